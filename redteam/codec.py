@@ -1,0 +1,138 @@
+"""Frozen dataclasses to JSON and back, strictly: an unknown or missing key or a wrong type is an error.
+
+One reader for every document this project saves, so that a field is declared once, in its dataclass. The JSON
+Schema is derived from the same declarations.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_SCALARS: dict[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
+
+
+def encode(value: Any) -> Any:
+    """Turn dataclasses, tuples and scalars into what `json.dumps` takes; a NaN or infinity is a ValueError."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: encode(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [encode(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} cannot be saved")
+    return value
+
+
+def decode(kind: type[T], document: Any, where: str = "") -> T:
+    """Build `kind` from parsed JSON; a ValueError names the place and what stands there."""
+    return typing.cast(T, _decode(kind, document, where or kind.__name__))
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _decode_optional(arguments, value, where)
+    if origin is tuple:
+        _expect(isinstance(value, list), where, "a list", value)
+        return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin in (dict, Mapping):
+        _expect(isinstance(value, dict), where, "an object", value)
+        return {key: _decode(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin is typing.Literal:
+        _expect(value in arguments, where, "one of " + ", ".join(map(str, arguments)), value)
+        return value
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, value, where)
+    return _decode_scalar(kind, value, where)
+
+
+def _decode_optional(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    (kind,) = [a for a in arguments if a is not type(None)]
+    return _decode(kind, value, where)
+
+
+def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
+    _expect(isinstance(value, dict), where, "an object", value)
+    hints, fields = typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
+    for key in value:
+        if key not in fields:
+            raise ValueError(f"{where}: unknown key {key!r}")
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in value:
+            raise ValueError(f"{where}: key {name!r} is missing")
+    return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in value})
+
+
+def _decode_scalar(kind: type, value: Any, where: str) -> Any:
+    if kind is float:
+        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), where, "a number", value)
+        _expect(math.isfinite(value), where, "a finite number", value)
+        return float(value)
+    right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    _expect(right, where, f"of type {_SCALARS[kind]}", value)
+    return value
+
+
+def _expect(condition: bool, where: str, what: str, value: Any) -> None:
+    if not condition:
+        raise ValueError(f"{where} must be {what}, not {str(value)[:40]!r}")
+
+
+def schema(kind: type, *, title: str, identifier: str) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of the documents that `decode(kind, ...)` accepts."""
+    definitions: dict[str, Any] = {}
+    root = _schema(kind, definitions)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": identifier,
+        "title": title,
+        **root,
+        "$defs": definitions,
+    }
+
+
+def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return {}
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [_schema(a, definitions) for a in arguments]}
+    if kind is type(None):
+        return {"type": "null"}
+    if origin is tuple:
+        return {"type": "array", "items": _schema(arguments[0], definitions)}
+    if origin in (dict, Mapping):
+        return {"type": "object", "additionalProperties": _schema(arguments[1], definitions)}
+    if origin is typing.Literal:
+        return {"enum": list(arguments)}
+    if dataclasses.is_dataclass(kind):
+        return _schema_dataclass(kind, definitions)
+    return {"type": _SCALARS[kind]}
+
+
+def _schema_dataclass(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    if kind.__name__ not in definitions:
+        definitions[kind.__name__] = {}  # claimed before the fields are walked, so that recursion ends
+        hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
+        missing = dataclasses.MISSING
+        definitions[kind.__name__] = {
+            "type": "object",
+            "description": (kind.__doc__ or "").strip().split("\n")[0],
+            "additionalProperties": False,
+            "required": [
+                f.name for f in fields if f.default is missing and f.default_factory is missing
+            ],
+            "properties": {f.name: _schema(hints[f.name], definitions) for f in fields},
+        }
+    return {"$ref": f"#/$defs/{kind.__name__}"}

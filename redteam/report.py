@@ -1,0 +1,205 @@
+"""What an audit found, as plain data with a versioned JSON form: no numpy, no model, no decision.
+
+`AuditReport` is the only thing that passes from the audit to the policy and the formats. Judging a saved report
+therefore needs nothing but the standard library.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from redteam import codec
+from redteam.errors import ReportError
+
+FORMAT = "redteam.report/1"
+SCHEMA_ID = "https://redteam.invalid/schema/report-1.json"
+
+Grade = Literal["A", "B", "C"]
+Metric = Literal["auc", "tpr", "epsilon", "exposure", "extraction_rate"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured value with a confidence interval that misses the truth at most `alpha` of the time."""
+
+    value: float
+    low: float
+    high: float
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.value <= self.high:  # written so that NaN fails too
+            raise ValueError(f"not an interval: {self.low} <= {self.value} <= {self.high}")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One judged metric of one signal of one attack.
+
+    `ceiling` is the largest lower bound that a perfect attack could have shown on this many examples: a limit at or
+    above it cannot be tested by this sample.
+    """
+
+    attack: str
+    signal: str
+    metric: Metric
+    interval: Interval
+    members: int
+    nonmembers: int
+    ceiling: float
+    fpr: float | None = None
+
+    @property
+    def rule(self) -> str:
+        """The stable name of what is judged: attack and metric, such as `RT101.auc` or `RT102.tpr@0.01`."""
+        return f"{self.attack}.{self.metric}" + ("" if self.fpr is None else f"@{self.fpr:g}")
+
+    @property
+    def id(self) -> str:
+        """The rule and the signal it was measured on, such as `RT102.tpr@0.01:entropy`."""
+        return f"{self.rule}:{self.signal}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An attack that gave no evidence, and why; it never turns into a pass.
+
+    `not_applicable`: the target or the data does not offer what the attack needs. `refused`: the numbers would
+    have measured something else than the model. `failed`: it broke.
+    """
+
+    attack: str
+    kind: Literal["not_applicable", "refused", "failed"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class ControlResult:
+    """What a control saw: how well members are told from non-members without the target."""
+
+    control: str
+    auc: Interval
+
+
+@dataclass(frozen=True)
+class ClassLeak:
+    """The AUC of one attack among the examples of one label; `auc` is None where the label has too few."""
+
+    label: str
+    members: int
+    nonmembers: int
+    auc: Interval | None
+
+
+@dataclass(frozen=True)
+class ExposedRow:
+    """A member the strongest attack is surest about, by row id and salted hash; `text` only when asked for."""
+
+    id: str
+    label: str | None
+    hash: str | None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An (epsilon, delta) guarantee, and what it protects against."""
+
+    epsilon: float
+    delta: float
+    unit: Literal["example", "client"]
+    neighbouring: str
+    accountant: str
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What the mechanism's nominal noise would give, and what the training really earned."""
+
+    claimed: Budget
+    earned: Budget
+
+
+@dataclass(frozen=True)
+class TargetSummary:
+    """What was attacked, and how much of it the attacker sees."""
+
+    name: str
+    kind: str
+    access: str
+    classes: int
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """How many examples were audited, and how many were left out of it for cause."""
+
+    members: int
+    nonmembers: int
+    reference: int
+    moved_out: int
+    duplicates: int
+
+
+@dataclass(frozen=True)
+class Multiplicity:
+    """How the allowed error `alpha` of the whole report is shared: each of `intervals` misses at most `each`."""
+
+    alpha: float
+    intervals: int
+    each: float
+    method: str
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """Everything one audit found out about one target.
+
+    `classes` is the breakdown by label of the signal `classes_signal`, corrected over the labels on its own.
+    """
+
+    target: TargetSummary
+    data: DataSummary
+    grade: Grade
+    grade_reason: str
+    multiplicity: Multiplicity
+    evidence: tuple[Evidence, ...]
+    failures: tuple[Failure, ...]
+    controls: tuple[ControlResult, ...]
+    classes: tuple[ClassLeak, ...]
+    classes_signal: str | None
+    exposed: tuple[ExposedRow, ...]
+    guarantee: Guarantee | None
+    seed: int
+    created: str
+    tool_version: str
+    format: str = FORMAT
+
+    def to_json(self) -> str:
+        """Return the report as indented JSON text ending in a newline."""
+        return json.dumps(codec.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "report") -> "AuditReport":
+        """Read a report that `to_json` wrote; raise ReportError where it is anything else."""
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise ReportError(f"{source}: not JSON ({error})") from None
+        found = document.get("format") if isinstance(document, dict) else None
+        if found != FORMAT:
+            raise ReportError(f"{source}: format is {found!r}, this version reads {FORMAT!r}; audit again")
+        try:
+            return codec.decode(cls, document, "report")
+        except ValueError as error:
+            raise ReportError(f"{source}: {error}") from None
+
+    @classmethod
+    def load(cls, path: Path) -> "AuditReport":
+        """Read a report file; raise ReportError where there is none."""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"), source=str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ReportError(f"{path}: cannot be read ({error})") from None
