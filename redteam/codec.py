@@ -6,6 +6,7 @@ Schema is derived from the same declarations.
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ _SCALARS: dict[type, str] = {str: "string", bool: "boolean", int: "integer", flo
 
 
 def encode(value: Any) -> Any:
-    """Turn dataclasses, tuples and scalars into what `json.dumps` takes; a NaN or infinity is a ValueError."""
+    """Turn dataclasses, tuples and scalars into what `json.dumps` takes; ValueError for NaN and infinity."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -71,13 +72,17 @@ def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in value:
             raise ValueError(f"{where}: key {name!r} is missing")
-    return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in value})
+    values = {name: _decode(hints[name], value[name], f"{where}.{name}") for name in value}
+    try:
+        return kind(**values)
+    except ValueError as error:  # what the dataclass itself refuses, such as an interval upside down
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _decode_scalar(kind: type, value: Any, where: str) -> Any:
     if kind is float:
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), where, "a number", value)
-        _expect(math.isfinite(value), where, "a finite number", value)
+        _expect(abs(value) <= sys.float_info.max, where, "a finite number", value)  # NaN fails this too
         return float(value)
     right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     _expect(right, where, f"of type {_SCALARS[kind]}", value)
@@ -130,9 +135,7 @@ def _schema_dataclass(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
             "type": "object",
             "description": (kind.__doc__ or "").strip().split("\n")[0],
             "additionalProperties": False,
-            "required": [
-                f.name for f in fields if f.default is missing and f.default_factory is missing
-            ],
+            "required": [f.name for f in fields if f.default is missing and f.default_factory is missing],
             "properties": {f.name: _schema(hints[f.name], definitions) for f in fields},
         }
     return {"$ref": f"#/$defs/{kind.__name__}"}

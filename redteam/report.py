@@ -188,6 +188,8 @@ class AuditReport:
             document = json.loads(text)
         except ValueError as error:
             raise ReportError(f"{source}: not JSON ({error})") from None
+        except RecursionError:
+            raise ReportError(f"{source}: not a report (nested too deep)") from None
         found = document.get("format") if isinstance(document, dict) else None
         if found != FORMAT:
             raise ReportError(f"{source}: format is {found!r}, this version reads {FORMAT!r}; audit again")

@@ -1,0 +1,78 @@
+"""RT102 confidence: sure of what it has seen; confidence, entropy, modified entropy, margin (Song and Mittal 2021).
+
+Four ways to say that the model is too sure of an example, each a threshold attack of one query:
+
+- confidence: the probability of the own label, p_y;
+- entropy: minus the Shannon entropy of the probabilities, which does without the label;
+- modified entropy: minus Mentr = -(1 - p_y) log p_y - sum over c != y of p_c log(1 - p_c), which is low only where
+  the model is sure and right, so that confident mistakes do not look like members;
+- margin: p_y minus the largest other probability.
+
+The paper adds one threshold per class. Here a signal is ranked over all examples with one threshold, which any
+adversary can use without knowing the classes' distributions; the breakdown by label in the report shows what a
+threshold per class would find.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from redteam.attack import Attack
+from redteam.data import Examples
+from redteam.target import Access, FloatArray, IntArray, Target, label_indices
+
+_SMALLEST = np.finfo(np.float64).tiny
+
+
+class Confidence(Attack):
+    """Score an example by four measures of the model's confidence."""
+
+    id = "RT102"
+    name = "confidence"
+    needs = Access.PROBABILITIES
+    signals = ("confidence", "entropy", "modified_entropy", "margin")
+
+    def score(self, target: Target, pool: Examples, *, seed: int) -> Mapping[str, FloatArray]:
+        """Return the four signals, shape [n] each; deterministic."""
+        log_p = target.log_probabilities(pool)
+        return confidence_signals(log_p, label_indices(target.labels, pool, name=target.name))
+
+
+def confidence_signals(log_p: FloatArray, own: IntArray) -> dict[str, FloatArray]:
+    """Return the four signals from log-probabilities [n, k] and the column of each row's own label [n].
+
+    1 - p is summed from the other labels where p is near one: subtracting would lose what tells members apart.
+    """
+    rows = np.arange(len(own))
+    p = np.exp(log_p)
+    p_log_p = p * np.where(p > 0, log_p, 0.0)
+    log_not = _log_complement(p)
+    others = p * log_not
+    others[rows, own] = 0.0
+    rest = _without_own(p, own)
+    not_own = rest.sum(axis=1)
+    modified = -not_own * np.maximum(log_p[rows, own], np.log(_SMALLEST)) - others.sum(axis=1)
+    return {
+        "confidence": p[rows, own],
+        "entropy": p_log_p.sum(axis=1),
+        "modified_entropy": -modified,
+        "margin": p[rows, own] - rest.max(axis=1),
+    }
+
+
+def _without_own(p: FloatArray, own: IntArray) -> FloatArray:
+    """Return the probabilities with each row's own label set to zero, shape [n, k]."""
+    rest = p.copy()
+    rest[np.arange(len(own)), own] = 0.0
+    return rest
+
+
+def _log_complement(p: FloatArray) -> FloatArray:
+    """Return log(1 - p), shape [n, k]; where p rounds to one, 1 - p is the sum of the row's other entries."""
+    complement = 1.0 - p
+    near = np.nonzero(p > 0.5)
+    if len(near[0]):
+        others = p[near[0]].copy()
+        others[np.arange(len(near[0])), near[1]] = 0.0
+        complement[near] = others.sum(axis=1)
+    return np.log(np.maximum(complement, _SMALLEST))

@@ -1,0 +1,26 @@
+"""RT101 loss threshold: a model's loss is lower on examples it was trained on (Yeom et al., CSF 2018).
+
+The adversary asks for the probability of each example's own label and calls those members whose cross-entropy is
+below a threshold. One query an example, no other model, no training: what anybody with an API key can do. It needs
+the loss alone, so saved losses or scores can stand in for the model. White-box access changes only the precision:
+losses come from the logits in float64, where probabilities in float32 would tie at 1.
+"""
+
+from collections.abc import Mapping
+
+from redteam.attack import Attack
+from redteam.data import Examples
+from redteam.target import Access, FloatArray, Target
+
+
+class LossThreshold(Attack):
+    """Score an example by minus its loss."""
+
+    id = "RT101"
+    name = "loss threshold"
+    needs = Access.LOSSES
+    signals = ("loss",)
+
+    def score(self, target: Target, pool: Examples, *, seed: int) -> Mapping[str, FloatArray]:
+        """Return minus the loss in nats, shape [n]; deterministic."""
+        return {"loss": -target.losses(pool)}

@@ -1,0 +1,5 @@
+"""python -m redteam."""
+
+from redteam.cli import main
+
+main()

@@ -1,0 +1,38 @@
+"""The two things that plug into an audit: an attack sees the target but not who is a member, a control the reverse."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from redteam.data import BoolArray, Examples
+from redteam.target import Access, FloatArray, Target
+
+
+class Attack(ABC):
+    """An adversary against a target: settings in the constructor, work in `score`.
+
+    `id` is stable and never re-used, `needs` is the least access it works with.
+    """
+
+    id: ClassVar[str]
+    name: ClassVar[str]
+    needs: ClassVar[Access]
+    signals: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def score(self, target: Target, pool: Examples, *, seed: int) -> Mapping[str, FloatArray]:
+        """Return for each of `signals` one number per example, shape [n], higher meaning "was trained on".
+
+        The pool holds members and non-members shuffled together; nothing says which is which.
+        """
+
+
+class Control(ABC):
+    """A check of the evidence itself: it learns who is a member but never sees the target."""
+
+    id: ClassVar[str]
+    name: ClassVar[str]
+
+    @abstractmethod
+    def score(self, pool: Examples, is_member: BoolArray, *, seed: int) -> FloatArray:
+        """Return one out-of-sample number per example, shape [n], higher meaning "was trained on"."""

@@ -1,0 +1,213 @@
+"""The one pass: score a pool blindly, then join the scores with who was a member, and write down what they show.
+
+How the error is shared. One report makes many statements, and a build fails if any one of them is "proven". So the
+allowed error `alpha` of the whole report is divided by the number of judged intervals before anything is measured:
+every applicable attack counts with each of its signals, and each signal with its AUC and its TPR at every FPR asked
+for. Each interval misses the truth with probability at most alpha / intervals, hence all of them hold together with
+probability at least 1 - alpha, whatever their dependence (Bonferroni). The breakdown by label is a family of its
+own with its own alpha, and is never judged. The blind control has a level of its own, `redteam.grading`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from redteam import __version__
+from redteam.attack import Attack, Control
+from redteam.breakdown import by_label, most_exposed
+from redteam.data import BoolArray, Examples, Split
+from redteam.errors import StatisticsError
+from redteam.grading import grade_evidence, one_line, run_controls
+from redteam.registry import discover_attacks, discover_controls
+from redteam.report import (
+    AuditReport,
+    DataSummary,
+    Evidence,
+    Failure,
+    Guarantee,
+    Interval,
+    Multiplicity,
+    TargetSummary,
+)
+from redteam.resolution import ceiling
+from redteam.scoring import ScoreCache
+from redteam.statistics.area import area_interval
+from redteam.statistics.ranking import Ranking, rank
+from redteam.statistics.tpr import tpr_interval
+from redteam.target import Access, FloatArray, Target, label_indices
+
+FPRS = (0.01,)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an audit measures: total error, false-positive rates, seed, whether row texts may be shown."""
+
+    alpha: float = 0.05
+    fprs: tuple[float, ...] = FPRS
+    seed: int = 0
+    show_text: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one signal of an attack gave: its scores, and the evidence from them."""
+
+    attack: str
+    signal: str
+    scores: FloatArray
+    evidence: tuple[Evidence, ...]
+
+
+def audit(
+    target: Target,
+    split: Split,
+    attacks: Sequence[Attack] | None = None,
+    *,
+    controls: Sequence[Control] | None = None,
+    settings: Settings = Settings(),
+    guarantee: Guarantee | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    folder: Path | None = None,
+) -> AuditReport:
+    """Attack `target` with the examples of `split` and report what was found; nothing is decided here.
+
+    `attacks` and `controls` default to all there are. `folder` is where answers of a broken-off pass are kept.
+    Raises TargetError or BundleError where the target gives no usable answers; what goes wrong inside one attack
+    is a `Failure` in the report.
+    """
+    attacks = discover_attacks() if attacks is None else tuple(attacks)
+    controls = discover_controls() if controls is None else tuple(controls)
+    pool, is_member = split.pool(settings.seed)
+    cache = ScoreCache(target, folder=folder, progress=progress)
+    results, failures = run_controls(
+        controls, pool, is_member, randomised=split.randomised, alpha=settings.alpha, seed=settings.seed
+    )
+    grade, reason = grade_evidence(split, results, failures)
+    share = _share(attacks, target.access, settings)
+    outcomes: Iterator[Measured | Failure] = (
+        _refusals(attacks, reason)
+        if grade == "C"
+        else run_attacks(cache, pool, is_member, attacks, settings=settings, each=share.each)
+    )
+    measured: list[Measured] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            failures.append(outcome)
+        else:
+            measured.append(outcome)
+    first = measured[0] if measured else None
+    return AuditReport(
+        target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
+        data=_data_summary(split),
+        grade=grade,
+        grade_reason=reason,
+        multiplicity=share,
+        evidence=tuple(evidence for one in measured for evidence in one.evidence),
+        failures=tuple(failures),
+        controls=tuple(results),
+        classes=by_label(first.scores, is_member, pool, alpha=settings.alpha) if first else (),
+        classes_signal=f"{first.attack}:{first.signal}" if first else None,
+        exposed=most_exposed(first.scores, is_member, pool, split.salt, settings.show_text) if first else (),
+        guarantee=guarantee,
+        seed=settings.seed,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool_version=__version__,
+    )
+
+
+def run_attacks(
+    target: Target,
+    pool: Examples,
+    is_member: BoolArray,
+    attacks: Sequence[Attack],
+    *,
+    settings: Settings,
+    each: float,
+) -> Iterator[Measured | Failure]:
+    """Yield what every signal of every attack gave, or why there is nothing; the mask is joined after scoring.
+
+    Each interval is at level `each`. Raises TargetError where the target itself gives no usable answers.
+    """
+    if any(target.access >= attack.needs for attack in attacks):
+        _answer_once(target, pool)
+    for attack in attacks:
+        if target.access < attack.needs:
+            reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
+            yield Failure(attack.id, "not_applicable", reason)
+            continue
+        try:
+            scores = attack.score(target, pool, seed=settings.seed)
+        except Exception as error:
+            yield Failure(attack.id, "failed", one_line(error))
+            continue
+        for signal in attack.signals:
+            yield _measure(attack.id, signal, scores.get(signal), is_member, settings, each)
+
+
+def intervals_judged(attacks: Sequence[Attack], access: Access, fprs: Sequence[float]) -> int:
+    """Return how many intervals the applicable attacks will give: the family that shares the error."""
+    return sum(len(a.signals) for a in attacks if access >= a.needs) * (1 + len(fprs))
+
+
+def _answer_once(target: Target, pool: Examples) -> None:
+    """Ask for every row before any attack does: a target that is down or talks nonsense ends the audit here."""
+    if pool.labels is not None and target.labels:
+        label_indices(target.labels, pool, name=target.name)
+    if target.access >= Access.PROBABILITIES:
+        target.log_probabilities(pool)
+    elif target.access >= Access.LOSSES:
+        target.losses(pool)
+    else:
+        target.predict(pool)
+
+
+def _measure(
+    attack: str, signal: str, scores: FloatArray | None, is_member: BoolArray, settings: Settings, each: float
+) -> Measured | Failure:
+    if scores is None:
+        return Failure(attack, "failed", f"{signal}: the attack returned no scores for it")
+    try:
+        ranking = rank(scores, is_member)
+        evidence = [_evidence(attack, signal, "auc", ranking, area_interval(ranking, alpha=each))]
+        for fpr in settings.fprs:
+            interval = tpr_interval(ranking, fpr=fpr, alpha=each, seed=settings.seed)
+            evidence.append(_evidence(attack, signal, "tpr", ranking, interval, fpr))
+    except StatisticsError as error:
+        return Failure(attack, "failed", f"{signal}: {error}")
+    return Measured(attack, signal, np.asarray(scores, dtype=np.float64), tuple(evidence))
+
+
+def _evidence(
+    attack: str, signal: str, metric: str, ranking: Ranking, interval: Interval, fpr: float | None = None
+) -> Evidence:
+    members, nonmembers = ranking.n_members, ranking.n_nonmembers
+    most = ceiling(metric, members, nonmembers, alpha=interval.alpha, fpr=fpr)
+    return Evidence(attack, signal, metric, interval, members, nonmembers, most, fpr)  # type: ignore[arg-type]
+
+
+def _share(attacks: Sequence[Attack], access: Access, settings: Settings) -> Multiplicity:
+    intervals = max(1, intervals_judged(attacks, access, settings.fprs))
+    method = (
+        f"Bonferroni: {settings.alpha:g} shared equally over {intervals} intervals "
+        f"(every signal's AUC and its TPR at {len(settings.fprs)} false-positive rates)"
+    )
+    return Multiplicity(settings.alpha, intervals, settings.alpha / intervals, method)
+
+
+def _refusals(attacks: Sequence[Attack], reason: str) -> Iterator[Failure]:
+    for attack in attacks:
+        yield Failure(attack.id, "refused", f"evidence is grade C: {reason}")
+
+
+def _data_summary(split: Split) -> DataSummary:
+    return DataSummary(
+        members=len(split.members),
+        nonmembers=len(split.nonmembers),
+        reference=0 if split.reference is None else len(split.reference),
+        moved_out=split.moved_out,
+        duplicates=split.duplicates,
+    )

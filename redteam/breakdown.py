@@ -1,0 +1,67 @@
+"""Where a leak sits: by label, and in which rows."""
+
+import hashlib
+import hmac
+
+import numpy as np
+
+from redteam.data import BoolArray, Examples
+from redteam.errors import StatisticsError
+from redteam.report import ClassLeak, ExposedRow, Interval
+from redteam.statistics.area import area_interval
+from redteam.statistics.ranking import rank
+from redteam.target import FloatArray
+
+_FEWEST = 10  # of either side; below it an interval says nothing
+_ROWS = 10
+
+
+def by_label(scores: FloatArray, is_member: BoolArray, pool: Examples, *, alpha: float) -> tuple[ClassLeak, ...]:
+    """Return the AUC within each label, the surest leak first; all intervals hold together at level `alpha`.
+
+    Labels with fewer than 10 members or non-members, or with one score for all, have no interval.
+    """
+    if pool.labels is None:
+        return ()
+    names, own = np.unique(np.array(pool.labels, dtype=object), return_inverse=True)
+    rows = [np.nonzero(own == i)[0] for i in range(len(names))]
+    sides = [(int(is_member[r].sum()), int((~is_member[r]).sum())) for r in rows]
+    judged = sum(min(side) >= _FEWEST for side in sides)
+    leaks = []
+    for name, r, (members, nonmembers) in zip(names, rows, sides, strict=True):
+        interval = None
+        if min(members, nonmembers) >= _FEWEST:
+            interval = _interval(scores[r], is_member[r], alpha / judged)
+        leaks.append(ClassLeak(str(name), members, nonmembers, interval))
+    return tuple(sorted(leaks, key=lambda leak: (-(leak.auc.low if leak.auc else -1.0), leak.label)))
+
+
+def _interval(scores: FloatArray, is_member: BoolArray, alpha: float) -> Interval | None:
+    try:
+        return area_interval(rank(scores, is_member), alpha=alpha)
+    except StatisticsError:
+        return None
+
+
+def most_exposed(
+    scores: FloatArray, is_member: BoolArray, pool: Examples, salt: str | None, show_text: bool
+) -> tuple[ExposedRow, ...]:
+    """Return the members an attacker would be surest about, by row id and keyed hash of the text."""
+    members = np.nonzero(is_member)[0]
+    most = members[np.argsort(-scores[members], kind="stable")[:_ROWS]]
+    return tuple(_row(pool, int(i), salt, show_text) for i in most)
+
+
+def _row(pool: Examples, i: int, salt: str | None, show_text: bool) -> ExposedRow:
+    text = pool.texts[i] if pool.texts is not None else None
+    return ExposedRow(
+        id=pool.name(i),
+        label=pool.labels[i] if pool.labels is not None else None,
+        hash=None if text is None or salt is None else keyed_hash(salt, text),
+        text=text if show_text else None,
+    )
+
+
+def keyed_hash(salt: str, text: str) -> str:
+    """Return 16 hexadecimal digits that only the holder of the ledger's salt can match to a text."""
+    return hmac.new(bytes.fromhex(salt), text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:16]

@@ -1,0 +1,159 @@
+"""Hold every limit against all the evidence there is for it, and say what stands in the way of judging it.
+
+A metric is an interval. `low > limit` is a proven leak, `high <= limit` is proven within, all else is
+unsettled. Epsilon is the exception at the upper end: no attack bounds it from above, only a guarantee does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redteam.limits import Limit
+from redteam.report import AuditReport, Evidence, Guarantee
+from redteam.resolution import examples_needed
+from redteam.verdict import Check, Outcome
+from redteam.wording import SYMBOLS, against, number, plural, some
+
+GUARANTEE = "guarantee.epsilon"
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What holding one limit against a report gave; `unsettled` becomes notes, or problems under strict."""
+
+    checks: tuple[Check, ...] = ()
+    problems: tuple[str, ...] = ()
+    unsettled: tuple[str, ...] = ()
+
+
+def rule_on(limit: Limit, report: AuditReport) -> Ruling:
+    """Hold one limit against every piece of evidence it covers, and an epsilon against the guarantee too."""
+    covered = tuple(evidence for evidence in report.evidence if limit.covers(evidence))
+    outcomes = tuple((evidence, outcome(evidence, limit, report)) for evidence in covered)
+    checks = tuple(Check(e.id, e.rule, limit.limit, e.interval, o) for e, o in outcomes)
+    tiny = [e for e, o in outcomes if o == "unjudgeable" and admissible(e, report)]
+    open_ = [e for e, o in outcomes if o == "unsettled"]
+    problems = _too_small(limit, tiny)
+    unsettled = (_unsettled(limit, open_),) if open_ else ()
+    if limit.metric == "epsilon":
+        return Ruling(
+            (*checks, *_guarantee_checks(limit, report)),
+            (*_unbounded(limit, report, outcomes), *problems),
+            unsettled,
+        )
+    if not covered and not (report.grade == "C" and limit.metric in ("auc", "tpr")):
+        problems = (_missing(limit, report),)
+    return Ruling(checks, problems, unsettled)
+
+
+def outcome(evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
+    """Tell what one piece of evidence says about one limit."""
+    if not admissible(evidence, report):
+        return "unjudgeable"
+    if evidence.interval.low > limit.limit:
+        return "exceeded"
+    if limit.metric == "epsilon" and _guaranteed(limit, report):
+        return "within"
+    if not limit.limit < evidence.ceiling:
+        return "unjudgeable"
+    if limit.metric != "epsilon" and evidence.interval.high <= limit.limit:
+        return "within"
+    return "unsettled"
+
+
+def admissible(evidence: Evidence, report: AuditReport) -> bool:
+    """Tell whether the evidence grade lets this metric be judged at all."""
+    if evidence.metric == "epsilon":
+        return report.grade == "A"
+    return report.grade != "C" or evidence.metric not in ("auc", "tpr")
+
+
+def standing_guarantee(report: AuditReport) -> Guarantee | None:
+    """Return the guarantee, unless an attack measured more than it says was earned: that settles nothing."""
+    if report.guarantee is None:
+        return None
+    earned = report.guarantee.earned.epsilon
+    measured = (e for e in report.evidence if e.metric == "epsilon" and admissible(e, report))
+    return None if any(not e.interval.low <= earned for e in measured) else report.guarantee
+
+
+def _guaranteed(limit: Limit, report: AuditReport) -> bool:
+    guarantee = standing_guarantee(report)
+    return guarantee is not None and guarantee.earned.epsilon <= limit.limit
+
+
+def _guarantee_checks(limit: Limit, report: AuditReport) -> tuple[Check, ...]:
+    if standing_guarantee(report) is None:
+        return ()
+    settled: Outcome = "within" if _guaranteed(limit, report) else "unsettled"
+    return (Check(GUARANTEE, GUARANTEE, limit.limit, None, settled),)
+
+
+def _unbounded(
+    limit: Limit, report: AuditReport, outcomes: Sequence[tuple[Evidence, Outcome]]
+) -> tuple[str, ...]:
+    """Say why nothing holds epsilon below its limit, unless a guarantee does or a finding says otherwise."""
+    if _guaranteed(limit, report) or any(o == "exceeded" for _, o in outcomes):
+        return ()
+    guarantee = standing_guarantee(report)
+    if guarantee is not None:
+        return (
+            f"{limit.name} is not met by the guarantee: the training earned epsilon "
+            f"{guarantee.earned.epsilon:g}, and no attack can bound it from above: train with more "
+            "noise or raise the limit",
+        )
+    if not outcomes:
+        return (
+            f"{limit.name}: the report has neither an epsilon measured on randomised members nor a "
+            "guarantee: train with DP-SGD, or put examples in and out by coin flips and audit again",
+        )
+    if report.grade != "A":
+        return (
+            f"{limit.name} cannot be judged on evidence of grade {report.grade}: an epsilon is only proven "
+            "where every audited example was put in or left out by a coin flip: train with "
+            "randomised members",
+        )
+    return ()
+
+
+def _missing(limit: Limit, report: AuditReport) -> str:
+    what = SYMBOLS[limit.metric]
+    if limit.fpr is not None:
+        return (
+            f"{limit.name}: the report has no TPR at FPR {limit.fpr:g}: audit again with --fpr {limit.fpr:g}"
+        )
+    if limit.metric in ("exposure", "extraction_rate"):
+        return f"{limit.name}: the report has no {what}: audit a model with canaries, or drop the limit"
+    return f"{limit.name}: the report has no {what}: audit again with a membership attack (RT1xx)"
+
+
+def _too_small(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:
+    """Say once per sample size that it could never fail the limit, and which size could."""
+    sizes: dict[tuple[int, int, float, float], list[str]] = {}
+    for e in evidence:
+        sizes.setdefault((e.members, e.nonmembers, e.ceiling, e.interval.alpha), []).append(e.id)
+    return tuple(
+        f"{limit.name} cannot be judged on {plural(members, 'member')} and "
+        f"{plural(nonmembers, 'non-member')}: a perfect attack would prove no more than "
+        f"{number(ceiling)} ({some(ids)}); {_way_out(limit, ceiling, alpha)}"
+        for (members, nonmembers, ceiling, alpha), ids in sizes.items()
+    )
+
+
+def _way_out(limit: Limit, ceiling: float, alpha: float) -> str:
+    if limit.metric == "epsilon":
+        return "audit more randomised examples"
+    if limit.metric in ("exposure", "extraction_rate"):
+        return "plant more canaries and audit again"
+    needed = examples_needed(limit.metric, limit.limit, alpha=alpha, fpr=limit.fpr) if 0 < alpha < 1 else None
+    if needed is None:
+        return "no number of examples would do: lower the limit"
+    return f"audit at least {plural(needed[0], 'member')} and {plural(needed[1], 'non-member')}"
+
+
+def _unsettled(limit: Limit, evidence: Sequence[Evidence]) -> str:
+    widest = max(evidence, key=lambda e: e.interval.high)
+    shown = against(widest.interval, limit.limit, ", limit ")
+    why = "the interval reaches over the limit, more examples would narrow it"
+    if limit.metric == "epsilon":
+        why = "an attack never bounds epsilon from above, only a guarantee does"
+    return f"{limit.name} is not settled by {some([e.id for e in evidence])} ({shown}): {why}"

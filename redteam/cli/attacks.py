@@ -1,0 +1,40 @@
+"""`redteam attacks` and `redteam defenses`: what there is, with the manual page of each."""
+
+import inspect
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from redteam.attack import Attack, Control
+    from redteam.defense import Defense
+
+Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page.")]
+
+
+def attacks(wanted: Wanted = None) -> None:
+    """List the attacks and controls, or print the manual page of one."""
+    from redteam.registry import discover_attacks, discover_controls
+
+    rows = [(a, f"needs {a.needs.word}") for a in discover_attacks()]
+    _show([*rows, *[(c, "control, never sees the target") for c in discover_controls()]], wanted)
+
+
+def defenses(wanted: Wanted = None) -> None:
+    """List the defences, or print the manual page of one."""
+    from redteam.registry import discover_defenses
+
+    _show([(d, "") for d in discover_defenses()], wanted)
+
+
+def _show(rows: "list[tuple[Attack | Control | Defense, str]]", wanted: str | None) -> None:
+    if wanted is not None:
+        from redteam.registry import choose
+
+        (chosen,) = choose(tuple(plugin for plugin, _ in rows), [wanted])
+        typer.echo(inspect.getdoc(sys.modules[type(chosen).__module__]) or "")
+        return
+    for plugin, note in rows:
+        first = (inspect.getdoc(sys.modules[type(plugin).__module__]) or "").splitlines()[0]
+        typer.echo(f"{plugin.id}  {plugin.name:<16} {first.partition(': ')[2]}" + (f"  [{note}]" if note else ""))

@@ -1,0 +1,45 @@
+"""`redteam compare`: what changed from one saved report to the next, and what of it is proven."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redteam.cli.present import deliver, exit_code, say, terminal
+from redteam.comparison import compare_reports
+from redteam.formats.changes import as_json, as_markdown, as_text, headline
+from redteam.report import AuditReport
+from redteam.verdict import LEAK, PASS
+
+
+class Format(StrEnum):
+    """The formats of a comparison."""
+
+    text = "text"
+    json = "json"
+    markdown = "markdown"
+
+
+_RENDER: dict[Format, Callable[..., str]] = {
+    Format.text: as_text,
+    Format.json: as_json,
+    Format.markdown: as_markdown,
+}
+
+
+def compare(
+    old: Annotated[Path, typer.Argument(help="The older report, JSON.")],
+    new: Annotated[Path, typer.Argument(help="The newer report, JSON.")],
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to print the changes.")] = Format.text,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit 0 even where something is worse.")
+    ] = False,
+) -> None:
+    """Compare two saved reports: exit 1 if a number is proven worse, 0 if none is, 2 on bad input."""
+    comparison = compare_reports(AuditReport.load(old), AuditReport.load(new))
+    delivered = deliver(_RENDER[format](comparison, **terminal(None)), None)
+    say(": ".join(headline(comparison)))
+    code = LEAK if comparison.worse else PASS
+    raise typer.Exit(exit_code(code, exit_zero=exit_zero, delivered=delivered))

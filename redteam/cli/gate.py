@@ -1,0 +1,52 @@
+"""`redteam gate`: judge a saved report by a policy, without the model and without any ML stack."""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redteam.cli.present import Format, present
+from redteam.errors import UsageError
+from redteam.judge import judge
+from redteam.policy import load_policy
+from redteam.report import AuditReport
+
+
+def gate(
+    report: Annotated[Path, typer.Argument(help="The report to judge, as `redteam audit -f json` wrote it.")],
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            help="TOML file of limits. Default: ./redteam.toml, [tool.redteam] of ./pyproject.toml, built in",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="Older report whose proven leaks do not fail this one.")
+    ] = None,
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to print the report.")] = Format.text,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write instead of standard output.")
+    ] = None,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit 0 on a leak; what was not audited still exits 2.")
+    ] = False,
+) -> None:
+    """Judge a saved report: exit 0 pass, 1 leak proven, 2 not audited."""
+    today = date.today()
+    limits = load_policy(policy, today=today)
+    loaded = AuditReport.load(report)
+    older = None if baseline is None else AuditReport.load(baseline)
+    refuse_overwriting(output, report, policy, baseline)
+    verdict = judge(loaded, limits, today=today, baseline=older)
+    raise typer.Exit(present(loaded, verdict, limits, format.value, output, exit_zero))
+
+
+def refuse_overwriting(output: Path | None, *inputs: Path | None) -> None:
+    """Raise UsageError where the output would replace one of the files that were read."""
+    if output is None or not output.is_file():
+        return
+    for path in inputs:
+        if path is not None and path.exists() and output.samefile(path):
+            raise UsageError(f"--output {output} would overwrite an input: give another file")

@@ -1,0 +1,39 @@
+"""`redteam pack` and `redteam unpack`: a Hugging Face directory to one file without code, and back."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redteam.cli.options import Model
+from redteam.cli.present import say
+from redteam.errors import UsageError
+
+
+def pack(
+    directory: Annotated[Path, typer.Argument(help="A Hugging Face text-classification directory.")],
+    output: Model = Path("model.pt"),
+) -> None:
+    """Pack a Hugging Face directory into one model.pt that runs no code when loaded."""
+    from redteam.bundle import save_bundle
+    from redteam.models.opening import read_directory
+
+    bundle = read_directory(directory)
+    save_bundle(bundle, output)
+    say(f"packed {directory} into {output}: {len(bundle.labels)} labels, weights {bundle.digest()[:16]}")
+
+
+def unpack(
+    model: Annotated[Path, typer.Argument(help="A model.pt bundle.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The directory to write.")] = Path("model"),
+) -> None:
+    """Unpack model.pt into a Hugging Face directory with the same weights."""
+    from redteam.bundle import load_bundle
+    from redteam.models.opening import write_directory
+
+    bundle = load_bundle(model)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output}: exists and is not an empty directory; name another with -o")
+    write_directory(bundle, output, name=str(model))
+    say(f"unpacked {model} into {output}: {len(bundle.labels)} labels, weights {bundle.digest()[:16]}")
+

@@ -1,0 +1,100 @@
+"""Hand a result over, on standard output or into a file, whole or not at all, and sum it up in one line."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from redteam.files import write_atomic
+from redteam.formats import FORMATS
+from redteam.formats.escape import clean
+from redteam.formats.prose import summary
+from redteam.limits import Policy
+from redteam.report import AuditReport
+from redteam.verdict import LEAK, NOT_AUDITED, PASS, Verdict
+
+_WIDEST = 100
+
+
+class Format(StrEnum):
+    """The formats of a judged report."""
+
+    text = "text"
+    json = "json"
+    markdown = "markdown"
+    sarif = "sarif"
+    junit = "junit"
+
+
+def present(
+    report: AuditReport,
+    verdict: Verdict,
+    policy: Policy,
+    format: str,
+    output: Path | None,
+    exit_zero: bool,
+) -> int:
+    """Render a judged report, write it to `output` or stdout, sum it up on stderr, return the exit code."""
+    text = FORMATS[format](report, verdict, policy=policy, **terminal(output))
+    delivered = deliver(text, output)
+    if delivered or verdict.exit_code == LEAK:
+        say(summary(verdict))
+    return exit_code(verdict.exit_code, exit_zero=exit_zero, delivered=delivered)
+
+
+def exit_code(code: int, *, exit_zero: bool, delivered: bool) -> int:
+    """Return the exit code: a proven leak stays one whatever fails after it, unless it was to be let off."""
+    if code == LEAK and not exit_zero:
+        return LEAK
+    return max(PASS if code == LEAK else code, PASS if delivered else NOT_AUDITED)
+
+
+def deliver(text: str, output: Path | None) -> bool:
+    """Write `text`, in one piece where it goes to a file; say on stderr what failed and return False."""
+    try:
+        if output is None:
+            _print(text)
+        else:
+            write_atomic(output, text)
+    except BrokenPipeError:  # whoever was reading has seen enough
+        _silence()
+    except OSError as error:
+        _silence()
+        where = "standard output" if output is None else str(output)
+        say(f"redteam: cannot write {where}: {error.strerror or error}: give -o a place with room")
+        return False
+    return True
+
+
+def say(line: str) -> None:
+    """Write one line to stderr, with nothing in it that a terminal would obey."""
+    print(_encodable(clean(line), sys.stderr.encoding), file=sys.stderr)
+
+
+def terminal(output: Path | None, environment: Mapping[str, str] = os.environ) -> dict[str, bool | int]:
+    """Return `color` and `width` for where the text goes: plain and 100 columns unless it is a terminal."""
+    if output is not None or not sys.stdout.isatty():
+        return {"color": False, "width": _WIDEST}
+    plain = bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"
+    columns = shutil.get_terminal_size((_WIDEST, 24)).columns
+    return {"color": not plain, "width": max(40, min(columns, _WIDEST))}
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(_encodable(text, sys.stdout.encoding))
+    sys.stdout.flush()  # a full disk shows here, and not after the exit code is decided
+
+
+def _encodable(text: str, encoding: str | None) -> str:
+    name = encoding or "utf-8"
+    return text.encode(name, "backslashreplace").decode(name)
+
+
+def _silence() -> None:
+    """Point a stdout that cannot be written at nothing: a flush at exit would change the exit code."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,109 @@
+"""Two reports side by side: which numbers changed, and which of the changes are proven.
+
+A change is proven only where the two intervals do not overlap. That asks for more than a test of the
+difference would, and buys two things: it holds however the two audits depend on each other (the same
+examples, the same seed), and because every interval of a report holds at once with confidence 1 - alpha, all
+proven changes of a comparison hold at once with confidence 1 - alpha_old - alpha_new (Bonferroni).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from redteam.checks import admissible, standing_guarantee
+from redteam.errors import ReportError
+from redteam.report import AuditReport, Evidence, Interval
+from redteam.wording import plural
+
+FORMAT = "redteam.comparison/1"
+
+Direction = Literal["worse", "better", "no proven change", "only in old", "only in new"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number in both reports, or in one; `difference` is new minus old."""
+
+    id: str
+    old: Interval | None
+    new: Interval | None
+    difference: float | None
+    direction: Direction
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from one report to another; `alpha` is the error allowed to all proven changes at once."""
+
+    old: str
+    new: str
+    alpha: float
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]
+    format: str = FORMAT
+
+    @property
+    def worse(self) -> tuple[Change, ...]:
+        """The changes proven to be for the worse."""
+        return tuple(change for change in self.changes if change.direction == "worse")
+
+
+def compare_reports(old: AuditReport, new: AuditReport) -> Comparison:
+    """Compare two reports number by number; raise ReportError where their formats differ."""
+    if old.format != new.format:
+        raise ReportError(f"reports of formats {old.format!r} and {new.format!r} do not compare: audit again")
+    before = {evidence.id: evidence for evidence in old.evidence}
+    after = {evidence.id: evidence for evidence in new.evidence}
+    changes = tuple(
+        _change(before.get(each), after.get(each), old, new) for each in dict.fromkeys([*before, *after])
+    )
+    alpha = min(old.multiplicity.alpha + new.multiplicity.alpha, 1.0)
+    return Comparison(old.target.name, new.target.name, alpha, changes, tuple(_notes(old, new, changes)))
+
+
+def _change(before: Evidence | None, after: Evidence | None, old: AuditReport, new: AuditReport) -> Change:
+    if before is None or after is None:
+        known = before or after
+        assert known is not None
+        was = None if before is None else before.interval
+        now = None if after is None else after.interval
+        return Change(known.id, was, now, None, "only in new" if before is None else "only in old")
+    direction: Direction = "no proven change"
+    if admissible(before, old) and admissible(after, new):
+        if after.interval.low > _upper(before, old):
+            direction = "worse"
+        elif _upper(after, new) < before.interval.low:
+            direction = "better"
+    difference = after.interval.value - before.interval.value
+    return Change(before.id, before.interval, after.interval, difference, direction)
+
+
+def _upper(evidence: Evidence, report: AuditReport) -> float:
+    """Return what the truth is proven not to exceed; no attack bounds epsilon from above."""
+    if evidence.metric != "epsilon":
+        return evidence.interval.high
+    guarantee = standing_guarantee(report)
+    return math.inf if guarantee is None else guarantee.earned.epsilon
+
+
+def _notes(old: AuditReport, new: AuditReport, changes: tuple[Change, ...]) -> Iterator[str]:
+    if old.target.name != new.target.name:
+        yield f"the targets differ: {old.target.name} and {new.target.name}"
+    elif old.target.digest is not None and old.target.digest == new.target.digest:
+        yield "the two reports are of the very same model file: what changed is the audit"
+    if old.grade != new.grade:
+        yield f"the evidence grades differ: {old.grade} and {new.grade}; the numbers are not worth the same"
+    if "C" in (old.grade, new.grade):
+        yield "a report of grade C says nothing about membership: no such change is proven"
+    if (old.data.members, old.data.nonmembers) != (new.data.members, new.data.nonmembers):
+        yield f"the data differ in size: {_size(old)}, then {_size(new)}"
+    gone = sum(change.direction == "only in old" for change in changes)
+    if gone:
+        yield f"the new report lacks {plural(gone, 'number')} of the old one"
+    if not changes:
+        yield "neither report holds a number: there is nothing to compare"
+
+
+def _size(report: AuditReport) -> str:
+    return f"{plural(report.data.members, 'member')} and {plural(report.data.nonmembers, 'non-member')}"

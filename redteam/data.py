@@ -1,0 +1,250 @@
+"""Labelled texts and how they divide into members and non-members of the training set."""
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from redteam.errors import DataError
+from redteam.tables import Table, read_table
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+_GUESSES = {
+    "text": ("text", "utterance", "sentence", "query", "message", "content", "input"),
+    "label": ("label", "intent", "class", "category", "target"),
+    "id": ("id", "row_id", "uid", "uuid"),
+    "user": ("user", "user_id"),
+    "group": ("group", "group_id"),
+    "split": ("split", "membership", "member"),
+}
+_SPLIT_VALUES = {
+    "member": ("member", "members", "train", "in", "1", "true", "yes"),
+    "nonmember": ("nonmember", "nonmembers", "non-member", "test", "holdout", "out", "0", "false", "no"),
+    "reference": ("reference", "ref", "population"),
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column holds what; None means guess from the usual names."""
+
+    text: str | None = None
+    label: str | None = None
+    id: str | None = None
+    user: str | None = None
+    group: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows to audit or train on: `rows` are numbers in the file (from 0), the rest is None where the file has none."""
+
+    rows: IntArray
+    texts: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    ids: tuple[str, ...] | None = None
+    users: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.rows)
+
+    def take(self, index: IntArray | Sequence[int]) -> "Examples":
+        """Return the examples at the given positions, in that order."""
+        order = np.asarray(index, dtype=np.int64)
+
+        def pick(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+            return None if values is None else tuple(values[i] for i in order)
+
+        return Examples(
+            rows=self.rows[order],
+            texts=pick(self.texts),
+            labels=pick(self.labels),
+            ids=pick(self.ids),
+            users=pick(self.users),
+            groups=pick(self.groups),
+        )
+
+    def name(self, position: int) -> str:
+        """The id of one row: from the id column, else its number in the file."""
+        return self.ids[position] if self.ids is not None else f"row {int(self.rows[position])}"
+
+
+def join(first: Examples, second: Examples) -> Examples:
+    """Return the rows of both, one after the other; a column that one of them lacks is dropped."""
+
+    def both(a: tuple[str, ...] | None, b: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if a is None or b is None else a + b
+
+    return Examples(
+        rows=np.concatenate([first.rows, second.rows]),
+        texts=both(first.texts, second.texts),
+        labels=both(first.labels, second.labels),
+        ids=both(first.ids, second.ids),
+        users=both(first.users, second.users),
+        groups=both(first.groups, second.groups),
+    )
+
+
+def fold(text: str) -> str:
+    """Return the form under which two texts count as the same: case and white space do not matter."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def text_key(text: str) -> bytes:
+    """Return a 16-byte fingerprint of the folded text: what is compared instead of the text itself."""
+    return hashlib.blake2b(fold(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Members and non-members of one training set, no text twice and none on both sides.
+
+    `randomised`: every text was put in or left out by an independent coin. `trusted`: nobody can check that the two
+    sides come from one source (saved scores without texts). `salt` keys the hashes in reports.
+    """
+
+    members: Examples
+    nonmembers: Examples
+    reference: Examples | None = None
+    randomised: bool = False
+    moved_out: int = 0
+    duplicates: int = 0
+    salt: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        members: Examples,
+        nonmembers: Examples,
+        reference: Examples | None = None,
+        *,
+        randomised: bool = False,
+        salt: str | None = None,
+    ) -> "Split":
+        """Divide honestly: move texts that stand on both sides out, keep one of each repeated text.
+
+        Raises DataError where fewer than 2 are left on either side.
+        """
+        if members.texts is None or nonmembers.texts is None:
+            _enough(members, nonmembers, moved_out=0)
+            return cls(members, nonmembers, reference, randomised, salt=salt)
+        inside, outside = _first_of_each(members), _first_of_each(nonmembers)
+        both = inside.keys() & outside.keys()
+        kept_in = members.take([i for key, i in inside.items() if key not in both])
+        kept_out = nonmembers.take([i for key, i in outside.items() if key not in both])
+        duplicates = len(members) + len(nonmembers) - len(inside) - len(outside)
+        _enough(kept_in, kept_out, moved_out=len(both))
+        if reference is not None:
+            used = inside.keys() | outside.keys()
+            own = _first_of_each(reference)
+            reference = reference.take([i for key, i in own.items() if key not in used])
+        return cls(kept_in, kept_out, reference, randomised, len(both), duplicates, salt)
+
+    def pool(self, seed: int) -> tuple[Examples, BoolArray]:
+        """Return members and non-members shuffled together, and apart from them who is a member."""
+        together = join(self.members, self.nonmembers)
+        is_member = np.arange(len(together)) < len(self.members)
+        order = np.random.default_rng([seed, 0x9001]).permutation(len(together))
+        return together.take(order), is_member[order]
+
+
+def _enough(members: Examples, nonmembers: Examples, *, moved_out: int) -> None:
+    for side, kept in (("members", members), ("non-members", nonmembers)):
+        if len(kept) < 2:
+            why = f" after {moved_out} texts found on both sides were moved out" if moved_out else ""
+            raise DataError(f"{len(kept)} {side}{why}: an audit needs at least 2 of either")
+
+
+def _first_of_each(examples: Examples) -> dict[bytes, int]:
+    """Map the fingerprint of each distinct text to its first position."""
+    first: dict[bytes, int] = {}
+    for position, text in enumerate(examples.texts or ()):
+        first.setdefault(text_key(text), position)
+    return first
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Examples as read from a file, the columns they came from, and lines that say what was guessed."""
+
+    examples: Examples
+    columns: Columns
+    notes: tuple[str, ...]
+    sides: tuple[str, ...] | None = None
+
+
+def read_examples(path: Path, columns: Columns) -> Reading:
+    """Read labelled texts; a split column is ignored unless named. Raises DataError."""
+    return _read(path, columns, with_split=False)
+
+
+def read_split(path: Path, columns: Columns) -> tuple[Split, tuple[str, ...]]:
+    """Read one file whose split column says who was a member; return the split and what was guessed."""
+    reading = _read(path, columns, with_split=True)
+    examples = reading.examples
+    sides_of = {value: side for side, values in _SPLIT_VALUES.items() for value in values}
+    found: dict[str, list[int]] = {"member": [], "nonmember": [], "reference": []}
+    for position, value in enumerate(reading.sides or ()):
+        side = sides_of.get(value.strip().lower())
+        if side is None:
+            known = ", ".join(v for values in _SPLIT_VALUES.values() for v in values)
+            raise DataError(
+                f"{path}: row {position + 1}: {value!r} says nothing about membership; known: {known}"
+            )
+        found[side].append(position)
+    reference = examples.take(found["reference"]) if found["reference"] else None
+    return Split.of(examples.take(found["member"]), examples.take(found["nonmember"]), reference), reading.notes
+
+
+def _read(path: Path, columns: Columns, *, with_split: bool) -> Reading:
+    table = read_table(path)
+    names = {what: _column(table, what, getattr(columns, what)) for what in _GUESSES}
+    if not with_split and columns.split is None:
+        names["split"] = None
+    required = ("text", "label", "split") if with_split else ("text", "label")
+    for what in required:
+        if names[what] is None:
+            known = ", ".join(table.columns)
+            raise DataError(f"{path}: no {what} column among {known}; say --{what}-column NAME")
+    guessed = [f"{what} = {name!r}" for what, name in names.items() if name and not getattr(columns, what)]
+    notes = table.notes + ((f"{path.name}: guessed columns: {', '.join(guessed)}",) if guessed else ())
+    examples = Examples(
+        rows=np.arange(table.rows),
+        texts=_cells(table, names["text"], required=True),
+        labels=_cells(table, names["label"], required=True),
+        ids=_cells(table, names["id"]),
+        users=_cells(table, names["user"]),
+        groups=_cells(table, names["group"]),
+    )
+    sides = _cells(table, names["split"], required=True)
+    return Reading(examples, Columns(**names), notes, sides)
+
+
+def _column(table: Table, what: str, wanted: str | None) -> str | None:
+    if wanted is not None:
+        if wanted not in table.columns:
+            known = ", ".join(table.columns)
+            raise DataError(f"{table.source}: no column {wanted!r} for {what}; the file has {known}")
+        return wanted
+    lowered = {name.lower(): name for name in reversed(table.columns)}
+    return next((lowered[guess] for guess in _GUESSES[what] if guess in lowered), None)
+
+
+def _cells(table: Table, name: str | None, *, required: bool = False) -> tuple[str, ...] | None:
+    if name is None:
+        return None
+    cells = table.columns[name]
+    if required:
+        for number, cell in enumerate(cells, start=1):
+            if cell is None or not cell.strip():
+                raise DataError(f"{table.source}: row {number}: {name} is empty; fill it or drop the row")
+    return tuple(cell or "" for cell in cells)

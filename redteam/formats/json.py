@@ -1,0 +1,13 @@
+"""The report itself, as `gate` and `--baseline` read it: no verdict, because the policy may change."""
+
+from typing import Any
+
+from redteam.formats.escape import json_text
+from redteam.limits import Policy
+from redteam.report import AuditReport
+from redteam.verdict import Verdict
+
+
+def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
+    """Return the JSON of the report, safe to print: only the form of its strings differs from `to_json`."""
+    return json_text(report.to_json())

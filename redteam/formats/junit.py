@@ -1,0 +1,66 @@
+"""The checks as JUnit XML: a leak is a failure, a problem an error, an excused leak is skipped."""
+
+from typing import Any
+from xml.etree import ElementTree
+
+from redteam.findings import CLAIM_ID
+from redteam.formats.escape import clean
+from redteam.limits import Policy
+from redteam.report import AuditReport
+from redteam.verdict import Check, Finding, Verdict
+from redteam.wording import against, range_of
+
+
+def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
+    """Return one test suite: a case per check, one for a broken claim, one per problem."""
+    findings = {finding.id: finding for finding in verdict.findings}
+    suite = ElementTree.Element("testsuite", name=f"redteam {clean(report.target.name)}")
+    for check in verdict.checks:
+        _case(suite, check, findings.get(check.id), strict=policy.strict)
+    if CLAIM_ID in findings:
+        _finding(_element(suite, CLAIM_ID, "claim.epsilon"), findings[CLAIM_ID])
+    for index, problem in enumerate(verdict.problems, start=1):
+        case = _element(suite, f"problem {index}", "redteam.problems")
+        ElementTree.SubElement(case, "error", message=clean(problem), type="problem")
+    _count(suite)
+    root = ElementTree.Element("testsuites", suite.attrib | {"name": "redteam"})
+    root.append(suite)
+    ElementTree.indent(root)
+    body = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'
+
+
+def _case(suite: ElementTree.Element, check: Check, finding: Finding | None, *, strict: bool) -> None:
+    case = _element(suite, check.id, check.rule)
+    if finding is not None:
+        _finding(case, finding)
+    elif check.outcome == "unjudgeable":
+        _say(case, "error", "cannot be judged on this report: see the problems", "unjudgeable")
+    elif check.outcome == "unsettled":
+        shown = "the guarantee does not meet the limit"
+        if check.interval is not None:
+            shown = f"not settled: {against(check.interval, check.limit, ', limit ')}"
+        _say(case, "error" if strict else "skipped", shown, "unsettled")
+
+
+def _finding(case: ElementTree.Element, finding: Finding) -> None:
+    if finding.state == "proven":
+        _say(case, "failure", finding.message, finding.rule)
+        case[-1].text = f"{range_of(finding.interval)}; what to do: {clean(finding.remedy)}"
+    else:
+        _say(case, "skipped", finding.excuse or finding.state, finding.state)
+
+
+def _say(case: ElementTree.Element, tag: str, message: str, kind: str) -> None:
+    ElementTree.SubElement(case, tag, message=clean(message), type=clean(kind))
+
+
+def _element(suite: ElementTree.Element, name: str, classname: str) -> ElementTree.Element:
+    return ElementTree.SubElement(suite, "testcase", name=clean(name), classname=clean(classname), time="0")
+
+
+def _count(suite: ElementTree.Element) -> None:
+    counts = {"tests": "testcase", "failures": ".//failure", "errors": ".//error", "skipped": ".//skipped"}
+    for attribute, path in counts.items():
+        suite.set(attribute, str(len(suite.findall(path))))
+    suite.set("time", "0")

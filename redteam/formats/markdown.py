@@ -1,0 +1,120 @@
+"""The report as a comment on a pull request: the verdict and the limits, the rest folded away.
+
+It never shows single rows: a pull request has more readers than a report.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from redteam.formats import prose
+from redteam.formats.escape import code, markdown
+from redteam.limits import Policy
+from redteam.report import AuditReport, Evidence
+from redteam.verdict import Check, Outcome, State, Verdict
+from redteam.wording import decimals, number, plural, range_of
+
+_OUTCOMES: dict[Outcome, str] = {
+    "exceeded": "**leak**",
+    "within": "within",
+    "unsettled": "unsettled",
+    "unjudgeable": "not judged",
+}
+_STATES: dict[State, str] = {"proven": "**leak**", "waived": "waived", "baseline": "baseline"}
+
+
+def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
+    """Return the report as GitHub-flavoured Markdown."""
+    lines = [
+        f"### redteam: {prose.HEADLINES[verdict.status]}",
+        "",
+        markdown(prose.summary(verdict).partition(": ")[2]),
+        "",
+        f"Target {code(report.target.name)}, {plural(report.data.members, 'member')} and "
+        f"{plural(report.data.nonmembers, 'non-member')}, evidence of grade {report.grade}, "
+        f"judged by {code(policy.source)}.",
+        *_checks(verdict),
+        *_listed("Findings", [_finding(each.id, each.message, each.excuse) for each in verdict.findings]),
+        *_listed("Problems", [markdown(each) for each in verdict.problems]),
+        *_details("What the numbers mean", _meanings(report)),
+        *_details("Evidence", _evidence(report, verdict)),
+        *_details("Labels", _classes(report)),
+        *_details("Notes and limits of this audit", _notes(report, verdict)),
+        *_details("What to do next", _bullets(prose.next_steps(report, verdict))),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _checks(verdict: Verdict) -> Iterator[str]:
+    if not verdict.checks:
+        return
+    states = {finding.id: finding.state for finding in verdict.findings}
+    yield from ("", "| check | measured | limit | outcome |", "|---|---|---|---|")
+    for check in verdict.checks:
+        outcome = _STATES[states[check.id]] if check.id in states else _OUTCOMES[check.outcome]
+        yield f"| {code(check.id)} | {_measured(check)} | {_limit(check)} | {outcome} |"
+
+
+def _measured(check: Check) -> str:
+    if check.interval is None:
+        return "by the guarantee"
+    return range_of(check.interval, digits=decimals(check.interval, check.limit))
+
+
+def _limit(check: Check) -> str:
+    digits = 2 if check.interval is None else decimals(check.interval, check.limit)
+    return number(check.limit, digits=digits)
+
+
+def _finding(identifier: str, message: str, excuse: str | None) -> str:
+    return f"{code(identifier)} {markdown(message)}" + (f" ({markdown(excuse)})" if excuse else "")
+
+
+def _listed(title: str, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield from ("", f"**{title}**", "")
+        yield from (f"- {line}" for line in lines)
+
+
+def _details(title: str, lines: Iterator[str]) -> Iterator[str]:
+    content = list(lines)
+    if content:
+        # Markdown is only read inside <details> after a blank line.
+        yield from ("", f"<details><summary>{title}</summary>", "", *content, "", "</details>")
+
+
+def _bullets(lines: tuple[str, ...]) -> Iterator[str]:
+    return (f"- {markdown(line)}" for line in lines)
+
+
+def _meanings(report: AuditReport) -> Iterator[str]:
+    for each in prose.strongest(report):
+        name = f"{prose.metric_name(each)} {number(each.interval.value)}"
+        yield f"- {markdown(name)} ({code(f'{each.attack} {each.signal}')}): {markdown(prose.meaning(each))}"
+
+
+def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[str]:
+    judged = {check.id for check in verdict.checks}
+    rest = [evidence for evidence in report.evidence if evidence.id not in judged]
+    if rest:
+        yield from ("| not limited by the policy | measured |", "|---|---|")
+        yield from (_row(evidence) for evidence in rest)
+
+
+def _row(evidence: Evidence) -> str:
+    return f"| {code(evidence.id)} | {range_of(evidence.interval)} |"
+
+
+def _classes(report: AuditReport) -> Iterator[str]:
+    known = [each for each in report.classes if each.auc is not None]
+    if not known:
+        return
+    known.sort(key=lambda each: -1.0 if each.auc is None else each.auc.low, reverse=True)
+    yield from (f"| label | AUC of {markdown(report.classes_signal or 'the attack')} |", "|---|---|")
+    yield from (f"| {code(each.label)} | {range_of(each.auc)} |" for each in known if each.auc is not None)
+
+
+def _notes(report: AuditReport, verdict: Verdict) -> Iterator[str]:
+    yield from _bullets(verdict.notes)
+    yield f"- grade {report.grade}: {markdown(prose.GRADES[report.grade])}"
+    yield f"- {markdown(prose.confidence(report))}"
+    yield from (f"- not seen: {markdown(each)}" for each in prose.blind_spots(report))

@@ -1,0 +1,168 @@
+"""What a report means, in sentences: the part of every format that a reader without statistics can use."""
+
+import math
+from collections.abc import Iterator
+
+from redteam.checks import admissible, standing_guarantee
+from redteam.report import AuditReport, Evidence, Grade
+from redteam.resolution import smallest_resolvable_fpr
+from redteam.verdict import Verdict
+from redteam.wording import SYMBOLS, against, number, plural
+
+HEADLINES = {"pass": "PASS", "leak": "LEAK", "not_audited": "NOT AUDITED"}
+
+GRADES: dict[Grade, str] = {
+    "A": "randomised: a recorded coin flip put every audited example in or left it out, so what tells "
+    "members from non-members is the training itself, and a lower bound on epsilon from this one "
+    "model is valid",
+    "B": "split: members and non-members come from one source, so AUC and TPR stand as far as that is true "
+    "(the control tests it); an epsilon would only describe, not prove",
+    "C": "unknown: members and non-members differ before any model is asked, so membership numbers would "
+    "measure the data and not the model; they are refused",
+}
+
+
+def summary(verdict: Verdict) -> str:
+    """Return the verdict in one sentence, with the worst number or the first problem."""
+    checks = plural(len(verdict.checks), "check")
+    if verdict.status == "leak":
+        worst = verdict.proven[0]
+        leaks = plural(len(verdict.proven), "leak")
+        shown = against(worst.interval, worst.limit, " > ")
+        return f"LEAK: {leaks} proven in {checks}, worst {worst.id} {shown}"
+    if verdict.status == "not_audited":
+        return f"NOT AUDITED: {plural(len(verdict.problems), 'problem')}, first: {verdict.problems[0]}"
+    excused = len(verdict.findings)
+    unsettled = sum(check.outcome == "unsettled" for check in verdict.checks)
+    beyond = f" beyond {excused} waived or in the baseline" if excused else ""
+    return f"PASS: no leak proven in {checks}{beyond}" + (f", {unsettled} unsettled" if unsettled else "")
+
+
+def metric_name(evidence: Evidence) -> str:
+    """Return the short name of what was measured, such as `TPR@0.01`."""
+    return SYMBOLS[evidence.metric] + ("" if evidence.fpr is None else f"@{evidence.fpr:g}")
+
+
+def strongest(report: AuditReport) -> tuple[Evidence, ...]:
+    """Return for each metric that the grade lets stand the evidence with the highest lower bound."""
+    best: dict[str, Evidence] = {}
+    for evidence in report.evidence:
+        if admissible(evidence, report):
+            name = metric_name(evidence)
+            if name not in best or evidence.interval.low > best[name].interval.low:
+                best[name] = evidence
+    return tuple(best.values())
+
+
+def meaning(evidence: Evidence) -> str:
+    """Say what one number means for the people in the training data."""
+    value, low = evidence.interval.value, evidence.interval.low
+    match evidence.metric:
+        case "auc":
+            return (
+                "shown one person's example that was used in training and one that was not, the attacker "
+                f"picks the right one {value * 100:.0f} times in 100, {_cautiously(low)}; a coin gets 50"
+            )
+        case "tpr":
+            fpr = evidence.fpr or 1.0
+            return (
+                f"{_share(value)} members are exposed at a price of {_accusations(fpr)}, and at least "
+                f"{_share(low)} on the cautious reading; a coin exposes {_share(fpr)}"
+            )
+        case "epsilon":
+            return (
+                f"one person's example shifts the odds of what the model shows by a factor of at least "
+                f"{_factor(low)} (e to the {number(low)}); 1 would be perfect privacy"
+            )
+        case "exposure":
+            return (
+                f"a planted secret ranks about first among {_power(value)} candidates that looked as likely "
+                "before training; 1 would be chance"
+            )
+        case "extraction_rate":
+            return (
+                f"{_share(value)} planted secrets can be read out of the model word for word, and at least "
+                f"{_share(low)} on the cautious reading"
+            )
+
+
+def confidence(report: AuditReport) -> str:
+    """Say how the allowed error of the report was shared among its intervals."""
+    shared = report.multiplicity
+    return (
+        f"with {shared.intervals} intervals and an error of {shared.alpha:g} allowed to the report as a "
+        f"whole, each may miss the truth with probability {shared.each:g} ({shared.method}): every interval "
+        f"here holds at once with a confidence of {100 * (1 - shared.alpha):g}%"
+    )
+
+
+def blind_spots(report: AuditReport) -> Iterator[str]:
+    """Say what this audit could not have seen: a pass is the absence of proof, not a proof of absence."""
+    attacks = sorted({evidence.attack for evidence in report.evidence})
+    yield (
+        f"a stronger attack than those run ({', '.join(attacks) or 'none'}): a pass says that these attacks "
+        "failed, it is no proof of privacy"
+    )
+    signals = " ".join(evidence.signal.lower() for evidence in report.evidence)
+    if not any(name in signals for name in ("lira", "rmia")):
+        yield "attacks that train reference models on similar data (LiRA, RMIA); they are the strongest known"
+    if not any(evidence.metric in ("exposure", "extraction_rate") for evidence in report.evidence):
+        yield "training text that can be read out of the model: no extraction was tried"
+    if report.data.nonmembers > 0 and 0 < report.multiplicity.each < 1:
+        smallest = smallest_resolvable_fpr(report.data.nonmembers, alpha=report.multiplicity.each)
+        non = plural(report.data.nonmembers, "non-member")
+        yield f"leaks that show only below a false-positive rate of {smallest:.2g}: {non} resolve no less"
+    yield (
+        f"anyone outside the {plural(report.data.members, 'member')} and "
+        f"{plural(report.data.nonmembers, 'non-member')} that were audited"
+    )
+
+
+def next_steps(report: AuditReport, verdict: Verdict) -> tuple[str, ...]:
+    """Say what to do about the verdict, most urgent first."""
+    remedies = tuple(dict.fromkeys(finding.remedy for finding in verdict.findings))
+    if verdict.problems:
+        remedies += ("put the problems above right and audit again: until then nothing is proven either way",)
+    if verdict.status != "pass":
+        return remedies
+    unsettled = any(check.outcome == "unsettled" for check in verdict.checks)
+    more = ("audit more examples to settle what is unsettled, and set strict = true to insist on it",)
+    keep = ("keep this report: it is the baseline of the next one", "audit again after every training")
+    return (*remedies, *(more if unsettled else ()), *keep)
+
+
+def guarantee_status(report: AuditReport) -> str:
+    """Say what the guarantee is worth next to what was measured."""
+    if report.guarantee is None:
+        return "the training claims no guarantee"
+    if standing_guarantee(report) is None:
+        return "refuted: an attack measured more than the training says it earned"
+    return "not refuted: no attack measured more than was earned"
+
+
+def _cautiously(low: float) -> str:
+    if low <= 0.5:
+        return "which is not proven to be more than luck"
+    return f"and at least {low * 100:.0f} times on the cautious reading"
+
+
+def _share(rate: float) -> str:
+    """Write a rate as whole people: `20 of 100`, `3 of 1,000`."""
+    rate = min(max(rate, 0.0), 1.0)
+    for whole in (100, 1000, 10_000, 1_000_000):
+        if rate == 0 or abs(rate * whole - round(rate * whole)) < 0.05 or rate * whole >= 10:
+            return f"{rate * whole:.0f} of {whole:,}"
+    return "fewer than 1 of 1,000,000"
+
+
+def _accusations(fpr: float) -> str:
+    count, whole = _share(fpr).split(" of ")
+    return f"{count} false accusation{'' if count == '1' else 's'} per {whole}"
+
+
+def _factor(epsilon: float) -> str:
+    return number(math.exp(epsilon), digits=1) if epsilon < 20 else f"10^{epsilon / math.log(10):.0f}"
+
+
+def _power(bits: float) -> str:
+    return number(2**bits, digits=0) if bits < 60 else f"2^{bits:.0f}"

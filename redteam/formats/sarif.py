@@ -1,0 +1,107 @@
+"""The findings as SARIF 2.1.0 for code scanning: each points at the policy line that set its limit."""
+
+import json
+import re
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+from urllib.parse import quote
+
+from redteam.findings import CLAIM_RULE
+from redteam.formats.escape import clean
+from redteam.formats.prose import summary
+from redteam.limits import BUILT_IN, Policy
+from redteam.report import AuditReport
+from redteam.verdict import NOT_AUDITED, Finding, Verdict
+
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_METRIC = re.compile(r"\.(auc|tpr|epsilon|exposure|extraction_rate)(@|$)")
+_HELP = {
+    "auc": "members of the training data can be told from non-members",
+    "tpr": "single members of the training data can be named at a low false-positive rate",
+    "epsilon": "more privacy was spent than the limit allows",
+    "exposure": "planted secrets are memorised",
+    "extraction_rate": "planted secrets can be read out of the model",
+}
+
+
+def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
+    """Return one SARIF run with a rule and a result per finding, and a notification per problem."""
+    rules = list(dict.fromkeys(finding.rule for finding in verdict.findings))
+    driver = {"name": "redteam", "version": clean(report.tool_version), "rules": _rules(rules, verdict)}
+    run = {
+        "tool": {"driver": driver},
+        "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "where redteam was started"}}},
+        "invocations": [_invocation(verdict)],
+        "results": [_result(finding, verdict, policy, rules, report) for finding in verdict.findings],
+        "columnKind": "unicodeCodePoints",
+    }
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+
+
+def _rules(rules: list[str], verdict: Verdict) -> list[dict[str, Any]]:
+    remedies = {finding.rule: finding.remedy for finding in verdict.findings}
+    return [
+        {
+            "id": clean(rule),
+            "shortDescription": {"text": _description(rule)},
+            "help": {"text": remedies[rule]},
+            "defaultConfiguration": {"level": "error"},
+        }
+        for rule in rules
+    ]
+
+
+def _description(rule: str) -> str:
+    if rule == CLAIM_RULE:
+        return "the training does not give the guarantee it claims"
+    match = _METRIC.search(rule)
+    return _HELP[match[1]] if match else "a limit is proven exceeded"
+
+
+def _invocation(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "executionSuccessful": verdict.exit_code != NOT_AUDITED,
+        "properties": {"verdict": clean(summary(verdict))},
+        "toolExecutionNotifications": [
+            {"level": "error", "message": {"text": clean(problem)}} for problem in verdict.problems
+        ]
+        + [{"level": "note", "message": {"text": clean(note)}} for note in verdict.notes],
+    }
+
+
+def _result(
+    finding: Finding, verdict: Verdict, policy: Policy, rules: list[str], report: AuditReport
+) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "ruleId": clean(finding.rule),
+        "ruleIndex": rules.index(finding.rule),
+        "kind": "fail",
+        "level": "error",
+        "message": {"text": clean(f"{finding.message} ({report.target.name})")},
+        "locations": [_location(finding, policy)],
+        "partialFingerprints": {"redteamFinding/v1": finding.fingerprint},
+    }
+    if verdict.baseline:  # without a baseline nothing is known to be new
+        result["baselineState"] = "unchanged" if finding.state == "baseline" else "new"
+    if finding.state != "proven":
+        excuse = clean(finding.excuse or finding.state)
+        result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": excuse}]
+    return result
+
+
+def _location(finding: Finding, policy: Policy) -> dict[str, Any]:
+    match = _METRIC.search(finding.rule)
+    line = policy.line_of(f"max_{match[1]}") if match else 1
+    return {"physicalLocation": {"artifactLocation": _artifact(policy.source), "region": {"startLine": line}}}
+
+
+def _artifact(source: str) -> dict[str, str]:
+    if (
+        source == BUILT_IN
+    ):  # there is no file, but code scanning wants one: the file that would change the limit
+        source = "redteam.toml"
+    if PurePosixPath(source).is_absolute():
+        return {"uri": PurePosixPath(source).as_uri()}
+    if PureWindowsPath(source).is_absolute():
+        return {"uri": PureWindowsPath(source).as_uri()}
+    return {"uri": quote(PurePosixPath(source).as_posix()), "uriBaseId": "%SRCROOT%"}

@@ -1,0 +1,218 @@
+"""The report for a terminal: the verdict, the numbers, what they mean, what was not seen, what to do.
+
+Plain unless `color` is asked for. Training text appears only where the audit was told to put it in.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from redteam.checks import standing_guarantee
+from redteam.formats import prose
+from redteam.formats.escape import clip
+from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
+from redteam.limits import Policy
+from redteam.report import AuditReport, Budget, Evidence, Interval
+from redteam.verdict import Check, Finding, Outcome, State, Verdict
+from redteam.wording import decimals, number, plural, range_of
+
+_STYLES = {"pass": "bold white on green", "leak": "bold white on red", "not_audited": "bold black on yellow"}
+_OUTCOMES: dict[Outcome, tuple[str, str]] = {
+    "exceeded": ("LEAK", "bold red"),
+    "within": ("within", "green"),
+    "unsettled": ("unsettled", "yellow"),
+    "unjudgeable": ("not judged", "yellow"),
+}
+_STATES: dict[State, tuple[str, str]] = {
+    "proven": ("LEAK", "bold red"),
+    "waived": ("waived", "yellow"),
+    "baseline": ("baseline", "yellow"),
+}
+
+
+def render(
+    report: AuditReport,
+    verdict: Verdict,
+    *,
+    policy: Policy,
+    color: bool = False,
+    width: int = 100,
+    **_: Any,
+) -> str:
+    """Return the report as text of at most `width` columns, with terminal colours where `color` is true."""
+    parts = [
+        *_headline(verdict),
+        *_subject(report, policy),
+        *_findings(verdict),
+        *_problems(verdict),
+        *_evidence(report, verdict),
+        *_meanings(report),
+        *_guarantee(report),
+        *_classes(report),
+        *_exposed(report),
+        *_worth(report),
+        *_failures(report),
+        *_listed("Notes", verdict.notes),
+        *_listed("What this audit could not have seen", tuple(prose.blind_spots(report))),
+        *_listed("What to do next", prose.next_steps(report, verdict)),
+    ]
+    return draw(parts, width=width, color=color)
+
+
+def _headline(verdict: Verdict) -> Iterator[RenderableType]:
+    word, _, rest = prose.summary(verdict).partition(": ")
+    yield headline(word, rest, _STYLES[verdict.status])
+
+
+def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
+    target, data = report.target, report.data
+    digest = f", sha256 {target.digest[:12]}" if target.digest else ""
+    counts = (
+        f"{plural(data.members, 'member')}, {plural(data.nonmembers, 'non-member')}, "
+        f"{data.reference:,} for reference; left out: {data.moved_out:,} that moved, "
+        f"{plural(data.duplicates, 'duplicate')}"
+    )
+    rows: list[tuple[str, Cell]] = [
+        ("target", f"{target.name} ({target.kind}, {plural(target.classes, 'class', 'classes')}{digest})"),
+        ("attacker sees", target.access),
+        ("data", counts),
+        ("judged by", policy.source + (", strict" if policy.strict else "")),
+        ("audited", f"{report.created}, redteam {report.tool_version}, seed {report.seed}"),
+    ]
+    yield section("Target and data", pairs(rows))
+
+
+def _findings(verdict: Verdict) -> Iterator[RenderableType]:
+    if verdict.findings:
+        yield section("Findings", bullets([_finding(each) for each in verdict.findings]))
+
+
+def _finding(finding: Finding) -> Cell:
+    excuse = f" ({finding.excuse})" if finding.excuse else ""
+    return f"{finding.id}: {finding.message}{excuse}", "red" if finding.state == "proven" else "yellow"
+
+
+def _problems(verdict: Verdict) -> Iterator[RenderableType]:
+    if verdict.problems:
+        lines = [(problem, "yellow") for problem in verdict.problems]
+        yield section("Problems: what keeps this report from passing", bullets(lines, "!"))
+
+
+def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
+    checks = {check.id: check for check in verdict.checks}
+    states = {finding.id: finding.state for finding in verdict.findings}
+    rows = [_evidence_row(evidence, checks.get(evidence.id), states) for evidence in report.evidence]
+    if not rows:
+        yield section("Evidence", Text("none: no attack gave a number"))
+        return
+    headers = ("attack", "signal", "metric", "value", "interval", "limit", "outcome")
+    yield section("Evidence", table(headers, rows, right=("value", "interval", "limit")))
+
+
+def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, State]) -> tuple[Cell, ...]:
+    digits = 2 if check is None else decimals(evidence.interval, check.limit)
+    outcome: Cell = ("no limit", "dim") if check is None else _OUTCOMES[check.outcome]
+    if evidence.id in states:
+        outcome = _STATES[states[evidence.id]]
+    return (
+        evidence.attack,
+        clip(evidence.signal, 30),
+        prose.metric_name(evidence),
+        number(evidence.interval.value, digits=digits),
+        _bounds(evidence.interval, digits),
+        "-" if check is None else number(check.limit, digits=digits),
+        outcome,
+    )
+
+
+def _bounds(interval: Interval, digits: int) -> str:
+    return f"[{number(interval.low, digits=digits)}, {number(interval.high, digits=digits)}]"
+
+
+def _meanings(report: AuditReport) -> Iterator[RenderableType]:
+    lines = [
+        f"{prose.metric_name(each)} {number(each.interval.value)} ({each.attack} {each.signal}): "
+        f"{prose.meaning(each)}"
+        for each in prose.strongest(report)
+    ]
+    if lines:
+        yield section("What the numbers mean for the people in the data", bullets(lines))
+
+
+def _guarantee(report: AuditReport) -> Iterator[RenderableType]:
+    if report.guarantee is None:
+        return
+    measured = [each for each in prose.strongest(report) if each.metric == "epsilon"]
+    rows = [
+        ("claimed", *_budget(report.guarantee.claimed)),
+        ("earned", *_budget(report.guarantee.earned)),
+        *(("measured", f"at least {number(each.interval.low)}", "", each.signal, "") for each in measured),
+    ]
+    status: Cell = (prose.guarantee_status(report), "" if standing_guarantee(report) else "bold red")
+    headers = ("", "epsilon", "delta", "by", "protects")
+    yield section("Guarantee", table(headers, rows, right=("epsilon", "delta")), bullets([status]))
+
+
+def _budget(budget: Budget) -> tuple[str, str, str, str]:
+    protects = f"one {budget.unit} ({budget.neighbouring})"
+    return number(budget.epsilon), f"{budget.delta:.0e}", budget.accountant, protects
+
+
+def _classes(report: AuditReport) -> Iterator[RenderableType]:
+    if not report.classes:
+        return
+    known = [each for each in report.classes if each.auc is not None]
+    known.sort(key=lambda each: -1.0 if each.auc is None else each.auc.low, reverse=True)
+    unknown = [each for each in report.classes if each.auc is None]
+    rows = [
+        (
+            clip(each.label, 40),
+            f"{each.members:,}",
+            f"{each.nonmembers:,}",
+            "too few" if each.auc is None else range_of(each.auc),
+        )
+        for each in (*known, *unknown)
+    ]
+    headers = ("label", "members", "non-members", "AUC")
+    title = f"Which labels leak most (AUC of {report.classes_signal}, intervals corrected over the labels)"
+    yield section(title, table(headers, rows, right=("members", "non-members", "AUC")))
+
+
+def _exposed(report: AuditReport) -> Iterator[RenderableType]:
+    if not report.exposed:
+        return
+    with_text = any(row.text is not None for row in report.exposed)
+    headers = ("row", "label", "salted hash", *(("text",) if with_text else ()))
+    rows = [
+        (
+            clip(row.id, 30),
+            clip(row.label or "-", 30),
+            (row.hash or "-")[:16],
+            *((clip(row.text or "-", 60),) if with_text else ()),
+        )
+        for row in report.exposed
+    ]
+    yield section("Members the strongest attack is surest about", table(headers, rows))
+
+
+def _worth(report: AuditReport) -> Iterator[RenderableType]:
+    controls = [f"control {each.control} saw AUC {range_of(each.auc)}" for each in report.controls]
+    lines = [
+        prose.GRADES[report.grade],
+        f"why: {report.grade_reason}",
+        *(controls or ["no control ran"]),
+        prose.confidence(report),
+    ]
+    yield section(f"What this evidence is worth: grade {report.grade}", bullets(lines))
+
+
+def _failures(report: AuditReport) -> Iterator[RenderableType]:
+    lines = [f"{each.attack}, {each.kind.replace('_', ' ')}: {each.reason}" for each in report.failures]
+    yield from _listed("Attacks that gave no evidence", tuple(lines))
+
+
+def _listed(title: str, lines: tuple[str, ...]) -> Iterator[RenderableType]:
+    if lines:
+        yield section(title, bullets(lines))

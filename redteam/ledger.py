@@ -1,0 +1,164 @@
+"""`model.ledger.json`: what training knew and the model must not tell. Private (0600), beside the model.
+
+It names the data by relative path and SHA-256, the rows on either side, how they were chosen, the recipe and the
+guarantee. `redteam audit model.pt` finds it without being told.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redteam import codec
+from redteam.data import Columns, Examples, Split, read_examples, text_key
+from redteam.errors import LedgerError
+from redteam.files import sha256, write_atomic
+from redteam.report import Guarantee
+
+FORMAT = "redteam.ledger/1"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A data file as it was at training time: path relative to the ledger, fingerprint, columns used."""
+
+    path: str
+    sha256: str
+    rows: int
+    columns: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which rows were trained on, held out, and kept apart for reference, and the coins that decided it."""
+
+    randomised: bool
+    seed: int
+    holdout: float
+    reference_share: float
+    members: tuple[int, ...]
+    nonmembers: tuple[int, ...]
+    reference: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How the model was trained: the defence's id, its parameters, the seed."""
+
+    defense: str
+    parameters: dict[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Everything training knew. `model` is the digest of the weights, `salt` keys the hashes in reports."""
+
+    model: str
+    data: DataFile
+    membership: Membership
+    recipe: TrainingRecipe
+    guarantee: Guarantee | None
+    salt: str
+    canaries: tuple[dict[str, Any], ...] = ()
+    format: str = FORMAT
+
+    def save(self, path: Path) -> None:
+        """Write the ledger, readable by its owner only, whole or not at all."""
+        write_atomic(path, json.dumps(codec.encode(self), allow_nan=False) + "\n", mode=0o600)
+
+    @classmethod
+    def load(cls, path: Path) -> "Ledger":
+        """Read a ledger; raise LedgerError where it is missing, broken or of another format."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise LedgerError(f"{path}: cannot be read ({error})") from None
+        except ValueError as error:
+            raise LedgerError(f"{path}: not JSON ({error})") from None
+        found = document.get("format") if isinstance(document, dict) else None
+        if found != FORMAT:
+            raise LedgerError(f"{path}: format is {found!r}, this version reads {FORMAT!r}; train again")
+        try:
+            return codec.decode(cls, document, "ledger")
+        except ValueError as error:
+            raise LedgerError(f"{path}: {error}") from None
+
+    def split(self, path: Path, *, data: Path | None = None) -> tuple[Split, tuple[str, ...]]:
+        """Read the data again and divide it as training did; `path` is where this ledger lies.
+
+        Raises LedgerError where the data changed, a row is on two sides, or the coins do not fall as stated.
+        """
+        source = data or path.parent / self.data.path
+        if not source.is_file():
+            raise LedgerError(f"{path}: its data file {self.data.path} is not there; put it back or say --data FILE")
+        if sha256(source) != self.data.sha256:
+            raise LedgerError(f"{source}: changed since training (SHA-256 differs from the ledger's); restore it")
+        reading = read_examples(source, Columns(**self.data.columns))
+        examples = reading.examples
+        self._check_rows(path, len(examples))
+        if self.membership.randomised:
+            self._check_coins(path, examples)
+        sides = self.membership
+        split = Split.of(
+            examples.take(sides.members),
+            examples.take(sides.nonmembers),
+            examples.take(sides.reference) if sides.reference else None,
+            randomised=sides.randomised,
+            salt=self.salt,
+        )
+        return split, reading.notes
+
+    def check_model(self, digest: str | None, path: Path) -> None:
+        """Raise LedgerError unless the weights are those this ledger was written for."""
+        if digest is not None and digest != self.model:
+            raise LedgerError(f"{path}: written for another model (digest of the weights differs); train again")
+
+    def _check_rows(self, path: Path, rows: int) -> None:
+        sides = self.membership
+        named = sides.members + sides.nonmembers + sides.reference
+        if len(set(named)) != len(named):
+            raise LedgerError(f"{path}: a row is on two sides: the ledger was edited")
+        if any(not 0 <= row < rows for row in named):
+            raise LedgerError(f"{path}: names a row beyond the {rows} of {self.data.path}: the ledger was edited")
+
+    def _check_coins(self, path: Path, examples: Examples) -> None:
+        sides = self.membership
+        drawn = flip_coins(examples, holdout=sides.holdout, reference=sides.reference_share, seed=sides.seed)
+        if (drawn["members"], drawn["nonmembers"], drawn["reference"]) != (
+            sides.members,
+            sides.nonmembers,
+            sides.reference,
+        ):
+            raise LedgerError(f"{path}: membership is not what its seed draws: the ledger was edited; train again")
+
+
+def flip_coins(
+    examples: Examples, *, holdout: float, reference: float = 0.0, seed: int
+) -> dict[str, tuple[int, ...]]:
+    """Draw every text's side by its own coin: reference first, then held out with probability `holdout`.
+
+    The coin is SHA-256 of the seed and the folded text, so repeated texts share one and fall on one side, the order
+    of the rows does not matter, and anyone can draw it again. Returns the row numbers of each side.
+    """
+    sides: dict[str, list[int]] = {"members": [], "nonmembers": [], "reference": []}
+    for row, text in enumerate(examples.texts or ()):
+        digest = hashlib.sha256(f"redteam coin {seed} ".encode() + text_key(text)).digest()
+        apart = int.from_bytes(digest[:8], "big") / 2**64 < reference
+        out = int.from_bytes(digest[8:16], "big") / 2**64 < holdout
+        sides["reference" if apart else "nonmembers" if out else "members"].append(row)
+    return {side: tuple(rows) for side, rows in sides.items()}
+
+
+def ledger_path(model: Path) -> Path:
+    """Return where the ledger of a model lies: `model.pt` has `model.ledger.json` beside it."""
+    return model.with_name(f"{model.stem}.ledger.json") if model.suffix else model / "ledger.json"
+
+
+def describe_data(path: Path, columns: Columns, rows: int, *, beside: Path) -> DataFile:
+    """Fingerprint a data file, its path relative to the folder of the ledger at `beside`."""
+    relative = os.path.relpath(path.resolve(), beside.resolve().parent)
+    named = {name: getattr(columns, name) for name in ("text", "label", "id", "user", "group")}
+    return DataFile(Path(relative).as_posix(), sha256(path), rows, named)

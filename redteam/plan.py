@@ -1,0 +1,105 @@
+"""What an audit would do and could show, worked out without scoring a single text."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redteam.attack import Attack
+from redteam.audit import Settings, intervals_judged
+from redteam.data import Split
+from redteam.limits import Policy
+from redteam.resolution import ceiling, examples_needed, smallest_resolvable_fpr
+from redteam.target import Target
+
+_OVERHEAD = 2.0  # a forward pass takes so many times its matrix products: softmax, norms, gathers (MiniLM, measured)
+_CONTROL_SECONDS = 1.5e-4  # per text; the blind control
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of an audit, ready to print; `seconds` is None where it depends on somebody else's machine."""
+
+    lines: tuple[str, ...]
+    seconds: float | None
+
+    @property
+    def text(self) -> str:
+        """The lines as one text."""
+        return "\n".join(self.lines)
+
+
+def make_plan(target: Target, split: Split, attacks: Sequence[Attack], policy: Policy, settings: Settings) -> Plan:
+    """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
+    members, nonmembers = len(split.members), len(split.nonmembers)
+    each = settings.alpha / max(1, intervals_judged(attacks, target.access, settings.fprs))
+    seconds = estimate_seconds(target, split)
+    lines = [
+        f"target     {target.name} ({target.kind}, {target.access.word}), {len(target.labels)} labels",
+        f"examples   {members:,} members, {nonmembers:,} non-members"
+        f" ({split.moved_out} texts on both sides moved out, {split.duplicates} repeats dropped)",
+        f"membership {'drawn by coins (grade A)' if split.randomised else 'a split (grade B at best)'}",
+        *(_attack_line(attack, target) for attack in attacks),
+        f"error      {settings.alpha:g} in all, {each:.2g} for each interval",
+        f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each / 4):.2g}",
+        *(_limit_line(limit.name, limit.metric, limit.limit, limit.fpr, members, nonmembers, each)
+          for limit in policy.limits if limit.metric in ("auc", "tpr")),
+        f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}",
+    ]  # fmt: skip
+    return Plan(tuple(lines), seconds)
+
+
+def _attack_line(attack: Attack, target: Target) -> str:
+    runs = target.access >= attack.needs
+    how = "runs" if runs else f"cannot run: needs {attack.needs.word}, the target gives {target.access.word}"
+    return f"{attack.id}      {attack.name}: {how}"
+
+
+def _limit_line(
+    name: str, metric: str, limit: float, fpr: float | None, members: int, nonmembers: int, each: float
+) -> str:
+    if limit < ceiling(metric, members, nonmembers, alpha=each, fpr=fpr):
+        return f"limit      {name}: can be proven broken by this sample"
+    needed = examples_needed(metric, limit, alpha=each, fpr=fpr)
+    more = "no sample would do" if needed is None else f"needs {needed[0]:,} members and {needed[1]:,} non-members"
+    return f"limit      {name}: CANNOT be judged by this sample ({more}): exit 2"
+
+
+def _requests(target: Target, split: Split) -> str:
+    batch = int(getattr(target, "batch_size", 1))
+    rows = len(split.members) + len(split.nonmembers)
+    return f"{-(-rows // batch):,} requests of up to {batch} texts; how long each takes is the target's affair"
+
+
+def estimate_seconds(target: Target, split: Split) -> float | None:
+    """Estimate the time of an audit from the tokens, the weights and the speed of this machine's matrix product.
+
+    None where answers come from elsewhere; zero scoring for saved scores.
+    """
+    rows = len(split.members) + len(split.nonmembers)
+    control = 0.0 if split.members.texts is None else _CONTROL_SECONDS * rows
+    if target.kind == "scores":
+        return control + 1e-6 * rows
+    if not hasattr(target, "model") or not hasattr(target, "tokenizer"):
+        return None
+    texts = [*(split.members.texts or ()), *(split.nonmembers.texts or ())]
+    sample = texts[:: max(1, len(texts) // 2000)]
+    tokens = sum(len(e.ids) for e in target.tokenizer.encode_batch_fast(sample)) * len(texts) / max(1, len(sample))
+    table = target.model.get_input_embeddings().weight.numel()
+    weights = sum(p.numel() for p in target.model.parameters()) - table
+    return control + _OVERHEAD * tokens * weights / _multiplications_per_second()
+
+
+def _multiplications_per_second() -> float:
+    """Time a matrix product of the size of a small encoder's for some 50 ms."""
+    import torch
+
+    a, b = torch.ones(2048, 384), torch.ones(384, 384)
+    torch.mm(a, b)
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        torch.mm(a, b)
+        times.append(time.perf_counter() - started)
+    return a.shape[0] * b.numel() / float(np.median(times))

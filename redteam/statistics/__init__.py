@@ -1,0 +1,1 @@
+"""Arrays in, intervals out: what membership scores prove, with every error probability accounted for."""

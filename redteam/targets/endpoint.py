@@ -1,0 +1,189 @@
+"""A classifier behind an HTTP(S) endpoint: JSON texts go out, labels or probabilities come back."""
+
+import ipaddress
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import httpx
+
+from redteam.errors import TargetError
+from redteam.targets import wire
+from redteam.targets.answers import Scored
+from redteam.targets.blackbox import BlackBox
+
+_HINTS = {
+    400: 'is the form {"texts": [...]} what it takes?',
+    401: "put a valid token into ${token_env}",
+    403: "put a valid token into ${token_env}",
+    404: "check the path of the URL",
+    405: "check the path of the URL",
+    413: "a smaller batch_size may do",
+    422: 'is the form {"texts": [...]} what it takes?',
+}
+
+
+class Endpoint(BlackBox):
+    """A classifier that answers POST {"texts": [...]} in one of the forms of `redteam.targets.answers`.
+
+    One probe request at construction finds access and labels. `retries` repeat a request after trouble on
+    the line or status 429, 500, 502, 503, 504; `budget` is the most requests ever sent, probe and retries
+    included (`requests` counts them); `timeout` bounds one request as a whole, in seconds. A token in the
+    environment variable `token_env` is sent as Bearer, never to another host and never in the clear.
+    What goes wrong is a TargetError; no message holds a text, the token or the URL's secrets.
+    """
+
+    kind = "endpoint"
+    _client: httpx.Client
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        batch_size: int = 32,
+        timeout: float = 30.0,
+        retries: int = 4,
+        budget: int | None = None,
+        token_env: str = "REDTEAM_TOKEN",
+        labels: Sequence[str] | None = None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Check the settings and send the probe; `transport` and `sleep` are there for tests."""
+        self._url, name = _address(url)
+        super().__init__(name, labels, batch_size)
+        self.timeout, self.retries, self.budget = timeout, retries, budget
+        self.requests = 0
+        self._token_env, self._transport, self._sleep = token_env, transport, sleep
+        self._total = 0
+        self._check_settings()
+        self._headers = self._credentials() | {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+        }
+        self._probe()
+
+    def _check_settings(self) -> None:
+        timeout, retries, budget = self.timeout, self.retries, self.budget
+        if not (timeout > 0 and math.isfinite(timeout)):
+            raise TargetError(f"{self.name}: timeout must be a positive number of seconds, not {timeout!r}")
+        if not (isinstance(retries, int) and retries >= 0):
+            raise TargetError(f"{self.name}: retries must be 0 or more, not {retries!r}")
+        if budget is not None and not (isinstance(budget, int) and budget >= 1):
+            raise TargetError(f"{self.name}: budget must be at least 1 request (the probe), not {budget!r}")
+
+    def _credentials(self) -> dict[str, str]:
+        """Return the header that carries the token; refuse to send any secret where others can read it."""
+        token = os.environ.get(self._token_env, "").strip() if self._token_env else ""
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise TargetError(
+                f"{self.name}: the token in ${self._token_env} has characters no header can carry"
+            )
+        if token and self._url.userinfo:
+            raise TargetError(
+                f"{self.name}: a token in ${self._token_env} and a password in the URL; use one"
+            )
+        if (token or self._url.userinfo) and self._url.scheme == "http" and not _is_loopback(self._url.host):
+            what = f"the token in ${self._token_env}" if token else "the password in the URL"
+            raise TargetError(f"{self.name}: {what} would travel unencrypted; use https, or unset it")
+        return {"authorization": f"Bearer {token}"} if token else {}
+
+    def _score(self, texts: tuple[str, ...]) -> Scored:
+        self._total = len(texts)
+        self._check_budget(math.ceil(len(texts) / self.batch_size))
+        # A client lives for one call, so that no socket stays open and nobody has to close anything. Proxies
+        # from the environment are not asked for what is on this machine: they would see a token in the clear.
+        with httpx.Client(
+            transport=self._transport,
+            timeout=self.timeout,
+            follow_redirects=False,
+            trust_env=not _is_loopback(self._url.host),
+        ) as self._client:
+            return super()._score(texts)
+
+    def _check_budget(self, batches: int) -> None:
+        if self.budget is None or batches <= self.budget - self.requests:
+            return
+        left = self.budget - self.requests
+        fewer = f" or a batch_size of {math.ceil(self._total / left)}" if left else ""
+        raise TargetError(
+            f"{self.name}: {self._total} texts need {batches} requests, {left} are left of a budget of"
+            f" {self.budget}; a budget of {self.requests + batches}{fewer} would do"
+        )
+
+    def _ask(self, texts: list[str]) -> object:
+        content = json.dumps({"texts": texts}).encode("ascii")
+        reply, trouble = None, ""
+        for attempt in range(self.retries + 1):
+            self._check_left(trouble)
+            if attempt:
+                self._sleep(wire.delay(attempt - 1, reply, time.time()))
+            self.requests += 1
+            try:
+                reply = wire.post(self._client, self._url, content, self._headers, self.timeout)
+            except wire.NoReply as error:
+                reply, trouble = None, str(error)
+            except wire.TooLarge:
+                limit = f"{wire.BODY_LIMIT // 2**20} MiB"
+                raise TargetError(
+                    f"{self.name}: an answer is larger than {limit}; use a smaller batch_size"
+                ) from None
+            else:
+                if reply.status not in wire.RETRIED:
+                    return self._document(reply)
+                trouble = f"answered {reply.line}"
+        tried = f"{self.retries + 1} attempts" if self.retries else "1 attempt"
+        raise TargetError(
+            f"{self.name}: {tried} failed, the last: {trouble}{self._progress()}; is the service up?"
+        )
+
+    def _check_left(self, trouble: str) -> None:
+        if self.budget is None or self.requests < self.budget:
+            return
+        needed = self.requests + math.ceil((self._total - self.scored) / self.batch_size)
+        last = f" (last: {trouble})" if trouble else ""
+        raise TargetError(
+            f"{self.name}: the budget of {self.budget} requests is used up{last}{self._progress()};"
+            f" a budget of {needed} would do if nothing else fails"
+        )
+
+    def _progress(self) -> str:
+        return f", {self.scored} of {self._total} texts scored"
+
+    def _document(self, reply: wire.Reply) -> object:
+        """Return the parsed body; raise TargetError for any status but success and for what is not JSON."""
+        if 300 <= reply.status < 400:
+            raise TargetError(
+                f"{self.name}: answered {reply.line}; redirects are not followed, give the final URL"
+            )
+        if not 200 <= reply.status < 300:
+            hint = _HINTS.get(reply.status, "").replace("{token_env}", self._token_env)
+            raise TargetError(f"{self.name}: answered {reply.line}{f'; {hint}' if hint else ''}")
+        try:
+            return json.loads(reply.body)
+        except (ValueError, RecursionError):
+            kind = reply.headers.get("content-type", "no content type")[:40]
+            raise TargetError(
+                f"{self.name}: answered {kind!r} that is not JSON; is this the right URL?"
+            ) from None
+
+
+def _address(text: str) -> tuple[httpx.URL, str]:
+    """Return the URL and the name it goes by: without user, password, query and fragment."""
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, UnicodeError, TypeError):
+        # Not repeated: what makes it unreadable is often a password.
+        raise TargetError("the endpoint's URL cannot be read; write https://host:port/path") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise TargetError("the endpoint's URL must be http:// or https:// with a host")
+    return url, f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

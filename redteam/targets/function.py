@@ -1,0 +1,148 @@
+"""A classifier that is a Python function: the way in for everything that has no file format of its own."""
+
+import contextlib
+import functools
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from redteam.errors import TargetError
+from redteam.files import sha256
+from redteam.targets.blackbox import BlackBox
+
+
+class FunctionTarget(BlackBox):
+    """A function from a list of n texts to probabilities [n, k], or to any answer an endpoint may give.
+
+    This runs the user's code, with everything that the user may do. A bare list of n label names is taken as
+    predicted labels. `labels` name the columns; without them the function's own `labels` attribute does. The
+    function is called once at construction, with one harmless text. What it prints goes to standard error.
+    """
+
+    kind = "function"
+
+    def __init__(
+        self,
+        function: Callable[[list[str]], Any],
+        *,
+        labels: Sequence[str] | None = None,
+        name: str | None = None,
+        batch_size: int = 256,
+        directory: Path | None = None,
+    ) -> None:
+        """Check and call once; imports that the function does later may come from `directory`."""
+        called = name or str(getattr(function, "__qualname__", type(function).__name__))
+        if not callable(function):
+            raise TargetError(f"{called}: not callable; name a function that takes a list of texts")
+        if labels is None:
+            labels = _declared(function)
+        super().__init__(called, labels, batch_size)
+        self._function, self._directory = function, directory
+        self._probe()
+
+    @classmethod
+    def load(
+        cls, source: str, *, labels: Sequence[str] | None = None, batch_size: int = 256
+    ) -> "FunctionTarget":
+        """Import `module:function` (the working directory counts as importable) and make a target of it.
+
+        Runs the module. Its labels come from the option, else from the function's or the module's `labels`;
+        `digest` is the SHA-256 of the module's source file. Raises TargetError with what went wrong.
+        """
+        module_name, _, attribute = source.rpartition(":")
+        if not module_name or not attribute:
+            raise TargetError(f"{source}: not of the form module:function")
+        directory = Path.cwd()
+        module = _import(source, module_name, directory)
+        try:
+            function: Any = functools.reduce(getattr, attribute.split("."), module)
+        except AttributeError:
+            where = getattr(module, "__file__", None) or "a built-in module"
+            raise TargetError(f"{source}: {module_name} ({where}) has no {attribute!r}") from None
+        if labels is None:
+            labels = _declared(function) or _declared(module)
+        target = cls(function, labels=labels, name=source, batch_size=batch_size, directory=directory)
+        target.digest = _source_digest(module)
+        return target
+
+    def _ask(self, texts: list[str]) -> object:
+        try:
+            with _surroundings(self._directory):
+                return _document(self._function(texts))
+        except (Exception, SystemExit) as error:  # the user's sys.exit(0) must not end an audit as a pass
+            raise TargetError(f"{self.name}: raised {_one_line(error)}") from None
+
+
+def _document(answer: Any) -> object:
+    """Give a bare answer the form of an endpoint's: names are predicted labels, the rest probabilities."""
+    if isinstance(answer, Mapping) or (
+        isinstance(answer, list) and _holds(answer, list) and _holds(answer[0], Mapping)
+    ):
+        return answer
+    if isinstance(answer, list | tuple) and _holds(answer, Mapping):
+        top_label = isinstance(answer[0].get("label"), str) and "score" in answer[0]
+        return answer if top_label else {"probabilities": answer}
+    names = isinstance(answer, list | tuple) and _holds(answer, str | int | np.integer)
+    names = names or (isinstance(answer, np.ndarray) and answer.ndim == 1 and answer.dtype.kind in "iuUO")
+    return {"labels": answer} if names else {"probabilities": answer}
+
+
+def _holds(values: Any, kind: Any) -> bool:
+    return isinstance(values, list | tuple) and bool(values) and isinstance(values[0], kind)
+
+
+def _declared(owner: object) -> Sequence[str] | None:
+    """Return the `labels` that a function or module declares: a sequence, since a set has no order."""
+    labels = getattr(owner, "labels", None)
+    return list(labels) if isinstance(labels, list | tuple | np.ndarray) else None
+
+
+def _import(source: str, module_name: str, directory: Path) -> ModuleType:
+    importlib.invalidate_caches()
+    try:
+        with _surroundings(directory):
+            return importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        if (
+            isinstance(error, ModuleNotFoundError)
+            and error.name
+            and f"{module_name}.".startswith(f"{error.name}.")
+        ):
+            raise TargetError(f"{source}: no module {error.name!r} here ({directory}) or installed") from None
+        raise TargetError(f"{source}: importing {module_name} raised {_one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _surroundings(directory: Path | None) -> Iterator[None]:
+    """Make `directory` importable for a while and keep standard output, which is for reports, clean."""
+    entry = None if directory is None else os.fspath(directory)
+    if entry is not None:
+        sys.path.insert(0, entry)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if (
+            entry is not None and entry in sys.path
+        ):  # only what was added: the user's code may have added its own
+            sys.path.remove(entry)
+
+
+def _source_digest(module: ModuleType) -> str | None:
+    try:
+        file = inspect.getsourcefile(module)
+    except TypeError:  # built in
+        return None
+    return sha256(Path(file)) if file and Path(file).is_file() else None
+
+
+def _one_line(error: BaseException) -> str:
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}{f': {message[:200]}' if message else ''}"

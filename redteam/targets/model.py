@@ -1,0 +1,105 @@
+"""A classifier whose weights are at hand: a `model.pt` bundle or a Hugging Face directory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from redteam.bundle import Bundle, load_bundle, state_digest
+from redteam.data import Examples
+from redteam.errors import TargetError
+from redteam.models.opening import open_model, open_tokenizer, read_directory
+from redteam.target import (
+    Access,
+    FloatArray,
+    IntArray,
+    check_log_probabilities,
+    label_indices,
+    own_label_losses,
+)
+
+# Tokens in one forward pass: large enough to fill the matrix units, small enough to stay in the cache.
+TOKENS_PER_BATCH = 2048
+
+
+class ModelTarget:
+    """A model with white-box access; answers are in float64 from the model's own logits.
+
+    `model` and `tokenizer` are there for attacks that work on weights, which must leave them as they were.
+    """
+
+    access = Access.WEIGHTS
+
+    def __init__(self, bundle: Bundle, *, name: str, kind: str = "bundle", device: str = "cpu") -> None:
+        """Open the bundle on `device`; raise BundleError where its parts do not fit together."""
+        self.name, self.kind, self.labels = name, kind, bundle.labels
+        self.digest: str | None = bundle.digest()
+        self.model: PreTrainedModel = open_model(bundle, name=name).to(device)
+        self.tokenizer: Tokenizer = open_tokenizer(bundle, name=name)
+        self.device = device
+
+    @classmethod
+    def load(cls, path: Path, *, device: str | None = None) -> "ModelTarget":
+        """Open a file or a directory; `device` defaults to the accelerator if there is one."""
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if path.is_dir():
+            return cls(read_directory(path), name=path.name, kind="directory", device=device)
+        return cls(load_bundle(path), name=path.name, kind="bundle", device=device)
+
+    def weights_digest(self) -> str:
+        """Return the SHA-256 of the weights as they are now."""
+        return state_digest(self.model.state_dict())
+
+    def predict(self, examples: Examples) -> IntArray:
+        """Return the index of each most probable label, shape [n]."""
+        return self.log_probabilities(examples).argmax(axis=1)
+
+    def losses(self, examples: Examples) -> FloatArray:
+        """Return the cross-entropy of each example's own label in nats, shape [n]."""
+        own = label_indices(self.labels, examples, name=self.name)
+        return own_label_losses(self.log_probabilities(examples), own)
+
+    def log_probabilities(self, examples: Examples) -> FloatArray:
+        """Return natural-log probabilities, shape [n, k], from batches of texts of like length."""
+        if examples.texts is None:
+            raise TargetError(f"{self.name}: the examples carry no texts to score")
+        tokens = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(examples.texts))]
+        values = np.empty((len(tokens), len(self.labels)))
+        with torch.inference_mode():
+            for rows in batches_by_length([len(ids) for ids in tokens]):
+                inputs = pad_batch([tokens[i] for i in rows], pad=self.pad_token, device=self.device)
+                logits = self.model(**inputs).logits.double()
+                values[rows] = torch.log_softmax(logits, dim=-1).cpu().numpy()
+        return check_log_probabilities(values, len(tokens), len(self.labels), name=self.name)
+
+    @property
+    def pad_token(self) -> int:
+        """The id that fills a batch up; 0 where the model has none, since the mask hides it."""
+        return self.model.config.pad_token_id or 0
+
+
+def batches_by_length(lengths: list[int], *, budget: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:
+    """Yield positions of texts of like length, at most `budget` tokens a batch with its padding counted."""
+    batch: list[int] = []
+    for position in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[position] > budget:
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
+
+
+def pad_batch(tokens: list[list[int]], *, pad: int, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """Return `input_ids` and, only where something was padded, `attention_mask`, both [batch, length]."""
+    lengths = [len(ids) for ids in tokens]
+    longest = max(max(lengths), 1)  # a text without a single token still takes one, masked, place
+    ids = torch.tensor([row + [pad] * (longest - len(row)) for row in tokens], dtype=torch.long)
+    inputs = {"input_ids": ids.to(device)}
+    if min(lengths) < longest:
+        mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+        inputs["attention_mask"] = mask.long().to(device)
+    return inputs

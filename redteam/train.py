@@ -1,0 +1,117 @@
+"""From a data file to `model.pt` and its ledger: coins, model, training, files."""
+
+import hashlib
+import json
+import secrets
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from redteam.bundle import save_bundle
+from redteam.data import Columns, Examples, Reading, read_examples
+from redteam.defense import Checkpoint, Defense, Progress, Trained
+from redteam.errors import DataError
+from redteam.ledger import Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
+from redteam.models.starting import start_model
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What to train: `spec` is tiny, bilstm, minilm or a directory; None leaves the model's own setting."""
+
+    spec: str = "tiny"
+    layers: int | None = None
+    freeze_embeddings: bool = False
+    dropout: float | None = None
+
+
+@dataclass(frozen=True)
+class Coins:
+    """How membership is drawn: the share kept apart for reference, then the chance to be held out."""
+
+    holdout: float = 0.5
+    reference: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainedFiles:
+    """A finished training: the files written, the rows on either side, and what reading the data guessed."""
+
+    model: Path
+    ledger: Path
+    trained: Trained
+    members: Examples
+    nonmembers: Examples
+    notes: tuple[str, ...]
+
+
+def train(
+    data: Path,
+    output: Path,
+    defense: Defense,
+    *,
+    columns: Columns = Columns(),
+    model: ModelChoice = ModelChoice(),
+    coins: Coins = Coins(),
+    restart: bool = False,
+    progress: Progress | None = None,
+) -> TrainedFiles:
+    """Train on the texts whose coin says member, write the model to `output` and the ledger beside it.
+
+    A training that was broken off is taken up where it was, unless `restart`. Raises DataError where a side would
+    be empty, UsageError where an unfinished training is of other settings.
+    """
+    reading = read_examples(data, columns)
+    sides = flip_coins(
+        reading.examples, holdout=coins.holdout, reference=coins.reference, seed=coins.seed
+    )
+    for side in ("members", "nonmembers"):
+        if len(sides[side]) < 2:
+            raise DataError(f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data")
+    members = reading.examples.take(sides["members"])
+    start = start_model(model.spec, reading.examples, learn_from=members, seed=coins.seed, **_shape(model))
+    checkpoint = Checkpoint(
+        output.with_name(f"{output.name}.checkpoint"), _fingerprint(data, reading, defense, model, coins)
+    )
+    if restart:
+        checkpoint.path.unlink(missing_ok=True)
+    trained = defense.fit(start, members, seed=coins.seed, checkpoint=checkpoint, progress=progress)
+    ledger = ledger_path(output)
+    Ledger(
+        model=trained.bundle.digest(),
+        data=describe_data(data, reading.columns, len(reading.examples), beside=ledger),
+        membership=Membership(True, coins.seed, coins.holdout, coins.reference, **sides),
+        recipe=TrainingRecipe(defense.id, {"model": _portable(model), **defense.parameters()}, coins.seed),
+        guarantee=trained.guarantee,
+        salt=secrets.token_hex(16),
+    ).save(ledger)
+    save_bundle(trained.bundle, output)
+    checkpoint.path.unlink(missing_ok=True)
+    nonmembers = reading.examples.take(sides["nonmembers"])
+    return TrainedFiles(output, ledger, trained, members, nonmembers, reading.notes)
+
+
+def _shape(model: ModelChoice) -> dict[str, Any]:
+    return {key: value for key, value in asdict(model).items() if key != "spec"}
+
+
+def _portable(model: ModelChoice) -> dict[str, Any]:
+    """The choice for the ledger: of a directory only its name, since paths differ between machines."""
+    return asdict(replace(model, spec=Path(model.spec).name))
+
+
+def _fingerprint(data: Path, reading: Reading, defense: Defense, model: ModelChoice, coins: Coins) -> str:
+    """Identify all that the numbers of a training depend on, so that only the same training is resumed."""
+    source = describe_data(data, reading.columns, len(reading.examples), beside=data)
+    identity = {
+        "data": asdict(source),
+        "defense": [defense.id, defense.parameters()],
+        "model": asdict(model),
+        "coins": asdict(coins),
+        "versions": [torch.__version__, transformers.__version__],
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,106 @@
+"""Numbers and findings in plain words, for readers who have never seen a ROC curve."""
+
+from collections.abc import Sequence
+
+from redteam.report import Evidence, Interval, Metric
+
+SYMBOLS: dict[Metric, str] = {
+    "auc": "AUC",
+    "tpr": "TPR",
+    "epsilon": "epsilon",
+    "exposure": "exposure",
+    "extraction_rate": "extraction rate",
+}
+
+REMEDIES: dict[Metric, str] = {
+    "auc": "train for fewer epochs (early stopping) or regularise (weight decay, dropout, smaller model), "
+    "remove duplicates from the training data, or train with differential privacy (DP-SGD); then audit again",
+    "tpr": "a few examples are memorised: find them in the breakdown by label, remove duplicates and "
+    "outliers, stop earlier, or train with differential privacy (DP-SGD), which protects every single "
+    "example; then audit again",
+    "epsilon": "raise the noise multiplier, lower the clipping norm or the sampling rate, or train for fewer "
+    "steps until the guarantee is below the limit; then audit again",
+    "exposure": "rare sequences are memorised: remove duplicates, clip or mask secrets before training, or "
+    "train with differential privacy (DP-SGD); then audit again",
+    "extraction_rate": "secrets come out of the model: mask them before training, remove duplicates, rotate "
+    "those that are still valid, or train with differential privacy (DP-SGD); do not release this model",
+}
+
+CLAIM_REMEDY = (
+    "the training does not give the guarantee it claims: check per-example clipping, Poisson sampling, the "
+    "noise scale and the accountant, and publish no epsilon until the audit agrees with it"
+)
+
+
+def number(value: float, *, digits: int = 2) -> str:
+    """Write a number with so many decimals, or in whole thousands where it is large."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}f}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Write a count with its noun: `1 limit`, `2 limits`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def range_of(interval: Interval, *, digits: int = 2) -> str:
+    """Write an interval as `0.93 [0.91, 0.95]`."""
+    low, high = number(interval.low, digits=digits), number(interval.high, digits=digits)
+    return f"{number(interval.value, digits=digits)} [{low}, {high}]"
+
+
+def decimals(interval: Interval, limit: float) -> int:
+    """Return how many decimals it takes, from two to six, to see on which side of `limit` the bounds are."""
+    for digits in range(2, 6):
+        shown = round(limit, digits)
+        if all(
+            (round(end, digits) > shown) == (end > limit) and (round(end, digits) < shown) == (end < limit)
+            for end in (interval.low, interval.high)
+        ):
+            return digits
+    return 6
+
+
+def against(interval: Interval, limit: float, between: str) -> str:
+    """Write an interval next to its limit, `0.93 [0.91, 0.95] > 0.60`, with decimals to see the order."""
+    digits = decimals(interval, limit)
+    return f"{range_of(interval, digits=digits)}{between}{number(limit, digits=digits)}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Name the first of many: `a`, `a and b`, `a and 4 more`."""
+    if len(names) <= 2:
+        return " and ".join(names)
+    return f"{names[0]} and {len(names) - 1} more"
+
+
+def accusation(fpr: float) -> str:
+    """Say a false-positive rate as a price: `1 false accusation per 100`."""
+    return f"1 false accusation per {number(1 / fpr, digits=0) if fpr <= 0.5 else '2 or fewer'}"
+
+
+def leak_message(evidence: Evidence, limit: float) -> str:
+    """Say in plain words what evidence above its limit shows, with the numbers."""
+    who = f"an outsider who thresholds {evidence.signal}"
+    at = "" if evidence.fpr is None else f" at FPR {evidence.fpr:g}"
+    numbers = f"{SYMBOLS[evidence.metric]} {against(evidence.interval, limit, f'{at}, limit ')}"
+    match evidence.metric:
+        case "auc":
+            return f"{who} tells members from non-members: {numbers}"
+        case "tpr":
+            price = accusation(evidence.fpr or 1.0)
+            return f"{who} singles out members at a price of {price}: {numbers}"
+        case "epsilon":
+            return f"{who} proves that more privacy was spent than allowed: {numbers}"
+        case "exposure":
+            return f"planted secrets stand out to {who} as memorised: {numbers}"
+        case "extraction_rate":
+            return f"secrets of the training data come out of the model by {evidence.signal}: {numbers}"
+
+
+def claim_message(evidence: Evidence, claimed: float, earned: float) -> str:
+    """Say that an attack proves more leakage than the guarantee admits."""
+    which = "claims" if claimed <= earned else "is said to have earned"
+    return (
+        f"the training {which} epsilon {min(claimed, earned):g}, but an outsider who thresholds "
+        f"{evidence.signal} proves at least {number(evidence.interval.low)}: the guarantee does not hold"
+    )

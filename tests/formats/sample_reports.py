@@ -1,0 +1,168 @@
+"""Reports made by hand, with the policies they are judged by: what the golden files were drawn from."""
+
+from dataclasses import dataclass, replace
+from datetime import date
+
+from redteam.policy import DEFAULT, Policy, TprLimit, Waiver
+from redteam.report import (
+    AuditReport,
+    Budget,
+    ClassLeak,
+    ControlResult,
+    DataSummary,
+    Evidence,
+    ExposedRow,
+    Failure,
+    Guarantee,
+    Interval,
+    Multiplicity,
+    TargetSummary,
+)
+from redteam.resolution import ceiling
+from redteam.verdict import Verdict
+
+TODAY = date(2026, 7, 1)
+ALPHA = 0.05 / 8
+
+# Everything a label could try: markup, terminal escapes, new lines, tables, HTML, mentions, bidi overrides.
+HOSTILE = "[red]x[/] \x1b[31m\n| a | `b` <script>@team</script> \u202e&\x9b]]>"
+
+
+@dataclass(frozen=True)
+class Sample:
+    report: AuditReport
+    policy: Policy
+    baseline: AuditReport | None = None
+
+    def judged(self) -> Verdict:
+        from redteam.judge import judge
+
+        return judge(self.report, self.policy, today=TODAY, baseline=self.baseline)
+
+
+def auc(value: float, half: float, signal: str = "loss", attack: str = "RT101", n: int = 500) -> Evidence:
+    interval = Interval(value, round(value - half, 6), round(value + half, 6), ALPHA)
+    return Evidence(attack, signal, "auc", interval, n, n, ceiling("auc", n, n, alpha=ALPHA))
+
+
+def tpr(
+    low: float, value: float, high: float, signal: str = "loss", attack: str = "RT101", n: int = 2000
+) -> Evidence:
+    top = ceiling("tpr", n, n, alpha=ALPHA, fpr=0.01)
+    return Evidence(attack, signal, "tpr", Interval(value, low, high, ALPHA), n, n, top, 0.01)
+
+
+def epsilon(low: float, value: float, high: float, signal: str = "loss") -> Evidence:
+    return Evidence("RT101", signal, "epsilon", Interval(value, low, high, ALPHA), 1000, 1000, 5.9)
+
+
+def _report(*evidence: Evidence, n: int = 2000) -> AuditReport:
+    return AuditReport(
+        target=TargetSummary("model.pt", "bundle", "class probabilities and labels", 4, "ab" * 32),
+        data=DataSummary(n, n, 0, 2, 3),
+        grade="B",
+        grade_reason="members and non-members come from one file; RT901 finds nothing",
+        multiplicity=Multiplicity(0.05, 8, ALPHA, "Bonferroni"),
+        evidence=evidence,
+        failures=(),
+        controls=(ControlResult("RT901", Interval(0.51, 0.47, 0.55, ALPHA)),),
+        classes=(),
+        classes_signal=None,
+        exposed=(),
+        guarantee=None,
+        seed=7,
+        created="2026-06-30T12:00:00+00:00",
+        tool_version="0.1.0",
+    )
+
+
+def _leaky() -> Sample:
+    report = replace(
+        _report(
+            auc(0.93, 0.02),
+            tpr(0.15, 0.2, 0.26),
+            auc(0.81, 0.03, "entropy", "RT102"),
+            tpr(0.02, 0.06, 0.11, "entropy", "RT102"),
+        ),
+        failures=(Failure("RT104", "not_applicable", "needs reference data; give --reference"),),
+        classes=(
+            ClassLeak("sports", 500, 500, Interval(0.72, 0.61, 0.83, 0.0125)),
+            ClassLeak("health", 500, 500, Interval(0.97, 0.94, 0.99, 0.0125)),
+            ClassLeak("rare", 3, 2, None),
+        ),
+        classes_signal="RT101 loss",
+        exposed=(ExposedRow("train.csv:17", "health", "9f" * 32), ExposedRow("train.csv:4", None, "1c" * 32)),
+    )
+    return Sample(report, replace(DEFAULT, source="redteam.toml", lines=(("max_auc", 3), ("max_tpr", 4))))
+
+
+def _safe() -> Sample:
+    report = _report(auc(0.52, 0.04), tpr(0.004, 0.011, 0.023), auc(0.5, 0.03, "entropy", "RT102"))
+    return Sample(report, DEFAULT)
+
+
+def _grade_c() -> Sample:
+    report = replace(
+        _report(),
+        grade="C",
+        grade_reason="RT901 tells members from non-members without the model",
+        controls=(ControlResult("RT901", Interval(0.88, 0.84, 0.92, ALPHA)),),
+        failures=(Failure("RT101", "refused", "members and non-members differ without the model"),),
+    )
+    return Sample(report, DEFAULT)
+
+
+def _unresolvable() -> Sample:
+    small = [auc(0.71, 0.19, n=60), auc(0.66, 0.2, "entropy", n=60), tpr(0.0, 0.1, 0.4, n=60)]
+    return Sample(_report(*small, n=60), replace(DEFAULT, strict=True))
+
+
+def _waived() -> Sample:
+    waivers = (
+        Waiver("RT101.auc", "accepted for the pilot, see ticket 12", date(2027, 1, 31)),
+        Waiver("RT999.auc", "left over", date(2026, 12, 31)),
+    )
+    report = _report(auc(0.66, 0.03), tpr(0.004, 0.011, 0.023), auc(0.64, 0.03, "entropy", "RT102"))
+    before = _report(auc(0.62, 0.03), auc(0.63, 0.02, "entropy", "RT102"))
+    return Sample(report, replace(DEFAULT, source="ci/red team.toml", waivers=waivers), before)
+
+
+def _private() -> Sample:
+    """A randomised report of a DP training whose claim does not hold."""
+    claimed = Budget(1.0, 1e-5, "example", "add or remove one", "RDP")
+    earned = replace(claimed, epsilon=6.0, accountant="PRV")
+    report = replace(
+        _report(auc(0.58, 0.01), tpr(0.02, 0.03, 0.045), epsilon(1.4, 1.9, 2.6)),
+        grade="A",
+        grade_reason="2,000 examples put in or left out by coin flips (seed 7)",
+        guarantee=Guarantee(claimed, earned),
+    )
+    return Sample(report, Policy(0.7, (TprLimit(0.01, 0.05),), max_epsilon=8.0, source="pyproject.toml"))
+
+
+def _hostile() -> Sample:
+    report = _report(auc(0.93, 0.02, HOSTILE), tpr(0.15, 0.2, 0.26, HOSTILE))
+    report = replace(
+        report,
+        target=replace(report.target, name=HOSTILE, access=HOSTILE),
+        grade_reason=HOSTILE,
+        failures=(Failure(HOSTILE, "failed", HOSTILE), Failure("RT105", "not_applicable", HOSTILE)),
+        classes=(ClassLeak(HOSTILE, 9, 9, Interval(0.7, 0.6, 0.8, 0.01)), ClassLeak(HOSTILE, 1, 1, None)),
+        classes_signal=HOSTILE,
+        exposed=(ExposedRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
+        created=HOSTILE,
+        tool_version=HOSTILE,
+    )
+    waiver = Waiver(f"RT101.tpr@0.01:{HOSTILE}", HOSTILE, date(2027, 1, 1))
+    return Sample(report, replace(DEFAULT, source=HOSTILE, waivers=(waiver,)))
+
+
+SAMPLES: dict[str, Sample] = {
+    "leaky": _leaky(),
+    "safe": _safe(),
+    "grade_c": _grade_c(),
+    "unresolvable": _unresolvable(),
+    "waived": _waived(),
+    "private": _private(),
+    "hostile": _hostile(),
+}

@@ -1,0 +1,236 @@
+import json
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+from sample_reports import HOSTILE, SAMPLES
+
+from redteam.formats import FORMATS
+from redteam.formats.escape import clean, code, json_text, markdown
+from redteam.policy import BUILT_IN
+from redteam.report import AuditReport
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def render(name, format, **options):
+    sample = SAMPLES[name]
+    return FORMATS[format](sample.report, sample.judged(), policy=sample.policy, **options)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_nothing_in_a_hostile_report_reaches_a_terminal(format):
+    drawn = render("hostile", format)
+    assert all(character == "\n" or character.isprintable() for character in drawn)
+    assert drawn.endswith("\n")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_lone_surrogates_can_be_written_in_every_format(format):
+    sample = SAMPLES["leaky"]
+    report = replace(sample.report, target=replace(sample.report.target, name="a\ud800b"))
+    FORMATS[format](report, sample.judged(), policy=sample.policy).encode("utf-8")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_format_draws_the_same_twice(format):
+    assert render("leaky", format) == render("leaky", format)
+
+
+# Text
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_text_keeps_its_width(name, width):
+    assert max(len(line) for line in render(name, "text", width=width).splitlines()) <= width
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_colours_change_nothing_but_colours(name):
+    colored = render(name, "text", color=True)
+    assert "\x1b[" in colored
+    plain = "\n".join(line.rstrip() for line in ANSI.sub("", colored).splitlines()) + "\n"
+    assert plain == render(name, "text")
+
+
+def test_text_does_not_ask_the_environment(monkeypatch):
+    plain, colored = render("leaky", "text"), render("leaky", "text", color=True)
+    for variable, value in {"COLUMNS": "40", "NO_COLOR": "1", "FORCE_COLOR": "1", "TERM": "dumb"}.items():
+        monkeypatch.setenv(variable, value)
+        assert render("leaky", "text") == plain
+        assert render("leaky", "text", color=True) == colored
+
+
+def test_text_says_what_a_number_means():
+    drawn = " ".join(render("leaky", "text").split())
+    assert "picks the right one 93 times in 100, and at least 91 times" in drawn
+    assert "20 of 100 members are exposed at a price of 1 false accusation per 100" in drawn
+    assert drawn.index("health 500") < drawn.index("sports 500") < drawn.index("rare 3")
+
+
+@pytest.mark.parametrize("format", ["text", "markdown"])
+def test_training_text_is_shown_only_where_the_report_holds_it(format):
+    sample = SAMPLES["leaky"]
+    rows = tuple(replace(row, text="my secret") for row in sample.report.exposed)
+    drawn = FORMATS[format](replace(sample.report, exposed=rows), sample.judged(), policy=sample.policy)
+    assert ("my secret" in drawn) == (format == "text")  # a pull request has more readers
+    assert "text" not in render("leaky", "text").split("salted hash")[1].split("\n")[0]
+
+
+# JSON
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_json_is_the_report_and_nothing_else(name):
+    assert AuditReport.from_json(render(name, "json")) == SAMPLES[name].report
+
+
+# Markdown
+
+
+def test_a_hostile_label_cannot_leave_its_table_cell():
+    drawn = render("hostile", "markdown")
+    assert "<script>" not in drawn
+    assert "<code>" in drawn
+    assert "`" not in drawn
+    tables = [line for line in drawn.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in tables} == {3, 5}
+
+
+def test_markdown_breaks_mentions_and_links():
+    assert markdown("@team https://x a@b 1|2") == "@<!-- -->team https:<!-- -->//x a@b 1&#124;2"
+    assert code("a`b</code>") == "<code>a&#96;b&#60;/code&#62;</code>"
+
+
+# SARIF
+
+
+def sarif(name):
+    document = json.loads(render(name, "sarif"))
+    assert document["version"] == "2.1.0"
+    (run,) = document["runs"]
+    return run
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_sarif_has_the_structure_code_scanning_reads(name):
+    run = sarif(name)
+    driver = run["tool"]["driver"]
+    assert driver["name"] == "redteam"
+    assert driver["version"]
+    rules = [rule["id"] for rule in driver["rules"]]
+    assert len(rules) == len(set(rules))
+    for rule in driver["rules"]:
+        assert rule["shortDescription"]["text"]
+        assert rule["help"]["text"]
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+        assert result["level"] == "error"
+        assert result["message"]["text"]
+        (location,) = result["locations"]
+        physical = location["physicalLocation"]
+        assert physical["region"]["startLine"] >= 1
+        assert re.fullmatch(r"[A-Za-z0-9._~/%-]+", physical["artifactLocation"]["uri"])
+        assert physical["artifactLocation"]["uriBaseId"] in run["originalUriBaseIds"]
+        assert re.fullmatch(r"[0-9a-f]{64}", result["partialFingerprints"]["redteamFinding/v1"])
+    (invocation,) = run["invocations"]
+    assert invocation["executionSuccessful"] == (SAMPLES[name].judged().exit_code != 2)
+
+
+def test_sarif_points_at_the_line_of_the_limit():
+    lines = {
+        result["ruleId"]: result["locations"][0]["physicalLocation"]["region"]["startLine"]
+        for result in sarif("leaky")["results"]
+    }
+    assert lines == {"RT101.auc": 3, "RT102.auc": 3, "RT101.tpr@0.01": 4}
+
+
+def test_sarif_suppresses_what_is_waived_or_known():
+    known, waived = sarif("waived")["results"]
+    assert known["baselineState"] == "unchanged"
+    assert waived["baselineState"] == "new"
+    assert "already in the baseline" in known["suppressions"][0]["justification"]
+    assert waived["suppressions"][0]["kind"] == "external"
+    assert "ticket 12" in waived["suppressions"][0]["justification"]
+    for result in sarif("leaky")["results"]:
+        assert "baselineState" not in result
+        assert "suppressions" not in result
+
+
+def test_sarif_notifies_of_every_problem():
+    (invocation,) = sarif("grade_c")["invocations"]
+    errors = [each for each in invocation["toolExecutionNotifications"] if each["level"] == "error"]
+    assert len(errors) == len(SAMPLES["grade_c"].judged().problems)
+
+
+@pytest.mark.parametrize(
+    ("source", "uri"),
+    [
+        (BUILT_IN, {"uri": "redteam.toml", "uriBaseId": "%SRCROOT%"}),
+        ("ci/red team.toml", {"uri": "ci/red%20team.toml", "uriBaseId": "%SRCROOT%"}),
+        ("/etc/red team.toml", {"uri": "file:///etc/red%20team.toml"}),
+        ("C:\\ci\\redteam.toml", {"uri": "file:///C:/ci/redteam.toml"}),
+    ],
+)
+def test_sarif_names_the_policy_file_as_a_uri(source, uri):
+    sample = SAMPLES["leaky"]
+    drawn = FORMATS["sarif"](sample.report, sample.judged(), policy=replace(sample.policy, source=source))
+    location = json.loads(drawn)["runs"][0]["results"][0]["locations"][0]
+    assert location["physicalLocation"]["artifactLocation"] == uri
+
+
+# JUnit
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_junit_is_xml_whose_counts_are_right(name):
+    root = ElementTree.fromstring(render(name, "junit"))
+    (suite,) = root
+    counts = {"tests": "testcase", "failures": "failure", "errors": "error", "skipped": "skipped"}
+    for attribute, tag in counts.items():
+        assert int(suite.attrib[attribute]) == len(list(suite.iter(tag)))
+        assert root.attrib[attribute] == suite.attrib[attribute]
+    verdict = SAMPLES[name].judged()
+    assert int(suite.attrib["failures"]) == len(verdict.proven)
+    assert int(suite.attrib["errors"]) >= len(verdict.problems)
+    names = [case.attrib["name"] for case in suite.iter("testcase")]
+    assert len(names) == len(set(names))
+
+
+def outcomes(name, **changes):
+    sample = SAMPLES[name]
+    policy = replace(sample.policy, **changes)
+    suite = ElementTree.fromstring(FORMATS["junit"](sample.report, sample.judged(), policy=policy))[0]
+    return {case.attrib["name"]: case[0].tag if len(case) else "passed" for case in suite}
+
+
+def test_junit_tells_leaks_from_what_is_excused_or_open():
+    assert outcomes("leaky") == {
+        "RT101.auc:loss": "failure",
+        "RT102.auc:entropy": "failure",
+        "RT101.tpr@0.01:loss": "failure",
+        "RT102.tpr@0.01:entropy": "skipped",
+    }
+    assert set(outcomes("waived").values()) == {"skipped", "passed"}
+    assert outcomes("leaky", strict=True)["RT102.tpr@0.01:entropy"] == "error"
+    assert outcomes("unresolvable")["RT101.tpr@0.01:loss"] == "error"
+    assert outcomes("private")["claim:epsilon"] == "failure"
+
+
+# Escapes
+
+
+def test_what_does_not_print_is_written_out():
+    assert (
+        clean("a\nb\x1b[0m\u202e\x9b\ud800\U000e0001")
+        == "a\\u000ab\\u001b[0m\\u202e\\u009b\\ud800\\U000e0001"
+    )
+    assert clean("naïve 日本 é") == "naïve 日本 é"
+
+
+def test_escaped_json_parses_to_the_same():
+    document = json.dumps([HOSTILE, "\U000e0001", "日本"], ensure_ascii=False, indent=1)
+    assert json.loads(json_text(document)) == json.loads(document)
+    assert "日本" in json_text(document)

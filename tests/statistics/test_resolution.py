@@ -1,0 +1,109 @@
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from redteam.errors import StatisticsError
+from redteam.resolution import auc_ceiling, ceiling, examples_needed, smallest_resolvable_fpr, tpr_ceiling
+from redteam.statistics.roc import auc_interval, tpr_at_fpr
+
+SIZES = [
+    (2, 2),
+    (2, 50),
+    (50, 2),
+    (3, 7),
+    (25, 25),
+    (25, 250),
+    (250, 25),
+    (100, 439),
+    (1000, 1000),
+    (20_000, 500),
+]
+
+
+def separated(members, nonmembers):
+    return np.arange(members + nonmembers, dtype=float), np.arange(members + nonmembers) >= nonmembers
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.05, 0.0005])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_the_auc_ceiling_is_what_separation_gives(sizes, alpha):
+    found = auc_interval(*separated(*sizes), alpha=alpha)
+    assert found.low == auc_ceiling(*sizes, alpha=alpha) == ceiling("auc", *sizes, alpha=alpha)
+    assert found.value == found.high == 1.0
+
+
+@pytest.mark.parametrize("fpr", [0.2, 0.01, 0.001])
+@pytest.mark.parametrize("alpha", [0.2, 0.05, 0.0005])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_the_tpr_ceiling_is_what_separation_gives(sizes, alpha, fpr):
+    found = tpr_at_fpr(*separated(*sizes), fpr=fpr, alpha=alpha, seed=0)
+    expected = tpr_ceiling(*sizes, fpr=fpr, alpha=alpha)
+    assert found.low == pytest.approx(expected, rel=1e-9)
+    assert (found.low == 0) == (expected == 0)
+    assert ceiling("tpr", *sizes, alpha=alpha, fpr=fpr) == expected
+
+
+def test_no_sample_goes_over_its_ceiling():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        scores, is_member = rng.normal(0, 1, 40), np.arange(40) < 15
+        scores[is_member] += 4
+        assert auc_interval(scores, is_member, alpha=0.05).low <= auc_ceiling(15, 25, alpha=0.05)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.0005])
+@pytest.mark.parametrize("limit", [0.0, 0.5, 0.6, 0.9, 0.999])
+def test_one_example_fewer_would_not_do_for_the_auc(limit, alpha):
+    members, nonmembers = examples_needed("auc", limit, alpha=alpha)
+    assert members == nonmembers
+    assert auc_ceiling(members, members, alpha=alpha) > limit
+    if members > 2:
+        assert auc_ceiling(members - 1, members - 1, alpha=alpha) <= limit
+
+
+@pytest.mark.parametrize("fpr", [0.1, 0.01, 0.001])
+@pytest.mark.parametrize("limit", [0.0, 0.01, 0.1, 0.9])
+def test_one_example_fewer_on_either_side_would_not_do_for_the_tpr(limit, fpr):
+    members, nonmembers = examples_needed("tpr", limit, alpha=0.05, fpr=fpr)
+    assert tpr_ceiling(members, nonmembers, fpr=fpr, alpha=0.05) > limit
+    assert tpr_ceiling(members, nonmembers - 1, fpr=fpr, alpha=0.05) <= limit
+    if members > 2:
+        assert tpr_ceiling(members - 1, nonmembers, fpr=fpr, alpha=0.05) <= limit
+
+
+def test_a_limit_that_no_sample_exceeds_needs_no_number():
+    assert examples_needed("auc", 1.0, alpha=0.05) is None
+    assert examples_needed("tpr", 1.0, alpha=0.05, fpr=0.01) is None
+    assert examples_needed("tpr", 0.5, alpha=0.05, fpr=1e-12) is None
+    assert examples_needed("auc", float("nan"), alpha=0.05) is None
+
+
+def test_the_answer_is_quick():
+    start = time.perf_counter()
+    examples_needed("tpr", 0.9999, alpha=0.0005, fpr=1e-6)
+    assert time.perf_counter() - start < 0.01
+
+
+def test_too_few_examples_have_no_ceiling():
+    assert auc_ceiling(1, 100, alpha=0.05) == 0.0
+    assert tpr_ceiling(0, 10_000, fpr=0.1, alpha=0.05) == 0.0
+    assert smallest_resolvable_fpr(0) == 1.0
+
+
+def test_the_resolution_follows_from_the_size():
+    assert smallest_resolvable_fpr(1000) == pytest.approx(4.37e-3, rel=1e-2)
+    assert (1 - smallest_resolvable_fpr(77, alpha=0.01)) ** 77 == pytest.approx(0.01 / 4)
+
+
+@pytest.mark.parametrize(("metric", "fpr"), [("epsilon", None), ("tpr", None), ("AUC", None)])
+def test_a_metric_without_a_ceiling_is_refused(metric, fpr):
+    with pytest.raises(StatisticsError, match="no ceiling for"):
+        ceiling(metric, 10, 10, alpha=0.05, fpr=fpr)
+
+
+def test_judging_needs_no_numpy():
+    code = "import sys, redteam.resolution; sys.exit(bool({'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,381 @@
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from redteam.errors import PolicyError
+from redteam.judge import judge
+from redteam.policy import DEFAULT, Policy, TprLimit, Waiver
+from redteam.report import (
+    AuditReport,
+    Budget,
+    ControlResult,
+    DataSummary,
+    Evidence,
+    Failure,
+    Guarantee,
+    Interval,
+    Multiplicity,
+    TargetSummary,
+)
+
+TODAY = date(2026, 7, 1)
+AUC = Policy(max_auc=0.6)
+EPSILON = Policy(max_epsilon=8.0)
+
+
+def evidence(low, high, metric="auc", *, attack="RT101", signal="loss", fpr=None, ceiling=None, n=1000):
+    ceiling = {"auc": 0.99, "tpr": 0.9}.get(metric, 100.0) if ceiling is None else ceiling
+    interval = Interval((low + high) / 2, low, high, 0.05)
+    return Evidence(attack, signal, metric, interval, n, n, ceiling, fpr)
+
+
+def report(*found, grade="B", controls=True, failures=(), guarantee=None, name="model.pt"):
+    return AuditReport(
+        target=TargetSummary(name, "bundle", "probabilities", 2, None),
+        data=DataSummary(1000, 1000, 0, 0, 0),
+        grade=grade,
+        grade_reason="because",
+        multiplicity=Multiplicity(0.05, 1, 0.05, "none"),
+        evidence=found,
+        failures=failures,
+        controls=(ControlResult("RT901", Interval(0.5, 0.45, 0.55, 0.05)),) if controls else (),
+        classes=(),
+        classes_signal=None,
+        exposed=(),
+        guarantee=guarantee,
+        seed=0,
+        created="2026-06-30",
+        tool_version="0",
+    )
+
+
+def guarantee(claimed, earned):
+    budget = Budget(claimed, 1e-5, "example", "add or remove one", "RDP")
+    return Guarantee(budget, replace(budget, epsilon=earned))
+
+
+def verdict(found, policy=AUC, baseline=None, **changes):
+    return judge(replace(found, **changes), policy, today=TODAY, baseline=baseline)
+
+
+# One limit, one interval
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome", "code"),
+    [
+        (0.61, 0.7, "exceeded", 1),
+        (0.5, 0.6, "within", 0),  # the limit itself is allowed
+        (0.6, 0.7, "unsettled", 0),  # and so it is not proven broken
+        (0.5, 0.61, "unsettled", 0),
+    ],
+)
+def test_a_limit_is_exceeded_within_or_unsettled(low, high, outcome, code):
+    judged = verdict(report(evidence(low, high)))
+    assert [check.outcome for check in judged.checks] == [outcome]
+    assert judged.exit_code == code
+    assert judged.status == {0: "pass", 1: "leak"}[code]
+    assert bool(judged.notes) == (outcome == "unsettled")
+
+
+def test_strict_turns_unsettled_into_a_problem():
+    judged = verdict(report(evidence(0.5, 0.61)), replace(AUC, strict=True))
+    assert (judged.exit_code, judged.status, judged.notes) == (2, "not_audited", ())
+    assert judged.problems[0].startswith("strict: max_auc 0.6 is not settled by RT101.auc:loss")
+
+
+def test_a_sample_that_could_never_fail_is_a_problem_with_the_size_it_takes():
+    judged = verdict(report(evidence(0.4, 0.9, ceiling=0.6, n=8)))
+    assert [check.outcome for check in judged.checks] == ["unjudgeable"]
+    assert judged.exit_code == 2
+    assert "cannot be judged on 8 members and 8 non-members" in judged.problems[0]
+    assert "audit at least 8 members" in judged.problems[0]
+
+
+def test_a_sample_that_could_never_fail_does_not_pass_for_being_narrow():
+    assert verdict(report(evidence(0.5, 0.55, ceiling=0.58))).exit_code == 2
+
+
+def test_signals_of_one_size_share_one_problem():
+    found = [evidence(0.4, 0.9, ceiling=0.6, signal=name) for name in ("a", "b", "c")]
+    judged = verdict(report(*found))
+    assert sum("cannot be judged" in problem for problem in judged.problems) == 1
+    assert "RT101.auc:a and 2 more" in judged.problems[0]
+
+
+def test_sizes_are_only_told_where_they_are_known():
+    policy = Policy(max_exposure=5.0)
+    judged = verdict(report(evidence(1, 4, "exposure", ceiling=4.0)), policy)
+    assert judged.exit_code == 2
+    assert "plant more canaries" in judged.problems[0]
+
+
+def test_nan_never_passes():
+    odd = replace(evidence(0.5, 0.55), ceiling=float("nan"))
+    assert verdict(report(odd)).exit_code == 2
+    assert verdict(report(evidence(0.5, 0.55)), Policy(max_auc=float("nan"))).exit_code == 2
+
+
+def test_an_fpr_is_matched_whatever_its_last_digit():
+    policy = Policy(max_tpr=(TprLimit(0.1 + 0.2, 0.5),))
+    assert verdict(report(evidence(0.1, 0.2, "tpr", fpr=0.3)), policy).exit_code == 0
+
+
+def test_a_limit_without_evidence_is_a_problem_that_says_what_to_do():
+    judged = verdict(report(evidence(0.5, 0.55)), Policy(0.6, (TprLimit(0.001, 0.01),)))
+    assert judged.exit_code == 2
+    assert judged.problems == (
+        "max_tpr 0.01 at FPR 0.001: the report has no TPR at FPR 0.001: audit again with --fpr 0.001",
+    )
+
+
+@pytest.mark.parametrize("metric", ["exposure", "extraction_rate", "epsilon", "auc"])
+def test_every_metric_without_evidence_is_a_problem(metric):
+    policy = replace(Policy(), **{f"max_{metric}": 0.5})
+    assert verdict(report(evidence(0.0, 0.1, "tpr", fpr=0.01)), policy).exit_code == 2
+
+
+def test_an_empty_report_never_passes():
+    assert verdict(report(), DEFAULT).exit_code == 2
+    assert verdict(report(), Policy()).exit_code == 2
+    assert "no attack's evidence was judged" in verdict(report(), Policy()).problems[-1]
+
+
+# Findings
+
+
+def test_a_finding_says_in_plain_words_what_was_shown():
+    judged = verdict(report(evidence(0.91, 0.95)))
+    (finding,) = judged.findings
+    assert finding.message == (
+        "an outsider who thresholds loss tells members from non-members: AUC 0.93 [0.91, 0.95], limit 0.60"
+    )
+    assert (finding.id, finding.rule, finding.state) == ("RT101.auc:loss", "RT101.auc", "proven")
+    assert "differential privacy" in finding.remedy
+
+
+def test_a_bound_near_its_limit_is_shown_with_the_digits_it_takes():
+    (finding,) = verdict(report(evidence(0.60004, 0.7))).findings
+    assert "[0.6000, 0.7000]" not in finding.message
+    assert "[0.60004, 0.70000], limit 0.60000" in finding.message
+
+
+def test_the_worst_finding_comes_first():
+    found = [evidence(0.62, 0.7, signal="a"), evidence(0.9, 0.95, signal="b"), evidence(0.7, 0.8, signal="c")]
+    assert [finding.id[-1] for finding in verdict(report(*found)).findings] == ["b", "c", "a"]
+
+
+def test_a_fingerprint_outlives_the_numbers_but_not_the_target():
+    def key(low, name="model.pt", signal="loss"):
+        return verdict(report(evidence(low, 0.95, signal=signal), name=name)).findings[0].fingerprint
+
+    assert key(0.7) == key(0.9)
+    assert len({key(0.7), key(0.7, "other.pt"), key(0.7, signal="entropy")}) == 3
+    assert len(key(0.7)) == 64
+
+
+def test_a_leak_beats_every_problem():
+    judged = verdict(report(evidence(0.9, 0.95), failures=(Failure("RT102", "failed", "boom"),)))
+    assert (judged.exit_code, judged.status, len(judged.problems)) == (1, "leak", 1)
+
+
+# Grades, failures, requirements, controls
+
+
+def test_grade_c_refuses_membership_even_where_numbers_are_there():
+    judged = verdict(report(evidence(0.9, 0.95), grade="C"))
+    assert (judged.exit_code, judged.findings) == (2, ())
+    assert [check.outcome for check in judged.checks] == ["unjudgeable"]
+    assert "grade C" in judged.problems[0]
+
+
+def test_grade_c_does_not_hide_an_extraction():
+    found = report(evidence(0.5, 0.9, "extraction_rate"), grade="C")
+    assert verdict(found, Policy(max_extraction_rate=0.0)).exit_code == 1
+
+
+@pytest.mark.parametrize(("kind", "code"), [("failed", 2), ("refused", 2), ("not_applicable", 0)])
+def test_a_failure_is_a_problem_unless_the_attack_does_not_apply(kind, code):
+    judged = verdict(report(evidence(0.5, 0.55), failures=(Failure("RT104", kind, "no reference"),)))
+    assert judged.exit_code == code
+    assert any("no reference" in line for line in (*judged.problems, *judged.notes))
+
+
+@pytest.mark.parametrize("kind", ["failed", "refused", "not_applicable"])
+def test_a_required_attack_must_have_given_evidence(kind):
+    policy = replace(AUC, require=("RT104",))
+    judged = verdict(report(evidence(0.5, 0.55), failures=(Failure("RT104", kind, "no reference"),)), policy)
+    assert judged.exit_code == 2
+    assert judged.problems == (f"RT104 is required and gave no evidence: {kind}: no reference",)
+
+
+def test_a_required_attack_that_broke_on_one_signal_is_not_said_to_have_given_nothing():
+    found = report(evidence(0.5, 0.55), failures=(Failure("RT101", "failed", "margin: no scores"),))
+    judged = verdict(found, replace(AUC, require=("RT101",)))
+    assert judged.problems == (
+        "RT101 is required and did not give all of its evidence: failed: margin: no scores",
+    )
+
+
+def test_requirements_are_met_by_evidence_and_by_controls():
+    policy = replace(AUC, require=("RT101", "RT901"))
+    assert verdict(report(evidence(0.5, 0.55)), policy).exit_code == 0
+    judged = verdict(report(evidence(0.5, 0.55), controls=False), policy)
+    assert judged.problems == (
+        "RT901 is required and gave no evidence: it is not in the report: audit again with it",
+    )
+
+
+def test_a_split_without_a_control_is_taken_on_trust_but_not_under_strict():
+    trusted = report(evidence(0.5, 0.55), controls=False)
+    judged = verdict(trusted)
+    assert judged.exit_code == 0
+    assert "taken on trust" in judged.notes[0]
+    assert verdict(trusted, replace(AUC, strict=True)).exit_code == 2
+    assert verdict(trusted, replace(AUC, strict=True), grade="A").exit_code == 0
+
+
+# Epsilon and the guarantee
+
+
+def test_an_attack_never_bounds_epsilon_from_above():
+    judged = verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A"), EPSILON)
+    assert [check.outcome for check in judged.checks] == ["unsettled"]
+    assert judged.exit_code == 0
+    assert (
+        verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A"), replace(EPSILON, strict=True)).exit_code
+        == 2
+    )
+
+
+def test_a_guarantee_settles_what_an_attack_cannot():
+    found = report(evidence(0.1, 0.5, "epsilon"), grade="A", guarantee=guarantee(6, 6))
+    judged = verdict(found, replace(EPSILON, strict=True))
+    assert judged.exit_code == 0
+    assert [(check.id, check.outcome) for check in judged.checks] == [
+        ("RT101.epsilon:loss", "within"),
+        ("guarantee.epsilon", "within"),
+    ]
+
+
+def test_a_guarantee_above_the_limit_is_no_proven_leak_and_no_pass():
+    found = report(evidence(0.1, 0.5, "epsilon"), grade="A", guarantee=guarantee(2, 12))
+    judged = verdict(found, EPSILON)
+    assert (judged.exit_code, judged.findings) == (2, ())
+    assert "earned epsilon 12" in judged.problems[0]
+    assert "quote the second" in " ".join(judged.notes)
+
+
+def test_epsilon_without_evidence_or_guarantee_is_a_problem():
+    assert "neither an epsilon" in verdict(report(evidence(0.5, 0.55)), EPSILON).problems[0]
+
+
+def test_epsilon_is_only_judged_on_grade_a():
+    found = report(evidence(9, 12, "epsilon"), evidence(0.5, 0.55))
+    policy = replace(EPSILON, max_auc=0.6)
+    judged = verdict(found, policy)
+    assert (judged.exit_code, judged.findings) == (2, ())
+    assert "cannot be judged on evidence of grade B" in judged.problems[0]
+    assert verdict(found, policy, guarantee=guarantee(6, 6)).exit_code == 0
+    assert verdict(found, policy, grade="A").exit_code == 1
+
+
+def test_a_paper_guarantee_alone_is_no_audit():
+    assert verdict(report(guarantee=guarantee(1, 1)), EPSILON).exit_code == 2
+
+
+@pytest.mark.parametrize(("claimed", "earned", "admitted"), [(1, 6, 1), (6, 1, 1)])
+def test_a_measurement_above_the_guarantee_is_a_finding_without_any_limit(claimed, earned, admitted):
+    found = report(
+        evidence(2, 3, "epsilon"),
+        evidence(2.5, 3, "epsilon", signal="entropy"),
+        evidence(0.5, 0.55),
+        grade="A",
+        guarantee=guarantee(claimed, earned),
+    )
+    judged = verdict(found)
+    (finding,) = judged.findings
+    assert (judged.exit_code, finding.id, finding.rule) == (1, "claim:epsilon", "claim.epsilon")
+    assert (finding.limit, finding.interval.low) == (admitted, 2.5)
+    assert verdict(found, grade="B").findings == ()
+
+
+def test_a_refuted_guarantee_settles_nothing():
+    found = report(evidence(2, 3, "epsilon"), grade="A", guarantee=guarantee(1, 1))
+    waiver = Waiver("claim:epsilon", "known", date(2027, 1, 1))
+    judged = verdict(found, replace(EPSILON, waivers=(waiver,)))
+    assert [finding.state for finding in judged.findings] == ["waived"]
+    assert [(check.id, check.outcome) for check in judged.checks] == [("RT101.epsilon:loss", "unsettled")]
+
+
+# Waivers and baselines
+
+
+@pytest.mark.parametrize("identifier", ["RT101.auc", "RT101.auc:loss"])
+def test_a_waiver_excuses_a_rule_or_one_signal_of_it(identifier):
+    waiver = Waiver(identifier, "for the pilot", TODAY)
+    judged = verdict(report(evidence(0.9, 0.95)), replace(AUC, waivers=(waiver,)))
+    assert judged.exit_code == 0
+    assert judged.findings[0].excuse == f"waived until {TODAY}: for the pilot"
+    assert judged.notes == ()
+
+
+def test_a_waiver_of_one_signal_does_not_cover_another():
+    waiver = Waiver("RT101.auc:loss", "for the pilot", TODAY)
+    found = report(evidence(0.9, 0.95), evidence(0.9, 0.95, signal="entropy"))
+    assert verdict(found, replace(AUC, waivers=(waiver,))).exit_code == 1
+
+
+def test_a_waiver_that_is_not_needed_is_noted():
+    policy = replace(AUC, waivers=(Waiver("RT101.auc", "old", TODAY),))
+    assert "matches no finding" in verdict(report(evidence(0.5, 0.55)), policy).notes[0]
+
+
+def test_an_expired_waiver_is_refused():
+    policy = replace(AUC, waivers=(Waiver("RT101.auc", "old", date(2026, 6, 30)),))
+    with pytest.raises(PolicyError, match="expired on 2026-06-30"):
+        verdict(report(evidence(0.9, 0.95)), policy)
+
+
+def test_a_leak_in_the_baseline_does_not_fail_but_stays_a_leak():
+    before = report(evidence(0.7, 0.8))
+    judged = verdict(report(evidence(0.75, 0.85)), baseline=before)
+    assert (judged.exit_code, judged.findings[0].state) == (0, "baseline")
+    assert "a leak that is known is still a leak" in judged.notes[0]
+    assert judged.baseline
+
+
+def test_a_leak_provably_worse_than_the_baseline_fails():
+    assert verdict(report(evidence(0.81, 0.85)), baseline=report(evidence(0.7, 0.8))).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        report(evidence(0.55, 0.95)),  # not proven then
+        report(evidence(0.7, 0.99), grade="C"),
+        report(evidence(0.7, 0.99), grade="A"),
+        report(evidence(0.7, 0.99, signal="entropy")),
+        report(),
+    ],
+)
+def test_a_baseline_excuses_only_the_same_leak_proven_on_the_same_grade(before):
+    assert verdict(report(evidence(0.75, 0.85)), baseline=before).exit_code == 1
+
+
+def test_a_broken_claim_in_the_baseline_is_excused_only_for_the_same_claim():
+    found = report(evidence(2, 3, "epsilon"), evidence(0.5, 0.55), grade="A", guarantee=guarantee(1, 1))
+    assert verdict(found, baseline=found).exit_code == 0
+    other = replace(found, guarantee=guarantee(0.5, 1))
+    assert verdict(found, baseline=other).exit_code == 1
+
+
+def test_a_baseline_of_another_target_is_noted():
+    notes = verdict(report(evidence(0.5, 0.55)), baseline=report(name="old.pt")).notes
+    assert "the baseline is of old.pt, this report of model.pt" in notes
+
+
+def test_judging_is_repeatable():
+    found = report(evidence(0.9, 0.95), evidence(0.5, 0.65, signal="entropy"))
+    assert verdict(found) == verdict(found)
