@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from redteam.checkpoint import TrainingState
 from redteam.data import Examples
 from redteam.defense import Checkpoint, Defense, Progress, Trained
 from redteam.errors import RedteamError
 from redteam.interrupts import Interrupts
 from redteam.models.starting import Start
 from redteam.targets.model import pad_batch
-from redteam.checkpoint import TrainingState
 
 _WARM_UP = 0.1  # share of the steps
 _CHECKPOINT_EVERY = 20.0  # seconds
@@ -60,12 +60,16 @@ class Plain(Defense):
         kept_at = time.monotonic()
         with Interrupts() as interrupts:
             for step in range(state.resume(), len(batches)):
-                torch.manual_seed(_step_seed(seed, step))  # dropout depends on the step, not on what came before
+                torch.manual_seed(
+                    _step_seed(seed, step)
+                )  # dropout depends on the step, not on what came before
                 rows = batches[step]
                 inputs = pad_batch([tokens[i] for i in rows], pad=model.config.pad_token_id or 0)
                 loss = functional.cross_entropy(model(**inputs).logits, targets[rows])
                 if not math.isfinite(loss.item()):
-                    raise RedteamError(f"loss is {loss.item()} at step {step + 1}: try --learning-rate {rate / 10:g}")
+                    raise RedteamError(
+                        f"loss is {loss.item()} at step {step + 1}: try --learning-rate {rate / 10:g}"
+                    )
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(trained, _LARGEST_GRADIENT)
                 for group in optimizer.param_groups:
@@ -92,7 +96,9 @@ def tokenize(start: Start, texts: list[str]) -> list[list[int]]:
     return [encoding.ids for encoding in start.tokenizer.encode_batch_fast(texts)]
 
 
-def batches_of_like_length(lengths: list[int], size: int, *, seed: int, window: int = 50) -> Iterator[list[int]]:
+def batches_of_like_length(
+    lengths: list[int], size: int, *, seed: int, window: int = 50
+) -> Iterator[list[int]]:
     """Yield every position once in random batches; within a window of batches, like lengths go together."""
     shuffle = random.Random(seed)
     order = list(range(len(lengths)))

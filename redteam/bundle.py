@@ -71,7 +71,9 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     try:
         save_atomic(path, lambda temporary: torch.save(document, temporary))
     except RuntimeError as error:  # how torch reports a full disk
-        raise OSError(errno.EIO, f"cannot be written ({str(error).splitlines()[0][:80]})", str(path)) from None
+        raise OSError(
+            errno.EIO, f"cannot be written ({str(error).splitlines()[0][:80]})", str(path)
+        ) from None
 
 
 def load_bundle(path: Path) -> Bundle:

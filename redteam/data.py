@@ -202,7 +202,9 @@ def read_split(path: Path, columns: Columns) -> tuple[Split, tuple[str, ...]]:
             )
         found[side].append(position)
     reference = examples.take(found["reference"]) if found["reference"] else None
-    return Split.of(examples.take(found["member"]), examples.take(found["nonmember"]), reference), reading.notes
+    return Split.of(
+        examples.take(found["member"]), examples.take(found["nonmember"]), reference
+    ), reading.notes
 
 
 def _read(path: Path, columns: Columns, *, with_split: bool) -> Reading:

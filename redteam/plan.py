@@ -42,7 +42,7 @@ def make_plan(target: Target, split: Split, attacks: Sequence[Attack], policy: P
         f"membership {'drawn by coins (grade A)' if split.randomised else 'a split (grade B at best)'}",
         *(_attack_line(attack, target) for attack in attacks),
         f"error      {settings.alpha:g} in all, {each:.2g} for each interval",
-        f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each / 4):.2g}",
+        f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *(_limit_line(limit.name, limit.metric, limit.limit, limit.fpr, members, nonmembers, each)
           for limit in policy.limits if limit.metric in ("auc", "tpr")),
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}",

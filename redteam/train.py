@@ -66,12 +66,12 @@ def train(
     be empty, UsageError where an unfinished training is of other settings.
     """
     reading = read_examples(data, columns)
-    sides = flip_coins(
-        reading.examples, holdout=coins.holdout, reference=coins.reference, seed=coins.seed
-    )
+    sides = flip_coins(reading.examples, holdout=coins.holdout, reference=coins.reference, seed=coins.seed)
     for side in ("members", "nonmembers"):
         if len(sides[side]) < 2:
-            raise DataError(f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data")
+            raise DataError(
+                f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data"
+            )
     members = reading.examples.take(sides["members"])
     start = start_model(model.spec, reading.examples, learn_from=members, seed=coins.seed, **_shape(model))
     checkpoint = Checkpoint(

@@ -32,7 +32,9 @@ def open_model(bundle: Bundle, *, name: str) -> PreTrainedModel:
     """Return the bundle's model in float32 and eval mode; raise BundleError where config and weights disagree."""
     config = _config(bundle.config, name)
     if config.num_labels != len(bundle.labels):
-        raise BundleError(f"{name}: the config has {config.num_labels} labels, the bundle names {len(bundle.labels)}")
+        raise BundleError(
+            f"{name}: the config has {config.num_labels} labels, the bundle names {len(bundle.labels)}"
+        )
     _check_shapes(config, bundle.state, name)
     with _quiet(), transformers.initialization.no_init_weights():
         model = AutoModelForSequenceClassification.from_config(config)
@@ -56,7 +58,9 @@ def read_directory(path: Path) -> Bundle:
     try:
         raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: no readable config.json ({error}); a Hugging Face directory has one") from None
+        raise BundleError(
+            f"{path}: no readable config.json ({error}); a Hugging Face directory has one"
+        ) from None
     config = _config(raw, str(path))
     _check_single_label(config, path)
     model = _load_weights(path, config, head="required")
@@ -88,13 +92,18 @@ def write_directory(bundle: Bundle, path: Path, *, name: str) -> None:
         model.save_pretrained(path)
     (path / "tokenizer.json").write_text(bundle.tokenizer, encoding="utf-8")
     if "tokenizer_config.json" not in bundle.files:
-        text = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": bundle.max_length})
+        text = json.dumps(
+            {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": bundle.max_length}
+        )
         (path / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
 
 def load_encoder(path: Path, labels: tuple[str, ...], *, layers: int | None) -> PreTrainedModel:
     """Open a directory's encoder under a fresh classifier for `labels`, cut to its first `layers` layers."""
-    extra: dict[str, Any] = {"id2label": dict(enumerate(labels)), "label2id": {x: i for i, x in enumerate(labels)}}
+    extra: dict[str, Any] = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {x: i for i, x in enumerate(labels)},
+    }
     try:
         raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -119,7 +128,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
     """Return the fast tokenizer of a directory; raise BundleError where there is none."""
     try:
         with _quiet():
-            return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False).backend_tokenizer
+            return AutoTokenizer.from_pretrained(
+                path, local_files_only=True, trust_remote_code=False
+            ).backend_tokenizer
     except Exception as error:
         raise BundleError(f"{path}: tokenizer cannot be read ({str(error).splitlines()[0][:120]})") from None
 
@@ -132,7 +143,9 @@ def longest_input(config: Any, path: Path | None = None) -> int:
         offset = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0
         limits.append(positions - offset)
     if path is not None and (path / "tokenizer_config.json").is_file():
-        stated = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8")).get("model_max_length")
+        stated = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8")).get(
+            "model_max_length"
+        )
         limits += [int(stated)] if isinstance(stated, (int, float)) and stated > 0 else []
     return min(limits)
 
@@ -140,7 +153,9 @@ def longest_input(config: Any, path: Path | None = None) -> int:
 def _config(raw: Mapping[str, Any], name: str) -> Any:
     for key in _REFUSED:
         if raw.get(key):
-            raise BundleError(f"{name}: the config has {key!r}, which would load code or another model: refused")
+            raise BundleError(
+                f"{name}: the config has {key!r}, which would load code or another model: refused"
+            )
     kept = {key: value for key, value in raw.items() if key not in _DROPPED}
     kind = kept.pop("model_type", None)
     try:
@@ -171,7 +186,9 @@ def _check_shapes(config: Any, state: Mapping[str, torch.Tensor], name: str) -> 
 def _check_single_label(config: Any, path: Path) -> None:
     if config.problem_type in ("multi_label_classification", "regression") or config.num_labels < 2:
         kind = config.problem_type or f"{config.num_labels} label"
-        raise BundleError(f"{path}: {kind}: only classifiers that choose one of several labels can be audited")
+        raise BundleError(
+            f"{path}: {kind}: only classifiers that choose one of several labels can be audited"
+        )
 
 
 def _load_weights(path: Path, config: Any, *, head: str) -> PreTrainedModel:

