@@ -60,17 +60,13 @@ class Plain(Defense):
         kept_at = time.monotonic()
         with Interrupts() as interrupts:
             for step in range(state.resume(), len(batches)):
-                torch.manual_seed(
-                    _step_seed(seed, step)
-                )  # dropout depends on the step, not on what came before
+                torch.manual_seed(_step_seed(seed, step))  # dropout depends on the step, not on what came before
                 rows = batches[step]
                 inputs = pad_batch([tokens[i] for i in rows], pad=model.config.pad_token_id or 0)
                 loss = functional.cross_entropy(model(**inputs).logits, targets[rows])
                 if not math.isfinite(loss.item()):
-                    raise RedteamError(
-                        f"loss is {loss.item()} at step {step + 1}: try --learning-rate {rate / 10:g}"
-                    )
-                loss.backward()
+                    raise RedteamError(f"loss is {loss.item()} at step {step + 1}: try --learning-rate {rate / 10:g}")
+                loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(trained, _LARGEST_GRADIENT)
                 for group in optimizer.param_groups:
                     group["lr"] = rate * _schedule(step, len(batches))
@@ -96,9 +92,7 @@ def tokenize(start: Start, texts: list[str]) -> list[list[int]]:
     return [encoding.ids for encoding in start.tokenizer.encode_batch_fast(texts)]
 
 
-def batches_of_like_length(
-    lengths: list[int], size: int, *, seed: int, window: int = 50
-) -> Iterator[list[int]]:
+def batches_of_like_length(lengths: list[int], size: int, *, seed: int, window: int = 50) -> Iterator[list[int]]:
     """Yield every position once in random batches; within a window of batches, like lengths go together."""
     shuffle = random.Random(seed)
     order = list(range(len(lengths)))

@@ -71,9 +71,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     try:
         save_atomic(path, lambda temporary: torch.save(document, temporary))
     except RuntimeError as error:  # how torch reports a full disk
-        raise OSError(
-            errno.EIO, f"cannot be written ({str(error).splitlines()[0][:80]})", str(path)
-        ) from None
+        raise OSError(errno.EIO, f"cannot be written ({str(error).splitlines()[0][:80]})", str(path)) from None
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -85,13 +83,9 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleError(_refusal(path, error)) from None
     if not isinstance(document, dict) or "format" not in document:
         what = "a bare state_dict" if isinstance(document, dict) else f"a {type(document).__name__}"
-        raise BundleError(
-            f"{path}: holds {what}, not a redteam bundle; make one with: redteam pack HFDIR -o model.pt"
-        )
+        raise BundleError(f"{path}: holds {what}, not a redteam bundle; make one with: redteam pack HFDIR -o model.pt")
     if document["format"] != FORMAT:
-        raise BundleError(
-            f"{path}: format is {document['format']!r}, this version reads {FORMAT!r}; pack it again"
-        )
+        raise BundleError(f"{path}: format is {document['format']!r}, this version reads {FORMAT!r}; pack it again")
     return _from_document(document, path)
 
 
@@ -110,9 +104,7 @@ def _check_archive(path: Path) -> None:
                 "save the model as a Hugging Face directory and run: redteam pack HFDIR -o model.pt"
             )
         with zipfile.ZipFile(path) as archive:
-            inflated = [
-                entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED
-            ]
+            inflated = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from None
     except zipfile.BadZipFile as error:

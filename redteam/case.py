@@ -1,6 +1,6 @@
 """What is audited, from how it was named: a target, the split of its data, and the guarantee it claims."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Sources:
     data: Path | None = None
     ledger: Path | None = None
     scores: Path | None = None
-    columns: Columns = Columns()
+    columns: Columns = field(default_factory=Columns)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ from redteam.files import save_atomic
 class TrainingState:
     """Model and optimiser of a running training, and the file they are kept in (None: nowhere)."""
 
-    def __init__(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint | None
-    ) -> None:
+    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint | None) -> None:
         """Nothing is read or written yet."""
         self.model, self.optimizer, self.checkpoint = model, optimizer, checkpoint
 
@@ -32,9 +30,7 @@ class TrainingState:
                 f"{path}: unfinished training cannot be read ({type(error).__name__}); say --restart"
             ) from None
         if key != self.checkpoint.key:
-            raise UsageError(
-                f"{path}: unfinished training with other data or settings; repeat those or say --restart"
-            )
+            raise UsageError(f"{path}: unfinished training with other data or settings; repeat those or say --restart")
         self.model.load_state_dict(kept["model"])
         self.optimizer.load_state_dict(kept["optimizer"])
         return step

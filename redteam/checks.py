@@ -88,9 +88,7 @@ def _guarantee_checks(limit: Limit, report: AuditReport) -> tuple[Check, ...]:
     return (Check(GUARANTEE, GUARANTEE, limit.limit, None, settled),)
 
 
-def _unbounded(
-    limit: Limit, report: AuditReport, outcomes: Sequence[tuple[Evidence, Outcome]]
-) -> tuple[str, ...]:
+def _unbounded(limit: Limit, report: AuditReport, outcomes: Sequence[tuple[Evidence, Outcome]]) -> tuple[str, ...]:
     """Say why nothing holds epsilon below its limit, unless a guarantee does or a finding says otherwise."""
     if _guaranteed(limit, report) or any(o == "exceeded" for _, o in outcomes):
         return ()
@@ -118,9 +116,7 @@ def _unbounded(
 def _missing(limit: Limit, report: AuditReport) -> str:
     what = SYMBOLS[limit.metric]
     if limit.fpr is not None:
-        return (
-            f"{limit.name}: the report has no TPR at FPR {limit.fpr:g}: audit again with --fpr {limit.fpr:g}"
-        )
+        return f"{limit.name}: the report has no TPR at FPR {limit.fpr:g}: audit again with --fpr {limit.fpr:g}"
     if limit.metric in ("exposure", "extraction_rate"):
         return f"{limit.name}: the report has no {what}: audit a model with canaries, or drop the limit"
     return f"{limit.name}: the report has no {what}: audit again with a membership attack (RT1xx)"

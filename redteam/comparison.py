@@ -55,9 +55,7 @@ def compare_reports(old: AuditReport, new: AuditReport) -> Comparison:
         raise ReportError(f"reports of formats {old.format!r} and {new.format!r} do not compare: audit again")
     before = {evidence.id: evidence for evidence in old.evidence}
     after = {evidence.id: evidence for evidence in new.evidence}
-    changes = tuple(
-        _change(before.get(each), after.get(each), old, new) for each in dict.fromkeys([*before, *after])
-    )
+    changes = tuple(_change(before.get(each), after.get(each), old, new) for each in dict.fromkeys([*before, *after]))
     alpha = min(old.multiplicity.alpha + new.multiplicity.alpha, 1.0)
     return Comparison(old.target.name, new.target.name, alpha, changes, tuple(_notes(old, new, changes)))
 

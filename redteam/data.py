@@ -44,7 +44,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows to audit or train on: `rows` are numbers in the file (from 0), the rest is None where the file has none."""
+    """Rows to audit or train on: `rows` are numbers in the file (from 0); what the file lacks is None."""
 
     rows: IntArray
     texts: tuple[str, ...] | None = None
@@ -52,6 +52,13 @@ class Examples:
     ids: tuple[str, ...] | None = None
     users: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse columns of unequal length, which would put labels beside the wrong texts."""
+        for what in ("texts", "labels", "ids", "users", "groups"):
+            values = getattr(self, what)
+            if values is not None and len(values) != len(self.rows):
+                raise DataError(f"{len(values)} {what} for {len(self.rows)} rows")
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -75,7 +82,7 @@ class Examples:
 
     def name(self, position: int) -> str:
         """The id of one row: from the id column, else its number in the file."""
-        return self.ids[position] if self.ids is not None else f"row {int(self.rows[position])}"
+        return (self.ids[position] if self.ids else "") or f"row {int(self.rows[position])}"
 
 
 def join(first: Examples, second: Examples) -> Examples:
@@ -96,7 +103,8 @@ def join(first: Examples, second: Examples) -> Examples:
 
 def fold(text: str) -> str:
     """Return the form under which two texts count as the same: case and white space do not matter."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    caseless = unicodedata.normalize("NFD", text).casefold()  # folding case can undo composition, so compose last
+    return " ".join(unicodedata.normalize("NFC", caseless).split())
 
 
 def text_key(text: str) -> bytes:
@@ -108,8 +116,7 @@ def text_key(text: str) -> bytes:
 class Split:
     """Members and non-members of one training set, no text twice and none on both sides.
 
-    `randomised`: every text was put in or left out by an independent coin. `trusted`: nobody can check that the two
-    sides come from one source (saved scores without texts). `salt` keys the hashes in reports.
+    `randomised`: every text was put in or left out by an independent coin. `salt` keys the hashes in reports.
     """
 
     members: Examples
@@ -197,26 +204,19 @@ def read_split(path: Path, columns: Columns) -> tuple[Split, tuple[str, ...]]:
         side = sides_of.get(value.strip().lower())
         if side is None:
             known = ", ".join(v for values in _SPLIT_VALUES.values() for v in values)
-            raise DataError(
-                f"{path}: row {position + 1}: {value!r} says nothing about membership; known: {known}"
-            )
+            raise DataError(f"{path}: row {position + 1}: {value!r} says nothing about membership; known: {known}")
         found[side].append(position)
     reference = examples.take(found["reference"]) if found["reference"] else None
-    return Split.of(
-        examples.take(found["member"]), examples.take(found["nonmember"]), reference
-    ), reading.notes
+    return Split.of(examples.take(found["member"]), examples.take(found["nonmember"]), reference), reading.notes
 
 
 def _read(path: Path, columns: Columns, *, with_split: bool) -> Reading:
     table = read_table(path)
-    names = {what: _column(table, what, getattr(columns, what)) for what in _GUESSES}
-    if not with_split and columns.split is None:
-        names["split"] = None
+    names = _choose(table, columns, with_split=with_split)
     required = ("text", "label", "split") if with_split else ("text", "label")
     for what in required:
         if names[what] is None:
-            known = ", ".join(table.columns)
-            raise DataError(f"{path}: no {what} column among {known}; say --{what}-column NAME")
+            raise DataError(f"{path}: no {what} column among {table.names}; say --{what}-column NAME")
     guessed = [f"{what} = {name!r}" for what, name in names.items() if name and not getattr(columns, what)]
     notes = table.notes + ((f"{path.name}: guessed columns: {', '.join(guessed)}",) if guessed else ())
     examples = Examples(
@@ -231,14 +231,19 @@ def _read(path: Path, columns: Columns, *, with_split: bool) -> Reading:
     return Reading(examples, Columns(**names), notes, sides)
 
 
-def _column(table: Table, what: str, wanted: str | None) -> str | None:
-    if wanted is not None:
-        if wanted not in table.columns:
-            known = ", ".join(table.columns)
-            raise DataError(f"{table.source}: no column {wanted!r} for {what}; the file has {known}")
-        return wanted
-    lowered = {name.lower(): name for name in reversed(table.columns)}
-    return next((lowered[guess] for guess in _GUESSES[what] if guess in lowered), None)
+def _choose(table: Table, columns: Columns, *, with_split: bool) -> dict[str, str | None]:
+    """Return the column for each purpose: the one named, else a usual name that serves no other purpose."""
+    named = {what: getattr(columns, what) for what in _GUESSES}
+    for what, name in named.items():
+        if name is not None and name not in table.columns:
+            raise DataError(f"{table.source}: no column {name!r} for {what}; the file has {table.names}")
+    if named["text"] is not None and named["text"] == named["label"]:
+        raise DataError(f"{table.source}: column {named['text']!r} cannot be both text and label")
+    lowered = {name.lower(): name for name in reversed(table.columns) if name not in named.values()}
+    for what, guesses in _GUESSES.items():
+        if named[what] is None and (what != "split" or with_split):
+            named[what] = next((lowered[guess] for guess in guesses if guess in lowered), None)
+    return named
 
 
 def _cells(table: Table, name: str | None, *, required: bool = False) -> tuple[str, ...] | None:

@@ -3,38 +3,39 @@
 import contextlib
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 
-def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
-    """Write `content` to a temporary name beside `path`, flush it to disk and rename; OSError leaves `path` as it was."""
+def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:
+    """Write `content` to a temporary name beside `path` and rename; OSError leaves `path` as it was."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     save_atomic(path, lambda temporary: temporary.write_bytes(data), mode=mode)
 
 
-def save_atomic(path: Path, save: Callable[[Path], object], *, mode: int = 0o644) -> None:
+def save_atomic(path: Path, save: Callable[[Path], object], *, mode: int = 0o666) -> None:
     """Let `save` fill a temporary file beside `path`, flush it to disk, then rename it over `path`.
 
-    Devices such as /dev/stdout are written straight: there is nothing to rename onto.
+    `mode` is what the user's umask cuts down, as with any new file. An OSError names `path`, not the temporary
+    file. Devices such as /dev/stdout are written straight: there is nothing to rename onto.
     """
     if path.exists() and not path.is_file():
         save(path)
         return
-    path = path.resolve()
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
+    final = path.resolve()
+    temporary = final.with_name(f".{final.name[:200]}.{secrets.token_hex(8)}.tmp")
     try:
-        os.close(handle)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
         save(temporary)
-        temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
+        temporary.replace(final)
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

@@ -50,9 +50,7 @@ def as_findings(
         state, excuse = _standing(leak, report, policy.waivers, known.get(leak.id), baseline)
         key = fingerprint(leak.rule, leak.signal, report.target.name)
         interval = leak.evidence.interval
-        found.append(
-            Finding(leak.id, leak.rule, leak.message, interval, leak.limit, state, leak.remedy, key, excuse)
-        )
+        found.append(Finding(leak.id, leak.rule, leak.message, interval, leak.limit, state, leak.remedy, key, excuse))
     order: list[State] = ["proven", "baseline", "waived"]
     return tuple(sorted(found, key=lambda finding: order.index(finding.state)))
 
@@ -81,9 +79,7 @@ def _broken_claim(report: AuditReport) -> tuple[Leak, ...]:
     claimed, earned = report.guarantee.claimed.epsilon, report.guarantee.earned.epsilon
     admitted = min(claimed, earned)
     above = [
-        e
-        for e in report.evidence
-        if e.metric == "epsilon" and admissible(e, report) and e.interval.low > admitted
+        e for e in report.evidence if e.metric == "epsilon" and admissible(e, report) and e.interval.low > admitted
     ]
     if not above:
         return ()

@@ -22,7 +22,13 @@ _OVERRULES_COINS = 0.001
 
 
 def run_controls(
-    controls: Sequence[Control], pool: Examples, is_member: BoolArray, *, randomised: bool, alpha: float, seed: int
+    controls: Sequence[Control],
+    pool: Examples,
+    is_member: BoolArray,
+    *,
+    randomised: bool,
+    alpha: float,
+    seed: int,
 ) -> tuple[list[ControlResult], list[Failure]]:
     """Return what each control saw, with a two-sided interval of level `alpha`, and those that saw nothing.
 
@@ -54,7 +60,10 @@ def grade_evidence(split: Split, results: Sequence[ControlResult], failures: Seq
         return "A", "every text was put in or left out by its own coin, drawn again from the ledger's seed"
     broken = [failure for failure in failures if failure.kind == "failed"]
     if broken:
-        return "C", f"{broken[0].attack} broke, so nothing says that the two sides are alike: {broken[0].reason}"
+        return (
+            "C",
+            f"{broken[0].attack} broke, so nothing says that the two sides are alike: {broken[0].reason}",
+        )
     if not results:
         return "B", "the split is taken on trust: no control could compare the two sides"
     names = ", ".join(result.control for result in results)

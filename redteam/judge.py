@@ -17,9 +17,7 @@ from redteam.verdict import LEAK, NOT_AUDITED, PASS, Check, Finding, Status, Ver
 from redteam.wording import plural
 
 
-def judge(
-    report: AuditReport, policy: Policy, *, today: date, baseline: AuditReport | None = None
-) -> Verdict:
+def judge(report: AuditReport, policy: Policy, *, today: date, baseline: AuditReport | None = None) -> Verdict:
     """Return what `policy` makes of `report`; leaks that `baseline` already proves do not fail it.
 
     Raises PolicyError where a waiver expired before `today`.
@@ -46,9 +44,7 @@ def _decide(findings: Sequence[Finding], problems: Sequence[str]) -> tuple[int, 
     return (NOT_AUDITED, "not_audited") if problems else (PASS, "pass")
 
 
-def _problems(
-    report: AuditReport, policy: Policy, rulings: Sequence[Ruling], checks: Sequence[Check]
-) -> Iterator[str]:
+def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], checks: Sequence[Check]) -> Iterator[str]:
     if report.grade == "C":
         yield (
             f"evidence of grade C: {report.grade_reason}; membership would be read off the data, not the "
@@ -100,9 +96,7 @@ def _taken_on_trust(report: AuditReport) -> bool:
     return report.grade != "A" and not report.controls
 
 
-def _baseline_notes(
-    report: AuditReport, baseline: AuditReport | None, findings: Sequence[Finding]
-) -> Iterator[str]:
+def _baseline_notes(report: AuditReport, baseline: AuditReport | None, findings: Sequence[Finding]) -> Iterator[str]:
     if baseline is None:
         return
     known = sum(finding.state == "baseline" for finding in findings)

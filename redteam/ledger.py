@@ -93,13 +93,9 @@ class Ledger:
         """
         source = data or path.parent / self.data.path
         if not source.is_file():
-            raise LedgerError(
-                f"{path}: its data file {self.data.path} is not there; put it back or say --data FILE"
-            )
+            raise LedgerError(f"{path}: its data file {self.data.path} is not there; put it back or say --data FILE")
         if sha256(source) != self.data.sha256:
-            raise LedgerError(
-                f"{source}: changed since training (SHA-256 differs from the ledger's); restore it"
-            )
+            raise LedgerError(f"{source}: changed since training (SHA-256 differs from the ledger's); restore it")
         reading = read_examples(source, Columns(**self.data.columns))
         examples = reading.examples
         self._check_rows(path, len(examples))
@@ -118,9 +114,7 @@ class Ledger:
     def check_model(self, digest: str | None, path: Path) -> None:
         """Raise LedgerError unless the weights are those this ledger was written for."""
         if digest is not None and digest != self.model:
-            raise LedgerError(
-                f"{path}: written for another model (digest of the weights differs); train again"
-            )
+            raise LedgerError(f"{path}: written for another model (digest of the weights differs); train again")
 
     def _check_rows(self, path: Path, rows: int) -> None:
         sides = self.membership
@@ -128,9 +122,7 @@ class Ledger:
         if len(set(named)) != len(named):
             raise LedgerError(f"{path}: a row is on two sides: the ledger was edited")
         if any(not 0 <= row < rows for row in named):
-            raise LedgerError(
-                f"{path}: names a row beyond the {rows} of {self.data.path}: the ledger was edited"
-            )
+            raise LedgerError(f"{path}: names a row beyond the {rows} of {self.data.path}: the ledger was edited")
 
     def _check_coins(self, path: Path, examples: Examples) -> None:
         sides = self.membership
@@ -140,14 +132,10 @@ class Ledger:
             sides.nonmembers,
             sides.reference,
         ):
-            raise LedgerError(
-                f"{path}: membership is not what its seed draws: the ledger was edited; train again"
-            )
+            raise LedgerError(f"{path}: membership is not what its seed draws: the ledger was edited; train again")
 
 
-def flip_coins(
-    examples: Examples, *, holdout: float, reference: float = 0.0, seed: int
-) -> dict[str, tuple[int, ...]]:
+def flip_coins(examples: Examples, *, holdout: float, reference: float = 0.0, seed: int) -> dict[str, tuple[int, ...]]:
     """Draw every text's side by its own coin: reference first, then held out with probability `holdout`.
 
     The coin is SHA-256 of the seed and the folded text, so repeated texts share one and fall on one side, the order

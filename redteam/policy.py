@@ -65,9 +65,7 @@ def expired(waivers: Iterable[Waiver], *, today: date) -> str | None:
 
 
 def _stands(path: Path) -> bool:
-    return (
-        path.exists() or path.is_symlink()
-    )  # a broken link is a policy that is missing, not one never written
+    return path.exists() or path.is_symlink()  # a broken link is a policy that is missing, not one never written
 
 
 def _has_table(path: Path) -> bool:
@@ -173,9 +171,7 @@ def _number(key: str, value: Any, what: str, allowed: Callable[[float], bool]) -
 def _tpr_limits(key: str, value: Any) -> tuple[TprLimit, ...]:
     tables = value if isinstance(value, list) else [value]
     if not tables:
-        raise ValueError(
-            f"{key} = [] sets no limit: give {{ fpr = 0.01, limit = 0.05 }} or leave the key out"
-        )
+        raise ValueError(f"{key} = [] sets no limit: give {{ fpr = 0.01, limit = 0.05 }} or leave the key out")
     limits = tuple(_tpr_limit(key, each) for each in tables)
     for index, each in enumerate(limits):
         if any(abs(each.fpr - other.fpr) <= SAME_FPR for other in limits[:index]):

@@ -15,7 +15,7 @@ from redteam.attack import Attack, Control
 from redteam.defense import Defense
 from redteam.errors import UsageError
 
-Plugin = TypeVar("Plugin", Attack, Control, Defense)
+Plugin = TypeVar("Plugin", bound=Attack | Control | Defense)
 
 
 def discover_attacks() -> tuple[Attack, ...]:

@@ -72,9 +72,7 @@ def ceiling(metric: str, members: int, nonmembers: int, *, alpha: float, fpr: fl
     raise StatisticsError(f"no ceiling for {metric!r} at FPR {fpr}; 'auc', or 'tpr' with an FPR, has one")
 
 
-def examples_needed(
-    metric: str, limit: float, *, alpha: float, fpr: float | None = None
-) -> tuple[int, int] | None:
+def examples_needed(metric: str, limit: float, *, alpha: float, fpr: float | None = None) -> tuple[int, int] | None:
     """Return the fewest members and non-members whose ceiling exceeds `limit`; None where no 10^9 do.
 
     As many of each for the AUC, whose ceiling is that of the smaller group; for the TPR each on its own,

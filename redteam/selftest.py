@@ -21,10 +21,38 @@ from redteam.target import Target
 
 _SIDE = 800  # examples on either side: enough to resolve a false-positive rate of 1 %
 _LABELS = ("left", "middle", "right")
-_WORDS = (
-    "amber basil cedar delta ember fjord grove haven inlet jolly karma lemon mango noble ocean pearl quiet river "
-    "sugar tiger umbra velvet willow xenon yodel zephyr almond breeze copper dragon"
-).split()
+_WORDS = [
+    "amber",
+    "basil",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "haven",
+    "inlet",
+    "jolly",
+    "karma",
+    "lemon",
+    "mango",
+    "noble",
+    "ocean",
+    "pearl",
+    "quiet",
+    "river",
+    "sugar",
+    "tiger",
+    "umbra",
+    "velvet",
+    "willow",
+    "xenon",
+    "yodel",
+    "zephyr",
+    "almond",
+    "breeze",
+    "copper",
+    "dragon",
+]
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,7 @@ def train(
     sides = flip_coins(reading.examples, holdout=coins.holdout, reference=coins.reference, seed=coins.seed)
     for side in ("members", "nonmembers"):
         if len(sides[side]) < 2:
-            raise DataError(
-                f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data"
-            )
+            raise DataError(f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data")
     members = reading.examples.take(sides["members"])
     start = start_model(model.spec, reading.examples, learn_from=members, seed=coins.seed, **_shape(model))
     checkpoint = Checkpoint(

@@ -10,6 +10,8 @@ every other, uses each pair of examples twice: its pooled AUC has twice the vari
 independent scores assumes, and 8 to 10 % false alarms at a nominal 2.5 % (measured on halves of SNIPS).
 """
 
+import contextlib
+
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
 from scipy.stats import rankdata
@@ -63,10 +65,8 @@ def _features(pool: Examples) -> csr_matrix:
     texts = list(pool.texts or ())
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+")
     parts = [StandardScaler().fit_transform(np.array([_lengths(text) for text in texts]))]
-    try:
+    with contextlib.suppress(ValueError):  # no word occurs twice: the lengths and labels are all there is
         parts.append(vectorizer.fit_transform(texts))
-    except ValueError:  # no word occurs twice: the lengths and labels are all there is
-        pass
     if pool.labels is not None:
         parts.append(OneHotEncoder().fit_transform(np.array(pool.labels, dtype=object)[:, None]))
     return hstack([csr_matrix(part) for part in parts]).tocsr()

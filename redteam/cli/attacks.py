@@ -32,7 +32,8 @@ def _show(rows: "list[tuple[Attack | Control | Defense, str]]", wanted: str | No
     if wanted is not None:
         from redteam.registry import choose
 
-        (chosen,) = choose(tuple(plugin for plugin, _ in rows), [wanted])
+        plugins = tuple(plugin for plugin, _ in rows)
+        (chosen,) = choose(plugins, [wanted])
         typer.echo(inspect.getdoc(sys.modules[type(chosen).__module__]) or "")
         return
     for plugin, note in rows:

@@ -33,9 +33,7 @@ def compare(
     old: Annotated[Path, typer.Argument(help="The older report, JSON.")],
     new: Annotated[Path, typer.Argument(help="The newer report, JSON.")],
     format: Annotated[Format, typer.Option("--format", "-f", help="How to print the changes.")] = Format.text,
-    exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit 0 even where something is worse.")
-    ] = False,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 even where something is worse.")] = False,
 ) -> None:
     """Compare two saved reports: exit 1 if a number is proven worse, 0 if none is, 2 on bad input."""
     comparison = compare_reports(AuditReport.load(old), AuditReport.load(new))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from redteam.cli import options as o
 from redteam.cli.present import Format, present
 from redteam.errors import UsageError
 from redteam.judge import judge
@@ -15,23 +16,11 @@ from redteam.report import AuditReport
 
 def gate(
     report: Annotated[Path, typer.Argument(help="The report to judge, as `redteam audit -f json` wrote it.")],
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            "--policy",
-            help="TOML file of limits. Default: ./redteam.toml, [tool.redteam] of ./pyproject.toml, built in",
-        ),
-    ] = None,
-    baseline: Annotated[
-        Path | None, typer.Option("--baseline", help="Older report whose proven leaks do not fail this one.")
-    ] = None,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to print the report.")] = Format.text,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write instead of standard output.")
-    ] = None,
-    exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit 0 on a leak; what was not audited still exits 2.")
-    ] = False,
+    policy: o.PolicyFile = None,
+    baseline: o.Baseline = None,
+    format: o.ReportFormat = Format.text,
+    output: o.ReportFile = None,
+    exit_zero: o.ExitZero = False,
 ) -> None:
     """Judge a saved report: exit 0 pass, 1 leak proven, 2 not audited."""
     today = date.today()

@@ -1,17 +1,65 @@
-"""Options that several commands share, each declared once."""
+"""Every option of the command line, declared once with its help."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-TextColumn = Annotated[str | None, typer.Option("--text-column", help="Column of the texts [default: guessed].")]
-LabelColumn = Annotated[str | None, typer.Option("--label-column", help="Column of the labels [default: guessed].")]
-IdColumn = Annotated[str | None, typer.Option("--id-column", help="Column of row ids, for the report.")]
-UserColumn = Annotated[str | None, typer.Option("--user-column", help="Column of the user each row belongs to.")]
-GroupColumn = Annotated[str | None, typer.Option("--group-column", help="Column of the group each row belongs to.")]
-SplitColumn = Annotated[
-    str | None, typer.Option("--split-column", help="With --data: column that says member or nonmember.")
+from redteam.cli.present import Format
+
+Opt = typer.Option
+
+Target = Annotated[
+    str | None, typer.Argument(help="model.pt, a Hugging Face directory, module:function, or an http(s) URL.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same machine, same numbers.")]
-Model = Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")]
+Members = Annotated[Path | None, Opt("--members", help="File of texts that were trained on.")]
+Nonmembers = Annotated[Path | None, Opt("--nonmembers", help="File of texts that were not.")]
+Reference = Annotated[Path | None, Opt("--reference", help="File of texts kept apart from both.")]
+Data = Annotated[Path | None, Opt("--data", help="One file with a split column; or where the ledger's data is now.")]
+Scores = Annotated[Path | None, Opt("--scores", help="Saved scores with membership, instead of a target.")]
+LedgerFile = Annotated[Path | None, Opt("--ledger", help="The ledger [default: beside the model].")]
+
+PolicyFile = Annotated[
+    Path | None,
+    Opt("--policy", help="TOML file of limits [default: ./redteam.toml, ./pyproject.toml, built-in limits]."),
+]
+Baseline = Annotated[Path | None, Opt("--baseline", help="Older report whose proven leaks do not fail this one.")]
+Attacks = Annotated[list[str] | None, Opt("--attack", "-a", help="Run only this id; can be given several times.")]
+Fprs = Annotated[list[float] | None, Opt("--fpr", help="Measure the TPR at this FPR; can be given several times.")]
+Alpha = Annotated[float, Opt("--alpha", help="Chance that any interval of the report is wrong.")]
+Seed = Annotated[int, Opt("--seed", min=0, help="Same seed, same machine, same numbers.")]
+ReportFormat = Annotated[Format, Opt("--format", "-f", help="How to print the report.")]
+ReportFile = Annotated[Path | None, Opt("--output", "-o", help="File to write instead of standard output.")]
+ExitZero = Annotated[bool, Opt("--exit-zero", help="Exit 0 on a leak; what was not audited still exits 2.")]
+PlanOnly = Annotated[bool, Opt("--plan", help="Say what would run and how long it would take; run nothing.")]
+ShowText = Annotated[bool, Opt("--show-text", help="Put the texts of exposed rows into the report.")]
+
+TextColumn = Annotated[str | None, Opt("--text-column", help="Column of the texts [default: guessed].")]
+LabelColumn = Annotated[str | None, Opt("--label-column", help="Column of the labels [default: guessed].")]
+IdColumn = Annotated[str | None, Opt("--id-column", help="Column of row ids, for the report.")]
+UserColumn = Annotated[str | None, Opt("--user-column", help="Column of the user each row belongs to.")]
+GroupColumn = Annotated[str | None, Opt("--group-column", help="Column of the group each row belongs to.")]
+SplitColumn = Annotated[str | None, Opt("--split-column", help="With --data: column of member or nonmember.")]
+
+BatchSize = Annotated[int | None, Opt("--batch-size", min=1, help="Endpoint: texts in one request.")]
+Timeout = Annotated[float | None, Opt("--timeout", help="Endpoint: seconds for one request.")]
+Retries = Annotated[int | None, Opt("--retries", min=0, help="Endpoint: tries after a failed request.")]
+RequestBudget = Annotated[int | None, Opt("--budget", min=1, help="Endpoint: most requests, retries counted.")]
+TokenVariable = Annotated[str | None, Opt("--token-env", help="Endpoint: environment variable that holds its token.")]
+
+TrainingData = Annotated[Path, typer.Argument(help="Labelled texts: .csv, .tsv, .jsonl or .parquet.")]
+ModelFile = Annotated[Path, Opt("--output", "-o", help="The model file to write.")]
+ModelSpec = Annotated[str, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory.")]
+Layers = Annotated[int | None, Opt("--layers", min=1, help="Keep only the first k layers.")]
+Freeze = Annotated[bool, Opt("--freeze-embeddings", help="Leave the embedding table as it is.")]
+Dropout = Annotated[float | None, Opt("--dropout", min=0.0, max=0.95, help="Dropout while training.")]
+DefenseId = Annotated[str, Opt("--defense", help="How to train; see: redteam defenses.")]
+Epochs = Annotated[int | None, Opt("--epochs", min=1, help="Passes over the members.")]
+TrainingBatch = Annotated[int | None, Opt("--batch-size", min=1, help="Examples in one step.")]
+LearningRate = Annotated[float | None, Opt("--learning-rate", min=1e-9, max=10.0, help="Peak learning rate.")]
+WeightDecay = Annotated[float | None, Opt("--weight-decay", min=0.0, help="AdamW's weight decay.")]
+Holdout = Annotated[float, Opt("--holdout", min=0.01, max=0.99, help="Chance of a text to be held out.")]
+ReferenceShare = Annotated[
+    float, Opt("--reference", min=0.0, max=0.9, help="Share of the texts kept apart for reference models.")
+]
+Restart = Annotated[bool, Opt("--restart", help="Forget an unfinished training.")]

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from redteam.cli.options import Model
+from redteam.cli.options import ModelFile
 from redteam.cli.present import say
 from redteam.errors import UsageError
 
 
 def pack(
     directory: Annotated[Path, typer.Argument(help="A Hugging Face text-classification directory.")],
-    output: Model = Path("model.pt"),
+    output: ModelFile = Path("model.pt"),
 ) -> None:
     """Pack a Hugging Face directory into one model.pt that runs no code when loaded."""
     from redteam.bundle import save_bundle
@@ -36,4 +36,3 @@ def unpack(
         raise UsageError(f"{output}: exists and is not an empty directory; name another with -o")
     write_directory(bundle, output, name=str(model))
     say(f"unpacked {model} into {output}: {len(bundle.labels)} labels, weights {bundle.digest()[:16]}")
-

@@ -2,11 +2,9 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from redteam.cli.options import GroupColumn, IdColumn, LabelColumn, Model, Seed, TextColumn, UserColumn
+from redteam.cli import options as o
 from redteam.cli.present import say
 from redteam.cli.progress import progress
 from redteam.errors import UsageError
@@ -17,34 +15,26 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Labelled texts: .csv, .tsv, .jsonl or .parquet.")],
-    output: Model = Path("model.pt"),
-    model: Annotated[
-        str, typer.Option("--model", help="tiny, bilstm, minilm, or a Hugging Face directory.")
-    ] = "tiny",
-    layers: Annotated[int | None, typer.Option("--layers", min=1, help="Keep the first k layers.")] = None,
-    freeze_embeddings: Annotated[
-        bool, typer.Option("--freeze-embeddings", help="Leave the embedding table as it is.")
-    ] = False,
-    dropout: Annotated[float | None, typer.Option(min=0.0, max=0.95, help="Dropout while training.")] = None,
-    defense: Annotated[str, typer.Option("--defense", help="How to train; see: redteam defenses.")] = "plain",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the members.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", min=1e-9, max=10.0)] = None,
-    weight_decay: Annotated[float | None, typer.Option("--weight-decay", min=0.0)] = None,
-    holdout: Annotated[
-        float, typer.Option("--holdout", min=0.01, max=0.99, help="Chance of a text to be held out, by its own coin.")
-    ] = 0.5,
-    reference: Annotated[
-        float, typer.Option("--reference", min=0.0, max=0.9, help="Share of texts kept apart for reference models.")
-    ] = 0.0,
-    seed: Seed = 0,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    id_column: IdColumn = None,
-    user_column: UserColumn = None,
-    group_column: GroupColumn = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Forget an unfinished training.")] = False,
+    data: o.TrainingData,
+    output: o.ModelFile = Path("model.pt"),
+    model: o.ModelSpec = "tiny",
+    layers: o.Layers = None,
+    freeze_embeddings: o.Freeze = False,
+    dropout: o.Dropout = None,
+    defense: o.DefenseId = "plain",
+    epochs: o.Epochs = None,
+    batch_size: o.TrainingBatch = None,
+    learning_rate: o.LearningRate = None,
+    weight_decay: o.WeightDecay = None,
+    holdout: o.Holdout = 0.5,
+    reference: o.ReferenceShare = 0.0,
+    seed: o.Seed = 0,
+    text_column: o.TextColumn = None,
+    label_column: o.LabelColumn = None,
+    id_column: o.IdColumn = None,
+    user_column: o.UserColumn = None,
+    group_column: o.GroupColumn = None,
+    restart: o.Restart = False,
 ) -> None:
     """Train on a random half of DATA and write model.pt and its private ledger."""
     from redteam.data import Columns
@@ -55,7 +45,12 @@ def train(
     if not output.resolve().parent.is_dir():
         raise UsageError(f"{output}: the folder does not exist")
     (found,) = choose(discover_defenses(), [defense])
-    asked = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay}
+    asked = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+    }
     trainer = _configured(found, asked)
     started = time.monotonic()
     with progress("training") as show:
@@ -89,7 +84,10 @@ def _report(files: "TrainedFiles", seconds: float) -> None:
         f"trained on {len(files.members):,} members in {seconds:.0f} s, {len(files.nonmembers):,} texts held out: "
         f"{_accuracy(files, 'members'):.1%} right on members, {_accuracy(files, 'nonmembers'):.1%} on held-out texts"
     )
-    say(f"wrote {files.model} and {files.ledger} (private: it says who was trained on); next: redteam audit {files.model}")
+    say(
+        f"wrote {files.model} and {files.ledger}, which is private: it says who was trained on; "
+        f"next: redteam audit {files.model}"
+    )
 
 
 def _accuracy(files: "TrainedFiles", side: str) -> float:

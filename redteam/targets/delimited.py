@@ -15,6 +15,7 @@ from redteam.errors import DataError
 from redteam.targets.cells import Columns, Read
 
 _HEADER_LIMIT = 2**20
+_UNEVEN = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
 _NOT_A_NUMBER = re.compile(
     r"CSV column #(\d+): Row #(\d+): CSV conversion error to double: invalid value '(.*)'", re.DOTALL
 )
@@ -81,32 +82,20 @@ def _count_lines(path: Path) -> tuple[int, bool]:
 
 
 def _parse(path: Path, delimiter: str, types: dict[str, Any], names: list[str], *, quote: str | bool) -> Any:
-    uneven: list[tuple[int | None, int, int]] = []
-
-    def refuse(row: Any) -> str:
-        uneven.append((row.number, row.actual_columns, row.expected_columns))
-        return "error"
-
     try:
         return pa.csv.read_csv(
             path,
             # Threads would lose the row numbers in errors.
             read_options=pa.csv.ReadOptions(use_threads=False),
-            parse_options=pa.csv.ParseOptions(
-                delimiter=delimiter,
-                quote_char=quote,
-                newlines_in_values=bool(quote),
-                invalid_row_handler=refuse,
-            ),
+            parse_options=pa.csv.ParseOptions(delimiter=delimiter, quote_char=quote, newlines_in_values=bool(quote)),
             convert_options=pa.csv.ConvertOptions(
                 column_types=types, include_columns=list(types), null_values=[], strings_can_be_null=False
             ),
         )
     except pa.ArrowInvalid as error:
-        if uneven:
-            number, fields, expected = uneven[0]
-            where = f"row {number - 1}" if number else "a row"
-            raise DataError(f"{path}: {where} has {fields} fields, the header has {expected}") from None
+        if found := _UNEVEN.search(str(error)):
+            row, expected, fields = int(found[1]) - 1, found[2], found[3]
+            raise DataError(f"{path}: row {row} has {fields} fields, the header has {expected}") from None
         if found := _NOT_A_NUMBER.search(str(error)):
             column, row, value = names[int(found[1])], int(found[2]) - 1, found[3].strip()[:30]
             what = f"{value!r} is not a number" if value else "empty"

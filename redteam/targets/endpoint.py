@@ -78,13 +78,9 @@ class Endpoint(BlackBox):
         """Return the header that carries the token; refuse to send any secret where others can read it."""
         token = os.environ.get(self._token_env, "").strip() if self._token_env else ""
         if not (token.isascii() and token.isprintable()) or " " in token:
-            raise TargetError(
-                f"{self.name}: the token in ${self._token_env} has characters no header can carry"
-            )
+            raise TargetError(f"{self.name}: the token in ${self._token_env} has characters no header can carry")
         if token and self._url.userinfo:
-            raise TargetError(
-                f"{self.name}: a token in ${self._token_env} and a password in the URL; use one"
-            )
+            raise TargetError(f"{self.name}: a token in ${self._token_env} and a password in the URL; use one")
         if (token or self._url.userinfo) and self._url.scheme == "http" and not _is_loopback(self._url.host):
             what = f"the token in ${self._token_env}" if token else "the password in the URL"
             raise TargetError(f"{self.name}: {what} would travel unencrypted; use https, or unset it")
@@ -127,17 +123,13 @@ class Endpoint(BlackBox):
                 reply, trouble = None, str(error)
             except wire.TooLarge:
                 limit = f"{wire.BODY_LIMIT // 2**20} MiB"
-                raise TargetError(
-                    f"{self.name}: an answer is larger than {limit}; use a smaller batch_size"
-                ) from None
+                raise TargetError(f"{self.name}: an answer is larger than {limit}; use a smaller batch_size") from None
             else:
                 if reply.status not in wire.RETRIED:
                     return self._document(reply)
                 trouble = f"answered {reply.line}"
         tried = f"{self.retries + 1} attempts" if self.retries else "1 attempt"
-        raise TargetError(
-            f"{self.name}: {tried} failed, the last: {trouble}{self._progress()}; is the service up?"
-        )
+        raise TargetError(f"{self.name}: {tried} failed, the last: {trouble}{self._progress()}; is the service up?")
 
     def _check_left(self, trouble: str) -> None:
         if self.budget is None or self.requests < self.budget:
@@ -155,9 +147,7 @@ class Endpoint(BlackBox):
     def _document(self, reply: wire.Reply) -> object:
         """Return the parsed body; raise TargetError for any status but success and for what is not JSON."""
         if 300 <= reply.status < 400:
-            raise TargetError(
-                f"{self.name}: answered {reply.line}; redirects are not followed, give the final URL"
-            )
+            raise TargetError(f"{self.name}: answered {reply.line}; redirects are not followed, give the final URL")
         if not 200 <= reply.status < 300:
             hint = _HINTS.get(reply.status, "").replace("{token_env}", self._token_env)
             raise TargetError(f"{self.name}: answered {reply.line}{f'; {hint}' if hint else ''}")
@@ -165,9 +155,7 @@ class Endpoint(BlackBox):
             return json.loads(reply.body)
         except (ValueError, RecursionError):
             kind = reply.headers.get("content-type", "no content type")[:40]
-            raise TargetError(
-                f"{self.name}: answered {kind!r} that is not JSON; is this the right URL?"
-            ) from None
+            raise TargetError(f"{self.name}: answered {kind!r} that is not JSON; is this the right URL?") from None
 
 
 def _address(text: str) -> tuple[httpx.URL, str]:
@@ -177,8 +165,8 @@ def _address(text: str) -> tuple[httpx.URL, str]:
     except (httpx.InvalidURL, UnicodeError, TypeError):
         # Not repeated: what makes it unreadable is often a password.
         raise TargetError("the endpoint's URL cannot be read; write https://host:port/path") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise TargetError("the endpoint's URL must be http:// or https:// with a host")
+    if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 2**16:
+        raise TargetError("the endpoint's URL must be http:// or https:// with a host and a possible port")
     return url, f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"
 
 

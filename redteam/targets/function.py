@@ -48,9 +48,7 @@ class FunctionTarget(BlackBox):
         self._probe()
 
     @classmethod
-    def load(
-        cls, source: str, *, labels: Sequence[str] | None = None, batch_size: int = 256
-    ) -> "FunctionTarget":
+    def load(cls, source: str, *, labels: Sequence[str] | None = None, batch_size: int = 256) -> "FunctionTarget":
         """Import `module:function` (the working directory counts as importable) and make a target of it.
 
         Runs the module. Its labels come from the option, else from the function's or the module's `labels`;
@@ -110,11 +108,7 @@ def _import(source: str, module_name: str, directory: Path) -> ModuleType:
         with _surroundings(directory):
             return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        if (
-            isinstance(error, ModuleNotFoundError)
-            and error.name
-            and f"{module_name}.".startswith(f"{error.name}.")
-        ):
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise TargetError(f"{source}: no module {error.name!r} here ({directory}) or installed") from None
         raise TargetError(f"{source}: importing {module_name} raised {_one_line(error)}") from None
 
@@ -129,9 +123,7 @@ def _surroundings(directory: Path | None) -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        if (
-            entry is not None and entry in sys.path
-        ):  # only what was added: the user's code may have added its own
+        if entry is not None and entry in sys.path:  # only what was added: the user's code may have added its own
             sys.path.remove(entry)
 
 

@@ -60,9 +60,7 @@ def _explain(path: Path, first: dict[str, Any], wanted: list[str], numbers: Coll
     for number, item in _lines(path):
         for name in wanted:
             value = item.get(name)
-            kinds = (
-                (int, float) if name in numbers else (str,) if first[name] is None else (type(first[name]),)
-            )
+            kinds = (int, float) if name in numbers else (str,) if first[name] is None else (type(first[name]),)
             if value is not None and type(value) not in kinds:
                 what = "a number" if name in numbers else f"{kinds[0].__name__} as in the first line"
                 raise DataError(f"{path}: line {number}: {name} is {type(value).__name__}, not {what}")

@@ -73,16 +73,12 @@ class SavedScores:
         if len(rows) and not (rows.min() >= 0 and rows.max() < saved):
             raise TargetError(f"{self.name}: {saved} rows were saved; there is no score for any other")
         if texts is not None and self._texts is None:
-            raise TargetError(
-                f"{self.name}: saved without texts; a score for a given text cannot be looked up"
-            )
+            raise TargetError(f"{self.name}: saved without texts; a score for a given text cannot be looked up")
         if texts is not None and self._texts is not None:
             own = self._texts
             changed = sum(own[row] != text for row, text in zip(rows.tolist(), texts, strict=True))
             if changed:
-                raise TargetError(
-                    f"{self.name}: {changed} texts are not those saved; a model would have to be asked"
-                )
+                raise TargetError(f"{self.name}: {changed} texts are not those saved; a model would have to be asked")
         return rows
 
 
@@ -152,9 +148,7 @@ def _choose(file: ScoreFile, columns: Columns, score: str | None, loss: str | No
     found = asked or [what for what in ("score", "loss") if what in names]
     found += ["probabilities"] if probabilities else []
     if len(found) > 1:
-        raise DataError(
-            f"{file.path}: both {found[0]} and {found[1]} columns; keep one, or name the one to use"
-        )
+        raise DataError(f"{file.path}: both {found[0]} and {found[1]} columns; keep one, or name the one to use")
     if not found:
         wanted = "score, loss or probability (prob:LABEL) columns"
         raise DataError(f"{file.path}: no {wanted} among {shown(file.names)}")
@@ -206,8 +200,6 @@ def _target(path: Path, choice: _Choice, table: cells.Columns, examples: Example
     unknown = next((i for i, own in enumerate(examples.labels or ()) if own not in known), None)
     if unknown is not None:
         own = shown((examples.labels or ())[unknown : unknown + 1])
-        raise DataError(
-            f"{path}: row {unknown + 1}: label {own} has no probability column among {shown(labels)}"
-        )
+        raise DataError(f"{path}: row {unknown + 1}: label {own} has no probability column among {shown(labels)}")
     values = log_probabilities(matrix)
     return SavedScores(str(path), digest=digest, log_probabilities=values, labels=labels, texts=texts)

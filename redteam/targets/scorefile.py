@@ -73,7 +73,7 @@ def _blame(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: not UTF-8; convert the file") from None
     except MemoryError:
         raise DataError(f"{path}: too large to read") from None
-    except (OSError, EOFError, KeyError, ValueError, NotImplementedError) as error:
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be read ({_first_line(error)})") from None
     except (pa.ArrowException, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({_first_line(error)})") from None
@@ -96,11 +96,12 @@ def _open_parquet(path: Path) -> tuple[tuple[str, ...], Read]:
 
 
 def _open_npz(path: Path) -> tuple[tuple[str, ...], Read]:
-    archive = np.load(path, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: a single array, not an .npz archive; save it with numpy.savez")
-    with archive:
-        arrays = {name: archive[name] for name in archive.files}
+    with path.open("rb") as file:  # opened here: given a name, numpy leaves a broken archive open
+        if not zipfile.is_zipfile(file):
+            raise DataError(f"{path}: not an .npz archive; save the arrays with numpy.savez")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
     columns: Columns = {}
     labels = arrays.pop("labels", None)
     probabilities = arrays.pop("probabilities", None)
@@ -108,8 +109,7 @@ def _open_npz(path: Path) -> tuple[tuple[str, ...], Read]:
         if labels is None or labels.ndim != 1 or probabilities.shape[1:] != labels.shape:
             raise DataError(f"{path}: 'probabilities' [n, k] need 'labels', the names of their k columns")
         columns |= {
-            f"prob:{label}": _arrow(path, "probabilities", probabilities[:, i])
-            for i, label in enumerate(labels)
+            f"prob:{label}": _arrow(path, "probabilities", probabilities[:, i]) for i, label in enumerate(labels)
         }
         if "label" in arrays and arrays["label"].dtype.kind in "iu" and labels.dtype.kind == "U":
             columns["label"] = _label_names(path, arrays.pop("label"), labels)
@@ -119,9 +119,7 @@ def _open_npz(path: Path) -> tuple[tuple[str, ...], Read]:
 
 def _arrow(path: Path, name: str, array: Any) -> Any:
     if array.ndim != 1 or array.dtype.kind not in "biufU":
-        raise DataError(
-            f"{path}: {name!r} has shape {array.shape} and type {array.dtype}; wanted numbers or text [n]"
-        )
+        raise DataError(f"{path}: {name!r} has shape {array.shape} and type {array.dtype}; wanted numbers or text [n]")
     return pa.array(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
 
 
@@ -130,7 +128,5 @@ def _label_names(path: Path, indices: Any, labels: Any) -> Any:
     wrong = np.flatnonzero((indices < 0) | (indices >= len(labels)))
     if wrong.size:
         row = int(wrong[0])
-        raise DataError(
-            f"{path}: row {row + 1}: label {indices[row]} is not a position among {len(labels)} labels"
-        )
+        raise DataError(f"{path}: row {row + 1}: label {indices[row]} is not a position among {len(labels)} labels")
     return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(labels))

@@ -39,9 +39,7 @@ class Reply:
             return str(self.status)
 
 
-def post(
-    client: httpx.Client, url: httpx.URL, content: bytes, headers: dict[str, str], timeout: float
-) -> Reply:
+def post(client: httpx.Client, url: httpx.URL, content: bytes, headers: dict[str, str], timeout: float) -> Reply:
     """Send one POST and return the reply; raise NoReply or TooLarge.
 
     `timeout` bounds the whole exchange in seconds. The timeouts of sockets start anew with every byte and do
@@ -75,9 +73,7 @@ def _late() -> NoReply:
     return NoReply("no complete answer in time")
 
 
-def _exchange(
-    client: httpx.Client, url: httpx.URL, content: bytes, headers: dict[str, str], deadline: float
-) -> Reply:
+def _exchange(client: httpx.Client, url: httpx.URL, content: bytes, headers: dict[str, str], deadline: float) -> Reply:
     with client.stream("POST", url, content=content, headers=headers) as response:
         body = bytearray()
         if response.is_success:

@@ -54,7 +54,7 @@ def test_a_service_that_is_down():
 
 
 def hang(handler, body):
-    time.sleep(0.6)
+    time.sleep(1.2)
 
 
 def drip_headers(handler, body):
@@ -80,7 +80,7 @@ def test_a_service_that_is_slow_is_left_in_time(slow):
         started = time.monotonic()
         with pytest.raises(TargetError, match="1 attempt failed, the last: no complete answer in time"):
             open_quickly(url, retries=0)
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 1
 
 
 def test_a_service_that_hangs_up():
@@ -136,7 +136,7 @@ def test_a_redirect_is_not_followed():
         handler.send_header("content-length", "0")
         handler.end_headers()
 
-    with serve(elsewhere) as target_url, serve(redirect) as url:
-        with pytest.raises(TargetError, match="307 Temporary Redirect; redirects are not followed"):
-            open_quickly(url)
+    refused = pytest.raises(TargetError, match="307 Temporary Redirect; redirects are not followed")
+    with serve(elsewhere) as target_url, serve(redirect) as url, refused:
+        open_quickly(url)
     assert seen == []
