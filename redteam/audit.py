@@ -155,14 +155,14 @@ def intervals_judged(attacks: Sequence[Attack], access: Access, fprs: Sequence[f
 
 def _answer_once(target: Target, pool: Examples) -> None:
     """Ask for every row before any attack does: a target that is down or talks nonsense ends the audit here."""
-    if pool.labels is not None and target.labels:
-        label_indices(target.labels, pool, name=target.name)
-    if target.access >= Access.PROBABILITIES:
-        target.log_probabilities(pool)
-    elif target.access >= Access.LOSSES:
+    if target.access == Access.LABELS:
+        target.predict(pool)  # labels may only become known with the answers
+    elif target.access == Access.LOSSES:
         target.losses(pool)
     else:
-        target.predict(pool)
+        if pool.labels is not None:
+            label_indices(target.labels, pool, name=target.name)  # first: a wrong label must cost no request
+        target.log_probabilities(pool)
 
 
 def _measure(

@@ -1,13 +1,15 @@
 """`model.pt`: a whole classifier in one file that holds tensors and text and no code.
 
-A dict written by `torch.save` and read only with `weights_only=True`: `format`, `config` (Hugging Face config as
-JSON text), `state_dict`, `tokenizer` (`tokenizer.json` as text), `labels`, `max_length`, and `files` (the small text
-files of the directory it was packed from, so that unpacking loses nothing). Nothing in it tells who was trained on.
+A dict written by `torch.save` and read only with `weights_only=True`: `format`, `config` (Hugging Face config
+as JSON text), `state_dict`, `tokenizer` (`tokenizer.json` as text), `labels`, `max_length`, and `files` (the small
+text files of the directory it was packed from, so that unpacking loses nothing). Nothing in it tells who was
+trained on.
 """
 
 import errno
 import hashlib
 import json
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +22,9 @@ from redteam.errors import BundleError
 from redteam.files import save_atomic
 
 FORMAT = "redteam.model/1"
+_WAY_OUT = "save the model as a Hugging Face directory and run: redteam pack HFDIR -o model.pt"
+# Tensors may share bytes of the file, as tied weights do; beyond this they would only swell in memory.
+_MOST_SHARING = 4
 _KINDS: dict[str, type] = {
     "format": str,
     "config": str,
@@ -83,9 +88,10 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleError(_refusal(path, error)) from None
     if not isinstance(document, dict) or "format" not in document:
         what = "a bare state_dict" if isinstance(document, dict) else f"a {type(document).__name__}"
-        raise BundleError(f"{path}: holds {what}, not a redteam bundle; make one with: redteam pack HFDIR -o model.pt")
+        raise BundleError(f"{path}: holds {what}, not a redteam bundle; {_WAY_OUT}")
     if document["format"] != FORMAT:
-        raise BundleError(f"{path}: format is {document['format']!r}, this version reads {FORMAT!r}; pack it again")
+        found = repr(document["format"])[:40]
+        raise BundleError(f"{path}: format is {found}, this version reads {FORMAT!r}; pack it again")
     return _from_document(document, path)
 
 
@@ -100,17 +106,20 @@ def _check_archive(path: Path) -> None:
             head = file.read(4)
         if not head.startswith(b"PK"):
             raise BundleError(
-                f"{path}: not a zip archive (truncated, or an old pickle, which could run code when loaded: refused); "
-                "save the model as a Hugging Face directory and run: redteam pack HFDIR -o model.pt"
+                f"{path}: not a zip archive (truncated, or an old pickle, which could run code when loaded: "
+                f"refused); {_WAY_OUT}"
             )
         with zipfile.ZipFile(path) as archive:
-            inflated = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+            entries = archive.infolist()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise BundleError(f"{path}: broken or truncated archive ({error}); copy the file again") from None
-    if inflated:  # torch.save never compresses; a small file could otherwise swell to fill the memory
+    # torch.save never compresses nor overlaps; either way a small file could swell to fill the memory.
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise BundleError(f"{path}: holds compressed parts, which torch.save never writes: refused")
+    if sum(entry.file_size for entry in entries) > size:
+        raise BundleError(f"{path}: its parts are together larger than the file: refused")
 
 
 def _refusal(path: Path, error: Exception) -> str:
@@ -118,7 +127,7 @@ def _refusal(path: Path, error: Exception) -> str:
     if "weights_only" in text or "Unsupported" in text or "WeightsUnpickler" in text:
         return (
             f"{path}: holds more than tensors and text, and loading it could run code: refused, nothing was run; "
-            "save the model as a Hugging Face directory and run: redteam pack HFDIR -o model.pt"
+            f"{_WAY_OUT}"
         )
     return f"{path}: broken or truncated ({text.splitlines()[0][:120] if text else type(error).__name__})"
 
@@ -129,23 +138,40 @@ def _from_document(document: Mapping[str, Any], path: Path) -> Bundle:
             raise BundleError(f"{path}: key {key!r} is missing; pack it again")
         if not isinstance(document[key], kind) or isinstance(document[key], bool):
             raise BundleError(f"{path}: {key} is a {type(document[key]).__name__}, not a {kind.__name__}")
-    unknown = sorted(set(document) - set(_KINDS))
+    unknown = sorted(map(repr, document.keys() - _KINDS.keys()))
     if unknown:
-        raise BundleError(f"{path}: unknown key {unknown[0]!r}")
-    labels, state = document["labels"], document["state_dict"]
-    if len(labels) < 2 or len(set(labels)) != len(labels) or not all(isinstance(x, str) for x in labels):
+        raise BundleError(f"{path}: unknown key {unknown[0][:40]}; pack it again")
+    labels, files = document["labels"], document["files"]
+    if not all(isinstance(x, str) for x in labels) or not 2 <= len(labels) == len(set(labels)):
         raise BundleError(f"{path}: labels must be at least 2 distinct texts")
-    if not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise BundleError(f"{path}: state_dict holds something that is not a tensor")
+    if not all(isinstance(x, str) for item in files.items() for x in item):
+        raise BundleError(f"{path}: files must be texts by name")
     try:
         config = json.loads(document["config"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: config is not JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise BundleError(f"{path}: config is not a JSON object")
+    _check_tensors(document["state_dict"], path)
     return Bundle(
         config=config,
-        state=state,
+        state=document["state_dict"],
         tokenizer=document["tokenizer"],
         labels=tuple(labels),
         max_length=document["max_length"],
-        files=document["files"],
+        files=files,
     )
+
+
+def _check_tensors(state: Mapping[Any, Any], path: Path) -> None:
+    """Refuse tensors that are no plain block of bytes from the file: they could swell when touched."""
+    total = 0
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise BundleError(f"{path}: state_dict holds something that is not a named tensor")
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not plain or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise BundleError(f"{path}: tensor {name[:80]!r} is not a plain array of numbers: refused")
+        total += tensor.nbytes
+    if total > _MOST_SHARING * path.stat().st_size:
+        raise BundleError(f"{path}: its tensors are far larger than the file: refused")

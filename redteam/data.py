@@ -81,8 +81,8 @@ class Examples:
         )
 
     def name(self, position: int) -> str:
-        """The id of one row: from the id column, else its number in the file."""
-        return (self.ids[position] if self.ids else "") or f"row {int(self.rows[position])}"
+        """The id of one row: from the id column, else its number in the file, counted from 1."""
+        return (self.ids[position] if self.ids else "") or f"row {int(self.rows[position]) + 1}"
 
 
 def join(first: Examples, second: Examples) -> Examples:

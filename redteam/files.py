@@ -24,7 +24,7 @@ def save_atomic(path: Path, save: Callable[[Path], object], *, mode: int = 0o666
         save(path)
         return
     final = path.resolve()
-    temporary = final.with_name(f".{final.name[:200]}.{secrets.token_hex(8)}.tmp")
+    temporary = final.with_name(f".{final.name[:40]}.{secrets.token_hex(8)}.tmp")
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
         save(temporary)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from redteam.errors import TargetError
 from redteam.files import save_atomic
 from redteam.target import Access, FloatArray, IntArray, Target, label_indices, own_label_losses
 
-_CHUNK = 512  # rows asked for at a time, unless the target says what it takes in one request
+_CHUNK = 512  # rows asked for at a time, and the most that an interruption can lose
+_REQUESTS = 4  # requests at a time, of a target that says how many rows it takes in one
 _KEEP_EVERY = 10.0  # seconds of scoring that a kill can cost at the most
 
 
@@ -37,11 +39,16 @@ class ScoreCache:
         """Wrap `target`; nothing is scored yet."""
         self.target, self.folder = target, folder
         self.name, self.kind, self.access = target.name, target.kind, target.access
-        self.labels, self.digest = target.labels, target.digest
+        self.digest = target.digest
         self.resumed = 0
         self._progress = progress or (lambda done, total: None)
         self._row_of: dict[str, int] = {}
         self._answers = np.empty((0, len(self.labels)))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The target's labels; those of one that answers labels only grow with its answers."""
+        return self.target.labels
 
     def __getattr__(self, name: str) -> Any:
         """Pass on what only attacks with more access ask for, such as `model`."""
@@ -51,9 +58,12 @@ class ScoreCache:
 
     def predict(self, examples: Examples) -> IntArray:
         """Return the index of each predicted label, shape [n]."""
+        if examples.texts is None:
+            return self.target.predict(examples)
         if self.access == Access.LABELS:
             return self._look_up(examples)[:, 0].astype(np.int64)
-        return self.log_probabilities(examples).argmax(axis=1)
+        predicted: IntArray = self.log_probabilities(examples).argmax(axis=1)
+        return predicted
 
     def losses(self, examples: Examples) -> FloatArray:
         """Return the negative log-likelihood of each example's own label, shape [n]."""
@@ -69,12 +79,11 @@ class ScoreCache:
         return self._look_up(examples)
 
     def _look_up(self, examples: Examples) -> FloatArray:
-        if examples.texts is None:
-            raise TargetError(f"{self.name}: the examples carry no texts to score")
-        new = [i for i, text in enumerate(examples.texts) if text not in self._row_of]
+        texts = examples.texts or ()
+        new = {text: i for i, text in enumerate(texts) if text not in self._row_of}
         if new:
-            self._score(examples.take(new))
-        return self._answers[[self._row_of[text] for text in examples.texts]]
+            self._score(examples.take(list(new.values())))
+        return self._answers[[self._row_of[text] for text in texts]]
 
     def _score(self, examples: Examples) -> None:
         """Score texts not seen before, texts of like length together so that chunks pad little."""
@@ -82,24 +91,27 @@ class ScoreCache:
         order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
         todo = examples.take(order)
         part = self._part_file(todo)
-        answers = self._take_up(part, len(todo))
-        self.resumed += len(answers)
-        size, kept_at = getattr(self.target, "batch_size", _CHUNK), time.monotonic()
+        answers, done = self._take_up(part, len(todo))
+        self.resumed += done
+        size, kept_at = _REQUESTS * getattr(self.target, "batch_size", _CHUNK // _REQUESTS), time.monotonic()
+        if hasattr(self.target, "check_budget"):
+            self.target.check_budget(len(todo) - done)  # before the first request, not at the last
         try:
-            while len(answers) < len(todo):
-                chunk = todo.take(range(len(answers), min(len(answers) + size, len(todo))))
-                answers = np.concatenate([answers, self._ask(chunk)])
-                self._progress(len(answers), len(todo))
+            while done < len(todo):
+                chunk = todo.take(range(done, min(done + size, len(todo))))
+                answers[done : done + len(chunk)] = self._ask(chunk)
+                done += len(chunk)
+                self._progress(done, len(todo))
                 if time.monotonic() - kept_at > _KEEP_EVERY:
-                    self._keep(part, answers)
+                    self._keep(part, answers[:done])
                     kept_at = time.monotonic()
         except BaseException:
-            self._keep(part, answers)
+            self._keep(part, answers[:done])
             raise
         if part is not None:
-            part.unlink(missing_ok=True)
-        for text in todo.texts or ():
-            self._row_of[text] = len(self._row_of)
+            with contextlib.suppress(OSError):
+                part.unlink()
+        self._row_of |= {text: len(self._answers) + i for i, text in enumerate(todo.texts or ())}
         self._answers = np.concatenate([self._answers.reshape(-1, answers.shape[1]), answers])
 
     def _ask(self, chunk: Examples) -> FloatArray:
@@ -115,14 +127,16 @@ class ScoreCache:
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         return self.folder / f"{key[:32]}.scores.npy"
 
-    def _take_up(self, part: Path | None, rows: int) -> FloatArray:
-        width = 1 if self.access == Access.LABELS else len(self.labels)
-        if part is not None and part.is_file():
-            with contextlib.suppress(OSError, ValueError):
-                answers = np.load(part, allow_pickle=False)
-                if answers.ndim == 2 and answers.shape[1] == width and len(answers) <= rows:
-                    return answers.astype(np.float64)
-        return np.empty((0, width))
+    def _take_up(self, part: Path | None, rows: int) -> tuple[FloatArray, int]:
+        """Return an array for the answers and how many of them a broken-off pass has left; a bad file is none."""
+        answers = np.empty((rows, 1 if self.access == Access.LABELS else len(self.labels)))
+        if part is not None:
+            with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
+                kept = np.load(part, allow_pickle=False)
+                if kept.ndim == 2 and kept.shape[1] == answers.shape[1] and len(kept) <= rows:
+                    answers[: len(kept)] = kept
+                    return answers, len(kept)
+        return answers, 0
 
     def _keep(self, part: Path | None, answers: FloatArray) -> None:
         """Save what was paid for; a folder that cannot be written only costs the time to score again."""

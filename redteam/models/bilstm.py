@@ -31,12 +31,8 @@ class BiLSTMForSequenceClassification(PreTrainedModel):
     def __init__(self, config: BiLSTMConfig) -> None:
         """Build the layers from the config's sizes."""
         super().__init__(config)
-        self.embedding = nn.Embedding(
-            config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id
-        )
-        self.encoder = nn.LSTM(
-            config.embedding_size, config.hidden_size, batch_first=True, bidirectional=True
-        )
+        self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        self.encoder = nn.LSTM(config.embedding_size, config.hidden_size, batch_first=True, bidirectional=True)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(2 * config.hidden_size, config.num_labels)
         self.post_init()
@@ -61,9 +57,7 @@ class BiLSTMForSequenceClassification(PreTrainedModel):
         mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(mean)))
 
-    def _encode(
-        self, embedded: torch.Tensor, attention_mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _encode(self, embedded: torch.Tensor, attention_mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the LSTM over real tokens only; return hidden states and a [batch, length, 1] mask."""
         batch, length = embedded.shape[:2]
         if attention_mask is None or bool(attention_mask.all()):

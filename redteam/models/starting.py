@@ -14,7 +14,8 @@ from redteam.bundle import Bundle
 from redteam.data import Examples
 from redteam.errors import UsageError
 from redteam.models.bilstm import BiLSTMConfig
-from redteam.models.opening import load_encoder, load_tokenizer, longest_input, portable_config
+from redteam.models.configs import longest_input, portable_config
+from redteam.models.opening import load_encoder, load_tokenizer
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # A piece of one person's sentence in the vocabulary tells, before any weight is read, that the sentence was there
@@ -36,7 +37,7 @@ class Start:
     def bundle(self) -> Bundle:
         """Return the model as it is now, with tensors of its own."""
         state = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        config = portable_config(self.model) | {"architectures": [type(self.model).__name__]}
+        config = portable_config(self.model.config) | {"architectures": [type(self.model).__name__]}
         return Bundle(config, state, self.tokenizer.to_str(), self.labels, self.max_length)
 
 
@@ -67,7 +68,7 @@ def start_model(
     else:
         path = _directory(spec)
         model = load_encoder(path, labels, layers=layers)
-        start = Start(model, load_tokenizer(path), labels, longest_input(model.config, path), 2e-4)
+        start = Start(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4)
     if dropout is not None:
         _set_dropout(start.model, dropout)
     if freeze_embeddings:

@@ -87,8 +87,7 @@ class Endpoint(BlackBox):
         return {"authorization": f"Bearer {token}"} if token else {}
 
     def _score(self, texts: tuple[str, ...]) -> Scored:
-        self._total = len(texts)
-        self._check_budget(math.ceil(len(texts) / self.batch_size))
+        self.check_budget(len(texts))
         # A client lives for one call, so that no socket stays open and nobody has to close anything. Proxies
         # from the environment are not asked for what is on this machine: they would see a token in the clear.
         with httpx.Client(
@@ -99,7 +98,9 @@ class Endpoint(BlackBox):
         ) as self._client:
             return super()._score(texts)
 
-    def _check_budget(self, batches: int) -> None:
+    def check_budget(self, texts: int) -> None:
+        """Raise TargetError, before anything is asked, where `texts` need more requests than are left."""
+        self._total, batches = texts, math.ceil(texts / self.batch_size)
         if self.budget is None or batches <= self.budget - self.requests:
             return
         left = self.budget - self.requests

@@ -1,0 +1,126 @@
+"""Hugging Face configs: read, stripped of what would run code, fetch or exhaust memory, and made portable."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from redteam.errors import BundleError
+from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
+
+AutoConfig.register(BiLSTMConfig.model_type, BiLSTMConfig)
+AutoModelForSequenceClassification.register(BiLSTMConfig, BiLSTMForSequenceClassification)
+
+# Keys that make transformers fetch or run code, or build another model than the saved weights.
+_REFUSED = ("auto_map", "custom_pipelines", "quantization_config")
+# Keys that belong to one machine; those about kernels could name one to be fetched and run.
+_DROPPED = (
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "attn_implementation",
+    "_experts_implementation",
+    "experts_implementation",
+    "_name_or_path",
+    "transformers_version",
+)
+_COUNTS = re.compile(r"(num|n)_(.*_)?(layers?|groups?|blocks?)|\w+_layers")
+_MOST_LAYERS = 1000
+_MOST_LABELS = 100_000
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a directory's config.json; raise BundleError where there is none."""
+    try:
+        raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"{path}: no readable config.json ({reason}); a Hugging Face directory has one") from None
+    if not isinstance(raw, dict):
+        raise BundleError(f"{path}: config.json is not a JSON object")
+    return raw
+
+
+def make_config(raw: Mapping[str, Any], name: str) -> Any:
+    """Build the config object; raise BundleError for what could run code, fetch, or exhaust the memory."""
+    for key, value in _items(raw):
+        if key in _REFUSED and value:
+            raise BundleError(f"{name}: the config has {key!r}, which would load code or another model: refused")
+        limit = _MOST_LABELS if key == "num_labels" else _MOST_LAYERS if _COUNTS.fullmatch(key) else None
+        if limit is not None and isinstance(value, (int, float)) and not value <= limit:
+            raise BundleError(f"{name}: the config says {key} = {value}; at most {limit} can be built")
+    kept = _without_dropped(raw)
+    kind = kept.pop("model_type", None)
+    try:
+        return AutoConfig.for_model(kind, **kept)
+    except Exception as error:
+        reason = first_line(error)
+        raise BundleError(f"{name}: a config of model type {kind!r} cannot be built ({reason})") from None
+
+
+def portable_config(config: Any) -> dict[str, Any]:
+    """Return a config as a dict, without what belongs to this machine (paths, versions, chosen kernels)."""
+    return {key: value for key, value in config.to_dict().items() if key not in _DROPPED}
+
+
+def label_names(config: Any, name: str) -> tuple[str, ...]:
+    """Return the labels in the order of the logits; raise BundleError where they are not 0, 1, 2, ..."""
+    if sorted(config.id2label) != list(range(config.num_labels)):
+        raise BundleError(f"{name}: id2label of the config must number the labels from 0 without a gap")
+    labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    if len(set(labels)) != len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise BundleError(f"{name}: the config names two labels {twice!r}; give each a name of its own")
+    return labels
+
+
+def longest_input(model: PreTrainedModel, path: Path | None = None) -> int | None:
+    """Return how many tokens the model takes: its position table's length or the tokenizer's limit, if any."""
+    limits = []
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        limits.append(positions - _first_position(model))
+    if path is not None and (path / "tokenizer_config.json").is_file():
+        stated = read_tokenizer_config(path).get("model_max_length")
+        # Tokenizers without a limit state 1e30, or Infinity.
+        limits += [int(stated)] if isinstance(stated, (int, float)) and 0 < stated < 1 << 31 else []
+    return min(limits, default=None)
+
+
+def read_tokenizer_config(path: Path) -> dict[str, Any]:
+    """Return a directory's tokenizer_config.json; raise BundleError where it is broken."""
+    try:
+        raw = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: tokenizer_config.json cannot be read ({error})") from None
+    return raw if isinstance(raw, dict) else {}
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of others, short enough for a message of ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
+def _first_position(model: PreTrainedModel) -> int:
+    """RoBERTa and its kin number positions from behind the padding's, so their table holds that many more."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            return 0 if module.padding_idx is None else module.padding_idx + 1
+    return 0
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every key of a config with its value, those of nested configs too."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield str(key), item
+            yield from _items(item)
+
+
+def _without_dropped(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_dropped(item) for key, item in value.items() if key not in _DROPPED}

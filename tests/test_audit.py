@@ -1,0 +1,231 @@
+"""The one pass: what is measured, what is refused, and that nothing that went wrong can look like a pass."""
+
+import json
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+from conftest import RuleTarget, sentences
+
+from attacks.membership.confidence import Confidence
+from attacks.membership.loss import LossThreshold
+from redteam.attack import Attack
+from redteam.audit import Settings, audit, intervals_judged
+from redteam.data import Examples, Split
+from redteam.errors import TargetError
+from redteam.judge import judge
+from redteam.policy import load_policy
+from redteam.registry import discover_attacks
+from redteam.target import Access
+
+TODAY = date(2026, 1, 1)
+MEMBERS, OTHERS = sentences(900, seed=1), sentences(900, seed=2)
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no policy file: the built-in limits
+
+
+def verdict(report, **changes):
+    return judge(report, replace(load_policy(None, today=TODAY), **changes), today=TODAY)
+
+
+class Broken(Attack):
+    """An attack that goes wrong in a way of the test's choosing."""
+
+    id, name, needs, signals = "RT199", "broken", Access.PROBABILITIES, ("one",)
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def score(self, target, pool, *, seed):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer(len(pool))
+
+
+def test_a_leak_is_proven_and_its_absence_passes():
+    split = Split.of(MEMBERS, OTHERS)
+    leaky, safe = audit(RuleTarget(MEMBERS), split), audit(RuleTarget(), split)
+    assert (leaky.grade, safe.grade) == ("B", "B")
+    assert verdict(leaky).exit_code == 1
+    assert verdict(safe).exit_code == 0
+    auc = next(e for e in leaky.evidence if e.rule == "RT101.auc")
+    assert auc.interval.low > 0.95
+    assert (auc.members, auc.nonmembers) == (900, 900)
+
+
+def test_the_error_is_shared_over_every_interval_that_can_be_judged():
+    settings = Settings(alpha=0.06, fprs=(0.1, 0.01))
+    report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), settings=settings)
+    signals = 1 + 4
+    assert report.multiplicity.intervals == signals * 3 == len(report.evidence)
+    assert report.multiplicity.each == pytest.approx(0.06 / 15)
+    assert {e.interval.alpha for e in report.evidence} == {report.multiplicity.each}
+    assert "Bonferroni" in report.multiplicity.method
+    assert intervals_judged(discover_attacks(), Access.LOSSES, (0.01,)) == 2  # RT101 alone
+
+
+def test_same_seed_same_report_and_no_training_text_in_it():
+    split = replace(Split.of(MEMBERS, OTHERS), salt="00" * 16)
+    first, again = (replace(audit(RuleTarget(MEMBERS), split), created="") for _ in range(2))
+    assert first == again
+    text = first.to_json()
+    assert not any(sentence in text for sentence in MEMBERS.texts + OTHERS.texts)
+    assert all(row.hash and row.text is None for row in first.exposed)
+    assert {row.id for row in first.exposed} <= {f"row {i}" for i in range(1, 901)}
+    shown = audit(RuleTarget(MEMBERS), split, settings=Settings(show_text=True))
+    assert {row.text for row in shown.exposed} <= set(MEMBERS.texts)
+
+
+def test_hashes_need_the_salt():
+    one, other = (
+        audit(RuleTarget(MEMBERS), replace(Split.of(MEMBERS, OTHERS), salt=salt)).exposed[0].hash
+        for salt in ("00" * 16, "01" * 16)
+    )
+    assert one != other
+    assert audit(RuleTarget(MEMBERS), Split.of(MEMBERS, OTHERS)).exposed[0].hash is None
+
+
+def test_every_text_is_asked_for_once():
+    target = RuleTarget()
+    audit(target, Split.of(MEMBERS, OTHERS))
+    assert sorted(target.asked) == sorted(MEMBERS.texts + OTHERS.texts)
+
+
+def test_sides_that_differ_without_the_model_are_refused():
+    longer = sentences(900, seed=3, words=9)
+    target = RuleTarget(MEMBERS)
+    report = audit(target, Split.of(MEMBERS, longer))
+    assert report.grade == "C"
+    assert report.evidence == report.classes == report.exposed == ()
+    assert {(f.attack, f.kind) for f in report.failures} == {("RT101", "refused"), ("RT102", "refused")}
+    assert target.asked == []  # nothing is spent on numbers that would mean nothing
+    assert verdict(report).exit_code == 2
+
+
+def test_coins_outweigh_the_control_unless_it_is_certain():
+    alike = replace(Split.of(MEMBERS, OTHERS), randomised=True)
+    report = audit(RuleTarget(), alike)
+    assert report.grade == "A"
+    assert report.controls[0].auc.alpha == 0.001
+    lying = replace(Split.of(MEMBERS, sentences(900, seed=3, words=9)), randomised=True)
+    assert audit(RuleTarget(), lying).grade == "C"
+
+
+def test_without_texts_the_split_is_on_trust_and_strict_refuses_that():
+    class Saved(RuleTarget):
+        access = Access.LOSSES
+
+        def losses(self, examples):
+            return np.random.default_rng(0).normal(size=5000)[examples.rows]
+
+    rows = np.arange(5000)
+    report = audit(Saved(), Split.of(Examples(rows[:2500]), Examples(rows[2500:])))
+    assert report.grade == "B"
+    assert "on trust" in report.grade_reason
+    assert {(f.attack, f.kind) for f in report.failures} == {("RT901", "not_applicable"), ("RT102", "not_applicable")}
+    assert verdict(report).exit_code == 0
+    assert verdict(report, strict=True).exit_code == 2
+    assert verdict(report, require=("RT901",)).exit_code == 2
+
+
+@pytest.mark.parametrize("access", [Access.LABELS, Access.LOSSES])
+def test_an_attack_that_needs_more_than_the_target_gives_is_a_failure(access):
+    target = RuleTarget()
+    target.access = access
+    report = audit(target, Split.of(MEMBERS, OTHERS), [Confidence()])
+    assert report.evidence == ()
+    (failure,) = report.failures
+    assert (failure.attack, failure.kind) == ("RT102", "not_applicable")
+    assert failure.reason == f"needs probabilities, the target gives {access.word}"
+    assert verdict(report).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (TargetError("service down"), "service down"),
+        (lambda n: {"one": np.full(n, np.nan)}, "one: 1800 of 1800 scores are NaN"),
+        (lambda n: {"one": np.ones(n)}, "one: all 1800 scores are equal"),
+        (lambda n: {"one": np.arange(n - 1)}, "one: 1799 scores but 1800 membership flags"),
+        (lambda n: {"other": np.arange(n)}, "one: the attack returned no scores for it"),
+        (lambda n: {"one": np.ones((n, 2))}, "one: scores has shape (1800, 2)"),
+    ],
+)
+def test_an_attack_that_breaks_is_a_failure_and_never_a_pass(answer, reason):
+    report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), [LossThreshold(), Broken(answer)])
+    (failure,) = report.failures
+    assert failure.kind == "failed"
+    assert failure.reason.startswith(reason)
+    assert {e.attack for e in report.evidence} == {"RT101"}  # the other attack was not lost
+    assert verdict(report).exit_code == 2
+    leak = audit(RuleTarget(MEMBERS), Split.of(MEMBERS, OTHERS), [LossThreshold(), Broken(answer)])
+    assert verdict(leak).exit_code == 1  # a proven leak cannot be undone by what broke beside it
+
+
+def test_a_control_that_breaks_refuses_a_split_but_not_coins(monkeypatch):
+    from attacks.controls.blind import BlindControl
+
+    monkeypatch.setattr(BlindControl, "score", lambda *a, **k: 1 / 0)
+    split = Split.of(MEMBERS, OTHERS)
+    report = audit(RuleTarget(), split)
+    assert report.grade == "C"
+    assert verdict(report).exit_code == 2
+    coins = audit(RuleTarget(), replace(split, randomised=True))
+    assert coins.grade == "A"
+    assert verdict(coins).exit_code == 2  # still a failure, and failures never pass
+
+
+def test_a_target_that_answers_nonsense_ends_the_audit():
+    class Nonsense(RuleTarget):
+        def log_probabilities(self, examples):
+            raise TargetError("3 of 10 answers are NaN")
+
+    with pytest.raises(TargetError, match="NaN"):
+        audit(Nonsense(), Split.of(MEMBERS, OTHERS))
+    with pytest.raises(TargetError, match="labels unknown to the model"):
+        audit(RuleTarget(labels=("a", "b")), Split.of(MEMBERS, OTHERS))
+
+
+def test_a_sample_too_small_for_the_limits_cannot_pass():
+    report = audit(RuleTarget(), Split.of(sentences(100, seed=1), sentences(100, seed=2)))
+    result = verdict(report)
+    assert result.exit_code == 2
+    assert any("non-members" in problem for problem in result.problems)
+
+
+def test_the_breakdown_by_label_is_corrected_and_sorted():
+    members, others = (sentences(1200, seed=s, labels=("a", "b", "c")) for s in (1, 2))
+    rare = Examples(np.arange(5), tuple(f"rare {i}" for i in range(5)), ("d",) * 5)
+    from redteam.data import join
+
+    known = members.take([i for i, label in enumerate(members.labels) if label == "b"])
+    target = RuleTarget(known, labels=("a", "b", "c", "d"))
+    report = audit(target, Split.of(join(members, rare), others))
+    first, *rest = report.classes
+    assert first.label == "b"
+    assert first.auc.low > 0.9
+    assert {leak.label: leak.auc for leak in rest}["d"] is None
+    assert {leak.auc.alpha for leak in report.classes if leak.auc} == {0.05 / 3}
+
+
+@pytest.mark.slow
+def test_audits_without_a_leak_find_none():
+    """200 audits of models that never saw either side: wrongly failed or refused at most 5 % plus three errors."""
+    wrong = 0
+    for seed in range(200):
+        members, others = sentences(400, seed=2 * seed), sentences(400, seed=2 * seed + 1)
+        report = audit(RuleTarget(seed=seed), Split.of(members, others))
+        result = judge(report, replace(load_policy(None, today=TODAY), max_auc=0.5, max_tpr=()), today=TODAY)
+        wrong += bool(result.findings) or report.grade == "C"
+    assert wrong <= 10 + 3 * np.sqrt(200 * 0.05 * 0.95), wrong
+
+
+def test_a_report_survives_its_json():
+    report = audit(RuleTarget(MEMBERS), Split.of(MEMBERS, OTHERS))
+    assert type(report).from_json(report.to_json()) == report
+    assert json.loads(report.to_json())["format"] == "redteam.report/1"
