@@ -191,9 +191,10 @@ def _evidence(
 
 def _share(attacks: Sequence[Attack], access: Access, settings: Settings) -> Multiplicity:
     intervals = max(1, intervals_judged(attacks, access, settings.fprs))
+    rates = ", ".join(f"{fpr:g}" for fpr in settings.fprs)
     method = (
-        f"Bonferroni: {settings.alpha:g} shared equally over {intervals} intervals "
-        f"(every signal's AUC and its TPR at {len(settings.fprs)} false-positive rates)"
+        f"Bonferroni: {settings.alpha:g} shared equally over {intervals} intervals, "
+        f"the AUC of every signal and its TPR at an FPR of {rates}"
     )
     return Multiplicity(settings.alpha, intervals, settings.alpha / intervals, method)
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from redteam.data import Examples
-from redteam.errors import TargetError
 from redteam.files import save_atomic
 from redteam.target import Access, FloatArray, IntArray, Target, label_indices, own_label_losses
 
 _CHUNK = 512  # rows asked for at a time, and the most that an interruption can lose
 _REQUESTS = 4  # requests at a time, of a target that says how many rows it takes in one
 _KEEP_EVERY = 10.0  # seconds of scoring that a kill can cost at the most
+_SAME_FOR = 86400.0  # seconds for which a target without a digest is taken to be still the same
 
 
 class ScoreCache:
@@ -28,6 +28,8 @@ class ScoreCache:
     the pass is broken off and taken up again next time; nothing is left behind once a pass is complete. Saved
     scores pass through, since they cost nothing.
     """
+
+    labels: tuple[str, ...]  # looked up in the target: those of one that answers labels only grow with its answers
 
     def __init__(
         self,
@@ -45,13 +47,8 @@ class ScoreCache:
         self._row_of: dict[str, int] = {}
         self._answers = np.empty((0, len(self.labels)))
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The target's labels; those of one that answers labels only grow with its answers."""
-        return self.target.labels
-
     def __getattr__(self, name: str) -> Any:
-        """Pass on what only attacks with more access ask for, such as `model`."""
+        """Pass on `labels`, and what only attacks with more access ask for, such as `model`."""
         if name == "target":  # not set yet, as when an instance is being copied
             raise AttributeError(name)
         return getattr(self.target, name)
@@ -90,7 +87,7 @@ class ScoreCache:
         texts = examples.texts or ()
         order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
         todo = examples.take(order)
-        part = self._part_file(todo)
+        part, labels = self._part_file(todo), self.labels
         answers, done = self._take_up(part, len(todo))
         self.resumed += done
         size, kept_at = _REQUESTS * getattr(self.target, "batch_size", _CHUNK // _REQUESTS), time.monotonic()
@@ -103,10 +100,10 @@ class ScoreCache:
                 done += len(chunk)
                 self._progress(done, len(todo))
                 if time.monotonic() - kept_at > _KEEP_EVERY:
-                    self._keep(part, answers[:done])
+                    self._keep(part, answers[:done], labels)
                     kept_at = time.monotonic()
         except BaseException:
-            self._keep(part, answers[:done])
+            self._keep(part, answers[:done], labels)
             raise
         if part is not None:
             with contextlib.suppress(OSError):
@@ -132,15 +129,20 @@ class ScoreCache:
         answers = np.empty((rows, 1 if self.access == Access.LABELS else len(self.labels)))
         if part is not None:
             with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
+                if self.digest is None and time.time() - part.stat().st_mtime > _SAME_FOR:
+                    return answers, 0
                 kept = np.load(part, allow_pickle=False)
                 if kept.ndim == 2 and kept.shape[1] == answers.shape[1] and len(kept) <= rows:
                     answers[: len(kept)] = kept
                     return answers, len(kept)
         return answers, 0
 
-    def _keep(self, part: Path | None, answers: FloatArray) -> None:
-        """Save what was paid for; a folder that cannot be written only costs the time to score again."""
-        if part is None or not len(answers):
+    def _keep(self, part: Path | None, answers: FloatArray, labels: tuple[str, ...]) -> None:
+        """Save what was paid for; a folder that cannot be written only costs the time to score again.
+
+        Answers of a target whose labels grew meanwhile mean nothing to a process that has not seen them grow.
+        """
+        if part is None or not len(answers) or labels != self.labels:
             return
         with contextlib.suppress(OSError):
             part.parent.mkdir(parents=True, exist_ok=True)

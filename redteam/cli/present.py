@@ -53,6 +53,7 @@ def exit_code(code: int, *, exit_zero: bool, delivered: bool) -> int:
 
 def deliver(text: str, output: Path | None) -> bool:
     """Write `text`, in one piece where it goes to a file; say on stderr what failed and return False."""
+    text = text if text.endswith("\n") else f"{text}\n"
     try:
         if output is None:
             _print(text)

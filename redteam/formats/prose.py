@@ -9,6 +9,7 @@ from redteam.resolution import smallest_resolvable_fpr
 from redteam.verdict import Verdict
 from redteam.wording import SYMBOLS, against, number, plural
 
+_LUCK = "which is not proven to be more than luck"
 HEADLINES = {"pass": "PASS", "leak": "LEAK", "not_audited": "NOT AUDITED"}
 
 GRADES: dict[Grade, str] = {
@@ -65,9 +66,10 @@ def meaning(evidence: Evidence) -> str:
             )
         case "tpr":
             fpr = evidence.fpr or 1.0
+            sure = f"and at least {_share(low)} on the cautious reading" if low > fpr else _LUCK
             return (
-                f"{_share(value)} members are exposed at a price of {_accusations(fpr)}, and at least "
-                f"{_share(low)} on the cautious reading; a coin exposes {_share(fpr)}"
+                f"{_share(value)} members are exposed at a price of {_accusations(fpr)}, {sure}; "
+                f"a coin exposes {_share(fpr)}"
             )
         case "epsilon":
             return (
@@ -142,7 +144,7 @@ def guarantee_status(report: AuditReport) -> str:
 
 def _cautiously(low: float) -> str:
     if low <= 0.5:
-        return "which is not proven to be more than luck"
+        return _LUCK
     return f"and at least {low * 100:.0f} times on the cautious reading"
 
 

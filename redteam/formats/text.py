@@ -194,7 +194,8 @@ def _exposed(report: AuditReport) -> Iterator[RenderableType]:
         )
         for row in report.exposed
     ]
-    yield section("Members the strongest attack is surest about", table(headers, rows))
+    named = report.classes_signal or "the first attack"
+    yield section(f"Members that {named} would name first", table(headers, rows))
 
 
 def _worth(report: AuditReport) -> Iterator[RenderableType]:

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
-class BiLSTMConfig(PretrainedConfig):
+class BiLSTMConfig(PretrainedConfig):  # type: ignore[misc]  # transformers is Any to mypy
     """Sizes of a `BiLSTMForSequenceClassification`."""
 
     model_type = "redteam_bilstm"
@@ -21,7 +21,7 @@ class BiLSTMConfig(PretrainedConfig):
     pad_token_id: int | None = 0
 
 
-class BiLSTMForSequenceClassification(PreTrainedModel):
+class BiLSTMForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     """Embedding, one bidirectional LSTM layer, mean over the tokens that are not padding, linear classifier."""
 
     config_class = BiLSTMConfig

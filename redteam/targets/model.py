@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from redteam.bundle import Bundle, load_bundle, state_digest
 from redteam.data import Examples
 from redteam.errors import TargetError
+from redteam.models.configs import first_line
 from redteam.models.opening import open_model, open_tokenizer, read_directory
 from redteam.target import (
     Access,
@@ -40,6 +41,7 @@ class ModelTarget:
         self.model: PreTrainedModel = open_model(bundle, name=name).to(device)
         self.tokenizer: Tokenizer = open_tokenizer(bundle, name=name)
         self.device = device
+        self._alone = self._padding_matters()
 
     @classmethod
     def load(cls, path: Path, *, device: str | None = None) -> "ModelTarget":
@@ -55,7 +57,8 @@ class ModelTarget:
 
     def predict(self, examples: Examples) -> IntArray:
         """Return the index of each most probable label, shape [n]."""
-        return self.log_probabilities(examples).argmax(axis=1)
+        predicted: IntArray = self.log_probabilities(examples).argmax(axis=1)
+        return predicted
 
     def losses(self, examples: Examples) -> FloatArray:
         """Return the cross-entropy of each example's own label in nats, shape [n]."""
@@ -68,12 +71,34 @@ class ModelTarget:
             raise TargetError(f"{self.name}: the examples carry no texts to score")
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(examples.texts))]
         values = np.empty((len(tokens), len(self.labels)))
-        with torch.inference_mode():
-            for rows in batches_by_length([len(ids) for ids in tokens]):
-                inputs = pad_batch([tokens[i] for i in rows], pad=self.pad_token, device=self.device)
-                logits = self.model(**inputs).logits.double()
-                values[rows] = torch.log_softmax(logits, dim=-1).cpu().numpy()
+        budget = 0 if self._alone else TOKENS_PER_BATCH
+        for rows in batches_by_length([len(ids) for ids in tokens], budget=budget):
+            values[rows] = self._score([tokens[i] for i in rows])
         return check_log_probabilities(values, len(tokens), len(self.labels), name=self.name)
+
+    def _score(self, tokens: list[list[int]]) -> FloatArray:
+        """Return the log-probabilities of one batch of token ids, shape [batch, k]."""
+        inputs = pad_batch(tokens, pad=self.pad_token, device=self.device)
+        try:
+            with torch.inference_mode():
+                logits = self.model(**inputs).logits.double()
+                values: FloatArray = torch.log_softmax(logits, dim=-1).cpu().numpy()
+        except (IndexError, RuntimeError, ValueError) as error:  # such as a token beyond the embedding table
+            raise TargetError(f"{self.name}: the model fails on its own tokens ({first_line(error)})") from None
+        return values
+
+    def _padding_matters(self) -> bool:
+        """True for models that answer otherwise, or not at all, beside a longer text; they take one at a time.
+
+        XLNet pads on the left; GPT-2 without a padding token takes no batches.
+        """
+        short, long = (encoding.ids for encoding in self.tokenizer.encode_batch_fast(["a", "a b c d e f g h"]))
+        alone = self._score([short])
+        try:
+            beside = self._score([short, long])[:1]
+        except TargetError:
+            return True
+        return not np.allclose(alone, beside, rtol=1e-4, atol=1e-4, equal_nan=True)
 
     @property
     def pad_token(self) -> int:
