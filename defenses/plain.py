@@ -19,6 +19,7 @@ from redteam.defense import Checkpoint, Defense, Progress, Trained
 from redteam.errors import RedteamError
 from redteam.interrupts import Interrupts
 from redteam.models.starting import Start
+from redteam.models.tokens import cut_at, token_ids
 from redteam.targets.model import pad_batch
 
 _WARM_UP = 0.1  # share of the steps
@@ -78,6 +79,7 @@ class Plain(Defense):
                     state.keep(step + 1)
                     kept_at = time.monotonic()
                     interrupts.raise_if_caught()
+            interrupts.raise_if_caught()
         model.eval()
         return Trained(start.bundle())
 
@@ -87,9 +89,8 @@ class Plain(Defense):
 
 def tokenize(start: Start, texts: list[str]) -> list[list[int]]:
     """Return the token ids of each text, cut at the model's longest input."""
-    start.tokenizer.enable_truncation(start.max_length)
-    start.tokenizer.no_padding()
-    return [encoding.ids for encoding in start.tokenizer.encode_batch_fast(texts)]
+    cut_at(start.tokenizer, start.max_length)
+    return token_ids(start.tokenizer, texts, name="the model to train")
 
 
 def batches_of_like_length(lengths: list[int], size: int, *, seed: int, window: int = 50) -> Iterator[list[int]]:

@@ -67,9 +67,9 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     document = {
         "format": FORMAT,
         "config": json.dumps(bundle.config, sort_keys=True),
-        "state_dict": {name: tensor.detach().cpu() for name, tensor in bundle.state.items()},
+        "state_dict": {name: _apart(tensor) for name, tensor in bundle.state.items()},
         "tokenizer": bundle.tokenizer,
-        "labels": list(bundle.labels),
+        "labels": [str(label) for label in bundle.labels],  # a NumPy string would be refused on loading
         "max_length": bundle.max_length,
         "files": dict(bundle.files),
     }
@@ -77,6 +77,12 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         save_atomic(path, lambda temporary: torch.save(document, temporary))
     except RuntimeError as error:  # how torch reports a full disk
         raise OSError(errno.EIO, f"cannot be written ({str(error).splitlines()[0][:80]})", str(path)) from None
+
+
+def _apart(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor without what it may be a view of, which torch.save would write along."""
+    here = tensor.detach().cpu()
+    return here if here.nbytes == here.untyped_storage().nbytes() else here.clone()
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -117,7 +123,7 @@ def _check_archive(path: Path) -> None:
         raise BundleError(f"{path}: broken or truncated archive ({error}); copy the file again") from None
     # torch.save never compresses nor overlaps; either way a small file could swell to fill the memory.
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise BundleError(f"{path}: holds compressed parts, which torch.save never writes: refused")
+        raise BundleError(f"{path}: holds compressed parts (TorchScript?), as no bundle does: refused; {_WAY_OUT}")
     if sum(entry.file_size for entry in entries) > size:
         raise BundleError(f"{path}: its parts are together larger than the file: refused")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from redteam.data import Columns, Split, read_examples, read_split
-from redteam.errors import UsageError
+from redteam.errors import RedteamError, TargetError, UsageError
 from redteam.ledger import Ledger, ledger_path
 from redteam.report import Guarantee
 from redteam.target import Target, load_target
@@ -83,12 +83,20 @@ def _from_files(members: Path, nonmembers: Path, sources: Sources) -> tuple[Spli
 def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
     path = sources.ledger or ledger_path(Path(name))
     if sources.ledger is None and not path.is_file():
-        raise UsageError(
-            f"no ledger at {path}, so nothing says who was a member: "
-            "give --ledger FILE, --members A --nonmembers B, or --data D with a split column"
-        )
+        raise _no_ledger(name, path)
     target = load_target(name, **options)
     ledger = Ledger.load(path)
     ledger.check_model(target.digest, path)
     split, notes = ledger.split(path, data=sources.data)
     return Case(target, split, ledger.guarantee, notes)
+
+
+def _no_ledger(name: str, path: Path) -> RedteamError:
+    """Say what is missing; a URL is not repeated, it may hold a password."""
+    if not Path(name).exists() and ":" not in name:
+        return TargetError(f"{name}: no such file or directory, and neither module:function nor a URL")
+    where = f"no ledger at {path}, so nothing" if Path(name).exists() else "nothing"
+    return UsageError(
+        f"{where} says who was a member: "
+        "give --ledger FILE, --members A --nonmembers B, or --data D with a split column"
+    )

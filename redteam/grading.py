@@ -45,7 +45,7 @@ def run_controls(
             results.append(ControlResult(control.id, interval))
         except DataError as error:
             failures.append(Failure(control.id, "not_applicable", one_line(error)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end an audit as a pass
             failures.append(Failure(control.id, "failed", one_line(error)))
     return results, failures
 
@@ -70,7 +70,7 @@ def grade_evidence(split: Split, results: Sequence[ControlResult], failures: Seq
     return "B", f"{names} tells the two sides apart no better than chance without the target"
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return an exception as one line: its message, with its type in front where it is not one of ours."""
     from redteam.errors import RedteamError
 

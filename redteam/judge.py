@@ -50,18 +50,23 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
             f"evidence of grade C: {report.grade_reason}; membership would be read off the data, not the "
             "model: audit members and non-members that come from one source"
         )
+    yield from _failures(report, policy, "failed")  # before the limits, whose problems may come from it
     for ruling in rulings:
         yield from ruling.problems
         if policy.strict:
             yield from (f"strict: {each}" for each in ruling.unsettled)
     yield from _missing(report, policy)
-    for failure in report.failures:
-        if failure.kind != "not_applicable" and failure.attack not in policy.require:
-            yield f"{failure.attack} {failure.kind}: {failure.reason}"
+    yield from _failures(report, policy, "refused")
     if policy.strict and _taken_on_trust(report):
         yield f"strict: no control ran, so grade {report.grade} was taken on trust: audit again with RT901"
     if not any(check.interval is not None and check.outcome != "unjudgeable" for check in checks):
         yield "no attack's evidence was judged: a report without measurements is no audit"
+
+
+def _failures(report: AuditReport, policy: Policy, kind: str) -> Iterator[str]:
+    for failure in report.failures:
+        if failure.kind == kind and failure.attack not in policy.require:
+            yield f"{failure.attack} {failure.kind}: {failure.reason}"
 
 
 def _missing(report: AuditReport, policy: Policy) -> Iterator[str]:

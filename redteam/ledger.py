@@ -65,6 +65,15 @@ class Ledger:
     canaries: tuple[dict[str, Any], ...] = ()
     format: str = FORMAT
 
+    def __post_init__(self) -> None:
+        """Refuse a salt with which the hashes in reports could be guessed, or that is none."""
+        try:
+            short = len(bytes.fromhex(self.salt)) < 16
+        except ValueError:
+            short = True
+        if short:
+            raise ValueError("the salt is not at least 16 bytes in hexadecimal digits")
+
     def save(self, path: Path) -> None:
         """Write the ledger, readable by its owner only, whole or not at all."""
         write_atomic(path, json.dumps(codec.encode(self), allow_nan=False) + "\n", mode=0o600)
@@ -74,9 +83,9 @@ class Ledger:
         """Read a ledger; raise LedgerError where it is missing, broken or of another format."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise LedgerError(f"{path}: cannot be read ({error})") from None
-        except ValueError as error:
+        except OSError as error:
+            raise LedgerError(f"{path}: cannot be read ({error.strerror or error})") from None
+        except (ValueError, RecursionError) as error:
             raise LedgerError(f"{path}: not JSON ({error})") from None
         found = document.get("format") if isinstance(document, dict) else None
         if found != FORMAT:
@@ -91,9 +100,9 @@ class Ledger:
 
         Raises LedgerError where the data changed, a row is on two sides, or the coins do not fall as stated.
         """
-        source = data or path.parent / self.data.path
+        source = data or path.resolve().parent / self.data.path
         if not source.is_file():
-            raise LedgerError(f"{path}: its data file {self.data.path} is not there; put it back or say --data FILE")
+            raise LedgerError(f"{path}: its data file {source} is not there; put it back or say --ledger {path} --data FILE")
         if sha256(source) != self.data.sha256:
             raise LedgerError(f"{source}: changed since training (SHA-256 differs from the ledger's); restore it")
         reading = read_examples(source, Columns(**self.data.columns))
@@ -151,8 +160,8 @@ def flip_coins(examples: Examples, *, holdout: float, reference: float = 0.0, se
 
 
 def ledger_path(model: Path) -> Path:
-    """Return where the ledger of a model lies: `model.pt` has `model.ledger.json` beside it."""
-    return model.with_name(f"{model.stem}.ledger.json") if model.suffix else model / "ledger.json"
+    """Return where the ledger of a model lies: `model.pt` has `model.ledger.json` beside it, a folder holds it."""
+    return model / "ledger.json" if model.is_dir() else model.with_name(f"{model.stem}.ledger.json")
 
 
 def describe_data(path: Path, columns: Columns, rows: int, *, beside: Path) -> DataFile:

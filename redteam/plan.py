@@ -88,7 +88,7 @@ def estimate_seconds(target: Target, split: Split) -> float | None:
     tokens = sum(len(e.ids) for e in target.tokenizer.encode_batch_fast(sample)) * len(texts) / max(1, len(sample))
     table = target.model.get_input_embeddings().weight.numel()
     weights = sum(p.numel() for p in target.model.parameters()) - table
-    return control + _OVERHEAD * tokens * weights / _multiplications_per_second()
+    return float(control + _OVERHEAD * tokens * weights / _multiplications_per_second())
 
 
 def _multiplications_per_second() -> float:

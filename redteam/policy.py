@@ -1,6 +1,6 @@
 """The limits a release must keep, read from `redteam.toml` or from `[tool.redteam]` of a pyproject.toml.
 
-    max_auc = 0.60                             # how well members may be told from non-members; 0.5 is chance
+    max_auc = 0.55                             # how well members may be told from non-members; 0.5 is chance
     max_tpr = { fpr = 0.01, limit = 0.05 }     # or a list of such tables
     max_epsilon = 8.0                          # measured from below, guaranteed from above
     max_exposure = 10.0                        # bits by which a canary may stand out

@@ -203,5 +203,7 @@ class AuditReport:
         """Read a report file; raise ReportError where there is none."""
         try:
             return cls.from_json(path.read_text(encoding="utf-8"), source=str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ReportError(f"{path}: cannot be read ({error})") from None
+        except OSError as error:
+            raise ReportError(f"{path}: cannot be read ({error.strerror or error})") from None
+        except UnicodeDecodeError as error:
+            raise ReportError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None

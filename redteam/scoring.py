@@ -3,8 +3,8 @@
 import contextlib
 import hashlib
 import json
+import os
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,10 +128,10 @@ class ScoreCache:
         """Return an array for the answers and how many of them a broken-off pass has left; a bad file is none."""
         answers = np.empty((rows, 1 if self.access == Access.LABELS else len(self.labels)))
         if part is not None:
-            with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
-                if self.digest is None and time.time() - part.stat().st_mtime > _SAME_FOR:
+            with contextlib.suppress(OSError, ValueError, EOFError), part.open("rb") as file:
+                if self.digest is None and time.time() - os.fstat(file.fileno()).st_mtime > _SAME_FOR:
                     return answers, 0
-                kept = np.load(part, allow_pickle=False)
+                kept = np.lib.format.read_array(file, allow_pickle=False)
                 if kept.ndim == 2 and kept.shape[1] == answers.shape[1] and len(kept) <= rows:
                     answers[: len(kept)] = kept
                     return answers, len(kept)

@@ -13,7 +13,7 @@ import transformers
 from redteam.bundle import save_bundle
 from redteam.data import Columns, Examples, Reading, read_examples
 from redteam.defense import Checkpoint, Defense, Progress, Trained
-from redteam.errors import DataError
+from redteam.errors import DataError, UsageError
 from redteam.ledger import Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
 from redteam.models.starting import start_model
 
@@ -65,6 +65,7 @@ def train(
     A training that was broken off is taken up where it was, unless `restart`. Raises DataError where a side would
     be empty, UsageError where an unfinished training is of other settings.
     """
+    _check_output(output, data)
     reading = read_examples(data, columns)
     sides = flip_coins(reading.examples, holdout=coins.holdout, reference=coins.reference, seed=coins.seed)
     for side in ("members", "nonmembers"):
@@ -72,12 +73,12 @@ def train(
             raise DataError(f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data")
     members = reading.examples.take(sides["members"])
     start = start_model(model.spec, reading.examples, learn_from=members, seed=coins.seed, **_shape(model))
-    checkpoint = Checkpoint(
-        output.with_name(f"{output.name}.checkpoint"), _fingerprint(data, reading, defense, model, coins)
-    )
+    key = _fingerprint(data, reading, defense, [_shape(model), start.fingerprint()], coins)
+    checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), key)
     if restart:
         checkpoint.path.unlink(missing_ok=True)
     trained = defense.fit(start, members, seed=coins.seed, checkpoint=checkpoint, progress=progress)
+    save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
     ledger = ledger_path(output)
     Ledger(
         model=trained.bundle.digest(),
@@ -87,10 +88,19 @@ def train(
         guarantee=trained.guarantee,
         salt=secrets.token_hex(16),
     ).save(ledger)
-    save_bundle(trained.bundle, output)
     checkpoint.path.unlink(missing_ok=True)
     nonmembers = reading.examples.take(sides["nonmembers"])
     return TrainedFiles(output, ledger, trained, members, nonmembers, reading.notes)
+
+
+def _check_output(output: Path, data: Path) -> None:
+    """Raise UsageError for what would otherwise only come to light when the training is done."""
+    if not output.resolve().parent.is_dir():
+        raise UsageError(f"{output}: the folder does not exist")
+    if output.is_dir():
+        raise UsageError(f"{output}: is a folder; name a file in it, such as {output / 'model.pt'}")
+    if data.resolve() in (output.resolve(), ledger_path(output).resolve()):
+        raise UsageError(f"{output}: would overwrite the data; name another file with -o")
 
 
 def _shape(model: ModelChoice) -> dict[str, Any]:
@@ -102,13 +112,13 @@ def _portable(model: ModelChoice) -> dict[str, Any]:
     return asdict(replace(model, spec=Path(model.spec).name))
 
 
-def _fingerprint(data: Path, reading: Reading, defense: Defense, model: ModelChoice, coins: Coins) -> str:
+def _fingerprint(data: Path, reading: Reading, defense: Defense, model: list[Any], coins: Coins) -> str:
     """Identify all that the numbers of a training depend on, so that only the same training is resumed."""
     source = describe_data(data, reading.columns, len(reading.examples), beside=data)
     identity = {
         "data": asdict(source),
         "defense": [defense.id, defense.parameters()],
-        "model": asdict(model),
+        "model": model,
         "coins": asdict(coins),
         "versions": [torch.__version__, transformers.__version__],
     }

@@ -107,7 +107,5 @@ def test_a_defence_is_seeded_and_returns_a_working_model(defense):
         digests.append(trained.bundle.digest())
         assert np.isfinite(trained.target.log_probabilities(examples)).all()
     assert digests[0] == digests[1]
-    other = type(defense)(**settings).fit(
-        start_model("tiny", examples, learn_from=examples, seed=0), examples, seed=5
-    )
+    other = type(defense)(**settings).fit(start_model("tiny", examples, learn_from=examples, seed=0), examples, seed=5)
     assert other.bundle.digest() != digests[0]

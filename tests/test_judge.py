@@ -213,18 +213,14 @@ def test_a_required_attack_must_have_given_evidence(kind):
 def test_a_required_attack_that_broke_on_one_signal_is_not_said_to_have_given_nothing():
     found = report(evidence(0.5, 0.55), failures=(Failure("RT101", "failed", "margin: no scores"),))
     judged = verdict(found, replace(AUC, require=("RT101",)))
-    assert judged.problems == (
-        "RT101 is required and did not give all of its evidence: failed: margin: no scores",
-    )
+    assert judged.problems == ("RT101 is required and did not give all of its evidence: failed: margin: no scores",)
 
 
 def test_requirements_are_met_by_evidence_and_by_controls():
     policy = replace(AUC, require=("RT101", "RT901"))
     assert verdict(report(evidence(0.5, 0.55)), policy).exit_code == 0
     judged = verdict(report(evidence(0.5, 0.55), controls=False), policy)
-    assert judged.problems == (
-        "RT901 is required and gave no evidence: it is not in the report: audit again with it",
-    )
+    assert judged.problems == ("RT901 is required and gave no evidence: it is not in the report: audit again with it",)
 
 
 def test_a_split_without_a_control_is_taken_on_trust_but_not_under_strict():
@@ -243,10 +239,7 @@ def test_an_attack_never_bounds_epsilon_from_above():
     judged = verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A"), EPSILON)
     assert [check.outcome for check in judged.checks] == ["unsettled"]
     assert judged.exit_code == 0
-    assert (
-        verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A"), replace(EPSILON, strict=True)).exit_code
-        == 2
-    )
+    assert verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A"), replace(EPSILON, strict=True)).exit_code == 2
 
 
 def test_a_guarantee_settles_what_an_attack_cannot():

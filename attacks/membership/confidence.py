@@ -8,14 +8,17 @@ Four ways to say that the model is too sure of an example, each a threshold atta
   the model is sure and right, so that confident mistakes do not look like members;
 - margin: p_y minus the largest other probability.
 
-The paper adds one threshold per class. Here a signal is ranked over all examples with one threshold, which any
-adversary can use without knowing the classes' distributions; the breakdown by label in the report shows what a
-threshold per class would find.
+As in the paper (USENIX Security 2021, section 3), every label has a threshold of its own, since a model is surer of
+some labels than of others whether it was trained on an example or not. The paper takes these thresholds from shadow
+models. Here an example is ranked among the examples of its own label, members and non-members alike, and one
+threshold on that rank is a threshold for every label. Nothing but the pool is needed, and who is a member is not
+looked at. Where labels have few examples the ranks are coarse; RT101 has no such limit.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.stats import rankdata
 
 from redteam.attack import Attack
 from redteam.data import Examples
@@ -33,9 +36,19 @@ class Confidence(Attack):
     signals = ("confidence", "entropy", "modified_entropy", "margin")
 
     def score(self, target: Target, pool: Examples, *, seed: int) -> Mapping[str, FloatArray]:
-        """Return the four signals, shape [n] each; deterministic."""
+        """Return the four signals, ranked within each label to between 0 and 1, shape [n] each; deterministic."""
         log_p = target.log_probabilities(pool)
-        return confidence_signals(log_p, label_indices(target.labels, pool, name=target.name))
+        own = label_indices(target.labels, pool, name=target.name)
+        return {signal: rank_within(own, values) for signal, values in confidence_signals(log_p, own).items()}
+
+
+def rank_within(own: IntArray, values: FloatArray) -> FloatArray:
+    """Return where each value stands among those of its own label, between 0 and 1, equal values at one place."""
+    ranks = np.empty(len(values))
+    order = np.argsort(own, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(own[order])) + 1):
+        ranks[rows] = (rankdata(values[rows]) - 0.5) / len(rows)
+    return ranks
 
 
 def confidence_signals(log_p: FloatArray, own: IntArray) -> dict[str, FloatArray]:

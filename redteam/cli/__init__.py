@@ -1,10 +1,11 @@
 """The command line: one file per command; `main` turns every unexpected end into exit code 2."""
 
+import gc
 import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -13,6 +14,7 @@ from redteam.cli.audit import audit
 from redteam.cli.compare import compare
 from redteam.cli.gate import gate
 from redteam.cli.pack import pack, unpack
+from redteam.cli.present import say, silence
 from redteam.cli.selftest import selftest
 from redteam.cli.train import train
 from redteam.errors import RedteamError
@@ -48,6 +50,8 @@ def main() -> NoReturn:
     """Run the command line and exit: 0, 1 or 2 as documented, 130 when interrupted, 2 for anything unforeseen."""
     signal.signal(signal.SIGTERM, _interrupt)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle workers that spin slow everything else down
+    gc.set_threshold(50_000, 20, 100)  # the million objects of torch's import stay: looking through them takes seconds
+    _replace_closed_streams()
     try:
         code = app(prog_name="redteam", standalone_mode=False)
     except RedteamError as error:
@@ -56,21 +60,48 @@ def main() -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         _stop(f"{where}{error.strerror or error}; nothing half-written is left", NOT_AUDITED)
     except (KeyboardInterrupt, typer.Abort):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
         _stop("interrupted; the same command goes on where it was", INTERRUPTED)
+    except SystemExit as error:  # a plug-in's or a model's: what they exit with is no verdict of ours
+        closed = isinstance(error.__context__, BrokenPipeError)  # rich's way to say so
+        why = "nobody read standard output" if closed else f"something called sys.exit({error.code!r})"
+        _stop(f"internal error, nothing was decided: {why}", NOT_AUDITED)
     except Exception as error:
         if os.environ.get("REDTEAM_DEBUG"):
             raise
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer's, with its own help
-            error.show()
-            sys.exit(NOT_AUDITED)
-        _stop(f"internal error, nothing was decided: {type(error).__name__}: {error}", NOT_AUDITED)
+        _stop(_explain(error), NOT_AUDITED)
+    finally:
+        gc.freeze()  # nor does the end of the process have to look through them once more
     sys.exit(code or 0)
 
 
+def _explain(error: Exception) -> str:
+    """Return what to say about an error that is not ours: typer's are of usage, all others are crashes."""
+    if not hasattr(error, "format_message"):
+        return f"internal error, nothing was decided: {type(error).__name__}: {error}"
+    message = error.format_message().rstrip(".") or "say what to do"
+    refused: Any = getattr(error.__cause__, "errors", list)()  # typer leaves out the value that its validator names
+    value = f", not {refused[0]['input']!r}" if refused and repr(refused[0]["input"]) not in message else ""
+    context = getattr(error, "ctx", None)
+    return f"{message}{value}; see: {context.command_path if context else 'redteam'} --help"
+
+
 def _stop(message: str, code: int) -> NoReturn:
-    print("redteam:", " ".join(message.split()), file=sys.stderr)
+    say(f"redteam: {' '.join(message.split())}")
+    silence()
     sys.exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _replace_closed_streams() -> None:
+    """Occupy a closed stdout or stderr, or the next file that is opened takes its number and what is printed there."""
+    if sys.stdout is None:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 1)  # a stdout on which every write fails, as it should
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+    if sys.stderr is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redteam.cli.present import tell
+
 if TYPE_CHECKING:
     from redteam.attack import Attack, Control
     from redteam.defense import Defense
@@ -34,8 +36,15 @@ def _show(rows: "list[tuple[Attack | Control | Defense, str]]", wanted: str | No
 
         plugins = tuple(plugin for plugin, _ in rows)
         (chosen,) = choose(plugins, [wanted])
-        typer.echo(inspect.getdoc(sys.modules[type(chosen).__module__]) or "")
+        tell(_manual(chosen))
         return
+    lines = []
     for plugin, note in rows:
-        first = (inspect.getdoc(sys.modules[type(plugin).__module__]) or "").splitlines()[0]
-        typer.echo(f"{plugin.id}  {plugin.name:<16} {first.partition(': ')[2]}" + (f"  [{note}]" if note else ""))
+        first = _manual(plugin).partition("\n")[0]
+        lines.append(f"{plugin.id}  {plugin.name:<16} {first.partition(': ')[2]}" + (f"  [{note}]" if note else ""))
+    tell("\n".join(lines))
+
+
+def _manual(plugin: "Attack | Control | Defense") -> str:
+    """Return a plug-in's manual page: the docstring of its module."""
+    return inspect.getdoc(sys.modules[type(plugin).__module__]) or f"{plugin.id} {plugin.name}: no manual page"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from redteam.cli import options as o
-from redteam.cli.gate import refuse_overwriting
-from redteam.cli.present import Format, present, say
+from redteam.cli.outputs import check_output
+from redteam.cli.present import Format, present, say, tell
 from redteam.cli.progress import progress
 from redteam.errors import UsageError
 from redteam.judge import judge
@@ -57,20 +57,27 @@ def audit(
     """Audit a text classifier: exit 0 pass, 1 leak proven, 2 not audited."""
     limits = load_policy(policy, today=date.today())
     older = None if baseline is None else AuditReport.load(baseline)
-    refuse_overwriting(output, policy, baseline, members, nonmembers, reference, data, scores, ledger)
+    check_output(output, policy, baseline, members, nonmembers, reference, data, scores, ledger, *_named(target))
     columns = {"text": text_column, "label": label_column, "id": id_column, "user": user_column}
     columns |= {"group": group_column, "split": split_column}
     files = {"members": members, "nonmembers": nonmembers, "reference": reference, "data": data}
     files |= {"ledger": ledger, "scores": scores}
     request = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
     case = _open(target, files, columns, request | {"token_env": token_env})
-    settings = _settings(alpha, fpr or [limit.fpr for limit in limits.max_tpr], seed, show_text)
+    settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text)
     if plan:
-        typer.echo(_plan(case, attack, limits, settings))
-        raise typer.Exit
+        tell(_plan(case, attack, limits, settings))
+        return
     report = _run(case, attack, settings)
     verdict = judge(report, limits, today=date.today(), baseline=older)
     raise typer.Exit(present(report, verdict, limits, format.value, output, exit_zero))
+
+
+def _named(target: str | None) -> tuple[Path, ...]:
+    """Return the files that a target's name stands for: the model and the ledger beside it."""
+    from redteam.ledger import ledger_path
+
+    return () if target is None else (Path(target), ledger_path(Path(target)))
 
 
 def _open(
@@ -97,9 +104,14 @@ def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool) -> "S
 
 
 def _chosen(wanted: list[str] | None) -> "tuple[Attack, ...]":
-    from redteam.registry import choose, discover_attacks
+    from redteam.registry import choose, discover_attacks, discover_controls
 
-    return choose(discover_attacks(), wanted) if wanted else discover_attacks()
+    if not wanted:
+        return discover_attacks()
+    for control in discover_controls():
+        if {name.lower() for name in wanted} & {control.id.lower(), control.name.lower()}:
+            raise UsageError(f"--attack {control.id}: is a control and always runs; name attacks")
+    return choose(discover_attacks(), wanted)
 
 
 def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:

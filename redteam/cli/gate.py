@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from redteam.cli import options as o
+from redteam.cli.outputs import refuse_overwriting
 from redteam.cli.present import Format, present
-from redteam.errors import UsageError
 from redteam.judge import judge
 from redteam.policy import load_policy
 from redteam.report import AuditReport
@@ -30,12 +30,3 @@ def gate(
     refuse_overwriting(output, report, policy, baseline)
     verdict = judge(loaded, limits, today=today, baseline=older)
     raise typer.Exit(present(loaded, verdict, limits, format.value, output, exit_zero))
-
-
-def refuse_overwriting(output: Path | None, *inputs: Path | None) -> None:
-    """Raise UsageError where the output would replace one of the files that were read."""
-    if output is None or not output.is_file():
-        return
-    for path in inputs:
-        if path is not None and path.exists() and output.samefile(path):
-            raise UsageError(f"--output {output} would overwrite an input: give another file")

@@ -25,7 +25,7 @@ PolicyFile = Annotated[
 ]
 Baseline = Annotated[Path | None, Opt("--baseline", help="Older report whose proven leaks do not fail this one.")]
 Attacks = Annotated[list[str] | None, Opt("--attack", "-a", help="Run only this id; can be given several times.")]
-Fprs = Annotated[list[float] | None, Opt("--fpr", help="Measure the TPR at this FPR; can be given several times.")]
+Fprs = Annotated[list[float] | None, Opt("--fpr", help="Measure the TPR at this FPR too; can be given several times.")]
 Alpha = Annotated[float, Opt("--alpha", help="Chance that any interval of the report is wrong.")]
 Seed = Annotated[int, Opt("--seed", min=0, help="Same seed, same machine, same numbers.")]
 ReportFormat = Annotated[Format, Opt("--format", "-f", help="How to print the report.")]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from redteam.cli.options import ModelFile
+from redteam.cli.outputs import check_output
 from redteam.cli.present import say
 from redteam.errors import UsageError
 
@@ -18,6 +19,7 @@ def pack(
     from redteam.bundle import save_bundle
     from redteam.models.opening import read_directory
 
+    check_output(output, directory)
     bundle = read_directory(directory)
     save_bundle(bundle, output)
     say(f"packed {directory} into {output}: {len(bundle.labels)} labels, weights {bundle.digest()[:16]}")
@@ -32,6 +34,8 @@ def unpack(
     from redteam.models.opening import write_directory
 
     bundle = load_bundle(model)
+    if not output.resolve().parent.is_dir():
+        raise UsageError(f"--output {output}: the folder {output.parent} does not exist")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output}: exists and is not an empty directory; name another with -o")
     write_directory(bundle, output, name=str(model))

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import TextIO
+
+import typer
 
 from redteam.files import write_atomic
 from redteam.formats import FORMATS
@@ -60,18 +63,30 @@ def deliver(text: str, output: Path | None) -> bool:
         else:
             write_atomic(output, text)
     except BrokenPipeError:  # whoever was reading has seen enough
-        _silence()
+        silence()
     except OSError as error:
-        _silence()
+        silence()
         where = "standard output" if output is None else str(output)
         say(f"redteam: cannot write {where}: {error.strerror or error}: give -o a place with room")
         return False
     return True
 
 
+def tell(text: str) -> None:
+    """Print what was asked for, a list or a plan; exit 2 where it cannot be printed."""
+    if not deliver(text, None):
+        raise typer.Exit(NOT_AUDITED)
+
+
 def say(line: str) -> None:
-    """Write one line to stderr, with nothing in it that a terminal would obey."""
-    print(_encodable(clean(line), sys.stderr.encoding), file=sys.stderr)
+    """Write one line to stderr, with nothing in it that a terminal would obey; one that is full hears less.
+
+    Nothing is raised: an exit code must not depend on whether anybody could be told of it.
+    """
+    try:
+        print(_encodable(clean(line), sys.stderr.encoding), file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
 
 
 def terminal(output: Path | None, environment: Mapping[str, str] = os.environ) -> dict[str, bool | int]:
@@ -93,9 +108,10 @@ def _encodable(text: str, encoding: str | None) -> str:
     return text.encode(name, "backslashreplace").decode(name)
 
 
-def _silence() -> None:
-    """Point a stdout that cannot be written at nothing: a flush at exit would change the exit code."""
+def silence(stream: TextIO | None = None) -> None:
+    """Point a stdout (or `stream`) that cannot be written at nothing: a flush at exit would change the exit code."""
+    stream = stream or sys.stdout
     try:
-        sys.stdout.flush()
+        stream.flush()
     except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,6 +2,7 @@
 
 import typer
 
+from redteam.cli.present import say, tell
 from redteam.cli.progress import progress
 
 
@@ -11,9 +12,8 @@ def selftest() -> None:
 
     with progress("training a model that must leak") as show:
         results = run_selftest(progress=show)
-    for result in results:
-        typer.echo(f"{'ok  ' if result.right else 'WRONG'}  {result.what}: {result.found}")
-    if not all(result.right for result in results):
-        typer.echo("the tool is wrong on this machine: do not trust its verdicts here", err=True)
+    tell("\n".join(f"{'ok  ' if each.right else 'WRONG'}  {each.what}: {each.found}" for each in results))
+    if not all(each.right for each in results):
+        say("the tool is wrong on this machine: do not trust its verdicts here")
         raise typer.Exit(2)
-    typer.echo("the tool is right about all of them", err=True)
+    say("the tool is right about all of them")

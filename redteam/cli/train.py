@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redteam.cli import options as o
+from redteam.cli.outputs import check_output
 from redteam.cli.present import say
 from redteam.cli.progress import progress
 from redteam.errors import UsageError
@@ -42,8 +43,7 @@ def train(
     from redteam.train import Coins, ModelChoice
     from redteam.train import train as run
 
-    if not output.resolve().parent.is_dir():
-        raise UsageError(f"{output}: the folder does not exist")
+    check_output(output, data, Path(model))
     (found,) = choose(discover_defenses(), [defense])
     asked = {
         "epochs": epochs,

@@ -41,10 +41,7 @@ def as_text(comparison: Comparison, *, color: bool = False, width: int = 100, **
     word, sentence = headline(comparison)
     style = {"WORSE": "bold white on red", "BETTER": "bold white on green"}.get(word, "bold black on white")
     headers = ("number", "old", "new", "change", "outcome")
-    rows = [
-        (*_cells(change), (change.direction, _STYLES.get(change.direction, "")))
-        for change in comparison.changes
-    ]
+    rows = [(*_cells(change), (change.direction, _STYLES.get(change.direction, ""))) for change in comparison.changes]
     parts = [
         layout.headline(word, f"{sentence}, {comparison.old} to {comparison.new}", style),
         layout.section("Changes", layout.table(headers, rows, right=("old", "new", "change"))),

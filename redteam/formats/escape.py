@@ -36,8 +36,7 @@ def json_text(text: str) -> str:
     """Return JSON with characters that do not print as escapes; what it parses to is unchanged."""
     lines = text.split("\n")
     return "\n".join(
-        line if line.isprintable() else "".join(c if c.isprintable() else _utf16(c) for c in line)
-        for line in lines
+        line if line.isprintable() else "".join(c if c.isprintable() else _utf16(c) for c in line) for line in lines
     )
 
 

@@ -51,9 +51,7 @@ def pairs(rows: Iterable[tuple[str, Cell]]) -> RenderableType:
     return grid
 
 
-def table(
-    headers: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()
-) -> RenderableType:
+def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()) -> RenderableType:
     """Return a table with a rule under its headers; columns named in `right` are numbers."""
     drawn = Table(box=_SIMPLE, padding=(0, 1), pad_edge=False, header_style="dim", show_edge=False)
     for header in headers:

@@ -96,9 +96,7 @@ def _location(finding: Finding, policy: Policy) -> dict[str, Any]:
 
 
 def _artifact(source: str) -> dict[str, str]:
-    if (
-        source == BUILT_IN
-    ):  # there is no file, but code scanning wants one: the file that would change the limit
+    if source == BUILT_IN:  # there is no file, but code scanning wants one: the file that would change the limit
         source = "redteam.toml"
     if PurePosixPath(source).is_absolute():
         return {"uri": PurePosixPath(source).as_uri()}

@@ -133,8 +133,7 @@ def _bounds(interval: Interval, digits: int) -> str:
 
 def _meanings(report: AuditReport) -> Iterator[RenderableType]:
     lines = [
-        f"{prose.metric_name(each)} {number(each.interval.value)} ({each.attack} {each.signal}): "
-        f"{prose.meaning(each)}"
+        f"{prose.metric_name(each)} {number(each.interval.value)} ({each.attack} {each.signal}): {prose.meaning(each)}"
         for each in prose.strongest(report)
     ]
     if lines:

@@ -1,12 +1,15 @@
 """Hugging Face configs: read, stripped of what would run code, fetch or exhaust memory, and made portable."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from redteam.errors import BundleError
@@ -99,9 +102,24 @@ def read_tokenizer_config(path: Path) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error of others, short enough for a message of ours."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold transformers' load tables, progress bars and advice back; what matters is raised as an error."""
+    logger, level = logging.getLogger("transformers"), logging.getLogger("transformers").level
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
 
 
 def _first_position(model: PreTrainedModel) -> int:

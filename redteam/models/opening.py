@@ -2,18 +2,16 @@
 
 import errno
 import json
-import logging
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from redteam.bundle import Bundle
 from redteam.errors import BundleError
@@ -23,8 +21,10 @@ from redteam.models.configs import (
     longest_input,
     make_config,
     portable_config,
+    quiet,
     read_config,
 )
+from redteam.models.tokens import load_tokenizer, open_tokenizer
 
 _TEXT_FILES = (
     "tokenizer_config.json",
@@ -54,29 +54,13 @@ _SPECIAL_NAMES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]"
 def open_model(bundle: Bundle, *, name: str) -> PreTrainedModel:
     """Return the bundle's model in float32 and eval mode; raise BundleError where its parts disagree."""
     config = _checked_config(bundle, name)
-    with _quiet(), transformers.initialization.no_init_weights():
+    with quiet(), no_init_weights():
         model = _build(config, dtype=torch.float32)
     model.load_state_dict(dict(bundle.state), strict=True)
     longest = longest_input(model)
     if longest is not None and bundle.max_length > longest:
         raise BundleError(f"{name}: max_length is {bundle.max_length}, the model takes {longest} tokens")
     return model.eval()
-
-
-def open_tokenizer(bundle: Bundle, *, name: str) -> Tokenizer:
-    """Return the bundle's tokenizer, cutting at `max_length` tokens and never padding; raise BundleError."""
-    try:
-        tokenizer = Tokenizer.from_str(bundle.tokenizer)
-    except Exception as error:
-        raise BundleError(f"{name}: tokenizer cannot be read ({first_line(error)})") from None
-    special = tokenizer.num_special_tokens_to_add(False)
-    if not special < bundle.max_length < 1 << 31:
-        raise BundleError(f"{name}: max_length is {bundle.max_length}: no room for a token besides {special} special")
-    tokenizer.enable_truncation(bundle.max_length, direction=(tokenizer.truncation or {}).get("direction", "right"))
-    tokenizer.no_padding()
-    if any(tokenizer.encode("a").type_ids):
-        raise BundleError(f"{name}: its tokenizer marks token types, as XLNet's does, which is not supported")
-    return tokenizer
 
 
 def read_directory(path: Path) -> Bundle:
@@ -115,7 +99,7 @@ def write_directory(bundle: Bundle, path: Path, *, name: str) -> None:
             raise BundleError(f"{name}: holds a file named {file!r}, which no bundle should: refused")
     tokenizer = open_tokenizer(bundle, name=name)
     config = _checked_config(bundle, name)
-    with _quiet(), transformers.initialization.no_init_weights():
+    with quiet(), no_init_weights():
         model = _build(config)
         model.load_state_dict(dict(bundle.state), strict=True, assign=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as scratch:
@@ -125,7 +109,7 @@ def write_directory(bundle: Bundle, path: Path, *, name: str) -> None:
         for file, text in (texts | dict(bundle.files)).items():
             (folder / file).write_text(text, encoding="utf-8")
         try:
-            with _quiet():
+            with quiet():
                 model.save_pretrained(folder)
         except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(errno.EIO, f"cannot be written ({first_line(error)})", str(path)) from None
@@ -146,7 +130,7 @@ def load_encoder(path: Path, labels: tuple[str, ...], *, layers: int | None) -> 
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = "single_label_classification"
-    with _quiet():
+    with quiet():
         model = _build(config, dtype=torch.float32)
     loaded, info = _load_weights(path, config)
     lost = info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}
@@ -158,25 +142,13 @@ def load_encoder(path: Path, labels: tuple[str, ...], *, layers: int | None) -> 
     return model
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Return the fast tokenizer of a directory; raise BundleError where there is none."""
-    try:
-        with _quiet():
-            whole = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        tokenizer: Tokenizer = whole.backend_tokenizer
-        tokenizer.enable_truncation(512, direction=whole.truncation_side)  # the side is what matters here
-    except Exception as error:
-        raise BundleError(f"{path}: tokenizer cannot be read ({first_line(error)})") from None
-    return tokenizer
-
-
 def _checked_config(bundle: Bundle, name: str) -> Any:
     """Compare labels, names and shapes before memory is taken, so that a lying config cannot exhaust it."""
     config = make_config(bundle.config, name)
     if label_names(config, name) != bundle.labels:
         raise BundleError(f"{name}: the labels of the config are not those that the bundle names")
     try:
-        with _quiet(), torch.device("meta"), transformers.initialization.no_init_weights():
+        with quiet(), torch.device("meta"), no_init_weights():
             expected = _build(config).state_dict()
     except Exception as error:
         raise BundleError(f"{name}: no classifier can be built from the config ({first_line(error)})") from None
@@ -199,7 +171,7 @@ def _load_weights(path: Path, config: Any) -> tuple[PreTrainedModel, Mapping[str
     if (path / "adapter_config.json").exists():
         raise BundleError(f"{path}: holds an adapter, which needs another model; merge the two and save again")
     try:
-        with _quiet():
+        with quiet():
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 path,
                 config=config,
@@ -228,18 +200,3 @@ def _tokenizer_config(tokenizer: Tokenizer, bundle: Bundle) -> str:
 
 def _small_text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.stat().st_size <= _LARGEST_TEXT else None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold transformers' load tables, progress bars and advice back; what matters is raised as an error."""
-    logger, level = logging.getLogger("transformers"), logging.getLogger("transformers").level
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()

@@ -1,7 +1,9 @@
 """Models to start training from: a pretrained encoder, a small BERT of our own, a bidirectional LSTM."""
 
+import hashlib
 import importlib.util
 import itertools
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +12,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
-from redteam.bundle import Bundle
+from redteam.bundle import Bundle, state_digest
 from redteam.data import Examples
 from redteam.errors import UsageError
 from redteam.models.bilstm import BiLSTMConfig
 from redteam.models.configs import longest_input, portable_config
-from redteam.models.opening import load_encoder, load_tokenizer
+from redteam.models.opening import load_encoder
+from redteam.models.tokens import load_tokenizer
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # A piece of one person's sentence in the vocabulary tells, before any weight is read, that the sentence was there
@@ -39,6 +42,11 @@ class Start:
         state = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
         config = portable_config(self.model.config) | {"architectures": [type(self.model).__name__]}
         return Bundle(config, state, self.tokenizer.to_str(), self.labels, self.max_length)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of weights, tokenizer and labels: a directory may hold another model by now."""
+        parts = [state_digest(self.model.state_dict()), self.tokenizer.to_str(), self.labels, self.max_length]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def start_model(

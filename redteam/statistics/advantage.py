@@ -29,9 +29,7 @@ def advantage(
     """
     ranking = rank(scores, is_member)
     values, member = np.asarray(scores, dtype=np.float64), np.asarray(is_member)
-    gap = (
-        np.cumsum(ranking.members) / ranking.n_members - np.cumsum(ranking.nonmembers) / ranking.n_nonmembers
-    )
+    gap = np.cumsum(ranking.members) / ranking.n_members - np.cumsum(ranking.nonmembers) / ranking.n_nonmembers
     value = max(0.0, float(gap.max()))
     low = threshold.lower_bound(values[member], values[~member], advantage_bound, alpha=alpha)
     return Interval(value, min(low, value), 1.0, alpha)

@@ -36,9 +36,7 @@ def rank(scores: npt.ArrayLike, is_member: npt.ArrayLike) -> Ranking:
     """
     values, member = _floats("scores", scores), _mask(is_member)
     if len(values) != len(member):
-        raise StatisticsError(
-            f"{len(values)} scores but {len(member)} membership flags; give one flag for each score"
-        )
+        raise StatisticsError(f"{len(values)} scores but {len(member)} membership flags; give one flag for each score")
     _require_both(int(np.count_nonzero(member)), len(member))
     order = np.argsort(values)[::-1]  # which order ties have does not matter: they share a block
     values = values[order]
@@ -71,9 +69,7 @@ def _floats(name: str, scores: npt.ArrayLike) -> Floats:
     values = array.astype(np.float64, copy=False)
     bad = len(values) - int(np.count_nonzero(np.isfinite(values)))
     if bad:
-        raise StatisticsError(
-            f"{bad} of {len(values)} {name} are NaN or infinite; the attack must give numbers"
-        )
+        raise StatisticsError(f"{bad} of {len(values)} {name} are NaN or infinite; the attack must give numbers")
     return values
 
 

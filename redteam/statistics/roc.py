@@ -59,9 +59,7 @@ def auc_interval(scores: npt.ArrayLike, is_member: npt.ArrayLike, *, alpha: floa
     return area_interval(rank(scores, is_member), alpha=alpha)
 
 
-def tpr_at_fpr(
-    scores: npt.ArrayLike, is_member: npt.ArrayLike, *, fpr: float, alpha: float, seed: int
-) -> Interval:
+def tpr_at_fpr(scores: npt.ArrayLike, is_member: npt.ArrayLike, *, fpr: float, alpha: float, seed: int) -> Interval:
     """Return the TPR at one FPR with a two-sided interval that misses the truth at most `alpha` of the time.
 
     Arguments and errors as in `roc_curve`; the method, exact in finite samples, is in

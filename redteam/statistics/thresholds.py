@@ -34,9 +34,7 @@ class ThresholdStrategy(ABC):
     """A way to pick thresholds that keeps the error of the bound."""
 
     @abstractmethod
-    def lower_bound(
-        self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float
-    ) -> float:
+    def lower_bound(self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float) -> float:
         """Return a lower bound on leakage that is wrong at most `alpha` of the time.
 
         `in_scores`: shape (n_in,), scores of members; `out_scores`: shape (n_out,), of non-members; higher
@@ -56,9 +54,7 @@ class Explicit(ThresholdStrategy):
         if not np.isfinite(self.threshold):
             raise StatisticsError(f"threshold is {self.threshold}; give a finite number")
 
-    def lower_bound(
-        self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float
-    ) -> float:
+    def lower_bound(self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float) -> float:
         """Return the bound at the threshold."""
         return Bonferroni((self.threshold,)).lower_bound(in_scores, out_scores, bound, alpha=alpha)
 
@@ -77,9 +73,7 @@ class Split(ThresholdStrategy):
         """Raise StatisticsError where one part would be empty."""
         require_rate("fraction", self.fraction)
 
-    def lower_bound(
-        self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float
-    ) -> float:
+    def lower_bound(self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float) -> float:
         """Return the bound on the second part, at the threshold that was best on the first."""
         members, others = _both(in_scores, out_scores, alpha, fewest=2)
         rng = np.random.default_rng(self.seed)
@@ -109,15 +103,12 @@ class MultiSplit(ThresholdStrategy):
         if self.splits < 1:
             raise StatisticsError(f"splits is {self.splits}; at least 1 is needed")
 
-    def lower_bound(
-        self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float
-    ) -> float:
+    def lower_bound(self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float) -> float:
         """Return the median of the bounds of `splits` splits, the lower of the two middle ones if even."""
         members, others = _both(in_scores, out_scores, alpha, fewest=2)
         seeds = np.random.SeedSequence(self.seed).generate_state(self.splits, np.uint64)
         bounds = [
-            Split(int(seed), self.fraction).lower_bound(members, others, bound, alpha=alpha / 2)
-            for seed in seeds
+            Split(int(seed), self.fraction).lower_bound(members, others, bound, alpha=alpha / 2) for seed in seeds
         ]
         return sorted(bounds)[(self.splits - 1) // 2]
 
@@ -147,9 +138,7 @@ class Bonferroni(ThresholdStrategy):
         if not usable:
             raise StatisticsError(f"thresholds is {given}; give finite numbers, or how many (at least 1)")
 
-    def lower_bound(
-        self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float
-    ) -> float:
+    def lower_bound(self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float) -> float:
         """Return the best bound over the thresholds, each at alpha over their number."""
         members, others = _both(in_scores, out_scores, alpha, fewest=1)
         if isinstance(self.thresholds, int):
@@ -159,9 +148,7 @@ class Bonferroni(ThresholdStrategy):
         return float(_at(tried, members, others, bound, alpha / len(tried)).max())
 
 
-def _both(
-    in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, alpha: float, *, fewest: int
-) -> tuple[Floats, Floats]:
+def _both(in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, alpha: float, *, fewest: int) -> tuple[Floats, Floats]:
     require_rate("alpha", alpha)
     members = finite_scores("in_scores", in_scores, fewest=fewest)
     return members, finite_scores("out_scores", out_scores, fewest=fewest)

@@ -12,7 +12,8 @@ from redteam.bundle import Bundle, load_bundle, state_digest
 from redteam.data import Examples
 from redteam.errors import TargetError
 from redteam.models.configs import first_line
-from redteam.models.opening import open_model, open_tokenizer, read_directory
+from redteam.models.opening import open_model, read_directory
+from redteam.models.tokens import open_tokenizer, token_ids
 from redteam.target import (
     Access,
     FloatArray,
@@ -69,7 +70,7 @@ class ModelTarget:
         """Return natural-log probabilities, shape [n, k], from batches of texts of like length."""
         if examples.texts is None:
             raise TargetError(f"{self.name}: the examples carry no texts to score")
-        tokens = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(examples.texts))]
+        tokens = token_ids(self.tokenizer, examples.texts, name=self.name)
         values = np.empty((len(tokens), len(self.labels)))
         budget = 0 if self._alone else TOKENS_PER_BATCH
         for rows in batches_by_length([len(ids) for ids in tokens], budget=budget):
@@ -92,7 +93,7 @@ class ModelTarget:
 
         XLNet pads on the left; GPT-2 without a padding token takes no batches.
         """
-        short, long = (encoding.ids for encoding in self.tokenizer.encode_batch_fast(["a", "a b c d e f g h"]))
+        short, long = token_ids(self.tokenizer, ["a", "a b c d e f g h"], name=self.name)
         alone = self._score([short])
         try:
             beside = self._score([short, long])[:1]
@@ -110,7 +111,7 @@ def batches_by_length(lengths: list[int], *, budget: int = TOKENS_PER_BATCH) -> 
     """Yield positions of texts of like length, at most `budget` tokens a batch with its padding counted."""
     batch: list[int] = []
     for position in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[position] > budget:
+        if batch and (len(batch) + 1) * max(lengths[position], 1) > budget:
             yield batch
             batch = []
         batch.append(position)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from attacks.membership.confidence import confidence_signals
+from attacks.membership.confidence import confidence_signals, rank_within
+from redteam.statistics.roc import auc, auc_interval
 
 
 def naive(p, own):
@@ -47,3 +48,41 @@ def test_a_probability_of_zero_stays_finite():
     for values in confidence_signals(log_p, np.zeros(2, dtype=np.int64)).values():
         assert np.isfinite(values).all()
         assert values[0] > values[1] or values[0] == values[1] == 0
+
+
+def test_ranks_are_within_the_label_and_ties_share_one():
+    own = np.array([0, 1, 0, 1, 0, 1])
+    ranks = rank_within(own, np.array([5.0, -1.0, 7.0, -1.0, 6.0, -2.0]))
+    np.testing.assert_allclose(ranks, [1 / 6, 4 / 6, 5 / 6, 4 / 6, 3 / 6, 1 / 6])
+
+
+def test_thresholds_of_their_own_find_what_one_threshold_hides():
+    """One label is always near 1, the other always near 0: only within a label do members stand out."""
+    rng = np.random.default_rng(0)
+    own, member = rng.integers(0, 2, 4000), rng.random(4000) < 0.5
+    values = 100.0 * own + rng.normal(size=4000) + 1.0 * member
+    assert auc(values, member) < 0.65
+    assert auc(rank_within(own, values), member) == pytest.approx(0.76, abs=0.02)  # Phi(1 / sqrt(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+@pytest.mark.parametrize("sizes", [(300, 300), (20, 20, 20, 540)])
+def test_intervals_of_ranked_scores_keep_their_level(shift, sizes):
+    """Ranking within a label makes scores depend on each other; the AUC interval must cover the truth all the same."""
+    rng, runs, alpha = np.random.default_rng(7), 400, 0.05
+    own = np.repeat(np.arange(len(sizes)), sizes)
+    truth = true_auc(sizes, shift)
+    misses = 0
+    for _ in range(runs):
+        member = rng.random(len(own)) < 0.5
+        interval = auc_interval(rank_within(own, rng.normal(size=len(own)) + shift * member), member, alpha=alpha)
+        misses += not interval.low <= truth <= interval.high
+    assert misses <= alpha * runs + 3 * np.sqrt(alpha * (1 - alpha) * runs), misses
+
+
+def true_auc(sizes, shift):
+    """The AUC of a rank among infinitely many examples of the label, half of them members: the same for all labels."""
+    rng = np.random.default_rng(0)
+    member = np.arange(2_000_000) % 2 == 0
+    return auc(rng.normal(size=len(member)) + shift * member, member)

@@ -14,7 +14,8 @@ from snips import ROWS, minilm_bundle, snips_examples
 from transformers import PreTrainedTokenizerFast, pipeline
 
 from redteam.data import Examples
-from redteam.models.opening import open_model, open_tokenizer
+from redteam.models.opening import open_model
+from redteam.models.tokens import open_tokenizer
 from redteam.targets.model import ModelTarget
 
 ROUNDS = 3

@@ -8,8 +8,9 @@ import torch
 from redteam.bundle import Bundle
 from redteam.data import Columns, Examples, read_examples
 from redteam.models.configs import longest_input, portable_config
-from redteam.models.opening import load_encoder, load_tokenizer
+from redteam.models.opening import load_encoder
 from redteam.models.starting import minilm_directory
+from redteam.models.tokens import load_tokenizer
 
 SNIPS = Path(__file__).parents[3] / "shared" / "data" / "snips" / "snips.tsv"
 ROWS = 10_000
@@ -29,4 +30,6 @@ def minilm_bundle(labels: tuple[str, ...]) -> Bundle:
     path = minilm_directory()
     model = load_encoder(path, labels, layers=None)
     state = model.state_dict()
-    return Bundle(portable_config(model.config), state, load_tokenizer(path).to_str(), labels, longest_input(model, path))
+    return Bundle(
+        portable_config(model.config), state, load_tokenizer(path).to_str(), labels, longest_input(model, path)
+    )

@@ -1,0 +1,62 @@
+"""Tokenizers from bundles and directories, and token ids from texts; a crash in their Rust code is an error of ours."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from redteam.bundle import Bundle
+from redteam.errors import BundleError
+from redteam.models.configs import first_line, quiet
+
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+
+
+def open_tokenizer(bundle: Bundle, *, name: str) -> Tokenizer:
+    """Return the bundle's tokenizer, cutting at `max_length` tokens and never padding; raise BundleError."""
+    with _no_panic(name):
+        tokenizer = Tokenizer.from_str(bundle.tokenizer)
+        special = tokenizer.num_special_tokens_to_add(False)
+        marked = any(tokenizer.encode("a").type_ids)
+    if not special < bundle.max_length < 1 << 31:
+        raise BundleError(f"{name}: max_length is {bundle.max_length}: no room for a token besides {special} special")
+    if marked:
+        raise BundleError(f"{name}: its tokenizer marks token types, as XLNet's does, which is not supported")
+    cut_at(tokenizer, bundle.max_length)
+    return tokenizer
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Return the fast tokenizer of a directory; raise BundleError where there is none."""
+    if not any((path / name).is_file() for name in _VOCABULARIES) and not any(path.glob("*.model")):
+        # transformers would make up an empty one, to which every word is unknown
+        raise BundleError(f"{path}: has no tokenizer ({_VOCABULARIES[0]}); save it beside the model")
+    with _no_panic(str(path)), quiet():
+        whole = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer: Tokenizer = whole.backend_tokenizer
+        tokenizer.enable_truncation(512, direction=whole.truncation_side)  # the side is what matters here
+    return tokenizer
+
+
+def cut_at(tokenizer: Tokenizer, longest: int) -> None:
+    """Let the tokenizer cut texts at `longest` tokens, on the side it always did, and pad nothing."""
+    tokenizer.enable_truncation(longest, direction=(tokenizer.truncation or {}).get("direction", "right"))
+    tokenizer.no_padding()
+
+
+def token_ids(tokenizer: Tokenizer, texts: Sequence[str], *, name: str) -> list[list[int]]:
+    """Return the token ids of each text; raise BundleError where the tokenizer cannot take one."""
+    with _no_panic(name):
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+
+
+@contextmanager
+def _no_panic(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # a panic in Rust code is no Exception, and would end the program as a traceback
+        raise BundleError(f"{name}: its tokenizer is broken ({first_line(error)})") from None

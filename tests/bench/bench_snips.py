@@ -1,0 +1,67 @@
+"""What the tool says on real data: MiniLM (2 layers) overtrained on SNIPS, and the same model on rows it never saw.
+
+Wanted: the overtrained model is a proven leak (exit 1); over 100 random splits of unseen rows into two halves, no
+finding in at least 95. Both by the built-in limits; the second also by the strictest one there is, AUC 0.5.
+"""
+
+import tempfile
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from snips import SNIPS, snips_examples
+
+from redteam.audit import audit
+from redteam.case import Sources, open_case
+from redteam.data import Split
+from redteam.judge import judge
+from redteam.limits import DEFAULT, Policy
+from redteam.registry import choose, discover_defenses
+from redteam.report import AuditReport
+from redteam.scoring import ScoreCache
+from redteam.train import Coins, ModelChoice, train
+
+TODAY = date(2026, 1, 1)
+SPLITS, SIDE = 100, 2000
+
+
+def found(report: AuditReport, policy: Policy) -> bool:
+    return bool(judge(report, policy, today=TODAY).findings)
+
+
+def main() -> None:
+    snips_examples(1)
+    (plain,) = choose(discover_defenses(), ["plain"])
+    with tempfile.TemporaryDirectory() as folder:
+        files = train(
+            SNIPS,
+            Path(folder, "model.pt"),
+            type(plain)(epochs=25, batch_size=32),
+            model=ModelChoice("minilm", layers=2, dropout=0.0),
+            coins=Coins(holdout=0.89, seed=1),
+        )
+        case = open_case(str(files.model), Sources(), {})
+    report = audit(case.target, case.split)
+    verdict = judge(report, DEFAULT, today=TODAY)
+    aucs = {e.id: e.interval for e in report.evidence if e.metric == "auc"}
+    for name, auc in aucs.items():
+        print(f"{name:<28} {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]")
+    print(f"overtrained on {len(case.split.members)} members: exit {verdict.exit_code}  (wanted: 1)")
+
+    unseen, target = case.split.nonmembers, ScoreCache(case.target)
+    target.log_probabilities(unseen)  # once: the splits below only draw rows again
+    rng, leaks, strict, refused = np.random.default_rng(0), 0, 0, 0
+    for seed in range(SPLITS):
+        rows = rng.permutation(len(unseen))
+        split = Split.of(unseen.take(rows[:SIDE]), unseen.take(rows[SIDE : 2 * SIDE]))
+        null = audit(target, split)
+        leaks += found(null, DEFAULT)
+        strict += found(null, replace(DEFAULT, max_auc=0.5, max_tpr=()))
+        refused += null.grade == "C"
+    print(f"{SPLITS} splits of {len(unseen)} unseen rows into halves of {SIDE}: {leaks} findings by the built-in limits,")
+    print(f"{strict} by the limit AUC 0.5, {refused} refused by the blind control  (wanted: at most 5 findings)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The command line in a process of its own that starts at once: a fork of one that has imported everything.
+
+Importing torch takes seconds, and hundreds of commands would pay for it. A server imports it once; each command is
+a fork of it with arguments, folder, environment and streams of its own, and with a real exit code.
+"""
+
+import atexit
+import functools
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from conftest import ROOT
+
+_SERVER = """
+import gc, json, os, sys
+import httpx, pyarrow.parquet, scipy.stats, sklearn.feature_extraction.text, sklearn.linear_model, torch, transformers
+import redteam.audit, redteam.cli, redteam.models.opening, redteam.targets.model, redteam.train
+from redteam.registry import discover_attacks, discover_defenses
+
+discover_attacks(), discover_defenses()
+gc.freeze()
+while line := sys.stdin.readline():
+    job = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, name in enumerate((job["stdout"], job["stderr"]), start=1):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT, 0o600), number)
+        os.chdir(job["cwd"])
+        os.environ.clear()
+        os.environ.update(job["env"])
+        sys.argv = ["redteam", *job["arguments"]]
+        redteam.cli.main()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+_LONGEST = 120.0  # seconds
+
+
+@functools.cache
+def _server():
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVER],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(_stop, process)
+    return process
+
+
+def _stop(process):
+    process.stdin.close()
+    process.wait(timeout=10)
+    process.stdout.close()
+
+
+def fast(*arguments, cwd, env=None, stdout=None):
+    """Run one command in `cwd`; return a CompletedProcess. `stdout` names a file, such as /dev/full, to print to."""
+    server = _server()
+    environment = {**os.environ, "NO_COLOR": "1", "XDG_CACHE_HOME": str(cwd), "OMP_NUM_THREADS": "1", **(env or {})}
+    with tempfile.TemporaryDirectory() as folder:
+        streams = {"stdout": stdout or str(Path(folder) / "out"), "stderr": str(Path(folder) / "err")}
+        job = {"arguments": [str(a) for a in arguments], "cwd": str(cwd), "env": environment, **streams}
+        server.stdin.write(json.dumps(job) + "\n")
+        server.stdin.flush()
+        if not select.select([server.stdout], [], [], _LONGEST)[0]:
+            server.kill()
+            raise TimeoutError(f"redteam {' '.join(job['arguments'])}: no end after {_LONGEST:.0f} s")
+        code = int(server.stdout.readline())
+        out, err = ("" if path == stdout else Path(path).read_text(encoding="utf-8") for path in streams.values())
+    return subprocess.CompletedProcess(job["arguments"], code, out, err)
