@@ -69,6 +69,8 @@ def _check(name: str | None, sources: Sources) -> None:
         raise UsageError(f"{' and '.join(given)} exclude each other: each says which examples to audit")
     if sources.reference is not None and sources.members is None:
         raise UsageError("--reference goes with --members and --nonmembers")
+    if sources.columns.split is not None and sources.members is not None:
+        raise UsageError("--split-column goes with --data or --scores: --members and --nonmembers say it already")
 
 
 def _from_files(members: Path, nonmembers: Path, sources: Sources) -> tuple[Split, tuple[str, ...]]:
@@ -84,6 +86,8 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
     path = sources.ledger or ledger_path(Path(name))
     if sources.ledger is None and not path.is_file():
         raise _no_ledger(name, path)
+    if sources.columns != Columns():
+        raise UsageError("the ledger says which columns hold what; leave out --text-column and the like")
     target = load_target(name, **options)
     ledger = Ledger.load(path)
     ledger.check_model(target.digest, path)

@@ -1,7 +1,9 @@
 """Hold every limit against all the evidence there is for it, and say what stands in the way of judging it.
 
 A metric is an interval. `low > limit` is a proven leak, `high <= limit` is proven within, all else is
-unsettled. Epsilon is the exception at the upper end: no attack bounds it from above, only a guarantee does.
+unsettled. Epsilon is the exception at the upper end: no attack bounds it from above, only a guarantee does. An AUC
+counts in both directions, since who knows that it is below 1/2 need only turn the attack round: far below 1/2 is a
+leak where coins decided membership, and elsewhere a sign that the sides are swapped or of two sources.
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ from redteam.limits import Limit
 from redteam.report import AuditReport, Evidence, Guarantee
 from redteam.resolution import examples_needed
 from redteam.verdict import Check, Outcome
-from redteam.wording import SYMBOLS, against, number, plural, some
+from redteam.wording import SYMBOLS, against, number, plural, range_of, some
 
 GUARANTEE = "guarantee.epsilon"
 
@@ -32,7 +34,7 @@ def rule_on(limit: Limit, report: AuditReport) -> Ruling:
     checks = tuple(Check(e.id, e.rule, limit.limit, e.interval, o) for e, o in outcomes)
     tiny = [e for e, o in outcomes if o == "unjudgeable" and admissible(e, report)]
     open_ = [e for e, o in outcomes if o == "unsettled"]
-    problems = _too_small(limit, tiny)
+    problems = (*_too_small(limit, tiny), *_reversed(limit, [e for e, o in outcomes if o == "reversed"]))
     unsettled = (_unsettled(limit, open_),) if open_ else ()
     if limit.metric == "epsilon":
         return Ruling(
@@ -51,13 +53,21 @@ def outcome(evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
         return "unjudgeable"
     if evidence.interval.low > limit.limit:
         return "exceeded"
+    if below(evidence, limit):
+        return "exceeded" if report.grade == "A" else "reversed"
     if limit.metric == "epsilon" and _guaranteed(limit, report):
         return "within"
     if not limit.limit < evidence.ceiling:
         return "unjudgeable"
-    if limit.metric != "epsilon" and evidence.interval.high <= limit.limit:
+    lowest = 1 - limit.limit if limit.metric == "auc" else 0.0
+    if limit.metric != "epsilon" and evidence.interval.high <= limit.limit and evidence.interval.low >= lowest:
         return "within"
     return "unsettled"
+
+
+def below(evidence: Evidence, limit: Limit) -> bool:
+    """Tell whether an AUC is proven to be as far below 1/2 as its limit is above."""
+    return limit.metric == "auc" and evidence.interval.high < 1 - limit.limit
 
 
 def admissible(evidence: Evidence, report: AuditReport) -> bool:
@@ -132,6 +142,17 @@ def _too_small(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:
         f"{plural(nonmembers, 'non-member')}: a perfect attack would prove no more than "
         f"{number(ceiling)} ({some(ids)}); {_way_out(limit, ceiling, alpha)}"
         for (members, nonmembers, ceiling, alpha), ids in sizes.items()
+    )
+
+
+def _reversed(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:
+    """Say once that members look less like members than non-members do."""
+    if not evidence:
+        return ()
+    lowest = min(evidence, key=lambda e: e.interval.high)
+    return (
+        f"{limit.name}: {some([e.id for e in evidence])} finds non-members more member-like than members "
+        f"(AUC {range_of(lowest.interval)}): the two sides are swapped, or not of one source",
     )
 
 

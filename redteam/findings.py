@@ -5,11 +5,11 @@ itself: the second needs no policy, because a broken claim is wrong under every 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from redteam.checks import admissible, outcome
+from redteam.checks import admissible, below, outcome
 from redteam.limits import Limit, Policy, Waiver
-from redteam.report import AuditReport, Evidence
+from redteam.report import AuditReport, Evidence, Interval
 from redteam.verdict import Finding, State, fingerprint
 from redteam.wording import CLAIM_REMEDY, REMEDIES, claim_message, leak_message, range_of
 
@@ -32,7 +32,7 @@ class Leak:
 def find_leaks(report: AuditReport, limits: Sequence[Limit]) -> tuple[Leak, ...]:
     """Return every leak the report proves, the broken claim first and then the farthest above its limit."""
     above = [
-        _leak(evidence, limit.limit)
+        _leak(evidence, limit)
         for limit in limits
         for evidence in report.evidence
         if limit.covers(evidence) and outcome(evidence, limit, report) == "exceeded"
@@ -60,9 +60,15 @@ def unused(waivers: Sequence[Waiver], leaks: Sequence[Leak]) -> tuple[Waiver, ..
     return tuple(waiver for waiver in waivers if not any(_waives(waiver, leak) for leak in leaks))
 
 
-def _leak(evidence: Evidence, limit: float) -> Leak:
-    message, remedy = leak_message(evidence, limit), REMEDIES[evidence.metric]
-    return Leak(evidence.id, evidence.rule, evidence.signal, evidence, limit, message, remedy)
+def _leak(evidence: Evidence, limit: Limit) -> Leak:
+    if below(evidence, limit):  # judged as the attacker would use it, turned round
+        low, value, high = (1 - x for x in (evidence.interval.high, evidence.interval.value, evidence.interval.low))
+        evidence = replace(evidence, interval=Interval(value, low, high, evidence.interval.alpha))
+        message = leak_message(replace(evidence, signal=f"{evidence.signal} the other way round"), limit.limit)
+    else:
+        message = leak_message(evidence, limit.limit)
+    remedy = REMEDIES[evidence.metric]
+    return Leak(evidence.id, evidence.rule, evidence.signal, evidence, limit.limit, message, remedy)
 
 
 def _severity(leak: Leak) -> float:

@@ -100,9 +100,10 @@ class Ledger:
 
         Raises LedgerError where the data changed, a row is on two sides, or the coins do not fall as stated.
         """
-        source = data or path.resolve().parent / self.data.path
+        source = data or (path.resolve().parent / self.data.path).resolve()
         if not source.is_file():
-            raise LedgerError(f"{path}: its data file {source} is not there; put it back or say --ledger {path} --data FILE")
+            where = f"{path}: its data file {source} is not there"
+            raise LedgerError(f"{where}; put it back or say --ledger {path} --data FILE")
         if sha256(source) != self.data.sha256:
             raise LedgerError(f"{source}: changed since training (SHA-256 differs from the ledger's); restore it")
         reading = read_examples(source, Columns(**self.data.columns))

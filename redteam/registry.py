@@ -7,7 +7,7 @@ Adding one is adding a file; there is no list to edit. A plug-in names its class
 import importlib
 import inspect
 import pkgutil
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import TypeVar
 
@@ -51,14 +51,27 @@ def _discover(kind: type[Plugin], package: str, group: str) -> tuple[Plugin, ...
         for _, member in inspect.getmembers(module, inspect.isclass)
         if member.__module__ == module.__name__
     ]
-    classes += [entry.load() for entry in entry_points(group=group)]
     plugins = [c() for c in classes if issubclass(c, kind) and not inspect.isabstract(c)]
+    for entry in entry_points(group=group):
+        plugins += _installed(entry, kind)
     by_id = {plugin.id: plugin for plugin in plugins}
     if len(by_id) != len(plugins):
         ids = [plugin.id for plugin in plugins]
         twice = next(i for i in ids if ids.count(i) > 1)
         raise UsageError(f"two plug-ins share the id {twice}; uninstall one of them")
     return tuple(by_id[i] for i in sorted(by_id))
+
+
+def _installed(entry: EntryPoint, kind: type[Plugin]) -> list[Plugin]:
+    """Return the plug-in of an entry point if it is of that kind; UsageError where somebody's package is broken."""
+    try:
+        found = entry.load()
+        return [found()] if issubclass(found, kind) and not inspect.isabstract(found) else []
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"plug-in {entry.name} = {entry.value} cannot be loaded ({type(error).__name__}: {error}); "
+            "repair or uninstall its package"
+        ) from None
 
 
 def _modules(package: str) -> list[ModuleType]:

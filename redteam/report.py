@@ -206,4 +206,4 @@ class AuditReport:
         except OSError as error:
             raise ReportError(f"{path}: cannot be read ({error.strerror or error})") from None
         except UnicodeDecodeError as error:
-            raise ReportError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+            raise ReportError(f"{path}: cannot be read (not UTF-8 text, byte {error.start})") from None

@@ -15,7 +15,7 @@ from redteam.data import Examples
 from redteam.files import save_atomic
 from redteam.target import Access, FloatArray, IntArray, Target, label_indices, own_label_losses
 
-_CHUNK = 512  # rows asked for at a time, and the most that an interruption can lose
+_CHUNK = 1024  # rows asked for at a time, and the most that an interruption can lose
 _REQUESTS = 4  # requests at a time, of a target that says how many rows it takes in one
 _KEEP_EVERY = 10.0  # seconds of scoring that a kill can cost at the most
 _SAME_FOR = 86400.0  # seconds for which a target without a digest is taken to be still the same
@@ -85,7 +85,8 @@ class ScoreCache:
     def _score(self, examples: Examples) -> None:
         """Score texts not seen before, texts of like length together so that chunks pad little."""
         texts = examples.texts or ()
-        order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
+        lengths = self.target.lengths(texts) if hasattr(self.target, "lengths") else [len(text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: (lengths[i], texts[i]))
         todo = examples.take(order)
         part, labels = self._part_file(todo), self.labels
         answers, done = self._take_up(part, len(todo))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from redteam.report import Interval
 
-Outcome = Literal["exceeded", "within", "unsettled", "unjudgeable"]
+Outcome = Literal["exceeded", "within", "unsettled", "unjudgeable", "reversed"]
 State = Literal["proven", "waived", "baseline"]
 Status = Literal["pass", "leak", "not_audited"]
 

@@ -372,3 +372,17 @@ def test_a_baseline_of_another_target_is_noted():
 def test_judging_is_repeatable():
     found = report(evidence(0.9, 0.95), evidence(0.5, 0.65, signal="entropy"))
     assert verdict(found) == verdict(found)
+
+
+def test_an_auc_far_below_a_half_never_passes():
+    """Swapped sides would otherwise turn every leak into a pass; drawn by coins, it is a leak turned round."""
+    judged = verdict(report(evidence(0.2, 0.3)))
+    assert (judged.exit_code, judged.checks[0].outcome) == (2, "reversed")
+    assert any("swapped" in problem for problem in judged.problems)
+    drawn = verdict(report(evidence(0.2, 0.3), grade="A"))
+    assert drawn.exit_code == 1
+    (finding,) = drawn.findings
+    assert (finding.interval.low, finding.interval.high) == (0.7, 0.8)
+    assert "the other way round" in finding.message
+    assert verdict(report(evidence(0.39, 0.45))).checks[0].outcome == "unsettled"
+    assert verdict(report(evidence(0.41, 0.55))).checks[0].outcome == "within"

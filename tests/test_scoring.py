@@ -20,6 +20,11 @@ from redteam.target import Access, Target
 POOL = sentences(1200, seed=1)
 
 
+@pytest.fixture(autouse=True)
+def _chunks_of_a_known_size(monkeypatch):
+    monkeypatch.setattr(scoring, "_CHUNK", 512)
+
+
 def files(folder):
     return sorted(p.name for p in folder.rglob("*") if p.is_file())
 
@@ -163,7 +168,7 @@ import os, signal, sys
 from pathlib import Path
 from conftest import RuleTarget, sentences
 from redteam import scoring
-scoring._KEEP_EVERY = 0.0
+scoring._KEEP_EVERY, scoring._CHUNK = -1.0, 512
 class Killed(RuleTarget):
     def log_probabilities(self, examples):
         if len(self.asked) >= 1024:

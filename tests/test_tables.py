@@ -92,7 +92,7 @@ class TestDelimited:
         ],
     )
     def test_broken(self, file, content, said):
-        with pytest.raises(DataError, match="^[^\n]*$") as caught:
+        with pytest.raises(DataError, match=r"^[^\n]*$") as caught:
             read_table(file("a.csv", content))
         assert said in str(caught.value)
 
@@ -136,7 +136,7 @@ class TestJsonLines:
         ],
     )
     def test_a_broken_line_is_named(self, file, line, said):
-        with pytest.raises(DataError, match="^[^\n]*$") as caught:
+        with pytest.raises(DataError, match=r"^[^\n]*$") as caught:
             read_table(file("a.jsonl", '{"text": "a"}\n\n' + line + "\n"))
         assert said in str(caught.value)
 
@@ -201,7 +201,7 @@ class TestParquet:
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_missing_file_and_folder(tmp_path, suffix):
-    with pytest.raises(DataError, match="No such file or directory"):
+    with pytest.raises(DataError, match=r"No such file or directory"):
         read_table(tmp_path / f"none.{suffix}")
     folder = tmp_path / f"folder.{suffix}"
     folder.mkdir()
@@ -211,7 +211,7 @@ def test_missing_file_and_folder(tmp_path, suffix):
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv.gz", "a", "a.json"])
 def test_unknown_kind(tmp_path, name):
-    with pytest.raises(DataError, match="unknown kind of file '[^']*'; known: .csv, .tsv, .jsonl, .ndjson, .parquet"):
+    with pytest.raises(DataError, match=r"unknown kind of file '[^']*'; known: .csv, .tsv, .jsonl, .ndjson, .parquet"):
         read_table(tmp_path / name)
 
 

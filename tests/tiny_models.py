@@ -1,7 +1,9 @@
 """Classifiers small enough to build in a test, as bundles and as Hugging Face directories."""
 
 import json
+import socket
 
+import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
@@ -14,8 +16,10 @@ from transformers import (
     XLNetConfig,
 )
 
-from redteam.bundle import Bundle
+from redteam.bundle import FORMAT, Bundle
+from redteam.errors import BundleError
 from redteam.models.configs import portable_config
+from redteam.target import load_target
 
 LABELS = ("down", "level", "up")
 WORDS = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "haven", "play", "book", "call", "7", "a", "b"]
@@ -88,3 +92,35 @@ def directory(path, kind="bert", *, made=None, settings=None, **changes):
         file = path / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | settings))
     return path
+
+
+def document(whole, **changes):
+    made = {
+        "format": FORMAT,
+        "config": json.dumps(whole.config),
+        "state_dict": dict(whole.state),
+        "tokenizer": whole.tokenizer,
+        "labels": list(whole.labels),
+        "max_length": whole.max_length,
+        "files": {},
+    }
+    return made | changes
+
+
+def refused(path, said=""):
+    """The message with which a file is refused, as a bundle and as a target."""
+    with pytest.raises(BundleError, match=r"^[^\n]*$") as caught:
+        load_target(str(path), device="cpu")
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(path))
+    return str(caught.value)
+
+
+def no_network(monkeypatch):
+    """Let every attempt to reach the network fail the test."""
+
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)

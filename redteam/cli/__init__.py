@@ -14,10 +14,10 @@ from redteam.cli.audit import audit
 from redteam.cli.compare import compare
 from redteam.cli.gate import gate
 from redteam.cli.pack import pack, unpack
-from redteam.cli.present import say, silence
+from redteam.cli.present import say, silence, tell
 from redteam.cli.selftest import selftest
 from redteam.cli.train import train
-from redteam.errors import RedteamError
+from redteam.errors import RedteamError, UsageError
 
 NOT_AUDITED = 2
 INTERRUPTED = 130
@@ -25,10 +25,10 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="redteam",
     help="Attack and audit a text classifier for privacy leakage. Exit 0: pass; 1: leak proven; 2: not audited.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # it would take "[default: ...]" for markup and drop it
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for command in (audit, train, pack, unpack, gate, compare, attacks, defenses, selftest):
     app.command()(command)
@@ -36,14 +36,18 @@ for command in (audit, train, pack, unpack, gate, compare, attacks, defenses, se
 
 @app.callback(invoke_without_command=True)
 def version(
+    context: typer.Context,
     show: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
     """Attack and audit a text classifier for privacy leakage. Exit 0: pass; 1: leak proven; 2: not audited."""
     if show:
         from redteam import __version__
 
-        typer.echo(f"redteam {__version__}")
+        tell(f"redteam {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        tell(context.get_help())
+        raise UsageError("name a command, such as: redteam audit model.pt")
 
 
 def main() -> NoReturn:
@@ -54,20 +58,18 @@ def main() -> NoReturn:
     _replace_closed_streams()
     try:
         code = app(prog_name="redteam", standalone_mode=False)
+        if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
+            raise KeyboardInterrupt
     except RedteamError as error:
         _stop(str(error), NOT_AUDITED)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _stop(f"{where}{error.strerror or error}; nothing half-written is left", NOT_AUDITED)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
         _stop("interrupted; the same command goes on where it was", INTERRUPTED)
-    except SystemExit as error:  # a plug-in's or a model's: what they exit with is no verdict of ours
-        closed = isinstance(error.__context__, BrokenPipeError)  # rich's way to say so
-        why = "nobody read standard output" if closed else f"something called sys.exit({error.code!r})"
-        _stop(f"internal error, nothing was decided: {why}", NOT_AUDITED)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if os.environ.get("REDTEAM_DEBUG"):
             raise
         _stop(_explain(error), NOT_AUDITED)
@@ -76,11 +78,16 @@ def main() -> NoReturn:
     sys.exit(code or 0)
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     """Return what to say about an error that is not ours: typer's are of usage, all others are crashes."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):  # what typer makes of one
+        return "nobody reads standard output"
+    if isinstance(error, SystemExit):  # a plug-in's or a model's: what they exit with is no verdict of ours
+        return f"internal error, nothing was decided: something called sys.exit({error.code!r})"
     if not hasattr(error, "format_message"):
-        return f"internal error, nothing was decided: {type(error).__name__}: {error}"
-    message = error.format_message().rstrip(".") or "say what to do"
+        cause = error.__cause__ if isinstance(error, typer.Abort) and error.__cause__ else error  # typer's for EOFError
+        return f"internal error, nothing was decided: {type(cause).__name__}: {cause}"
+    message = error.format_message().rstrip(".")
     refused: Any = getattr(error.__cause__, "errors", list)()  # typer leaves out the value that its validator names
     value = f", not {refused[0]['input']!r}" if refused and repr(refused[0]["input"]) not in message else ""
     context = getattr(error, "ctx", None)

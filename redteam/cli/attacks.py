@@ -2,11 +2,12 @@
 
 import inspect
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redteam.cli.present import tell
+from redteam.cli.present import tell, terminal
 
 if TYPE_CHECKING:
     from redteam.attack import Attack, Control
@@ -16,7 +17,7 @@ Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its m
 
 
 def attacks(wanted: Wanted = None) -> None:
-    """List the attacks and controls, or print the manual page of one."""
+    """List attacks and controls, or print the manual page of one."""
     from redteam.registry import discover_attacks, discover_controls
 
     rows = [(a, f"needs {a.needs.word}") for a in discover_attacks()]
@@ -24,7 +25,7 @@ def attacks(wanted: Wanted = None) -> None:
 
 
 def defenses(wanted: Wanted = None) -> None:
-    """List the defences, or print the manual page of one."""
+    """List defences, or print the manual page of one."""
     from redteam.registry import discover_defenses
 
     _show([(d, "") for d in discover_defenses()], wanted)
@@ -38,10 +39,12 @@ def _show(rows: "list[tuple[Attack | Control | Defense, str]]", wanted: str | No
         (chosen,) = choose(plugins, [wanted])
         tell(_manual(chosen))
         return
+    width = int(terminal(None)["width"])
     lines = []
     for plugin, note in rows:
-        first = _manual(plugin).partition("\n")[0]
-        lines.append(f"{plugin.id}  {plugin.name:<16} {first.partition(': ')[2]}" + (f"  [{note}]" if note else ""))
+        lines.append(f"{plugin.id}  {plugin.name}" + (f" ({note})" if note else ""))
+        says = _manual(plugin).partition("\n")[0].partition(": ")[2]
+        lines.append(textwrap.fill(says, width, initial_indent=" " * 7, subsequent_indent=" " * 7))
     tell("\n".join(lines))
 
 

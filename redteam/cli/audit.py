@@ -54,7 +54,7 @@ def audit(
     budget: o.RequestBudget = None,
     token_env: o.TokenVariable = None,
 ) -> None:
-    """Audit a text classifier: exit 0 pass, 1 leak proven, 2 not audited."""
+    """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
     limits = load_policy(policy, today=date.today())
     older = None if baseline is None else AuditReport.load(baseline)
     check_output(output, policy, baseline, members, nonmembers, reference, data, scores, ledger, *_named(target))
@@ -144,7 +144,10 @@ def _run(case: "Case", wanted: list[str] | None, settings: "Settings") -> AuditR
         )
 
 
-def _kept_answers() -> Path:
-    """Return where answers of a broken-off scoring are kept until the audit is taken up again."""
+def _kept_answers() -> Path | None:
+    """Return where answers of a broken-off scoring are kept until the audit is taken up again, if there is a place."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "redteam"
+    try:
+        return Path(cache).expanduser() / "redteam"
+    except RuntimeError:  # a user without a home, as in some containers
+        return None

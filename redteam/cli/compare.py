@@ -35,7 +35,7 @@ def compare(
     format: Annotated[Format, typer.Option("--format", "-f", help="How to print the changes.")] = Format.text,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 even where something is worse.")] = False,
 ) -> None:
-    """Compare two saved reports: exit 1 if a number is proven worse, 0 if none is, 2 on bad input."""
+    """Compare two saved reports: exit 1 if one number is worse."""
     comparison = compare_reports(AuditReport.load(old), AuditReport.load(new))
     delivered = deliver(_RENDER[format](comparison, **terminal(None)), None)
     say(": ".join(headline(comparison)))

@@ -22,7 +22,7 @@ def gate(
     output: o.ReportFile = None,
     exit_zero: o.ExitZero = False,
 ) -> None:
-    """Judge a saved report: exit 0 pass, 1 leak proven, 2 not audited."""
+    """Judge a saved report: exit 0 pass, 1 leak, 2 not audited."""
     today = date.today()
     limits = load_policy(policy, today=today)
     loaded = AuditReport.load(report)

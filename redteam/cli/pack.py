@@ -15,7 +15,7 @@ def pack(
     directory: Annotated[Path, typer.Argument(help="A Hugging Face text-classification directory.")],
     output: ModelFile = Path("model.pt"),
 ) -> None:
-    """Pack a Hugging Face directory into one model.pt that runs no code when loaded."""
+    """Pack a Hugging Face directory into a model.pt without code."""
     from redteam.bundle import save_bundle
     from redteam.models.opening import read_directory
 
@@ -29,7 +29,7 @@ def unpack(
     model: Annotated[Path, typer.Argument(help="A model.pt bundle.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The directory to write.")] = Path("model"),
 ) -> None:
-    """Unpack model.pt into a Hugging Face directory with the same weights."""
+    """Unpack model.pt into a Hugging Face directory, same weights."""
     from redteam.bundle import load_bundle
     from redteam.models.opening import write_directory
 

@@ -7,7 +7,7 @@ from redteam.cli.progress import progress
 
 
 def selftest() -> None:
-    """Audit a model that certainly leaks, one that certainly does not, and data that must be refused."""
+    """Audit what must leak, what must pass and what must be refused."""
     from redteam.selftest import run_selftest
 
     with progress("training a model that must leak") as show:

@@ -37,7 +37,7 @@ def train(
     group_column: o.GroupColumn = None,
     restart: o.Restart = False,
 ) -> None:
-    """Train on a random half of DATA and write model.pt and its private ledger."""
+    """Train on a random half of DATA; write a model and its ledger."""
     from redteam.data import Columns
     from redteam.registry import choose, discover_defenses
     from redteam.train import Coins, ModelChoice

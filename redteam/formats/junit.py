@@ -36,6 +36,8 @@ def _case(suite: ElementTree.Element, check: Check, finding: Finding | None, *, 
         _finding(case, finding)
     elif check.outcome == "unjudgeable":
         _say(case, "error", "cannot be judged on this report: see the problems", "unjudgeable")
+    elif check.outcome == "reversed":
+        _say(case, "error", "non-members look more like members than members do: see the problems", "reversed")
     elif check.outcome == "unsettled":
         shown = "the guarantee does not meet the limit"
         if check.interval is not None:

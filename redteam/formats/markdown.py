@@ -18,6 +18,7 @@ _OUTCOMES: dict[Outcome, str] = {
     "within": "within",
     "unsettled": "unsettled",
     "unjudgeable": "not judged",
+    "reversed": "reversed",
 }
 _STATES: dict[State, str] = {"proven": "**leak**", "waived": "waived", "baseline": "baseline"}
 

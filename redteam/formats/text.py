@@ -24,6 +24,7 @@ _OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "within": ("within", "green"),
     "unsettled": ("unsettled", "yellow"),
     "unjudgeable": ("not judged", "yellow"),
+    "reversed": ("reversed", "yellow"),
 }
 _STATES: dict[State, tuple[str, str]] = {
     "proven": ("LEAK", "bold red"),

@@ -1,6 +1,6 @@
 """A classifier whose weights are at hand: a `model.pt` bundle or a Hugging Face directory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,10 @@ class ModelTarget:
         """Return the index of each most probable label, shape [n]."""
         predicted: IntArray = self.log_probabilities(examples).argmax(axis=1)
         return predicted
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has: what its answer costs."""
+        return [len(ids) for ids in token_ids(self.tokenizer, texts, name=self.name)]
 
     def losses(self, examples: Examples) -> FloatArray:
         """Return the cross-entropy of each example's own label in nats, shape [n]."""

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from redteam.bundle import Bundle
@@ -17,11 +18,12 @@ ROWS = 10_000
 
 
 def snips_examples(rows: int) -> Examples:
-    """Return the first `rows` texts of SNIPS; end the benchmark, saying so, where the data is absent."""
+    """Return `rows` random texts of SNIPS; end the benchmark, saying so, where the data is absent."""
     if not SNIPS.is_file():
         print("skipped: needs SNIPS at ../shared/data/snips/snips.tsv")
         sys.exit(0)
-    return read_examples(SNIPS, Columns()).examples.take(range(rows))
+    examples = read_examples(SNIPS, Columns()).examples
+    return examples.take(np.random.default_rng(0).permutation(len(examples))[:rows])
 
 
 def minilm_bundle(labels: tuple[str, ...]) -> Bundle:

@@ -1,7 +1,7 @@
 """The command line in a process of its own that starts at once: a fork of one that has imported everything.
 
-Importing torch takes seconds, and hundreds of commands would pay for it. A server imports it once; each command is
-a fork of it with arguments, folder, environment and streams of its own, and with a real exit code.
+Importing torch takes seconds, and a hundred commands would pay for it. A server imports it once; each command is a
+fork of it with arguments, folder, environment and streams of its own, and with a real exit code.
 """
 
 import atexit
@@ -17,9 +17,9 @@ from pathlib import Path
 from conftest import ROOT
 
 _SERVER = """
-import gc, json, os, sys
+import atexit, gc, json, os, sys
 import httpx, pyarrow.parquet, scipy.stats, sklearn.feature_extraction.text, sklearn.linear_model, torch, transformers
-import redteam.audit, redteam.cli, redteam.models.opening, redteam.targets.model, redteam.train
+import redteam.audit, redteam.cli, redteam.models.opening, redteam.selftest, redteam.targets.model, redteam.train
 from redteam.registry import discover_attacks, discover_defenses
 
 discover_attacks(), discover_defenses()
@@ -35,7 +35,14 @@ while line := sys.stdin.readline():
         os.environ.clear()
         os.environ.update(job["env"])
         sys.argv = ["redteam", *job["arguments"]]
-        redteam.cli.main()
+        sys.path[0] = job["cwd"]
+        exec(job["before"])
+        try:
+            redteam.cli.main()
+        except SystemExit as end:
+            atexit._run_exitfuncs()
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(end.code)  # taking a process with torch apart takes longer than most of the commands
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 _LONGEST = 120.0  # seconds
@@ -61,14 +68,18 @@ def _stop(process):
     process.stdout.close()
 
 
-def fast(*arguments, cwd, env=None, stdout=None):
-    """Run one command in `cwd`; return a CompletedProcess. `stdout` names a file, such as /dev/full, to print to."""
+def fast(*arguments, cwd, env=None, stdout=None, before=""):
+    """Run one command in `cwd` and return a CompletedProcess.
+
+    `stdout` names a file to print to, such as /dev/full. `before` is Python that the process runs first, to break
+    something inside.
+    """
     server = _server()
     environment = {**os.environ, "NO_COLOR": "1", "XDG_CACHE_HOME": str(cwd), "OMP_NUM_THREADS": "1", **(env or {})}
     with tempfile.TemporaryDirectory() as folder:
         streams = {"stdout": stdout or str(Path(folder) / "out"), "stderr": str(Path(folder) / "err")}
-        job = {"arguments": [str(a) for a in arguments], "cwd": str(cwd), "env": environment, **streams}
-        server.stdin.write(json.dumps(job) + "\n")
+        job = {"arguments": [str(a) for a in arguments], "cwd": str(cwd), "env": environment, "before": before}
+        server.stdin.write(json.dumps(job | streams) + "\n")
         server.stdin.flush()
         if not select.select([server.stdout], [], [], _LONGEST)[0]:
             server.kill()

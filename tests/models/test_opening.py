@@ -4,14 +4,13 @@ import json
 import os
 import re
 import shutil
-import socket
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import LABELS, TEXTS, bundle, config, directory, model, tokenizer
+from tiny_models import LABELS, TEXTS, bundle, config, directory, model, no_network, tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
 from redteam.bundle import load_bundle, save_bundle, state_digest
@@ -29,12 +28,8 @@ ENCODER = "bert.encoder.layer.1.output.dense.weight"
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+def _offline(monkeypatch):
+    no_network(monkeypatch)
 
 
 @pytest.fixture

@@ -1,0 +1,258 @@
+import json
+import re
+import shutil
+import sys
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pytest
+from conftest import ROOT, sentences
+from forks import fast
+from materials import (
+    FIXTURES,
+    LEAKY,
+    MEMBERS,
+    OTHERS,
+    POLICY,
+    SAFE,
+    SIDES,
+    error_line,
+    furnish,
+    leftovers,
+    numbers,
+    write,
+)
+
+sys.path.append(str(ROOT / "tests" / "targets"))
+from loopback import send, serve
+
+SUMMARIES = {0: "PASS: ", 1: "LEAK: ", 2: "NOT AUDITED: "}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return furnish(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def report(bench):
+    """The leaky fixture's report as JSON."""
+    result = fast("audit", LEAKY, *POLICY, "-f", "json", cwd=bench)
+    assert result.returncode == 1
+    (bench / "leaky.json").write_text(result.stdout, encoding="utf-8")
+    return result.stdout
+
+
+def audit(bench, *arguments, code, **options):
+    """Audit, check the exit code and that the last line of stderr sums it up; return the result."""
+    result = fast("audit", *arguments, cwd=bench, **options)
+    assert result.returncode == code, result.stderr
+    assert result.stderr.splitlines()[-1].startswith(SUMMARIES[code])
+    assert "Traceback" not in result.stderr
+    assert leftovers(bench) == []
+    return result
+
+
+def as_json(result):
+    return json.loads(result.stdout)
+
+
+# Fixtures, formats, files
+
+
+def test_the_leaky_model_fails_with_an_interval_above_its_limit_and_the_safe_one_passes(bench):
+    leak = audit(bench, LEAKY, *POLICY, code=1)
+    assert leak.stderr.count("\n") == 1
+    low, limit = re.search(r"AUC +[\d.]+ +\[([\d.]+), [\d.]+\] +([\d.]+) +LEAK", leak.stdout).groups()
+    assert float(low) > float(limit)
+    assert "grade A" in leak.stdout
+    assert audit(bench, SAFE, *POLICY, code=0).stdout.startswith(" PASS ")
+
+
+def test_every_format_parses(bench, report):
+    assert as_json(audit(bench, LEAKY, *POLICY, "-f", "sarif", code=1))["version"] == "2.1.0"
+    suite = ElementTree.fromstring(audit(bench, LEAKY, *POLICY, "-f", "junit", code=1).stdout)
+    assert suite.findall(".//failure")
+    assert "**leak**" in audit(bench, LEAKY, *POLICY, "-f", "markdown", code=1).stdout
+    assert json.loads(report)["format"] == "redteam.report/1"
+
+
+def test_gate_reads_the_report_and_says_the_same(bench, report):
+    result = fast("gate", "leaky.json", *POLICY, cwd=bench)
+    assert result.returncode == 1
+    assert result.stdout.startswith(" LEAK ")
+
+
+def test_same_seed_same_numbers_into_a_file_that_stood_there(bench, report):
+    (bench / "again.json").write_text("before")
+    result = audit(bench, LEAKY, *POLICY, "-f", "json", "-o", "again.json", code=1)
+    assert result.stdout == ""
+    assert numbers((bench / "again.json").read_text()) == numbers(report)
+    other = audit(bench, LEAKY, *POLICY, "-f", "json", "--seed", "7", code=1)
+    assert as_json(other)["seed"] == 7
+
+
+def test_no_training_text_leaves_unless_it_is_asked_for(bench, report):
+    texts = {line.split(",")[1] for line in (FIXTURES / "intents.csv").read_text().splitlines()[1:]}
+    assert not any(text in report for text in texts if len(text) > 10)
+    shown = as_json(audit(bench, LEAKY, *POLICY, "-f", "json", "--show-text", code=1))
+    assert {row["text"] for row in shown["exposed"]} <= texts
+
+
+# What decides
+
+
+def test_exit_zero_a_lenient_policy_and_a_baseline_let_a_leak_pass(bench, report):
+    zero = fast("audit", LEAKY, *POLICY, "--exit-zero", cwd=bench)
+    assert (zero.returncode, zero.stderr[:4]) == (0, "LEAK")
+    (bench / "lenient.toml").write_text("max_auc = 0.9")
+    audit(bench, LEAKY, "--policy", "lenient.toml", code=0)
+    excused = audit(bench, LEAKY, *POLICY, "--baseline", "leaky.json", code=0)
+    assert "a leak that is known is still a leak" in excused.stdout
+
+
+def test_fewer_attacks_and_more_false_positive_rates(bench):
+    result = as_json(audit(bench, LEAKY, *POLICY, "-a", "loss threshold", "--fpr", "0.1", "-f", "json", code=2))
+    assert {(e["attack"], e["metric"], e["fpr"]) for e in result["evidence"]} == {
+        ("RT101", "auc", None),
+        ("RT101", "tpr", 0.01),  # the policy's own is measured too
+        ("RT101", "tpr", 0.1),
+    }
+    assert result["multiplicity"]["intervals"] == 3
+    leak = fast("audit", LEAKY, "--policy", "lenient.toml", "-a", "RT101", "--alpha", "0.001", "-f", "json", cwd=bench)
+    assert as_json(leak)["multiplicity"]["alpha"] == 0.001
+
+
+def test_a_plan_says_what_would_run_and_runs_nothing(bench):
+    result = fast("audit", LEAKY, *POLICY, "--plan", cwd=bench)
+    assert (result.returncode, result.stderr) == (0, "")
+    for words in ("2,245 members", "RT101 ", "smallest FPR 0.00", "max_auc", "about 1 s"):
+        assert words in result.stdout
+    result = fast("audit", "answers:recorded", *SIDES, "--plan", "-a", "RT102", cwd=bench)
+    assert result.returncode == 0
+    assert "RT101" not in result.stdout
+    assert "requests" in result.stdout
+    asked = (bench / "asked.txt").read_text().splitlines()
+    assert not set(asked) & {*MEMBERS.texts, *OTHERS.texts}
+
+
+# Where examples and answers come from
+
+
+def test_members_and_nonmembers_in_files_of_their_own(bench):
+    write(bench / "apart.csv", sentences(50, seed=4))
+    write(bench / "others_and_one.csv", OTHERS.take([*range(len(OTHERS)), 0]))
+    sides = ("--members", "members.csv", "--nonmembers", "others_and_one.csv", "--reference", "apart.csv")
+    result = audit(bench, "answers:leaky", *sides, "-f", "json", code=1)
+    assert as_json(result)["data"] == {
+        "members": len(MEMBERS),
+        "nonmembers": len(OTHERS),
+        "reference": 50,
+        "moved_out": 0,
+        "duplicates": 1,
+    }
+    assert as_json(result)["grade"] == "B"
+    assert result.stderr.count("guessed columns: text = 'text', label = 'label', id = 'id'") == 3
+    audit(bench, "answers:ignorant", *SIDES, code=0)
+
+
+def test_one_file_with_a_split_column(bench):
+    both = MEMBERS.take(range(500)), OTHERS.take(range(500))
+    from redteam.data import join
+
+    write(bench / "both.csv", join(*both), side=["train"] * 500 + ["test"] * 500)
+    names = ("--text-column", "text", "--label-column", "label", "--id-column", "id", "--split-column", "side")
+    result = audit(bench, "answers:leaky", "--data", "both.csv", *names, "-f", "json", code=1)
+    assert result.stderr.count("\n") == 1  # nothing was guessed
+    assert as_json(result)["data"]["members"] == 500
+
+
+def test_two_sides_that_differ_are_refused_before_the_model_is_asked(bench):
+    write(bench / "longer.csv", sentences(700, seed=5, words=9))
+    (bench / "asked.txt").unlink(missing_ok=True)
+    sides = ("--members", "members.csv", "--nonmembers", "longer.csv")
+    result = audit(bench, "answers:recorded", *sides, "--exit-zero", code=2)
+    assert "evidence of grade C" in result.stderr
+    assert len((bench / "asked.txt").read_text().splitlines()) == 1  # the probe
+
+
+def test_saved_scores(bench):
+    random = pytest.importorskip("numpy").random.default_rng(0)
+    side = [i % 2 for i in range(2000)]
+    columns = {"member": side, "score": [random.normal() + 2 * m for m in side]}
+    pa.parquet.write_table(pa.table(columns), bench / "scores.parquet")
+    audit(bench, "--scores", "scores.parquet", code=1)
+    lines = [f"{m},{random.normal():.6f}" for m in side]
+    (bench / "scores.csv").write_text("member,score\n" + "\n".join(lines) + "\n")
+    result = audit(bench, "--scores", "scores.csv", code=0)
+    assert "taken on trust" in result.stdout
+    assert "RT102 does not apply: needs probabilities, the target gives losses" in result.stdout
+
+
+def test_a_function_that_shows_labels_only_is_not_audited_and_says_why(bench):
+    result = audit(bench, "answers:names", *SIDES, code=2)
+    for attack, needs in (("RT101", "losses"), ("RT102", "probabilities")):
+        assert f"{attack} does not apply: needs {needs}, the target gives labels" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(("shows", "code"), [("leaky", 1), ("names", 2)])
+def test_an_endpoint(bench, shows, code):
+    sys.path.insert(0, str(bench))
+    import answers
+
+    def reply(handler, body):
+        values = getattr(answers, shows)(json.loads(body)["texts"])
+        document = {"labels": values} if shows == "names" else {"probabilities": values, "classes": answers.labels}
+        send(handler, json.dumps(document).encode())
+
+    with serve(reply) as url:
+        result = audit(bench, url, *SIDES, "--batch-size", "350", "--budget", "5", code=code)
+        assert f"{url} (endpoint, " in result.stdout
+        if code == 2:
+            assert "the target gives labels" in " ".join(result.stdout.split())
+        plan = fast("audit", url, *SIDES, "--batch-size", "350", "--plan", cwd=bench)
+        assert "4 requests of up to 350 texts" in plan.stdout or code == 2
+
+
+def test_a_hugging_face_directory_with_the_ledger_of_its_bundle(bench, report):
+    ledger = ("--ledger", LEAKY.with_name("model.ledger.json"))
+    assert fast("unpack", LEAKY, "-o", "hf", cwd=bench).returncode == 0
+    result = numbers(audit(bench, "hf", *ledger, *POLICY, "-f", "json", code=1).stdout)
+    assert result.pop("target")["kind"] == "directory"
+    assert result == {key: value for key, value in numbers(report).items() if key != "target"}
+
+
+def test_a_model_that_was_moved_away_from_its_data(bench):
+    (bench / "elsewhere").mkdir()
+    for name in ("model.pt", "model.ledger.json"):
+        shutil.copy(LEAKY.with_name(name), bench / "elsewhere" / name)
+    assert "is not there; put it back or say --ledger" in error_line(fast("audit", "elsewhere/model.pt", cwd=bench))
+    moved = ("--ledger", "elsewhere/model.ledger.json", "--data", FIXTURES / "intents.csv")
+    audit(bench, "elsewhere/model.pt", *moved, *POLICY, code=1)
+
+
+# Lists
+
+
+def test_lists_and_manual_pages(bench):
+    listed = fast("attacks", cwd=bench)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert [line for line in listed.stdout.splitlines() if line.startswith("RT")] == [
+        "RT101  loss threshold (needs losses)",
+        "RT102  confidence (needs probabilities)",
+        "RT901  blind control (control, never sees the target)",
+    ]
+    assert max(map(len, listed.stdout.splitlines())) <= 100
+    page = fast("attacks", "rt101", cwd=bench)
+    assert page.stdout.startswith("RT101 loss threshold: ")
+    assert "Yeom" in page.stdout
+    assert fast("defenses", cwd=bench).stdout.startswith("RD100  plain\n")
+    assert "AdamW" in fast("defenses", "plain", cwd=bench).stdout
+    assert "unknown id 'RT999'; known: RT101" in error_line(fast("attacks", "RT999", cwd=bench))
+
+
+def test_compare_says_what_became_worse(bench, report):
+    safe = fast("audit", SAFE, *POLICY, "-f", "json", "-o", "safe.json", cwd=bench)
+    assert safe.returncode == 0
+    assert fast("compare", "safe.json", "leaky.json", cwd=bench).returncode == 1
+    assert fast("compare", "leaky.json", "safe.json", cwd=bench).returncode == 0

@@ -1,0 +1,150 @@
+"""What is audited, from how it was named: every way to say it, and every contradiction."""
+
+import numpy as np
+import pytest
+from conftest import sentences
+from tiny_models import LABELS, bundle, directory
+
+from defenses.plain import Plain
+from redteam.bundle import save_bundle
+from redteam.case import Sources, open_case
+from redteam.data import Columns
+from redteam.errors import DataError, LedgerError, RedteamError, TargetError, UsageError
+from redteam.train import Coins, train
+
+ROWS = sentences(60, seed=2, labels=LABELS)
+
+
+def write(path, rows, sides=None):
+    head = ["text,label" + (",split" if sides else "")]
+    lines = [f"{t},{x}" for t, x in zip(rows.texts, rows.labels, strict=True)]
+    if sides:
+        lines = [f"{line},{side}" for line, side in zip(lines, sides, strict=True)]
+    path.write_text("\n".join(head + lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "plain.pt"
+    save_bundle(bundle(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train(write(folder / "data.csv", ROWS), folder / "model.pt", Plain(epochs=1), coins=Coins(0.5, 0.2, 1))
+    return folder
+
+
+class TestWays:
+    def test_the_ledger_beside_the_model(self, trained):
+        case = open_case(str(trained / "model.pt"), Sources(), {"device": "cpu"})
+        assert case.split.randomised
+        assert case.target.labels == tuple(sorted(LABELS))
+        assert case.guarantee is None
+        assert case.split.reference is not None
+        assert case.notes == ()
+
+    def test_a_ledger_and_data_elsewhere(self, trained, tmp_path):
+        for name in ("model.pt", "model.ledger.json", "data.csv"):
+            (tmp_path / f"my.{name}").write_bytes((trained / name).read_bytes())
+        ledger, data = tmp_path / "my.model.ledger.json", tmp_path / "my.data.csv"
+        with pytest.raises(LedgerError, match=r"data\.csv is not there; put it back or say .*--data FILE"):
+            open_case(str(trained / "model.pt"), Sources(ledger=ledger), {})
+        case = open_case(str(tmp_path / "my.model.pt"), Sources(ledger=ledger, data=data), {})
+        assert case.split.randomised
+
+    def test_a_folder_with_its_ledger(self, trained, tmp_path):
+        hf = directory(tmp_path / "hf")
+        (hf / "ledger.json").write_bytes((trained / "model.ledger.json").read_bytes())
+        with pytest.raises(LedgerError, match="written for another model"):
+            open_case(str(hf), Sources(), {})
+
+    def test_members_and_nonmembers(self, model, tmp_path):
+        inside, outside, apart = (
+            write(tmp_path / name, ROWS.take(range(i, i + 20)))
+            for name, i in (("in.csv", 0), ("out.csv", 20), ("ref.csv", 40))
+        )
+        case = open_case(str(model), Sources(members=inside, nonmembers=outside), {})
+        assert (len(case.split.members), len(case.split.nonmembers), case.split.reference) == (20, 20, None)
+        assert not case.split.randomised
+        assert [note.split(":")[0] for note in case.notes] == ["in.csv", "out.csv"]
+        case = open_case(str(model), Sources(members=inside, nonmembers=outside, reference=apart), {})
+        assert case.split.reference is not None
+        assert len(case.notes) == 3
+        with pytest.raises(DataError, match="0 members after 20 texts found on both sides were moved out"):
+            open_case(str(model), Sources(members=inside, nonmembers=inside), {})
+
+    def test_one_file_with_a_split_column(self, model, tmp_path):
+        data = write(tmp_path / "d.csv", ROWS, ["train", "test", "ref"] * 20)
+        case = open_case(str(model), Sources(data=data), {"device": "cpu"})
+        assert (len(case.split.members), len(case.split.nonmembers), len(case.split.reference or ())) == (20, 20, 20)
+        assert case.split.members.rows.tolist() == list(range(0, 60, 3))
+        with pytest.raises(DataError, match="no column 'side' for split"):
+            open_case(str(model), Sources(data=data, columns=Columns(split="side")), {})
+
+    def test_saved_scores(self, tmp_path):
+        path = tmp_path / "scores.csv"
+        path.write_text("score,member\n" + "\n".join(f"{i / 7},{i % 2}" for i in range(10)) + "\n")
+        case = open_case(None, Sources(scores=path), {})
+        assert case.target.kind == "scores"
+        assert len(case.split.members) == 5
+        assert np.isfinite(case.target.losses(case.split.members)).all()
+
+
+class TestContradictions:
+    @pytest.mark.parametrize(
+        ("name", "sources", "said"),
+        [
+            (None, {}, "name one thing to audit"),
+            ("m.pt", {"scores": "s.csv"}, "name one thing to audit"),
+            ("m.pt", {"members": "a.csv"}, "--members and --nonmembers go together"),
+            ("m.pt", {"nonmembers": "a.csv"}, "--members and --nonmembers go together"),
+            ("m.pt", {"members": "a.csv", "nonmembers": "b.csv", "data": "c.csv"}, "--members and --data exclude"),
+            ("m.pt", {"members": "a.csv", "nonmembers": "b.csv", "ledger": "l"}, "--members and --ledger exclude"),
+            (None, {"scores": "s.csv", "data": "c.csv"}, "--scores and --data exclude each other"),
+            (None, {"scores": "s.csv", "ledger": "l"}, "--scores and --ledger exclude each other"),
+            ("m.pt", {"reference": "r.csv"}, "--reference goes with --members and --nonmembers"),
+            ("m.pt", {"data": "c.csv", "reference": "r.csv"}, "--reference goes with --members"),
+        ],
+    )
+    def test_options(self, tmp_path, name, sources, said):
+        paths = {key: tmp_path / value for key, value in sources.items()}
+        with pytest.raises(UsageError, match=said):
+            open_case(name, Sources(**paths), {})
+
+    def test_no_ledger(self, model, tmp_path):
+        with pytest.raises(
+            UsageError, match=r"^no ledger at .*plain\.ledger\.json, so nothing says who was a member: give"
+        ):
+            open_case(str(model), Sources(), {})
+        with pytest.raises(LedgerError, match="No such file"):
+            open_case(str(model), Sources(ledger=tmp_path / "none.json"), {})
+
+    def test_columns_beside_a_ledger_that_names_them(self, trained):
+        with pytest.raises(UsageError, match="the ledger says which columns"):
+            open_case(str(trained / "model.pt"), Sources(columns=Columns(label="text")), {})
+
+    def test_a_split_column_beside_two_files(self, model, tmp_path):
+        path = write(tmp_path / "a.csv", ROWS)
+        with pytest.raises(UsageError, match="--split-column goes with --data or --scores"):
+            open_case(str(model), Sources(members=path, nonmembers=path, columns=Columns(split="label")), {})
+
+    @pytest.mark.parametrize("name", ["none.pt", "folder/none.pt", "", "/"])
+    def test_names_of_nothing(self, name, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        data = write(tmp_path / "d.csv", ROWS, ["train", "test", "ref"] * 20)
+        for sources in (Sources(), Sources(data=data)):
+            with pytest.raises(RedteamError, match=r"^[^\n]+$"):
+                open_case(name, sources, {})
+
+    def test_a_ledger_of_another_model(self, trained, model):
+        with pytest.raises(LedgerError, match="written for another model"):
+            open_case(str(model), Sources(ledger=trained / "model.ledger.json"), {})
+
+    def test_a_missing_model_beside_its_ledger(self, trained, tmp_path):
+        (tmp_path / "gone.ledger.json").write_bytes((trained / "model.ledger.json").read_bytes())
+        with pytest.raises(TargetError, match="no such file or directory"):
+            open_case(str(tmp_path / "gone.pt"), Sources(), {})
