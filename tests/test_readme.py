@@ -1,0 +1,57 @@
+"""What the README shows was really run: its console blocks are run again, its commands and options exist."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT, run_redteam
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONSOLE = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+LEFT_OUT = "[...]"
+CHANGES = re.compile(r"^  audited ")  # the line that says when
+
+
+def readme_commands():
+    """Every redteam command of the README's code blocks, as lists of arguments."""
+    code = "\n".join(re.findall(r"```(?:sh|yaml|console)\n(.*?)```", README, flags=re.DOTALL))
+    for line in code.splitlines():
+        for part in re.split(r"&&|\|\|", line.split("#")[0]):
+            found = re.search(r"\bredteam ((?:audit|train|pack|unpack|gate|compare|attacks|selftest)\b.*)", part)
+            if found:
+                yield shlex.split(found.group(1))
+
+
+@pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.splitlines()[0][:40])
+def test_console_blocks_show_what_is_printed(block):
+    """Lines between two `[...]` stand in the output one after the other, in this order."""
+    command, *shown = block.splitlines()
+    result = run_redteam(*shlex.split(command.removeprefix("$ redteam ")), cwd=ROOT)
+    printed = [line.rstrip() for line in (result.stdout + result.stderr).splitlines()]
+    position = 0
+    for line in shown:
+        if line.strip() == LEFT_OUT or CHANGES.match(line):
+            continue
+        assert line.rstrip() in printed[position:], f"not printed (any more): {line!r}"
+        position = printed.index(line.rstrip(), position) + 1
+
+
+def test_there_is_a_first_audit_to_check():
+    assert any("redteam audit" in block for block in CONSOLE)
+
+
+def test_every_command_and_option_of_the_readme_exists():
+    commands = list(readme_commands())
+    assert len(commands) >= 8
+    helps = {name: run_redteam(name, "--help").stdout for name in {command[0] for command in commands}}
+    for command in commands:
+        for word in command[1:]:
+            if word.startswith("-") and word != "-":
+                assert re.search(rf"(?<![\w-]){re.escape(word)}\b", helps[command[0]]), (command, word)
+
+
+def test_the_options_and_formats_it_names_are_all_there():
+    listed = run_redteam("audit", "--help").stdout
+    for option in re.findall(r"`(--[a-z-]+)", README):
+        texts = listed + "".join(run_redteam(name, "--help").stdout for name in ("train", "gate"))
+        assert option in texts, option
