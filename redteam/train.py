@@ -11,10 +11,10 @@ import torch
 import transformers
 
 from redteam.bundle import save_bundle
-from redteam.data import Columns, Examples, Reading, read_examples
+from redteam.data import Columns, Examples, read_examples
 from redteam.defense import Checkpoint, Defense, Progress, Trained
 from redteam.errors import DataError, UsageError
-from redteam.ledger import Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
+from redteam.ledger import DataFile, Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
 from redteam.models.starting import start_model
 
 
@@ -66,23 +66,23 @@ def train(
     be empty, UsageError where an unfinished training is of other settings.
     """
     _check_output(output, data)
-    reading = read_examples(data, columns)
+    reading, ledger = read_examples(data, columns), ledger_path(output)
+    source = describe_data(data, reading.columns, len(reading.examples), beside=ledger)  # as it is now, not at the end
     sides = flip_coins(reading.examples, holdout=coins.holdout, reference=coins.reference, seed=coins.seed)
     for side in ("members", "nonmembers"):
         if len(sides[side]) < 2:
             raise DataError(f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data")
     members = reading.examples.take(sides["members"])
     start = start_model(model.spec, reading.examples, learn_from=members, seed=coins.seed, **_shape(model))
-    key = _fingerprint(data, reading, defense, [_shape(model), start.fingerprint()], coins)
+    key = _fingerprint(source, defense, [_shape(model), start.fingerprint()], coins)
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), key)
     if restart:
         checkpoint.path.unlink(missing_ok=True)
     trained = defense.fit(start, members, seed=coins.seed, checkpoint=checkpoint, progress=progress)
     save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
-    ledger = ledger_path(output)
     Ledger(
         model=trained.bundle.digest(),
-        data=describe_data(data, reading.columns, len(reading.examples), beside=ledger),
+        data=source,
         membership=Membership(True, coins.seed, coins.holdout, coins.reference, **sides),
         recipe=TrainingRecipe(defense.id, {"model": _portable(model), **defense.parameters()}, coins.seed),
         guarantee=trained.guarantee,
@@ -112,11 +112,10 @@ def _portable(model: ModelChoice) -> dict[str, Any]:
     return asdict(replace(model, spec=Path(model.spec).name))
 
 
-def _fingerprint(data: Path, reading: Reading, defense: Defense, model: list[Any], coins: Coins) -> str:
+def _fingerprint(source: DataFile, defense: Defense, model: list[Any], coins: Coins) -> str:
     """Identify all that the numbers of a training depend on, so that only the same training is resumed."""
-    source = describe_data(data, reading.columns, len(reading.examples), beside=data)
     identity = {
-        "data": asdict(source),
+        "data": asdict(replace(source, path="")),
         "defense": [defense.id, defense.parameters()],
         "model": model,
         "coins": asdict(coins),

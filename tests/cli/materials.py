@@ -3,9 +3,15 @@
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 from conftest import ROOT, sentences
+
+sys.path.append(str(ROOT / "tests" / "targets"))
+from loopback import send, serve
+
+__all__ = ["send", "serve"]
 
 FIXTURES = ROOT / "fixtures"
 LEAKY, SAFE = FIXTURES / "leaky" / "model.pt", FIXTURES / "safe" / "model.pt"
@@ -16,7 +22,7 @@ SIDES = ("--members", "members.csv", "--nonmembers", "others.csv")
 _NOTE = re.compile(r"\S+: (guessed columns|columns|no texts|quote characters)")
 
 # A function for each way to answer: it knows the members by heart, or it does not, or it shows only labels.
-FUNCTIONS = '''
+FUNCTIONS = """
 import csv, hashlib, pathlib
 
 labels = ["a", "b", "c"]
@@ -50,7 +56,7 @@ def _noise(text):
 
 def _sure(text):
     return [0.05 * p + 0.95 * (label == KNOWN[text]) for p, label in zip(_noise(text), labels)]
-'''
+"""
 
 
 def write(path, examples, start=0, **columns):

@@ -4,9 +4,11 @@ import shutil
 import sys
 from xml.etree import ElementTree
 
-import pyarrow as pa
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
-from conftest import ROOT, sentences
+from conftest import sentences
 from forks import fast
 from materials import (
     FIXTURES,
@@ -20,11 +22,12 @@ from materials import (
     furnish,
     leftovers,
     numbers,
+    send,
+    serve,
     write,
 )
 
-sys.path.append(str(ROOT / "tests" / "targets"))
-from loopback import send, serve
+from redteam.data import join
 
 SUMMARIES = {0: "PASS: ", 1: "LEAK: ", 2: "NOT AUDITED: "}
 
@@ -112,15 +115,15 @@ def test_exit_zero_a_lenient_policy_and_a_baseline_let_a_leak_pass(bench, report
 
 
 def test_fewer_attacks_and_more_false_positive_rates(bench):
-    result = as_json(audit(bench, LEAKY, *POLICY, "-a", "loss threshold", "--fpr", "0.1", "-f", "json", code=2))
+    result = as_json(audit(bench, LEAKY, *POLICY, "-a", "loss threshold", "--fpr", "0.1", "-f", "json", code=1))
     assert {(e["attack"], e["metric"], e["fpr"]) for e in result["evidence"]} == {
         ("RT101", "auc", None),
         ("RT101", "tpr", 0.01),  # the policy's own is measured too
         ("RT101", "tpr", 0.1),
     }
     assert result["multiplicity"]["intervals"] == 3
-    leak = fast("audit", LEAKY, "--policy", "lenient.toml", "-a", "RT101", "--alpha", "0.001", "-f", "json", cwd=bench)
-    assert as_json(leak)["multiplicity"]["alpha"] == 0.001
+    stricter = as_json(audit(bench, LEAKY, *POLICY, "-a", "RT101", "--alpha", "0.001", "-f", "json", code=1))
+    assert stricter["multiplicity"]["alpha"] == 0.001
 
 
 def test_a_plan_says_what_would_run_and_runs_nothing(bench):
@@ -157,10 +160,8 @@ def test_members_and_nonmembers_in_files_of_their_own(bench):
 
 
 def test_one_file_with_a_split_column(bench):
-    both = MEMBERS.take(range(500)), OTHERS.take(range(500))
-    from redteam.data import join
-
-    write(bench / "both.csv", join(*both), side=["train"] * 500 + ["test"] * 500)
+    both = join(MEMBERS.take(range(500)), OTHERS.take(range(500)))
+    write(bench / "both.csv", both, side=["train"] * 500 + ["test"] * 500)
     names = ("--text-column", "text", "--label-column", "label", "--id-column", "id", "--split-column", "side")
     result = audit(bench, "answers:leaky", "--data", "both.csv", *names, "-f", "json", code=1)
     assert result.stderr.count("\n") == 1  # nothing was guessed
@@ -177,10 +178,10 @@ def test_two_sides_that_differ_are_refused_before_the_model_is_asked(bench):
 
 
 def test_saved_scores(bench):
-    random = pytest.importorskip("numpy").random.default_rng(0)
+    random = np.random.default_rng(0)
     side = [i % 2 for i in range(2000)]
     columns = {"member": side, "score": [random.normal() + 2 * m for m in side]}
-    pa.parquet.write_table(pa.table(columns), bench / "scores.parquet")
+    pyarrow.parquet.write_table(pyarrow.table(columns), bench / "scores.parquet")
     audit(bench, "--scores", "scores.parquet", code=1)
     lines = [f"{m},{random.normal():.6f}" for m in side]
     (bench / "scores.csv").write_text("member,score\n" + "\n".join(lines) + "\n")

@@ -41,7 +41,7 @@ def test_any_real_type_ranks(dtype):
         ([[1.0, 2.0], [3.0, 4.0]], MEMBERS, "shape (2, 2)"),
         (["a", "b", "c", "d"], MEMBERS, "give one real number"),
         ([1j, 2j, 3j, 4j], MEMBERS, "complex"),
-        ([1.0, 2.0, 3.0, 4.0], [1, 0, 1, 0], "give True or False"),
+        ([1.0, 2.0, 3.0, 4.0], [1, 0, 2, 0], "give True or False"),
     ],
 )
 def test_what_cannot_be_ranked_says_so_in_one_line(scores, is_member, message):
@@ -60,3 +60,8 @@ def test_the_input_is_not_changed():
     scores = np.array([3.0, 1.0, 2.0, 0.0])
     rank(scores, MEMBERS)
     assert scores.tolist() == [3.0, 1.0, 2.0, 0.0]
+
+
+def test_zero_and_one_are_flags_too():
+    scores = [1.0, 2.0, 3.0, 4.0]
+    assert rank(scores, [0, 1, 0, 1]).members.tolist() == rank(scores, [False, True, False, True]).members.tolist()
