@@ -119,6 +119,6 @@ def _fingerprint(source: DataFile, defense: Defense, model: list[Any], coins: Co
         "defense": [defense.id, defense.parameters()],
         "model": model,
         "coins": asdict(coins),
-        "versions": [torch.__version__, transformers.__version__],
+        "machine": [torch.__version__, transformers.__version__, torch.get_num_threads()],
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

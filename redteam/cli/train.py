@@ -1,5 +1,6 @@
 """`redteam train`: train a classifier so that it can be audited honestly afterwards."""
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ def train(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
     }
+    _check_finite(asked | {"dropout": dropout, "holdout": holdout, "reference": reference})
     trainer = _configured(found, asked)
     started = time.monotonic()
     with progress("training") as show:
@@ -65,6 +67,13 @@ def train(
             progress=show,
         )
     _report(files, time.monotonic() - started)
+
+
+def _check_finite(asked: dict[str, float | None]) -> None:
+    """Raise UsageError for NaN, which is neither below a minimum nor above a maximum, and for infinity."""
+    for name, value in asked.items():
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must be a finite number")
 
 
 def _configured(defense: "Defense", asked: dict[str, Any]) -> "Defense":

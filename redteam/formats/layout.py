@@ -53,7 +53,7 @@ def pairs(rows: Iterable[tuple[str, Cell]]) -> RenderableType:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()) -> RenderableType:
     """Return a table with a rule under its headers; columns named in `right` are numbers."""
-    drawn = Table(box=_SIMPLE, padding=(0, 1), pad_edge=False, header_style="dim", show_edge=False)
+    drawn = Table(box=_SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
     for header in headers:
         drawn.add_column(header, justify="right" if header in right else "left", no_wrap=header in right)
     for row in rows:

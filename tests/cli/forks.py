@@ -17,7 +17,7 @@ from pathlib import Path
 from conftest import ROOT
 
 _SERVER = """
-import atexit, gc, json, os, sys
+import atexit, gc, json, os, sys, time
 import httpx, pyarrow.parquet, scipy.stats, sklearn.feature_extraction.text, sklearn.linear_model, torch, transformers
 import redteam.audit, redteam.cli, redteam.models.opening, redteam.selftest, redteam.targets.model, redteam.train
 from redteam.registry import discover_attacks, discover_defenses
@@ -43,6 +43,11 @@ while line := sys.stdin.readline():
             atexit._run_exitfuncs()
             sys.stdout.flush(), sys.stderr.flush()
             os._exit(end.code)  # taking a process with torch apart takes longer than most of the commands
+    if job["kill"]:
+        number, sign = job["kill"]
+        while not os.path.exists(sign) and os.waitpid(child, os.WNOHANG) == (0, 0):
+            time.sleep(0.005)
+        os.kill(child, number)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 _LONGEST = 120.0  # seconds
@@ -68,17 +73,18 @@ def _stop(process):
     process.stdout.close()
 
 
-def fast(*arguments, cwd, env=None, stdout=None, before=""):
+def fast(*arguments, cwd, env=None, stdout=None, before="", kill=None):
     """Run one command in `cwd` and return a CompletedProcess.
 
     `stdout` names a file to print to, such as /dev/full. `before` is Python that the process runs first, to break
-    something inside.
+    something inside. `kill` is a signal to send to it and the file that has to appear first.
     """
     server = _server()
-    environment = {**os.environ, "NO_COLOR": "1", "XDG_CACHE_HOME": str(cwd), "OMP_NUM_THREADS": "1", **(env or {})}
+    environment = {**os.environ, "NO_COLOR": "1", "XDG_CACHE_HOME": f"{cwd}/cache", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         streams = {"stdout": stdout or str(Path(folder) / "out"), "stderr": str(Path(folder) / "err")}
-        job = {"arguments": [str(a) for a in arguments], "cwd": str(cwd), "env": environment, "before": before}
+        job = {"arguments": [str(a) for a in arguments], "cwd": str(cwd), "env": environment | (env or {})}
+        job |= {"before": before, "kill": kill and (int(kill[0]), str(kill[1]))}
         server.stdin.write(json.dumps(job | streams) + "\n")
         server.stdin.flush()
         if not select.select([server.stdout], [], [], _LONGEST)[0]:

@@ -96,7 +96,7 @@ MODELS = {
     "lost": (changed(state_dict=lambda state: dict(list(state.items())[1:])), "lacks tensor 'bert"),
     "nan": (
         changed(state_dict=lambda state: {k: v * torch.nan if v.is_floating_point() else v for k, v in state.items()}),
-        "1400 of 1400 answers are NaN",
+        "answers are NaN",
     ),
 }
 
@@ -162,7 +162,7 @@ def test_sides_that_are_the_same_or_missing(bench):
         bench, "audit", "model.pt", "--members", "none.csv", "--nonmembers", "others.csv"
     )
     assert "no split column" in fails(bench, "audit", "model.pt", "--data", "data.csv")
-    split = ("--data", "members.csv", "--split-column", "label")
+    split = ("--data", "members.csv", "--split-column", "id")
     assert "says nothing about membership; known: member" in fails(bench, "audit", "model.pt", *split)
 
 
@@ -298,7 +298,8 @@ def test_a_required_attack_that_does_not_exist_is_never_a_pass(bench):
         ("--frobnicate", "--frobnicate"),
         ("gate", "see: redteam gate --help"),
         ("train data.csv --holdout 1.5", "1.5"),
-        ("train data.csv --holdout nan", "nan"),
+        ("train data.csv --holdout nan", "--holdout nan: must be a finite number"),
+        ("train data.csv --weight-decay inf", "--weight-decay inf: must be a finite number"),
         ("train data.csv --epochs 0", "0"),
         ("train data.csv --model gpt", "--model gpt: neither a directory nor one of tiny, bilstm"),
         ("train data.csv --defense RD999", "unknown id 'RD999'; known: RD100"),
@@ -423,7 +424,7 @@ def test_a_full_disk_leaves_what_was_there(bench):
     assert "other: " in fails(bench, "unpack", "model.pt", "-o", "other", before=room)
     assert not (bench / "other").exists()
     assert "data.csv" not in fails(bench, "train", "data.csv", "--epochs", "1", "-o", "new.pt", before=room)
-    assert not (bench / "new.pt").exists()
+    assert not list(bench.glob("new.*"))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
@@ -448,8 +449,9 @@ CRASHES = {
 def test_a_crash_is_no_verdict(bench, name):
     function, words = CRASHES[name]
     result = fast("audit", "model.pt", cwd=bench, before=f"{function}\nimport redteam.case\nredteam.case.open_case = f")
-    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert result.stderr.startswith("redteam: internal error, nothing was decided: ")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.lstrip("\n").startswith("redteam: internal error, nothing was decided: ")
+    assert result.stderr.strip().count("\n") == 0
     assert words in result.stderr
 
 
