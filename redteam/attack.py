@@ -32,6 +32,7 @@ class Control(ABC):
 
     id: ClassVar[str]
     name: ClassVar[str]
+    may_be_below_chance: ClassVar[bool] = False  # else doing worse than chance refuses the evidence too
 
     @abstractmethod
     def score(self, pool: Examples, is_member: BoolArray, *, seed: int) -> FloatArray:

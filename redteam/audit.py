@@ -83,9 +83,7 @@ def audit(
     controls = discover_controls() if controls is None else tuple(controls)
     pool, is_member = split.pool(settings.seed)
     cache = ScoreCache(target, folder=folder, progress=progress)
-    results, failures = run_controls(
-        controls, pool, is_member, randomised=split.randomised, alpha=settings.alpha, seed=settings.seed
-    )
+    results, failures = run_controls(controls, pool, is_member, randomised=split.randomised, seed=settings.seed)
     grade, reason = grade_evidence(split, results, failures)
     share = _share(attacks, target.access, settings)
     outcomes: Iterator[Measured | Failure] = (

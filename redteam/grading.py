@@ -1,8 +1,9 @@
 """How far evidence about membership can be trusted: what the controls saw, and the grade that follows.
 
 A, randomised: every text was put in or left out by an independent coin that was drawn again and agrees. B, split:
-the two sides are said to come from one source and the blind control tells them apart no better than chance. C,
-unknown: it does, or could not be asked; the membership metrics would measure the data and are refused.
+the two sides are said to come from one source and the controls tell them apart no better than chance. C, unknown:
+they do, or could not be asked; the membership metrics would measure the data and are refused. A control that does
+worse than chance is as bad a sign: near-copies of the same texts stand on both sides, which hides leaks.
 """
 
 from collections.abc import Sequence
@@ -11,39 +12,32 @@ import numpy as np
 
 from redteam.attack import Control
 from redteam.data import BoolArray, Examples, Split
-from redteam.errors import DataError
-from redteam.report import ControlResult, Failure, Grade
+from redteam.errors import DataError, StatisticsError
+from redteam.report import BLIND_CONTROL, ControlResult, Failure, Grade
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
 
+# Two-sided level of each control's interval, whatever the report's own: one honest split in a hundred is refused.
+_LEVEL = 0.01
 # Coins that were drawn again make members and non-members alike by construction, so that there a control above
 # chance is nearly always a false alarm; only one this unlikely says that the ledger is not the truth.
 _OVERRULES_COINS = 0.001
 
 
 def run_controls(
-    controls: Sequence[Control],
-    pool: Examples,
-    is_member: BoolArray,
-    *,
-    randomised: bool,
-    alpha: float,
-    seed: int,
+    controls: Sequence[Control], pool: Examples, is_member: BoolArray, *, randomised: bool, seed: int
 ) -> tuple[list[ControlResult], list[Failure]]:
-    """Return what each control saw, with a two-sided interval of level `alpha`, and those that saw nothing.
-
-    With `randomised` membership the level is 0.001 instead.
-    """
+    """Return what each control saw, with an interval, and those that saw nothing."""
     results: list[ControlResult] = []
     failures: list[Failure] = []
-    level = min(alpha, _OVERRULES_COINS) if randomised else alpha
+    level = _OVERRULES_COINS if randomised else _LEVEL
     for control in controls:
         try:
             scores = control.score(pool, is_member, seed=seed)
             scored = ~np.isnan(scores)  # a fold that was only learned from has no scores
             interval = area_interval(rank(scores[scored], is_member[scored]), alpha=level)
-            results.append(ControlResult(control.id, interval))
-        except DataError as error:
+            results.append(ControlResult(control.id, interval, control.may_be_below_chance))
+        except (DataError, StatisticsError) as error:  # nothing to compare by, or no difference between any two rows
             failures.append(Failure(control.id, "not_applicable", one_line(error)))
         except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end an audit as a pass
             failures.append(Failure(control.id, "failed", one_line(error)))
@@ -53,21 +47,22 @@ def run_controls(
 def grade_evidence(split: Split, results: Sequence[ControlResult], failures: Sequence[Failure]) -> tuple[Grade, str]:
     """Return the grade and one sentence that gives its reason."""
     for result in results:
+        seen = f"AUC {result.auc.value:.2f} [{result.auc.low:.2f}, {result.auc.high:.2f}]"
         if result.auc.low > 0.5:
-            seen = f"AUC {result.auc.value:.2f} [{result.auc.low:.2f}, {result.auc.high:.2f}]"
             return "C", f"{result.control} tells members from non-members without the target, {seen}"
+        if result.auc.high < 0.5 and not result.may_be_below_chance:
+            what = "near-copies of the same texts seem to stand on both sides"
+            return "C", f"{result.control} does worse than chance, {seen}: {what}, which would hide leaks"
     if split.randomised:
-        return "A", "every text was put in or left out by its own coin, drawn again from the ledger's seed"
+        return "A", "every text was put in or left out by its own coin, drawn again from the ledger's seed and key"
     broken = [failure for failure in failures if failure.kind == "failed"]
     if broken:
-        return (
-            "C",
-            f"{broken[0].attack} broke, so nothing says that the two sides are alike: {broken[0].reason}",
-        )
-    if not results:
-        return "B", "the split is taken on trust: no control could compare the two sides"
-    names = ", ".join(result.control for result in results)
-    return "B", f"{names} tells the two sides apart no better than chance without the target"
+        what = "so nothing says that the two sides are alike"
+        return "C", f"{broken[0].attack} broke, {what}: {broken[0].reason}"
+    if all(result.control != BLIND_CONTROL for result in results):
+        return "B", "the split is taken on trust: no control could compare the texts of the two sides"
+    names = " and ".join(result.control for result in results)
+    return "B", f"{names} cannot tell the two sides apart without the target"
 
 
 def one_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from redteam.errors import PolicyError
 from redteam.findings import as_findings, find_leaks, unused
 from redteam.limits import Policy
 from redteam.policy import expired
-from redteam.report import AuditReport
+from redteam.report import BLIND_CONTROL, AuditReport
 from redteam.verdict import LEAK, NOT_AUDITED, PASS, Check, Finding, Status, Verdict
 from redteam.wording import plural
 
@@ -98,7 +98,7 @@ def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> It
 
 
 def _taken_on_trust(report: AuditReport) -> bool:
-    return report.grade != "A" and not report.controls
+    return report.grade != "A" and all(each.control != BLIND_CONTROL for each in report.controls)
 
 
 def _baseline_notes(report: AuditReport, baseline: AuditReport | None, findings: Sequence[Finding]) -> Iterator[str]:

@@ -5,6 +5,7 @@ guarantee. `redteam audit model.pt` finds it without being told.
 """
 
 import hashlib
+import hmac
 import json
 import os
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Membership:
-    """Which rows were trained on, held out, and kept apart for reference, and the coins that decided it."""
+    """Which rows were trained on, held out, and kept apart for reference, and the coins that decided it.
+
+    `seed` and `key` draw the coins again; the key is the fingerprint of the whole data file unless another was given.
+    """
 
     randomised: bool
     seed: int
@@ -41,6 +45,7 @@ class Membership:
     members: tuple[int, ...]
     nonmembers: tuple[int, ...]
     reference: tuple[int, ...]
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,9 @@ class Ledger:
 
     def _check_coins(self, path: Path, examples: Examples) -> None:
         sides = self.membership
-        drawn = flip_coins(examples, holdout=sides.holdout, reference=sides.reference_share, seed=sides.seed)
+        drawn = flip_coins(
+            examples, holdout=sides.holdout, reference=sides.reference_share, seed=sides.seed, key=sides.key
+        )
         if (drawn["members"], drawn["nonmembers"], drawn["reference"]) != (
             sides.members,
             sides.nonmembers,
@@ -145,15 +152,19 @@ class Ledger:
             raise LedgerError(f"{path}: membership is not what its seed draws: the ledger was edited; train again")
 
 
-def flip_coins(examples: Examples, *, holdout: float, reference: float = 0.0, seed: int) -> dict[str, tuple[int, ...]]:
+def flip_coins(
+    examples: Examples, *, holdout: float, reference: float = 0.0, seed: int, key: str = ""
+) -> dict[str, tuple[int, ...]]:
     """Draw every text's side by its own coin: reference first, then held out with probability `holdout`.
 
-    The coin is SHA-256 of the seed and the folded text, so repeated texts share one and fall on one side, the order
-    of the rows does not matter, and anyone can draw it again. Returns the row numbers of each side.
+    The coin is a keyed hash of the folded text, so repeated texts share one and fall on one side, the order of the
+    rows does not matter, and whoever has `key` and `seed` can draw it again. Nobody else can: with a public key,
+    membership could be computed without the model. Returns the row numbers of each side.
     """
+    secret = hashlib.sha256(f"redteam coin {seed} {key}".encode()).digest()
     sides: dict[str, list[int]] = {"members": [], "nonmembers": [], "reference": []}
     for row, text in enumerate(examples.texts or ()):
-        digest = hashlib.sha256(f"redteam coin {seed} ".encode() + text_key(text)).digest()
+        digest = hmac.digest(secret, text_key(text), "sha256")
         apart = int.from_bytes(digest[:8], "big") / 2**64 < reference
         out = int.from_bytes(digest[8:16], "big") / 2**64 < holdout
         sides["reference" if apart else "nonmembers" if out else "members"].append(row)

@@ -13,6 +13,7 @@ from redteam import codec
 from redteam.errors import ReportError
 
 FORMAT = "redteam.report/1"
+BLIND_CONTROL = "RT901"  # the one that reads the texts: without it a split is taken on trust
 SCHEMA_ID = "https://redteam.invalid/schema/report-1.json"
 
 Grade = Literal["A", "B", "C"]
@@ -80,6 +81,7 @@ class ControlResult:
 
     control: str
     auc: Interval
+    may_be_below_chance: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,16 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class Coins:
-    """How membership is drawn: the share kept apart for reference, then the chance to be held out."""
+    """How membership is drawn: the share kept apart for reference, then the chance to be held out.
+
+    Without a `key` the fingerprint of the data file is the key: one must have all of the data to draw the coins.
+    Against somebody who has, choose a secret key or seed.
+    """
 
     holdout: float = 0.5
     reference: float = 0.0
     seed: int = 0
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,15 @@ def train(
     _check_output(output, data)
     reading, ledger = read_examples(data, columns), ledger_path(output)
     source = describe_data(data, reading.columns, len(reading.examples), beside=ledger)  # as it is now, not at the end
-    sides = flip_coins(reading.examples, holdout=coins.holdout, reference=coins.reference, seed=coins.seed)
+    key = source.sha256 if coins.key is None else coins.key
+    sides = flip_coins(reading.examples, holdout=coins.holdout, reference=coins.reference, seed=coins.seed, key=key)
     for side in ("members", "nonmembers"):
         if len(sides[side]) < 2:
             raise DataError(f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data")
     members = reading.examples.take(sides["members"])
     start = start_model(model.spec, reading.examples, learn_from=members, seed=coins.seed, **_shape(model))
-    key = _fingerprint(source, defense, [_shape(model), start.fingerprint()], coins)
-    checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), key)
+    identity = _fingerprint(source, defense, [_shape(model), start.fingerprint()], coins)
+    checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
     if restart:
         checkpoint.path.unlink(missing_ok=True)
     trained = defense.fit(start, members, seed=coins.seed, checkpoint=checkpoint, progress=progress)
@@ -83,7 +89,7 @@ def train(
     Ledger(
         model=trained.bundle.digest(),
         data=source,
-        membership=Membership(True, coins.seed, coins.holdout, coins.reference, **sides),
+        membership=Membership(True, coins.seed, coins.holdout, coins.reference, **sides, key=key),
         recipe=TrainingRecipe(defense.id, {"model": _portable(model), **defense.parameters()}, coins.seed),
         guarantee=trained.guarantee,
         salt=secrets.token_hex(16),

@@ -1,31 +1,36 @@
 """RT901 blind control: can members be told from non-members without the target? (Das, Zhang, Tramer 2024).
 
-A bag-of-words, length and label classifier learns who is a member and never sees the model under attack. If it does
-better than chance, the two sides differ in themselves (another month, another source, another annotator), and
-membership inference against the model would measure that difference: the evidence is grade C and refused.
+A bag-of-words and length classifier learns who is a member and never sees the model under attack. If it does better
+than chance, the two sides differ in themselves (another month, another source, another annotator), and membership
+inference against the model would measure that difference: the evidence is grade C and refused.
 
 Scores are out of sample by *progressive* cross-validation (Blum, Kalai and Langford, COLT 1999): fold k is scored by
 a classifier that learned from folds 1 to k-1 only. Ordinary cross-validation, where every fold also helps to score
 every other, uses each pair of examples twice: its pooled AUC has twice the variance that an interval for
 independent scores assumes, and 8 to 10 % false alarms at a nominal 2.5 % (measured on halves of SNIPS).
+
+Every label weighs as much among the members that are learned from as among the non-members. In a split stratified by
+label, where the sides hold exactly as many examples of a label, a label that was a little more frequent among the
+members so far is bound to be less frequent among the rest: a classifier that learned from that would do worse than
+chance, and hide a real difference. Whether the labels themselves differ is RT902's question.
 """
 
 import contextlib
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_matrix, hstack
 from scipy.stats import rankdata
 
+from attacks.controls.progressive import FOLDS, deal
 from redteam.attack import Control
 from redteam.data import BoolArray, Examples
 from redteam.errors import DataError
 from redteam.target import FloatArray
 
-_FOLDS = 5
-
 
 class BlindControl(Control):
-    """Predict membership from the words, the lengths and the label alone."""
+    """Predict membership from the words and the lengths alone."""
 
     id = "RT901"
     name = "blind control"
@@ -39,36 +44,43 @@ class BlindControl(Control):
 
         if pool.texts is None:
             raise DataError("no texts: the control has nothing to read")
-        if min(is_member.sum(), (~is_member).sum()) < _FOLDS:
-            raise DataError(f"the control needs at least {_FOLDS} examples of either side")
-        features, folds = _features(pool), _folds(is_member, seed)
+        features, folds = _features(pool), deal(is_member, seed)
         scores = np.full(len(pool), np.nan)
-        for k in range(1, _FOLDS):
+        for k in range(1, FOLDS):
             past, now = np.concatenate(folds[:k]), folds[k]
-            model = LogisticRegression(max_iter=300).fit(features[past], is_member[past])
+            weights = _balance(pool, past, is_member)
+            if not weights.any():  # no label stands on both sides: nothing but the label to learn
+                raise DataError("no label has both members and non-members")
+            model = LogisticRegression(max_iter=300).fit(features[past], is_member[past], sample_weight=weights)
             scores[now] = rankdata(model.decision_function(features[now])) / len(now)
         return scores
 
 
-def _folds(is_member: BoolArray, seed: int) -> list[FloatArray]:
-    """Deal members and non-members out to the folds evenly, in random order."""
-    random = np.random.default_rng([seed, 901])
-    sides = [random.permutation(np.nonzero(side)[0]) for side in (is_member, ~is_member)]
-    return [np.concatenate([side[k::_FOLDS] for side in sides]) for k in range(_FOLDS)]
+def _balance(pool: Examples, rows: npt.NDArray[np.int64], is_member: BoolArray) -> FloatArray:
+    """Return a weight for each row so that each label's members weigh as much as its non-members; 0 where it has none.
+
+    The weights add up to the number of rows, so that the classifier's regularisation means the same throughout.
+    """
+    labels = np.zeros(len(rows), dtype=np.int64)
+    if pool.labels is not None:
+        labels = np.unique(np.array(pool.labels, dtype=object)[rows], return_inverse=True)[1]
+    member = is_member[rows]
+    inside, outside = (np.bincount(labels[side], minlength=labels.max() + 1) for side in (member, ~member))
+    both, own = np.minimum(inside, outside)[labels], np.where(member, inside[labels], outside[labels])
+    weights = both / own
+    return weights * (len(rows) / weights.sum()) if weights.any() else weights
 
 
 def _features(pool: Examples) -> csr_matrix:
-    """Return word and word-pair weights, standardised lengths and one-hot labels; membership is not looked at."""
+    """Return word and word-pair weights and standardised lengths; neither label nor membership is looked at."""
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    from sklearn.preprocessing import StandardScaler
 
     texts = list(pool.texts or ())
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+")
     parts = [StandardScaler().fit_transform(np.array([_lengths(text) for text in texts]))]
-    with contextlib.suppress(ValueError):  # no word occurs twice: the lengths and labels are all there is
+    with contextlib.suppress(ValueError):  # no word occurs twice: the lengths are all there is
         parts.append(vectorizer.fit_transform(texts))
-    if pool.labels is not None:
-        parts.append(OneHotEncoder().fit_transform(np.array(pool.labels, dtype=object)[:, None]))
     return hstack([csr_matrix(part) for part in parts]).tocsr()
 
 

@@ -85,7 +85,7 @@ def start_model(
 
 
 def learn_vocabulary(texts: tuple[str, ...], *, size: int) -> Tokenizer:
-    """Learn a lower-cased word-piece vocabulary of at most `size` pieces, each common among the texts.
+    """Learn a lower-cased word-piece vocabulary of at most `size` pieces, each in at least 10 of the texts.
 
     Pieces come from byte-pair merges, which `tokenizers` learns in the same way every time (its own word-piece
     trainer breaks ties by chance), and are kept where they stand at the start or inside of words often enough.
@@ -93,10 +93,11 @@ def learn_vocabulary(texts: tuple[str, ...], *, size: int) -> Tokenizer:
     merges = _word_level(models.BPE())
     merges.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, min_frequency=_COMMON, show_progress=False))
     seen: Counter[str] = Counter()
-    for encoding in merges.encode_batch(list(texts)):
+    letters: Counter[str] = Counter()
+    for encoding in merges.encode_batch(list(texts)):  # counted once a text, or one person's favourite word would do
         starts = [True, *(a != b for a, b in itertools.pairwise(encoding.word_ids))]
-        seen.update(piece if start else f"##{piece}" for piece, start in zip(encoding.tokens, starts, strict=False))
-    letters = Counter(letter for piece, count in seen.items() for letter in piece.removeprefix("##") * count)
+        seen.update({p if start else f"##{p}" for p, start in zip(encoding.tokens, starts, strict=False)})
+        letters.update({letter for piece in encoding.tokens for letter in piece})
     alphabet = sorted(letter for letter, count in letters.items() if count >= _COMMON)
     base = [*_SPECIAL, *alphabet, *(f"##{letter}" for letter in alphabet)]  # spells what has no piece of its own
     common = sorted((p for p in seen if seen[p] >= _COMMON and p not in base), key=lambda p: (-seen[p], p))

@@ -1,0 +1,18 @@
+"""Folds for progressive cross-validation: fold k is scored by what was learned from folds 1 to k-1."""
+
+import numpy as np
+import numpy.typing as npt
+
+from redteam.data import BoolArray
+from redteam.errors import DataError
+
+FOLDS = 5
+
+
+def deal(is_member: BoolArray, seed: int) -> list[npt.NDArray[np.int64]]:
+    """Deal members and non-members out to the folds evenly, in random order; DataError where a fold would lack one."""
+    if min(is_member.sum(), (~is_member).sum()) < FOLDS:
+        raise DataError(f"the control needs at least {FOLDS} examples of either side")
+    random = np.random.default_rng([seed, 901])
+    sides = [random.permutation(np.nonzero(side)[0]) for side in (is_member, ~is_member)]
+    return [np.concatenate([side[k::FOLDS] for side in sides]) for k in range(FOLDS)]
