@@ -17,7 +17,7 @@ import numpy as np
 
 from redteam import __version__
 from redteam.attack import Attack, Control
-from redteam.breakdown import by_label, most_exposed
+from redteam.breakdown import by_label, measure_accuracy, most_exposed
 from redteam.data import BoolArray, Examples, Split
 from redteam.errors import StatisticsError
 from redteam.grading import grade_evidence, one_line, run_controls
@@ -82,6 +82,7 @@ def audit(
     attacks = discover_attacks() if attacks is None else tuple(attacks)
     controls = discover_controls() if controls is None else tuple(controls)
     pool, is_member = split.pool(settings.seed)
+    blind = pool if target.kind == "scores" else _anonymous(pool)  # saved scores are looked up by row
     cache = ScoreCache(target, folder=folder, progress=progress)
     results, failures = run_controls(controls, pool, is_member, randomised=split.randomised, seed=settings.seed)
     grade, reason = grade_evidence(split, results, failures)
@@ -89,7 +90,7 @@ def audit(
     outcomes: Iterator[Measured | Failure] = (
         _refusals(attacks, reason)
         if grade == "C"
-        else run_attacks(cache, pool, is_member, attacks, settings=settings, each=share.each)
+        else run_attacks(cache, blind, is_member, attacks, settings=settings, each=share.each)
     )
     measured: list[Measured] = []
     for outcome in outcomes:
@@ -112,6 +113,7 @@ def audit(
         exposed=most_exposed(first.scores, is_member, pool, split.salt, settings.show_text) if first else (),
         guarantee=guarantee,
         seed=settings.seed,
+        accuracy=measure_accuracy(cache, pool, is_member) if measured else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
     )
@@ -185,6 +187,11 @@ def _evidence(
     members, nonmembers = ranking.n_members, ranking.n_nonmembers
     most = ceiling(metric, members, nonmembers, alpha=interval.alpha, fpr=fpr)
     return Evidence(attack, signal, metric, interval, members, nonmembers, most, fpr)  # type: ignore[arg-type]
+
+
+def _anonymous(pool: Examples) -> Examples:
+    """Return the pool with nothing but texts and labels: a row number or an id can tell which side it came from."""
+    return Examples(np.arange(len(pool)), pool.texts, pool.labels)
 
 
 def _share(attacks: Sequence[Attack], access: Access, settings: Settings) -> Multiplicity:

@@ -7,10 +7,10 @@ import numpy as np
 
 from redteam.data import BoolArray, Examples
 from redteam.errors import StatisticsError
-from redteam.report import ClassLeak, ExposedRow, Interval
+from redteam.report import Accuracy, ClassLeak, ExposedRow, Interval
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
-from redteam.target import FloatArray
+from redteam.target import Access, FloatArray, Target, label_indices
 
 _FEWEST = 10  # of either side; below it an interval says nothing
 _ROWS = 10
@@ -41,6 +41,19 @@ def _interval(scores: FloatArray, is_member: BoolArray, alpha: float) -> Interva
         return area_interval(rank(scores, is_member), alpha=alpha)
     except StatisticsError:
         return None
+
+
+def measure_accuracy(target: Target, pool: Examples, is_member: BoolArray) -> Accuracy | None:
+    """Return how often the target is right on either side; None without predictions or labels."""
+    if pool.labels is None or target.access == Access.LOSSES:
+        return None
+    own = label_indices(target.labels, pool, name=target.name)
+    right = target.predict(pool) == own
+    return Accuracy(
+        members=float(right[is_member].mean()),
+        nonmembers=float(right[~is_member].mean()),
+        commonest=float(np.bincount(own).max() / len(own)),
+    )
 
 
 def most_exposed(

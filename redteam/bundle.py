@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from redteam.errors import BundleError
 from redteam.files import save_atomic
@@ -25,6 +26,16 @@ FORMAT = "redteam.model/1"
 _WAY_OUT = "save the model as a Hugging Face directory and run: redteam pack HFDIR -o model.pt"
 # Tensors may share bytes of the file, as tied weights do; beyond this they would only swell in memory.
 _MOST_SHARING = 4
+_NO_ANSWER_DEPENDS_ON = (
+    "architectures",
+    "transformers_version",
+    "_name_or_path",
+    "dtype",
+    "torch_dtype",
+    "id2label",
+    "label2id",
+    "problem_type",
+)
 _KINDS: dict[str, type] = {
     "format": str,
     "config": str,
@@ -48,8 +59,16 @@ class Bundle:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """Return the SHA-256 of the weights: the same for a bundle and for the directory it unpacks to."""
-        return state_digest(self.state)
+        """Return the SHA-256 of all that answers depend on: weights, labels, tokenizer, architecture, input length.
+
+        The same for a bundle and for the directory it unpacks to.
+        """
+        tokenizer = Tokenizer.from_str(self.tokenizer)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        config = {k: v for k, v in self.config.items() if k not in _NO_ANSWER_DEPENDS_ON}
+        parts = [state_digest(self.state), self.labels, self.max_length, config, tokenizer.to_str()]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def state_digest(state: Mapping[str, torch.Tensor]) -> str:

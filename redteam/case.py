@@ -1,6 +1,6 @@
 """What is audited, from how it was named: a target, the split of its data, and the guarantee it claims."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,10 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
     ledger = Ledger.load(path)
     ledger.check_model(target.digest, path)
     split, notes = ledger.split(path, data=sources.data)
+    if target.digest != ledger.model:  # nothing shows that this is the model the ledger speaks of
+        split = replace(split, randomised=False)
+        unknown = f"{target.name}: cannot be recognised as the ledger's model: grade B, and no guarantee is taken over"
+        return Case(target, split, None, (*notes, unknown))
     return Case(target, split, ledger.guarantee, notes)
 
 

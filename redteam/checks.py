@@ -13,7 +13,7 @@ from redteam.limits import Limit
 from redteam.report import AuditReport, Evidence, Guarantee
 from redteam.resolution import examples_needed
 from redteam.verdict import Check, Outcome
-from redteam.wording import SYMBOLS, against, number, plural, range_of, some
+from redteam.wording import SYMBOLS, against, number, plural, some
 
 GUARANTEE = "guarantee.epsilon"
 
@@ -34,7 +34,7 @@ def rule_on(limit: Limit, report: AuditReport) -> Ruling:
     checks = tuple(Check(e.id, e.rule, limit.limit, e.interval, o) for e, o in outcomes)
     tiny = [e for e, o in outcomes if o == "unjudgeable" and admissible(e, report)]
     open_ = [e for e, o in outcomes if o == "unsettled"]
-    problems = (*_too_small(limit, tiny), *_reversed(limit, [e for e, o in outcomes if o == "reversed"]))
+    problems = _too_small(limit, tiny)
     unsettled = (_unsettled(limit, open_),) if open_ else ()
     if limit.metric == "epsilon":
         return Ruling(
@@ -53,8 +53,10 @@ def outcome(evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
         return "unjudgeable"
     if evidence.interval.low > limit.limit:
         return "exceeded"
-    if below(evidence, limit):
-        return "exceeded" if report.grade == "A" else "reversed"
+    if below(evidence, report, limit):
+        return "exceeded"
+    if reversed_sides(evidence, report):
+        return "reversed"
     if limit.metric == "epsilon" and _guaranteed(limit, report):
         return "within"
     if not limit.limit < evidence.ceiling:
@@ -65,9 +67,14 @@ def outcome(evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
     return "unsettled"
 
 
-def below(evidence: Evidence, limit: Limit) -> bool:
-    """Tell whether an AUC is proven to be as far below 1/2 as its limit is above."""
-    return limit.metric == "auc" and evidence.interval.high < 1 - limit.limit
+def below(evidence: Evidence, report: AuditReport, limit: Limit) -> bool:
+    """Tell whether, under coins, an AUC is proven to be as far below 1/2 as its limit is above."""
+    return limit.metric == "auc" and report.grade == "A" and evidence.interval.high < 1 - limit.limit
+
+
+def reversed_sides(evidence: Evidence, report: AuditReport) -> bool:
+    """Tell whether non-members are proven to look more like members than members do, where no coin chose them."""
+    return evidence.metric == "auc" and report.grade != "A" and evidence.interval.high < 0.5
 
 
 def admissible(evidence: Evidence, report: AuditReport) -> bool:
@@ -142,17 +149,6 @@ def _too_small(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:
         f"{plural(nonmembers, 'non-member')}: a perfect attack would prove no more than "
         f"{number(ceiling)} ({some(ids)}); {_way_out(limit, ceiling, alpha)}"
         for (members, nonmembers, ceiling, alpha), ids in sizes.items()
-    )
-
-
-def _reversed(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:
-    """Say once that members look less like members than non-members do."""
-    if not evidence:
-        return ()
-    lowest = min(evidence, key=lambda e: e.interval.high)
-    return (
-        f"{limit.name}: {some([e.id for e in evidence])} finds non-members more member-like than members "
-        f"(AUC {range_of(lowest.interval)}): the two sides are swapped, or not of one source",
     )
 
 

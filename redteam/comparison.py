@@ -34,13 +34,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from one report to another; `alpha` is the error allowed to all proven changes at once."""
+    """What changed from one report to another; `alpha` is the error allowed to all proven changes at once.
+
+    `gaps` say why the newer report cannot be said to be no worse: it lacks what the older one measured.
+    """
 
     old: str
     new: str
     alpha: float
     changes: tuple[Change, ...]
     notes: tuple[str, ...]
+    gaps: tuple[str, ...] = ()
     format: str = FORMAT
 
     @property
@@ -57,7 +61,9 @@ def compare_reports(old: AuditReport, new: AuditReport) -> Comparison:
     after = {evidence.id: evidence for evidence in new.evidence}
     changes = tuple(_change(before.get(each), after.get(each), old, new) for each in dict.fromkeys([*before, *after]))
     alpha = min(old.multiplicity.alpha + new.multiplicity.alpha, 1.0)
-    return Comparison(old.target.name, new.target.name, alpha, changes, tuple(_notes(old, new, changes)))
+    return Comparison(
+        old.target.name, new.target.name, alpha, changes, tuple(_notes(old, new, changes)), tuple(_gaps(new, changes))
+    )
 
 
 def _change(before: Evidence | None, after: Evidence | None, old: AuditReport, new: AuditReport) -> Change:
@@ -69,16 +75,24 @@ def _change(before: Evidence | None, after: Evidence | None, old: AuditReport, n
         return Change(known.id, was, now, None, "only in new" if before is None else "only in old")
     direction: Direction = "no proven change"
     if admissible(before, old) and admissible(after, new):
-        if after.interval.low > _upper(before, old):
+        if _lower(after) > _upper(before, old):
             direction = "worse"
-        elif _upper(after, new) < before.interval.low:
+        elif _upper(after, new) < _lower(before):
             direction = "better"
     difference = after.interval.value - before.interval.value
     return Change(before.id, before.interval, after.interval, difference, direction)
 
 
+def _lower(evidence: Evidence) -> float:
+    """Return what the truth is proven to reach; an AUC counts by its distance from 1/2 on either side."""
+    interval = evidence.interval
+    return max(interval.low, 1 - interval.high) if evidence.metric == "auc" else interval.low
+
+
 def _upper(evidence: Evidence, report: AuditReport) -> float:
     """Return what the truth is proven not to exceed; no attack bounds epsilon from above."""
+    if evidence.metric == "auc":
+        return max(evidence.interval.high, 1 - evidence.interval.low)
     if evidence.metric != "epsilon":
         return evidence.interval.high
     guarantee = standing_guarantee(report)
@@ -96,9 +110,14 @@ def _notes(old: AuditReport, new: AuditReport, changes: tuple[Change, ...]) -> I
         yield "a report of grade C says nothing about membership: no such change is proven"
     if (old.data.members, old.data.nonmembers) != (new.data.members, new.data.nonmembers):
         yield f"the data differ in size: {_size(old)}, then {_size(new)}"
+
+
+def _gaps(new: AuditReport, changes: tuple[Change, ...]) -> Iterator[str]:
     gone = sum(change.direction == "only in old" for change in changes)
     if gone:
         yield f"the new report lacks {plural(gone, 'number')} of the old one"
+    if new.grade == "C":
+        yield "the new report is of grade C: it says nothing about membership"
     if not changes:
         yield "neither report holds a number: there is nothing to compare"
 

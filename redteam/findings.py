@@ -32,7 +32,7 @@ class Leak:
 def find_leaks(report: AuditReport, limits: Sequence[Limit]) -> tuple[Leak, ...]:
     """Return every leak the report proves, the broken claim first and then the farthest above its limit."""
     above = [
-        _leak(evidence, limit)
+        _leak(evidence, report, limit)
         for limit in limits
         for evidence in report.evidence
         if limit.covers(evidence) and outcome(evidence, limit, report) == "exceeded"
@@ -60,8 +60,8 @@ def unused(waivers: Sequence[Waiver], leaks: Sequence[Leak]) -> tuple[Waiver, ..
     return tuple(waiver for waiver in waivers if not any(_waives(waiver, leak) for leak in leaks))
 
 
-def _leak(evidence: Evidence, limit: Limit) -> Leak:
-    if below(evidence, limit):  # judged as the attacker would use it, turned round
+def _leak(evidence: Evidence, report: AuditReport, limit: Limit) -> Leak:
+    if below(evidence, report, limit):  # judged as the attacker would use it, turned round
         low, value, high = (1 - x for x in (evidence.interval.high, evidence.interval.value, evidence.interval.low))
         evidence = replace(evidence, interval=Interval(value, low, high, evidence.interval.alpha))
         message = leak_message(replace(evidence, signal=f"{evidence.signal} the other way round"), limit.limit)
@@ -109,7 +109,8 @@ def _standing(
     if known is None or baseline is None or baseline.grade != report.grade or known.limit != leak.limit:
         return "proven", None
     before, now = known.evidence.interval, leak.evidence.interval
-    if not now.low <= before.high:
+    # Known only if as likely as not no worse: a baseline from few examples, all width, must not excuse anything.
+    if not (now.value <= before.high and now.low <= before.value):
         return "proven", None
     return "baseline", f"already in the baseline, {range_of(before)} then: known, and still a leak"
 

@@ -4,17 +4,18 @@ Everything here fails closed. What is missing, refused, broken or too small to t
 with a problem is not passed; comparisons are written so that a NaN never passes one.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from redteam.checks import Ruling, rule_on
+from redteam.checks import Ruling, reversed_sides, rule_on
 from redteam.errors import PolicyError
 from redteam.findings import as_findings, find_leaks, unused
 from redteam.limits import Policy
 from redteam.policy import expired
 from redteam.report import BLIND_CONTROL, AuditReport
 from redteam.verdict import LEAK, NOT_AUDITED, PASS, Check, Finding, Status, Verdict
-from redteam.wording import plural
+from redteam.wording import plural, range_of, some
 
 
 def judge(report: AuditReport, policy: Policy, *, today: date, baseline: AuditReport | None = None) -> Verdict:
@@ -50,17 +51,47 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
             f"evidence of grade C: {report.grade_reason}; membership would be read off the data, not the "
             "model: audit members and non-members that come from one source"
         )
+    yield from _reversed(report)
+    yield from _mislabelled(report)
     yield from _failures(report, policy, "failed")  # before the limits, whose problems may come from it
     for ruling in rulings:
         yield from ruling.problems
         if policy.strict:
             yield from (f"strict: {each}" for each in ruling.unsettled)
+    if policy.strict:
+        yield from (f"strict: {each}" for each in _exposed_labels(report, policy))
     yield from _missing(report, policy)
     yield from _failures(report, policy, "refused")
     if policy.strict and _taken_on_trust(report):
         yield f"strict: no control ran, so grade {report.grade} was taken on trust: audit again with RT901"
     if not any(check.interval is not None and check.outcome != "unjudgeable" for check in checks):
         yield "no attack's evidence was judged: a report without measurements is no audit"
+
+
+def _reversed(report: AuditReport) -> Iterator[str]:
+    """Say that members look less like members than non-members do: under no policy can that be a pass."""
+    found = [evidence for evidence in report.evidence if reversed_sides(evidence, report)]
+    if found:
+        lowest = min(found, key=lambda evidence: evidence.interval.high)
+        yield (
+            f"{some([evidence.id for evidence in found])}: non-members look more like members than members do "
+            f"(AUC {range_of(lowest.interval)}): the two sides are swapped, the score's sign or the labels are wrong, "
+            "or the sides are not of one source"
+        )
+
+
+def _mislabelled(report: AuditReport) -> Iterator[str]:
+    """Say that the target is surely worse than always answering one label: its labels are not those of the data."""
+    seen = report.accuracy
+    if seen is None:
+        return
+    error = 4 * math.sqrt(seen.commonest * (1 - seen.commonest) / max(1, report.data.members))
+    if not seen.members >= seen.commonest - error:
+        yield (
+            f"the target is right on {seen.members:.1%} of its own members, where always answering the commonest label "
+            f"would be right on {seen.commonest:.1%}: the labels of model and data do not mean the same, or it is "
+            "another model"
+        )
 
 
 def _failures(report: AuditReport, policy: Policy, kind: str) -> Iterator[str]:
@@ -80,8 +111,23 @@ def _missing(report: AuditReport, policy: Policy) -> Iterator[str]:
             yield f"{attack} is required and {gave}: {why}"
 
 
+def _exposed_labels(report: AuditReport, policy: Policy) -> Iterator[str]:
+    """Name the labels whose own AUC is proven above the limit for all: what an average hides."""
+    if policy.max_auc is None:
+        return
+    found = [each for each in report.classes if each.auc is not None and each.auc.low > policy.max_auc]
+    if found:
+        worst = max(found, key=lambda each: each.auc.low if each.auc else 0.0)
+        shown = range_of(worst.auc) if worst.auc else ""
+        yield (
+            f"{plural(len(found), 'label')} above max_auc {policy.max_auc:g} by itself, worst {worst.label!r} with AUC "
+            f"{shown}: the limit is on all examples together, and these people are exposed all the same"
+        )
+
+
 def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> Iterator[str]:
     if not policy.strict:
+        yield from _exposed_labels(report, policy)
         for ruling in rulings:
             yield from ruling.unsettled
         if _taken_on_trust(report) and report.grade == "B":

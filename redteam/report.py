@@ -146,6 +146,15 @@ class DataSummary:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """How often the target is right on either side, and how often the commonest label of the pool would be."""
+
+    members: float
+    nonmembers: float
+    commonest: float
+
+
+@dataclass(frozen=True)
 class Multiplicity:
     """How the allowed error `alpha` of the whole report is shared: each of `intervals` misses at most `each`."""
 
@@ -177,6 +186,7 @@ class AuditReport:
     seed: int
     created: str
     tool_version: str
+    accuracy: Accuracy | None = None
     format: str = FORMAT
 
     def to_json(self) -> str:

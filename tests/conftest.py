@@ -15,7 +15,24 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).parents[1]
 SNIPS = ROOT.parent / "shared" / "data" / "snips" / "snips.tsv"
 
-WORDS = "amber basil cedar delta ember fjord grove haven inlet jolly karma lemon mango noble ocean pearl".split()
+WORDS = [
+    "amber",
+    "basil",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "haven",
+    "inlet",
+    "jolly",
+    "karma",
+    "lemon",
+    "mango",
+    "noble",
+    "ocean",
+    "pearl",
+]
 
 
 def sentences(count, *, seed, words=6, labels=("a", "b", "c")):

@@ -198,3 +198,16 @@ def test_weights_that_are_not_numbers_end_in_one_line(whole):
     target = ModelTarget(replace(whole, state=state), name="model.pt")
     with pytest.raises(TargetError, match=r"^model.pt: 2 of 2 answers are NaN$"):
         target.log_probabilities(Examples(np.arange(2), ("amber", "basil")))
+
+
+def test_the_digest_covers_all_that_answers_depend_on():
+    """A model whose labels were turned round answers something else: its ledger must not take it for the same."""
+    first = bundle()
+    changed = [
+        replace(first, labels=first.labels[::-1]),
+        replace(first, max_length=first.max_length - 1),
+        replace(first, config={**first.config, "hidden_act": "relu"}),
+        replace(first, tokenizer=first.tokenizer.replace('"lowercase":true', '"lowercase":false')),
+    ]
+    assert len({first.digest(), *(other.digest() for other in changed)}) == 5
+    assert replace(first, files={"README.md": "words"}).digest() == first.digest()

@@ -7,8 +7,10 @@ from redteam.errors import PolicyError
 from redteam.judge import judge
 from redteam.policy import DEFAULT, Policy, TprLimit, Waiver
 from redteam.report import (
+    Accuracy,
     AuditReport,
     Budget,
+    ClassLeak,
     ControlResult,
     DataSummary,
     Evidence,
@@ -384,5 +386,27 @@ def test_an_auc_far_below_a_half_never_passes():
     (finding,) = drawn.findings
     assert (finding.interval.low, finding.interval.high) == (0.7, 0.8)
     assert "the other way round" in finding.message
-    assert verdict(report(evidence(0.39, 0.45))).checks[0].outcome == "unsettled"
+    only_tpr = Policy(max_tpr=(TprLimit(0.01, 0.05),))
+    assert verdict(report(evidence(0.46, 0.49), evidence(0.0, 0.01, "tpr", fpr=0.01)), only_tpr).exit_code == 2
+    assert verdict(report(evidence(0.46, 0.49), grade="A")).exit_code == 0
+    assert verdict(report(evidence(0.39, 0.55))).checks[0].outcome == "unsettled"
     assert verdict(report(evidence(0.41, 0.55))).checks[0].outcome == "within"
+
+
+def test_a_label_that_leaks_alone_is_named():
+    """One label known by heart among many disappears in the AUC of all."""
+    exposed = ClassLeak("secret\nlabel", 20, 20, Interval(1.0, 0.9, 1.0, 0.01))
+    judged = verdict(report(evidence(0.5, 0.55)), classes=(exposed,))
+    assert judged.exit_code == 0
+    assert any("1 label above max_auc 0.6 by itself, worst 'secret\\nlabel'" in note for note in judged.notes)
+    assert verdict(report(evidence(0.5, 0.55)), replace(AUC, strict=True), classes=(exposed,)).exit_code == 2
+
+
+def test_labels_that_do_not_mean_the_same_are_not_a_pass():
+    """A leaky model with its label order rotated is wrong on its own members, and looks private."""
+    wrong = Accuracy(members=0.03, nonmembers=0.05, commonest=0.2)
+    judged = verdict(report(evidence(0.42, 0.52)), accuracy=wrong)
+    assert judged.exit_code == 2
+    assert "right on 3.0% of its own members" in judged.problems[0]
+    for honest in (Accuracy(0.99, 0.6, 0.2), Accuracy(0.2, 0.2, 0.2), Accuracy(0.9, 0.9, 0.9)):
+        assert verdict(report(evidence(0.45, 0.52)), accuracy=honest).exit_code == 0

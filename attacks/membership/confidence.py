@@ -12,7 +12,7 @@ As in the paper (USENIX Security 2021, section 3), every label has a threshold o
 some labels than of others whether it was trained on an example or not. The paper takes these thresholds from shadow
 models. Here an example is ranked among the examples of its own label, members and non-members alike, and one
 threshold on that rank is a threshold for every label. Nothing but the pool is needed, and who is a member is not
-looked at. Where labels have few examples the ranks are coarse; RT101 has no such limit.
+looked at. Labels with fewer than 20 examples share one ranking: a rank among a handful says little.
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,7 @@ from redteam.data import Examples
 from redteam.target import Access, FloatArray, IntArray, Target, label_indices
 
 _SMALLEST = np.finfo(np.float64).tiny
+_FEWEST = 20  # examples of a label that are ranked among themselves
 
 
 class Confidence(Attack):
@@ -43,10 +44,14 @@ class Confidence(Attack):
 
 
 def rank_within(own: IntArray, values: FloatArray) -> FloatArray:
-    """Return where each value stands among those of its own label, between 0 and 1, equal values at one place."""
+    """Return where each value stands among those of its own label, between 0 and 1, equal values at one place.
+
+    Labels with fewer than 20 rows are ranked together.
+    """
     ranks = np.empty(len(values))
-    order = np.argsort(own, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(own[order])) + 1):
+    group = np.where(np.bincount(own)[own] < _FEWEST, -1, own)
+    order = np.argsort(group, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
         ranks[rows] = (rankdata(values[rows]) - 0.5) / len(rows)
     return ranks
 

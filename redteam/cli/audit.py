@@ -95,8 +95,8 @@ def _open(
 def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool) -> "Settings":
     from redteam.audit import FPRS, Settings
 
-    if not 0 < alpha < 0.5:
-        raise UsageError(f"--alpha {alpha}: must lie between 0 and 0.5")
+    if not 0.001 <= alpha <= 0.2:  # tiny, and nothing could ever be proven; large, and anything could
+        raise UsageError(f"--alpha {alpha:g}: must lie between 0.001 and 0.2")
     for fpr in fprs:
         if not 0 < fpr < 1:
             raise UsageError(f"--fpr {fpr}: must lie between 0 and 1")

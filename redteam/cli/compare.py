@@ -11,7 +11,7 @@ from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.comparison import compare_reports
 from redteam.formats.changes import as_json, as_markdown, as_text, headline
 from redteam.report import AuditReport
-from redteam.verdict import LEAK, PASS
+from redteam.verdict import LEAK, NOT_AUDITED, PASS
 
 
 class Format(StrEnum):
@@ -39,5 +39,5 @@ def compare(
     comparison = compare_reports(AuditReport.load(old), AuditReport.load(new))
     delivered = deliver(_RENDER[format](comparison, **terminal(None)), None)
     say(": ".join(headline(comparison)))
-    code = LEAK if comparison.worse else PASS
+    code = LEAK if comparison.worse else NOT_AUDITED if comparison.gaps else PASS
     raise typer.Exit(exit_code(code, exit_zero=exit_zero, delivered=delivered))

@@ -16,7 +16,7 @@ def headline(comparison: Comparison) -> tuple[str, str]:
     """Return the outcome in a word, and in a sentence."""
     better = sum(change.direction == "better" for change in comparison.changes)
     worse = len(comparison.worse)
-    word = "WORSE" if worse else "BETTER" if better else "NO PROVEN CHANGE"
+    word = "WORSE" if worse else "NOT COMPARABLE" if comparison.gaps else "BETTER" if better else "NO PROVEN CHANGE"
     numbers = plural(len(comparison.changes), "number")
     return word, f"{worse} proven worse and {better} proven better of {numbers}"
 
@@ -45,7 +45,7 @@ def as_text(comparison: Comparison, *, color: bool = False, width: int = 100, **
     parts = [
         layout.headline(word, f"{sentence}, {comparison.old} to {comparison.new}", style),
         layout.section("Changes", layout.table(headers, rows, right=("old", "new", "change"))),
-        layout.section("Notes", layout.bullets([how(comparison), *comparison.notes])),
+        layout.section("Notes", layout.bullets([how(comparison), *(*comparison.gaps, *comparison.notes)])),
     ]
     return layout.draw(parts, width=width, color=color)
 
@@ -67,7 +67,7 @@ def as_markdown(comparison: Comparison, **_: Any) -> str:
         "|---|---|---|---|---|",
         *rows,
         "",
-        *(f"- {markdown(note)}" for note in (how(comparison), *comparison.notes)),
+        *(f"- {markdown(note)}" for note in (how(comparison), *(*comparison.gaps, *comparison.notes))),
     ]
     return "\n".join(lines) + "\n"
 

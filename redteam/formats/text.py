@@ -52,7 +52,7 @@ def render(
         *_meanings(report),
         *_guarantee(report),
         *_classes(report),
-        *_exposed(report),
+        *(_exposed(report) if verdict.status == "leak" else ()),
         *_worth(report),
         *_failures(report),
         *_listed("Notes", verdict.notes),
@@ -82,6 +82,10 @@ def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
         ("judged by", policy.source + (", strict" if policy.strict else "")),
         ("audited", f"{report.created}, redteam {report.tool_version}, seed {report.seed}"),
     ]
+    if report.accuracy is not None:
+        seen = report.accuracy
+        shown = f"right on {seen.members:.1%} of members, {seen.nonmembers:.1%} of non-members"
+        rows.insert(3, ("accuracy", f"{shown}; the commonest label is {seen.commonest:.1%}"))
     yield section("Target and data", pairs(rows))
 
 

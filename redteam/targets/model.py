@@ -38,9 +38,9 @@ class ModelTarget:
     def __init__(self, bundle: Bundle, *, name: str, kind: str = "bundle", device: str = "cpu") -> None:
         """Open the bundle on `device`; raise BundleError where its parts do not fit together."""
         self.name, self.kind, self.labels = name, kind, bundle.labels
-        self.digest: str | None = bundle.digest()
         self.model: PreTrainedModel = open_model(bundle, name=name).to(device)
         self.tokenizer: Tokenizer = open_tokenizer(bundle, name=name)
+        self.digest: str | None = bundle.digest()
         self.device = device
         self._alone = self._padding_matters()
 

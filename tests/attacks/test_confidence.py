@@ -51,9 +51,20 @@ def test_a_probability_of_zero_stays_finite():
 
 
 def test_ranks_are_within_the_label_and_ties_share_one():
-    own = np.array([0, 1, 0, 1, 0, 1])
-    ranks = rank_within(own, np.array([5.0, -1.0, 7.0, -1.0, 6.0, -2.0]))
-    np.testing.assert_allclose(ranks, [1 / 6, 4 / 6, 5 / 6, 4 / 6, 3 / 6, 1 / 6])
+    own = np.tile([0, 1], 20)
+    values = np.where(own == 0, np.arange(40.0), -1.0)
+    values[1] = -2.0
+    ranks = rank_within(own, values)
+    np.testing.assert_allclose(ranks[own == 0], (np.arange(20) + 0.5) / 20)
+    assert ranks[1] == 0.5 / 20
+    np.testing.assert_allclose(ranks[3::2], 10.5 / 20)  # nineteen equal values in places 2 to 20
+
+
+def test_rare_labels_are_ranked_together():
+    own = np.array([0, 1, 2, 0, 1, 2])
+    np.testing.assert_allclose(
+        rank_within(own, np.array([5.0, 1.0, 7.0, 2.0, 6.0, 3.0])), (np.array([4, 1, 6, 2, 5, 3]) - 0.5) / 6
+    )
 
 
 def test_thresholds_of_their_own_find_what_one_threshold_hides():

@@ -59,7 +59,9 @@ def main() -> None:
         leaks += found(null, DEFAULT)
         strict += found(null, replace(DEFAULT, max_auc=0.5, max_tpr=()))
         refused += null.grade == "C"
-    print(f"{SPLITS} splits of {len(unseen)} unseen rows into halves of {SIDE}: {leaks} findings by the built-in limits,")
+    print(
+        f"{SPLITS} splits of {len(unseen)} unseen rows into halves of {SIDE}: {leaks} findings by the built-in limits,"
+    )
     print(f"{strict} by the limit AUC 0.5, {refused} refused by the blind control  (wanted: at most 5 findings)")
 
 

@@ -1,5 +1,6 @@
 """What the tests of the command line work with: data files, a service that leaks, and what an error must look like."""
 
+import contextlib
 import csv
 import json
 import re
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 from conftest import ROOT, sentences
+from forks import fast
 
 sys.path.append(str(ROOT / "tests" / "targets"))
 from loopback import send, serve
@@ -83,7 +85,28 @@ def error_line(result, code=2):
     assert (result.returncode, result.stdout, len(lines)) == (code, "", 1), (result.returncode, result.stderr)
     assert lines[0].startswith("redteam: ")
     assert "internal error" not in lines[0]
+    assert len(lines[0]) < 420
+    assert lines[0].isprintable()
+    assert not any(text in lines[0] for text in (*MEMBERS.texts, *OTHERS.texts))
     return lines[0]
+
+
+def fails(folder, *arguments, **options):
+    """Run what must fail with exit code 2 and return its one line."""
+    return error_line(fast(*arguments, cwd=folder, **options))
+
+
+@contextlib.contextmanager
+def furnished(folder):
+    """Furnish a folder and train a model in it; see at the end that nothing of it changed and nothing was left."""
+    furnish(folder)
+    write(folder / "data.csv", sentences(200, seed=1))
+    result = fast("train", "data.csv", "--epochs", "1", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    yield folder
+    assert leftovers(folder) == []
+    assert {name: (folder / name).read_bytes() for name in before} == before
 
 
 def leftovers(folder):

@@ -45,9 +45,7 @@ def auc(value: float, half: float, signal: str = "loss", attack: str = "RT101", 
     return Evidence(attack, signal, "auc", interval, n, n, ceiling("auc", n, n, alpha=ALPHA))
 
 
-def tpr(
-    low: float, value: float, high: float, signal: str = "loss", attack: str = "RT101", n: int = 2000
-) -> Evidence:
+def tpr(low: float, value: float, high: float, signal: str = "loss", attack: str = "RT101", n: int = 2000) -> Evidence:
     top = ceiling("tpr", n, n, alpha=ALPHA, fpr=0.01)
     return Evidence(attack, signal, "tpr", Interval(value, low, high, ALPHA), n, n, top, 0.01)
 

@@ -223,10 +223,7 @@ def test_junit_tells_leaks_from_what_is_excused_or_open():
 
 
 def test_what_does_not_print_is_written_out():
-    assert (
-        clean("a\nb\x1b[0m\u202e\x9b\ud800\U000e0001")
-        == "a\\u000ab\\u001b[0m\\u202e\\u009b\\ud800\\U000e0001"
-    )
+    assert clean("a\nb\x1b[0m\u202e\x9b\ud800\U000e0001") == "a\\u000ab\\u001b[0m\\u202e\\u009b\\ud800\\U000e0001"
     assert clean("naïve 日本 é") == "naïve 日本 é"
 
 

@@ -55,9 +55,7 @@ def contaminated(share: float) -> Population:
 def fallen(share: float, auc: float) -> Population:
     """Members well above, but for a few below everybody: small samples look better than the population."""
     rest = binormal(auc)
-    return Population(
-        lambda rng, k: rest.members(rng, k) - 100 * (rng.random(k) < share), _null, (1 - share) * auc
-    )
+    return Population(lambda rng, k: rest.members(rng, k) - 100 * (rng.random(k) < share), _null, (1 - share) * auc)
 
 
 def risen(share: float) -> Population:

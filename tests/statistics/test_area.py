@@ -28,9 +28,7 @@ def _quantile(k, alpha):
     rest = k - mean - a[:, None] - b[None, :]
     variance = (a**2).mean() / (rows + 1) + (b**2).mean() / (columns + 1)
     variance += (rest**2).mean() / ((rows + 1) * (columns + 1))
-    third = 2 * (a**3).mean() / ((rows + 1) * (rows + 2)) + 2 * (b**3).mean() / (
-        (columns + 1) * (columns + 2)
-    )
+    third = 2 * (a**3).mean() / ((rows + 1) * (rows + 2)) + 2 * (b**3).mean() / ((columns + 1) * (columns + 2))
     third += 6 * (rest * a[:, None] * b[None, :]).mean() / ((rows + 1) * (columns + 1))
     size = mean * (1 - mean) / variance - 1
     return min(
@@ -49,9 +47,7 @@ def plain_delong(scores, is_member, alpha):
 
 @pytest.mark.parametrize("alpha", [0.05, 0.005])
 @pytest.mark.parametrize("sizes", [(4, 9), (25, 25), (60, 12)])
-@pytest.mark.parametrize(
-    "population", [binormal(0.5), binormal(0.9), levels([0.1, 0.3, 0.6], [0.5, 0.4, 0.1])]
-)
+@pytest.mark.parametrize("population", [binormal(0.5), binormal(0.9), levels([0.1, 0.3, 0.6], [0.5, 0.4, 0.1])])
 def test_both_ends_equal_the_naive_twin(population, sizes, alpha):
     scores, is_member = population.sample(np.random.default_rng(5), *sizes)
     found = area_interval(rank(scores, is_member), alpha=alpha)

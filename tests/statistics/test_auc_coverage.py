@@ -79,13 +79,9 @@ def test_the_usual_interval_fails_the_same_simulation(name):
 def test_separation_is_as_rare_as_its_bound_says():
     # With AUC exactly at the ceiling of 25+25, all of a sample misses the fallen members 2.5 % of the time.
     population = fallen(1 - 0.025 ** (1 / 25), 0.9999999)
-    above, _, made = count_misses(
-        population, (25, 25), 2000, lambda r, _: area_interval(r, alpha=0.05), population.auc
-    )
+    above, _, made = count_misses(population, (25, 25), 2000, lambda r, _: area_interval(r, alpha=0.05), population.auc)
     assert above <= allowed(0.025, made)
-    separated = sum(
-        area(rank(*population.sample(np.random.default_rng(i), 25, 25))) == 1 for i in range(2000)
-    )
+    separated = sum(area(rank(*population.sample(np.random.default_rng(i), 25, 25))) == 1 for i in range(2000))
     assert separated == pytest.approx(0.025 * 2000, abs=3 * np.sqrt(0.025 * 2000))
 
 

@@ -71,9 +71,7 @@ def test_a_fixed_rank_of_the_nonmembers_keeps_the_level_of_their_bound(r, levels
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
 def test_every_strategy_finds_a_leak(strategy):
     rng = np.random.default_rng(1)
-    bound = strategy.lower_bound(
-        rng.normal(1.5, 1, 2000), rng.normal(0, 1, 2000), advantage_bound, alpha=0.05
-    )
+    bound = strategy.lower_bound(rng.normal(1.5, 1, 2000), rng.normal(0, 1, 2000), advantage_bound, alpha=0.05)
     best = 2 * stats.norm.cdf(0.75) - 1
     assert 0.3 < bound < best
 
