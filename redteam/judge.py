@@ -113,15 +113,16 @@ def _missing(report: AuditReport, policy: Policy) -> Iterator[str]:
 
 def _exposed_labels(report: AuditReport, policy: Policy) -> Iterator[str]:
     """Name the labels whose own AUC is proven above the limit for all: what an average hides."""
-    if policy.max_auc is None:
-        return
+    if policy.max_auc is None or any(e.metric == "auc" and e.interval.low > policy.max_auc for e in report.evidence):
+        return  # nothing to say of the parts where the whole is judged
     found = [each for each in report.classes if each.auc is not None and each.auc.low > policy.max_auc]
     if found:
         worst = max(found, key=lambda each: each.auc.low if each.auc else 0.0)
         shown = range_of(worst.auc) if worst.auc else ""
         yield (
-            f"{plural(len(found), 'label')} above max_auc {policy.max_auc:g} by itself, worst {worst.label!r} with AUC "
-            f"{shown}: the limit is on all examples together, and these people are exposed all the same"
+            f"taken alone, {plural(len(found), 'label')} would be above max_auc {policy.max_auc:g}, worst "
+            f"{worst.label!r} with AUC {shown}: the limit is on all examples together, these people are exposed all "
+            "the same"
         )
 
 

@@ -212,10 +212,14 @@ class AuditReport:
 
     @classmethod
     def load(cls, path: Path) -> "AuditReport":
-        """Read a report file; raise ReportError where there is none."""
+        """Read a report file; raise ReportError where there is none, or it contradicts itself."""
+        from redteam.consistency import require_consistent
+
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"), source=str(path))
+            report = cls.from_json(path.read_text(encoding="utf-8"), source=str(path))
         except OSError as error:
             raise ReportError(f"{path}: cannot be read ({error.strerror or error})") from None
         except UnicodeDecodeError as error:
             raise ReportError(f"{path}: cannot be read (not UTF-8 text, byte {error.start})") from None
+        require_consistent(report, source=str(path))
+        return report

@@ -31,7 +31,7 @@ def bench(tmp_path_factory):
         ("audit --scores a --data c", "--scores and --data exclude each other"),
         ("audit model.pt --attack RT999", "unknown id 'RT999'; known: RT101"),
         ("audit model.pt --attack RT901", "RT901: is a control and always runs"),
-        ("audit model.pt --alpha 0", "--alpha 0.0: must lie between"),
+        ("audit model.pt --alpha 0", "--alpha 0: must lie between"),
         ("audit model.pt --alpha nan", "--alpha nan: must lie between"),
         ("audit model.pt --alpha much", "'much'"),
         ("audit model.pt --fpr 0", "--fpr 0.0: must lie between"),

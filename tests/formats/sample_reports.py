@@ -40,7 +40,7 @@ class Sample:
         return judge(self.report, self.policy, today=TODAY, baseline=self.baseline)
 
 
-def auc(value: float, half: float, signal: str = "loss", attack: str = "RT101", n: int = 500) -> Evidence:
+def auc(value: float, half: float, signal: str = "loss", attack: str = "RT101", n: int = 2000) -> Evidence:
     interval = Interval(value, round(value - half, 6), round(value + half, 6), ALPHA)
     return Evidence(attack, signal, "auc", interval, n, n, ceiling("auc", n, n, alpha=ALPHA))
 

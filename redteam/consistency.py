@@ -1,0 +1,50 @@
+"""Does a saved report agree with itself? What was written by an audit does; what was edited or cut seldom does.
+
+This finds accidents and careless edits. Who forges a report with care is not found out: a gate trusts its report.
+"""
+
+import math
+from collections.abc import Iterator
+
+from redteam.errors import ReportError
+from redteam.report import AuditReport, Evidence
+from redteam.resolution import ceiling
+
+_CLOSE = 1e-6
+
+
+def require_consistent(report: AuditReport, *, source: str) -> None:
+    """Raise ReportError with the first contradiction in a report."""
+    for contradiction in _contradictions(report):
+        raise ReportError(f"{source}: contradicts itself: {contradiction}; audit again")
+
+
+def _contradictions(report: AuditReport) -> Iterator[str]:
+    shared = report.multiplicity
+    if not math.isclose(shared.each * shared.intervals, shared.alpha, rel_tol=_CLOSE):
+        yield f"{shared.intervals} intervals at {shared.each:g} do not share {shared.alpha:g}"
+    if len({evidence.id for evidence in report.evidence}) != len(report.evidence):
+        yield "two numbers have the same id"
+    for control in report.controls:
+        if report.grade != "C" and control.auc.low > 0.5:
+            yield f"grade {report.grade}, but {control.control} tells the sides apart"
+    membership = [evidence for evidence in report.evidence if evidence.metric in ("auc", "tpr")]
+    if len(membership) > shared.intervals:
+        yield f"{len(membership)} numbers share the error of {shared.intervals}"
+    for evidence in membership:
+        yield from _of_evidence(evidence, report)
+
+
+def _of_evidence(evidence: Evidence, report: AuditReport) -> Iterator[str]:
+    interval = evidence.interval
+    if not (interval.low >= 0 and interval.high <= 1):
+        yield f"{evidence.id} is not between 0 and 1"
+        return
+    if not math.isclose(interval.alpha, report.multiplicity.each, rel_tol=_CLOSE):
+        yield f"{evidence.id} has level {interval.alpha:g}, the report says {report.multiplicity.each:g} each"
+    if (evidence.members, evidence.nonmembers) != (report.data.members, report.data.nonmembers):
+        yield f"{evidence.id} is of another number of examples than the report"
+        return
+    most = ceiling(evidence.metric, evidence.members, evidence.nonmembers, alpha=interval.alpha, fpr=evidence.fpr)
+    if not abs(evidence.ceiling - most) <= _CLOSE:
+        yield f"{evidence.id} has ceiling {evidence.ceiling:g}, {evidence.members} members allow {most:g}"
