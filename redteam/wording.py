@@ -74,8 +74,8 @@ def some(names: Sequence[str]) -> str:
 
 
 def accusation(fpr: float) -> str:
-    """Say a false-positive rate as a price: `1 false accusation per 100`."""
-    return f"1 false accusation per {number(1 / fpr, digits=0) if fpr <= 0.5 else '2 or fewer'}"
+    """Say a false-positive rate as a price: `1 false accusation per 100 non-members`."""
+    return f"1 false accusation per {number(1 / fpr, digits=0) if fpr <= 0.5 else '2 or fewer'} non-members"
 
 
 def leak_message(evidence: Evidence, limit: float) -> str:

@@ -93,8 +93,9 @@ def confidence(report: AuditReport) -> str:
     shared = report.multiplicity
     return (
         f"with {shared.intervals} intervals and an error of {shared.alpha:g} allowed to the report as a "
-        f"whole, each may miss the truth with probability {shared.each:g} ({shared.method}): every interval "
-        f"here holds at once with a confidence of {100 * (1 - shared.alpha):g}%"
+        f"whole, each may miss the truth with probability {shared.each:g} ({shared.method}): all "
+        f"numbers of the evidence table hold at once with a confidence of {100 * (1 - shared.alpha):g}%, those of the "
+        f"labels among themselves, and each control's by itself"
     )
 
 
@@ -110,6 +111,8 @@ def blind_spots(report: AuditReport) -> Iterator[str]:
         yield "attacks that train reference models on similar data (LiRA, RMIA); they are the strongest known"
     if not any(evidence.metric in ("exposure", "extraction_rate") for evidence in report.evidence):
         yield "training text that can be read out of the model: no extraction was tried"
+    yield "members that stand out by looking less trained-on than anyone: the TPR is measured in one direction"
+    yield "what near-copies hide: a non-member that repeats a member in other words makes the two harder to tell apart"
     if report.data.nonmembers > 0 and 0 < report.multiplicity.each < 1:
         smallest = smallest_resolvable_fpr(report.data.nonmembers, alpha=report.multiplicity.each)
         non = plural(report.data.nonmembers, "non-member")
@@ -159,7 +162,7 @@ def _share(rate: float) -> str:
 
 def _accusations(fpr: float) -> str:
     count, whole = _share(fpr).split(" of ")
-    return f"{count} false accusation{'' if count == '1' else 's'} per {whole}"
+    return f"{count} false accusation{'' if count == '1' else 's'} per {whole} non-members"
 
 
 def _factor(epsilon: float) -> str:

@@ -100,10 +100,10 @@ def test_what_gate_prints_as_json_it_reads_again(run, tmp_path):
 
 
 def test_the_policy_beside_the_build_is_found(run, policy, tmp_path):
-    policy.write_text("max_auc = 0.99")
+    policy.write_text("max_auc = 0.999")
     result = run("gate", golden("leaky"))
     assert "judged by      redteam.toml" in result.stdout
-    assert result.returncode == 2  # 500 examples cannot show an AUC above 0.99
+    assert result.returncode == 2  # 2,000 examples a side cannot show an AUC above 0.999
     other = tmp_path / "other.toml"
     other.write_text("max_auc = 0.97")
     assert run("gate", golden("leaky"), "--policy", other).returncode == 0
