@@ -10,11 +10,12 @@ from datetime import date
 
 from redteam.checks import Ruling, reversed_sides, rule_on
 from redteam.errors import PolicyError
+from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.findings import as_findings, find_leaks, unused
 from redteam.limits import Policy
 from redteam.policy import expired
 from redteam.report import BLIND_CONTROL, AuditReport
-from redteam.verdict import LEAK, NOT_AUDITED, PASS, Check, Finding, Status, Verdict
+from redteam.verdict import Check, Finding, Status, Verdict
 from redteam.wording import plural, range_of, some
 
 

@@ -11,8 +11,6 @@ Outcome = Literal["exceeded", "within", "unsettled", "unjudgeable", "reversed"]
 State = Literal["proven", "waived", "baseline"]
 Status = Literal["pass", "leak", "not_audited"]
 
-PASS, LEAK, NOT_AUDITED = 0, 1, 2
-
 
 @dataclass(frozen=True)
 class Check:

@@ -18,9 +18,7 @@ from redteam.cli.present import say, silence, tell
 from redteam.cli.selftest import selftest
 from redteam.cli.train import train
 from redteam.errors import RedteamError, UsageError
-
-NOT_AUDITED = 2
-INTERRUPTED = 130
+from redteam.exit_codes import INTERRUPTED, NOT_AUDITED
 
 app = typer.Typer(
     name="redteam",

@@ -12,15 +12,13 @@ from redteam.cli.outputs import check_output
 from redteam.cli.present import Format, present, say, tell
 from redteam.cli.progress import progress
 from redteam.errors import UsageError
-from redteam.judge import judge
-from redteam.limits import Policy
-from redteam.policy import load_policy
-from redteam.report import AuditReport
 
 if TYPE_CHECKING:
     from redteam.attack import Attack
     from redteam.audit import Settings
     from redteam.case import Case
+    from redteam.limits import Policy
+    from redteam.report import AuditReport
 
 
 def audit(
@@ -55,6 +53,10 @@ def audit(
     token_env: o.TokenVariable = None,
 ) -> None:
     """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
+    from redteam.judge import judge
+    from redteam.policy import load_policy
+    from redteam.report import AuditReport
+
     limits = load_policy(policy, today=date.today())
     older = None if baseline is None else AuditReport.load(baseline)
     check_output(output, policy, baseline, members, nonmembers, reference, data, scores, ledger, *_named(target))
@@ -123,13 +125,13 @@ def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _plan(case: "Case", wanted: list[str] | None, limits: Policy, settings: "Settings") -> str:
+def _plan(case: "Case", wanted: list[str] | None, limits: "Policy", settings: "Settings") -> str:
     from redteam.plan import make_plan
 
     return make_plan(case.target, case.split, _chosen(wanted), limits, settings).text
 
 
-def _run(case: "Case", wanted: list[str] | None, settings: "Settings") -> AuditReport:
+def _run(case: "Case", wanted: list[str] | None, settings: "Settings") -> "AuditReport":
     from redteam.audit import audit as run
 
     with progress("scoring") as show:

@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 
 from redteam.cli.present import deliver, exit_code, say, terminal
-from redteam.comparison import compare_reports
-from redteam.formats.changes import as_json, as_markdown, as_text, headline
-from redteam.report import AuditReport
-from redteam.verdict import LEAK, NOT_AUDITED, PASS
+from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 
 
 class Format(StrEnum):
@@ -22,13 +19,6 @@ class Format(StrEnum):
     markdown = "markdown"
 
 
-_RENDER: dict[Format, Callable[..., str]] = {
-    Format.text: as_text,
-    Format.json: as_json,
-    Format.markdown: as_markdown,
-}
-
-
 def compare(
     old: Annotated[Path, typer.Argument(help="The older report, JSON.")],
     new: Annotated[Path, typer.Argument(help="The newer report, JSON.")],
@@ -36,8 +26,17 @@ def compare(
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 even where something is worse.")] = False,
 ) -> None:
     """Compare two saved reports: exit 1 if one number is worse."""
+    from redteam.comparison import compare_reports
+    from redteam.formats.changes import as_json, as_markdown, as_text, headline
+    from redteam.report import AuditReport
+
+    render: dict[Format, Callable[..., str]] = {
+        Format.text: as_text,
+        Format.json: as_json,
+        Format.markdown: as_markdown,
+    }
     comparison = compare_reports(AuditReport.load(old), AuditReport.load(new))
-    delivered = deliver(_RENDER[format](comparison, **terminal(None)), None)
+    delivered = deliver(render[format](comparison, **terminal(None)), None)
     say(": ".join(headline(comparison)))
     code = LEAK if comparison.worse else NOT_AUDITED if comparison.gaps else PASS
     raise typer.Exit(exit_code(code, exit_zero=exit_zero, delivered=delivered))

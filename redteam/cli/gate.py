@@ -9,9 +9,6 @@ import typer
 from redteam.cli import options as o
 from redteam.cli.outputs import refuse_overwriting
 from redteam.cli.present import Format, present
-from redteam.judge import judge
-from redteam.policy import load_policy
-from redteam.report import AuditReport
 
 
 def gate(
@@ -23,6 +20,10 @@ def gate(
     exit_zero: o.ExitZero = False,
 ) -> None:
     """Judge a saved report: exit 0 pass, 1 leak, 2 not audited."""
+    from redteam.judge import judge
+    from redteam.policy import load_policy
+    from redteam.report import AuditReport
+
     today = date.today()
     limits = load_policy(policy, today=today)
     loaded = AuditReport.load(report)

@@ -6,17 +6,19 @@ import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.files import write_atomic
 from redteam.formats import FORMATS
 from redteam.formats.escape import clean
-from redteam.formats.prose import summary
-from redteam.limits import Policy
-from redteam.report import AuditReport
-from redteam.verdict import LEAK, NOT_AUDITED, PASS, Verdict
+
+if TYPE_CHECKING:
+    from redteam.limits import Policy
+    from redteam.report import AuditReport
+    from redteam.verdict import Verdict
 
 _WIDEST = 100
 
@@ -32,14 +34,16 @@ class Format(StrEnum):
 
 
 def present(
-    report: AuditReport,
-    verdict: Verdict,
-    policy: Policy,
+    report: "AuditReport",
+    verdict: "Verdict",
+    policy: "Policy",
     format: str,
     output: Path | None,
     exit_zero: bool,
 ) -> int:
     """Render a judged report, write it to `output` or stdout, sum it up on stderr, return the exit code."""
+    from redteam.formats.prose import summary
+
     text = FORMATS[format](report, verdict, policy=policy, **terminal(output))
     delivered = deliver(text, output)
     if delivered or verdict.exit_code == LEAK:

@@ -6,23 +6,24 @@ The modules are imported when they are first used, so that a JSON report never w
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from redteam.limits import Policy
-from redteam.report import AuditReport
-from redteam.verdict import Verdict
+if TYPE_CHECKING:
+    from redteam.limits import Policy
+    from redteam.report import AuditReport
+    from redteam.verdict import Verdict
 
 
 class Render(Protocol):
     """What turns a judged report into text; `options` are those of one format, such as a width."""
 
-    def __call__(self, report: AuditReport, verdict: Verdict, *, policy: Policy, **options: Any) -> str:
+    def __call__(self, report: "AuditReport", verdict: "Verdict", *, policy: "Policy", **options: Any) -> str:
         """Return the report as text that ends in a newline."""
         ...
 
 
 def _lazy(name: str) -> Render:
-    def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **options: Any) -> str:
+    def render(report: "AuditReport", verdict: "Verdict", *, policy: "Policy", **options: Any) -> str:
         module = importlib.import_module(f"redteam.formats.{name}")
         text: str = module.render(report, verdict, policy=policy, **options)
         return text
