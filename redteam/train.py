@@ -125,6 +125,6 @@ def _fingerprint(source: DataFile, defense: Defense, model: list[Any], coins: Co
         "defense": [defense.id, defense.parameters()],
         "model": model,
         "coins": asdict(coins),
-        "machine": [torch.__version__, transformers.__version__, torch.get_num_threads()],
+        "versions": [torch.__version__, transformers.__version__],
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

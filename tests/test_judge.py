@@ -398,7 +398,9 @@ def test_a_label_that_leaks_alone_is_named():
     exposed = ClassLeak("secret\nlabel", 20, 20, Interval(1.0, 0.9, 1.0, 0.01))
     judged = verdict(report(evidence(0.5, 0.55)), classes=(exposed,))
     assert judged.exit_code == 0
-    assert any("taken alone, 1 label would be above max_auc 0.6, worst 'secret\\nlabel'" in note for note in judged.notes)
+    assert any(
+        "taken alone, 1 label would be above max_auc 0.6, worst 'secret\\nlabel'" in note for note in judged.notes
+    )
     assert verdict(report(evidence(0.5, 0.55)), replace(AUC, strict=True), classes=(exposed,)).exit_code == 2
 
 

@@ -1,6 +1,7 @@
 """`redteam audit`: attack a target, report what was found, and decide by the policy."""
 
 import os
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,26 +54,31 @@ def audit(
     token_env: o.TokenVariable = None,
 ) -> None:
     """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
-    from redteam.judge import judge
-    from redteam.policy import load_policy
-    from redteam.report import AuditReport
-
-    limits = load_policy(policy, today=date.today())
-    older = None if baseline is None else AuditReport.load(baseline)
+    limits, older = _rules(policy, baseline)
     check_output(output, policy, baseline, members, nonmembers, reference, data, scores, ledger, *_named(target))
-    columns = {"text": text_column, "label": label_column, "id": id_column, "user": user_column}
-    columns |= {"group": group_column, "split": split_column}
-    files = {"members": members, "nonmembers": nonmembers, "reference": reference, "data": data}
-    files |= {"ledger": ledger, "scores": scores}
+    columns = (text_column, label_column, id_column, user_column, group_column, split_column)
+    files = (members, nonmembers, reference, data, ledger, scores)
     request = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
     case = _open(target, files, columns, request | {"token_env": token_env})
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text)
     if plan:
-        tell(_plan(case, attack, limits, settings))
-        return
+        return tell(_plan(case, attack, limits, settings))
     report = _run(case, attack, settings)
+    raise typer.Exit(_judged(report, limits, older, format, output, exit_zero))
+
+
+def _judged(
+    report: "AuditReport",
+    limits: "Policy",
+    older: "AuditReport | None",
+    format: Format,
+    output: Path | None,
+    exit_zero: bool,
+) -> int:
+    from redteam.judge import judge
+
     verdict = judge(report, limits, today=date.today(), baseline=older)
-    raise typer.Exit(present(report, verdict, limits, format.value, output, exit_zero))
+    return present(report, verdict, limits, format.value, output, exit_zero)
 
 
 def _named(target: str | None) -> tuple[Path, ...]:
@@ -82,13 +88,22 @@ def _named(target: str | None) -> tuple[Path, ...]:
     return () if target is None else (Path(target), ledger_path(Path(target)))
 
 
+def _rules(policy: Path | None, baseline: Path | None) -> "tuple[Policy, AuditReport | None]":
+    from redteam.policy import load_policy
+    from redteam.report import AuditReport
+
+    return load_policy(policy, today=date.today()), None if baseline is None else AuditReport.load(baseline)
+
+
 def _open(
-    target: str | None, files: dict[str, Path | None], columns: dict[str, str | None], request: dict[str, Any]
+    target: str | None, files: Sequence[Path | None], columns: Sequence[str | None], request: dict[str, Any]
 ) -> "Case":
     from redteam.case import Sources, open_case
     from redteam.data import Columns
 
-    case = open_case(target, Sources(**files, columns=Columns(**columns)), _asked(target, request))
+    members, nonmembers, reference, data, ledger, scores = files
+    sources = Sources(members, nonmembers, reference, data, ledger, scores, Columns(*columns))
+    case = open_case(target, sources, _asked(target, request))
     for note in case.notes:
         say(note)
     return case

@@ -104,6 +104,7 @@ def learn_vocabulary(texts: tuple[str, ...], *, size: int) -> Tokenizer:
     kept = [*base, *common[: max(0, size - len(base))]]
     vocabulary = {piece: i for i, piece in enumerate(kept)}
     tokenizer = _word_level(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.add_special_tokens(_SPECIAL)  # as every tool that opens an unpacked model would, so that nothing changes
     tokenizer.decoder = decoders.WordPiece()
     ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)

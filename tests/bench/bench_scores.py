@@ -48,8 +48,8 @@ def audit_file(path: Path) -> None:
     )
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
-    print(f"{path.suffix[1:]}: exit {os.waitstatus_to_exitcode(status)}, {seconds:.1f} s, {usage.ru_maxrss / 2**20:.2f} GiB"
-          "  (wanted: under 1 GiB)")  # fmt: skip
+    code, peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss / 2**20
+    print(f"{path.name}: exit {code}, {seconds:.1f} s, {peak:.2f} GiB  (wanted: under 1 GiB)")
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def main() -> None:
     unseen, target = case.split.nonmembers, ScoreCache(case.target)
     target.log_probabilities(unseen)  # once: the splits below only draw rows again
     rng, leaks, strict, refused = np.random.default_rng(0), 0, 0, 0
-    for seed in range(SPLITS):
+    for _ in range(SPLITS):
         rows = rng.permutation(len(unseen))
         split = Split.of(unseen.take(rows[:SIDE]), unseen.take(rows[SIDE : 2 * SIDE]))
         null = audit(target, split)
@@ -62,7 +62,7 @@ def main() -> None:
     print(
         f"{SPLITS} splits of {len(unseen)} unseen rows into halves of {SIDE}: {leaks} findings by the built-in limits,"
     )
-    print(f"{strict} by the limit AUC 0.5, {refused} refused by the blind control  (wanted: at most 5 findings)")
+    print(f"{strict} by the limit AUC 0.5, {refused} refused by a control  (wanted: at most 5 findings)")
 
 
 if __name__ == "__main__":
