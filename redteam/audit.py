@@ -87,17 +87,10 @@ def audit(
     results, failures = run_controls(controls, pool, is_member, randomised=split.randomised, seed=settings.seed)
     grade, reason = grade_evidence(split, results, failures)
     share = _share(attacks, target.access, settings)
-    outcomes: Iterator[Measured | Failure] = (
-        _refusals(attacks, reason)
-        if grade == "C"
-        else run_attacks(cache, blind, is_member, attacks, settings=settings, each=share.each)
-    )
-    measured: list[Measured] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Failure):
-            failures.append(outcome)
-        else:
-            measured.append(outcome)
+    attacked = run_attacks(cache, blind, is_member, attacks, settings=settings, each=share.each)
+    outcomes = list(_refusals(attacks, reason) if grade == "C" else attacked)
+    measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
+    failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     first = measured[0] if measured else None
     return AuditReport(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),

@@ -14,7 +14,7 @@ from redteam.errors import ReportError
 
 FORMAT = "redteam.report/1"
 BLIND_CONTROL = "RT901"  # the one that reads the texts: without it a split is taken on trust
-SCHEMA_ID = "https://redteam.invalid/schema/report-1.json"
+SCHEMA_ID = "urn:redteam:report:1"
 
 Grade = Literal["A", "B", "C"]
 Metric = Literal["auc", "tpr", "epsilon", "exposure", "extraction_rate"]

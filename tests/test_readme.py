@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT, run_redteam
@@ -55,3 +57,10 @@ def test_the_options_and_formats_it_names_are_all_there():
     for option in re.findall(r"`(--[a-z-]+)", README):
         texts = listed + "".join(run_redteam(name, "--help").stdout for name in ("train", "gate"))
         assert option in texts, option
+
+
+def test_the_python_example_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(("pass B", "not_audited B"))  # the halves of the file are not those of the ledger

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, hstack
 from scipy.stats import rankdata
 
-from attacks.controls.progressive import FOLDS, deal
+from attacks.controls.progressive import FOLDS, deal, sample
 from redteam.attack import Control
 from redteam.data import BoolArray, Examples
 from redteam.errors import DataError
@@ -36,14 +36,21 @@ class BlindControl(Control):
     name = "blind control"
 
     def score(self, pool: Examples, is_member: BoolArray, *, seed: int) -> FloatArray:
-        """Return each example's rank within its fold, shape [n]; NaN in the first fold, which is only learned from.
+        """Return each example's rank within its fold, shape [n]; NaN where it was not scored.
 
-        Raises DataError where there are no texts, or fewer than one example of either side for each fold.
+        Not scored are the first fold, which is only learned from, and what is beyond 50,000 random examples. Raises
+        DataError where there are no texts, or fewer than one example of either side for each fold.
         """
-        from sklearn.linear_model import LogisticRegression
-
         if pool.texts is None:
             raise DataError("no texts: the control has nothing to read")
+        looked_at = sample(is_member, seed)
+        scores = np.full(len(pool), np.nan)
+        scores[looked_at] = self._score(pool.take(looked_at), is_member[looked_at], seed)
+        return scores
+
+    def _score(self, pool: Examples, is_member: BoolArray, seed: int) -> FloatArray:
+        from sklearn.linear_model import LogisticRegression
+
         features, folds = _features(pool), deal(is_member, seed)
         scores = np.full(len(pool), np.nan)
         for k in range(1, FOLDS):

@@ -7,6 +7,14 @@ from redteam.data import BoolArray
 from redteam.errors import DataError
 
 FOLDS = 5
+MOST = 50_000  # examples that are looked at: enough to see an AUC of 0.51, and minutes faster than a million
+
+
+def sample(is_member: BoolArray, seed: int) -> npt.NDArray[np.int64]:
+    """Return the positions that are looked at: all, or 50,000 drawn at random."""
+    if len(is_member) <= MOST:
+        return np.arange(len(is_member))
+    return np.sort(np.random.default_rng([seed, 900]).choice(len(is_member), MOST, replace=False))
 
 
 def deal(is_member: BoolArray, seed: int) -> list[npt.NDArray[np.int64]]:

@@ -46,12 +46,8 @@ def train(
 
     check_output(output, data, Path(model))
     (found,) = choose(discover_defenses(), [defense])
-    asked = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-    }
+    asked = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    asked |= {"weight_decay": weight_decay}
     _check_finite(asked | {"dropout": dropout, "holdout": holdout, "reference": reference})
     trainer = _configured(found, asked)
     started = time.monotonic()

@@ -122,3 +122,11 @@ def test_too_few_examples_no_texts_and_one_label():
         BlindControl().score(Examples(pool.rows), is_member, seed=0)
     with pytest.raises(DataError, match="fewer than two labels"):
         LabelControl().score(Examples(pool.rows), is_member, seed=0)
+
+
+def test_a_large_pool_is_sampled(monkeypatch):
+    monkeypatch.setattr("attacks.controls.progressive.MOST", 200)
+    pool, is_member = Split.of(sentences(300, seed=1), sentences(300, seed=2, words=8)).pool(0)
+    scores = BlindControl().score(pool, is_member, seed=0)
+    assert np.isfinite(scores).sum() == pytest.approx(160, abs=3)  # four folds of five
+    assert seen_by(BlindControl(), pool, is_member).low > 0.5
