@@ -5,7 +5,7 @@ allowed error `alpha` of the whole report is divided by the number of judged int
 every applicable attack counts with each of its signals, and each signal with its AUC and its TPR at every FPR asked
 for. Each interval misses the truth with probability at most alpha / intervals, hence all of them hold together with
 probability at least 1 - alpha, whatever their dependence (Bonferroni). The breakdown by label is a family of its
-own with its own alpha, and is never judged. The blind control has a level of its own, `redteam.grading`.
+own with its own alpha, and is never judged. The controls have a level of their own, `redteam.grading`.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -26,7 +26,8 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
     if len({evidence.id for evidence in report.evidence}) != len(report.evidence):
         yield "two numbers have the same id"
     for control in report.controls:
-        if report.grade != "C" and control.auc.low > 0.5:
+        blunted = control.auc.high < 0.5 and not control.may_be_below_chance
+        if report.grade != "C" and (control.auc.low > 0.5 or blunted):
             yield f"grade {report.grade}, but {control.control} tells the sides apart"
     membership = [evidence for evidence in report.evidence if evidence.metric in ("auc", "tpr")]
     if len(membership) > shared.intervals:

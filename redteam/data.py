@@ -21,7 +21,7 @@ _GUESSES = {
     "id": ("id", "row_id", "uid", "uuid"),
     "user": ("user", "user_id"),
     "group": ("group", "group_id"),
-    "split": ("split", "membership", "member"),
+    "split": ("split", "membership", "member", "is_member"),
 }
 _SPLIT_VALUES = {
     "member": ("member", "members", "train", "in", "1", "true", "yes"),

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,7 +31,6 @@ class Trained:
 
     bundle: "Bundle"
     guarantee: Guarantee | None = None
-    losses: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def target(self) -> "Target":

@@ -17,7 +17,7 @@ from redteam.report import BLIND_CONTROL, ControlResult, Failure, Grade
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
 
-# Two-sided level of each control's interval, whatever the report's own: one honest split in a hundred is refused.
+# Two-sided level of each control's interval, whatever the report's own: some 1.5 % of honest splits are refused.
 _LEVEL = 0.01
 # Coins that were drawn again make members and non-members alike by construction, so that there a control above
 # chance is nearly always a false alarm; only one this unlikely says that the ledger is not the truth.

@@ -59,7 +59,7 @@ class TrainingRecipe:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Everything training knew. `model` is the digest of the weights, `salt` keys the hashes in reports."""
+    """Everything training knew. `model` is the model's digest, `salt` keys the hashes in reports."""
 
     model: str
     data: DataFile
@@ -127,9 +127,9 @@ class Ledger:
         return split, reading.notes
 
     def check_model(self, digest: str | None, path: Path) -> None:
-        """Raise LedgerError unless the weights are those this ledger was written for."""
+        """Raise LedgerError where the model is known not to be the one this ledger was written for."""
         if digest is not None and digest != self.model:
-            raise LedgerError(f"{path}: written for another model (digest of the weights differs); train again")
+            raise LedgerError(f"{path}: written for another model (its digest differs); train again")
 
     def _check_rows(self, path: Path, rows: int) -> None:
         sides = self.membership

@@ -1,4 +1,7 @@
-"""What an audit would do and could show, worked out without scoring a single text."""
+"""What an audit would do and could show, worked out without scoring a single example.
+
+An endpoint or a function is asked for one harmless text when it is opened, to learn what it answers with.
+"""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +17,8 @@ from redteam.resolution import ceiling, examples_needed, smallest_resolvable_fpr
 from redteam.target import Target
 
 _OVERHEAD = 2.0  # a forward pass takes so many times its matrix products: softmax, norms, gathers (MiniLM, measured)
-_CONTROL_SECONDS = 1.5e-4  # per text; the blind control
+_CONTROL_SECONDS = 1.5e-4  # per text that the blind control looks at
+_CONTROL_MOST = 50_000
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def estimate_seconds(target: Target, split: Split) -> float | None:
     None where answers come from elsewhere; zero scoring for saved scores.
     """
     rows = len(split.members) + len(split.nonmembers)
-    control = 0.0 if split.members.texts is None else _CONTROL_SECONDS * rows
+    control = 0.0 if split.members.texts is None else _CONTROL_SECONDS * min(rows, _CONTROL_MOST)
     if target.kind == "scores":
         return control + 1e-6 * rows
     if not hasattr(target, "model") or not hasattr(target, "tokenizer"):

@@ -96,7 +96,7 @@ class ClassLeak:
 
 @dataclass(frozen=True)
 class ExposedRow:
-    """A member the strongest attack is surest about, by row id and salted hash; `text` only when asked for."""
+    """A member that `classes_signal` ranks highest, by row id and keyed hash; `text` only when asked for."""
 
     id: str
     label: str | None

@@ -18,6 +18,9 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
+_SCORE_FILES = (".csv", ".tsv", ".jsonl", ".parquet", ".npz")
+
+
 class Access(IntEnum):
     """How much the attacker sees; each level includes those below it.
 
@@ -41,8 +44,8 @@ class Access(IntEnum):
 class Target(Protocol):
     """A text classifier under attack.
 
-    `name` and `kind` are for the report, `digest` identifies the weights or is None, `labels` are in the order of
-    the probabilities' columns. A method above `access` raises TargetError.
+    `name` and `kind` are for the report, `digest` identifies all that answers depend on or is None, `labels` are in
+    the order of the probabilities' columns. A method above `access` raises TargetError.
     """
 
     name: str
@@ -121,6 +124,8 @@ def load_target(source: str, **options: Any) -> Target:
         return FunctionTarget.load(source, **options)
     if not path.exists():
         raise TargetError(f"{source}: no such file or directory, and neither module:function nor a URL")
+    if path.suffix.lower() in _SCORE_FILES:
+        raise TargetError(f"{source}: a file of scores; say --scores {source} (redteam.targets.saved.load_scores)")
     from redteam.targets.model import ModelTarget
 
     return ModelTarget.load(path, **options)

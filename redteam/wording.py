@@ -75,7 +75,7 @@ def some(names: Sequence[str]) -> str:
 
 def accusation(fpr: float) -> str:
     """Say a false-positive rate as a price: `1 false accusation per 100 non-members`."""
-    return f"1 false accusation per {number(1 / fpr, digits=0) if fpr <= 0.5 else '2 or fewer'} non-members"
+    return f"1 false accusation per {number(1 / fpr, digits=0 if fpr <= 0.1 else 1)} non-members"
 
 
 def leak_message(evidence: Evidence, limit: float) -> str:

@@ -35,6 +35,7 @@ def test_a_report_as_it_was_written_is_read(tmp_path):
         (lambda d: d["evidence"].append(d["evidence"][0]), "two numbers have the same id"),
         (lambda d: d["multiplicity"].update(intervals=2, each=0.025), "10 numbers share the error of 2"),
         (lambda d: d["controls"][0]["auc"].update(low=0.8, value=0.9, high=0.95), "RT901 tells the sides apart"),
+        (lambda d: d["controls"][0]["auc"].update(low=0.2, value=0.3, high=0.4), "RT901 tells the sides apart"),
     ],
 )
 def test_an_edited_report_is_refused(tmp_path, change, said):

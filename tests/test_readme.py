@@ -63,4 +63,4 @@ def test_the_python_example_runs():
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(("pass B", "not_audited B"))  # the halves of the file are not those of the ledger
+    assert result.stdout.startswith("leak A ['an outsider who thresholds loss")

@@ -12,7 +12,8 @@ independent scores assumes, and 8 to 10 % false alarms at a nominal 2.5 % (measu
 Every label weighs as much among the members that are learned from as among the non-members. In a split stratified by
 label, where the sides hold exactly as many examples of a label, a label that was a little more frequent among the
 members so far is bound to be less frequent among the rest: a classifier that learned from that would do worse than
-chance, and hide a real difference. Whether the labels themselves differ is RT902's question.
+chance, and hide a real difference. Whether the labels themselves differ is RT902's question. Of a larger pool, 50,000
+random examples are looked at.
 """
 
 import contextlib

@@ -7,7 +7,7 @@ from redteam.data import BoolArray
 from redteam.errors import DataError
 
 FOLDS = 5
-MOST = 50_000  # examples that are looked at: enough to see an AUC of 0.51, and minutes faster than a million
+MOST = 50_000  # texts that are looked at: enough to see an AUC of 0.51, and minutes faster than a million
 
 
 def sample(is_member: BoolArray, seed: int) -> npt.NDArray[np.int64]:

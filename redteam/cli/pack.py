@@ -22,7 +22,7 @@ def pack(
     check_output(output, directory)
     bundle = read_directory(directory)
     save_bundle(bundle, output)
-    say(f"packed {directory} into {output}: {len(bundle.labels)} labels, weights {bundle.digest()[:16]}")
+    say(f"packed {directory} into {output}: {len(bundle.labels)} labels, digest {bundle.digest()[:16]}")
 
 
 def unpack(
@@ -39,4 +39,4 @@ def unpack(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output}: exists and is not an empty directory; name another with -o")
     write_directory(bundle, output, name=str(model))
-    say(f"unpacked {model} into {output}: {len(bundle.labels)} labels, weights {bundle.digest()[:16]}")
+    say(f"unpacked {model} into {output}: {len(bundle.labels)} labels, digest {bundle.digest()[:16]}")

