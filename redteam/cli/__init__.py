@@ -66,7 +66,9 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
-        _stop("interrupted; the same command goes on where it was", INTERRUPTED)
+        say("redteam: interrupted; the same command goes on where it was")
+        silence()
+        os._exit(INTERRUPTED)  # a KeyboardInterrupt that passed through C code makes Python end by SIGINT instead
     except (Exception, SystemExit) as error:
         if os.environ.get("REDTEAM_DEBUG"):
             raise
