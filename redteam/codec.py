@@ -5,6 +5,7 @@ Schema is derived from the same declarations.
 """
 
 import dataclasses
+import json
 import math
 import sys
 import types
@@ -33,6 +34,20 @@ def encode(value: Any) -> Any:
 def decode(kind: type[T], document: Any, where: str = "") -> T:
     """Build `kind` from parsed JSON; a ValueError names the place and what stands there."""
     return typing.cast(T, _decode(kind, document, where or kind.__name__))
+
+
+def parse(kind: type[T], text: str, where: str, *, format: str, advice: str) -> T:
+    """Build `kind` from JSON text that states its `format`; a ValueError says in one line what is wrong."""
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"not a {where} (nested too deep)") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != format:
+        raise ValueError(f"format is {found!r}, this version reads {format!r}; {advice}")
+    return decode(kind, document, where)
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:

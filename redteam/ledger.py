@@ -87,16 +87,11 @@ class Ledger:
     def load(cls, path: Path) -> "Ledger":
         """Read a ledger; raise LedgerError where it is missing, broken or of another format."""
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            return codec.parse(cls, path.read_text(encoding="utf-8"), "ledger", format=FORMAT, advice="train again")
         except OSError as error:
             raise LedgerError(f"{path}: cannot be read ({error.strerror or error})") from None
-        except (ValueError, RecursionError) as error:
-            raise LedgerError(f"{path}: not JSON ({error})") from None
-        found = document.get("format") if isinstance(document, dict) else None
-        if found != FORMAT:
-            raise LedgerError(f"{path}: format is {found!r}, this version reads {FORMAT!r}; train again")
-        try:
-            return codec.decode(cls, document, "ledger")
+        except UnicodeDecodeError as error:
+            raise LedgerError(f"{path}: cannot be read (not UTF-8 text, byte {error.start})") from None
         except ValueError as error:
             raise LedgerError(f"{path}: {error}") from None
 

@@ -197,16 +197,7 @@ class AuditReport:
     def from_json(cls, text: str, *, source: str = "report") -> "AuditReport":
         """Read a report that `to_json` wrote; raise ReportError where it is anything else."""
         try:
-            document = json.loads(text)
-        except ValueError as error:
-            raise ReportError(f"{source}: not JSON ({error})") from None
-        except RecursionError:
-            raise ReportError(f"{source}: not a report (nested too deep)") from None
-        found = document.get("format") if isinstance(document, dict) else None
-        if found != FORMAT:
-            raise ReportError(f"{source}: format is {found!r}, this version reads {FORMAT!r}; audit again")
-        try:
-            return codec.decode(cls, document, "report")
+            return codec.parse(cls, text, "report", format=FORMAT, advice="audit again")
         except ValueError as error:
             raise ReportError(f"{source}: {error}") from None
 

@@ -146,8 +146,8 @@ class TestBroken:
         for content, said in (
             (b"", "not JSON"),
             (b"{", "not JSON"),
-            (b"\xff", "not JSON"),
-            (b"[" * 100_000, "not JSON"),
+            (b"\xff", "not UTF-8 text, byte 0"),
+            (b"[" * 100_000, "not a ledger (nested too deep)"),
             (b"[]", "format is None, this version reads 'redteam.ledger/1'; train again"),
             (b'{"format": "redteam.ledger/2"}', "format is 'redteam.ledger/2'"),
         ):
