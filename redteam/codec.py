@@ -41,7 +41,7 @@ def parse(kind: type[T], text: str, where: str, *, format: str, advice: str) -> 
     try:
         document = json.loads(text)
     except RecursionError:
-        raise ValueError(f"not a {where} (nested too deep)") from None
+        raise ValueError("not JSON (nested too deep)") from None
     except ValueError as error:
         raise ValueError(f"not JSON ({error})") from None
     found = document.get("format") if isinstance(document, dict) else None

@@ -147,7 +147,7 @@ class TestBroken:
             (b"", "not JSON"),
             (b"{", "not JSON"),
             (b"\xff", "not UTF-8 text, byte 0"),
-            (b"[" * 100_000, "not a ledger (nested too deep)"),
+            (b"[" * 100_000, "not JSON"),
             (b"[]", "format is None, this version reads 'redteam.ledger/1'; train again"),
             (b'{"format": "redteam.ledger/2"}', "format is 'redteam.ledger/2'"),
         ):
