@@ -62,6 +62,17 @@ class TestWays:
         with pytest.raises(LedgerError, match="written for another model"):
             open_case(str(hf), Sources(), {})
 
+    def test_a_ledger_vouches_only_for_a_model_it_can_recognise(self, trained, tmp_path, monkeypatch):
+        """A function may answer for the ledger's model or for any other: its rows are known, its coins are not."""
+        (tmp_path / "served.py").write_text(
+            f"labels = {list(LABELS)!r}\ndef predict(texts): return [[1 / len(labels)] * len(labels) for _ in texts]\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        case = open_case("served:predict", Sources(ledger=trained / "model.ledger.json"), {})
+        assert not case.split.randomised
+        assert case.guarantee is None
+        assert "cannot be recognised as the ledger's model: grade B" in case.notes[-1]
+
     def test_members_and_nonmembers(self, model, tmp_path):
         inside, outside, apart = (
             write(tmp_path / name, ROWS.take(range(i, i + 20)))

@@ -7,7 +7,7 @@ from redteam.checks import admissible, standing_guarantee
 from redteam.report import AuditReport, Evidence, Grade
 from redteam.resolution import smallest_resolvable_fpr
 from redteam.verdict import Verdict
-from redteam.wording import SYMBOLS, against, number, plural
+from redteam.wording import SYMBOLS, accusation, against, number, plural
 
 _LUCK = "which is not proven to be more than luck"
 HEADLINES = {"pass": "PASS", "leak": "LEAK", "not_audited": "NOT AUDITED"}
@@ -68,7 +68,7 @@ def meaning(evidence: Evidence) -> str:
             fpr = evidence.fpr or 1.0
             sure = f"and at least {_share(low)} on the cautious reading" if low > fpr else _LUCK
             return (
-                f"{_share(value)} members are exposed at a price of {_accusations(fpr)}, {sure}; "
+                f"{_share(value)} members are exposed at a price of {accusation(fpr)}, {sure}; "
                 f"a coin exposes {_share(fpr)}"
             )
         case "epsilon":
@@ -158,11 +158,6 @@ def _share(rate: float) -> str:
         if rate == 0 or abs(rate * whole - round(rate * whole)) < 0.05 or rate * whole >= 10:
             return f"{rate * whole:.0f} of {whole:,}"
     return "fewer than 1 of 1,000,000"
-
-
-def _accusations(fpr: float) -> str:
-    count, whole = _share(fpr).split(" of ")
-    return f"{count} false accusation{'' if count == '1' else 's'} per {whole} non-members"
 
 
 def _factor(epsilon: float) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from redteam.errors import TargetError
-from redteam.files import sha256
 from redteam.targets.blackbox import BlackBox
 
 
@@ -51,8 +49,8 @@ class FunctionTarget(BlackBox):
     def load(cls, source: str, *, labels: Sequence[str] | None = None, batch_size: int = 256) -> "FunctionTarget":
         """Import `module:function` (the working directory counts as importable) and make a target of it.
 
-        Runs the module. Its labels come from the option, else from the function's or the module's `labels`;
-        `digest` is the SHA-256 of the module's source file. Raises TargetError with what went wrong.
+        Runs the module. Its labels come from the option, else from the function's or the module's `labels`. There is
+        no `digest`: answers depend on more than the source, on weights above all. Raises TargetError.
         """
         module_name, _, attribute = source.rpartition(":")
         if not module_name or not attribute:
@@ -66,9 +64,7 @@ class FunctionTarget(BlackBox):
             raise TargetError(f"{source}: {module_name} ({where}) has no {attribute!r}") from None
         if labels is None:
             labels = _declared(function) or _declared(module)
-        target = cls(function, labels=labels, name=source, batch_size=batch_size, directory=directory)
-        target.digest = _source_digest(module)
-        return target
+        return cls(function, labels=labels, name=source, batch_size=batch_size, directory=directory)
 
     def _ask(self, texts: list[str]) -> object:
         try:
@@ -125,14 +121,6 @@ def _surroundings(directory: Path | None) -> Iterator[None]:
     finally:
         if entry is not None and entry in sys.path:  # only what was added: the user's code may have added its own
             sys.path.remove(entry)
-
-
-def _source_digest(module: ModuleType) -> str | None:
-    try:
-        file = inspect.getsourcefile(module)
-    except TypeError:  # built in
-        return None
-    return sha256(Path(file)) if file and Path(file).is_file() else None
 
 
 def _one_line(error: BaseException) -> str:

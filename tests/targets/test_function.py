@@ -1,6 +1,5 @@
 """A function as target: what it may return, how it is found, and what happens when it breaks."""
 
-import hashlib
 import sys
 
 import numpy as np
@@ -181,7 +180,7 @@ def test_a_module_in_the_working_directory(module, capsys):
     target = load_target("rt_module:predict")
     assert isinstance(target, FunctionTarget)
     assert (target.name, target.kind, target.labels) == ("rt_module:predict", "function", ("a", "b"))
-    assert target.digest == hashlib.sha256((module / "rt_module.py").read_bytes()).hexdigest()
+    assert target.digest is None  # the same source can load other weights tomorrow
     assert target.losses(TWO) == pytest.approx(-np.log(ROW))
     captured = capsys.readouterr()
     assert captured.out == ""
