@@ -45,6 +45,7 @@ class Plain(Defense):
         examples: Examples,
         *,
         seed: int,
+        population: int | None = None,
         checkpoint: Checkpoint | None = None,
         progress: Progress | None = None,
     ) -> Trained:

@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from redteam.data import Examples
 from redteam.report import Guarantee
 
 if TYPE_CHECKING:
+    import torch
+
     from redteam.bundle import Bundle
     from redteam.models.starting import Start
     from redteam.target import Target
@@ -40,6 +42,61 @@ class Trained:
         return ModelTarget(self.bundle, name="trained")
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What a private trainer minimises: rows of data, and the loss of each under a model.
+
+    `losses(rows)` runs `model` on `rows`, int64 [b], and returns their losses, float [b], one a row and none mixed with
+    another. There are `size` rows. `population` is the number of rows that is public: sampling rate and divisor come from
+    it and never from the realised data. `lengths` are the rows' lengths in tokens, to batch like with like.
+    """
+
+    model: "torch.nn.Module"
+    optimizer: "torch.optim.Optimizer"
+    losses: "Callable[[torch.Tensor], torch.Tensor]"
+    size: int
+    population: int
+    lengths: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """What a private training says that each of its steps does; an adversary is told all of it.
+
+    Each of `steps` steps takes rows by `sampling` at rate `sample_rate`, clips to norm `clip`, adds noise of standard
+    deviation `noise_multiplier * clip` (at the start, where it decays) and divides by `sample_rate * population`.
+    """
+
+    clip: float
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+    sampling: Literal["poisson", "shuffled", "fixed"] = "poisson"
+
+
+@dataclass(frozen=True)
+class PrivateRun:
+    """What a private training did, and what it guarantees (None: nothing, as without noise)."""
+
+    mechanism: Mechanism
+    guarantee: Guarantee | None
+
+
+@runtime_checkable
+class PrivateTraining(Protocol):
+    """A defence whose inner loop also runs on a problem that is no text classifier, so that it can be verified."""
+
+    def train_on(
+        self,
+        problem: Problem,
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> PrivateRun:
+        """Train `problem.model` in place with `problem.optimizer`, whose `step` sees each noisy gradient."""
+
+
 class Defense(ABC):
     """A trainer: settings in the constructor (a frozen dataclass), work in `fit`."""
 
@@ -53,11 +110,14 @@ class Defense(ABC):
         examples: Examples,
         *,
         seed: int,
+        population: int | None = None,
         checkpoint: Checkpoint | None = None,
         progress: Progress | None = None,
     ) -> Trained:
         """Train `start` on `examples`; `progress(step, steps, loss)` is called after each step.
 
+        `population` is how many examples were to be expected before any coin fell: a public number, for defences
+        whose guarantee must not depend on the realised one (None: as many as there are).
         With a checkpoint, a training that was broken off goes on where it was and ends with the same numbers.
         """
 

@@ -84,7 +84,10 @@ def train(
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
     if restart:
         checkpoint.path.unlink(missing_ok=True)
-    trained = defense.fit(start, members, seed=coins.seed, checkpoint=checkpoint, progress=progress)
+    expected = round(len(reading.examples) * (1 - coins.reference) * (1 - coins.holdout))
+    trained = defense.fit(
+        start, members, seed=coins.seed, population=max(1, expected), checkpoint=checkpoint, progress=progress
+    )
     save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
     Ledger(
         model=trained.bundle.digest(),
