@@ -2,10 +2,11 @@
 
 How the error is shared. One report makes many statements, and a build fails if any one of them is "proven". So the
 allowed error `alpha` of the whole report is divided by the number of judged intervals before anything is measured:
-every applicable attack counts with each of its signals, and each signal with its AUC and its TPR at every FPR asked
-for. Each interval misses the truth with probability at most alpha / intervals, hence all of them hold together with
-probability at least 1 - alpha, whatever their dependence (Bonferroni). The breakdown by label is a family of its
-own with its own alpha, and is never judged. The controls have a level of their own, `redteam.grading`.
+every applicable attack counts with each of its signals, and each signal with its AUC, its TPR at every FPR asked for
+and, where coins decided membership, its epsilon. Each interval misses the truth with probability at most alpha /
+intervals, hence all of them hold together with probability at least 1 - alpha, whatever their dependence
+(Bonferroni). The breakdown by label is a family of its own with its own alpha, and is never judged. The controls have
+a level of their own, `redteam.grading`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from redteam import __version__
 from redteam.attack import Attack, Control
 from redteam.breakdown import by_label, measure_accuracy, most_exposed
+from redteam.coins import Canaries, fair_canaries
 from redteam.data import BoolArray, Examples, Split
 from redteam.errors import StatisticsError
 from redteam.grading import grade_evidence, one_line, run_controls
@@ -38,6 +40,7 @@ from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import Ranking, rank
 from redteam.statistics.tpr import tpr_interval
 from redteam.target import Access, FloatArray, Target, label_indices
+from redteam.wording import LOW_BOUND
 
 FPRS = (0.01,)
 
@@ -86,8 +89,10 @@ def audit(
     cache = ScoreCache(target, folder=folder, progress=progress)
     results, failures = run_controls(controls, pool, is_member, randomised=split.randomised, seed=settings.seed)
     grade, reason = grade_evidence(split, results, failures)
-    share = _share(attacks, target.access, settings)
-    attacked = run_attacks(cache, blind, is_member, attacks, settings=settings, each=share.each)
+    canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
+    known = canaries if isinstance(canaries, Canaries) else None
+    share = _share(attacks, target.access, settings, known)
+    attacked = run_attacks(cache, blind, is_member, attacks, settings=settings, each=share.each, canaries=known)
     outcomes = list(_refusals(attacks, reason) if grade == "C" else attacked)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
     failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
@@ -96,7 +101,7 @@ def audit(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
         data=_data_summary(split),
         grade=grade,
-        grade_reason=reason,
+        grade_reason=f"{reason}; no epsilon is measured: {canaries}" if grade == "A" and known is None else reason,
         multiplicity=share,
         evidence=tuple(evidence for one in measured for evidence in one.evidence),
         failures=tuple(failures),
@@ -120,10 +125,12 @@ def run_attacks(
     *,
     settings: Settings,
     each: float,
+    canaries: Canaries | None = None,
 ) -> Iterator[Measured | Failure]:
     """Yield what every signal of every attack gave, or why there is nothing; the mask is joined after scoring.
 
-    Each interval is at level `each`. Raises TargetError where the target itself gives no usable answers.
+    With `canaries` each signal also gives an epsilon. Each interval is at level `each`. Raises TargetError where the
+    target itself gives no usable answers.
     """
     if any(target.access >= attack.needs for attack in attacks):
         _answer_once(target, pool)
@@ -138,12 +145,12 @@ def run_attacks(
             yield Failure(attack.id, "failed", one_line(error))
             continue
         for signal in attack.signals:
-            yield _measure(attack.id, signal, scores.get(signal), is_member, settings, each)
+            yield _measure(attack.id, signal, scores.get(signal), is_member, settings, each, canaries)
 
 
-def intervals_judged(attacks: Sequence[Attack], access: Access, fprs: Sequence[float]) -> int:
+def intervals_judged(attacks: Sequence[Attack], access: Access, fprs: Sequence[float], *, epsilon: bool = False) -> int:
     """Return how many intervals the applicable attacks will give: the family that shares the error."""
-    return sum(len(a.signals) for a in attacks if access >= a.needs) * (1 + len(fprs))
+    return sum(len(a.signals) for a in attacks if access >= a.needs) * (1 + len(fprs) + epsilon)
 
 
 def _answer_once(target: Target, pool: Examples) -> None:
@@ -159,19 +166,27 @@ def _answer_once(target: Target, pool: Examples) -> None:
 
 
 def _measure(
-    attack: str, signal: str, scores: FloatArray | None, is_member: BoolArray, settings: Settings, each: float
+    attack: str,
+    signal: str,
+    scores: FloatArray | None,
+    is_member: BoolArray,
+    settings: Settings,
+    each: float,
+    canaries: Canaries | None,
 ) -> Measured | Failure:
     if scores is None:
         return Failure(attack, "failed", f"{signal}: the attack returned no scores for it")
     try:
-        ranking = rank(scores, is_member)
+        ranking, values = rank(scores, is_member), np.asarray(scores, dtype=np.float64)
         evidence = [_evidence(attack, signal, "auc", ranking, area_interval(ranking, alpha=each))]
         for fpr in settings.fprs:
             interval = tpr_interval(ranking, fpr=fpr, alpha=each, seed=settings.seed)
             evidence.append(_evidence(attack, signal, "tpr", ranking, interval, fpr))
+        if canaries is not None:
+            evidence.append(canaries.measure(attack, signal, values, is_member, alpha=each, seed=settings.seed))
     except StatisticsError as error:
         return Failure(attack, "failed", f"{signal}: {error}")
-    return Measured(attack, signal, np.asarray(scores, dtype=np.float64), tuple(evidence))
+    return Measured(attack, signal, values, tuple(evidence))
 
 
 def _evidence(
@@ -187,12 +202,13 @@ def _anonymous(pool: Examples) -> Examples:
     return Examples(np.arange(len(pool)), pool.texts, pool.labels)
 
 
-def _share(attacks: Sequence[Attack], access: Access, settings: Settings) -> Multiplicity:
-    intervals = max(1, intervals_judged(attacks, access, settings.fprs))
+def _share(attacks: Sequence[Attack], access: Access, settings: Settings, canaries: Canaries | None) -> Multiplicity:
+    intervals = max(1, intervals_judged(attacks, access, settings.fprs, epsilon=canaries is not None))
     rates = ", ".join(f"{fpr:g}" for fpr in settings.fprs)
+    epsilon = "" if canaries is None else f", and its epsilon at delta {canaries.delta:g} by one_run; {LOW_BOUND}"
     method = (
         f"Bonferroni: {settings.alpha:g} shared equally over {intervals} intervals, "
-        f"the AUC of every signal and its TPR at an FPR of {rates}"
+        f"the AUC of every signal and its TPR at an FPR of {rates}{epsilon}"
     )
     return Multiplicity(settings.alpha, intervals, settings.alpha / intervals, method)
 

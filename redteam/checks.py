@@ -1,19 +1,20 @@
 """Hold every limit against all the evidence there is for it, and say what stands in the way of judging it.
 
 A metric is an interval. `low > limit` is a proven leak, `high <= limit` is proven within, all else is
-unsettled. Epsilon is the exception at the upper end: no attack bounds it from above, only a guarantee does. An AUC
-counts in both directions, since who knows that it is below 1/2 need only turn the attack round: far below 1/2 is a
-leak where coins decided membership, and elsewhere a sign that the sides are swapped or of two sources.
+unsettled. Epsilon is the exception at the upper end: no attack bounds it from above, only a guarantee does; and two
+epsilons compare only where the measured one's delta is no smaller. An AUC counts in both directions, since who knows
+that it is below 1/2 need only turn the attack round: far below 1/2 is a leak where coins decided membership, and
+elsewhere a sign that the sides are swapped or of two sources.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redteam.limits import Limit
-from redteam.report import AuditReport, Evidence, Guarantee
+from redteam.report import AuditReport, Budget, Evidence, Guarantee
 from redteam.resolution import examples_needed
 from redteam.verdict import Check, Outcome
-from redteam.wording import SYMBOLS, against, number, plural, some
+from redteam.wording import LOW_BOUND, SYMBOLS, against, number, plural, some
 
 GUARANTEE = "guarantee.epsilon"
 
@@ -32,14 +33,16 @@ def rule_on(limit: Limit, report: AuditReport) -> Ruling:
     covered = tuple(evidence for evidence in report.evidence if limit.covers(evidence))
     outcomes = tuple((evidence, outcome(evidence, limit, report)) for evidence in covered)
     checks = tuple(Check(e.id, e.rule, limit.limit, e.interval, o) for e, o in outcomes)
-    tiny = [e for e, o in outcomes if o == "unjudgeable" and admissible(e, report)]
+    unjudged = [e for e, o in outcomes if o == "unjudgeable" and admissible(e, report)]
+    apart = [e for e in unjudged if not _compares(e, limit)]
+    tiny = [e for e in unjudged if _compares(e, limit)]
     open_ = [e for e, o in outcomes if o == "unsettled"]
     problems = _too_small(limit, tiny)
     unsettled = (_unsettled(limit, open_),) if open_ else ()
     if limit.metric == "epsilon":
         return Ruling(
             (*checks, *_guarantee_checks(limit, report)),
-            (*_unbounded(limit, report, outcomes), *problems),
+            (*_unbounded(limit, report, outcomes), *_other_deltas(limit, apart), *problems),
             unsettled,
         )
     if not covered and not (report.grade == "C" and limit.metric in ("auc", "tpr")):
@@ -51,6 +54,8 @@ def outcome(evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
     """Tell what one piece of evidence says about one limit."""
     if not admissible(evidence, report):
         return "unjudgeable"
+    if not _compares(evidence, limit):
+        return "within" if _guaranteed(limit, report) else "unjudgeable"
     if evidence.interval.low > limit.limit:
         return "exceeded"
     if below(evidence, report, limit):
@@ -88,14 +93,34 @@ def standing_guarantee(report: AuditReport) -> Guarantee | None:
     """Return the guarantee, unless an attack measured more than it says was earned: that settles nothing."""
     if report.guarantee is None:
         return None
-    earned = report.guarantee.earned.epsilon
-    measured = (e for e in report.evidence if e.metric == "epsilon" and admissible(e, report))
-    return None if any(not e.interval.low <= earned for e in measured) else report.guarantee
+    earned = report.guarantee.earned
+    return None if any(refutes(e, earned, report) for e in report.evidence) else report.guarantee
+
+
+def refutes(evidence: Evidence, budget: Budget, report: AuditReport) -> bool:
+    """Tell whether a measured epsilon proves a budget wrong: more was measured, at a delta that is no smaller.
+
+    Examples are measured, and a budget for whole clients covers their examples too.
+    """
+    if evidence.metric != "epsilon" or not admissible(evidence, report):
+        return False
+    return speaks_of(evidence, budget.delta) and not evidence.interval.low <= budget.epsilon
+
+
+def speaks_of(evidence: Evidence, delta: float | None) -> bool:
+    """Tell whether a measured epsilon bounds that at `delta` too: a mechanism's epsilon falls as its delta grows."""
+    return evidence.delta is not None and delta is not None and evidence.delta >= delta
+
+
+def _compares(evidence: Evidence, limit: Limit) -> bool:
+    return limit.metric != "epsilon" or speaks_of(evidence, limit.delta)
 
 
 def _guaranteed(limit: Limit, report: AuditReport) -> bool:
     guarantee = standing_guarantee(report)
-    return guarantee is not None and guarantee.earned.epsilon <= limit.limit
+    if guarantee is None or limit.delta is None:
+        return False
+    return guarantee.earned.epsilon <= limit.limit and guarantee.earned.delta <= limit.delta
 
 
 def _guarantee_checks(limit: Limit, report: AuditReport) -> tuple[Check, ...]:
@@ -112,9 +137,8 @@ def _unbounded(limit: Limit, report: AuditReport, outcomes: Sequence[tuple[Evide
     guarantee = standing_guarantee(report)
     if guarantee is not None:
         return (
-            f"{limit.name} is not met by the guarantee: the training earned epsilon "
-            f"{guarantee.earned.epsilon:g}, and no attack can bound it from above: train with more "
-            "noise or raise the limit",
+            f"{limit.name} is not met by the guarantee: the training earned epsilon {guarantee.earned.epsilon:g} at "
+            f"delta {guarantee.earned.delta:g}, and no attack can bound it from above: {_meet(limit, guarantee)}",
         )
     if not outcomes:
         return (
@@ -128,6 +152,23 @@ def _unbounded(limit: Limit, report: AuditReport, outcomes: Sequence[tuple[Evide
             "randomised members",
         )
     return ()
+
+
+def _meet(limit: Limit, guarantee: Guarantee) -> str:
+    if guarantee.earned.epsilon <= limit.limit:
+        return "account for it at the limit's delta, or raise max_delta"
+    return "train with more noise or raise the limit"
+
+
+def _other_deltas(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:
+    """Say that what was measured at a smaller delta, or at none, is no measure of the limit."""
+    if not evidence:
+        return ()
+    deltas = " and ".join(dict.fromkeys("no" if e.delta is None else f"{e.delta:g}" for e in evidence))
+    return (
+        f"{limit.name} cannot be held against {some([e.id for e in evidence])}, measured at delta {deltas}: an epsilon "
+        "says nothing about a larger delta: set max_delta to the delta of the guarantee",
+    )
 
 
 def _missing(limit: Limit, report: AuditReport) -> str:
@@ -165,8 +206,8 @@ def _way_out(limit: Limit, ceiling: float, alpha: float) -> str:
 
 def _unsettled(limit: Limit, evidence: Sequence[Evidence]) -> str:
     widest = max(evidence, key=lambda e: e.interval.high)
-    shown = against(widest.interval, limit.limit, ", limit ")
+    shown = against(widest.interval, limit.limit, ", limit ", widest.rule)
     why = "the interval reaches over the limit, more examples would narrow it"
     if limit.metric == "epsilon":
-        why = "an attack never bounds epsilon from above, only a guarantee does"
+        why = f"an attack never bounds epsilon from above, only a guarantee does. {LOW_BOUND}"
     return f"{limit.name} is not settled by {some([e.id for e in evidence])} ({shown}): {why}"

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from redteam.checks import admissible, standing_guarantee
+from redteam.checks import admissible, speaks_of, standing_guarantee
 from redteam.errors import ReportError
 from redteam.report import AuditReport, Evidence, Interval
-from redteam.wording import plural
+from redteam.wording import LOW_BOUND, is_epsilon, plural
 
 FORMAT = "redteam.comparison/1"
 
@@ -75,9 +75,9 @@ def _change(before: Evidence | None, after: Evidence | None, old: AuditReport, n
         return Change(known.id, was, now, None, "only in new" if before is None else "only in old")
     direction: Direction = "no proven change"
     if admissible(before, old) and admissible(after, new):
-        if _lower(after) > _upper(before, old):
+        if _lower(after) > _upper(before, old, beside=after):
             direction = "worse"
-        elif _upper(after, new) < _lower(before):
+        elif _upper(after, new, beside=before) < _lower(before):
             direction = "better"
     difference = after.interval.value - before.interval.value
     return Change(before.id, before.interval, after.interval, difference, direction)
@@ -89,14 +89,14 @@ def _lower(evidence: Evidence) -> float:
     return max(interval.low, 1 - interval.high) if evidence.metric == "auc" else interval.low
 
 
-def _upper(evidence: Evidence, report: AuditReport) -> float:
-    """Return what the truth is proven not to exceed; no attack bounds epsilon from above."""
+def _upper(evidence: Evidence, report: AuditReport, *, beside: Evidence) -> float:
+    """Return what the truth is proven not to exceed, at the delta of `beside`; no attack bounds epsilon from above."""
     if evidence.metric == "auc":
         return max(evidence.interval.high, 1 - evidence.interval.low)
     if evidence.metric != "epsilon":
         return evidence.interval.high
     guarantee = standing_guarantee(report)
-    return math.inf if guarantee is None else guarantee.earned.epsilon
+    return guarantee.earned.epsilon if guarantee and speaks_of(beside, guarantee.earned.delta) else math.inf
 
 
 def _notes(old: AuditReport, new: AuditReport, changes: tuple[Change, ...]) -> Iterator[str]:
@@ -108,6 +108,8 @@ def _notes(old: AuditReport, new: AuditReport, changes: tuple[Change, ...]) -> I
         yield f"the evidence grades differ: {old.grade} and {new.grade}; the numbers are not worth the same"
     if "C" in (old.grade, new.grade):
         yield "a report of grade C says nothing about membership: no such change is proven"
+    if any(is_epsilon(change.id) for change in changes):
+        yield LOW_BOUND
     if (old.data.members, old.data.nonmembers) != (new.data.members, new.data.nonmembers):
         yield f"the data differ in size: {_size(old)}, then {_size(new)}"
 

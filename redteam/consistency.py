@@ -29,7 +29,7 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
         blunted = control.auc.high < 0.5 and not control.may_be_below_chance
         if report.grade != "C" and (control.auc.low > 0.5 or blunted):
             yield f"grade {report.grade}, but {control.control} tells the sides apart"
-    membership = [evidence for evidence in report.evidence if evidence.metric in ("auc", "tpr")]
+    membership = [evidence for evidence in report.evidence if evidence.metric in ("auc", "tpr", "epsilon")]
     if len(membership) > shared.intervals:
         yield f"{len(membership)} numbers share the error of {shared.intervals}"
     for evidence in membership:
@@ -38,6 +38,9 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
 
 def _of_evidence(evidence: Evidence, report: AuditReport) -> Iterator[str]:
     interval = evidence.interval
+    if evidence.metric == "epsilon":
+        yield from _of_epsilon(evidence, report)
+        return
     if not (interval.low >= 0 and interval.high <= 1):
         yield f"{evidence.id} is not between 0 and 1"
         return
@@ -49,3 +52,20 @@ def _of_evidence(evidence: Evidence, report: AuditReport) -> Iterator[str]:
     most = ceiling(evidence.metric, evidence.members, evidence.nonmembers, alpha=interval.alpha, fpr=evidence.fpr)
     if not abs(evidence.ceiling - most) <= _CLOSE:
         yield f"{evidence.id} has ceiling {evidence.ceiling:g}, {evidence.members} members allow {most:g}"
+
+
+def _of_epsilon(evidence: Evidence, report: AuditReport) -> Iterator[str]:
+    interval, sizes = evidence.interval, (evidence.members, evidence.nonmembers)
+    if evidence.delta is None or not 0 <= evidence.delta < 1:
+        yield f"{evidence.id} is an epsilon at delta {evidence.delta}"
+        return
+    if not math.isclose(interval.alpha, report.multiplicity.each, rel_tol=_CLOSE):
+        yield f"{evidence.id} has level {interval.alpha:g}, the report says {report.multiplicity.each:g} each"
+        return
+    if not (0 <= sizes[0] <= report.data.members and 0 <= sizes[1] <= report.data.nonmembers):
+        yield f"{evidence.id} is of more examples than the report"
+        return
+    most = ceiling("epsilon", *sizes, alpha=interval.alpha, delta=evidence.delta)
+    if not (abs(evidence.ceiling - most) <= _CLOSE and 0 <= interval.low <= most + _CLOSE):
+        shown = f"{evidence.id} has ceiling {evidence.ceiling:g} and low end {interval.low:g}"
+        yield f"{shown}, {sum(sizes)} canaries allow {most:g}"

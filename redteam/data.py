@@ -116,7 +116,10 @@ def text_key(text: str) -> bytes:
 class Split:
     """Members and non-members of one training set, no text twice and none on both sides.
 
-    `randomised`: every text was put in or left out by an independent coin. `salt` keys the hashes in reports.
+    `randomised`: every text was put in or left out by an independent coin, with probability `inclusion` of being put in
+    where that is known; `redrawn` says that the coins were drawn again and agree. `alone` tells, members first, which
+    texts stood in the data once: the coin of a repeated text put in several examples at once. `salt` keys the hashes
+    in reports.
     """
 
     members: Examples
@@ -126,6 +129,9 @@ class Split:
     moved_out: int = 0
     duplicates: int = 0
     salt: str | None = None
+    inclusion: float | None = None
+    redrawn: bool = False
+    alone: BoolArray | None = None
 
     @classmethod
     def of(
@@ -136,32 +142,47 @@ class Split:
         *,
         randomised: bool = False,
         salt: str | None = None,
+        inclusion: float | None = None,
+        redrawn: bool = False,
     ) -> "Split":
         """Divide honestly: move texts that stand on both sides out, keep one of each repeated text.
 
-        Raises DataError where fewer than 2 are left on either side.
+        `randomised` and `inclusion` are taken from the caller. Raises DataError where fewer than 2 are left on either
+        side, or `inclusion` is no probability between 0 and 1.
         """
+        if inclusion is not None and not 0 < inclusion < 1:
+            raise DataError(f"inclusion is {inclusion}; a coin's probability lies between 0 and 1, both excluded")
         if members.texts is None or nonmembers.texts is None:
             _enough(members, nonmembers, moved_out=0)
-            return cls(members, nonmembers, reference, randomised, salt=salt)
-        inside, outside = _first_of_each(members), _first_of_each(nonmembers)
+            return cls(members, nonmembers, reference, randomised, salt=salt, inclusion=inclusion, redrawn=redrawn)
+        inside, outside = _places(members), _places(nonmembers)
         both = inside.keys() & outside.keys()
-        kept_in = members.take([i for key, i in inside.items() if key not in both])
-        kept_out = nonmembers.take([i for key, i in outside.items() if key not in both])
+        in_places = [where for key, where in inside.items() if key not in both]
+        out_places = [where for key, where in outside.items() if key not in both]
+        kept_in = members.take([where[0] for where in in_places])
+        kept_out = nonmembers.take([where[0] for where in out_places])
         duplicates = len(members) + len(nonmembers) - len(inside) - len(outside)
         _enough(kept_in, kept_out, moved_out=len(both))
         if reference is not None:
             used = inside.keys() | outside.keys()
-            own = _first_of_each(reference)
-            reference = reference.take([i for key, i in own.items() if key not in used])
-        return cls(kept_in, kept_out, reference, randomised, len(both), duplicates, salt)
+            own = _places(reference)
+            reference = reference.take([where[0] for key, where in own.items() if key not in used])
+        alone = np.array([len(where) == 1 for where in (*in_places, *out_places)], dtype=np.bool_)
+        return cls(kept_in, kept_out, reference, randomised, len(both), duplicates, salt, inclusion, redrawn, alone)
 
     def pool(self, seed: int) -> tuple[Examples, BoolArray]:
         """Return members and non-members shuffled together, and apart from them who is a member."""
         together = join(self.members, self.nonmembers)
-        is_member = np.arange(len(together)) < len(self.members)
-        order = np.random.default_rng([seed, 0x9001]).permutation(len(together))
-        return together.take(order), is_member[order]
+        order = self._order(seed)
+        return together.take(order), order < len(self.members)
+
+    def stood_alone(self, seed: int) -> BoolArray:
+        """Return which texts of the pool stood in the data once, in the pool's order; all where it is not known."""
+        order = self._order(seed)
+        return np.ones(len(order), dtype=np.bool_) if self.alone is None else self.alone[order]
+
+    def _order(self, seed: int) -> IntArray:
+        return np.random.default_rng([seed, 0x9001]).permutation(len(self.members) + len(self.nonmembers))
 
 
 def _enough(members: Examples, nonmembers: Examples, *, moved_out: int) -> None:
@@ -171,12 +192,12 @@ def _enough(members: Examples, nonmembers: Examples, *, moved_out: int) -> None:
             raise DataError(f"{len(kept)} {side}{why}: an audit needs at least 2 of either")
 
 
-def _first_of_each(examples: Examples) -> dict[bytes, int]:
-    """Map the fingerprint of each distinct text to its first position."""
-    first: dict[bytes, int] = {}
+def _places(examples: Examples) -> dict[bytes, list[int]]:
+    """Map the fingerprint of each distinct text to its positions."""
+    places: dict[bytes, list[int]] = {}
     for position, text in enumerate(examples.texts or ()):
-        first.setdefault(text_key(text), position)
-    return first
+        places.setdefault(text_key(text), []).append(position)
+    return places
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ itself: the second needs no policy, because a broken claim is wrong under every 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from redteam.checks import admissible, below, outcome
+from redteam.checks import below, outcome, refutes
 from redteam.limits import Limit, Policy, Waiver
 from redteam.report import AuditReport, Evidence, Interval
 from redteam.verdict import Finding, State, fingerprint
-from redteam.wording import CLAIM_REMEDY, REMEDIES, claim_message, leak_message, range_of
+from redteam.wording import CLAIM_REMEDY, REMEDIES, claim_message, leak_message, measured
 
 CLAIM_ID, CLAIM_RULE = "claim:epsilon", "claim.epsilon"
 
@@ -80,19 +80,18 @@ def _severity(leak: Leak) -> float:
 
 def _broken_claim(report: AuditReport) -> tuple[Leak, ...]:
     """Find the strongest proof that more was leaked than the guarantee admits: one claim, so one finding."""
-    if report.guarantee is None:
+    guarantee = report.guarantee
+    if guarantee is None:
         return ()
-    claimed, earned = report.guarantee.claimed.epsilon, report.guarantee.earned.epsilon
-    admitted = min(claimed, earned)
-    above = [
-        e for e in report.evidence if e.metric == "epsilon" and admissible(e, report) and e.interval.low > admitted
-    ]
+    budgets = (guarantee.claimed, guarantee.earned)
+    above = [e for e in report.evidence if any(refutes(e, budget, report) for budget in budgets)]
     if not above:
         return ()
     worst = max(above, key=lambda e: e.interval.low)
-    message = claim_message(worst, claimed, earned)
+    admitted = min((b for b in budgets if refutes(worst, b, report)), key=lambda budget: budget.epsilon)
+    message = claim_message(worst, admitted, claimed=admitted == guarantee.claimed)
     # Which signal is the strongest may change between runs, so the signal is no part of a claim's identity.
-    return (Leak(CLAIM_ID, CLAIM_RULE, "epsilon", worst, admitted, message, CLAIM_REMEDY),)
+    return (Leak(CLAIM_ID, CLAIM_RULE, "epsilon", worst, admitted.epsilon, message, CLAIM_REMEDY),)
 
 
 def _standing(
@@ -112,7 +111,7 @@ def _standing(
     # Known only if as likely as not no worse: a baseline from few examples, all width, must not excuse anything.
     if not (now.value <= before.high and now.low <= before.value):
         return "proven", None
-    return "baseline", f"already in the baseline, {range_of(before)} then: known, and still a leak"
+    return "baseline", f"already in the baseline, {measured(before, leak.rule)} then: known, and still a leak"
 
 
 def _waives(waiver: Waiver, leak: Leak) -> bool:

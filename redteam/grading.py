@@ -1,6 +1,7 @@
 """How far evidence about membership can be trusted: what the controls saw, and the grade that follows.
 
-A, randomised: every text was put in or left out by an independent coin that was drawn again and agrees. B, split:
+A, randomised: every text was put in or left out by an independent coin, that was drawn again and agrees or that the
+caller vouches for. B, split:
 the two sides are said to come from one source and the controls tell them apart no better than chance. C, unknown:
 they do, or could not be asked; the membership metrics would measure the data and are refused. A control that does
 worse than chance is as bad a sign: near-copies of the same texts stand on both sides, which hides leaks.
@@ -53,8 +54,11 @@ def grade_evidence(split: Split, results: Sequence[ControlResult], failures: Seq
         if result.auc.high < 0.5 and not result.may_be_below_chance:
             what = "near-copies of the same texts seem to stand on both sides"
             return "C", f"{result.control} does worse than chance, {seen}: {what}, which would hide leaks"
-    if split.randomised:
+    if split.randomised and split.redrawn:
         return "A", "every text was put in or left out by its own coin, drawn again from the ledger's seed and key"
+    if split.randomised:
+        said = "every text is said to have been put in or left out by its own coin"
+        return "A", f"{said}; this was taken on the caller's word, no coin was drawn again"
     broken = [failure for failure in failures if failure.kind == "failed"]
     if broken:
         what = "so nothing says that the two sides are alike"

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from redteam.checks import Ruling, reversed_sides, rule_on
+from redteam.checks import Ruling, admissible, reversed_sides, rule_on, speaks_of
 from redteam.errors import PolicyError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.findings import as_findings, find_leaks, unused
@@ -54,6 +54,7 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
         )
     yield from _reversed(report)
     yield from _mislabelled(report)
+    yield from _incomparable(report)
     yield from _failures(report, policy, "failed")  # before the limits, whose problems may come from it
     for ruling in rulings:
         yield from ruling.problems
@@ -93,6 +94,22 @@ def _mislabelled(report: AuditReport) -> Iterator[str]:
             f"would be right on {seen.commonest:.1%}: the labels of model and data do not mean the same, or it is "
             "another model"
         )
+
+
+def _incomparable(report: AuditReport) -> Iterator[str]:
+    """Say that more was measured than a guarantee admits, at a delta at which the two do not compare."""
+    if report.guarantee is None:
+        return
+    for budget, which in ((report.guarantee.claimed, "claimed"), (report.guarantee.earned, "earned")):
+        above = [e for e in report.evidence if e.metric == "epsilon" and not e.interval.low <= budget.epsilon]
+        apart = [e for e in above if admissible(e, report) and not speaks_of(e, budget.delta)]
+        if apart:
+            deltas = " and ".join(dict.fromkeys("no" if e.delta is None else f"{e.delta:g}" for e in apart))
+            yield (
+                f"{some([e.id for e in apart])}: more than the {which} epsilon {budget.epsilon:g} at delta "
+                f"{budget.delta:g} was measured, but at {deltas} delta, which does not compare: account for the "
+                "training at the delta of the audit, and audit again"
+            )
 
 
 def _failures(report: AuditReport, policy: Policy, kind: str) -> Iterator[str]:

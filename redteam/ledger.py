@@ -118,6 +118,8 @@ class Ledger:
             examples.take(sides.reference) if sides.reference else None,
             randomised=sides.randomised,
             salt=self.salt,
+            inclusion=1.0 - sides.holdout if sides.randomised else None,
+            redrawn=sides.randomised,
         )
         return split, reading.notes
 

@@ -6,6 +6,7 @@ from datetime import date
 from redteam.report import Evidence, Metric
 
 BUILT_IN = "built-in limits"
+MAX_DELTA = 1e-5
 SAME_FPR = 1e-12  # two false-positive rates this close are one, whatever their decimals went through
 
 
@@ -33,6 +34,7 @@ class Limit:
     metric: Metric
     limit: float
     fpr: float | None = None
+    delta: float | None = None
 
     @property
     def key(self) -> str:
@@ -41,8 +43,9 @@ class Limit:
 
     @property
     def name(self) -> str:
-        """The limit in words, such as `max_tpr 0.05 at FPR 0.01`."""
-        return f"{self.key} {self.limit:g}" + ("" if self.fpr is None else f" at FPR {self.fpr:g}")
+        """The limit in words, such as `max_tpr 0.05 at FPR 0.01` or `max_epsilon 8 at delta 1e-05`."""
+        fpr = "" if self.fpr is None else f" at FPR {self.fpr:g}"
+        return f"{self.key} {self.limit:g}{fpr}" + ("" if self.delta is None else f" at delta {self.delta:g}")
 
     def covers(self, evidence: Evidence) -> bool:
         """Tell whether this limit is about `evidence`: the same metric, and for a TPR the same FPR."""
@@ -53,7 +56,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Policy:
-    """What a report is judged by; `lines` says where in `source` each key stands."""
+    """What a report is judged by; `max_delta` belongs to `max_epsilon`, `lines` say where in `source` a key stands."""
 
     max_auc: float | None = None
     max_tpr: tuple[TprLimit, ...] = ()
@@ -65,18 +68,19 @@ class Policy:
     waivers: tuple[Waiver, ...] = ()
     source: str = BUILT_IN
     lines: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    max_delta: float = MAX_DELTA
 
     @property
     def limits(self) -> tuple[Limit, ...]:
         """Every limit that is set, in the order of the fields."""
         single: list[tuple[Metric, float | None]] = [
-            ("epsilon", self.max_epsilon),
             ("exposure", self.max_exposure),
             ("extraction_rate", self.max_extraction_rate),
         ]
         auc = [] if self.max_auc is None else [Limit("auc", self.max_auc)]
         tpr = [Limit("tpr", each.limit, each.fpr) for each in self.max_tpr]
-        return (*auc, *tpr, *(Limit(metric, limit) for metric, limit in single if limit is not None))
+        epsilon = [] if self.max_epsilon is None else [Limit("epsilon", self.max_epsilon, delta=self.max_delta)]
+        return (*auc, *tpr, *epsilon, *(Limit(metric, limit) for metric, limit in single if limit is not None))
 
     def line_of(self, key: str) -> int:
         """Return the line of `source` that sets `key`, 1 where it is not known."""

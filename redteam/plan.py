@@ -11,10 +11,13 @@ import numpy as np
 
 from redteam.attack import Attack
 from redteam.audit import Settings, intervals_judged
+from redteam.coins import Canaries, fair_canaries
 from redteam.data import Split
-from redteam.limits import Policy
+from redteam.limits import Limit, Policy
+from redteam.report import Guarantee
 from redteam.resolution import ceiling, examples_needed, smallest_resolvable_fpr
 from redteam.target import Target
+from redteam.wording import LOW_BOUND
 
 _OVERHEAD = 2.0  # a forward pass takes so many times its matrix products: softmax, norms, gathers (MiniLM, measured)
 _CONTROL_SECONDS = 1.5e-4  # per text that the blind control looks at
@@ -34,10 +37,20 @@ class Plan:
         return "\n".join(self.lines)
 
 
-def make_plan(target: Target, split: Split, attacks: Sequence[Attack], policy: Policy, settings: Settings) -> Plan:
+def make_plan(
+    target: Target,
+    split: Split,
+    attacks: Sequence[Attack],
+    policy: Policy,
+    settings: Settings,
+    *,
+    guarantee: Guarantee | None = None,
+) -> Plan:
     """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
     members, nonmembers = len(split.members), len(split.nonmembers)
-    each = settings.alpha / max(1, intervals_judged(attacks, target.access, settings.fprs))
+    canaries = fair_canaries(split, split.pool(settings.seed)[1], guarantee, seed=settings.seed)
+    known = isinstance(canaries, Canaries)
+    each = settings.alpha / max(1, intervals_judged(attacks, target.access, settings.fprs, epsilon=known))
     seconds = estimate_seconds(target, split)
     lines = [
         f"target     {target.name} ({target.kind}, {target.access.word}), {len(target.labels)} labels",
@@ -47,8 +60,10 @@ def make_plan(target: Target, split: Split, attacks: Sequence[Attack], policy: P
         *(_attack_line(attack, target) for attack in attacks),
         f"error      {settings.alpha:g} in all, {each:.2g} for each interval",
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
+        *_epsilon_line(canaries, each),
         *(_limit_line(limit.name, limit.metric, limit.limit, limit.fpr, members, nonmembers, each)
           for limit in policy.limits if limit.metric in ("auc", "tpr")),
+        *(_epsilon_limit(limit, canaries, each) for limit in policy.limits if limit.metric == "epsilon"),
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}",
     ]  # fmt: skip
     return Plan(tuple(lines), seconds)
@@ -58,6 +73,26 @@ def _attack_line(attack: Attack, target: Target) -> str:
     runs = target.access >= attack.needs
     how = "runs" if runs else f"cannot run: needs {attack.needs.word}, the target gives {target.access.word}"
     return f"{attack.id}      {attack.name}: {how}"
+
+
+def _epsilon_line(canaries: Canaries | str, each: float) -> tuple[str, ...]:
+    if isinstance(canaries, str):
+        return (f"epsilon    not measured: {canaries}",)
+    most = ceiling("epsilon", canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
+    coins = f"{canaries.members:,} and {canaries.nonmembers:,} canaries with fair coins"
+    return (f"epsilon    at delta {canaries.delta:g}: {coins} can show up to {most:.2f}. {LOW_BOUND}",)
+
+
+def _epsilon_limit(limit: Limit, canaries: Canaries | str, each: float) -> str:
+    if isinstance(canaries, str):
+        return f"limit      {limit.name}: only a guarantee can settle it, no epsilon is measured"
+    if limit.delta is None or canaries.delta < limit.delta:
+        return (
+            f"limit      {limit.name}: CANNOT be proven broken at delta {canaries.delta:g}; only a guarantee settles it"
+        )
+    most = ceiling("epsilon", canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
+    can = "can" if limit.limit < most else "CANNOT"
+    return f"limit      {limit.name}: {can} be proven broken by this sample; only a guarantee settles it"
 
 
 def _limit_line(

@@ -3,6 +3,7 @@
     max_auc = 0.55                             # how well members may be told from non-members; 0.5 is chance
     max_tpr = { fpr = 0.01, limit = 0.05 }     # or a list of such tables
     max_epsilon = 8.0                          # measured from below, guaranteed from above
+    max_delta = 1e-5                           # the largest delta at which a guarantee counts; 1e-5 if not given
     max_exposure = 10.0                        # bits by which a canary may stand out
     max_extraction_rate = 0.0                  # share of the secrets that may come out
     require = ["RT101", "RT901"]               # attacks and controls that must have given evidence
@@ -11,6 +12,11 @@
     id = "RT101.auc"                           # a rule, one signal of it, or claim:epsilon
     reason = "accepted for the pilot, see ticket 12"
     expires = 2027-01-31
+
+`max_epsilon` and `max_delta` are one limit on what a single example may give away. A guarantee meets it with an epsilon
+and a delta that are both no larger; one for whole clients covers their examples too. An epsilon measured at delta d
+proves it broken only where d is at least `max_delta`, and a claimed guarantee only where d is at least the claim's
+delta: at a larger delta a mechanism has a smaller epsilon. Where the two do not compare, nothing is passed.
 
 A file replaces the built-in limits; it does not add to them. Everything that is not in this list is an error:
 a misspelt limit must not turn into no limit.
@@ -138,8 +144,10 @@ def parse_policy(table: Any, *, source: str, lines: tuple[tuple[str, int], ...] 
     _known(table, _KEYS, "")
     values = {key: read(key, table[key]) for key, read in _KEYS.items() if key in table}
     policy = Policy(source=source, lines=lines, **values)
+    if "max_delta" in table and policy.max_epsilon is None:
+        raise ValueError("max_delta limits nothing by itself: set max_epsilon too, or leave it out")
     if not policy.limits:
-        limits = ", ".join(key for key in _KEYS if key.startswith("max_"))
+        limits = ", ".join(key for key in _KEYS if key.startswith("max_") and key != "max_delta")
         raise ValueError(f"sets no limit, so nothing could fail: set at least one of {limits}")
     return policy
 
@@ -258,6 +266,7 @@ _KEYS: dict[str, Callable[[str, Any], Any]] = {
     "max_auc": _auc,
     "max_tpr": _tpr_limits,
     "max_epsilon": _amount,
+    "max_delta": _rate,
     "max_exposure": _amount,
     "max_extraction_rate": _rate,
     "require": _required,

@@ -39,7 +39,8 @@ class Evidence:
     """One judged metric of one signal of one attack.
 
     `ceiling` is the largest lower bound that a perfect attack could have shown on this many examples: a limit at or
-    above it cannot be tested by this sample.
+    above it cannot be tested by this sample. An epsilon holds at `delta`; its low end is one-sided, and as no attack
+    bounds epsilon from above, its high end is the ceiling and its value the low end.
     """
 
     attack: str
@@ -50,6 +51,7 @@ class Evidence:
     nonmembers: int
     ceiling: float
     fpr: float | None = None
+    delta: float | None = None
 
     @property
     def rule(self) -> str:

@@ -14,6 +14,7 @@ from redteam.errors import StatisticsError
 
 _FEWEST = 2  # on either side; with fewer there is no interval
 _MOST = 10**9  # on either side; beyond it "no sample would do" is the honest answer
+_STEPS = 60  # of a bisection; fewer where the two ends agree
 
 
 def require_rate(name: str, value: float) -> float:
@@ -63,13 +64,62 @@ def tpr_ceiling(members: int, nonmembers: int, *, fpr: float, alpha: float) -> f
     return _root(tpr_share(alpha), members)
 
 
-def ceiling(metric: str, members: int, nonmembers: int, *, alpha: float, fpr: float | None = None) -> float:
-    """Return the ceiling of `metric`: "auc", or "tpr" with its `fpr`; raise StatisticsError for any other."""
+def epsilon_ceiling(members: int, nonmembers: int, *, delta: float, alpha: float) -> float:
+    """Return the lower bound on epsilon that right guesses about so many fair coins support, with error `alpha`.
+
+    One half of the canaries chooses how many to guess, the other is guessed at: with all n of its guesses right the
+    p-value of (epsilon, delta)-DP is q^n + 2 n delta max over i of P[1 <= Bin(n, 1 - q) <= i] / i, q = e^epsilon / (1 +
+    e^epsilon) (T. Steinke, M. Nasr, M. Jagielski, 2023). 0 below two canaries. Unlike the other intervals', `alpha`
+    is one-sided: no attack bounds epsilon from above.
+    """
+    require_rate("alpha", alpha)
+    canaries = members + nonmembers
+    if canaries < _FEWEST:
+        return 0.0
+    n = canaries - first_part(canaries, 0.5)
+    return largest_rejected(lambda epsilon: _all_right(epsilon, n, delta) < alpha)
+
+
+def first_part(n: int, fraction: float) -> int:
+    """Return how many of n canaries choose where `fraction` do: at least one, and not all."""
+    return min(max(1, round(fraction * n)), n - 1)
+
+
+def largest_rejected(rejected: Callable[[float], bool]) -> float:
+    """Return where hypotheses 0 <= x stop being rejected, from below: 0 where not even 0 is."""
+    if not rejected(0.0):
+        return 0.0
+    low, high = 0.0, 1.0
+    while rejected(high):
+        low, high = high, 2.0 * high
+    for _ in range(_STEPS):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if rejected(middle) else (low, middle)
+        if high - low <= 1e-9 * high:
+            break
+    return low
+
+
+def ceiling(
+    metric: str,
+    members: int,
+    nonmembers: int,
+    *,
+    alpha: float,
+    fpr: float | None = None,
+    delta: float | None = None,
+) -> float:
+    """Return the ceiling of "auc", of "tpr" with its `fpr` or of "epsilon" with its `delta`; else StatisticsError."""
     if metric == "auc":
         return auc_ceiling(members, nonmembers, alpha=alpha)
     if metric == "tpr" and fpr is not None:
         return tpr_ceiling(members, nonmembers, fpr=fpr, alpha=alpha)
-    raise StatisticsError(f"no ceiling for {metric!r} at FPR {fpr}; 'auc', or 'tpr' with an FPR, has one")
+    if metric == "epsilon" and delta is not None:
+        return epsilon_ceiling(members, nonmembers, delta=delta, alpha=alpha)
+    raise StatisticsError(
+        f"no ceiling for {metric!r} at FPR {fpr} and delta {delta}; "
+        "'auc', 'tpr' with an FPR and 'epsilon' with a delta have one"
+    )
 
 
 def examples_needed(metric: str, limit: float, *, alpha: float, fpr: float | None = None) -> tuple[int, int] | None:
@@ -88,6 +138,25 @@ def examples_needed(metric: str, limit: float, *, alpha: float, fpr: float | Non
     members = _smallest(lambda m: exceeds(m, _MOST))
     nonmembers = _smallest(lambda n: exceeds(_MOST, n))
     return None if members is None or nonmembers is None else (members, nonmembers)
+
+
+def _all_right(epsilon: float, n: int, delta: float) -> float:
+    """Return the p-value of (epsilon, delta)-DP where all n guesses are right."""
+    log_q = -math.log1p(math.exp(-epsilon))
+    log_rest = log_q - epsilon
+    beta = math.exp(n * log_q)
+    mean = n * math.exp(log_rest)
+    i = max(1, int(mean - 12 * math.sqrt(mean)) - 12)  # fewer wrong guesses have no chance to speak of
+    within = worst = 0.0
+    while delta > 0 and i <= n:
+        choose = math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1)
+        mass = math.exp(choose + (n - i) * log_q + i * log_rest)
+        within += mass
+        worst = max(worst, within / i)
+        if i > mean and mass < worst:  # masses only fall from here, and with them their average
+            break
+        i += 1
+    return min(1.0, beta + 2.0 * n * delta * worst)
 
 
 def _root(probability: float, n: int) -> float:

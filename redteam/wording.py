@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from redteam.report import Evidence, Interval, Metric
+from redteam.report import Budget, Evidence, Interval, Metric
 
 SYMBOLS: dict[Metric, str] = {
     "auc": "AUC",
@@ -26,6 +26,8 @@ REMEDIES: dict[Metric, str] = {
     "those that are still valid, or train with differential privacy (DP-SGD); do not release this model",
 }
 
+LOW_BOUND = "A low bound is not evidence of privacy."
+
 CLAIM_REMEDY = (
     "the training does not give the guarantee it claims: check per-example clipping, Poisson sampling, the "
     "noise scale and the accountant, and publish no epsilon until the audit agrees with it"
@@ -48,6 +50,24 @@ def range_of(interval: Interval, *, digits: int = 2) -> str:
     return f"{number(interval.value, digits=digits)} [{low}, {high}]"
 
 
+def is_epsilon(rule: str) -> bool:
+    """Tell whether a rule, an id or `claim:epsilon` is about epsilon, which an attack bounds from below only."""
+    return rule == "claim:epsilon" or rule.split(":")[0].endswith(".epsilon")  # "claim.epsilon" is the rule of it
+
+
+def measured(interval: Interval, rule: str, *, digits: int = 2) -> str:
+    """Write what was measured for a rule: an interval, or of an epsilon the bound, `at least 0.40`."""
+    if is_epsilon(rule):
+        return f"at least {number(interval.low, digits=digits)}"
+    return range_of(interval, digits=digits)
+
+
+def bound_of(evidence: Evidence, *, digits: int = 2) -> str:
+    """Write an epsilon beside its ceiling: `at least 0.40 (this sample could have shown up to 5.10)`."""
+    low, most = (number(each, digits=digits) for each in (evidence.interval.low, evidence.ceiling))
+    return f"at least {low} (this sample could have shown up to {most})"
+
+
 def decimals(interval: Interval, limit: float) -> int:
     """Return how many decimals it takes, from two to six, to see on which side of `limit` the bounds are."""
     for digits in range(2, 6):
@@ -60,10 +80,10 @@ def decimals(interval: Interval, limit: float) -> int:
     return 6
 
 
-def against(interval: Interval, limit: float, between: str) -> str:
-    """Write an interval next to its limit, `0.93 [0.91, 0.95] > 0.60`, with decimals to see the order."""
+def against(interval: Interval, limit: float, between: str, rule: str) -> str:
+    """Write what was measured next to its limit, `0.93 [0.91, 0.95] > 0.60`, with decimals to see the order."""
     digits = decimals(interval, limit)
-    return f"{range_of(interval, digits=digits)}{between}{number(limit, digits=digits)}"
+    return f"{measured(interval, rule, digits=digits)}{between}{number(limit, digits=digits)}"
 
 
 def some(names: Sequence[str]) -> str:
@@ -82,7 +102,7 @@ def leak_message(evidence: Evidence, limit: float) -> str:
     """Say in plain words what evidence above its limit shows, with the numbers."""
     who = f"an outsider who thresholds {evidence.signal}"
     at = "" if evidence.fpr is None else f" at FPR {evidence.fpr:g}"
-    numbers = f"{SYMBOLS[evidence.metric]} {against(evidence.interval, limit, f'{at}, limit ')}"
+    numbers = f"{SYMBOLS[evidence.metric]} {against(evidence.interval, limit, f'{at}, limit ', evidence.rule)}"
     match evidence.metric:
         case "auc":
             return f"{who} tells members from non-members: {numbers}"
@@ -90,17 +110,26 @@ def leak_message(evidence: Evidence, limit: float) -> str:
             price = accusation(evidence.fpr or 1.0)
             return f"{who} singles out members at a price of {price}: {numbers}"
         case "epsilon":
-            return f"{who} proves that more privacy was spent than allowed: {numbers}"
+            digits = decimals(evidence.interval, limit)
+            shown = f"epsilon {bound_of(evidence, digits=digits)}{_at_delta(evidence)}"
+            return (
+                f"{who} proves that more privacy was spent than allowed: {shown}, limit {number(limit, digits=digits)}"
+            )
         case "exposure":
             return f"planted secrets stand out to {who} as memorised: {numbers}"
         case "extraction_rate":
             return f"secrets of the training data come out of the model by {evidence.signal}: {numbers}"
 
 
-def claim_message(evidence: Evidence, claimed: float, earned: float) -> str:
-    """Say that an attack proves more leakage than the guarantee admits."""
-    which = "claims" if claimed <= earned else "is said to have earned"
+def claim_message(evidence: Evidence, admitted: Budget, *, claimed: bool) -> str:
+    """Say that an attack proves more leakage than a guarantee admits, the claimed one or else the earned one."""
+    which = "claims" if claimed else "is said to have earned"
     return (
-        f"the training {which} epsilon {min(claimed, earned):g}, but an outsider who thresholds "
-        f"{evidence.signal} proves at least {number(evidence.interval.low)}: the guarantee does not hold"
+        f"the training {which} epsilon {admitted.epsilon:g}, but an outsider who thresholds "
+        f"{evidence.signal} proves {bound_of(evidence)}{_at_delta(evidence)}: "
+        "the guarantee does not hold"
     )
+
+
+def _at_delta(evidence: Evidence) -> str:
+    return "" if evidence.delta is None else f" at delta {evidence.delta:g}"

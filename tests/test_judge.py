@@ -29,7 +29,7 @@ EPSILON = Policy(max_epsilon=8.0)
 def evidence(low, high, metric="auc", *, attack="RT101", signal="loss", fpr=None, ceiling=None, n=1000):
     ceiling = {"auc": 0.99, "tpr": 0.9}.get(metric, 100.0) if ceiling is None else ceiling
     interval = Interval((low + high) / 2, low, high, 0.05)
-    return Evidence(attack, signal, metric, interval, n, n, ceiling, fpr)
+    return Evidence(attack, signal, metric, interval, n, n, ceiling, fpr, 1e-5 if metric == "epsilon" else None)
 
 
 def report(*found, grade="B", controls=True, failures=(), guarantee=None, name="model.pt"):
@@ -302,6 +302,73 @@ def test_a_refuted_guarantee_settles_nothing():
     judged = verdict(found, replace(EPSILON, waivers=(waiver,)))
     assert [finding.state for finding in judged.findings] == ["waived"]
     assert [(check.id, check.outcome) for check in judged.checks] == [("RT101.epsilon:loss", "unsettled")]
+
+
+def at(delta, **changes):
+    return replace(evidence(2, 3, "epsilon"), delta=delta, **changes)
+
+
+@pytest.mark.parametrize(("delta", "proves"), [(1e-5, True), (1e-3, True), (1e-6, False), (None, False)])
+def test_a_claim_is_only_broken_at_a_delta_that_is_no_smaller(delta, proves):
+    """At a larger delta a mechanism has a smaller epsilon: measured at a smaller one, it may be within the claim."""
+    found = report(at(delta), evidence(0.5, 0.55), grade="A", guarantee=guarantee(1, 1))
+    judged = verdict(found)
+    assert [finding.id for finding in judged.findings] == (["claim:epsilon"] if proves else [])
+    assert judged.exit_code == (1 if proves else 2)
+    if not proves:
+        assert "does not compare" in judged.problems[0]
+
+
+def test_the_claim_that_is_compared_is_the_one_that_is_broken():
+    given = guarantee(1, 1.5)
+    given = replace(given, claimed=replace(given.claimed, delta=1e-2))
+    (finding,) = verdict(report(at(1e-5), evidence(0.5, 0.55), grade="A", guarantee=given)).findings
+    assert finding.limit == 1.5
+    assert "is said to have earned epsilon 1.5" in finding.message
+
+
+@pytest.mark.parametrize(("delta", "code"), [(1e-5, 1), (1e-3, 1), (1e-6, 2), (None, 2)])
+def test_a_limit_is_only_broken_at_a_delta_that_is_no_smaller(delta, code):
+    judged = verdict(report(at(delta), grade="A"), Policy(max_epsilon=1.0))
+    assert judged.exit_code == code
+    if code == 2:
+        assert "cannot be held against RT101.epsilon:loss" in judged.problems[0]
+        assert judged.checks[0].outcome == "unjudgeable"
+
+
+def test_a_guarantee_meets_a_limit_only_at_a_delta_that_is_no_larger():
+    found = report(evidence(0.1, 0.5, "epsilon"), grade="A", guarantee=guarantee(6, 6))
+    assert verdict(found, EPSILON).exit_code == 0
+    judged = verdict(found, replace(EPSILON, max_delta=1e-6))
+    assert judged.exit_code == 2
+    assert "earned epsilon 6 at delta 1e-05" in judged.problems[0]
+    assert "raise max_delta" in judged.problems[0]
+    assert verdict(found, replace(EPSILON, max_delta=1e-4)).exit_code == 0
+
+
+def test_a_guarantee_at_a_smaller_delta_settles_what_the_measurement_cannot():
+    exact = guarantee(6, 6)
+    exact = Guarantee(*(replace(each, delta=1e-7) for each in (exact.claimed, exact.earned)))
+    found = report(at(1e-7), grade="A", guarantee=exact)
+    assert verdict(found, EPSILON).exit_code == 0
+    assert verdict(replace(found, guarantee=None), EPSILON).exit_code == 2
+
+
+def test_a_guarantee_for_clients_covers_their_examples():
+    clients = guarantee(1, 1)
+    clients = Guarantee(*(replace(each, unit="client") for each in (clients.claimed, clients.earned)))
+    assert verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A", guarantee=clients), EPSILON).exit_code == 0
+    assert verdict(report(at(1e-5), grade="A", guarantee=clients), EPSILON).exit_code == 1
+
+
+def test_a_bound_on_epsilon_is_worded_as_one():
+    judged = verdict(report(evidence(9, 12, "epsilon"), grade="A"), EPSILON)
+    assert (
+        "epsilon at least 9.00 (this sample could have shown up to 100.00) at delta 1e-05" in judged.findings[0].message
+    )
+    judged = verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A"), EPSILON)
+    assert "at least 0.10, limit 8.00" in judged.notes[0]
+    assert judged.notes[0].endswith("A low bound is not evidence of privacy.")
 
 
 # Waivers and baselines

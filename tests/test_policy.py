@@ -64,7 +64,7 @@ def test_every_key_is_read_with_its_line(tmp_path):
 
 
 def test_a_file_replaces_the_built_in_limits(tmp_path):
-    assert load("max_epsilon = 3", tmp_path).limits == (Limit("epsilon", 3.0),)
+    assert load("max_epsilon = 3", tmp_path).limits == (Limit("epsilon", 3.0, delta=1e-5),)
 
 
 def test_tpr_limits_may_be_a_list_or_tables(tmp_path):
@@ -116,6 +116,8 @@ def test_a_named_pyproject_needs_the_table(tmp_path):
         ("max_epsilon = 1" + "0" * 400, ["max_epsilon", "finite"]),
         ("max_epsilon = 1" + "0" * 5000, ["not TOML"]),
         ("max_epsilon = -1", ["max_epsilon = -1"]),
+        ("max_epsilon = 1\nmax_delta = 1", ["max_delta = 1", "below 1"]),
+        ("max_auc = 0.6\nmax_delta = 1e-6", ["max_delta limits nothing by itself", "max_epsilon"]),
         ("max_exposure = -0.1", ["max_exposure = -0.1"]),
         ("max_extraction_rate = 1.0", ["max_extraction_rate = 1.0", "below 1"]),
         ("max_tpr = 0.05", ["max_tpr = 0.05", "table with { fpr"]),
@@ -185,3 +187,8 @@ def test_a_limit_covers_its_metric_and_its_fpr_only():
     assert not limit.covers(tpr(0.3001))
     assert not limit.covers(tpr(None))
     assert not Limit("auc", 0.6).covers(tpr(0.3))
+
+
+def test_a_limit_on_epsilon_is_at_a_delta(tmp_path):
+    assert load("max_epsilon = 3\nmax_delta = 1e-7", tmp_path).limits == (Limit("epsilon", 3.0, delta=1e-7),)
+    assert Limit("epsilon", 3.0, delta=1e-7).name == "max_epsilon 3 at delta 1e-07"

@@ -143,7 +143,7 @@ def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:
 def _plan(case: "Case", wanted: list[str] | None, limits: "Policy", settings: "Settings") -> str:
     from redteam.plan import make_plan
 
-    return make_plan(case.target, case.split, _chosen(wanted), limits, settings).text
+    return make_plan(case.target, case.split, _chosen(wanted), limits, settings, guarantee=case.guarantee).text
 
 
 def _run(case: "Case", wanted: list[str] | None, settings: "Settings") -> "AuditReport":

@@ -7,7 +7,7 @@ from redteam import codec
 from redteam.comparison import Change, Comparison, Direction
 from redteam.formats.escape import code, json_text, markdown
 from redteam.report import Interval
-from redteam.wording import plural, range_of
+from redteam.wording import measured, plural
 
 _STYLES: dict[Direction, str] = {"worse": "bold red", "better": "green"}
 
@@ -74,8 +74,8 @@ def as_markdown(comparison: Comparison, **_: Any) -> str:
 
 def _cells(change: Change) -> tuple[str, str, str, str]:
     difference = "-" if change.difference is None else f"{change.difference:+.2f}"
-    return change.id, _shown(change.old), _shown(change.new), difference
+    return change.id, _shown(change.old, change.id), _shown(change.new, change.id), difference
 
 
-def _shown(interval: Interval | None) -> str:
-    return "-" if interval is None else range_of(interval)
+def _shown(interval: Interval | None, identifier: str) -> str:
+    return "-" if interval is None else measured(interval, identifier)

@@ -8,7 +8,7 @@ from redteam.formats.escape import clean
 from redteam.limits import Policy
 from redteam.report import AuditReport
 from redteam.verdict import Check, Finding, Verdict
-from redteam.wording import against, range_of
+from redteam.wording import LOW_BOUND, against, is_epsilon, measured
 
 
 def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
@@ -41,14 +41,15 @@ def _case(suite: ElementTree.Element, check: Check, finding: Finding | None, *, 
     elif check.outcome == "unsettled":
         shown = "the guarantee does not meet the limit"
         if check.interval is not None:
-            shown = f"not settled: {against(check.interval, check.limit, ', limit ')}"
+            shown = f"not settled: {against(check.interval, check.limit, ', limit ', check.rule)}"
+            shown += f". {LOW_BOUND}" if is_epsilon(check.rule) else ""
         _say(case, "error" if strict else "skipped", shown, "unsettled")
 
 
 def _finding(case: ElementTree.Element, finding: Finding) -> None:
     if finding.state == "proven":
         _say(case, "failure", finding.message, finding.rule)
-        case[-1].text = f"{range_of(finding.interval)}; what to do: {clean(finding.remedy)}"
+        case[-1].text = f"{measured(finding.interval, finding.rule)}; what to do: {clean(finding.remedy)}"
     else:
         _say(case, "skipped", finding.excuse or finding.state, finding.state)
 

@@ -11,7 +11,7 @@ from redteam.formats.escape import code, markdown
 from redteam.limits import Policy
 from redteam.report import AuditReport, Evidence
 from redteam.verdict import Check, Outcome, State, Verdict
-from redteam.wording import decimals, number, plural, range_of
+from redteam.wording import LOW_BOUND, bound_of, decimals, number, plural, range_of
 
 _OUTCOMES: dict[Outcome, str] = {
     "exceeded": "**leak**",
@@ -33,10 +33,12 @@ def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -
         f"Target {code(report.target.name)}, {plural(report.data.members, 'member')} and "
         f"{plural(report.data.nonmembers, 'non-member')}, evidence of grade {report.grade}, "
         f"judged by {code(policy.source)}.",
-        *_checks(verdict),
+        *_checks(report, verdict),
+        *(f"\n{LOW_BOUND}" for _ in prose.legend(report)),
         *_listed("Findings", [_finding(each.id, each.message, each.excuse) for each in verdict.findings]),
         *_listed("Problems", [markdown(each) for each in verdict.problems]),
         *_details("What the numbers mean", _meanings(report)),
+        *_details("Guarantee", _guarantee(report)),
         *_details("Evidence", _evidence(report, verdict)),
         *_details("Labels", _classes(report)),
         *_details("Notes and limits of this audit", _notes(report, verdict)),
@@ -45,20 +47,24 @@ def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -
     return "\n".join(lines) + "\n"
 
 
-def _checks(verdict: Verdict) -> Iterator[str]:
+def _checks(report: AuditReport, verdict: Verdict) -> Iterator[str]:
     if not verdict.checks:
         return
+    known = {evidence.id: evidence for evidence in report.evidence}
     states = {finding.id: finding.state for finding in verdict.findings}
     yield from ("", "| check | measured | limit | outcome |", "|---|---|---|---|")
     for check in verdict.checks:
         outcome = _STATES[states[check.id]] if check.id in states else _OUTCOMES[check.outcome]
-        yield f"| {code(check.id)} | {_measured(check)} | {_limit(check)} | {outcome} |"
+        yield f"| {code(check.id)} | {_measured(check, known.get(check.id))} | {_limit(check)} | {outcome} |"
 
 
-def _measured(check: Check) -> str:
+def _measured(check: Check, evidence: Evidence | None) -> str:
     if check.interval is None:
         return "by the guarantee"
-    return range_of(check.interval, digits=decimals(check.interval, check.limit))
+    digits = decimals(check.interval, check.limit)
+    if evidence is not None and evidence.metric == "epsilon":
+        return bound_of(evidence, digits=digits)
+    return range_of(check.interval, digits=digits)
 
 
 def _limit(check: Check) -> str:
@@ -89,8 +95,15 @@ def _bullets(lines: tuple[str, ...]) -> Iterator[str]:
 
 def _meanings(report: AuditReport) -> Iterator[str]:
     for each in prose.strongest(report):
-        name = f"{prose.metric_name(each)} {number(each.interval.value)}"
+        name = f"{prose.metric_name(each)} {prose.shown(each)}"
         yield f"- {markdown(name)} ({code(f'{each.attack} {each.signal}')}): {markdown(prose.meaning(each))}"
+
+
+def _guarantee(report: AuditReport) -> Iterator[str]:
+    if report.guarantee is not None:
+        yield from ("| | epsilon | delta | by | covers |", "|---|---|---|---|---|")
+        yield from (f"| {' | '.join(markdown(cell) for cell in row)} |" for row in prose.guarantee_rows(report))
+        yield from ("", f"{markdown(prose.guarantee_status(report))}. {LOW_BOUND}")
 
 
 def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[str]:
@@ -102,7 +115,8 @@ def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[str]:
 
 
 def _row(evidence: Evidence) -> str:
-    return f"| {code(evidence.id)} | {range_of(evidence.interval)} |"
+    shown = bound_of(evidence) if evidence.metric == "epsilon" else range_of(evidence.interval)
+    return f"| {code(evidence.id)} | {shown} |"
 
 
 def _classes(report: AuditReport) -> Iterator[str]:

@@ -7,7 +7,7 @@ from redteam.checks import admissible, standing_guarantee
 from redteam.report import AuditReport, Evidence, Grade
 from redteam.resolution import smallest_resolvable_fpr
 from redteam.verdict import Verdict
-from redteam.wording import SYMBOLS, accusation, against, number, plural
+from redteam.wording import LOW_BOUND, SYMBOLS, accusation, against, bound_of, measured, number, plural
 
 _LUCK = "which is not proven to be more than luck"
 HEADLINES = {"pass": "PASS", "leak": "LEAK", "not_audited": "NOT AUDITED"}
@@ -29,7 +29,7 @@ def summary(verdict: Verdict) -> str:
     if verdict.status == "leak":
         worst = verdict.proven[0]
         leaks = plural(len(verdict.proven), "leak")
-        shown = against(worst.interval, worst.limit, " > ")
+        shown = against(worst.interval, worst.limit, " > ", worst.rule)
         return f"LEAK: {leaks} proven in {checks}, worst {worst.id} {shown}"
     if verdict.status == "not_audited":
         return f"NOT AUDITED: {plural(len(verdict.problems), 'problem')}, first: {verdict.problems[0]}"
@@ -55,6 +55,36 @@ def strongest(report: AuditReport) -> tuple[Evidence, ...]:
     return tuple(best.values())
 
 
+def shown(evidence: Evidence) -> str:
+    """Return the number that a meaning is given to: the measured value, or of an epsilon its bound."""
+    return (
+        measured(evidence.interval, evidence.rule) if evidence.metric == "epsilon" else number(evidence.interval.value)
+    )
+
+
+def legend(report: AuditReport) -> tuple[str, ...]:
+    """Say how to read the bounds on epsilon, where there are any."""
+    if all(evidence.metric != "epsilon" for evidence in report.evidence):
+        return ()
+    return (f"an epsilon is a lower bound, (of ...) the largest that this sample could have shown. {LOW_BOUND}",)
+
+
+def guarantee_rows(report: AuditReport) -> Iterator[tuple[str, str, str, str, str]]:
+    """Return what was claimed, earned and measured, side by side: name, epsilon, delta, by what, what it covers."""
+    if report.guarantee is None:
+        return
+    for name, budget in (("claimed", report.guarantee.claimed), ("earned", report.guarantee.earned)):
+        covers = f"one {budget.unit} ({budget.neighbouring})"
+        yield name, number(budget.epsilon), f"{budget.delta:.0e}", budget.accountant, covers
+    best = [each for each in strongest(report) if each.metric == "epsilon"]
+    for each in best:
+        delta = "-" if each.delta is None else f"{each.delta:.0e}"
+        most = f"this sample could have shown up to {number(each.ceiling)}"
+        yield "measured", measured(each.interval, each.rule), delta, f"{each.attack} {each.signal}", most
+    if not best:
+        yield "measured", "-", "-", "-", "no epsilon was measured: that takes membership drawn by coins"
+
+
 def meaning(evidence: Evidence) -> str:
     """Say what one number means for the people in the training data."""
     value, low = evidence.interval.value, evidence.interval.low
@@ -74,7 +104,7 @@ def meaning(evidence: Evidence) -> str:
         case "epsilon":
             return (
                 f"one person's example shifts the odds of what the model shows by a factor of at least "
-                f"{_factor(low)} (e to the {number(low)}); 1 would be perfect privacy"
+                f"{_factor(low)}: epsilon is {bound_of(evidence)}; a factor of 1 would be perfect privacy. {LOW_BOUND}"
             )
         case "exposure":
             return (

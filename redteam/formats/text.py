@@ -14,9 +14,9 @@ from redteam.formats import prose
 from redteam.formats.escape import clip
 from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
 from redteam.limits import Policy
-from redteam.report import AuditReport, Budget, Evidence, Interval
+from redteam.report import AuditReport, Evidence
 from redteam.verdict import Check, Finding, Outcome, State, Verdict
-from redteam.wording import decimals, number, plural, range_of
+from redteam.wording import LOW_BOUND, decimals, number, plural, range_of
 
 _STYLES = {"pass": "bold white on green", "leak": "bold white on red", "not_audited": "bold black on yellow"}
 _OUTCOMES: dict[Outcome, tuple[str, str]] = {
@@ -113,7 +113,8 @@ def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]
         yield section("Evidence", Text("none: no attack gave a number"))
         return
     headers = ("attack", "signal", "metric", "value", "interval", "limit", "outcome")
-    yield section("Evidence", table(headers, rows, right=("value", "interval", "limit")))
+    drawn = table(headers, rows, right=("value", "interval", "limit"))
+    yield section("Evidence", drawn, *([bullets(legend)] if (legend := prose.legend(report)) else []))
 
 
 def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, State]) -> tuple[Cell, ...]:
@@ -125,20 +126,23 @@ def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, Sta
         evidence.attack,
         clip(evidence.signal, 30),
         prose.metric_name(evidence),
-        number(evidence.interval.value, digits=digits),
-        _bounds(evidence.interval, digits),
+        "-" if evidence.metric == "epsilon" else number(evidence.interval.value, digits=digits),
+        _bounds(evidence, digits),
         "-" if check is None else number(check.limit, digits=digits),
         outcome,
     )
 
 
-def _bounds(interval: Interval, digits: int) -> str:
+def _bounds(evidence: Evidence, digits: int) -> str:
+    interval = evidence.interval
+    if evidence.metric == "epsilon":
+        return f"at least {number(interval.low, digits=digits)} (of {number(evidence.ceiling, digits=digits)})"
     return f"[{number(interval.low, digits=digits)}, {number(interval.high, digits=digits)}]"
 
 
 def _meanings(report: AuditReport) -> Iterator[RenderableType]:
     lines = [
-        f"{prose.metric_name(each)} {number(each.interval.value)} ({each.attack} {each.signal}): {prose.meaning(each)}"
+        f"{prose.metric_name(each)} {prose.shown(each)} ({each.attack} {each.signal}): {prose.meaning(each)}"
         for each in prose.strongest(report)
     ]
     if lines:
@@ -148,20 +152,10 @@ def _meanings(report: AuditReport) -> Iterator[RenderableType]:
 def _guarantee(report: AuditReport) -> Iterator[RenderableType]:
     if report.guarantee is None:
         return
-    measured = [each for each in prose.strongest(report) if each.metric == "epsilon"]
-    rows = [
-        ("claimed", *_budget(report.guarantee.claimed)),
-        ("earned", *_budget(report.guarantee.earned)),
-        *(("measured", f"at least {number(each.interval.low)}", "", each.signal, "") for each in measured),
-    ]
+    rows = prose.guarantee_rows(report)
     status: Cell = (prose.guarantee_status(report), "" if standing_guarantee(report) else "bold red")
-    headers = ("", "epsilon", "delta", "by", "protects")
-    yield section("Guarantee", table(headers, rows, right=("epsilon", "delta")), bullets([status]))
-
-
-def _budget(budget: Budget) -> tuple[str, str, str, str]:
-    protects = f"one {budget.unit} ({budget.neighbouring})"
-    return number(budget.epsilon), f"{budget.delta:.0e}", budget.accountant, protects
+    headers = ("", "epsilon", "delta", "by", "covers")
+    yield section("Guarantee", table(headers, rows, right=("epsilon", "delta")), bullets([status, LOW_BOUND]))
 
 
 def _classes(report: AuditReport) -> Iterator[RenderableType]:

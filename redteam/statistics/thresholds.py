@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redteam.errors import StatisticsError
-from redteam.resolution import require_rate
+from redteam.resolution import first_part, require_rate
 from redteam.statistics.ranking import Counts, Floats, finite_scores
 
 _CANDIDATES = 500  # thresholds tried on the half that chooses; any choice is valid there, so a few hundred do
@@ -42,6 +42,10 @@ class ThresholdStrategy(ABC):
         (0, 1).
         """
 
+    @abstractmethod
+    def ceiling(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
+        """Return the largest lower bound that so many scores could ever give: that of complete separation."""
+
 
 @dataclass(frozen=True)
 class Explicit(ThresholdStrategy):
@@ -57,6 +61,10 @@ class Explicit(ThresholdStrategy):
     def lower_bound(self, in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, bound: Bound, *, alpha: float) -> float:
         """Return the bound at the threshold."""
         return Bonferroni((self.threshold,)).lower_bound(in_scores, out_scores, bound, alpha=alpha)
+
+    def ceiling(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
+        """Return the bound where every member and no non-member is found."""
+        return _most(n_in, 0, n_out, bound, alpha)
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,17 @@ class Split(ThresholdStrategy):
         chooses_in, judges_in = _cut(members, self.fraction, rng)
         chooses_out, judges_out = _cut(others, self.fraction, rng)
         candidates = _candidates(np.sort(np.concatenate([chooses_in, chooses_out])))
-        best = candidates[np.argmax(_at(candidates, chooses_in, chooses_out, bound, alpha))]
+        # At the level of one of many: at alpha, some threshold far out would often look best by luck alone.
+        strict = alpha / len(candidates)
+        best = candidates[np.argmax(_at(candidates, chooses_in, chooses_out, bound, strict))]
         return float(_at(np.array([best]), judges_in, judges_out, bound, alpha)[0])
+
+    def ceiling(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
+        """Return the bound where the second part is separated completely."""
+        return _most(n_in - first_part(n_in, self.fraction), 0, n_out - first_part(n_out, self.fraction), bound, alpha)
+
+
+HALVES = Split(seed=0)
 
 
 @dataclass(frozen=True)
@@ -111,6 +128,10 @@ class MultiSplit(ThresholdStrategy):
             Split(int(seed), self.fraction).lower_bound(members, others, bound, alpha=alpha / 2) for seed in seeds
         ]
         return sorted(bounds)[(self.splits - 1) // 2]
+
+    def ceiling(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
+        """Return that of a single split at alpha / 2."""
+        return Split(self.seed, self.fraction).ceiling(n_in, n_out, bound, alpha=alpha / 2)
 
 
 @dataclass(frozen=True)
@@ -147,6 +168,16 @@ class Bonferroni(ThresholdStrategy):
             tried = np.array(self.thresholds, dtype=np.float64)
         return float(_at(tried, members, others, bound, alpha / len(tried)).max())
 
+    def ceiling(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
+        """Return the bound where the best threshold finds every member and as few non-members as it can.
+
+        At the rank of a non-member that is this non-member and all above it.
+        """
+        if not isinstance(self.thresholds, int):
+            return _most(n_in, 0, n_out, bound, alpha / len(self.thresholds))
+        ranks = _ranks(n_out, self.thresholds)
+        return _most(n_in, n_out - int(ranks[-1]), n_out, bound, alpha / len(ranks))
+
 
 def _both(in_scores: npt.ArrayLike, out_scores: npt.ArrayLike, alpha: float, *, fewest: int) -> tuple[Floats, Floats]:
     require_rate("alpha", alpha)
@@ -167,8 +198,12 @@ def _found(scores: Floats, thresholds: Floats) -> Counts:
 def _cut(scores: Floats, fraction: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return a random `fraction` of the scores, at least one, and the rest, at least one."""
     shuffled = rng.permutation(scores)
-    first = min(max(1, round(fraction * len(scores))), len(scores) - 1)
+    first = first_part(len(scores), fraction)
     return shuffled[:first], shuffled[first:]
+
+
+def _most(n_in: int, fp: int, n_out: int, bound: Bound, alpha: float) -> float:
+    return float(bound(np.array([n_in]), n_in, np.array([fp]), n_out, alpha)[0])
 
 
 def _candidates(ordered: Floats) -> Floats:

@@ -120,8 +120,9 @@ def test_fewer_attacks_and_more_false_positive_rates(bench):
         ("RT101", "auc", None),
         ("RT101", "tpr", 0.01),  # the policy's own is measured too
         ("RT101", "tpr", 0.1),
+        ("RT101", "epsilon", None),
     }
-    assert result["multiplicity"]["intervals"] == 3
+    assert result["multiplicity"]["intervals"] == 4
     stricter = as_json(audit(bench, LEAKY, *POLICY, "-a", "RT101", "--alpha", "0.001", "-f", "json", code=1))
     assert stricter["multiplicity"]["alpha"] == 0.001
 

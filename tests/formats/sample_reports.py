@@ -50,8 +50,9 @@ def tpr(low: float, value: float, high: float, signal: str = "loss", attack: str
     return Evidence(attack, signal, "tpr", Interval(value, low, high, ALPHA), n, n, top, 0.01)
 
 
-def epsilon(low: float, value: float, high: float, signal: str = "loss") -> Evidence:
-    return Evidence("RT101", signal, "epsilon", Interval(value, low, high, ALPHA), 1000, 1000, 5.9)
+def epsilon(low: float, signal: str = "loss") -> Evidence:
+    top = ceiling("epsilon", 1000, 1000, alpha=ALPHA, delta=1e-5)
+    return Evidence("RT101", signal, "epsilon", Interval(low, low, top, ALPHA), 1000, 1000, top, delta=1e-5)
 
 
 def _report(*evidence: Evidence, n: int = 2000) -> AuditReport:
@@ -130,7 +131,7 @@ def _private() -> Sample:
     claimed = Budget(1.0, 1e-5, "example", "add or remove one", "RDP")
     earned = replace(claimed, epsilon=6.0, accountant="PRV")
     report = replace(
-        _report(auc(0.58, 0.01), tpr(0.02, 0.03, 0.045), epsilon(1.4, 1.9, 2.6)),
+        _report(auc(0.58, 0.01), tpr(0.02, 0.03, 0.045), epsilon(1.4)),
         grade="A",
         grade_reason="2,000 examples put in or left out by coin flips (seed 7)",
         guarantee=Guarantee(claimed, earned),

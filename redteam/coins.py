@@ -1,0 +1,52 @@
+"""Epsilon from the coins of one training: which examples can serve as canaries, and what their guesses prove.
+
+The method is `one_run` (T. Steinke, M. Nasr, M. Jagielski, 2023), the only one that is valid for one model whatever
+the training does. It asks for fair coins, so where examples were put in with another probability, they are thinned
+until the coins of those that are left are fair. A text that stood in the data more than once is no canary: its coin
+put in several examples, and the guarantee is about one.
+"""
+
+from dataclasses import dataclass
+
+from redteam.data import BoolArray, Split
+from redteam.report import Evidence, Guarantee, Interval
+from redteam.statistics import thresholds
+from redteam.statistics.epsilon import fair_coins, one_run
+from redteam.target import FloatArray
+
+DELTA = 1e-5  # where no guarantee names one
+_FEWEST = 2  # of either side
+
+
+@dataclass(frozen=True, eq=False)
+class Canaries:
+    """The examples of the pool whose coins were fair (`kept`, in its order), and the delta to measure at."""
+
+    kept: BoolArray
+    members: int
+    nonmembers: int
+    delta: float
+
+    def measure(
+        self, attack: str, signal: str, scores: FloatArray, is_member: BoolArray, *, alpha: float, seed: int
+    ) -> Evidence:
+        """Return the lower bound on epsilon that one signal proves, wrong at most `alpha` of the time."""
+        inside, outside = scores[self.kept & is_member], scores[self.kept & ~is_member]
+        rule = thresholds.Split(seed=seed)
+        bound = one_run(inside, outside, delta=self.delta, alpha=alpha, threshold=rule)
+        interval = Interval(bound.low, bound.low, bound.ceiling, alpha)
+        sizes = self.members, self.nonmembers
+        return Evidence(attack, signal, "epsilon", interval, *sizes, bound.ceiling, delta=self.delta)
+
+
+def fair_canaries(split: Split, is_member: BoolArray, guarantee: Guarantee | None, *, seed: int) -> Canaries | str:
+    """Return the canaries among the pool of `split`, or why no epsilon can be measured on it."""
+    if not split.randomised:
+        return "no coin put examples in or left them out"
+    if split.inclusion is None:
+        return "the probability with which coins put examples in is not known"
+    kept = fair_coins(is_member, inclusion=split.inclusion, seed=seed) & split.stood_alone(seed)
+    members, nonmembers = int((kept & is_member).sum()), int((kept & ~is_member).sum())
+    if min(members, nonmembers) < _FEWEST:
+        return f"{members} members and {nonmembers} non-members stood in the data once and had fair coins"
+    return Canaries(kept, members, nonmembers, DELTA if guarantee is None else guarantee.earned.delta)

@@ -1,0 +1,27 @@
+"""Fair coins from coins that were not: what the one-run bounds need where inclusion was not one half."""
+
+import numpy as np
+import numpy.typing as npt
+
+from redteam.errors import StatisticsError
+from redteam.resolution import require_rate
+
+Bools = npt.NDArray[np.bool_]
+
+
+def fair_coins(is_member: npt.ArrayLike, *, inclusion: float, seed: int) -> Bools:
+    """Return which canaries to keep so that each kept one was in or out by a fair coin.
+
+    `is_member`: shape (n,), booleans, each True by a coin of its own with the known probability `inclusion`, p. Those
+    in are kept with probability min(1, (1 - p) / p), those out with min(1, p / (1 - p)), each on its own. "In and
+    kept" and "out and kept" then both have probability min(p, 1 - p): given that it was kept, a canary was in with
+    probability 1/2, and as all draws are independent, so are the coins of the kept ones, given which were kept and
+    all about the others. The others become fixed data. Raises StatisticsError where `inclusion` is not strictly
+    within (0, 1).
+    """
+    p = require_rate("inclusion", inclusion)
+    member = np.asarray(is_member)
+    if member.ndim != 1 or member.dtype != np.bool_:
+        raise StatisticsError(f"is_member has shape {member.shape} and type {member.dtype}; give booleans, shape (n,)")
+    keep = np.where(member, min(1.0, (1.0 - p) / p), min(1.0, p / (1.0 - p)))
+    return np.asarray(np.random.default_rng([seed, 0xFA12]).random(len(member)) < keep)

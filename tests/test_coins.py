@@ -1,0 +1,172 @@
+"""Epsilon in an audit: only where coins decided membership, on fair coins of texts that stood alone, paid for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import RuleTarget, sentences
+
+from attacks.membership.loss import LossThreshold
+from redteam.audit import Settings, audit
+from redteam.coins import DELTA, Canaries, fair_canaries
+from redteam.consistency import require_consistent
+from redteam.data import Split, join
+from redteam.errors import DataError, ReportError
+from redteam.limits import DEFAULT, Policy
+from redteam.plan import make_plan
+from redteam.report import AuditReport, Budget, Guarantee
+from redteam.resolution import ceiling
+from redteam.statistics.epsilon import one_run
+from redteam.statistics.thresholds import Split as Halves
+
+ROWS = sentences(3000, seed=1)
+ATTACKS = (LossThreshold(),)
+BUDGET = Budget(1.0, 1e-4, "example", "add or remove one", "a test's word")
+
+
+def drawn(inclusion=0.5, rows=ROWS, seed=0, **more):
+    coins = np.random.default_rng(seed).random(len(rows)) < inclusion
+    inside, outside = rows.take(np.flatnonzero(coins)), rows.take(np.flatnonzero(~coins))
+    return Split.of(inside, outside, **{"randomised": True, "inclusion": inclusion, **more})
+
+
+def epsilons(report):
+    return [evidence for evidence in report.evidence if evidence.metric == "epsilon"]
+
+
+def test_coins_give_an_epsilon_and_it_shares_the_error():
+    split = drawn()
+    report = audit(RuleTarget(split.members), split, settings=Settings(alpha=0.06, fprs=(0.1, 0.01)))
+    found = epsilons(report)
+    assert [each.id for each in found[:2]] == ["RT101.epsilon:loss", "RT102.epsilon:confidence"]
+    assert len(found) == 5
+    assert report.multiplicity.intervals == len(report.evidence) == 5 * 4
+    assert {each.interval.alpha for each in report.evidence} == {0.06 / 20}
+    assert {each.delta for each in found} == {DELTA}
+    loss = found[0]
+    assert 2 < loss.interval.low == loss.interval.value < loss.interval.high == loss.ceiling
+    assert (loss.members, loss.nonmembers) == (len(split.members), len(split.nonmembers))
+    assert "A low bound is not evidence of privacy" in report.multiplicity.method
+    assert AuditReport.from_json(report.to_json()) == report
+    require_consistent(report, source="report")
+
+
+@pytest.mark.parametrize("inclusion", [0.5, 0.8])
+def test_a_target_that_learnt_nothing_shows_nothing(inclusion):
+    split = drawn(inclusion)
+    above = sum(
+        each.interval.low > 0
+        for seed in range(6)
+        for each in epsilons(audit(RuleTarget(seed=seed), split, ATTACKS, settings=Settings(seed=seed)))
+    )
+    assert above == 0  # each is wrong once in 60
+
+
+def test_the_guarantee_says_at_which_delta():
+    report = audit(RuleTarget(), drawn(), ATTACKS, guarantee=Guarantee(BUDGET, replace(BUDGET, delta=1e-3)))
+    assert {each.delta for each in epsilons(report)} == {1e-3}
+    assert "at delta 0.001 by one_run" in report.multiplicity.method
+
+
+def test_unfair_coins_are_thinned():
+    split = drawn(0.8)
+    (found,) = epsilons(audit(RuleTarget(split.members), split, ATTACKS))
+    assert found.members == pytest.approx(600, abs=75)
+    assert found.nonmembers == len(split.nonmembers)
+    assert found.interval.low > 1
+
+
+def test_a_text_that_stood_there_twice_is_no_canary():
+    again = ROWS.take(range(500))
+    split = drawn(rows=ROWS)
+    twice = Split.of(
+        join(split.members, again.take([i for i, t in enumerate(again.texts) if t in set(split.members.texts)])),
+        join(split.nonmembers, again.take([i for i, t in enumerate(again.texts) if t in set(split.nonmembers.texts)])),
+        randomised=True,
+        inclusion=0.5,
+    )
+    pool, is_member = twice.pool(3)
+    canaries = fair_canaries(twice, is_member, None, seed=3)
+    assert isinstance(canaries, Canaries)
+    assert {pool.texts[i] for i in np.flatnonzero(~canaries.kept)} == set(again.texts)
+    assert canaries.members + canaries.nonmembers == 2500 == canaries.kept.sum()
+
+
+def test_without_coins_there_is_no_epsilon():
+    split = drawn(randomised=False)
+    report = audit(RuleTarget(split.members), split, ATTACKS)
+    assert (report.grade, epsilons(report), report.multiplicity.intervals) == ("B", [], 2)
+    assert "epsilon" not in report.grade_reason + report.multiplicity.method
+
+
+def test_coins_of_unknown_probability_give_none_and_say_so():
+    split = drawn(inclusion=0.5)
+    report = audit(RuleTarget(split.members), replace(split, inclusion=None), ATTACKS)
+    assert (report.grade, epsilons(report)) == ("A", [])
+    assert (
+        "no epsilon is measured: the probability with which coins put examples in is not known" in report.grade_reason
+    )
+
+
+def test_too_few_fair_coins_give_none_and_say_so():
+    rows = sentences(60, seed=4)
+    split = Split.of(rows.take(range(58)), rows.take([58, 59]), randomised=True, inclusion=0.97)
+    report = audit(RuleTarget(), split, ATTACKS)
+    assert epsilons(report) == []
+    assert "stood in the data once and had fair coins" in report.grade_reason
+
+
+def test_a_callers_word_is_not_called_a_draw():
+    said = audit(RuleTarget(), drawn(), ATTACKS).grade_reason
+    assert "taken on the caller's word, no coin was drawn again" in said
+    assert "drawn again from the ledger's" in audit(RuleTarget(), drawn(redrawn=True), ATTACKS).grade_reason
+
+
+@pytest.mark.parametrize("inclusion", [0.0, 1.0, float("nan")])
+def test_an_inclusion_that_is_no_coins_is_refused(inclusion):
+    with pytest.raises(DataError, match="inclusion is"):
+        Split.of(ROWS.take(range(9)), ROWS.take(range(9, 20)), randomised=True, inclusion=inclusion)
+
+
+@pytest.mark.parametrize("sizes", [(2, 0), (1, 2), (5, 7), (60, 50), (1000, 400), (20_000, 20_000)])
+@pytest.mark.parametrize("delta", [0.0, 1e-9, 1e-5, 1e-3, 0.4])
+def test_the_ceiling_is_that_of_the_bound(sizes, delta):
+    members, others = max(sizes[0], 1), max(sizes[1], 1)
+    scores = np.arange(float(members)), -np.arange(float(others))
+    for alpha in (0.05, 0.001):
+        most = one_run(*scores, delta=delta, alpha=alpha, threshold=Halves(seed=1)).ceiling
+        assert ceiling("epsilon", members, others, alpha=alpha, delta=delta) == pytest.approx(most, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"delta": None}, "at delta None"),
+        ({"delta": 1e-3}, "has ceiling"),
+        ({"ceiling": 9.0}, "has ceiling"),
+        ({"members": 5000}, "is of more examples"),
+        ({"members": 3}, "has ceiling"),
+    ],
+)
+def test_an_edited_epsilon_is_found_out(change, said):
+    split = drawn()
+    report = audit(RuleTarget(split.members), split, ATTACKS)
+    *rest, last = report.evidence
+    edited = replace(report, evidence=(*rest, replace(last, **change)))
+    with pytest.raises(ReportError, match=said):
+        require_consistent(edited, source="report")
+
+
+def test_a_plan_tells_what_epsilon_could_show():
+    split, policy = drawn(), Policy(max_epsilon=8.0)
+    text = make_plan(RuleTarget(), split, ATTACKS, policy, Settings()).text
+    assert "0.017 for each interval" in text
+    assert "epsilon    at delta 1e-05: " in text
+    assert "max_epsilon 8 at delta 1e-05: CANNOT be proven broken by this sample" in text
+    low = make_plan(RuleTarget(), split, ATTACKS, replace(policy, max_epsilon=2.0), Settings()).text
+    assert "max_epsilon 2 at delta 1e-05: can be proven broken" in low
+    exact = Guarantee(BUDGET, replace(BUDGET, delta=1e-7))
+    text = make_plan(RuleTarget(), split, ATTACKS, policy, Settings(), guarantee=exact).text
+    assert "CANNOT be proven broken at delta 1e-07" in text
+    text = make_plan(RuleTarget(), replace(split, randomised=False), ATTACKS, DEFAULT, Settings()).text
+    assert "epsilon    not measured: no coin" in text
