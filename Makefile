@@ -7,10 +7,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt setup.py $(wildcard defenses/edpsgd/_*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "redteam needs Python 3.11 or newer; say: make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,dp,minilm,plot]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e '.[dev,dp,minilm,plot]'
 	@touch $@
 
 # The leaky model must be failed (exit 1) and the safe one passed (exit 0); anything else fails the demo.

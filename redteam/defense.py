@@ -29,10 +29,11 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and what its training guarantees (None: nothing)."""
+    """A trained model, what its training guarantees (None: nothing), and what whoever trained must know of it."""
 
     bundle: "Bundle"
     guarantee: Guarantee | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def target(self) -> "Target":
@@ -47,8 +48,8 @@ class Problem:
     """What a private trainer minimises: rows of data, and the loss of each under a model.
 
     `losses(rows)` runs `model` on `rows`, int64 [b], and returns their losses, float [b], one a row and none mixed with
-    another. There are `size` rows. `population` is the number of rows that is public: sampling rate and divisor come from
-    it and never from the realised data. `lengths` are the rows' lengths in tokens, to batch like with like.
+    another. There are `size` rows. `population` is the number of rows that is public: sampling rate and divisor come
+    from it and never from the realised data. `lengths` are the rows' lengths in tokens, to batch like with like.
     """
 
     model: "torch.nn.Module"

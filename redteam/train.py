@@ -1,8 +1,10 @@
 """From a data file to `model.pt` and its ledger: coins, model, training, files."""
 
+import contextlib
 import hashlib
 import json
 import secrets
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import transformers
 
 from redteam.bundle import save_bundle
 from redteam.data import Columns, Examples, read_examples
-from redteam.defense import Checkpoint, Defense, Progress, Trained
+from redteam.defense import Checkpoint, Defense, PrivateTraining, Progress, Trained
 from redteam.errors import DataError, UsageError
+from redteam.files import write_atomic
 from redteam.ledger import DataFile, Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
 from redteam.models.starting import start_model
 
@@ -44,7 +47,7 @@ class Coins:
 
 @dataclass(frozen=True)
 class TrainedFiles:
-    """A finished training: the files written, the rows on either side, and what reading the data guessed."""
+    """A finished training: the files written, the rows on either side, and what reading or training has to tell."""
 
     model: Path
     ledger: Path
@@ -63,12 +66,15 @@ def train(
     model: ModelChoice = ModelChoice(),
     coins: Coins = Coins(),
     restart: bool = False,
+    noise_from_seed: bool = False,
     progress: Progress | None = None,
 ) -> TrainedFiles:
     """Train on the texts whose coin says member, write the model to `output` and the ledger beside it.
 
-    A training that was broken off is taken up where it was, unless `restart`. Raises DataError where a side would
-    be empty, UsageError where an unfinished training is of other settings.
+    A private training draws its batches and noise from a secret that is thrown away with the checkpoint, unless
+    `noise_from_seed`: for research, since whoever knows the seed can subtract the noise. A training that was broken off
+    is taken up where it was, unless `restart`. Raises DataError where a side would be empty, UsageError where an
+    unfinished training is of other settings.
     """
     _check_output(output, data)
     reading, ledger = read_examples(data, columns), ledger_path(output)
@@ -80,26 +86,27 @@ def train(
             raise DataError(f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data")
     members = reading.examples.take(sides["members"])
     start = start_model(model.spec, reading.examples, learn_from=members, seed=coins.seed, **_shape(model))
-    identity = _fingerprint(source, defense, [_shape(model), start.fingerprint()], coins)
+    noise = _noise_of(defense, from_seed=noise_from_seed)
+    identity = _fingerprint(source, defense, [_shape(model), start.fingerprint()], coins, noise)
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
     if restart:
-        checkpoint.path.unlink(missing_ok=True)
-    expected = round(len(reading.examples) * (1 - coins.reference) * (1 - coins.holdout))
-    trained = defense.fit(
-        start, members, seed=coins.seed, population=max(1, expected), checkpoint=checkpoint, progress=progress
-    )
+        _forget(checkpoint)
+    expected = max(1, round(len(reading.examples) * (1 - coins.reference) * (1 - coins.holdout)))
+    with _seed_of(noise, coins, checkpoint) as seed:
+        trained = defense.fit(start, members, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
     save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
     Ledger(
         model=trained.bundle.digest(),
         data=source,
         membership=Membership(True, coins.seed, coins.holdout, coins.reference, **sides, key=key),
-        recipe=TrainingRecipe(defense.id, {"model": _portable(model), **defense.parameters()}, coins.seed),
+        recipe=TrainingRecipe(defense.id, {"model": _portable(model), **defense.parameters()} | noise, coins.seed),
         guarantee=trained.guarantee,
         salt=secrets.token_hex(16),
     ).save(ledger)
-    checkpoint.path.unlink(missing_ok=True)
+    _forget(checkpoint)
     nonmembers = reading.examples.take(sides["nonmembers"])
-    return TrainedFiles(output, ledger, trained, members, nonmembers, reading.notes)
+    told = (*reading.notes, *trained.notes, *(_caveats(noise, model) if trained.guarantee else ()))
+    return TrainedFiles(output, ledger, trained, members, nonmembers, told)
 
 
 def _check_output(output: Path, data: Path) -> None:
@@ -112,6 +119,59 @@ def _check_output(output: Path, data: Path) -> None:
         raise UsageError(f"{output}: would overwrite the data; name another file with -o")
 
 
+def _noise_of(defense: Defense, *, from_seed: bool) -> dict[str, str]:
+    """Return where the randomness of a private training comes from, for the ledger; nothing for one that is not."""
+    if isinstance(defense, PrivateTraining):
+        return {"noise": "seed" if from_seed else "secret"}
+    if from_seed:
+        raise UsageError(f"--noise-from-seed: {defense.id} ({defense.name}) adds no noise")
+    return {}
+
+
+def _caveats(noise: dict[str, str], model: ModelChoice) -> Iterator[str]:
+    """Yield what a guarantee does not cover."""
+    if model.spec in ("tiny", "bilstm"):
+        yield f"the vocabulary of {model.spec} is learned from the members' texts, which the guarantee does not cover"
+    if noise == {"noise": "seed"}:
+        yield "the noise follows from the seed: whoever knows the seed can subtract it, and the guarantee is void"
+
+
+@contextlib.contextmanager
+def _seed_of(noise: dict[str, str], coins: Coins, checkpoint: Checkpoint) -> Iterator[int]:
+    """Give the seed of a training: the public one, or a secret that lasts as long as the checkpoint does.
+
+    The secret outlives a kill, so that a resumed training repeats the noise of the steps it does again: two noises on
+    the same sum would tell more than one.
+    """
+    if noise != {"noise": "secret"}:
+        yield coins.seed
+        return
+    path = _secret_of(checkpoint)
+    if not path.exists():
+        if checkpoint.path.exists():
+            raise UsageError(f"{checkpoint.path}: unfinished training without its secret {path.name}; say --restart")
+        write_atomic(path, f"{secrets.randbits(256):064x}\n", mode=0o600)
+    try:
+        seed = int(path.read_text(encoding="ascii"), 16)
+    except (OSError, ValueError):
+        raise UsageError(f"{path}: the secret of an unfinished training cannot be read; say --restart") from None
+    try:
+        yield seed
+    except BaseException:
+        if not checkpoint.path.exists():  # nothing to resume
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _secret_of(checkpoint: Checkpoint) -> Path:
+    return checkpoint.path.with_name(f"{checkpoint.path.name}.secret")
+
+
+def _forget(checkpoint: Checkpoint) -> None:
+    for path in (checkpoint.path, _secret_of(checkpoint)):
+        path.unlink(missing_ok=True)
+
+
 def _shape(model: ModelChoice) -> dict[str, Any]:
     return {key: value for key, value in asdict(model).items() if key != "spec"}
 
@@ -121,13 +181,14 @@ def _portable(model: ModelChoice) -> dict[str, Any]:
     return asdict(replace(model, spec=Path(model.spec).name))
 
 
-def _fingerprint(source: DataFile, defense: Defense, model: list[Any], coins: Coins) -> str:
+def _fingerprint(source: DataFile, defense: Defense, model: list[Any], coins: Coins, noise: dict[str, str]) -> str:
     """Identify all that the numbers of a training depend on, so that only the same training is resumed."""
     identity = {
         "data": asdict(replace(source, path="")),
         "defense": [defense.id, defense.parameters()],
         "model": model,
         "coins": asdict(coins),
+        "noise": noise,
         "versions": [torch.__version__, transformers.__version__],
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

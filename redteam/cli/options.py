@@ -63,3 +63,24 @@ ReferenceShare = Annotated[
     float, Opt("--reference", min=0.0, max=0.9, help="Share of the texts kept apart for reference models.")
 ]
 Restart = Annotated[bool, Opt("--restart", help="Forget an unfinished training.")]
+
+Epsilon = Annotated[float | None, Opt("--epsilon", help="Private: the epsilon to earn; chooses the noise.")]
+NoiseMultiplier = Annotated[
+    float | None, Opt("--noise-multiplier", help="Private: noise over clip, instead of --epsilon; 0 for none.")
+]
+Delta = Annotated[float | None, Opt("--delta", help="Private: the delta of the guarantee.")]
+Clip = Annotated[float | None, Opt("--clip", help="Private: norm that gradients are clipped to.")]
+Clipping = Annotated[str | None, Opt("--clipping", help="Private: clip each example, or means of a microbatch.")]
+SamplingOption = Annotated[str | None, Opt("--sampling", help="Private: poisson or shuffled batches.")]
+Accounting = Annotated[str | None, Opt("--accounting", help="Private: the accounting you expect; refused if untrue.")]
+Microbatch = Annotated[int | None, Opt("--microbatch", min=1, help="Private: examples in one micro-batch.")]
+NoiseDecay = Annotated[str | None, Opt("--noise-decay", help="Private: none, linear, exponential or step.")]
+PhysicalBatch = Annotated[int | None, Opt("--physical-batch", min=1, help="Private: examples held at once.")]
+Weights = Annotated[str | None, Opt("--weights", help="Private: train all, or biases and classifier.")]
+SecureNoise = Annotated[bool, Opt("--secure-noise", help="Private: cryptographically secure noise only.")]
+NoiseFromSeed = Annotated[
+    bool, Opt("--noise-from-seed", help="Private, for research: noise that who knows the seed can subtract.")
+]
+Runs = Annotated[
+    int | None, Opt("--runs", min=1, help="Private: trainings on this data to account for, tuning included.")
+]

@@ -13,7 +13,12 @@ from redteam.errors import UsageError
 
 if TYPE_CHECKING:
     from redteam.defense import Defense
+    from redteam.report import Guarantee
     from redteam.train import TrainedFiles
+
+_TRAINING = ("epochs", "batch_size", "learning_rate", "weight_decay", "physical_batch", "runs", "weights")
+_PRIVACY = ("epsilon", "noise_multiplier", "delta", "clip", "clipping", "sampling", "accounting", "microbatch")
+_SETTINGS = (*_TRAINING, *_PRIVACY, "noise_decay")  # of a defence: options that it must have where they are given
 
 
 def train(
@@ -28,6 +33,20 @@ def train(
     batch_size: o.TrainingBatch = None,
     learning_rate: o.LearningRate = None,
     weight_decay: o.WeightDecay = None,
+    epsilon: o.Epsilon = None,
+    noise_multiplier: o.NoiseMultiplier = None,
+    delta: o.Delta = None,
+    clip: o.Clip = None,
+    clipping: o.Clipping = None,
+    sampling: o.SamplingOption = None,
+    accounting: o.Accounting = None,
+    microbatch: o.Microbatch = None,
+    noise_decay: o.NoiseDecay = None,
+    physical_batch: o.PhysicalBatch = None,
+    runs: o.Runs = None,
+    weights: o.Weights = None,
+    secure_noise: o.SecureNoise = False,
+    noise_from_seed: o.NoiseFromSeed = False,
     holdout: o.Holdout = 0.5,
     reference: o.ReferenceShare = 0.0,
     seed: o.Seed = 0,
@@ -39,46 +58,54 @@ def train(
     restart: o.Restart = False,
 ) -> None:
     """Train on a random half of DATA; write a model and its ledger."""
+    asked = {name: value for name, value in locals().items() if name in _SETTINGS}
+    check_output(output, data, Path(model))
+    _check_finite(asked | {"dropout": dropout, "holdout": holdout, "reference": reference})
+    trainer = _configured(defense, asked | {"secure_noise": secure_noise or None})
+    columns = (text_column, label_column, id_column, user_column, group_column)
+    shape, coins = (model, layers, freeze_embeddings, dropout), (holdout, reference, seed)
+    _run(data, output, trainer, columns, shape, coins, restart=restart, noise_from_seed=noise_from_seed)
+
+
+def _run(
+    data: Path,
+    output: Path,
+    trainer: "Defense",
+    columns: tuple[str | None, ...],
+    shape: tuple[str, int | None, bool, float | None],
+    coins: tuple[float, float, int],
+    **how: bool,
+) -> None:
     from redteam.data import Columns
-    from redteam.registry import choose, discover_defenses
     from redteam.train import Coins, ModelChoice
     from redteam.train import train as run
 
-    check_output(output, data, Path(model))
-    (found,) = choose(discover_defenses(), [defense])
-    asked = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    asked |= {"weight_decay": weight_decay}
-    _check_finite(asked | {"dropout": dropout, "holdout": holdout, "reference": reference})
-    trainer = _configured(found, asked)
     started = time.monotonic()
+    named, model, drawn = Columns(*columns), ModelChoice(*shape), Coins(*coins)
     with progress("training") as show:
-        files = run(
-            data,
-            output,
-            trainer,
-            columns=Columns(text_column, label_column, id_column, user_column, group_column),
-            model=ModelChoice(model, layers, freeze_embeddings, dropout),
-            coins=Coins(holdout, reference, seed),
-            restart=restart,
-            progress=show,
-        )
+        files = run(data, output, trainer, columns=named, model=model, coins=drawn, progress=show, **how)
     _report(files, time.monotonic() - started)
 
 
-def _check_finite(asked: dict[str, float | None]) -> None:
+def _check_finite(asked: dict[str, Any]) -> None:
     """Raise UsageError for NaN, which is neither below a minimum nor above a maximum, and for infinity."""
     for name, value in asked.items():
-        if value is not None and not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be a finite number")
 
 
-def _configured(defense: "Defense", asked: dict[str, Any]) -> "Defense":
+def _configured(name: str, asked: dict[str, Any]) -> "Defense":
     """Return the defence with the settings that were asked for; UsageError for one that it does not have."""
+    from redteam.registry import choose, discover_defenses
+
+    (defense,) = choose(discover_defenses(), [name])
     given = {name: value for name, value in asked.items() if value is not None}
     known = defense.parameters()
     for name in given:
         if name not in known:
             raise UsageError(f"--{name.replace('_', '-')}: {defense.id} ({defense.name}) has no such setting")
+    if "noise_multiplier" in given and "epsilon" not in given:
+        given["epsilon"] = None  # the default would contradict it
     return type(defense)(**(known | given))
 
 
@@ -89,17 +116,33 @@ def _report(files: "TrainedFiles", seconds: float) -> None:
         f"trained on {len(files.members):,} members in {seconds:.0f} s, {len(files.nonmembers):,} texts held out: "
         f"{_accuracy(files, 'members'):.1%} right on members, {_accuracy(files, 'nonmembers'):.1%} on held-out texts"
     )
+    for line in _guaranteed(files.trained.guarantee):
+        say(line)
     say(
         f"wrote {files.model} and {files.ledger}, which is private: it says who was trained on; "
         f"next: redteam audit {files.model}"
     )
 
 
+def _guaranteed(guarantee: "Guarantee | None") -> list[str]:
+    """Return what a private training earned and, where it is another number, what its nominal noise claims."""
+    if guarantee is None:
+        return []
+    earned, claimed = guarantee.earned, guarantee.claimed
+    of = f"at delta {earned.delta:g} for each {earned.unit}, neighbours {earned.neighbouring}"
+    lines = [f"earned epsilon {earned.epsilon:.3g} {of} ({earned.accountant})"]
+    if claimed.epsilon != earned.epsilon:
+        lines.append(
+            f"its nominal noise claims epsilon {claimed.epsilon:.3g} ({claimed.accountant}): do not quote that"
+        )
+    return lines
+
+
 def _accuracy(files: "TrainedFiles", side: str) -> float:
-    """Return the share of right labels on one side, from at most 2,000 of its rows."""
+    """Return the share of right labels on one side, from at most 2,000 of its rows, evenly apart."""
     from redteam.target import label_indices
 
     target = files.trained.target
     rows = getattr(files, side)
-    some = rows.take(range(min(len(rows), 2000)))
+    some = rows.take(range(0, len(rows), -(-len(rows) // 2000)))  # a file may be sorted by label
     return float((target.predict(some) == label_indices(target.labels, some, name="model")).mean())

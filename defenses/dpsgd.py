@@ -1,0 +1,249 @@
+"""RD101 dpsgd: DP-SGD by Opacus, the field's baseline, as its users run it.
+
+Per-example gradients of every weight (Opacus's "hooks" mode), clipped and noised by its `DPOptimizer`, logical
+batches of any size through its `BatchMemoryManager`, Poisson sampling. Three things differ from a first script with
+Opacus. The divisor is the public batch size, where `PrivacyEngine` takes one from the realised data. Position ids of
+shape (1, T), the default of Hugging Face, are expanded to the batch, or Opacus would raise. The guarantee comes from
+this package's accountant.
+
+Opacus does not set non-finite examples aside: one of them ends the training. It has no rule for torch's own LSTM, GRU
+or multi-head attention; RD102 trains the first. Needs: pip install 'redteam[dp]'.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from defenses.accounting import Phase, Release
+from defenses.edpsgd.loop import fit_texts, run
+from defenses.edpsgd.noise import NoiseSource
+from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of
+from defenses.edpsgd.sampling import IntArray, Sampler
+from defenses.edpsgd.trainer import Losses, Outcome, check_losses, check_optimizer
+from redteam.data import Examples
+from redteam.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
+from redteam.errors import UsageError
+from redteam.models.starting import Start
+
+
+@dataclass(frozen=True)
+class DPSGD(Defense):
+    """Train by Opacus; `batch_size` is the expected logical batch (None: a sixth of the data, 512 at most).
+
+    `physical_batch` examples are held at once, `runs` is how many trainings on this data the guarantee has to cover,
+    `weights` whether all are trained or biases, normalisation and the classifier alone.
+    """
+
+    id = "RD101"
+    name = "dpsgd"
+
+    epsilon: float | None = 8.0
+    noise_multiplier: float | None = None
+    delta: float = 1e-5
+    clip: float = 1.0
+    epochs: int = 10
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float = 0.0
+    physical_batch: int = 64
+    runs: int | None = None
+    weights: Literal["all", "biases"] = "all"
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def fit(
+        self,
+        start: Start,
+        examples: Examples,
+        *,
+        seed: int,
+        population: int | None = None,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> Trained:
+        """Train and return the model; who knows `seed` can subtract the noise, so it should be a secret one."""
+        return fit_texts(
+            self, start, examples, seed=seed, population=population, checkpoint=checkpoint, progress=progress
+        )
+
+    def train_on(
+        self,
+        problem: Problem,
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> PrivateRun:
+        """Train `problem.model` in place, by the loop that `fit` uses."""
+        return self.train(problem, seed=seed, checkpoint=checkpoint, progress=progress)[0]
+
+    def train(
+        self,
+        problem: Problem,
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+        schedule: Callable[[float], None] | None = None,
+    ) -> tuple[PrivateRun, tuple[str, ...]]:
+        """Do what `train_on` does, with a schedule of the learning rate; return what to tell as well."""
+        plan, source = self.plan(problem), NoiseSource(seed)
+        rate, population = plan.mechanism.sample_rate, problem.population
+        sampler = Sampler(source, size=problem.size, population=population, sample_rate=rate)
+        steps = OpacusSteps(
+            problem.model,
+            problem.optimizer,
+            source,
+            clip=self.clip,
+            noise_multiplier=plan.mechanism.noise_multiplier,
+            divisor=rate * population,
+            physical_batch=self.physical_batch,
+        )
+        try:
+            dropped = run(problem, plan, steps, sampler, checkpoint=checkpoint, progress=progress, schedule=schedule)
+        finally:
+            steps.close()
+        told = notes_of(plan, self, population=population, dropped=dropped)
+        return PrivateRun(plan.mechanism, plan.guarantee()), told
+
+    def plan(self, problem: Problem) -> Plan:
+        """Return what training on `problem` will do, claim and earn; nothing in it depends on the realised data."""
+        batch = expected_batch(self, problem.population)
+        rate = batch / problem.population
+        steps = max(1, round(self.epochs / rate))
+
+        def release(sigma: float) -> Release:
+            return Release((Phase(sigma, steps),), "poisson", rate)
+
+        sigma = choose_noise(self, release)
+        mechanism = Mechanism(self.clip, sigma, rate, steps)
+        return Plan(mechanism, release(sigma), release(sigma), self.delta, self.runs or 1)
+
+
+class OpacusSteps:
+    """The step of Opacus: per-example gradients by hooks on the layers, clipping and noise in its optimiser."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        source: NoiseSource,
+        *,
+        clip: float,
+        noise_multiplier: float,
+        divisor: float,
+        physical_batch: int,
+    ) -> None:
+        """Hook the model; `close` takes the hooks off. Raises UsageError, by name, for what Opacus cannot train."""
+        opacus, optimizers = _opacus()
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        check_optimizer(optimizer, self.parameters)
+        _refuse_unsupported(opacus, model)
+        self.source, self.physical_batch, self.model = source, physical_batch, model
+        self.noise = torch.Generator(self.parameters[0].device)
+        self.optimizer = optimizers.DPOptimizer(
+            optimizer,
+            noise_multiplier=noise_multiplier,
+            max_grad_norm=clip,
+            expected_batch_size=divisor,
+            generator=self.noise,
+        )
+        self.hooked = opacus.GradSampleModule(model)
+
+    def step(self, number: int, losses: Losses, rows: IntArray, lengths: IntArray | None) -> Outcome:
+        """Do step `number` on a logical batch; Opacus cuts it into physical ones of like size, unsorted."""
+        from opacus.utils.batch_memory_manager import BatchMemoryManager
+
+        self.source.reseed(self.noise, number)
+        loader: DataLoader[int] = DataLoader(
+            range(int(rows.max(initial=0)) + 1),  # type: ignore[arg-type]  # a data set of row numbers
+            batch_sampler=[rows.tolist()],
+            collate_fn=lambda batch: torch.tensor(batch, dtype=torch.int64),
+        )
+        total = 0.0
+        with BatchMemoryManager(
+            data_loader=loader, max_physical_batch_size=self.physical_batch, optimizer=self.optimizer
+        ) as physical:
+            for part in physical:
+                total += self._accumulate(losses, part.to(self.parameters[0].device))
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+        return Outcome(total / len(rows) if len(rows) else math.nan, len(rows), 0)
+
+    def close(self) -> None:
+        """Take off hooks and gradients."""
+        self.hooked.remove_hooks()
+        for parameter in self.parameters:  # its own del_grad_sample stops at a frozen one
+            parameter.grad = None
+            for name in ("summed_grad", "grad_sample", "_forward_counter"):
+                if hasattr(parameter, name):
+                    delattr(parameter, name)
+
+    def _accumulate(self, losses: Losses, part: torch.Tensor) -> float:
+        """Leave the per-example gradients of one physical batch with the parameters; return the sum of its losses."""
+        if not len(part):  # an empty logical batch releases noise alone
+            for parameter in self.parameters:
+                parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))  # type: ignore[attr-defined]
+            return 0.0
+        with warnings.catch_warnings(), _positions_expanded(self.model, len(part)):
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            values = losses(part)
+            check_losses(values, len(part))
+            values.mean().backward()  # type: ignore[no-untyped-call]
+        for parameter in self.parameters:  # what the loss does not reach has no gradient, as in ordinary training
+            if getattr(parameter, "grad_sample", None) is None:
+                parameter.grad_sample = parameter.new_zeros((len(part), *parameter.shape))  # type: ignore[attr-defined]
+        return float(values.detach().double().sum())
+
+
+@contextmanager
+def _positions_expanded(model: nn.Module, rows: int) -> Iterator[None]:
+    """Give embeddings that are fed one row for the whole batch, as position ids are, a row for each example."""
+
+    def expand(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        ids = inputs[0]
+        return (ids.expand(rows, *ids.shape[1:]), *inputs[1:]) if ids.dim() > 1 and len(ids) == 1 != rows else None
+
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    handles = [table.register_forward_pre_hook(expand) for table in tables]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _refuse_unsupported(opacus: Any, model: nn.Module) -> None:
+    """Raise UsageError naming the first layer that Opacus cannot train exactly."""
+    from opacus.validators import ModuleValidator
+
+    problems = ModuleValidator.validate(model.train(model.training), strict=False)
+    trained = [m for m in model.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
+    for module in (*trained, *model.modules()):
+        kind = type(module).__name__
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise UsageError(f"{kind} mixes the rows of a batch: no row can be bounded; use LayerNorm")
+        if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+            raise UsageError(f"Opacus has no rule for {kind}: use its own DP{kind}, or --defense edpsgd")
+    for problem in problems:
+        if "training mode" not in str(problem):
+            raise UsageError(f"Opacus cannot train this model: {' '.join(str(problem).split())}")
+
+
+def _opacus() -> tuple[Any, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own and its dependencies' deprecations
+            import opacus
+            import opacus.optimizers
+    except ImportError:
+        raise UsageError("dpsgd needs the package opacus: pip install 'redteam[dp]'") from None
+    return opacus, opacus.optimizers

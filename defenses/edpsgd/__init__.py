@@ -1,0 +1,202 @@
+"""RD102 edpsgd: differentially private training at nearly the speed of ordinary training.
+
+With clipping "example" (the default), the gradient of every example is clipped exactly, from one forward and one
+backward pass and without per-example gradients: norms come from activations and output gradients. Normal noise is
+drawn into the gradient buffer before the clipped sums are added to it. Examples are sampled by independent coins
+(Poisson), so batches vary and some may be empty; the divisor is a public constant. Batches can be shuffled instead:
+they are then accounted as what they are, without amplification.
+
+With clipping "microbatch" it is the mechanism of eDP-SGD (Dupuy et al., ICASSP 2022, arXiv 2107.14586), reconstructed
+from its public description: means of micro-batches are clipped layer by layer, and noise decays from epoch to epoch.
+Its guarantee claims what the nominal noise says and earns less: the sensitivity of a clipped mean is 2C, noise for
+one layer does not hide several, and late epochs have less of it.
+
+Noise: `epsilon` chooses the smallest noise whose earned epsilon (`calibrate_to`: or claimed) meets it;
+`noise_multiplier` sets it; 0 with epsilon None trains without noise and without a guarantee. The clip is a constant,
+never chosen from private data: with an optimiser that rescales gradients, as AdamW does, its value hardly matters as
+long as most examples reach it.
+
+For a loop of your own: `from defenses.edpsgd import PrivateTrainer`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from defenses.accounting import Phase, Release
+from defenses.edpsgd.loop import fit_texts, run
+from defenses.edpsgd.microbatch import Decay, LayerNoise, MicrobatchRule, MicrobatchSteps, Scaling, layers_of
+from defenses.edpsgd.noise import NoiseSource
+from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of
+from defenses.edpsgd.sampling import Sampler, Sampling, steps_of_a_pass
+from defenses.edpsgd.trainer import ExampleSteps, PrivateTrainer
+from redteam.data import Examples
+from redteam.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
+from redteam.errors import UsageError
+from redteam.models.starting import Start
+
+__all__ = ["EDPSGD", "PrivateTrainer"]
+
+
+@dataclass(frozen=True)
+class EDPSGD(Defense):
+    """Train privately with exact per-example clipping, or with the paper's clipped micro-batches.
+
+    `batch_size` is the expected logical batch (None: a sixth of the data, 512 at most), `physical_batch` how many
+    texts of 32 tokens are held at once, `runs` how many trainings on this data the guarantee has to cover, `weights`
+    whether all are trained or biases, normalisation and the classifier alone. The settings from `microbatch` on are for
+    clipping "microbatch". Raises UsageError for values that make no sense.
+    """
+
+    id = "RD102"
+    name = "edpsgd"
+
+    epsilon: float | None = 8.0
+    noise_multiplier: float | None = None
+    delta: float = 1e-5
+    clip: float = 1.0
+    epochs: int = 10
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float = 0.0
+    physical_batch: int = 64
+    clipping: Literal["example", "microbatch"] = "example"
+    sampling: Sampling = "poisson"
+    drop_last: bool = False
+    accounting: Literal["poisson", "shuffled"] | None = None
+    secure_noise: bool = False
+    runs: int | None = None
+    weights: Literal["all", "biases"] = "all"
+    microbatch: int = 16
+    noise_decay: Decay = "none"
+    decay_rate: float = 0.05
+    layer_scaling: Scaling = "none"
+    layer_noise: LayerNoise = "own"
+    calibrate_to: Literal["earned", "claimed"] = "earned"
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        self._rule()
+        for name, value, known in (
+            ("clipping", self.clipping, ("example", "microbatch")),
+            ("sampling", self.sampling, ("poisson", "shuffled")),
+            ("accounting", self.accounting, (None, "poisson", "shuffled")),
+            ("calibrate_to", self.calibrate_to, ("earned", "claimed")),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} {value!r}: must be one of {', '.join(k for k in known if k)}")
+        if self.accounting not in (None, self.sampling):
+            raise UsageError(
+                f"accounting {self.accounting} does not hold for sampling {self.sampling}: 10,000 shuffled steps at "
+                "noise 0.5 spend epsilon 1.95 by Poisson's accounting and at least 10.99 in truth; leave accounting out"
+            )
+
+    def fit(
+        self,
+        start: Start,
+        examples: Examples,
+        *,
+        seed: int,
+        population: int | None = None,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> Trained:
+        """Train and return the model; who knows `seed` can subtract the noise, so it should be a secret one."""
+        return fit_texts(
+            self, start, examples, seed=seed, population=population, checkpoint=checkpoint, progress=progress
+        )
+
+    def train_on(
+        self,
+        problem: Problem,
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> PrivateRun:
+        """Train `problem.model` in place, by the loop that `fit` uses."""
+        return self.train(problem, seed=seed, checkpoint=checkpoint, progress=progress)[0]
+
+    def train(
+        self,
+        problem: Problem,
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+        schedule: Callable[[float], None] | None = None,
+    ) -> tuple[PrivateRun, tuple[str, ...]]:
+        """Do what `train_on` does, with a schedule of the learning rate; return what to tell as well."""
+        plan = self.plan(problem)
+        source = NoiseSource(seed, secure=self.secure_noise)
+        sampler = Sampler(
+            source,
+            size=problem.size,
+            population=problem.population,
+            sample_rate=plan.mechanism.sample_rate,
+            sampling=self.sampling,
+            drop_last=self.drop_last,
+        )
+        steps = self._steps(problem, plan, source)
+        try:
+            dropped = run(problem, plan, steps, sampler, checkpoint=checkpoint, progress=progress, schedule=schedule)
+        finally:
+            steps.close()
+        told = notes_of(plan, self, population=problem.population, dropped=dropped)
+        return PrivateRun(plan.mechanism, plan.guarantee()), told
+
+    def plan(self, problem: Problem) -> Plan:
+        """Return what training on `problem` will do, claim and earn; nothing in it depends on the realised data."""
+        batch = expected_batch(self, problem.population)
+        rate = batch / problem.population
+        a_pass = steps_of_a_pass(rate, problem.population, drop_last=self.drop_last)
+        poisson = self.sampling == "poisson"
+        steps = max(1, round(self.epochs / rate)) if poisson else self.epochs * a_pass
+        sizes = [sum(p.numel() for p in layer) for layer in layers_of(problem.model)]
+
+        def claimed(sigma: float) -> Release:
+            return Release((Phase(sigma, steps),), self.sampling, rate if poisson else 1 / a_pass)
+
+        def earned(sigma: float) -> Release:
+            if self.clipping == "example":
+                return claimed(sigma)
+            phases = self._rule().phases(sigma, sizes, steps=steps, steps_per_epoch=a_pass)
+            return Release(phases, self.sampling, rate if poisson else 1 / a_pass)
+
+        sigma = choose_noise(self, earned if self.calibrate_to == "earned" else claimed)
+        clip = self.clip
+        if self.clipping == "microbatch":  # the sum of M means over M, said as a sum over the expected batch
+            clip *= batch / self._rule().count(batch)
+        mechanism = Mechanism(clip, sigma, rate, steps, self.sampling)
+        return Plan(mechanism, claimed(sigma), earned(sigma), self.delta, self.runs or 1)
+
+    def _rule(self) -> MicrobatchRule:
+        return MicrobatchRule(
+            self.clip, self.microbatch, self.layer_scaling, self.layer_noise, self.noise_decay, self.decay_rate
+        )
+
+    def _steps(self, problem: Problem, plan: Plan, source: NoiseSource) -> ExampleSteps | MicrobatchSteps:
+        batch = expected_batch(self, problem.population)
+        if self.clipping == "microbatch":
+            return MicrobatchSteps(
+                problem.model,
+                problem.optimizer,
+                source,
+                self._rule(),
+                noise_multiplier=plan.mechanism.noise_multiplier,
+                batch=batch,
+                size=problem.size,
+                steps_per_epoch=steps_of_a_pass(
+                    plan.mechanism.sample_rate, problem.population, drop_last=self.drop_last
+                ),
+                physical_batch=self.physical_batch,
+            )
+        return ExampleSteps(
+            problem.model,
+            problem.optimizer,
+            source,
+            clip=self.clip,
+            noise_multiplier=plan.mechanism.noise_multiplier,
+            divisor=batch,
+            physical_batch=self.physical_batch,
+        )

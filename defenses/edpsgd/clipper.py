@@ -1,0 +1,249 @@
+"""Exact per-example clipping with one forward, one backward and no per-example gradients.
+
+    with ExampleClipper(model, clip=1.0) as clipper:
+        clipper.buffer.normal_(0.0, std)
+        clipper.add(cross_entropy(model(**batch).logits, labels, reduction="none"), scale=1 / expected_batch)
+        optimizer.step()
+
+While it is open, layers run on detached parameters, so that the backward makes input gradients alone; norms come from
+inputs and output gradients, and the clipped sum goes straight into one flat buffer (Bu et al. 2023, "Differentially
+private optimization on large model at small cost"). What has no exact rule is refused by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from defenses.edpsgd import kernel as compiled
+from defenses.edpsgd.backward import BackwardPass, Scratch
+from defenses.edpsgd.layers import Forward, Inputs, rule_for
+from defenses.edpsgd.tape import Tape, UnsupportedLayer, Use
+from redteam.errors import UsageError
+
+__all__ = ["Clipped", "ExampleClipper", "UnsupportedLayer"]
+
+_SLACK = 1e-5  # norms are float32: clipping to a little less keeps their rounding from breaking the bound
+
+_CLIPS = 1e-4, 1e12  # beyond, squares that matter would not be float32 numbers
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """Norms of the examples' gradients before clipping, float32 [b], and how many examples were dropped.
+
+    An example whose gradient is not finite, or too large for its square to be, adds nothing; its norm is not finite.
+    """
+
+    norms: Tensor
+    dropped: int
+
+
+class ExampleClipper:
+    """Adds up the clipped gradients of a model's examples in `buffer`, float32 [P], noise or zeros beforehand.
+
+    `parameters` are the trainable ones; their `.grad` are views into `buffer` (copies, made by `publish`, where they
+    are not float32). Raises UnsupportedLayer, naming the module, and UsageError.
+    """
+
+    def __init__(self, model: nn.Module, *, clip: float, kernel: bool | None = None) -> None:
+        """Take over the trainable layers of the model until `close`."""
+        if not _CLIPS[0] <= clip <= _CLIPS[1]:
+            raise UsageError(f"clip is {clip:g}; give a norm from {_CLIPS[0]:g} to {_CLIPS[1]:g}")
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        if not named:
+            raise UsageError("the model has no trainable parameters: nothing to clip")
+        self.parameters = tuple(p for _, p in named)
+        self._names = tuple(name for name, _ in named)
+        if kernel and not compiled.available():
+            raise UsageError("the compiled kernel was asked for and is not available here; leave kernel out")
+        self._compiled = compiled.available() if kernel is None else kernel
+        self._bound = clip * (1.0 - _SLACK)
+        self._batch_norms = tuple((n, m) for n, m in model.named_modules() if isinstance(m, _BatchNorm))
+        self._refuse_batch_norm()
+        device = self.parameters[0].device
+        self.buffer = torch.zeros(sum(p.numel() for p in self.parameters), device=device)
+        self._views = dict(zip(map(id, self.parameters), _views(self.buffer, self.parameters), strict=True))
+        self._tape, self._scratch, self._separate = Tape(device), Scratch(), False
+        self._patched = _patch(model, self._tape)
+        self._hook = model.register_forward_pre_hook(self._called, prepend=True, with_kwargs=True)
+        self._grads_before = [p.grad for p in self.parameters]
+        self.publish()
+
+    def __enter__(self) -> Self:
+        """Return the clipper itself."""
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Give the model back."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the model back as it was; harmless when done twice."""
+        for module in self._patched:
+            module.__dict__.pop("forward", None)
+        for parameter, grad in zip(self.parameters, self._grads_before, strict=True) if self._patched else ():
+            parameter.grad = grad
+        self._patched = ()
+        self._hook.remove()
+
+    def publish(self) -> None:
+        """Let the parameters' `.grad` show the buffer; needed before an optimizer's step where no `add` came before."""
+        for parameter in self.parameters:
+            view = self._views[id(parameter)]
+            if parameter.dtype == torch.float32:
+                if parameter.grad is not view:
+                    parameter.grad = view
+            else:
+                parameter.grad = view.to(parameter.dtype)
+
+    def add(self, losses: Tensor, *, scale: float = 1.0) -> Clipped:
+        """Run the backward of `losses` [b] and add `scale` times the sum of the clipped gradients to the buffer.
+
+        Raises UsageError for losses that are not one an example or depend on no trained layer, and UnsupportedLayer
+        for a layer or a use of one that has no exact rule; the buffer is untouched then.
+        """
+        self._check(losses)
+        if not self._separate and len(losses) > 1:
+            self._check_separate(losses)
+        done = BackwardPass(len(losses), self._views, self._tape.repeated(), self._scratch, compiled=self._compiled)
+        self._backward(losses, torch.ones_like(losses), lambda use, gradient: use.receive(gradient, done), keep=False)
+        with torch.no_grad():
+            norms = done.norms()
+            dropped = ~torch.isfinite(norms)
+            weights = (self._bound / norms).clamp_(max=1.0).mul_(scale).masked_fill_(dropped, 0.0)
+            count = int(dropped.sum())
+            if count:
+                done.drop(dropped)
+            done.add_to_buffer(weights)
+        done.release()
+        self.publish()
+        return Clipped(norms, count)
+
+    def _called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.is_grad_enabled():
+            self._refuse_batch_norm()
+            self._tape.batch = _leading((*args, *kwargs.values()))
+
+    def _check(self, losses: Tensor) -> None:
+        if not self._patched:
+            raise UsageError("the ExampleClipper is closed")
+        if losses.dim() != 1:
+            raise UsageError(f"losses of shape {tuple(losses.shape)}; give one loss per example (reduction='none')")
+        if not losses.requires_grad:
+            raise UsageError("the losses depend on no trained layer of the model; was it run under torch.no_grad()?")
+
+    def _check_separate(self, losses: Tensor) -> None:
+        """Refuse a model that mixes examples: the losses of some must send nothing to the rows of the others."""
+        def look(use: Use, gradient: Tensor) -> None:
+            others = gradient.reshape(len(losses), -1)[~chosen]
+            if bool(((others != 0) & torch.isfinite(others)).any()):
+                raise UnsupportedLayer(
+                    f"{use.name}: one example's loss depends on another's row of its output; examples are mixed, "
+                    "or the first dimension is not the batch"
+                )
+
+        for chosen in _halves(len(losses), losses.device):
+            self._backward(losses, chosen.to(losses.dtype), look, keep=True)
+        self._separate = True
+
+    def _backward(self, losses: Tensor, weights: Tensor, receive: Any, *, keep: bool) -> None:
+        def checked(use: Use, gradient: Tensor) -> None:
+            if use.batch != len(losses):
+                raise UnsupportedLayer(
+                    f"{use.name}: the first dimension of its input is {use.batch}, but there are {len(losses)} losses; "
+                    "give one loss per example (reduction='none'), and batches whose first dimension is the examples"
+                )
+            seen.add(use.name)
+            if not keep:
+                self._tape.forget(use)
+            receive(use, gradient)
+
+        seen: set[str] = set()
+        self._tape.receiver = checked
+        try:
+            inputs = (self._tape.origin, *self.parameters)
+            grads = torch.autograd.grad(losses, inputs, weights, retain_graph=keep, allow_unused=True)
+        finally:
+            self._tape.receiver = None
+        reached = [n for n, g in zip(self._names, grads[1:], strict=True) if g is not None]
+        if reached:
+            raise UnsupportedLayer(f"{reached[0]}: used outside its own layer's forward, where no exact rule applies")
+        if not seen:
+            raise UsageError("the losses depend on no trained layer of the model")
+
+    def _refuse_batch_norm(self) -> None:
+        for name, module in self._batch_norms:
+            trained = any(p.requires_grad for p in module.parameters(recurse=False))
+            if trained or module.training or not module.track_running_stats:
+                raise UnsupportedLayer(
+                    f"{name}: {type(module).__name__} mixes the examples of a batch, so that no example has a gradient "
+                    "of its own; use LayerNorm, or freeze it and call its eval()"
+                )
+
+
+def _halves(batch: int, device: torch.device) -> list[Tensor]:
+    """Return masks [batch] of some examples: of any two among 8, one mask has the first alone, one the second."""
+    order = torch.randperm(batch, generator=torch.Generator().manual_seed(0)).to(device)
+    bits = [order // 2**k % 2 == 1 for k in range(min(3, (batch - 1).bit_length()))]
+    return [mask for bit in bits for mask in (bit, ~bit)]
+
+
+class _Patched:
+    """A layer's forward while the clipper is open; a copy of the layer would train the original."""
+
+    def __init__(self, forward: Forward) -> None:
+        self._forward = forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._forward(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        raise UsageError("the model cannot be copied or pickled while an ExampleClipper is open; close it first")
+
+
+def _views(buffer: Tensor, parameters: tuple[nn.Parameter, ...]) -> list[Tensor]:
+    parts = torch.split(buffer, [p.numel() for p in parameters])
+    return [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]
+
+
+def _patch(model: nn.Module, tape: Tape) -> tuple[nn.Module, ...]:
+    """Give each trainable layer the forward of its rule; all are looked at before any is changed."""
+    inputs, forwards = Inputs(), []
+    for name, module in model.named_modules():
+        own = [n for n, p in module.named_parameters(recurse=False) if p.requires_grad]
+        if not own:
+            continue
+        rule, label = rule_for(module), f"{name or 'the model'} ({type(module).__name__})"
+        if rule is None:
+            raise UnsupportedLayer(f"{label}: no exact rule for its trainable {', '.join(own)}; freeze or replace it")
+        if "forward" in module.__dict__:
+            raise UnsupportedLayer(f"{label}: its forward was replaced by another tool")
+        if type(module) is not nn.LSTM and not set(own) <= {"weight", "bias"}:
+            raise UnsupportedLayer(f"{label}: no exact rule for its trainable {', '.join(own)}; freeze or replace it")
+        forwards.append((module, rule(label, module, tape, inputs)))
+    for module, forward in forwards:
+        module.__dict__["forward"] = _Patched(forward)
+    return tuple(module for module, _ in forwards)
+
+
+def _leading(values: Any) -> int | None:
+    """Return the first dimension of the first tensor in nested arguments."""
+    for value in values:
+        if isinstance(value, Tensor):
+            if value.dim() > 0:
+                return value.shape[0]
+        elif isinstance(value, dict):
+            found = _leading(value.values())
+            if found is not None:
+                return found
+        elif isinstance(value, (list, tuple)):
+            found = _leading(value)
+            if found is not None:
+                return found
+    return None

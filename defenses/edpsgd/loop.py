@@ -1,0 +1,163 @@
+"""The loop of private training, whatever does its steps, and training on texts with it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from defenses.edpsgd.noise import NoiseSource
+from defenses.edpsgd.plan import Plan
+from defenses.edpsgd.sampling import Sampler
+from defenses.edpsgd.trainer import LARGEST_WEIGHTS, ExampleSteps, weights_norm
+from defenses.plain import tokenize
+from redteam.checkpoint import TrainingState
+from redteam.data import Examples
+from redteam.defense import Checkpoint, Problem, Progress, Trained
+from redteam.errors import RedteamError, UsageError
+from redteam.interrupts import Interrupts
+from redteam.models.starting import Start
+from redteam.targets.model import pad_batch
+
+if TYPE_CHECKING:
+    from defenses.dpsgd import OpacusSteps
+    from defenses.edpsgd.microbatch import MicrobatchSteps
+    from defenses.edpsgd.plan import Settings
+
+    Stepper: TypeAlias = ExampleSteps | MicrobatchSteps | OpacusSteps
+
+CHECKPOINT_EVERY = 20.0  # seconds
+_WARM_UP = 0.05  # share of the steps
+_RATE_FACTORS = {"all": 5.0, "biases": 50.0}  # times what suits the model without privacy: steps are few
+
+
+def run(
+    problem: Problem,
+    plan: Plan,
+    stepper: "Stepper",
+    sampler: Sampler,
+    *,
+    checkpoint: Checkpoint | None,
+    progress: Progress | None,
+    schedule: Callable[[float], None] | None = None,
+) -> int:
+    """Do all steps of the plan, from where a checkpoint left off; return how many examples were dropped.
+
+    `schedule(share)` is told before each step which share of the training is done. Raises RedteamError where the
+    weights are no numbers any more: the checkpoint then holds the last good ones.
+    """
+    source, steps = sampler.source, plan.mechanism.steps
+    state = TrainingState(problem.model, problem.optimizer, _keyed(checkpoint, source, problem.model))
+    done, lengths = _resume(state, plan), None if problem.lengths is None else np.asarray(problem.lengths)
+    dropped, kept_at = int(state.extra.get("dropped", 0)), time.monotonic()
+    if not done:
+        _check_weights(stepper, plan, 0, checkpoint)
+        state.keep(0, plan.record(0))  # something good to fall back on
+    with Interrupts() as interrupts:
+        for step in range(done, steps):
+            torch.manual_seed(source.torch_seed(step, "dropout"))  # depends on the step, not on what came before
+            if schedule is not None:
+                schedule(step / steps)
+            outcome = stepper.step(step, problem.losses, sampler.rows(step), lengths)
+            dropped += outcome.dropped
+            _check_weights(stepper, plan, step + 1, checkpoint)
+            if progress is not None:
+                progress(step + 1, steps, outcome.loss)
+            if interrupts.caught or time.monotonic() - kept_at > CHECKPOINT_EVERY:
+                state.keep(step + 1, plan.record(step + 1) | {"dropped": dropped})
+                kept_at = time.monotonic()
+                interrupts.raise_if_caught()
+        interrupts.raise_if_caught()
+    return dropped
+
+
+def fit_texts(
+    trainer: "Settings",
+    start: Start,
+    examples: Examples,
+    *,
+    seed: int,
+    population: int | None,
+    checkpoint: Checkpoint | None,
+    progress: Progress | None,
+) -> Trained:
+    """Train `start` on the texts by AdamW with a short warm-up and a linear decay; the same loop as `train_on`."""
+    model = start.model.train()
+    if trainer.weights == "biases":
+        freeze_matrices(model)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    rate = trainer.learning_rate or start.learning_rate * _RATE_FACTORS[trainer.weights]
+    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=trainer.weight_decay, fused=True)
+
+    def schedule(share: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (share + 0.01) / _WARM_UP, (1.0 - share) / (1.0 - _WARM_UP))
+
+    problem = text_problem(start, examples, optimizer, population=population)
+    done, notes = trainer.train(problem, seed=seed, checkpoint=checkpoint, progress=progress, schedule=schedule)
+    model.eval()
+    return Trained(start.bundle(), done.guarantee, notes)
+
+
+def freeze_matrices(model: nn.Module) -> None:
+    """Leave only biases, normalisation and what classifies to be trained (DP-BiTFiT; Bu et al. 2022, arXiv 2210.00036).
+
+    Noise grows with the number of weights and the signal does not: a pretrained model needs only few of them.
+    """
+    base: nn.Module = getattr(model, "base_model", model)
+    pretrained = {id(p) for name, p in base.named_parameters() if "pooler" not in name}
+    words = {id(p) for p in model.get_input_embeddings().parameters()}  # type: ignore[operator]
+    for parameter in model.parameters():
+        if parameter.dim() > 1 and id(parameter) in pretrained | words:
+            parameter.requires_grad_(False)
+
+
+def text_problem(
+    start: Start, examples: Examples, optimizer: torch.optim.Optimizer, *, population: int | None
+) -> Problem:
+    """Return the cross-entropy of each text's own label as a problem; `population` None is as many as there are."""
+    tokens = tokenize(start, list(examples.texts or ()))
+    index = {label: i for i, label in enumerate(start.labels)}
+    targets = torch.tensor([index[label] for label in examples.labels or ()])
+    model, pad = start.model, start.model.config.pad_token_id or 0
+
+    def losses(rows: torch.Tensor) -> torch.Tensor:
+        inputs = pad_batch([tokens[i] for i in rows.tolist()], pad=pad)
+        return functional.cross_entropy(model(**inputs).logits, targets[rows], reduction="none")
+
+    size = len(tokens)
+    return Problem(model, optimizer, losses, size, population or size, tuple(len(ids) for ids in tokens))
+
+
+def _keyed(checkpoint: Checkpoint | None, source: NoiseSource, model: nn.Module) -> Checkpoint | None:
+    """Bind a checkpoint to the generator of the noise: with another one, the same seed would draw other noise."""
+    if checkpoint is None:
+        return None
+    device = next(model.parameters()).device
+    return replace(checkpoint, key=f"{checkpoint.key} {source.generator_on(device)}")
+
+
+def _resume(state: TrainingState, plan: Plan) -> int:
+    """Return how many steps are done; UsageError names what differs from the training that was broken off."""
+    done = state.resume()
+    for name, now in plan.record(done).items():
+        before = state.extra.get(name, now) if done else now
+        if before != now:
+            raise UsageError(f"{name} is {now}, but the unfinished training has {before}: repeat it or say --restart")
+    return done
+
+
+def _check_weights(stepper: "Stepper", plan: Plan, steps: int, checkpoint: Checkpoint | None) -> None:
+    if weights_norm(stepper.parameters) <= LARGEST_WEIGHTS:
+        return
+    if not steps:
+        raise UsageError("the weights are no usable numbers before the first step: start from another model")
+    where = "" if checkpoint is None else f"; the last good state is in {checkpoint.path}, which --restart forgets"
+    raise RedteamError(
+        f"the weights are no usable numbers after step {steps:,} of {plan.mechanism.steps:,}: try a smaller learning "
+        f"rate; privacy spent so far by this run: epsilon {plan.spent_after(steps):.3g} at delta {plan.delta:g}{where}"
+    )

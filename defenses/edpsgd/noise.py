@@ -1,0 +1,154 @@
+"""Gaussian noise for private training: every number is a function of (seed, step) alone.
+
+A training that was killed and resumed therefore draws the noise it would have drawn. The seed is hashed with HKDF
+(RFC 5869, SHA-256) into one key for each step and purpose, so that noise, sampling and dropout never share a number.
+
+Generators, by name:
+
+    aes-128-ctr   the compiled kernel: AES-128 in counter mode, Box-Muller in float32; reaches 6.7 sigma
+    shake-256     no kernel, `secure=True`: SHAKE-256 as a key stream, Box-Muller in float64; reaches 6.7 sigma
+    mt19937       no kernel, not secure: torch's own on the CPU, all of its state keyed; reaches 5.8 sigma
+    philox-cuda   not secure, on a GPU: torch's own there
+
+The first two are cryptographically secure: who knows some of the noise learns nothing of the rest without the seed.
+Mersenne Twister can be predicted from its own output; it serves experiments, and `secure=True` never uses it.
+All of them are worth nothing if the seed is public, because the noise can then be drawn again and subtracted.
+
+What floating point spoils. The noise is float32 and not a real number: which values it can take depends on its size,
+and a released sum may tell by its lowest bits which values cannot have been added (Mironov, "On significance of the
+least significant bits for differential privacy", CCS 2012). No protection against that is claimed; the accountant
+reasons about real numbers. A proof for the bits themselves would take gradients rounded to a grid and a discrete
+Gaussian (Canonne, Kamath, Steinke 2020).
+"""
+
+import hashlib
+import hmac
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defenses.edpsgd import kernel
+from redteam.errors import UsageError
+
+_CHUNK = 1 << 16  # normals made at a time, so that the arithmetic of the SHAKE path stays in the cache
+_LEAST, _MOST = 1e-30, 1e30  # beyond, float32 would round the noise to zero or to infinity
+_MT_WORDS = 624
+_MT_BYTES = 5056  # what torch has saved a CPU generator in since its first release
+
+
+class NoiseSource:
+    """Normal noise and random generators for each step of a training, all from one secret seed.
+
+    `seed` is a non-negative integer of any size; 256 random bits keep it secret. With `secure`, only cryptographically
+    secure generators make the noise. Raises UsageError for a negative seed.
+    """
+
+    def __init__(self, seed: int, *, secure: bool = False) -> None:
+        """Hash the seed; nothing is drawn yet."""
+        if seed < 0:
+            raise UsageError(f"the seed of the noise is {seed}; give an integer of at least 0")
+        self.secure = secure
+        # HKDF-Extract. The bytes of an integer are unique, so two seeds never meet.
+        self._root = hmac.digest(b"redteam.noise/1", seed.to_bytes((seed.bit_length() + 7) // 8, "little"), "sha256")
+
+    @property
+    def generator_name(self) -> str:
+        """The generator of noise on the CPU: a resumed training must have the same one."""
+        return self.generator_on("cpu")
+
+    def generator_on(self, device: torch.device | str) -> str:
+        """Return the name of the generator that fills buffers on that device."""
+        kind = torch.device(device).type
+        if not self.secure and kind != "cpu":
+            return f"philox-{kind}"
+        if kernel.available():
+            return "aes-128-ctr"
+        return "shake-256" if self.secure else "mt19937"
+
+    def fill(self, buffer: Tensor, std: float, *, step: int) -> None:
+        """Overwrite `buffer` with independent draws from N(0, std^2), in place; `std` 0 gives exact zeros.
+
+        `buffer` is a contiguous float32 tensor of any shape, on any device. Raises UsageError for a standard deviation
+        that is negative, not finite or out of float32's range, a negative step, or another kind of buffer.
+        """
+        if not (std == 0 or _LEAST <= std <= _MOST):
+            raise UsageError(
+                f"the standard deviation of the noise is {std}; it must be 0 or from {_LEAST:g} to {_MOST:g}, which "
+                "float32 can hold"
+            )
+        if buffer.dtype != torch.float32 or not buffer.is_contiguous():
+            raise UsageError(
+                f"noise goes into a contiguous float32 buffer, not a {buffer.dtype} with strides {buffer.stride()}"
+            )
+        key = self._key("noise", step)
+        with torch.no_grad():
+            if std == 0 or buffer.numel() == 0:
+                buffer.zero_()
+            else:
+                _draw(buffer, std, key, self.generator_on(buffer.device))
+
+    def generator(self, step: int, purpose: str) -> np.random.Generator:
+        """Return a random generator for one use in a step, independent of the noise and of every other purpose."""
+        return np.random.Generator(
+            np.random.Philox(key=int.from_bytes(self._key(f"for {purpose}", step)[:16], "little"))
+        )
+
+    def torch_seed(self, step: int, purpose: str) -> int:
+        """Return a seed for `torch.manual_seed` (dropout), independent of the noise; never negative."""
+        return int.from_bytes(self._key(f"torch {purpose}", step)[:8], "little") >> 1
+
+    def reseed(self, generator: torch.Generator, step: int) -> None:
+        """Key a generator that somebody else draws noise from; on the CPU with all of its state, not 32 bits of it."""
+        key = self._key("noise", step)
+        if generator.device.type == "cpu":
+            generator.set_state(_mersenne_twister(key).get_state())
+        else:
+            generator.manual_seed(int.from_bytes(key[:8], "little") >> 1)
+
+    def _key(self, purpose: str, step: int) -> bytes:
+        """HKDF-Expand: 32 bytes for a purpose and a step."""
+        if step < 0:
+            raise UsageError(f"step {step} of the noise; steps start at 0")
+        return hmac.digest(self._root, purpose.encode() + b"\0" + step.to_bytes(16, "little") + b"\1", "sha256")
+
+
+def _draw(buffer: Tensor, std: float, key: bytes, name: str) -> None:
+    if name.startswith("philox"):
+        device = torch.Generator(buffer.device)
+        device.manual_seed(int.from_bytes(key[:8], "little") >> 1)
+        buffer.normal_(0.0, std, generator=device)
+    elif buffer.device.type != "cpu":
+        on_cpu = torch.empty(buffer.shape, dtype=torch.float32)
+        _draw(on_cpu, std, key, name)
+        buffer.copy_(on_cpu)
+    elif name == "aes-128-ctr":
+        kernel.normal_(buffer, std, key[:16])
+    elif name == "shake-256":
+        _shake(buffer.view(-1), std, key)
+    else:
+        buffer.normal_(0.0, std, generator=_mersenne_twister(key))
+
+
+def _shake(flat: Tensor, std: float, key: bytes) -> None:
+    for block, out in enumerate(torch.split(flat, _CHUNK)):
+        half = (out.numel() + 1) // 2
+        stream = hashlib.shake_256(key + block.to_bytes(8, "little")).digest(8 * half)
+        bits = torch.frombuffer(bytearray(stream), dtype=torch.int32).to(torch.float64) + 2.0**31 + 0.5
+        radius = (bits[:half] * 2.0**-32).log_().mul_(-2.0).sqrt_().mul_(std)
+        angle = bits[half:].mul_(2.0 * math.pi * 2.0**-32)
+        out.copy_(torch.cat([radius * angle.cos(), radius * angle.sin()])[: out.numel()])
+
+
+def _mersenne_twister(key: bytes) -> torch.Generator:
+    """Return a CPU generator with all 19,937 bits keyed: `manual_seed` would use only 32, and two steps could meet."""
+    generator = torch.Generator()
+    generator.manual_seed(0)
+    state = generator.get_state()
+    if state.numel() != _MT_BYTES:
+        raise UsageError(f"torch {torch.__version__} keeps its generator in another form; use secure noise")
+    words = np.frombuffer(hashlib.shake_256(key).digest(4 * _MT_WORDS), dtype="<u4")
+    state.view(torch.int64)[3 : 3 + _MT_WORDS] = torch.from_numpy(words.astype(np.int64))
+    generator.set_state(state)
+    return generator

@@ -1,0 +1,121 @@
+"""What a private training is going to do, and what that claims and earns, before its first step."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from defenses.accounting import Phase, Release, calibrate, guarantee, spent, warnings_about
+from defenses.edpsgd.trainer import check_mechanism
+from redteam.defense import Mechanism
+from redteam.errors import UsageError
+from redteam.report import Guarantee
+
+if TYPE_CHECKING:
+    from defenses.dpsgd import DPSGD
+    from defenses.edpsgd import EDPSGD
+
+    Settings: TypeAlias = DPSGD | EDPSGD
+
+LARGEST_DEFAULT_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A private training before it begins: what each step does, and what one such training claims and earns."""
+
+    mechanism: Mechanism
+    claimed: Release
+    earned: Release
+    delta: float
+    runs: int
+
+    def guarantee(self) -> Guarantee | None:
+        """Return what all declared runs together claim and earn; None without noise."""
+        return guarantee(claimed=[self.claimed] * self.runs, earned=[self.earned] * self.runs, delta=self.delta)
+
+    def spent_after(self, steps: int) -> float:
+        """Return the epsilon earned by the first `steps` steps of this run."""
+        return spent([replace(self.earned, phases=_first(self.earned.phases, steps))], delta=self.delta)
+
+    def record(self, steps: int) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the privacy spent, in plain values."""
+        m = self.mechanism
+        settings = {"noise_multiplier": m.noise_multiplier, "clip": m.clip, "sample_rate": m.sample_rate}
+        return settings | {"sampling": m.sampling, "delta": self.delta, "runs": self.runs, "steps": steps}
+
+
+def check_settings(settings: "Settings") -> None:
+    """Raise UsageError for a setting that makes no sense by itself, NaN included."""
+    check_mechanism(
+        clip=settings.clip,
+        noise_multiplier=0.0 if settings.noise_multiplier is None else settings.noise_multiplier,
+        physical_batch=settings.physical_batch,
+    )
+    if not 0 < settings.delta < 1:
+        raise UsageError(f"delta {settings.delta:g}: must lie above 0 and below 1, and well below 1 / examples")
+    if settings.epsilon is not None and not 0 < settings.epsilon < math.inf:
+        raise UsageError(f"epsilon {settings.epsilon:g}: must be a positive number, such as 8")
+    if settings.epsilon is None and settings.noise_multiplier is None:
+        raise UsageError("neither epsilon nor noise_multiplier: give one of them (noise_multiplier 0: no privacy)")
+    if settings.weights not in ("all", "biases"):
+        raise UsageError(f"weights {settings.weights!r}: must be one of all, biases")
+    for name, value in (("epochs", settings.epochs), ("batch_size", settings.batch_size), ("runs", settings.runs)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} {value}: must be at least 1")
+
+
+def expected_batch(settings: "Settings", population: int) -> int:
+    """Return the expected logical batch [default: a sixth of the population, 512 at most]; it must fit the data."""
+    batch = settings.batch_size or max(1, min(LARGEST_DEFAULT_BATCH, population // 6))
+    if batch > population:
+        raise UsageError(f"batch size {batch:,} is larger than the data, {population:,} examples: take a smaller one")
+    return batch
+
+
+def choose_noise(settings: "Settings", release_of: Callable[[float], Release]) -> float:
+    """Return the noise multiplier that was given, or the smallest that meets epsilon over all declared runs.
+
+    Raises UsageError where no noise is enough, and where both are given and contradict each other.
+    """
+    runs = settings.runs or 1
+    if settings.noise_multiplier is None:
+        assert settings.epsilon is not None  # check_settings
+        return calibrate(
+            epsilon=settings.epsilon,
+            delta=settings.delta,
+            release_of=lambda sigma: _repeated(release_of(sigma), runs),
+        )
+    if settings.epsilon is not None:
+        cost = spent([release_of(settings.noise_multiplier)] * runs, delta=settings.delta)
+        if not cost <= settings.epsilon:
+            raise UsageError(
+                f"noise_multiplier {settings.noise_multiplier:g} spends epsilon {cost:.3g}, above the epsilon "
+                f"{settings.epsilon:g} asked for: leave one of the two out"
+            )
+    return settings.noise_multiplier
+
+
+def notes_of(plan: Plan, settings: "Settings", *, population: int, dropped: int) -> tuple[str, ...]:
+    """Return what whoever trained must know of the guarantee, one sentence each."""
+    told: list[str] = []
+    if plan.mechanism.noise_multiplier > 0:
+        told += warnings_about([plan.earned] * plan.runs, delta=plan.delta, population=population, runs=settings.runs)
+    if dropped:
+        told.append(
+            f"{dropped:,} times an example was dropped because its loss or gradient was no number "
+            "(a count that the guarantee does not cover)"
+        )
+    return tuple(told)
+
+
+def _first(phases: tuple[Phase, ...], steps: int) -> tuple[Phase, ...]:
+    kept = []
+    for phase in phases:
+        kept.append(replace(phase, steps=min(phase.steps, steps)))
+        steps -= kept[-1].steps
+    return tuple(kept)
+
+
+def _repeated(release: Release, runs: int) -> Release:
+    return replace(release, phases=release.phases * runs)

@@ -1,0 +1,285 @@
+"""Differentially private training in a user's own loop: `PrivateTrainer`.
+
+    private = PrivateTrainer(model, optimizer, clip=1.0, noise_multiplier=1.0, sample_rate=0.02, population=13_084)
+    for rows in private.batches(steps=1000):
+        private.step(lambda part: cross_entropy(model(x[part]), y[part], reduction="none"), rows)
+    print(private.spent(delta=1e-5))
+
+Each step takes every row by an independent coin (Poisson), clips each row's gradient to norm `clip`, adds normal noise
+of standard deviation `noise_multiplier * clip` to the sum and divides by `sample_rate * population`: a public constant,
+never the realised size of a batch. What is released is the weights. The losses that `step` returns, `dropped`, and the
+error for a non-finite example are for whoever trains: they are outside of the guarantee.
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from defenses.edpsgd.clipper import ExampleClipper
+from defenses.edpsgd.noise import NoiseSource
+from defenses.edpsgd.sampling import IntArray, Sampler, Sampling, parts_of
+from redteam.errors import RedteamError, UsageError
+
+Losses = Callable[[Tensor], Tensor]
+
+LARGEST_WEIGHTS = 1e12  # norm; beyond it products of weights overflow float32 and every loss is NaN
+_GOOD_EVERY = 50  # steps between two copies of the weights to fall back on
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One step: the mean of its finite losses (NaN where there is none), its rows, and those dropped as non-finite."""
+
+    loss: float
+    rows: int
+    dropped: int
+
+
+class ExampleSteps:
+    """The step of exact per-example clipping: noise into the gradient buffer, clipped sums on top, the optimiser."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        source: NoiseSource,
+        *,
+        clip: float,
+        noise_multiplier: float,
+        divisor: float,
+        physical_batch: int,
+    ) -> None:
+        """Prepare the model; `close` undoes it. Raises UnsupportedLayer, or UsageError for a foreign optimiser."""
+        self.optimizer, self.source, self.physical_batch = optimizer, source, physical_batch
+        self.scale, self.std = 1.0 / divisor, noise_multiplier * clip / divisor
+        self.clipper = ExampleClipper(model, clip=clip)
+        try:
+            check_optimizer(optimizer, self.clipper.parameters)
+        except UsageError:
+            self.clipper.close()
+            raise
+
+    def step(self, number: int, losses: Losses, rows: IntArray, lengths: IntArray | None) -> Outcome:
+        """Do step `number` on a logical batch; the losses of its physical parts come from `losses`."""
+        total, finite, dropped = 0.0, 0, 0
+        buffer = self.clipper.buffer
+        self.source.fill(buffer, self.std, step=number)
+        for part in parts_of(rows, lengths, at_once=self.physical_batch):
+            values = losses(torch.from_numpy(part).to(buffer.device))
+            check_losses(values, len(part))
+            dropped += self.clipper.add(values, scale=self.scale).dropped
+            kept = values.detach()[values.detach().isfinite()]
+            total, finite = total + float(kept.double().sum()), finite + kept.numel()
+        self.clipper.publish()  # where the batch is empty, or a zero_grad() in the user's loop took the gradients away
+        self.optimizer.step()
+        return Outcome(total / finite if finite else math.nan, len(rows), dropped)
+
+    @property
+    def parameters(self) -> Sequence[nn.Parameter]:
+        """What is trained."""
+        return self.clipper.parameters
+
+    def close(self) -> None:
+        """Leave the model as it was, trained."""
+        self.clipper.close()
+
+
+class PrivateTrainer:
+    """Train any supported `torch.nn.Module` with differential privacy in a loop of one's own.
+
+    The trainable parameters are those with `requires_grad` at this moment, and `optimizer` must hold no others. `seed`
+    None draws a secret one from the operating system, which `state_dict` keeps: with a known seed the noise can be
+    subtracted. `physical_batch` rows are held at once (texts of 32 tokens, where `batches` is told lengths). While the
+    trainer is open, gradients come from `step` alone; `close`, or leaving it as a context, gives the model back.
+
+    Raises UsageError for settings that make no sense, UnsupportedLayer for a layer without an exact rule (BatchNorm).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip: float,
+        noise_multiplier: float,
+        sample_rate: float,
+        population: int,
+        sampling: Sampling = "poisson",
+        drop_last: bool = False,
+        seed: int | None = None,
+        secure: bool = False,
+        physical_batch: int = 64,
+    ) -> None:
+        """Check the settings and prepare the model."""
+        check_mechanism(clip=clip, noise_multiplier=noise_multiplier, physical_batch=physical_batch)
+        self.clip, self.noise_multiplier, self.sample_rate, self.population = (
+            float(clip),
+            float(noise_multiplier),
+            float(sample_rate),
+            population,
+        )
+        self.sampling, self.drop_last, self.secure, self.physical_batch = sampling, drop_last, secure, physical_batch
+        self.steps_done = self.dropped = 0
+        self._optimizer, self._seed = optimizer, secrets.randbits(256) if seed is None else seed
+        self._source = NoiseSource(self._seed, secure=secure)
+        self._sampler = self._sampler_over(population)
+        self._lengths: IntArray | None = None
+        self._given: Tensor | None = None
+        self._steps = ExampleSteps(
+            model,
+            optimizer,
+            self._source,
+            clip=self.clip,
+            noise_multiplier=self.noise_multiplier,
+            divisor=self.sample_rate * population,
+            physical_batch=physical_batch,
+        )
+        self._good: tuple[int, list[Tensor]] = (0, [])
+
+    def batches(self, *, steps: int, size: int | None = None, lengths: Sequence[int] | None = None) -> Iterator[Tensor]:
+        """Yield the rows of each step, int64 [b], until `steps` are done in all; b varies and may be 0.
+
+        `size` is how many rows there really are [default: as many as lengths, else the population]. With `lengths`, in
+        tokens by row, `step` puts like with like: it saves padding and costs no privacy.
+        """
+        self._lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
+        size = size if size is not None else self.population if self._lengths is None else len(self._lengths)
+        if self._lengths is not None and len(self._lengths) != size:
+            raise UsageError(f"{len(self._lengths):,} lengths for {size:,} rows: give one for each row")
+        self._sampler = self._sampler_over(size)
+        while self.steps_done < steps:
+            before = self.steps_done
+            self._given = torch.from_numpy(self._sampler.rows(before))
+            yield self._given
+            if self.steps_done == before:
+                raise UsageError(f"the batch of step {before + 1} was not given to step(): its coins are spent")
+
+    def step(self, losses: Losses, rows: Tensor) -> Outcome:
+        """Do one private step; `losses(part)` gives the loss of each of the rows `part`, float [len(part)].
+
+        `rows` is what `batches` yielded last. Raises RedteamError where the weights are no numbers any more; the model
+        then has the last good ones again.
+        """
+        if rows is not self._given:
+            raise UsageError("step() takes the rows that batches() yielded last: others are not accounted")
+        self._given = None
+        self._keep_good()
+        self.steps_done += 1  # before anything is released: what is counted may be too much, never too little
+        outcome = self._steps.step(self.steps_done - 1, losses, rows.numpy(), self._lengths)
+        self.dropped += outcome.dropped
+        if not weights_norm(self._steps.clipper.parameters) <= LARGEST_WEIGHTS:
+            self._restore_good()
+        return outcome
+
+    def spent(self, *, delta: float) -> float:
+        """Return epsilon at `delta` of the steps done so far, this model's only; infinity without noise."""
+        from defenses.accounting import Phase, Release, spent
+
+        poisson = self.sampling == "poisson"
+        rate = self.sample_rate if poisson else 1 / self._sampler.steps_per_pass
+        release = Release((Phase(self.noise_multiplier, self.steps_done),), self.sampling, rate)
+        return spent([release], delta=delta)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs beside model and optimiser; it holds the seed, so keep it private."""
+        return {
+            "settings": self._settings(),
+            "steps": self.steps_done,
+            "dropped": self.dropped,
+            "seed": f"{self._seed:x}",
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, with its seed; UsageError names the setting that is another one."""
+        if self.steps_done:
+            raise UsageError(f"{self.steps_done:,} steps are done already: load the state before the first one")
+        for name, now in self._settings().items():
+            before = state["settings"].get(name)
+            if before != now:
+                raise UsageError(f"{name} is {now}, but the training began with {before}: go on with that one")
+        self.steps_done, self.dropped = int(state["steps"]), int(state["dropped"])
+        self._seed = int(state["seed"], 16)
+        self._source = self._steps.source = NoiseSource(self._seed, secure=self.secure)
+        self._sampler = self._sampler_over(self._sampler.size)
+
+    def close(self) -> None:
+        """Undo what was done to the model; its weights stay as trained."""
+        self._steps.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("clip", "noise_multiplier", "sample_rate", "population", "sampling", "drop_last", "secure")
+        return {name: getattr(self, name) for name in names} | {"generator": self._generator_name()}
+
+    def _generator_name(self) -> str:
+        return self._source.generator_on(self._steps.clipper.buffer.device)
+
+    def _sampler_over(self, size: int) -> Sampler:
+        return Sampler(
+            self._source,
+            size=size,
+            population=self.population,
+            sample_rate=self.sample_rate,
+            sampling=self.sampling,
+            drop_last=self.drop_last,
+        )
+
+    def _keep_good(self) -> None:
+        if not self._good[1] or self.steps_done - self._good[0] >= _GOOD_EVERY:
+            self._good = self.steps_done, [p.detach().clone() for p in self._steps.clipper.parameters]
+
+    def _restore_good(self) -> None:
+        step, weights = self._good
+        with torch.no_grad():
+            for parameter, good in zip(self._steps.clipper.parameters, weights, strict=True):
+                parameter.copy_(good)
+        raise RedteamError(
+            f"the weights are no usable numbers after step {self.steps_done}: those after step {step} are back; "
+            f"privacy spent so far: epsilon {self.spent(delta=1e-5):.3g} at delta 1e-05; try a smaller learning rate"
+        )
+
+
+def check_mechanism(*, clip: float, noise_multiplier: float, physical_batch: int) -> None:
+    """Raise UsageError for a clip or noise with which no step could be private, NaN included."""
+    if not 0 < clip < math.inf:
+        raise UsageError(f"clip {clip:g}: must be a positive number, such as 1.0")
+    if not 0 <= noise_multiplier < math.inf:
+        raise UsageError(f"noise multiplier {noise_multiplier:g}: must be a number of at least 0 (0: no privacy)")
+    if physical_batch < 1:
+        raise UsageError(f"physical batch {physical_batch}: at least one row must be held at once")
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+    """Raise UsageError where the optimiser would train what the clipper does not see."""
+    known = {id(p) for p in parameters}
+    foreign = sum(id(p) not in known and p.requires_grad for group in optimizer.param_groups for p in group["params"])
+    if foreign:
+        raise UsageError(f"the optimiser holds {foreign} trainable parameters that are not the model's")
+
+
+def check_losses(values: Tensor, rows: int) -> None:
+    """Raise UsageError where the losses are not one a row: an average mixes rows, and none can be clipped alone."""
+    if values.shape != (rows,):
+        raise UsageError(
+            f"the losses have shape {tuple(values.shape)} for {rows} rows: give one loss a row, not averaged "
+            "(reduction='none')"
+        )
+
+
+def weights_norm(parameters: Sequence[nn.Parameter]) -> float:
+    """Return the norm of all weights, NaN or infinity where one of them is."""
+    with torch.no_grad():
+        norms = [torch.linalg.vector_norm(p) for p in parameters]
+        return float(torch.stack([n.to(norms[0].device) for n in norms]).double().norm()) if norms else 0.0

@@ -1,0 +1,109 @@
+"""What a private training is going to do and to earn, and the settings that make no sense."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import norm
+from torch import nn
+
+from defenses.dpsgd import DPSGD
+from defenses.edpsgd import EDPSGD
+from defenses.edpsgd.plan import LARGEST_DEFAULT_BATCH
+from redteam.defense import PrivateTraining, Problem
+from redteam.errors import UsageError
+from redteam.registry import discover_defenses
+
+
+class TestPlan:
+    def plan(self, size=13_084, **settings):
+        model = nn.Linear(4, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        return EDPSGD(**settings).plan(Problem(model, optimizer, lambda rows: rows, size, 13_084))
+
+    def test_follows_public_numbers_alone(self):
+        one, other = (self.plan(size, batch_size=256) for size in (13_084, 12_000))
+        assert one == other
+        assert one.mechanism.sample_rate == 256 / 13_084
+        assert 7.95 < one.guarantee().earned.epsilon <= 8.0
+
+    def test_known_numbers(self):
+        settings = {"epsilon": None, "noise_multiplier": 1.0, "batch_size": 256, "epochs": 20}
+        assert self.plan(**settings).guarantee().earned.epsilon == pytest.approx(3.85, abs=0.02)
+        shuffled = self.plan(**settings, sampling="shuffled")
+        assert shuffled.mechanism.steps == 20 * 52
+        assert self.plan(**settings, sampling="shuffled", drop_last=True).mechanism.steps == 20 * 51
+        epsilon, mu = shuffled.guarantee().earned.epsilon, math.sqrt(20)  # 20 Gaussians; Balle and Wang 2018, theorem 8
+        delta = norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu)
+        assert delta == pytest.approx(1e-5, rel=0.02)
+        assert shuffled.guarantee().earned.neighbouring == "replace one by a null example"
+
+    def test_default_batch(self):
+        assert self.plan().mechanism.sample_rate * 13_084 == pytest.approx(min(LARGEST_DEFAULT_BATCH, 13_084 // 6))
+
+    def test_declared_runs_are_paid_for(self):
+        settings = {"epsilon": None, "noise_multiplier": 2.0, "batch_size": 256, "epochs": 20}
+        one, four = (self.plan(**settings, runs=runs).guarantee().earned.epsilon for runs in (1, 4))
+        longer = self.plan(**(settings | {"epochs": 80})).guarantee().earned.epsilon
+        assert four == pytest.approx(longer, rel=1e-3)
+        assert four > 1.5 * one
+        assert 3.9 < self.plan(epsilon=4.0, batch_size=256, runs=4).guarantee().earned.epsilon <= 4.0
+
+    def test_both_given_must_agree(self):
+        self.plan(epsilon=8.0, noise_multiplier=5.0, batch_size=256)
+        with pytest.raises(UsageError, match=r"noise_multiplier 0.5 spends epsilon [\d.]+, above the epsilon 8 asked"):
+            self.plan(epsilon=8.0, noise_multiplier=0.5, batch_size=256)
+
+    def test_unreachable(self):
+        with pytest.raises(UsageError, match=r"out of reach.*take fewer steps"):
+            self.plan(clipping="microbatch", noise_decay="exponential", decay_rate=30.0, epochs=2, batch_size=6542)
+
+    def test_batch_larger_than_the_data(self):
+        with pytest.raises(UsageError, match="batch size 13,085 is larger than the data, 13,084 examples"):
+            self.plan(batch_size=13_085)
+
+
+class TestSettings:
+    @pytest.mark.parametrize("kind", [EDPSGD, DPSGD])
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"delta": 0.0}, "delta 0: must lie above 0 and below 1"),
+            ({"delta": 1.0}, "delta 1:"),
+            ({"delta": math.nan}, "delta nan"),
+            ({"clip": 0.0}, "clip 0"),
+            ({"clip": math.nan}, "clip nan"),
+            ({"clip": -1.0}, "clip -1"),
+            ({"epsilon": 0.0}, "epsilon 0"),
+            ({"epsilon": -1.0}, "epsilon -1"),
+            ({"epsilon": math.nan}, "epsilon nan"),
+            ({"epsilon": math.inf}, "epsilon inf"),
+            ({"epsilon": None}, "neither epsilon nor noise_multiplier"),
+            ({"noise_multiplier": math.nan}, "noise multiplier nan"),
+            ({"epochs": 0}, "epochs 0"),
+            ({"batch_size": 0}, "batch_size 0"),
+            ({"physical_batch": 0}, "physical batch 0"),
+            ({"runs": 0}, "runs 0"),
+        ],
+    )
+    def test_bad_values(self, kind, change, words):
+        with pytest.raises(UsageError, match=words):
+            kind(**change)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"clipping": "layer"}, "clipping 'layer': must be one of example, microbatch"),
+            ({"sampling": "fixed"}, "sampling 'fixed': must be one of poisson, shuffled"),
+            ({"calibrate_to": "hope"}, "calibrate_to 'hope'"),
+            ({"accounting": "rdp"}, "accounting 'rdp'"),
+            ({"sampling": "shuffled", "accounting": "poisson"}, r"1\.95 by Poisson's accounting and at least 10\.99"),
+            ({"accounting": "shuffled"}, "accounting shuffled does not hold for sampling poisson"),
+        ],
+    )
+    def test_bad_choices(self, change, words):
+        with pytest.raises(UsageError, match=words):
+            EDPSGD(**change)
+
+    def test_both_can_be_verified(self):
+        assert {d.id for d in discover_defenses() if isinstance(d, PrivateTraining)} >= {"RD101", "RD102"}
