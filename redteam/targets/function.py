@@ -52,26 +52,35 @@ class FunctionTarget(BlackBox):
         Runs the module. Its labels come from the option, else from the function's or the module's `labels`. There is
         no `digest`: answers depend on more than the source, on weights above all. Raises TargetError.
         """
-        module_name, _, attribute = source.rpartition(":")
-        if not module_name or not attribute:
-            raise TargetError(f"{source}: not of the form module:function")
-        directory = Path.cwd()
-        module = _import(source, module_name, directory)
-        try:
-            function: Any = functools.reduce(getattr, attribute.split("."), module)
-        except AttributeError:
-            where = getattr(module, "__file__", None) or "a built-in module"
-            raise TargetError(f"{source}: {module_name} ({where}) has no {attribute!r}") from None
+        function, module, directory = import_function(source)
         if labels is None:
             labels = _declared(function) or _declared(module)
         return cls(function, labels=labels, name=source, batch_size=batch_size, directory=directory)
 
     def _ask(self, texts: list[str]) -> object:
         try:
-            with _surroundings(self._directory):
+            with surroundings(self._directory):
                 return _document(self._function(texts))
         except (Exception, SystemExit) as error:  # the user's sys.exit(0) must not end an audit as a pass
-            raise TargetError(f"{self.name}: raised {_one_line(error)}") from None
+            raise TargetError(f"{self.name}: raised {one_line(error)}") from None
+
+
+def import_function(source: str) -> tuple[Any, ModuleType, Path]:
+    """Import `module:function`, which runs the module; return the function, the module and the working directory.
+
+    What the function imports later may come from that directory too. Raises TargetError.
+    """
+    module_name, _, attribute = source.rpartition(":")
+    if not module_name or not attribute:
+        raise TargetError(f"{source}: not of the form module:function")
+    directory = Path.cwd()
+    module = _import(source, module_name, directory)
+    try:
+        function = functools.reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        where = getattr(module, "__file__", None) or "a built-in module"
+        raise TargetError(f"{source}: {module_name} ({where}) has no {attribute!r}") from None
+    return function, module, directory
 
 
 def _document(answer: Any) -> object:
@@ -101,16 +110,16 @@ def _declared(owner: object) -> Sequence[str] | None:
 def _import(source: str, module_name: str, directory: Path) -> ModuleType:
     importlib.invalidate_caches()
     try:
-        with _surroundings(directory):
+        with surroundings(directory):
             return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise TargetError(f"{source}: no module {error.name!r} here ({directory}) or installed") from None
-        raise TargetError(f"{source}: importing {module_name} raised {_one_line(error)}") from None
+        raise TargetError(f"{source}: importing {module_name} raised {one_line(error)}") from None
 
 
 @contextlib.contextmanager
-def _surroundings(directory: Path | None) -> Iterator[None]:
+def surroundings(directory: Path | None) -> Iterator[None]:
     """Make `directory` importable for a while and keep standard output, which is for reports, clean."""
     entry = None if directory is None else os.fspath(directory)
     if entry is not None:
@@ -123,6 +132,7 @@ def _surroundings(directory: Path | None) -> Iterator[None]:
             sys.path.remove(entry)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return the kind of an error and what it says, cut to fit one line."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}{f': {message[:200]}' if message else ''}"

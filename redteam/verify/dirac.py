@@ -1,0 +1,127 @@
+"""Data on which every canary has a coordinate of its own, so that what a trainer does to one shows in one place.
+
+The model is two tables, two "layers", and reads one entry of each. A row's loss is `weight * (first[id] + second[id])`:
+its gradient is `weight` at entry `id` of either table, whatever the tables hold. A canary that is in has a gradient far
+above the clipping norm; one that is out is a null row without a gradient, so that the number of rows never changes.
+Where every example is clipped by itself and sampled by itself, what one canary's coins do is independent of what all
+others' do. Entries that no row has, the blanks, show the noise alone. After the Dirac canaries of Nasr et al. 2023,
+"Tight Auditing of Differentially Private Machine Learning", arXiv 2302.07956.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from redteam.defense import Problem
+
+Coins = npt.NDArray[np.bool_]
+LAYERS = 2
+_FAR_ABOVE = 10.0  # the clipping norm
+_BLANKS = 2048  # their standard deviation is then that of the noise to 1.6 %
+
+
+@dataclass(frozen=True)
+class Design:
+    """`canaries` canaries, each the first of a family of `family` rows on its entry.
+
+    The other rows of a family, always in, pull the other way. A trainer that clips a family's mean and not each row
+    moves by 2 C when the canary comes in, one that clips each row by C. Families of one row have no such companions.
+    """
+
+    canaries: int
+    family: int = 1
+
+    @property
+    def size(self) -> int:
+        """The number of rows."""
+        return self.canaries * self.family
+
+    @property
+    def entries(self) -> int:
+        """The length of each table: an entry a canary, then the blanks."""
+        return self.canaries + _BLANKS
+
+    def toss(self, rng: np.random.Generator) -> Coins:
+        """Return a fair coin for each canary, [canaries]: in where it is true."""
+        return rng.random(self.canaries) < 0.5
+
+    def canary_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the canaries among `rows`, companions left out."""
+        own: npt.NDArray[np.int64] = rows[rows % self.family == 0] // self.family
+        return own
+
+    def weights(self, coins: Coins, clip: float) -> npt.NDArray[np.float32]:
+        """Return the weight of every row, [size]."""
+        weights = np.full((self.canaries, self.family), -_FAR_ABOVE * clip, dtype=np.float32)
+        most = _FAR_ABOVE * clip * (1 if self.family == 1 else 2 * self.family)  # outweighs its companions by itself
+        weights[:, 0] = np.where(coins, most, 0.0)
+        return weights.reshape(-1)
+
+
+class Dirac(nn.Module):
+    """Two tables of numbers; `forward` takes entries, int64 [b, 1], and returns the sum of both, [b].
+
+    `ids` and `weights` are those of all rows, for whoever wants to work out gradients by hand.
+    """
+
+    def __init__(self, entries: int, ids: torch.Tensor, weights: torch.Tensor) -> None:
+        """Make tables of `entries` zeros."""
+        super().__init__()
+        self.first = nn.Embedding(entries, 1, _weight=torch.zeros(entries, 1))
+        self.second = nn.Embedding(entries, 1, _weight=torch.zeros(entries, 1))
+        self.ids, self.weights = ids, weights
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the sum of both tables' entries."""
+        total: torch.Tensor = self.first(ids) + self.second(ids)
+        return total.reshape(len(ids))
+
+
+class Watched(torch.optim.Optimizer):
+    """An optimiser that shows each gradient it is given to `see` and leaves the weights alone.
+
+    `see(gradients)` gets an array [entries] a table. The gradients do not depend on the weights, so nothing is lost.
+    """
+
+    def __init__(self, model: Dirac, see: Callable[[list[npt.NDArray[np.float32]]], None]) -> None:
+        """Watch both tables of `model`."""
+        self._tables = (model.first.weight, model.second.weight)
+        self._see = see
+        super().__init__(self._tables, {"lr": 1.0})
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Show what the gradients are; a table without one is shown as zeros."""
+        self._see([_array(table) for table in self._tables])
+
+
+def _array(table: torch.Tensor) -> npt.NDArray[np.float32]:
+    if table.grad is None:
+        return np.zeros(len(table), dtype=np.float32)
+    gradient = table.grad.detach()
+    dense = gradient.to_dense() if gradient.is_sparse else gradient
+    return np.asarray(dense.to("cpu", torch.float32).reshape(-1).numpy())
+
+
+def problem(
+    design: Design,
+    coins: Coins,
+    *,
+    clip: float,
+    read: Callable[[npt.NDArray[np.int64]], None],
+    see: Callable[[list[npt.NDArray[np.float32]]], None],
+) -> Problem:
+    """Return the problem that a trainer is given: `read` hears of the rows that it reads, `see` of its updates."""
+    ids = torch.arange(design.canaries).repeat_interleave(design.family)
+    weights = torch.from_numpy(design.weights(coins, clip))
+    model = Dirac(design.entries, ids, weights)
+
+    def losses(rows: torch.Tensor) -> torch.Tensor:
+        read(rows.detach().cpu().numpy())
+        total: torch.Tensor = weights[rows] * model(ids[rows].unsqueeze(1))
+        return total
+
+    return Problem(model.train(), Watched(model, see), losses, size=design.size, population=design.size)

@@ -1,0 +1,95 @@
+"""From scores and coins to bounds on epsilon: score and threshold are chosen on one training, another one judges."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from redteam.errors import TargetError
+from redteam.statistics.epsilon import EpsilonBound, clopper_pearson_from_counts, gdp_from_counts, one_run
+from redteam.statistics.epsilon.rates import epsilon_from_rates, mu_from_rates
+from redteam.verify.adversary import Scores
+from redteam.verify.dirac import Coins
+
+_THRESHOLDS = 400
+_SPARE = 3  # canaries on the wrong side that a choice allows for beyond those it sees: few are so by luck
+_CLEARLY = 1.03  # how much more a later score must show: among equals, chance would choose
+
+Bound = Callable[..., npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Canaries whose `score` is at or above `threshold` are said to be in."""
+
+    score: str
+    threshold: float
+
+    def counts(self, scores: Scores, coins: Coins) -> tuple[int, int, int, int]:
+        """Return how many were found of those that were in, and how many of those that were not."""
+        found = scores[self.score] >= self.threshold
+        n_in = int(coins.sum())
+        return int((found & coins).sum()), n_in, int((found & ~coins).sum()), len(coins) - n_in
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rule for each bound that has one, fixed before the coins that it is tried on were tossed."""
+
+    clopper_pearson: Rule
+    gdp: Rule
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The lower bounds that one training showed, and by which score; each is wrong at most alpha of the time."""
+
+    score: str
+    clopper_pearson: EpsilonBound
+    gdp: EpsilonBound
+    one_run: EpsilonBound
+
+
+def choose(scores: Scores, coins: Coins, *, delta: float, alpha: float) -> Rules:
+    """Return the rules with the largest bounds on a training whose coins are known."""
+    for name, values in scores.items():
+        if not bool(np.isfinite(values).all()):
+            raise TargetError(f"the updates are so large that the score {name!r} overflows")
+    return Rules(
+        _best(scores, coins, partial(epsilon_from_rates, delta=delta), alpha),
+        _best(scores, coins, mu_from_rates, alpha),
+    )
+
+
+def shown(scores: Scores, coins: Coins, rules: Rules, *, delta: float, alpha: float) -> Shown:
+    """Return the bounds on a training that had no part in the choice of the rules."""
+    values = scores[rules.clopper_pearson.score]
+    return Shown(
+        rules.clopper_pearson.score,
+        clopper_pearson_from_counts(*rules.clopper_pearson.counts(scores, coins), delta=delta, alpha=alpha),
+        gdp_from_counts(*rules.gdp.counts(scores, coins), delta=delta, alpha=alpha),
+        one_run(values[coins], values[~coins], delta=delta, alpha=alpha),
+    )
+
+
+def _best(scores: Scores, coins: Coins, bound: Bound, alpha: float) -> Rule:
+    best, most = Rule("", 0.0), -1.0
+    for name, values in scores.items():
+        ins, outs = np.sort(values[coins]), np.sort(values[~coins])
+        tried = np.unique(np.concatenate([_thresholds(ins), _thresholds(outs)]))
+        tp, fp = (len(side) - np.searchsorted(side, tried, side="left") for side in (ins, outs))
+        tp, fp = np.maximum(tp - _SPARE, 0), np.minimum(fp + _SPARE, len(outs))
+        bounds = bound(tp, len(ins), fp, len(outs), alpha)
+        at = int(np.argmax(bounds))
+        if bounds[at] > _CLEARLY * most:
+            best, most = Rule(name, float(tried[at])), float(bounds[at])
+    return best
+
+
+def _thresholds(ordered: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return some of the sorted values, dense at both ends, where few lie beyond."""
+    reach = np.log(len(ordered) + 1)
+    share = 1 / (1 + np.exp(-np.linspace(-reach, reach, _THRESHOLDS // 2)))
+    return ordered[np.clip(np.round(share * len(ordered)).astype(np.intp), 0, len(ordered) - 1)]

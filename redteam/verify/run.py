@@ -1,0 +1,163 @@
+"""The verification: rehearse the trainer, attack it once, and compare what is shown with what it says it earned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from redteam import __version__
+from redteam.defense import PrivateRun
+from redteam.errors import RedteamError, TargetError, UsageError
+from redteam.verify import verdict as v
+from redteam.verify.adversary import Adversary, Claim
+from redteam.verify.dirac import Coins, Design, problem
+from redteam.verify.evidence import choose, shown
+from redteam.verify.rehearsal import Rehearsal, Rehearsed
+from redteam.verify.subject import Settings, Subject, train
+
+Progress = Callable[[int, int], None]
+
+_FEWEST = 200
+_FAMILIES = (8, 64)  # micro-batches of 2, 4 and 8 rows fit into the first, of 16, 32 and 64 into the second
+_PROBES = 500  # canaries of a trial of families: enough to see a step move twice as far
+_PROBE_EPSILON = 8.0  # a trial is clearer with less noise
+_CLEARLY = 1.3  # lone canaries are judged unless families move a step so much farther
+_MORE = 1.1  # what the next larger family has to add
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the trainer is run: the mechanism it is asked for, and on how many canaries.
+
+    `rate` is the expected share of the rows in a step, `epochs` the number of expected passes.
+    """
+
+    canaries: int = 100_000
+    epsilon: float = 2.0
+    delta: float = 1e-5
+    clip: float = 1.0
+    rate: float = 0.2
+    epochs: int = 50
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for settings with which nothing can be run."""
+        if self.canaries < _FEWEST:
+            raise UsageError(f"--canaries {self.canaries}: at least {_FEWEST} are needed to show anything")
+        if not (0 < self.rate <= 1 and self.rate * self.canaries >= 1):
+            raise UsageError(
+                f"sampling rate {self.rate:g} of {self.canaries:,} canaries: give a rate above 0, at most 1"
+            )
+        if not (0 < self.delta < 1 and 0 < self.clip < np.inf and 0 < self.epsilon < np.inf):
+            raise UsageError("epsilon and clip must be positive numbers, and delta between 0 and 1")
+
+
+def verify(
+    subject: Subject, plan: Plan = Plan(), *, seed: int = 0, alpha: float = 0.05, progress: Progress | None = None
+) -> v.Verification:
+    """Return the verdict on a trainer, wrong about an honest one at most `alpha` of the time.
+
+    Trains it three times on the canaries, and a few times on some of them. Raises TargetError where it crashes or does
+    not keep to what `redteam.verify.subject` asks for.
+    """
+    if not 0 < alpha < 1:
+        raise UsageError(f"--alpha {alpha}: give a number between 0 and 1")
+    runs = _Runs(subject, plan, np.random.default_rng(seed), progress)
+    design = Design(plan.canaries)
+    rehearsed = runs.rehearse(design)
+    family = runs.telling_family(rehearsed)
+    if family is not None:
+        design = Design(plan.canaries, family)
+        rehearsed = runs.rehearse(design)
+    practice, known, run = runs.attack(design, rehearsed)
+    _, earned = v.stated(run)
+    delta = earned.delta if earned else plan.delta
+    rules = choose(practice.scores(), known, delta=delta, alpha=alpha)
+    adversary, coins, run = runs.attack(design, rehearsed)
+    claimed, earned = v.stated(run)
+    if earned is not None and earned.delta != delta:
+        raise TargetError(f"{subject.name}: guarantees at delta {delta} once and {earned.delta} the other time")
+    bounds = shown(adversary.scores(), coins, rules, delta=delta, alpha=alpha)
+    decides = v.deciding(run)
+    word, reason = v.decide(earned, getattr(bounds, decides), alpha=alpha)
+    return v.Verification(
+        subject=subject.name,
+        verdict=word,
+        reason=reason,
+        claimed=claimed,
+        earned=earned,
+        mechanism=run.mechanism,
+        clopper_pearson=bounds.clopper_pearson,
+        gdp=bounds.gdp,
+        one_run=bounds.one_run,
+        decides=decides,
+        score=bounds.score,
+        findings=(*v.findings(run.mechanism, rehearsed, adversary, bounds), *runs.notes),
+        canaries=design.canaries,
+        family=design.family,
+        alpha=alpha,
+        delta=delta,
+        seed=seed,
+        tool_version=__version__,
+    )
+
+
+class _Runs:
+    """The trainings of one verification, each with coins and a seed of its own."""
+
+    def __init__(self, subject: Subject, plan: Plan, rng: np.random.Generator, progress: Progress | None) -> None:
+        self.subject, self.plan, self.rng, self.progress = subject, plan, rng, progress
+        self.done, self.parts, self.notes = 0, set[int](), list[str]()
+        self.claim = Claim(1.0, 1.0)
+
+    def rehearse(self, design: Design, *, plan: Plan | None = None) -> Rehearsed:
+        """Train with coins that are known and return what that teaches."""
+        rehearsal = Rehearsal(design, design.toss(self.rng))
+        run = self._train(design, rehearsal, rehearsal.coins, plan or self.plan)
+        self.parts = rehearsal.reader.parts
+        sigma = run.mechanism.noise_multiplier
+        self.claim = Claim(1 / max(sigma, 1 / 30), run.mechanism.sample_rate)
+        return rehearsal.learned()
+
+    def telling_family(self, rehearsed: Rehearsed) -> int | None:
+        """Return the family size at which a step moves clearly farther than for lone canaries, None without one."""
+        claim, parts = self.claim, self.parts
+        alone = rehearsed.strength / claim.strength
+        best: tuple[float, int | None] = (_CLEARLY * max(alone, 1.0), None)
+        probes = min(_PROBES, self.plan.canaries)
+        plan = replace(self.plan, canaries=probes, epsilon=max(self.plan.epsilon, _PROBE_EPSILON))
+        for family in sorted({*_FAMILIES, *(size for size in parts if len(parts) <= 2 and 2 <= size <= 64)}):
+            try:
+                learned = self.rehearse(Design(probes, family), plan=plan)
+            except RedteamError as error:  # one that refuses a single step over everything can be honest all the same
+                self.notes.append(f"families of {family} rows could not be tried: {error}")
+                continue
+            found = learned.strength / self.claim.strength
+            best = (found, family) if found > _MORE * best[0] else best
+        self.claim = claim
+        return best[1]
+
+    def attack(self, design: Design, rehearsed: Rehearsed) -> tuple[Adversary, Coins, PrivateRun]:
+        """Train with new coins, watched by the adversary, which does not know them."""
+        coins = design.toss(self.rng)
+        adversary = Adversary(design, rehearsed, self.claim)
+        run = self._train(design, adversary, coins, self.plan)
+        if not adversary.noise:
+            raise TargetError(f"{self.subject.name}: called problem.optimizer.step() in one training, not in another")
+        return adversary, coins, run
+
+    def _train(self, design: Design, watcher: Rehearsal | Adversary, coins: Coins, plan: Plan) -> PrivateRun:
+        posed = problem(design, coins, clip=plan.clip, read=watcher.reader.read, see=watcher.see)
+        alone = design.family == 1
+        settings = Settings(
+            epsilon=plan.epsilon,
+            delta=plan.delta,
+            clip=plan.clip,
+            epochs=plan.epochs if alone else 1,  # families stay together where every row is in every step
+            batch_size=max(1, round(plan.rate * design.size)) if alone else design.size,
+            seed=int(self.rng.integers(2**62)),
+        )
+        run = train(self.subject, posed, settings)
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, max(self.done, 5))
+        return run

@@ -1,0 +1,163 @@
+"""From what a training showed to a verdict on its trainer, and what was seen on the way, in words."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from redteam.defense import Mechanism, PrivateRun
+from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.report import Budget
+from redteam.statistics.epsilon import EpsilonBound
+from redteam.verify.adversary import Adversary
+from redteam.verify.evidence import Shown
+from redteam.verify.rehearsal import Rehearsed
+
+Word = Literal["consistent", "violated", "inconclusive"]
+FORMAT = "redteam.verification/1"
+LOW_IS_NO_EVIDENCE = "A low bound is not evidence of privacy"
+
+_NO_NOISE = 1e-3  # of a canary's own signal
+_SAME = 1e-4
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What one verification found; every bound misses the truth at most `alpha` of the time, where it holds.
+
+    `decides` names the bound that the verdict is taken from. `canaries` were in or out by a fair coin each; `score` is
+    the adversary's, chosen on another training. `family` is the number of rows of each canary.
+    """
+
+    subject: str
+    verdict: Word
+    reason: str
+    claimed: Budget | None
+    earned: Budget | None
+    mechanism: Mechanism
+    clopper_pearson: EpsilonBound
+    gdp: EpsilonBound
+    one_run: EpsilonBound
+    decides: Literal["clopper_pearson", "one_run"]
+    score: str
+    findings: tuple[str, ...]
+    canaries: int
+    family: int
+    alpha: float
+    delta: float
+    seed: int
+    tool_version: str
+    format: str = FORMAT
+
+    @property
+    def bound(self) -> EpsilonBound:
+        """The bound that decides."""
+        return self.clopper_pearson if self.decides == "clopper_pearson" else self.one_run
+
+    @property
+    def exit_code(self) -> int:
+        """0 consistent, 1 violated, 2 inconclusive."""
+        return {"consistent": PASS, "violated": LEAK, "inconclusive": NOT_AUDITED}[self.verdict]
+
+
+def decide(earned: Budget | None, bound: EpsilonBound, *, alpha: float) -> tuple[Word, str]:
+    """Return the verdict and the reason for it; written so that NaN is never consistent."""
+    if earned is None:
+        return "inconclusive", "the trainer guarantees nothing, so there is nothing that could be violated"
+    shown, promised = f"epsilon is at least {bound.low:.2f}", f"the {earned.epsilon:.2f} that it says it earned"
+    if bound.low > earned.epsilon:
+        return "violated", f"{shown} at {1 - alpha:.0%} confidence, above {promised} (delta {earned.delta:g})"
+    if not bound.ceiling > earned.epsilon:
+        return (
+            "inconclusive",
+            f"so many canaries can show {bound.ceiling:.2f} at most, not above {promised}: give more, or ask for a "
+            "smaller epsilon",
+        )
+    return "consistent", f"{shown} at {1 - alpha:.0%} confidence, not above {promised} (delta {earned.delta:g})"
+
+
+def deciding(run: PrivateRun) -> Literal["clopper_pearson", "one_run"]:
+    """Return which bound holds for what the trainer says it does.
+
+    Clopper-Pearson needs scores that are independent across canaries: clipped and sampled each by itself. A trainer
+    that earns less privacy than its nominal noise (micro-batches, say) claims no such thing, and is judged by the
+    bound that needs independent coins only.
+    """
+    told = run.guarantee
+    plain = told is None or not told.earned.epsilon > told.claimed.epsilon
+    return "clopper_pearson" if plain else "one_run"
+
+
+def stated(run: PrivateRun) -> tuple[Budget | None, Budget | None]:
+    """Return the claimed and the earned budget; none where it is infinite, which promises nothing."""
+    told = run.guarantee
+    if told is None or not np.isfinite([told.claimed.epsilon, told.earned.epsilon]).all():
+        return None, None
+    return told.claimed, told.earned
+
+
+def findings(mechanism: Mechanism, rehearsed: Rehearsed, adversary: Adversary, shown: Shown) -> tuple[str, ...]:
+    """Return what was seen of the mechanism that is not as it says, in plain sentences."""
+    found = [
+        *_noise(rehearsed, adversary),
+        *_order(mechanism, rehearsed, adversary),
+        *_strength(mechanism, rehearsed, adversary.design.canaries),
+        f"the score that told most was: {shown.score}",
+    ]
+    return tuple(found)
+
+
+def _noise(rehearsed: Rehearsed, adversary: Adversary) -> list[str]:
+    noise = np.array(adversary.noise)
+    steps, layers = noise.shape
+    missing = noise <= _NO_NOISE * np.abs(rehearsed.signal).max(initial=0.0)
+    found = [
+        f"layer {layer + 1} of {layers} gets no noise at any step"
+        for layer in range(layers)
+        if bool(missing[:, layer].all()) and not bool(missing.all())
+    ]
+    bare = int(missing.all(axis=1).sum())
+    if bare:
+        found.append(f"{bare} of {steps} steps get no noise")
+    seen = noise[~missing]
+    if len(seen) and seen.max() > 1.5 * seen.min():
+        found.append(f"the noise is not the same at all steps: the least is {seen.min() / seen.max():.2f} of the most")
+    marks = np.array(adversary.marks_seen)
+    if steps > 1 and _equal(marks[1:], marks[:-1], noise):
+        found.append("the noise of one step comes again at the next")
+    common = min(steps, rehearsed.steps)
+    if _equal(marks[:common], rehearsed.marks[:common], noise):
+        found.append("the noise is the same under another seed, so it can be subtracted")
+    return found
+
+
+def _equal(left: np.ndarray, right: np.ndarray, noise: np.ndarray) -> bool:
+    """Say whether most steps' marks agree, where there is noise at all."""
+    loud = noise[: len(left)] > 0
+    agree = np.abs(left - right).max(axis=2) <= _SAME * noise[: len(left)]
+    return bool(loud.any()) and float(agree[loud].mean()) > 0.5
+
+
+def _order(mechanism: Mechanism, rehearsed: Rehearsed, adversary: Adversary) -> list[str]:
+    taken = np.array(adversary.reader.taken)
+    common = min(len(taken), rehearsed.steps)
+    found = []
+    if rehearsed.rate < 0.999 and common and bool((taken[:common] == rehearsed.taken[:common]).all()):
+        found.append("each step reads the same rows under another seed: the order is predictable, not random")
+    told, error = mechanism.sample_rate, 4 * (rehearsed.rate / (adversary.design.canaries * rehearsed.steps)) ** 0.5
+    if abs(rehearsed.rate - told) > max(error, 0.02 * told):
+        found.append(f"steps read rows at rate {rehearsed.rate:.3g}; the claim is {told:.3g}")
+    if len(taken) != mechanism.steps:
+        found.append(f"there were {len(taken):,} updates; the claim is {mechanism.steps:,} steps")
+    return found
+
+
+def _strength(mechanism: Mechanism, rehearsed: Rehearsed, canaries: int) -> list[str]:
+    if not mechanism.noise_multiplier > 0:
+        return []
+    told = 1 / mechanism.noise_multiplier
+    error = 2 / (rehearsed.rate * (canaries * rehearsed.steps) ** 0.5)  # of a difference of two means over all steps
+    if abs(rehearsed.strength - told) <= max(0.1 * told, 4 * error):
+        return []
+    ratio = rehearsed.strength / told
+    return [f"a canary stands out from a step's noise {ratio:.2f} times as far as clip and noise multiplier say"]

@@ -1,0 +1,226 @@
+"""Private trainers for the Dirac model, fast because they work its gradients out by hand: one honest, the rest not.
+
+Each bug is the honest trainer with one thing changed. Noise, sampling and accounting are real.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from defenses.accounting import Phase, Release, calibrate, spent
+from redteam.defense import Mechanism, PrivateRun
+from redteam.report import Budget, Guarantee
+
+
+@lru_cache
+def noise_for(epsilon, delta, rate, steps, sampling="poisson"):
+    """The noise multiplier of `epsilon`, and what it spends."""
+
+    def release(sigma):
+        return Release((Phase(sigma, steps),), sampling, rate)
+
+    sigma = calibrate(epsilon=epsilon, delta=delta, release_of=release)
+    return sigma, spent([release(sigma)], delta=delta)
+
+
+class Honest:
+    """Per-example clipping, Poisson sampling, noise on everything at every step: what it claims, it does."""
+
+    name = "honest"
+    sampling = "poisson"
+
+    def __call__(self, problem, settings):
+        rate = settings.batch_size / problem.population
+        steps = round(settings.epochs / rate)
+        claimed = self.claimed_rate(rate)
+        sigma, epsilon = noise_for(settings.epsilon, settings.delta, claimed, steps, self.sampling)
+        rng = np.random.default_rng(settings.seed)
+        self.rate, self.steps, self.clip = rate, steps, settings.clip
+        for step in range(steps):
+            rows = self.rows(rng, problem.size, step)
+            problem.losses(torch.from_numpy(rows))  # an adversary hears of them
+            sums = self.sums(problem.model, rows)
+            divisor = rate * problem.population
+            for layer, parameter in enumerate(problem.model.parameters()):
+                std = self.std(step, layer) * sigma * settings.clip
+                noise = self.noise(rng, step, layer, len(parameter))
+                total = torch.from_numpy((sums[layer] + std * noise) / divisor)
+                parameter.grad = total.float().reshape(parameter.shape)
+            problem.optimizer.step()
+        budget = Budget(epsilon, settings.delta, "example", "add or remove one", "PLD")
+        mechanism = Mechanism(settings.clip, sigma, claimed, steps, self.sampling)
+        return PrivateRun(mechanism, Guarantee(budget, budget))
+
+    def claimed_rate(self, rate):
+        return rate
+
+    def rows(self, rng, size, step):
+        return np.flatnonzero(rng.random(size, dtype=np.float32) < self.rate)
+
+    def std(self, step, layer):
+        """The noise over what it should be."""
+        return 1.0
+
+    def noise(self, rng, step, layer, entries):
+        return rng.standard_normal(entries, dtype=np.float32)
+
+    def sums(self, model, rows):
+        """The clipped sum's entries, for each layer: an example has its weight at one entry of both."""
+        ids, weights = model.ids.numpy()[rows], model.weights.numpy()[rows]
+        norms = np.sqrt(2.0) * np.abs(weights)
+        clipped = weights * np.minimum(1.0, self.clip / np.maximum(norms, 1e-30))
+        return [np.bincount(ids, clipped, minlength=model.first.num_embeddings).astype(np.float32)] * 2
+
+
+class NoClipping(Honest):
+    name = "no clipping"
+
+    def sums(self, model, rows):
+        ids, weights = model.ids.numpy()[rows], model.weights.numpy()[rows]
+        return [np.bincount(ids, weights, minlength=model.first.num_embeddings)] * 2
+
+
+class ClipsTheAverage(NoClipping):
+    """The mean gradient is clipped, and noised as a mean of clipped ones."""
+
+    name = "clips after averaging"
+
+    def sums(self, model, rows):
+        total = super().sums(model, rows)[0]
+        mean = total / max(1, len(rows))
+        norm = np.sqrt(2.0 * (mean**2).sum())
+        return [mean * min(1.0, self.clip / max(norm, 1e-30)) * max(1, len(rows))] * 2
+
+
+class NoiseOverTheBatch(Honest):
+    """Noise of standard deviation sigma C / L on the sum, which is then divided by L once more."""
+
+    name = "noise scaled by C/L"
+
+    def __call__(self, problem, settings):
+        self.batch = settings.batch_size
+        return super().__call__(problem, settings)
+
+    def std(self, step, layer):
+        return 1.0 / self.batch
+
+
+class NoiseOnceAnEpoch(Honest):
+    name = "noise at one step an epoch"
+
+    def std(self, step, layer):
+        return float(step % round(1 / self.rate) == 0)
+
+
+class NoiseUsedAgain(Honest):
+    """Noise is drawn at the first step of an epoch, and used again until the next."""
+
+    name = "noise drawn once an epoch"
+
+    def noise(self, rng, step, layer, entries):
+        epoch = step // round(1 / self.rate)
+        return np.random.default_rng([self.key, epoch, layer]).standard_normal(entries, dtype=np.float32)
+
+    def __call__(self, problem, settings):
+        self.key = settings.seed
+        return super().__call__(problem, settings)
+
+
+class HalfTheNoise(Honest):
+    name = "sigma halved"
+
+    def std(self, step, layer):
+        return 0.5
+
+
+class MicroBatches(Honest):
+    """Means of b neighbours are clipped, and accounted as if each were an example."""
+
+    name = "micro-batches accounted as examples"
+    b = 8
+
+    def sums(self, model, rows):
+        ids, weights = model.ids.numpy()[rows], model.weights.numpy()[rows]
+        micro = np.arange(len(rows)) // self.b
+        entries = model.first.num_embeddings
+        keys, place = np.unique(micro * entries + ids, return_inverse=True)
+        means = np.bincount(place, weights) / self.b
+        owner = keys // entries
+        norms = np.sqrt(2.0 * np.bincount(owner, means**2))
+        clipped = means * np.minimum(1.0, self.clip / np.maximum(norms, 1e-30))[owner]
+        return [np.bincount(keys % entries, clipped, minlength=entries)] * 2
+
+
+class MicroBatchesOfTwo(MicroBatches):
+    name = "micro-batches of 2"
+    b = 2
+
+
+class MicroBatchesOf32(MicroBatches):
+    name = "micro-batches of 32"
+    b = 32
+
+
+class NoiseForOneLayer(Honest):
+    """Each layer is clipped, the first one gets noise."""
+
+    name = "per-layer clip, noise for one layer"
+
+    def sums(self, model, rows):
+        return [np.sqrt(2.0) * total for total in super().sums(model, rows)]
+
+    def std(self, step, layer):
+        return float(layer == 0)
+
+
+class DecayedNoise(Honest):
+    name = "decayed noise accounted at its start"
+
+    def std(self, step, layer):
+        return 1.0 / (1.0 + 2.0 * step / self.steps)
+
+
+class TwiceTheData(Honest):
+    """The accountant is told of twice the data, so of half the rate."""
+
+    name = "accountant given twice the data"
+
+    def claimed_rate(self, rate):
+        return rate / 2
+
+
+class FixedOrder(Honest):
+    name = "Poisson claimed, fixed order done"
+
+    def rows(self, rng, size, step):
+        batch = round(self.rate * size)
+        start = step * batch % size
+        return np.arange(start, min(start + batch, size))
+
+
+class ConstantSeed(Honest):
+    """The noise does not depend on the seed."""
+
+    name = "noise from a constant seed"
+
+    def noise(self, rng, step, layer, entries):
+        return np.random.default_rng([step, layer]).standard_normal(entries, dtype=np.float32)
+
+
+BUGS = (
+    NoClipping,
+    ClipsTheAverage,
+    NoiseOverTheBatch,
+    NoiseOnceAnEpoch,
+    NoiseUsedAgain,
+    HalfTheNoise,
+    MicroBatches,
+    MicroBatchesOfTwo,
+    MicroBatchesOf32,
+    NoiseForOneLayer,
+    DecayedNoise,
+    TwiceTheData,
+    FixedOrder,
+    ConstantSeed,
+)

@@ -1,0 +1,265 @@
+"""The parts of `verify` against naive twins: gradients, scores, what a rehearsal teaches, the verdict."""
+
+import doubles
+import numpy as np
+import pytest
+import torch
+
+from redteam.defense import Mechanism, PrivateRun
+from redteam.errors import TargetError, UsageError
+from redteam.report import Budget, Guarantee
+from redteam.statistics.epsilon import EpsilonBound
+from redteam.verify.adversary import Adversary, Claim, _mixed
+from redteam.verify.dirac import Design, problem
+from redteam.verify.evidence import Rule, choose, shown
+from redteam.verify.rehearsal import Rehearsal, Rehearsed
+from redteam.verify.run import Plan, verify
+from redteam.verify.verdict import decide, deciding, stated
+
+
+def posed(design, coins, *, clip=1.0, read=lambda rows: None, see=lambda gradients: None):
+    return problem(design, coins, clip=clip, read=read, see=see)
+
+
+def clipped_by_loop(given, groups, clip):
+    """The sum of the clipped mean gradients of groups of rows, one backward pass a group."""
+    total = [torch.zeros(len(p)) for p in given.model.parameters()]
+    for group in groups:
+        given.model.zero_grad()
+        given.losses(torch.tensor(group)).mean().backward()
+        gradients = [p.grad.reshape(-1) for p in given.model.parameters()]
+        norm = torch.cat(gradients).norm()
+        for part, gradient in zip(total, gradients, strict=True):
+            part += gradient * min(1.0, clip / max(float(norm), 1e-30))
+    return [part.numpy() for part in total]
+
+
+@pytest.mark.parametrize("family", [1, 4])
+def test_the_doubles_clip_as_a_loop_of_one_does(family):
+    design = Design(10, family)
+    given = posed(design, design.toss(np.random.default_rng(0)), clip=0.7)
+    rows = np.arange(0, design.size, 2)
+    trainer = doubles.Honest()
+    trainer.clip = 0.7
+    expected = clipped_by_loop(given, [[int(row)] for row in rows], 0.7)
+    for found, twin in zip(trainer.sums(given.model, rows), expected, strict=True):
+        np.testing.assert_allclose(found, twin, atol=1e-5)
+
+
+@pytest.mark.parametrize(("b", "family"), [(8, 8), (2, 8), (32, 64), (4, 1)])
+def test_micro_batches_clip_means(b, family):
+    design = Design(8, family)
+    given = posed(design, design.toss(np.random.default_rng(1)))
+    trainer = doubles.MicroBatches()
+    trainer.clip, trainer.b = 1.0, b
+    rows = np.arange(design.size)
+    expected = clipped_by_loop(given, [rows[i : i + b].tolist() for i in range(0, len(rows), b)], 1.0)
+    for found, twin in zip(trainer.sums(given.model, rows), expected, strict=True):
+        np.testing.assert_allclose(found, twin, atol=1e-4)
+
+
+@pytest.mark.parametrize(("double", "b", "moves"), [(doubles.Honest, 1, 1.0), (doubles.MicroBatches, 8, 2.0)])
+def test_a_canary_with_companions_moves_clipped_means_twice_as_far(double, b, moves):
+    """Out of line by a factor of two where means are clipped, by nothing where rows are."""
+    design, sums = Design(1, 8), []
+    for coin in (False, True):
+        trainer = double()
+        trainer.clip = 1.0
+        sums.append(trainer.sums(posed(design, np.array([coin])).model, np.arange(8)))
+    distance = np.sqrt(sum((new - old) ** 2 for old, new in zip(*sums, strict=True)).sum())
+    assert distance == pytest.approx(moves, rel=1e-5)
+
+
+def test_every_row_has_a_gradient_far_above_the_clip_or_none_at_all():
+    coins = np.array([True, False, True])
+    for family in (1, 8, 64):
+        weights = Design(3, family).weights(coins, 0.5).reshape(3, family)
+        assert np.all((weights == 0) | (np.abs(weights) >= 5.0))
+        assert np.array_equal(weights[:, 0] > 0, coins)
+        assert np.all(weights[:, 1:] < 0)
+
+
+def test_the_mixture_is_the_log_of_the_mean_likelihood_ratio():
+    ratio = np.array([-700.0, -3.0, 0.0, 1e-3, 5.0, 80.0, 3000.0], dtype=np.float32)
+    with np.errstate(over="ignore"):
+        expected = np.logaddexp(np.log(0.75), np.log(0.25) + ratio.astype(np.float64))
+    np.testing.assert_allclose(_mixed(ratio, 0.25), expected, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(_mixed(ratio, 1.0), ratio)
+
+
+def watched(design, coins, *, steps=6, rate=0.5, seed=0, deviation=(0.3, 0.6), repeat=False):
+    """Updates of a Poisson-sampled Gaussian mechanism with known signal (1 and 2) and noise, and the rows read."""
+    rng = np.random.default_rng(seed)
+    for step in range(steps):
+        rows = np.flatnonzero(np.random.default_rng(step if repeat else [seed, step]).random(design.canaries) < rate)
+        entries = np.zeros(design.entries, dtype=np.float32)
+        entries[rows] = coins[rows]
+        noises = [rng.normal(0, s, design.entries).astype(np.float32) for s in deviation]
+        yield rows, [entries * (1 + layer) + noise for layer, noise in enumerate(noises)]
+
+
+def rehearsed(design, **options):
+    coins = design.toss(np.random.default_rng(9))
+    rehearsal = Rehearsal(design, coins)
+    for rows, gradients in watched(design, coins, **options):
+        rehearsal.reader.read(rows)
+        rehearsal.see(gradients)
+    return rehearsal.learned()
+
+
+def test_a_rehearsal_teaches_signal_noise_and_rate():
+    learned = rehearsed(Design(20_000), steps=10)
+    np.testing.assert_allclose(learned.signal, np.tile([1.0, 2.0], (10, 1)), rtol=0.03)
+    np.testing.assert_allclose(learned.noise, np.tile([0.3, 0.6], (10, 1)), rtol=0.08)
+    np.testing.assert_allclose(learned.offset, 0.0, atol=0.05)
+    assert learned.rate == pytest.approx(0.5, rel=0.02)
+    assert learned.strength == pytest.approx(np.hypot(1 / 0.3, 2 / 0.6), rel=0.05)
+
+
+def test_a_likelihood_ratio_is_that_of_the_naive_sum():
+    design, steps = Design(50), 4
+    coins = design.toss(np.random.default_rng(1))
+    known = Rehearsed(
+        signal=np.tile([1.0, 2.0], (steps, 1)),
+        offset=np.zeros((steps, 2)),
+        noise=np.ones((steps, 2)),
+        rate=0.5,
+        taken=np.zeros((steps, 7), dtype=np.uint8),
+        total=np.zeros(50),
+        marks=np.zeros((steps, 2, 8), dtype=np.float32),
+    )
+    adversary, expected = Adversary(design, known, Claim(1.0, 0.5)), np.zeros(50)
+    for rows, gradients in watched(design, coins, steps=steps, seed=3):
+        adversary.reader.read(rows)
+        adversary.see([gradient.copy() for gradient in gradients])
+        log_in, log_out = np.zeros(50), np.zeros(50)
+        for layer, gradient in enumerate(gradients):
+            blanks = gradient[50:].astype(np.float64)
+            z, deviation = gradient[:50] - blanks.mean(), blanks.std()
+            log_in += -((z - 1 - layer) ** 2) / (2 * deviation**2)
+            log_out += -(z**2) / (2 * deviation**2)
+        expected += np.log(0.5 + 0.5 * np.exp(log_in - log_out))
+    np.testing.assert_allclose(adversary.scores()["likelihood, as rehearsed"], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_scores_of_repeated_rows_use_only_the_steps_that_read_them():
+    design = Design(400)
+    known = rehearsed(design, steps=8, rate=0.25, seed=1, repeat=True, deviation=(2.0, 4.0))
+    coins = design.toss(np.random.default_rng(2))
+    adversary = Adversary(design, known, Claim(0.5, 0.25))
+    for rows, gradients in watched(design, coins, steps=8, rate=0.25, seed=2, repeat=True, deviation=(2.0, 4.0)):
+        adversary.reader.read(rows)
+        adversary.see(gradients)
+    scores = adversary.scores()
+
+    def apart(values):
+        return (values[coins].mean() - values[~coins].mean()) / values.std()
+
+    assert apart(scores["rehearsed order"]) > 1.2 * apart(scores["likelihood, as rehearsed"])
+
+
+def test_a_training_without_signal_is_scored_and_finite():
+    design = Design(300)
+    rehearsal = Rehearsal(design, design.toss(np.random.default_rng(0)))
+    rehearsal.see([np.zeros(design.entries, dtype=np.float32)] * 2)
+    adversary = Adversary(design, rehearsal.learned(), Claim(30.0, 0.5))
+    adversary.see([np.zeros(design.entries, dtype=np.float32)] * 2)
+    assert all(np.isfinite(values).all() for values in adversary.scores().values())
+
+
+def test_rules_are_chosen_on_one_training_and_judged_on_another():
+    rng = np.random.default_rng(0)
+    coins, others = rng.random((2, 4_000)) < 0.5
+    known = {"noise": rng.normal(size=4_000), "signal": rng.normal(size=4_000) + 2 * coins}
+    rules = choose(known, coins, delta=1e-5, alpha=0.05)
+    assert rules.clopper_pearson.score == rules.gdp.score == "signal"
+    fresh = {"noise": rng.normal(size=4_000), "signal": rng.normal(size=4_000) + 2 * others}
+    bounds = shown(fresh, others, rules, delta=1e-5, alpha=0.05)
+    tp, n_in, fp, n_out = rules.clopper_pearson.counts(fresh, others)
+    assert (n_in, n_out) == (others.sum(), 4_000 - others.sum())
+    assert 0 < bounds.clopper_pearson.low < np.log((tp / n_in - 1e-5) / (fp / n_out))
+    assert 1.5 < bounds.gdp.low < 11.0  # mu is 2
+
+
+def test_bounds_are_wrong_at_most_alpha_of_the_time_where_every_bit_of_epsilon_shows():
+    """Randomised response reaches its epsilon at once, so nothing is lost that could hide a bound that is too high."""
+    rng, epsilon, above = np.random.default_rng(0), 2.0, []
+
+    def respond(coins):
+        truth = rng.random(len(coins)) < 1 / (1 + np.exp(-epsilon))
+        return {"answer": np.where(truth, coins, ~coins) + 0.0, "noise": rng.normal(size=len(coins))}
+
+    for _ in range(200):
+        known, coins = rng.random((2, 1_000)) < 0.5
+        rules = choose(respond(known), known, delta=1e-5, alpha=0.1)
+        bounds = shown(respond(coins), coins, rules, delta=1e-5, alpha=0.1)
+        above.append([bounds.clopper_pearson.low > epsilon, bounds.one_run.low > epsilon])
+    assert np.all(np.sum(above, axis=0) <= 33)  # more than 33 of 200 at 10 % happen in 0.2 % of such tests
+    assert bounds.clopper_pearson.low > 1.4
+
+
+def test_a_score_that_overflowed_is_refused():
+    with pytest.raises(TargetError, match="overflows"):
+        choose({"sum": np.array([0.0, np.inf])}, np.array([True, False]), delta=1e-5, alpha=0.05)
+
+
+def test_counts_include_the_threshold_itself():
+    scores, coins = {"s": np.array([0.0, 1.0, 1.0, 2.0])}, np.array([True, True, False, True])
+    assert Rule("s", 1.0).counts(scores, coins) == (2, 3, 1, 1)
+
+
+def bound(low, ceiling):
+    return EpsilonBound(low, ceiling, "clopper_pearson", "")
+
+
+def budget(epsilon):
+    return Budget(epsilon, 1e-5, "example", "add or remove one", "PLD")
+
+
+@pytest.mark.parametrize(
+    ("low", "ceiling", "earned", "word"),
+    [
+        (1.0, 9.0, 2.0, "consistent"),
+        (2.0, 9.0, 2.0, "consistent"),
+        (2.01, 9.0, 2.0, "violated"),
+        (1.0, 1.9, 2.0, "inconclusive"),
+        (0.0, 2.0, 2.0, "inconclusive"),
+        (0.5, 9.0, None, "inconclusive"),
+        (0.5, 9.0, float("nan"), "inconclusive"),
+    ],
+)
+def test_verdicts(low, ceiling, earned, word):
+    assert decide(None if earned is None else budget(earned), bound(low, ceiling), alpha=0.05)[0] == word
+
+
+def test_what_promises_nothing_is_not_judged():
+    mechanism = Mechanism(1.0, 0.0, 0.1, 10)
+    assert stated(PrivateRun(mechanism, None)) == (None, None)
+    assert stated(PrivateRun(mechanism, Guarantee(budget(1.0), budget(np.inf)))) == (None, None)
+
+
+def test_who_earns_less_than_nominal_is_judged_by_the_bound_without_assumptions():
+    mechanism = Mechanism(1.0, 1.0, 0.1, 10)
+    assert deciding(PrivateRun(mechanism, Guarantee(budget(2.0), budget(2.0)))) == "clopper_pearson"
+    assert deciding(PrivateRun(mechanism, Guarantee(budget(2.0), budget(9.0)))) == "one_run"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"canaries": 100},
+        *({"rate": rate} for rate in (0.0, 1.5, float("nan"))),
+        *({"epsilon": epsilon} for epsilon in (0.0, -1.0, float("nan"))),
+        *({"delta": delta} for delta in (0.0, 1.0)),
+        *({"clip": clip} for clip in (0.0, float("inf"))),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_refused(settings):
+    with pytest.raises(UsageError):
+        Plan(**settings)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, float("nan")])
+def test_an_impossible_alpha_is_refused(alpha):
+    with pytest.raises(UsageError, match="alpha"):
+        verify(doubles.Honest(), Plan(canaries=200), alpha=alpha)

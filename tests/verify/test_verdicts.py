@@ -1,0 +1,130 @@
+"""Is `verify` right: honest trainers are not called liars, each planted bug is caught."""
+
+from dataclasses import replace
+
+import doubles
+import numpy as np
+import pytest
+
+from redteam.registry import choose, discover_defenses
+from redteam.verify.run import Plan, verify
+from redteam.verify.subject import DefenseSubject
+
+GROSS = Plan(canaries=1_000, epochs=2)  # what leaves noise away or lets gradients through shows at once
+FINE = Plan(canaries=60_000, epochs=6)  # twice the signal shows on many canaries only
+FINER = (
+    doubles.HalfTheNoise,
+    doubles.MicroBatches,
+    doubles.MicroBatchesOfTwo,
+    doubles.MicroBatchesOf32,
+    doubles.DecayedNoise,
+    doubles.TwiceTheData,
+    doubles.FixedOrder,
+)
+
+
+@pytest.mark.parametrize(("epsilon", "canaries"), [(1.0, 1_000), (2.0, 1_000), (4.0, 1_000), (8.0, 30_000)])
+def test_an_honest_trainer_is_hardly_ever_called_a_liar(epsilon, canaries):
+    runs = 20 if canaries == 1_000 else 4
+    plan = Plan(canaries=canaries, epsilon=epsilon, epochs=2)
+    words = [verify(doubles.Honest(), plan, seed=seed).verdict for seed in range(runs)]
+    assert words.count("violated") <= 4  # more than 4 of 20 at 5 % happen in 0.3 % of such tests
+    assert words.count("inconclusive") == 0
+
+
+@pytest.mark.parametrize("bug", [bug for bug in doubles.BUGS if bug not in FINER])
+def test_a_gross_bug_is_caught_every_time(bug):
+    assert [verify(bug(), GROSS, seed=seed).verdict for seed in range(20)].count("violated") >= 19
+
+
+@pytest.mark.parametrize("bug", FINER)
+def test_a_bug_that_doubles_the_signal_is_caught(bug):
+    plan = replace(FINE, canaries=30_000) if bug is doubles.MicroBatchesOf32 else FINE
+    result = verify(bug(), plan, seed=1)
+    assert result.verdict == "violated"
+    assert result.clopper_pearson.low > result.earned.epsilon
+    assert (result.family > 1) == bug.__name__.startswith("Micro")
+
+
+def test_the_bounds_come_close_to_what_is_earned():
+    result = verify(doubles.Honest(), Plan(canaries=100_000, epsilon=4.0, epochs=10), seed=3)
+    assert result.verdict == "consistent"
+    assert 0.4 * 4.0 < result.clopper_pearson.low < 4.0 < result.clopper_pearson.ceiling
+    assert 0.75 * 4.0 < result.gdp.low < 4.4
+
+
+def test_too_few_canaries_settle_nothing():
+    result = verify(doubles.Honest(), Plan(canaries=500, epsilon=8.0, epochs=2), seed=0)
+    assert result.verdict == "inconclusive"
+    assert result.clopper_pearson.ceiling < 8.0
+    assert "give more" in result.reason
+    assert result.exit_code == 2
+
+
+class Silent(doubles.Honest):
+    """Releases noise alone."""
+
+    def sums(self, model, rows):
+        return [np.zeros(model.first.num_embeddings, dtype=np.float32)] * 2
+
+
+def test_what_holds_no_canary_shows_nothing():
+    bounds = [verify(Silent(), Plan(canaries=5_000, epochs=3), seed=seed) for seed in range(10)]
+    assert sum(result.clopper_pearson.low > 0 for result in bounds) <= 2
+    assert sum(result.one_run.low > 0 for result in bounds) <= 2
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    plan = Plan(canaries=2_000, epochs=2)
+    first, again, other = (verify(doubles.Honest(), plan, seed=seed) for seed in (5, 5, 6))
+    assert first == again
+    assert first != other
+
+
+SEEN = {
+    doubles.NoiseOnceAnEpoch: "8 of 10 steps get no noise",
+    doubles.NoiseUsedAgain: "the noise of one step comes again at the next",
+    doubles.NoiseForOneLayer: "layer 2 of 2 gets no noise at any step",
+    doubles.DecayedNoise: "the noise is not the same at all steps: the least is 0.3",
+    doubles.TwiceTheData: "steps read rows at rate 0.",
+    doubles.FixedOrder: "each step reads the same rows under another seed: the order is predictable, not random",
+    doubles.ConstantSeed: "the noise is the same under another seed, so it can be subtracted",
+    doubles.HalfTheNoise: "a canary stands out from a step's noise 2.",
+}
+
+
+@pytest.mark.parametrize("bug", SEEN)
+def test_what_was_seen_is_said(bug):
+    findings = verify(bug(), GROSS, seed=1).findings
+    assert any(finding.startswith(SEEN[bug]) for finding in findings), findings
+
+
+def test_nothing_is_said_of_an_honest_trainer():
+    (only,) = verify(doubles.Honest(), Plan(canaries=20_000, epochs=4), seed=1).findings
+    assert only.startswith("the score that told most was")
+
+
+def trainer(name, **settings):
+    return DefenseSubject(choose(discover_defenses(), [name])[0], settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"sampling": "shuffled"}, {"secure_noise": True}])
+def test_our_own_trainer_is_consistent(settings):
+    result = verify(trainer("RD102", **settings), Plan(canaries=5_000, epochs=4), seed=1)
+    assert result.verdict == "consistent", result.reason
+    assert result.decides == "clopper_pearson"
+    assert result.gdp.low > 0.3
+    assert len(result.findings) == 1
+
+
+def test_micro_batches_that_say_what_they_are_are_judged_without_independence():
+    result = verify(trainer("RD102", clipping="microbatch"), Plan(canaries=1_000, epochs=1), seed=1)
+    assert result.claimed.epsilon < result.earned.epsilon
+    assert (result.verdict, result.decides) == ("consistent", "one_run")
+
+
+def test_opacus_is_consistent():
+    pytest.importorskip("opacus")
+    result = verify(trainer("RD101"), Plan(canaries=1_000, epochs=4), seed=1)
+    assert result.verdict == "consistent", result.reason
+    assert len(result.findings) == 1
