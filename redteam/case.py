@@ -1,5 +1,6 @@
 """What is audited, from how it was named: a target, the split of its data, and the guarantee it claims."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,22 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
         split = replace(split, randomised=False)
         unknown = f"{target.name}: cannot be recognised as the ledger's model: grade B, and no guarantee is taken over"
         return Case(target, split, None, (*notes, unknown))
-    return Case(target, split, ledger.guarantee, notes)
+    return Case(target, split, None if _is_void(ledger) else ledger.guarantee, (*notes, *_caveats(ledger)))
+
+
+def _is_void(ledger: Ledger) -> bool:
+    """Tell whether the noise of a private training follows from a seed that the ledger, and anyone, can name."""
+    return ledger.recipe.parameters.get("noise") == "seed"
+
+
+def _caveats(ledger: Ledger) -> Iterator[str]:
+    """Yield what the ledger's guarantee does not cover."""
+    if ledger.guarantee is None:
+        return
+    if _is_void(ledger):
+        yield "the noise follows from the seed, so whoever knows it can subtract the noise: no guarantee is taken over"
+    elif isinstance(model := ledger.recipe.parameters.get("model"), dict) and model.get("spec") in ("tiny", "bilstm"):
+        yield "the guarantee does not cover the vocabulary, which was learned from the members' texts"
 
 
 def _no_ledger(name: str, path: Path) -> RedteamError:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import hmac
 import json
 import secrets
 from collections.abc import Iterator
@@ -94,6 +95,8 @@ def train(
     expected = max(1, round(len(reading.examples) * (1 - coins.reference) * (1 - coins.holdout)))
     with _seed_of(noise, coins, checkpoint) as seed:
         trained = defense.fit(start, members, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
+    if trained.guarantee is not None and not noise:  # of a trainer that never asks for a secret
+        noise = {"noise": "seed"}
     save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
     Ledger(
         model=trained.bundle.digest(),
@@ -152,11 +155,11 @@ def _seed_of(noise: dict[str, str], coins: Coins, checkpoint: Checkpoint) -> Ite
             raise UsageError(f"{checkpoint.path}: unfinished training without its secret {path.name}; say --restart")
         write_atomic(path, f"{secrets.randbits(256):064x}\n", mode=0o600)
     try:
-        seed = int(path.read_text(encoding="ascii"), 16)
+        secret = bytes.fromhex(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         raise UsageError(f"{path}: the secret of an unfinished training cannot be read; say --restart") from None
-    try:
-        yield seed
+    try:  # keyed by the settings too, so that no other training can ever draw the same noise
+        yield int.from_bytes(hmac.digest(secret, checkpoint.key.encode(), "sha256"), "big")
     except BaseException:
         if not checkpoint.path.exists():  # nothing to resume
             path.unlink(missing_ok=True)
@@ -168,7 +171,7 @@ def _secret_of(checkpoint: Checkpoint) -> Path:
 
 
 def _forget(checkpoint: Checkpoint) -> None:
-    for path in (checkpoint.path, _secret_of(checkpoint)):
+    for path in (_secret_of(checkpoint), checkpoint.path):  # a checkpoint without its secret is refused
         path.unlink(missing_ok=True)
 
 

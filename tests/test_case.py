@@ -159,3 +159,52 @@ class TestContradictions:
         (tmp_path / "gone.ledger.json").write_bytes((trained / "model.ledger.json").read_bytes())
         with pytest.raises(TargetError, match="no such file or directory"):
             open_case(str(tmp_path / "gone.pt"), Sources(), {})
+
+
+def test_a_guarantee_whose_noise_anyone_can_draw_again_is_not_taken_over(tmp_path):
+    from defenses.edpsgd import EDPSGD
+
+    data = write(tmp_path / "data.csv", ROWS)
+    trainer = EDPSGD(noise_multiplier=2.0, epsilon=None, epochs=1, batch_size=10)
+    for name, from_seed in (("secret.pt", False), ("seed.pt", True)):
+        train(data, tmp_path / name, trainer, coins=Coins(0.5, 0.2, 1), noise_from_seed=from_seed)
+    secret, seed = (open_case(str(tmp_path / name), Sources(), {}) for name in ("secret.pt", "seed.pt"))
+    assert secret.guarantee is not None
+    assert any("does not cover the vocabulary" in note for note in secret.notes)
+    assert seed.guarantee is None
+    assert any("the noise follows from the seed" in note for note in seed.notes)
+
+
+def test_a_guarantee_of_a_trainer_that_takes_no_secret_is_not_taken_over(tmp_path):
+    from defenses.edpsgd import EDPSGD
+    from redteam.defense import Defense
+
+    class Installed(Defense):
+        id, name = "RD199", "installed"
+
+        def fit(self, start, examples, *, seed, population=None, checkpoint=None, progress=None):
+            trainer = EDPSGD(noise_multiplier=2.0, epsilon=None, epochs=1, batch_size=10)
+            return trainer.fit(start, examples, seed=seed, population=population)
+
+    train(write(tmp_path / "data.csv", ROWS), tmp_path / "model.pt", Installed(), coins=Coins(0.5, 0.2, 1))
+    assert open_case(str(tmp_path / "model.pt"), Sources(), {}).guarantee is None
+
+
+def test_two_trainings_never_share_their_noise(tmp_path):
+    """A secret that was left behind, by a kill in a bad moment, must not hide two models with the same noise."""
+    from defenses.edpsgd import EDPSGD
+
+    seeds = []
+
+    class Watching(EDPSGD):
+        def fit(self, *args, seed, **kwargs):
+            seeds.append(seed)
+            return super().fit(*args, seed=seed, **kwargs)
+
+    data = write(tmp_path / "data.csv", ROWS)
+    for epochs in (1, 2):
+        (tmp_path / "model.pt.checkpoint.secret").write_text("ab" * 32)
+        watching = Watching(noise_multiplier=2.0, epsilon=None, epochs=epochs, batch_size=10)
+        train(data, tmp_path / "model.pt", watching, coins=Coins(0.5, 0.2, 1))
+    assert len(set(seeds)) == 2
+    assert not list(tmp_path.glob("*.checkpoint*"))

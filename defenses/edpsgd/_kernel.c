@@ -60,6 +60,17 @@ static PyObject *py_aes(PyObject *self, PyObject *args) {
     return result;
 }
 
+static PyObject *py_minus_logs(PyObject *self, PyObject *args) {
+    const char *bits, *finer;
+    Py_ssize_t size, others;
+    float out[16];
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y#y#", &bits, &size, &finer, &others)) return NULL;
+    if (size != 64 || others != 64) return PyErr_Format(PyExc_ValueError, "minus_logs takes 16 words and 16 words");
+    minus_logs(out, (const uint8_t *)bits, (const uint8_t *)finer);
+    return PyBytes_FromStringAndSize((const char *)out, sizeof out);
+}
+
 static int as_rows(PyObject *tuple, Rows *rows, float **sums) {
     address data, into = 0;
     if (!PyArg_ParseTuple(tuple, "Klll|K", &data, &rows->batch, &rows->time, &rows->size, &into)) return 0;
@@ -167,6 +178,7 @@ static PyMethodDef functions[] = {
     {"supported", supported, METH_NOARGS, "Return whether this processor has what the other functions need."},
     {"normal", py_normal, METH_VARARGS, "normal(out, n, std, key, counter)"},
     {"aes", py_aes, METH_VARARGS, "aes(key, blocks) -> bytes, block by block: for tests"},
+    {"minus_logs", py_minus_logs, METH_VARARGS, "minus_logs(bits, finer) -> bytes, of 16 uniforms: for tests"},
     {"ghost", py_ghost, METH_VARARGS, "ghost(out, traces, a, gs, batch, length, one)"},
     {"layer_norm", py_layer_norm, METH_VARARGS, "layer_norm(weight, bias, x, g, mean, rstd, batch, length)"},
     {"weighted_sum", py_weighted_sum, METH_VARARGS, "weighted_sum(out, line, sums, x, y, weights, batch, length)"},

@@ -27,11 +27,22 @@ INLINE void encrypt(__m512i x[8], const __m512i *rounds) {
     for (int q = 0; q < 8; q++) x[q] = _mm512_aesenclast_epi128(x[q], rounds[10]);
 }
 
-// -log((bits + 0.5) / 2^32), by Cephes' logf on a mantissa in [0.75, 1.5). Float cannot hold bits near 2^32; there the
+// A uniform of 32 bits ends at 2^-33, and the normals at 6.8 sigma. Words below this one, one in 2^20, get 32 bits more.
+#define COARSE 4096
+
+INLINE __mmask16 coarse(__m512i bits) { return _mm512_cmplt_epu32_mask(bits, _mm512_set1_epi32(COARSE)); }
+
+// Where in its cell, of size 2^-32, a uniform lies: in the middle, or for coarse words where 32 further bits say.
+INLINE __m512 place(__m512i bits, __m512i finer) {
+    __m512 there = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepu32_ps(finer), splat(0.5f)), splat(0x1p-32f));
+    return _mm512_mask_mov_ps(splat(0.5f), coarse(bits), there);
+}
+
+// -log((bits + place) / 2^32), by Cephes' logf on a mantissa in [0.75, 1.5). Float cannot hold bits near 2^32; there the
 // distance from 1 is taken from the inverted bits, so that small radii are not rounded to a few values.
-INLINE __m512 minus_log(__m512i bits) {
+INLINE __m512 minus_log(__m512i bits, __m512 place) {
     const __m512 unit = splat(2.3283064365386963e-10f);
-    __m512 u = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepu32_ps(bits), splat(0.5f)), unit);
+    __m512 u = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepu32_ps(bits), place), unit);
     __m512i inverted = _mm512_xor_si512(bits, _mm512_set1_epi32(-1));
     __m512 near = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepu32_ps(inverted), splat(0.5f)), unit);
     __mmask16 upper = _mm512_cmp_ps_mask(u, splat(0.75f), _CMP_GE_OQ);
@@ -90,6 +101,20 @@ TARGET static void aes_blocks(uint8_t *out, const uint8_t *in, long blocks, cons
     }
 }
 
+// -log of 16 uniforms, each of two words: for tests, which cannot wait until the key stream has a word of zeros.
+TARGET static void minus_logs(float *out, const uint8_t *bits, const uint8_t *finer) {
+    __m512i b = _mm512_loadu_si512(bits), f = _mm512_loadu_si512(finer);
+    _mm512_storeu_ps(out, minus_log(b, place(b, f)));
+}
+
+// The words that refine those of a vector of blocks: the same counters with a one in their upper half, which no other
+// words come from.
+TARGET static __attribute__((noinline)) __m512i finer_words(__m512i counters, const __m512i *rounds) {
+    __m512i x[8] = {_mm512_or_si512(counters, _mm512_set_epi64(1, 0, 1, 0, 1, 0, 1, 0))};
+    encrypt(x, rounds);
+    return x[0];
+}
+
 // Write n normals, from block `counter` on; 128 normals use 32 blocks, the even vectors for radii, the odd for angles.
 TARGET static void normal(float *out, long n, float std, const uint8_t *key, uint64_t counter) {
     __m512i rounds[11], count[8], x[8];
@@ -103,16 +128,18 @@ TARGET static void normal(float *out, long n, float std, const uint8_t *key, uin
         float last[128], *to = n - o >= 128 ? out + o : last;
         for (int q = 0; q < 8; q++) {
             x[q] = count[q];
-            count[q] = _mm512_add_epi64(count[q], next);
         }
         encrypt(x, rounds);
         for (int q = 0; q < 4; q++) {
-            __m512 c, s, radius = _mm512_sqrt_ps(_mm512_mul_ps(splat(2.f), minus_log(x[2 * q])));
+            __m512 c, s, radius, where = splat(0.5f);
+            if (__builtin_expect(coarse(x[2 * q]), 0)) where = place(x[2 * q], finer_words(count[2 * q], rounds));
+            radius = _mm512_sqrt_ps(_mm512_mul_ps(splat(2.f), minus_log(x[2 * q], where)));
             radius = _mm512_mul_ps(radius, splat(std));
             cos_sin(x[2 * q + 1], &c, &s);
             _mm512_storeu_ps(to + 32 * q, _mm512_mul_ps(radius, c));
             _mm512_storeu_ps(to + 32 * q + 16, _mm512_mul_ps(radius, s));
         }
+        for (int q = 0; q < 8; q++) count[q] = _mm512_add_epi64(count[q], next);
         if (to == last) memcpy(out + o, last, (size_t)(n - o) * sizeof(float));
     }
 }

@@ -182,7 +182,7 @@ class TestSecret:
             self.train(data, trainer=EDPSGD(batch_size=1000))
         assert files(data.parent) == ["data.csv"]
 
-    def test_killed_and_resumed_elsewhere(self, data):
+    def test_killed_and_resumed_elsewhere(self, data, monkeypatch):
         program = """
 import os, signal, sys
 from pathlib import Path
@@ -198,12 +198,18 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), trainer, progress=progress)
         model = data.with_name("model.pt")
         end = subprocess.run([sys.executable, "-c", program, data, model], cwd=ROOT, check=False, env=os.environ)
         assert end.returncode == -signal.SIGKILL
-        secret = int(data.with_name("model.pt.checkpoint.secret").read_text(), 16)
-        steps = []
+        assert data.with_name("model.pt.checkpoint.secret").exists()
+        steps, seeds, fitted = [], [], EDPSGD.fit
+
+        def watched(self, *args, seed, **kwargs):
+            seeds.append(seed)
+            return fitted(self, *args, seed=seed, **kwargs)
+
+        monkeypatch.setattr(EDPSGD, "fit", watched)
         resumed = train(data, model, TRAINERS["example"], progress=lambda step, *_: steps.append(step))
         assert steps[0] == 4
         start = start_model("tiny", resumed.members, learn_from=resumed.members, seed=0)
-        unbroken = TRAINERS["example"].fit(start, resumed.members, seed=secret, population=60)
+        unbroken = TRAINERS["example"].fit(start, resumed.members, seed=seeds[0], population=60)
         assert resumed.trained.bundle.digest() == unbroken.bundle.digest()
         assert resumed.trained.guarantee == unbroken.guarantee
 
@@ -245,7 +251,7 @@ class TestWhatGoesWrong:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         problem = Problem(model, optimizer, lambda rows: model(x[rows]).square().sum(1), 60, 60)
         _, notes = EDPSGD(**(QUICK | {"batch_size": 60})).train(problem, seed=0)
-        assert "2 times an example was dropped because its loss or gradient was no number" in notes
+        assert any("2 times an example was dropped because its loss or gradient was no number" in n for n in notes)
         assert model.weight.isfinite().all()
 
     def test_a_delta_that_protects_nobody_is_told(self):
