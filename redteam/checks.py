@@ -40,10 +40,11 @@ def rule_on(limit: Limit, report: AuditReport) -> Ruling:
     problems = _too_small(limit, tiny)
     unsettled = (_unsettled(limit, open_),) if open_ else ()
     if limit.metric == "epsilon":
+        unbounded = _unbounded(limit, report, outcomes)
         return Ruling(
             (*checks, *_guarantee_checks(limit, report)),
-            (*_unbounded(limit, report, outcomes), *_other_deltas(limit, apart), *problems),
-            unsettled,
+            (*unbounded, *_other_deltas(limit, apart), *problems),
+            () if unbounded else unsettled,  # said already
         )
     if not covered and not (report.grade == "C" and limit.metric in ("auc", "tpr")):
         problems = (_missing(limit, report),)
@@ -151,7 +152,9 @@ def _unbounded(limit: Limit, report: AuditReport, outcomes: Sequence[tuple[Evide
             "where every audited example was put in or left out by a coin flip: train with "
             "randomised members",
         )
-    return ()
+    open_ = [evidence for evidence, o in outcomes if o == "unsettled"]
+    refuted = ", and the one that the report has is proven wrong" if report.guarantee is not None else ""
+    return (f"{_unsettled(limit, open_)} No guarantee meets the limit{refuted}: train with DP-SGD",) if open_ else ()
 
 
 def _meet(limit: Limit, guarantee: Guarantee) -> str:

@@ -6,9 +6,10 @@ until the coins of those that are left are fair. A text that stood in the data m
 put in several examples, and the guarantee is about one.
 """
 
+import hashlib
 from dataclasses import dataclass
 
-from redteam.data import BoolArray, Split
+from redteam.data import BoolArray, Split, text_key
 from redteam.report import Evidence, Guarantee, Interval
 from redteam.statistics import thresholds
 from redteam.statistics.epsilon import fair_coins, one_run
@@ -45,8 +46,24 @@ def fair_canaries(split: Split, is_member: BoolArray, guarantee: Guarantee | Non
         return "no coin put examples in or left them out"
     if split.inclusion is None:
         return "the probability with which coins put examples in is not known"
-    kept = fair_coins(is_member, inclusion=split.inclusion, seed=seed) & split.stood_alone(seed)
+    alone = split.stood_alone(seed)
+    if alone is None:
+        return "without the texts nothing tells which of them stood in the data more than once"
+    kept = fair_coins(is_member, inclusion=split.inclusion, seed=_lots(split, seed)) & alone
     members, nonmembers = int((kept & is_member).sum()), int((kept & ~is_member).sum())
     if min(members, nonmembers) < _FEWEST:
         return f"{members} members and {nonmembers} non-members stood in the data once and had fair coins"
     return Canaries(kept, members, nonmembers, DELTA if guarantee is None else guarantee.earned.delta)
+
+
+def _lots(split: Split, seed: int) -> int:
+    """Return what thinning is drawn from: `seed`, the texts of both sides, and the salt.
+
+    The pool's order follows from the seed and the two sizes alone, so it would give each audit of such sizes the same
+    lots; the texts say how the coins fell.
+    """
+    digest = hashlib.blake2b(f"{seed} {split.salt}".encode(), digest_size=16)
+    for side in (split.members, split.nonmembers):
+        digest.update(b"".join(text_key(text) for text in side.texts or ()))
+        digest.update(len(side).to_bytes(8, "big"))
+    return int.from_bytes(digest.digest(), "big")

@@ -176,10 +176,9 @@ class Split:
         order = self._order(seed)
         return together.take(order), order < len(self.members)
 
-    def stood_alone(self, seed: int) -> BoolArray:
-        """Return which texts of the pool stood in the data once, in the pool's order; all where it is not known."""
-        order = self._order(seed)
-        return np.ones(len(order), dtype=np.bool_) if self.alone is None else self.alone[order]
+    def stood_alone(self, seed: int) -> BoolArray | None:
+        """Return which texts of the pool stood in the data once, in the pool's order; None where it is not known."""
+        return None if self.alone is None else self.alone[self._order(seed)]
 
     def _order(self, seed: int) -> IntArray:
         return np.random.default_rng([seed, 0x9001]).permutation(len(self.members) + len(self.nonmembers))

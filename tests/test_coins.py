@@ -92,6 +92,50 @@ def test_a_text_that_stood_there_twice_is_no_canary():
     assert canaries.members + canaries.nonmembers == 2500 == canaries.kept.sum()
 
 
+def test_without_texts_a_repeated_row_could_be_anywhere_so_there_is_no_epsilon():
+    split = drawn()
+    bare = Split.of(
+        replace(split.members, texts=None), replace(split.nonmembers, texts=None), randomised=True, inclusion=0.5
+    )
+    said = fair_canaries(bare, bare.pool(0)[1], None, seed=0)
+    assert said == "without the texts nothing tells which of them stood in the data more than once"
+
+
+@pytest.mark.parametrize(("seed", "n"), [(0, 1154), (0, 300), (3, 700)])
+def test_thinned_canaries_lean_to_neither_side_in_the_audits_of_one_size(seed, n):
+    """Lots that follow from seed and size have an offset of some sqrt(kept) that is the same in every audit."""
+    rows, rng, excess, kept = ROWS.take(range(n)), np.random.default_rng(5), 0, 0
+    for _ in range(60):
+        coins = rng.random(n) < 0.9
+        inside, outside = rows.take(np.flatnonzero(coins)), rows.take(np.flatnonzero(~coins))
+        split = Split.of(inside, outside, randomised=True, inclusion=0.9)
+        canaries = fair_canaries(split, split.pool(seed)[1], None, seed=seed)
+        assert fair_canaries(split, split.pool(seed)[1], None, seed=seed).kept.tolist() == canaries.kept.tolist()
+        excess += canaries.members - canaries.nonmembers
+        kept += canaries.members + canaries.nonmembers
+    assert abs(excess) < 4 * np.sqrt(kept)
+
+
+def test_the_lots_differ_between_data_of_one_size_and_between_salts():
+    split, others = drawn(0.9), drawn(0.9, rows=sentences(3000, seed=2))
+    is_member = split.pool(0)[1]
+    lots = [fair_canaries(each, is_member, None, seed=0).kept for each in (split, others, replace(split, salt="ab"))]
+    assert all((lots[0] != each).sum() > 50 for each in lots[1:])
+
+
+def test_a_leak_that_scores_members_low_is_an_epsilon_too():
+    split = drawn()
+    _, is_member = split.pool(0)
+    canaries = fair_canaries(split, is_member, None, seed=0)
+    scores = np.random.default_rng(0).normal(3.0 * is_member, 1.0)
+    upright, turned = (
+        canaries.measure("RT101", "loss", sign * scores, is_member, alpha=0.05, seed=0) for sign in (1, -1)
+    )
+    assert turned.interval.low == pytest.approx(upright.interval.low, abs=0.5)
+    assert turned.interval.low > 3
+    assert turned.ceiling == upright.ceiling
+
+
 def test_without_coins_there_is_no_epsilon():
     split = drawn(randomised=False)
     report = audit(RuleTarget(split.members), split, ATTACKS)

@@ -238,10 +238,20 @@ def test_a_split_without_a_control_is_taken_on_trust_but_not_under_strict():
 
 
 def test_an_attack_never_bounds_epsilon_from_above():
-    judged = verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A"), EPSILON)
-    assert [check.outcome for check in judged.checks] == ["unsettled"]
-    assert judged.exit_code == 0
-    assert verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A"), replace(EPSILON, strict=True)).exit_code == 2
+    found = report(evidence(0.1, 0.5, "epsilon"), evidence(0.5, 0.55), grade="A")
+    for policy in (EPSILON, replace(EPSILON, max_auc=0.6), replace(EPSILON, strict=True)):
+        judged = verdict(found, policy)
+        assert judged.checks[-1].outcome == "unsettled"
+        assert (judged.exit_code, judged.status, judged.findings, judged.notes) == (2, "not_audited", (), ())
+        (problem,) = judged.problems
+        assert "an attack never bounds epsilon from above" in problem
+        assert problem.endswith("No guarantee meets the limit: train with DP-SGD")
+
+
+def test_a_model_without_a_guarantee_is_no_better_off_than_one_that_says_what_it_earned():
+    close, honest = evidence(3.9, 5, "epsilon"), evidence(0.1, 0.5, "epsilon")
+    assert verdict(report(close, grade="A"), Policy(max_epsilon=4.0)).exit_code == 2
+    assert verdict(report(honest, grade="A", guarantee=guarantee(10, 10)), EPSILON).exit_code == 2
 
 
 def test_a_guarantee_settles_what_an_attack_cannot():
@@ -301,6 +311,8 @@ def test_a_refuted_guarantee_settles_nothing():
     waiver = Waiver("claim:epsilon", "known", date(2027, 1, 1))
     judged = verdict(found, replace(EPSILON, waivers=(waiver,)))
     assert [finding.state for finding in judged.findings] == ["waived"]
+    assert (judged.exit_code, judged.status) == (2, "not_audited")
+    assert "the one that the report has is proven wrong" in judged.problems[0]
     assert [(check.id, check.outcome) for check in judged.checks] == [("RT101.epsilon:loss", "unsettled")]
 
 
@@ -367,8 +379,8 @@ def test_a_bound_on_epsilon_is_worded_as_one():
         "epsilon at least 9.00 (this sample could have shown up to 100.00) at delta 1e-05" in judged.findings[0].message
     )
     judged = verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A"), EPSILON)
-    assert "at least 0.10, limit 8.00" in judged.notes[0]
-    assert judged.notes[0].endswith("A low bound is not evidence of privacy.")
+    assert "at least 0.10, limit 8.00" in judged.problems[0]
+    assert "A low bound is not evidence of privacy." in judged.problems[0]
 
 
 # Waivers and baselines

@@ -233,6 +233,19 @@ def test_one_run_refuses_a_choice_that_knows_the_coins(bound):
 
 
 @pytest.mark.parametrize("bound", [eps.one_run, eps.one_run_fdp])
+@pytest.mark.parametrize("rule", [Split(0), Split(0, 0.2), MultiSplit(0, 5)])
+def test_one_run_finds_by_itself_which_end_says_in(bound, rule):
+    inside, outside = normal(3.0, 4000)
+    upright = bound(inside, outside, **ERROR, threshold=rule)
+    turned = bound(-inside, -outside, **ERROR, threshold=rule)
+    assert turned.low > 3
+    assert turned.low == pytest.approx(upright.low, rel=0.2)
+    assert turned.ceiling == upright.ceiling
+    fixed = eps.Guesses(500, 500)  # fixed in advance is fixed, the direction too
+    assert bound(-inside, -outside, **ERROR, threshold=fixed).low == 0
+
+
+@pytest.mark.parametrize("bound", [eps.one_run, eps.one_run_fdp])
 @pytest.mark.parametrize("rule", [Split(0), eps.Guesses(200, 0), eps.Guesses(100, 100)])
 def test_equal_scores_show_nothing(bound, rule):
     """An order of ties that knew the membership would call all of them rightly."""
@@ -271,6 +284,12 @@ def test_thinning_leaves_fair_coins(p):
     assert abs(is_member[kept].mean() - 0.5) < 4 * error
     assert abs(kept.mean() - 2 * min(p, 1 - p)) < 0.01
     assert kept.all() == (p == 0.5)
+
+
+def test_thinning_draws_other_lots_for_other_coins():
+    first, second = (np.random.default_rng(seed).random(2000) < 0.2 for seed in (1, 2))
+    kept = [eps.fair_coins(each, inclusion=0.2, seed=0)[~first & ~second] for each in (first, second)]
+    assert 0.25 < np.mean(kept[0] != kept[1]) < 0.5  # 2 * 1/4 * 3/4 where they are independent
 
 
 def test_thinning_refuses_what_no_coin_has():

@@ -44,6 +44,19 @@ def test_no_assumption_on_the_mechanism(bound, name, m):
     assert found <= allowed(ALPHA, 200)
 
 
+@pytest.mark.parametrize("m", [60, 1000])
+@pytest.mark.parametrize("turn", [1.0, -1.0])
+@pytest.mark.parametrize("epsilon", [0.0, 1.0])
+def test_the_choice_of_the_direction_costs_nothing(epsilon, turn, m):
+    """At epsilon 0 each bound above 0 is wrong, whichever end was called "in"."""
+    mechanism = randomised_response(epsilon)
+
+    def bound(inside, outside):
+        return eps.one_run(turn * inside, turn * outside, delta=0, alpha=ALPHA)
+
+    assert count_wrong(mechanism, bound, m=m, runs=300) <= allowed(ALPHA, 300)
+
+
 @pytest.mark.parametrize("rule", [*RULES[1:], eps.Guesses(50, 50), eps.Guesses(60, 0)])
 def test_one_run_with_any_rule(rule):
     assert wrong(randomised_response(1.0), eps.one_run, m=300, runs=150, rule=rule) <= allowed(ALPHA, 150)

@@ -6,7 +6,8 @@ is ranked, divided or tied, and equal scores are ordered by lot: an order that k
 it. A division into a part that chooses and a part that judges is drawn among the pooled canaries; given the coins
 of the first part, those of the second are still fair and independent, the first part's canaries are fixed data, and
 the rule that they chose is fixed too, so the bound holds for the second part by itself, with its own number of
-canaries. And how many to guess is fixed by the rule, not by where scores fall: the top k+ and the bottom k-.
+canaries. And how many to guess is fixed by the rule, not by where scores fall: the top k+ and the bottom k-. Which end
+is the top is a choice like any other: a part that chooses may turn the scores round, for nothing.
 """
 
 import hashlib
@@ -130,12 +131,13 @@ def _split(
     order = rng.permutation(len(scores))
     first = first_part(len(scores), fraction)
     chooses, judges = order[:first], order[first:]
-    best = _choose(_by_lot(scores[chooses], is_in[chooses], rng), delta, alpha)
+    best, turned = _choose(_by_lot(scores[chooses], is_in[chooses], rng), delta, alpha)
     scale, most = len(judges) / len(chooses), len(judges)
     top = min(round(best.top * scale), most)
     bottom = min(round(best.bottom * scale), most - top)
     fixed = Guesses(top, bottom) if top + bottom else Guesses(1, 0)
-    return _count(_by_lot(scores[judges], is_in[judges], rng), fixed, alpha)
+    ranked = _by_lot(scores[judges], is_in[judges], rng)
+    return _count(ranked[::-1] if turned else ranked, fixed, alpha)
 
 
 def _lots(scores: npt.NDArray[np.float64], is_in: Bools) -> list[int]:
@@ -161,8 +163,14 @@ def _count(ranked: Bools, rule: Guesses, alpha: float) -> Count:
     return Count(right, rule.top + rule.bottom, len(ranked), alpha)
 
 
-def _choose(ranked: Bools, delta: float, alpha: float) -> Guesses:
-    """Return the sizes whose bound promises most on the part that chooses, by an approximation that is quick."""
+def _choose(ranked: Bools, delta: float, alpha: float) -> tuple[Guesses, bool]:
+    """Return the sizes that promise most on the part that chooses, and whether low scores are to be called "in"."""
+    (upright, promised), (turned, other) = (_best(each, delta, alpha) for each in (ranked, ranked[::-1]))
+    return (turned, True) if other > promised else (upright, False)
+
+
+def _best(ranked: Bools, delta: float, alpha: float) -> tuple[Guesses, float]:
+    """Return the sizes whose bound promises most, and how much, by an approximation that is quick."""
     m = len(ranked)
     sizes = np.unique(np.concatenate([[0], np.round(np.geomspace(1, m, _SIZES))])).astype(np.int64)
     top, bottom = (each.ravel() for each in np.meshgrid(sizes, sizes, indexing="ij"))
@@ -170,8 +178,9 @@ def _choose(ranked: Bools, delta: float, alpha: float) -> Guesses:
     top, bottom = top[some], bottom[some]
     ins = np.concatenate([[0], np.cumsum(ranked)])
     right = ins[top] + bottom - (ins[m] - ins[m - bottom])
-    best = int(np.argmax(_promise(right, top + bottom, m, delta, alpha)))
-    return Guesses(int(top[best]), int(bottom[best]))
+    promised = _promise(right, top + bottom, m, delta, alpha)
+    best = int(np.argmax(promised))
+    return Guesses(int(top[best]), int(bottom[best])), float(promised[best])
 
 
 def _promise(correct: Whole, guesses: Whole, canaries: int, delta: float, alpha: float) -> npt.NDArray[np.float64]:

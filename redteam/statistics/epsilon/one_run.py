@@ -38,9 +38,10 @@ def one_run(
 
     `in_scores`, shape (n_in,), of canaries that training had, `out_scores`, shape (n_out,), of those that it had not;
     higher says "in". Where inclusion was not fair, thin them first (`fair_coins`). Wrong at most `alpha` of the time.
-    Split and MultiSplit choose k+ and k- on a part of the canaries; Guesses fixes them; a fixed threshold guesses at
-    all. Raises StatisticsError where scores are missing or not finite, delta is not within [0, 1) or alpha not within
-    (0, 1), or the rule chooses by membership. Steinke, Nasr, Jagielski 2023.
+    Split and MultiSplit choose k+ and k- on a part of the canaries, and whether it is rather the low scores that say
+    "in"; Guesses fixes them; a fixed threshold guesses at all. Raises StatisticsError where scores are missing or not
+    finite, delta is not within [0, 1) or alpha not within (0, 1), or the rule chooses by membership. Steinke, Nasr,
+    Jagielski 2023.
     """
     require_delta(delta)
     counts = count_guesses(in_scores, out_scores, threshold, delta=delta, alpha=alpha)

@@ -1,5 +1,7 @@
 """Fair coins from coins that were not: what the one-run bounds need where inclusion was not one half."""
 
+import hashlib
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,12 +18,16 @@ def fair_coins(is_member: npt.ArrayLike, *, inclusion: float, seed: int) -> Bool
     in are kept with probability min(1, (1 - p) / p), those out with min(1, p / (1 - p)), each on its own. "In and
     kept" and "out and kept" then both have probability min(p, 1 - p): given that it was kept, a canary was in with
     probability 1/2, and as all draws are independent, so are the coins of the kept ones, given which were kept and
-    all about the others. The others become fixed data. Raises StatisticsError where `inclusion` is not strictly
-    within (0, 1).
+    all about the others. The others become fixed data. The lots follow from `seed` and the coins together: lots of a
+    seed alone would keep the same places in every audit of one size, with an offset that never averages out. Give a
+    seed that holds a fingerprint of the data where the order of `is_member` tells only how many were in. Raises
+    StatisticsError where `inclusion` is not strictly within (0, 1).
     """
     p = require_rate("inclusion", inclusion)
     member = np.asarray(is_member)
     if member.ndim != 1 or member.dtype != np.bool_:
         raise StatisticsError(f"is_member has shape {member.shape} and type {member.dtype}; give booleans, shape (n,)")
     keep = np.where(member, min(1.0, (1.0 - p) / p), min(1.0, p / (1.0 - p)))
-    return np.asarray(np.random.default_rng([seed, 0xFA12]).random(len(member)) < keep)
+    digest = hashlib.blake2b(member.tobytes(), digest_size=16).digest()
+    rng = np.random.default_rng([seed, 0xFA12, int.from_bytes(digest, "big")])
+    return np.asarray(rng.random(len(member)) < keep)
