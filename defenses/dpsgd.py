@@ -1,10 +1,12 @@
 """RD101 dpsgd: DP-SGD by Opacus, the field's baseline, as its users run it.
 
 Per-example gradients of every weight (Opacus's "hooks" mode), clipped and noised by its `DPOptimizer`, logical
-batches of any size through its `BatchMemoryManager`, Poisson sampling. Three things differ from a first script with
-Opacus. The divisor is the public batch size, where `PrivacyEngine` takes one from the realised data. Position ids of
-shape (1, T), the default of Hugging Face, are expanded to the batch, or Opacus would raise. The guarantee comes from
-this package's accountant.
+batches of any size through its `BatchMemoryManager`, Poisson sampling. A few things differ from a first script with
+Opacus. The noise is drawn in float64: in float32, as Opacus draws it, torch's normals end at 5.8 sigma on the CPU, and
+a sum further out gives an example away, with a chance that can be larger than delta (see `edpsgd/noise.py`). The clip
+is 1e-5 below the one that the noise is made for, against rounding. The divisor is the public batch size, where
+`PrivacyEngine` takes one from the realised data. Position ids of shape (1, T), the default of Hugging Face, are
+expanded to the batch, or Opacus would raise. The guarantee comes from this package's accountant.
 
 Opacus does not set non-finite examples aside: one of them ends the training. It has no rule for torch's own LSTM, GRU
 or multi-head attention; RD102 trains the first. Needs: pip install 'redteam[dp]'.
@@ -23,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from defenses.accounting import Phase, Release
 from defenses.edpsgd.loop import fit_texts, run
-from defenses.edpsgd.noise import NoiseSource
+from defenses.edpsgd.noise import NoiseSource, fill_normal
 from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of
 from defenses.edpsgd.sampling import IntArray, Sampler
 from defenses.edpsgd.trainer import Losses, Outcome, check_losses, check_optimizer
@@ -31,6 +33,8 @@ from redteam.data import Examples
 from redteam.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
 from redteam.errors import UsageError
 from redteam.models.starting import Start
+
+_SLACK = 1e-5  # of the clip, as in RD102: the norms are float32
 
 
 @dataclass(frozen=True)
@@ -148,14 +152,15 @@ class OpacusSteps:
         check_optimizer(optimizer, self.parameters)
         _refuse_unsupported(opacus, model)
         self.source, self.physical_batch, self.model = source, physical_batch, model
-        self.noise = torch.Generator(self.parameters[0].device)
+        self.noise, self.std = torch.Generator(self.parameters[0].device), noise_multiplier * clip
         self.optimizer = optimizers.DPOptimizer(
             optimizer,
             noise_multiplier=noise_multiplier,
-            max_grad_norm=clip,
+            max_grad_norm=clip * (1 - _SLACK),
             expected_batch_size=divisor,
             generator=self.noise,
         )
+        self.optimizer.add_noise = self._add_noise
         self.hooked = opacus.GradSampleModule(model)
 
     def step(self, number: int, losses: Losses, rows: IntArray, lengths: IntArray | None) -> Outcome:
@@ -186,6 +191,15 @@ class OpacusSteps:
             for name in ("summed_grad", "grad_sample", "_forward_counter"):
                 if hasattr(parameter, name):
                     delattr(parameter, name)
+
+    def _add_noise(self) -> None:
+        """Do what Opacus's optimiser does at this point, with noise that was drawn in float64."""
+        for parameter in self.optimizer.params:
+            parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+            if self.std > 0:
+                fill_normal(parameter.grad, self.std, self.noise)
+            parameter.grad += parameter.summed_grad.view_as(parameter)
+            parameter.summed_grad._processed = True  # Opacus refuses to release a sum twice
 
     def _accumulate(self, losses: Losses, part: torch.Tensor) -> float:
         """Leave the per-example gradients of one physical batch with the parameters; return the sum of its losses."""

@@ -140,6 +140,7 @@ class ExampleClipper:
 
     def _check_separate(self, losses: Tensor) -> None:
         """Refuse a model that mixes examples: the losses of some must send nothing to the rows of the others."""
+
         def look(use: Use, gradient: Tensor) -> None:
             others = gradient.reshape(len(losses), -1)[~chosen]
             if bool(((others != 0) & torch.isfinite(others)).any()):

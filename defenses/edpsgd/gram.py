@@ -100,9 +100,9 @@ def mass(inputs: Tensor, gradients: Tensor) -> Tensor:
     return torch.where(inputs <= _LARGEST, inputs * gradients, torch.inf)
 
 
-def masses(inputs: Tensor, gradients: Sequence[Tensor]) -> Tensor:
-    """Return the mass [B] of an input with one or more gradients."""
-    return mass(square_norms(inputs), sum_of(square_norms(g) for g in gradients))
+def masses(inputs: Tensor, gradients: Sequence[Tensor], ones: float) -> Tensor:
+    """Return the mass [B] of an input, with `ones` more numbers in each row, and of one or more gradients."""
+    return mass(square_norms(inputs) + ones * inputs.shape[1], sum_of(square_norms(g) for g in gradients))
 
 
 def sum_of(tensors: Iterable[Tensor]) -> Tensor:

@@ -61,16 +61,16 @@ class SharedInput:
         """Return the squared norms of all maps added so far, once; None where there are none."""
         if not self._gradients:
             return None
-        a = self.inputs
-        found = [(kernel.ghost(a, g, one=float(folded)), masses(a, g)) for folded, g in self._compiled.items()]
+        a, found = self.inputs, []
+        for folded, gradients in self._compiled.items():
+            found.append((kernel.ghost(a, gradients, one=float(folded)), masses(a, gradients, float(folded))))
         if self._grams:
             ours = Gram(a)
-            trace = ours.trace()
             for folded in sorted(self._grams):  # False before True: the ones stay in
                 if folded:
                     ours.add_ones()
                 theirs = self._grams[folded]
-                found.append((ours.inner(theirs), mass(trace, theirs.trace())))
+                found.append((ours.inner(theirs), mass(ours.trace(), theirs.trace())))
         again = partial(_products, a, self._gradients)
         self._grams, self._compiled, self._gradients = {}, {}, []
         return Ghosts(sum_of(squares for squares, _ in found), sum_of(each for _, each in found), again)

@@ -26,7 +26,8 @@ class Sampler:
     poisson: each row by an independent coin with chance `sample_rate`; the batches vary, and some may be empty.
     shuffled: a fresh permutation for each pass, cut into batches of `sample_rate * population`; with `drop_last`, what
     does not fill a batch is left out of the pass. The number of steps of a pass follows from the public numbers alone:
-    rows beyond it wait for the next pass. Raises UsageError for a rate outside (0, 1] or an empty population.
+    rows beyond it wait for the next pass. The order follows from `size` too: a pass begun with one size has to end with
+    it. Raises UsageError for a rate outside (0, 1] or an empty population.
     """
 
     def __init__(

@@ -131,6 +131,7 @@ class PrivateTrainer:
         self._source = NoiseSource(self._seed, secure=secure)
         self._sampler = self._sampler_over(population)
         self._lengths: IntArray | None = None
+        self._size: int | None = None  # how many rows the last batches were taken from
         self._given: Tensor | None = None
         self._steps = ExampleSteps(
             model,
@@ -147,13 +148,18 @@ class PrivateTrainer:
         """Yield the rows of each step, int64 [b], until `steps` are done in all; b varies and may be 0.
 
         `size` is how many rows there really are [default: as many as lengths, else the population]. With `lengths`, in
-        tokens by row, `step` puts like with like: it saves padding and costs no privacy.
+        tokens by row, `step` puts like with like: it saves padding and costs no privacy. Raises UsageError where `size`
+        changes amid a shuffled pass: in another order, some rows would be in two of its batches.
         """
         self._lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
         size = size if size is not None else self.population if self._lengths is None else len(self._lengths)
         if self._lengths is not None and len(self._lengths) != size:
             raise UsageError(f"{len(self._lengths):,} lengths for {size:,} rows: give one for each row")
-        self._sampler = self._sampler_over(size)
+        if self.sampling == "shuffled" and self.steps_done % self._sampler.steps_per_pass and size != self._size:
+            raise UsageError(
+                f"{size:,} rows in a shuffled pass that began with {self._size:,}: end the pass with those"
+            )
+        self._size, self._sampler = size, self._sampler_over(size)
         while self.steps_done < steps:
             before = self.steps_done
             self._given = torch.from_numpy(self._sampler.rows(before))
@@ -192,12 +198,17 @@ class PrivateTrainer:
         return {
             "settings": self._settings(),
             "steps": self.steps_done,
+            "size": self._size,
             "dropped": self.dropped,
             "seed": f"{self._seed:x}",
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken, with its seed; UsageError names the setting that is another one."""
+        """Go on where `state` was taken, with its seed; UsageError names the setting that is another one.
+
+        Go on once, and only from the last state. Two trainings from one state draw the same noise in the same steps:
+        who sees both can subtract it, and the `spent` of each counts that one alone, so no guarantee is left.
+        """
         if self.steps_done:
             raise UsageError(f"{self.steps_done:,} steps are done already: load the state before the first one")
         for name, now in self._settings().items():
@@ -205,6 +216,7 @@ class PrivateTrainer:
             if before != now:
                 raise UsageError(f"{name} is {now}, but the training began with {before}: go on with that one")
         self.steps_done, self.dropped = int(state["steps"]), int(state["dropped"])
+        self._size = state["size"]
         self._seed = int(state["seed"], 16)
         self._source = self._steps.source = NoiseSource(self._seed, secure=self.secure)
         self._sampler = self._sampler_over(self._sampler.size)

@@ -12,11 +12,13 @@ import typer
 from redteam.cli.attacks import attacks, defenses
 from redteam.cli.audit import audit
 from redteam.cli.compare import compare
+from redteam.cli.gap import gap
 from redteam.cli.gate import gate
 from redteam.cli.pack import pack, unpack
 from redteam.cli.present import say, silence, tell
 from redteam.cli.selftest import selftest
 from redteam.cli.train import train
+from redteam.cli.verify import verify
 from redteam.errors import RedteamError, UsageError
 from redteam.exit_codes import INTERRUPTED, NOT_AUDITED
 
@@ -28,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # it would take "[default: ...]" for markup and drop it
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (audit, train, pack, unpack, gate, compare, attacks, defenses, selftest):
+for command in (audit, train, verify, gap, pack, unpack, gate, compare, attacks, defenses, selftest):
     app.command()(command)
 
 

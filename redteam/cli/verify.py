@@ -48,7 +48,9 @@ def verify(
     format: Annotated[Format, o.Opt("--format", "-f", help="How to print the result.")] = Format.text,
     output: o.ReportFile = None,
 ) -> None:
-    """Attack a private trainer on canaries made for it: exit 0 consistent with its epsilon, 1 violated, 2 neither.
+    """Attack a private trainer: exit 0 consistent, 1 violated.
+
+    It is trained on canaries made for it, and held against the epsilon that it says it earned.
 
     A function is called as function(problem, settings): it trains problem.model by problem.losses(rows), .grad and
     problem.optimizer.step(), and returns an object with .mechanism and .guarantee (see redteam/verify/subject.py).

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from redteam.defense import Problem
+from redteam.errors import TargetError
 
 Coins = npt.NDArray[np.bool_]
 LAYERS = 2
@@ -84,18 +85,44 @@ class Dirac(nn.Module):
 class Watched(torch.optim.Optimizer):
     """An optimiser that shows each gradient it is given to `see` and leaves the weights alone.
 
-    `see(gradients)` gets an array [entries] a table. The gradients do not depend on the weights, so nothing is lost.
+    `see(gradients)` gets an array [entries] a table. The gradients do not depend on the weights, so nothing is lost,
+    and weights that are not the zeros they were have been changed by somebody else, unseen.
     """
 
     def __init__(self, model: Dirac, see: Callable[[list[npt.NDArray[np.float32]]], None]) -> None:
         """Watch both tables of `model`."""
+        self._model, self._see = model, see
         self._tables = (model.first.weight, model.second.weight)
-        self._see = see
+        self._inputs = (model.ids, model.weights)
+        self._given = tuple(values.clone() for values in self._inputs)
+        self._changed = ""
         super().__init__(self._tables, {"lr": 1.0})
 
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Show what the gradients are; a table without one is shown as zeros."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Show what the gradients are, after a closure where there is one; a table without one is shown as zeros."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.check()
         self._see([_array(table) for table in self._tables])
+        return loss
+
+    def check(self) -> None:
+        """Raise TargetError, again and again, once the weights or the data are not what they were."""
+        self._changed = self._changed or self._find_changed()
+        if self._changed:
+            raise TargetError(f"the trainer {self._changed}")
+
+    def _find_changed(self) -> str:
+        now = (self._model.first.weight, self._model.second.weight)
+        if any(table is not held for table, held in zip(now, self._tables, strict=True)):
+            return "replaced the model's parameters; train those that are there"
+        if any(int(table.detach().count_nonzero()) for table in self._tables):
+            return "changed the weights outside problem.optimizer.step(): what it releases so, nobody sees"
+        here = (self._model.ids, self._model.weights)
+        same = (a is b and torch.equal(a, kept) for a, b, kept in zip(here, self._inputs, self._given, strict=True))
+        return "" if all(same) else "changed the data that it was given"
 
 
 def _array(table: torch.Tensor) -> npt.NDArray[np.float32]:

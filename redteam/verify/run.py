@@ -12,6 +12,7 @@ from redteam.verify import verdict as v
 from redteam.verify.adversary import Adversary, Claim
 from redteam.verify.dirac import Coins, Design, problem
 from redteam.verify.evidence import choose, shown
+from redteam.verify.reach import Reach, doubt, reach
 from redteam.verify.rehearsal import Rehearsal, Rehearsed
 from redteam.verify.subject import Settings, Subject, train
 
@@ -21,6 +22,8 @@ _FEWEST = 200
 _FAMILIES = (8, 64)  # micro-batches of 2, 4 and 8 rows fit into the first, of 16, 32 and 64 into the second
 _PROBES = 500  # canaries of a trial of families: enough to see a step move twice as far
 _PROBE_EPSILON = 8.0  # a trial is clearer with less noise
+_TRIAL, _TRIAL_EPOCHS, _TRIAL_RATE = 2_000, 16, 0.5  # a measurement of lone canaries to a per cent or two
+_TRIAL_EPSILON = 30.0
 _CLEARLY = 1.3  # lone canaries are judged unless families move a step so much farther
 _MORE = 1.1  # what the next larger family has to add
 
@@ -56,7 +59,7 @@ def verify(
 ) -> v.Verification:
     """Return the verdict on a trainer, wrong about an honest one at most `alpha` of the time.
 
-    Trains it three times on the canaries, and a few times on some of them. Raises TargetError where it crashes or does
+    Trains it three times on the canaries, and some times on a few of them. Raises TargetError where it crashes or does
     not keep to what `redteam.verify.subject` asks for.
     """
     if not 0 < alpha < 1:
@@ -78,7 +81,15 @@ def verify(
         raise TargetError(f"{subject.name}: guarantees at delta {delta} once and {earned.delta} the other time")
     bounds = shown(adversary.scores(), coins, rules, delta=delta, alpha=alpha)
     decides = v.deciding(run)
-    word, reason = v.decide(earned, getattr(bounds, decides), alpha=alpha)
+    bound = bounds.clopper_pearson if decides == "clopper_pearson" else bounds.one_run
+    reached = reach(runs.claim, rehearsed, design.canaries, [(practice, known), (adversary, coins)])
+    hidden = doubt(reached, runs.trial())  # comes last: it changes nothing for the others
+    doubts = v.doubts(claimed, earned, bounds, bound, v.without_noise(rehearsed, adversary))
+    doubts += [reason for reason in (hidden, runs.untried(adversary)) if reason]
+    word, reason = v.decide(earned, bound, alpha=alpha, doubts=doubts)
+    seen = v.findings(run.mechanism, rehearsed, adversary, bounds)
+    broken = v.broken_claim(claimed, bound)
+    told = v.promises(claimed, earned, (plan.epsilon, plan.delta))
     return v.Verification(
         subject=subject.name,
         verdict=word,
@@ -91,7 +102,7 @@ def verify(
         one_run=bounds.one_run,
         decides=decides,
         score=bounds.score,
-        findings=(*v.findings(run.mechanism, rehearsed, adversary, bounds), *runs.notes),
+        findings=(*([broken] if broken else []), *told, *seen, *runs.notes),
         canaries=design.canaries,
         family=design.family,
         alpha=alpha,
@@ -106,7 +117,7 @@ class _Runs:
 
     def __init__(self, subject: Subject, plan: Plan, rng: np.random.Generator, progress: Progress | None) -> None:
         self.subject, self.plan, self.rng, self.progress = subject, plan, rng, progress
-        self.done, self.parts, self.notes = 0, set[int](), list[str]()
+        self.done, self.tried, self.parts, self.notes = 0, 0, set[int](), list[str]()
         self.claim = Claim(1.0, 1.0)
 
     def rehearse(self, design: Design, *, plan: Plan | None = None) -> Rehearsed:
@@ -131,10 +142,28 @@ class _Runs:
             except RedteamError as error:  # one that refuses a single step over everything can be honest all the same
                 self.notes.append(f"families of {family} rows could not be tried: {error}")
                 continue
+            self.tried += 1
             found = learned.strength / self.claim.strength
             best = (found, family) if found > _MORE * best[0] else best
         self.claim = claim
         return best[1]
+
+    def trial(self) -> Reach | None:
+        """Measure how far lone canaries move a step with little noise; None where the trainer refuses."""
+        epsilon, rate = max(self.plan.epsilon, _TRIAL_EPSILON), max(self.plan.rate, _TRIAL_RATE)
+        plan = replace(self.plan, canaries=_TRIAL, epsilon=epsilon, rate=rate, epochs=_TRIAL_EPOCHS)
+        try:
+            learned = self.rehearse(Design(_TRIAL), plan=plan)
+        except RedteamError:  # one that was asked for so little privacy may refuse, and be honest
+            return None
+        return reach(self.claim, learned, _TRIAL)
+
+    def untried(self, adversary: Adversary) -> str | None:
+        """Return what to say where a trainer takes few rows at once and refused all families; None elsewhere."""
+        most, step = max(adversary.reader.parts, default=0), self.plan.rate * adversary.design.size
+        if self.tried or not 2 <= most <= max(_FAMILIES) or step < 2 * most:
+            return None
+        return f"it takes at most {most} rows at once, and whether it clips their means could not be tried"
 
     def attack(self, design: Design, rehearsed: Rehearsed) -> tuple[Adversary, Coins, PrivateRun]:
         """Train with new coins, watched by the adversary, which does not know them."""

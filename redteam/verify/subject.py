@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from redteam.defense import Defense, Mechanism, PrivateRun, PrivateTraining, Problem
 from redteam.errors import RedteamError, TargetError, UsageError
 from redteam.report import Guarantee
+from redteam.verify.dirac import Watched
 
 _AT_ONCE = 4096  # rows in one backward pass, where a trainer can be told
 
@@ -114,7 +115,8 @@ def load_function(source: str) -> FunctionSubject:
 
 def train(subject: Subject, problem: Problem, settings: Settings) -> PrivateRun:
     """Run the trainer once and check what it says; TargetError where it crashes or says nothing usable."""
-    shapes = [(name, tuple(p.shape)) for name, p in problem.model.named_parameters()]
+    held = list(problem.model.named_parameters())
+    shapes, buffers = [tuple(p.shape) for _, p in held], len(list(problem.model.buffers()))
     try:
         with contextlib.redirect_stdout(sys.stderr):
             run = subject(problem, settings)
@@ -124,8 +126,12 @@ def train(subject: Subject, problem: Problem, settings: Settings) -> PrivateRun:
         from redteam.targets.function import one_line
 
         raise TargetError(f"{subject.name}: raised {one_line(error)}") from None
-    if [(name, tuple(p.shape)) for name, p in problem.model.named_parameters()] != shapes:
+    now = list(problem.model.named_parameters())
+    same = len(now) == len(held) and all(a == b and p is q for (a, p), (b, q) in zip(now, held, strict=True))
+    if not same or [tuple(p.shape) for _, p in now] != shapes or len(list(problem.model.buffers())) != buffers:
         raise TargetError(f"{subject.name}: changed the model's parameters; train those that are there")
+    if isinstance(problem.optimizer, Watched):
+        problem.optimizer.check()  # what was changed after the last step is released as well
     _check(subject.name, run)
     return run
 

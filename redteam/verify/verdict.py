@@ -1,5 +1,6 @@
 """From what a training showed to a verdict on its trainer, and what was seen on the way, in words."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,8 +61,8 @@ class Verification:
         return {"consistent": PASS, "violated": LEAK, "inconclusive": NOT_AUDITED}[self.verdict]
 
 
-def decide(earned: Budget | None, bound: EpsilonBound, *, alpha: float) -> tuple[Word, str]:
-    """Return the verdict and the reason for it; written so that NaN is never consistent."""
+def decide(earned: Budget | None, bound: EpsilonBound, *, alpha: float, doubts: Sequence[str] = ()) -> tuple[Word, str]:
+    """Return the verdict and the reason for it; with a doubt, or NaN, nothing is consistent."""
     if earned is None:
         return "inconclusive", "the trainer guarantees nothing, so there is nothing that could be violated"
     shown, promised = f"epsilon is at least {bound.low:.2f}", f"the {earned.epsilon:.2f} that it says it earned"
@@ -73,6 +74,8 @@ def decide(earned: Budget | None, bound: EpsilonBound, *, alpha: float) -> tuple
             f"so many canaries can show {bound.ceiling:.2f} at most, not above {promised}: give more, or ask for a "
             "smaller epsilon",
         )
+    if doubts or not bound.low <= earned.epsilon:
+        return "inconclusive", "; ".join(doubts) or shown
     return "consistent", f"{shown} at {1 - alpha:.0%} confidence, not above {promised} (delta {earned.delta:g})"
 
 
@@ -96,6 +99,48 @@ def stated(run: PrivateRun) -> tuple[Budget | None, Budget | None]:
     return told.claimed, told.earned
 
 
+def broken_claim(claimed: Budget | None, bound: EpsilonBound) -> str | None:
+    """Return what to say where more is shown than the trainer claims: what it claims is what it publishes."""
+    if claimed is None or not bound.low > claimed.epsilon:
+        return None
+    return f"epsilon is at least {bound.low:.2f}, above the {claimed.epsilon:.2f} that it claims: the claim is broken"
+
+
+def doubts(
+    claimed: Budget | None, earned: Budget | None, shown: Shown, bound: EpsilonBound, without_noise: str | None
+) -> list[str]:
+    """Return what forbids to call a trainer consistent though it is not shown to violate what it earned."""
+    found = [doubt for doubt in (broken_claim(claimed, bound),) if doubt]
+    independent = shown.clopper_pearson
+    if earned is not None and independent.low > earned.epsilon:
+        found.append(
+            f"epsilon is at least {independent.low:.2f} if canaries are independent, above the {earned.epsilon:.2f} "
+            "that it says it earned; it does not say that they are, and without that less is shown"
+        )
+    return found + ([f"{without_noise}, beside a finite epsilon"] if without_noise else [])
+
+
+def without_noise(rehearsed: Rehearsed, adversary: Adversary) -> str | None:
+    """Say which steps of the attacked training, or which of their layers, get no noise; None where all do."""
+    missing = _missing(rehearsed, adversary)
+    some, whole = int(missing.any(axis=1).sum()), int(missing.all(axis=1).sum())
+    if not some:
+        return None
+    return f"{whole} of {len(missing)} steps get no noise" if whole else f"a layer of {some} steps gets no noise"
+
+
+def promises(claimed: Budget | None, earned: Budget | None, asked: tuple[float, float]) -> tuple[str, ...]:
+    """Return where epsilon and delta, claimed and earned, are not those that the trainer was asked for."""
+    epsilon, delta = asked
+    found = []
+    if earned is not None and earned.epsilon > epsilon * (1 + 1e-6):
+        found.append(f"it was asked for epsilon {epsilon:g}, and says it earned {earned.epsilon:.2f}")
+    for name, budget in (("earned", earned), ("claimed", claimed)):
+        if budget is not None and budget.delta != delta:
+            found.append(f"it was asked for delta {delta:g}; the {name} epsilon holds at {budget.delta:g}")
+    return tuple(found)
+
+
 def findings(mechanism: Mechanism, rehearsed: Rehearsed, adversary: Adversary, shown: Shown) -> tuple[str, ...]:
     """Return what was seen of the mechanism that is not as it says, in plain sentences."""
     found = [
@@ -110,7 +155,7 @@ def findings(mechanism: Mechanism, rehearsed: Rehearsed, adversary: Adversary, s
 def _noise(rehearsed: Rehearsed, adversary: Adversary) -> list[str]:
     noise = np.array(adversary.noise)
     steps, layers = noise.shape
-    missing = noise <= _NO_NOISE * np.abs(rehearsed.signal).max(initial=0.0)
+    missing = _missing(rehearsed, adversary)
     found = [
         f"layer {layer + 1} of {layers} gets no noise at any step"
         for layer in range(layers)
@@ -129,6 +174,12 @@ def _noise(rehearsed: Rehearsed, adversary: Adversary) -> list[str]:
     if _equal(marks[:common], rehearsed.marks[:common], noise):
         found.append("the noise is the same under another seed, so it can be subtracted")
     return found
+
+
+def _missing(rehearsed: Rehearsed, adversary: Adversary) -> np.ndarray:
+    """Return where there is no noise to speak of, [steps, layers]."""
+    missing: np.ndarray = ~(np.array(adversary.noise) > _NO_NOISE * np.abs(rehearsed.signal).max(initial=0.0))
+    return missing
 
 
 def _equal(left: np.ndarray, right: np.ndarray, noise: np.ndarray) -> bool:

@@ -8,7 +8,8 @@ only) and memory (a logical batch of 1024 in parts of 64; wanted at most 1.25). 
 
 A step is forward, backward, clipping, noise and fused AdamW. CPU time on one thread; every round takes one step of
 each method in turn, in an order that rotates; medians of the ratios to the ordinary step of the same round. Slow
-methods take part in the first rounds only. Peers are given position ids of shape (B, T), without which they fail.
+methods take part in the first rounds only. Peers are given position and type ids of shape (B, T), without which they
+fail.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from defenses.edpsgd.first_token import first_token_only
 from defenses.edpsgd.noise import NoiseSource
 from redteam.models.opening import load_encoder
 from redteam.models.starting import minilm_directory
-from redteam.models.tokens import load_tokenizer, token_ids
+from redteam.models.tokens import cut_at, load_tokenizer, token_ids
 
 LOGICAL = 256
 SLOW = ("Opacus ExpandedWeights", "Opacus hooks", "Opacus functorch", "loop of one")
@@ -118,20 +119,24 @@ def methods_for(trained: str, batch: int, length: int) -> dict[str, Callable[[],
     return {name: method for name, method in methods.items() if kernel.available() or "kernel" not in name}
 
 
-def padded(rows: list[list[int]], labels: torch.Tensor) -> Part:
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    return ids, (torch.arange(longest) < torch.tensor([[len(row)] for row in rows])).long(), labels
+def in_parts(rows: list[list[int]], size: int) -> list[Part]:
+    """Pad each `size` rows to their longest."""
+    parts = []
+    for i in range(0, len(rows), size):
+        part = rows[i : i + size]
+        longest = max(map(len, part))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in part])
+        mask = (torch.arange(longest) < torch.tensor([[len(row)] for row in part])).long()
+        parts.append((ids, mask, torch.zeros(len(part), dtype=torch.long)))
+    return parts
 
 
 def length_methods(stack: ExitStack) -> dict[str, Callable[[], Step]]:
-    """One logical batch of SNIPS in 4 parts of 64, in random order or with like lengths together."""
-    texts = list(snips_examples(LOGICAL).texts or ())
-    rows = token_ids(load_tokenizer(minilm_directory()), texts, name="minilm")
-    labels = torch.zeros(64, dtype=torch.long)
-    chance, ordered = (
-        [padded(each[i : i + 64], labels) for i in range(0, LOGICAL, 64)] for each in (rows, sorted(rows, key=len))
-    )
+    """One logical batch of SNIPS in parts of 64 in random order, or of 32 with like lengths together."""
+    texts, tokenizer = list(snips_examples(LOGICAL).texts or ()), load_tokenizer(minilm_directory())
+    cut_at(tokenizer, 128)
+    rows = token_ids(tokenizer, texts, name="minilm")
+    chance, ordered = in_parts(rows, 64), in_parts(sorted(rows, key=len), 32)
     lengths = sorted(map(len, rows))
     print(f"lengths: median {median(lengths)}, mean {sum(lengths) / LOGICAL:.0f}, longest {lengths[-1]}")
 

@@ -100,6 +100,11 @@ def cancelling(tiny):
     return x, weights - weights.mean(1, keepdim=True)
 
 
+def blur_of(x, weights):
+    """By how much a norm may be taken for larger where gradients cancel; the bias counts as a 1 in each row of x."""
+    return BLUR * float((x.square().sum() + len(x)).sqrt() * weights.norm())
+
+
 @pytest.mark.parametrize("tiny", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
 def test_gradients_that_cancel(tiny, compiled, monkeypatch):
     x, weights = cancelling(tiny)
@@ -112,12 +117,28 @@ def test_gradients_that_cancel(tiny, compiled, monkeypatch):
             clipper.buffer.zero_()
             found = clipper.add(model(x[i : i + 1], weights[i : i + 1])).norms
             assert norm_of(clipper.buffer) <= clip
-            blur = BLUR * float(x[i].norm() * weights[i].norm())
+            blur = blur_of(x[i], weights[i])
             assert norms[i] * (1 - 1e-4) <= found <= norms[i] * (1 + 1e-4) + blur
         if tiny == 1e-4:  # without the second look the norms would be wrong, or this tests nothing
             monkeypatch.setattr(rounding, "_DOUBTFUL", float("inf"))
             monkeypatch.setattr(rounding, "_BLURRED", float("inf"))
             assert relative(clipper.add(model(x, weights)).norms, norms) > 1e-2
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-6, 1e-3])
+def test_bias_gradients_that_cancel(size, compiled):
+    """The input is almost nothing, so that what the bias sees is all there is, and it cancels."""
+    x, weights = cancelling(1.0)
+    x, weights = x * size, weights + 1e-6
+    norms, _ = loop(Cancelling().double(), lambda m, r: m(x[r].double(), weights[r].double()), BATCH, clip=1.0)
+    model, clip = Cancelling(), max(1e-4, float(norms.min()) / 4)
+    with ExampleClipper(model, clip=clip, kernel=compiled) as clipper:
+        for i in range(BATCH):
+            clipper.buffer.zero_()
+            found = clipper.add(model(x[i : i + 1], weights[i : i + 1])).norms
+            assert norm_of(clipper.buffer) <= clip
+            blur = blur_of(x[i], weights[i])
+            assert norms[i] * (1 - 1e-4) <= found <= norms[i] * (1 + 1e-4) + blur
 
 
 class Repeats(Cancelling):
@@ -133,7 +154,7 @@ def test_uses_of_one_weight_that_cancel(compiled):
         for i in range(BATCH):
             clipper.buffer.zero_()
             found = clipper.add(model(x[i : i + 1], weights[i : i + 1])).norms
-            assert norms[i] * (1 - 1e-4) <= found <= norms[i] * (1 + 1e-4) + 2 * BLUR * x[i].norm() * weights[i].norm()
+            assert norms[i] * (1 - 1e-4) <= found <= norms[i] * (1 + 1e-4) + 2 * blur_of(x[i], weights[i])
             assert norm_of(clipper.buffer) <= float(norms.min()) / 4
 
 

@@ -178,6 +178,41 @@ class TestResume:
             assert torch.equal(flat(again), flat(whole))
             assert second.steps_done == 12
 
+    @pytest.mark.parametrize("resumed", [False, True])
+    def test_shuffled_rows_stay_as_many_until_the_pass_ends(self, resumed):
+        model = network()
+        private = trainer(model, sampling="shuffled", sample_rate=0.25)  # 4 steps a pass
+        losses = losses_of(model)
+
+        def rows_of(until, size):
+            taken = []
+            for rows in private.batches(steps=until, size=size):
+                private.step(losses, rows)
+                taken += rows.tolist()
+            return taken
+
+        first = rows_of(2, ROWS - 1)
+        if resumed:
+            state = private.state_dict()
+            private.close()
+            private = trainer(model, sampling="shuffled", sample_rate=0.25)
+            private.load_state_dict(state)
+        for size in (ROWS, ROWS - 2):
+            with pytest.raises(UsageError, match=f"{size} rows in a shuffled pass that began with 59"):
+                rows_of(4, size)
+        assert sorted(first + rows_of(4, ROWS - 1)) == list(range(ROWS - 1))
+        assert sorted(rows_of(8, ROWS)) == list(range(ROWS))  # a new pass may have others
+        with pytest.raises(UsageError, match="began with 60"):
+            rows_of(9, ROWS), rows_of(10, ROWS - 1)
+
+    def test_poisson_rows_may_become_more_at_any_time(self):
+        model = network()
+        private = trainer(model)
+        for until, size in ((1, 50), (2, 60)):
+            for rows in private.batches(steps=until, size=size):
+                private.step(losses_of(model), rows)
+        assert private.steps_done == 2
+
     @pytest.mark.parametrize(
         ("change", "words"),
         [

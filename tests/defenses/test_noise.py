@@ -9,10 +9,12 @@ import torch
 from scipy import stats
 
 from defenses.edpsgd import kernel
-from defenses.edpsgd.noise import NoiseSource
+from defenses.edpsgd import noise as module
+from defenses.edpsgd.noise import NoiseSource, fill_normal
 from redteam.errors import UsageError
 
 DRAWS = 1_000_000
+needs_kernel = pytest.mark.skipif(not kernel.available(), reason="the compiled kernel is not available here")
 STD = 0.37
 
 
@@ -56,17 +58,87 @@ def test_distribution(source):
     assert stats.chisquare(near).pvalue > 1e-4
 
 
-def test_secure_noise_reaches_far_into_the_tails(source):
+def test_noise_reaches_far_into_the_tails(source):
     """20 million draws: beyond 4.5 and 5 sigma as many as there should be."""
     made = source()
-    if made.generator_name == "mt19937":
-        pytest.skip("torch's own generator is bounded at 5.8 sigma, as its documentation here says")
     counts = np.zeros(2)
     for step in range(20):
         drawn = np.abs(draw(made, std=1.0, step=step))
         counts += [(drawn > 4.5).sum(), (drawn > 5.0).sum()]
     expected = 20 * DRAWS * 2 * stats.norm.sf([4.5, 5.0])
     assert (np.abs(counts - expected) < 4.5 * np.sqrt(expected)).all()
+
+
+class TestReach:
+    """How far the largest normals lie, which no sample could show: a sum beyond them would give an example away."""
+
+    def test_of_the_key_stream(self, monkeypatch):
+        """SHAKE-256, where its stream is all zeros: the smallest uniform, of 64 bits and not of 32."""
+        monkeypatch.setenv("REDTEAM_NO_KERNEL", "1")
+        source = NoiseSource(1, secure=True)
+
+        class Zeros:
+            def __init__(self, _):
+                pass
+
+            def digest(self, size):
+                return bytes(size)
+
+        monkeypatch.setattr(module.hashlib, "shake_256", Zeros)
+        assert draw(source, size=2, std=1.0).max() == pytest.approx(math.sqrt(2 * 65 * math.log(2)), rel=1e-6)  # 9.49
+
+    @pytest.mark.parametrize("size", [3, 16, 40, 3 * (1 << 16) + 5])
+    def test_of_torchs_own(self, size):
+        """They are those of float64, rounded, and so reach 8.5 sigma; those of float32 are others and end at 5.8."""
+        drawn = torch.full((size,), math.nan)
+        fill_normal(drawn, 0.7, torch.Generator().manual_seed(3))
+        twin, left = torch.Generator().manual_seed(3), size
+        parts = []
+        while left:
+            parts.append(torch.empty(min(left, 1 << 16), dtype=torch.float64).normal_(0, 0.7, generator=twin))
+            left -= parts[-1].numel()
+        assert torch.equal(drawn, torch.cat(parts).float())
+
+    @needs_kernel
+    def test_of_the_kernels_uniforms(self):
+        """Words below 4096 are 64 bits fine and all others 32, against double precision."""
+        bits = np.array([0, 0, 0, 0, 1, 2, 4094, 4095, 4095, 4096, 4097, 2**20, 2**31, 2**32 - 2, 2**32 - 1, 77], "<u4")
+        finer = np.array([0, 1, 2**31, 2**32 - 1, 0, 7, 0, 0, 2**32 - 1, 0, 2**32 - 1, 5, 0, 0, 9, 2**30], "<u4")
+        drawn = np.frombuffer(kernel._compiled.minus_logs(bits.tobytes(), finer.tobytes()), "<f4")
+        expected = minus_log(bits, np.where(bits < 4096, finer, 2**31 - 0.5))
+        np.testing.assert_allclose(drawn, expected, rtol=3e-7)
+        assert np.sqrt(2 * drawn[0]) > 9.49
+
+    @needs_kernel
+    def test_of_the_kernels_normals(self):
+        """Every refined normal among 8 million, worked out again; the refining words have counters of their own."""
+        key, count = bytes(range(3, 19)), 1 << 23
+        drawn = torch.empty(count)
+        kernel.normal_(drawn, 1.0, key)
+        words = stream(key, np.arange(count // 4), 0).reshape(-1, 4, 2, 16)
+        groups, vectors, lanes = np.nonzero(words[:, :, 0] < 4096)
+        assert 0 < len(groups) < 20  # 4 are to be expected
+        blocks = 32 * groups + 8 * vectors + lanes // 4
+        finer = stream(key, blocks, 1)[np.arange(len(blocks)), lanes % 4]
+        bits, angle = words[groups, vectors, 0, lanes], 2 * np.pi * words[groups, vectors, 1, lanes] / 2**32
+        pairs = drawn.numpy().reshape(-1, 4, 2, 16)[groups, vectors, :, lanes]
+        radius = np.sqrt(2 * minus_log(bits, finer))
+        np.testing.assert_allclose(pairs, np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1), atol=3e-6)
+        middle = np.sqrt(2 * minus_log(bits, 2**31 - 0.5))
+        assert np.abs(radius - middle).max() > 2e-5  # or this would not tell refined ones from others
+
+
+def minus_log(bits, finer):
+    """-log of (bits + (finer + 1/2) / 2^32) / 2^32, without losing digits near 1."""
+    low, place = bits < 2**31, (finer + 0.5) / 2**32
+    rest = np.where(low, 0.0, (2.0**32 - 1 - bits) + (1 - place))
+    return np.where(low, -np.log((bits + place) / 2**32), -np.log1p(-rest / 2**32))
+
+
+def stream(key, counters, upper):
+    """AES of 128-bit counters, whose upper half is `upper`, as words [counters, 4]."""
+    blocks = np.stack([counters, np.full_like(counters, upper)], 1).astype("<u8")
+    return np.frombuffer(kernel._compiled.aes(key, blocks.tobytes()), "<u4").reshape(-1, 4)
 
 
 def test_neighbours_are_independent(source):

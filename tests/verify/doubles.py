@@ -162,6 +162,54 @@ class MicroBatchesOf32(MicroBatches):
     b = 32
 
 
+class RandomMicroBatches(MicroBatches):
+    """Rows go to micro-batches by lot, so no family stays together."""
+
+    name = "random micro-batches accounted as examples"
+
+    def __call__(self, problem, settings):
+        self.lots = np.random.default_rng([settings.seed, 1])
+        return super().__call__(problem, settings)
+
+    def sums(self, model, rows):
+        return super().sums(model, self.lots.permutation(rows))
+
+
+class RandomMicroBatchesOfTwo(RandomMicroBatches):
+    name = "random micro-batches of 2"
+    b = 2
+
+
+class NeverAdded(Honest):
+    """Releases noise alone."""
+
+    name = "gradient never added"
+
+    def sums(self, model, rows):
+        return [np.zeros(model.first.num_embeddings, dtype=np.float32)] * 2
+
+
+class Leaks(Honest):
+    """Its gradients are honest; raw ones go to the weights, past the optimiser."""
+
+    name = "raw gradients past the optimiser"
+
+    def sums(self, model, rows):
+        raw = torch.from_numpy(NoClipping.sums(self, model, rows)[0])
+        with torch.no_grad():
+            model.first.weight.sub_(raw.float().unsqueeze(1))
+        return super().sums(model, rows)
+
+
+class LeaksAtTheEnd(Honest):
+    name = "raw gradients after the last step"
+
+    def __call__(self, problem, settings):
+        run = super().__call__(problem, settings)
+        problem.model.second.weight.data[: problem.size, 0] -= problem.model.weights
+        return run
+
+
 class NoiseForOneLayer(Honest):
     """Each layer is clipped, the first one gets noise."""
 

@@ -1,14 +1,18 @@
 """Is `verify` right: honest trainers are not called liars, each planted bug is caught."""
 
+import contextlib
 from dataclasses import replace
 
 import doubles
-import numpy as np
 import pytest
+import torch
 
+from redteam.defense import PrivateRun
+from redteam.errors import TargetError, UsageError
 from redteam.registry import choose, discover_defenses
+from redteam.report import Guarantee
 from redteam.verify.run import Plan, verify
-from redteam.verify.subject import DefenseSubject
+from redteam.verify.subject import DefenseSubject, FunctionSubject
 
 GROSS = Plan(canaries=1_000, epochs=2)  # what leaves noise away or lets gradients through shows at once
 FINE = Plan(canaries=60_000, epochs=6)  # twice the signal shows on many canaries only
@@ -61,15 +65,8 @@ def test_too_few_canaries_settle_nothing():
     assert result.exit_code == 2
 
 
-class Silent(doubles.Honest):
-    """Releases noise alone."""
-
-    def sums(self, model, rows):
-        return [np.zeros(model.first.num_embeddings, dtype=np.float32)] * 2
-
-
 def test_what_holds_no_canary_shows_nothing():
-    bounds = [verify(Silent(), Plan(canaries=5_000, epochs=3), seed=seed) for seed in range(10)]
+    bounds = [verify(doubles.NeverAdded(), Plan(canaries=5_000, epochs=3), seed=seed) for seed in range(10)]
     assert sum(result.clopper_pearson.low > 0 for result in bounds) <= 2
     assert sum(result.one_run.low > 0 for result in bounds) <= 2
 
@@ -120,7 +117,121 @@ def test_our_own_trainer_is_consistent(settings):
 def test_micro_batches_that_say_what_they_are_are_judged_without_independence():
     result = verify(trainer("RD102", clipping="microbatch"), Plan(canaries=1_000, epochs=1), seed=1)
     assert result.claimed.epsilon < result.earned.epsilon
-    assert (result.verdict, result.decides) == ("consistent", "one_run")
+    assert (result.verdict, result.decides) == ("inconclusive", "one_run")
+    assert "random micro-batches hide canaries" in result.reason
+
+
+def test_micro_batches_that_claim_what_they_do_not_earn_are_never_consistent():
+    settings = {"clipping": "microbatch", "layer_noise": "joint", "calibrate_to": "claimed"}
+
+    def as_claimed(problem, told):
+        run = trainer("RD102", **settings)(problem, told)
+        return PrivateRun(run.mechanism, Guarantee(run.guarantee.claimed, run.guarantee.claimed))
+
+    plan = Plan(canaries=1_000, epochs=2)
+    for subject in (trainer("RD102", **settings), FunctionSubject("as claimed", as_claimed)):
+        result = verify(subject, plan, seed=1)
+        assert result.verdict != "consistent"
+        assert result.exit_code != 0
+    first = verify(trainer("RD102", **settings), plan, seed=1).findings[0]
+    assert first.startswith("it was asked for epsilon 2, and says it earned")
+
+
+HIDE = {
+    doubles.NeverAdded: "of what the claim admits",
+    doubles.RandomMicroBatches: "of what the claim admits",
+    doubles.RandomMicroBatchesOfTwo: "of what the claim admits",
+}
+
+
+@pytest.mark.parametrize("hides", HIDE)
+def test_who_hides_the_canaries_is_not_called_consistent(hides):
+    results = [verify(hides(), GROSS, seed=seed) for seed in range(12)]
+    assert all(result.verdict != "consistent" and result.exit_code != 0 for result in results)
+    assert sum(HIDE[hides] in result.reason for result in results) >= 10
+
+
+def closing(problem, settings):
+    """Calls step(closure) on gradients without noise, as one does with L-BFGS."""
+
+    def closure():
+        problem.optimizer.zero_grad()
+        total = problem.losses(torch.arange(problem.size)).sum() / settings.batch_size
+        total.backward()
+        return float(total.detach())
+
+    class Closing:
+        def step(self):
+            problem.optimizer.step(closure)
+
+    return doubles.Honest()(replace(problem, optimizer=Closing()), settings)
+
+
+def test_a_closure_is_seen():
+    assert verify(FunctionSubject("closure", closing), GROSS, seed=0).verdict == "violated"
+
+
+@pytest.mark.parametrize("leaks", [doubles.Leaks, doubles.LeaksAtTheEnd])
+def test_weights_changed_past_the_optimiser_are_refused(leaks):
+    with pytest.raises(TargetError, match=r"changed the weights outside problem.optimizer.step\(\)"):
+        verify(leaks(), GROSS)
+
+
+def swaps(problem):
+    problem.model.first.weight = torch.nn.Parameter(problem.model.first.weight.detach().clone())
+
+
+def adds_a_buffer(problem):
+    problem.model.register_buffer("raw", problem.model.weights.clone())
+
+
+def edits_the_data(problem):
+    problem.model.weights.mul_(0.0)
+
+
+@pytest.mark.parametrize(("does", "says"), [(swaps, "param"), (adds_a_buffer, "param"), (edits_the_data, "the data")])
+def test_what_must_not_change_is_compared_after_training(does, says):
+    def trains(problem, settings):
+        run = doubles.Honest()(problem, settings)
+        does(problem)
+        return run
+
+    with pytest.raises(TargetError, match=f"changed .*{says}"):
+        verify(FunctionSubject("trainer", trains), GROSS)
+
+
+def test_a_change_that_was_refused_once_stays_refused():
+    """A trainer may swallow the error and put the weights back."""
+
+    def swallows(problem, settings):
+        table = problem.model.first.weight
+        table.data += 1.0
+        with contextlib.suppress(TargetError):
+            problem.optimizer.step()
+        table.data -= 1.0
+        return doubles.Honest()(problem, settings)
+
+    with pytest.raises(TargetError, match="changed the weights"):
+        verify(FunctionSubject("swallows", swallows), GROSS)
+
+
+class SmallParts(doubles.Honest):
+    """Asks for the losses of few rows at once, and refuses to take all rows in a step."""
+
+    def __call__(self, problem, settings):
+        if settings.batch_size == problem.size:
+            raise UsageError("all rows are too many for a step")
+
+        def losses(rows):
+            return torch.cat([problem.losses(part) for part in rows.split(16)])
+
+        return super().__call__(replace(problem, losses=losses), settings)
+
+
+def test_small_parts_without_families_leave_it_open():
+    result = verify(SmallParts(), GROSS, seed=0)
+    assert result.verdict == "inconclusive"
+    assert "at most 16 rows at once" in result.reason
 
 
 def test_opacus_is_consistent():

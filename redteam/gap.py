@@ -1,0 +1,160 @@
+"""Theory against practice: one model per trainer, epsilon and seed, what each claims, earns, and gives away.
+
+The experiment of the seed paper (Dupuy et al. 2022, arXiv 2107.14586) as one function: `run_gap` trains and attacks the
+cells of a grid, over processes and resumable cell by cell, and `report_gap` puts them side by side.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from redteam import __version__
+from redteam.attack import Attack
+from redteam.data import Columns, Examples, read_examples
+from redteam.errors import UsageError
+from redteam.files import sha256, write_atomic
+from redteam.gap_cells import ALPHA, Experiment, Task, attack_cell, forget_cell, run_cell, take_cell
+from redteam.gap_grid import Cell, Trainer
+from redteam.gap_report import BrokenClaim, CellResult, FailedCell, GapReport, rows_of, strongest_bound
+from redteam.parallel import Failed, run_jobs
+from redteam.train import ModelChoice
+
+_FEWEST_ROWS = 50
+
+
+def open_experiment(
+    data: Path,
+    folder: Path,
+    attacks: Sequence[Attack],
+    *,
+    columns: Columns = Columns(),
+    model: ModelChoice = ModelChoice(),
+    holdout: float = 0.5,
+    rows: int | None = None,
+) -> tuple[Experiment, tuple[str, ...]]:
+    """Read the data once and return what all cells share, with what reading it guessed.
+
+    With `rows`, so many random ones are written to a file in `folder` and used instead. Raises DataError or UsageError
+    for data that no cell could be trained on.
+    """
+    reading = read_examples(data, columns)
+    if rows is not None and rows < _FEWEST_ROWS:
+        raise UsageError(f"--rows {rows}: at least {_FEWEST_ROWS} are needed to train and to attack")
+    if rows is not None and rows < len(reading.examples):
+        data, columns = _some_rows(reading.examples, rows, folder), Columns("text", "label")
+    shared = Experiment(data, sha256(data), columns, model, _weights(model.spec), holdout, tuple(attacks))
+    return shared, reading.notes
+
+
+def tasks_of(
+    experiment: Experiment, trainers: Sequence[Trainer], cells: Sequence[Cell], folder: Path, *, restart: bool = False
+) -> tuple[Task, ...]:
+    """Return what there is to do for each cell; with `restart`, forget what an earlier run has done of it."""
+    by_name = {trainer.name: trainer for trainer in trainers}
+    tasks = tuple(
+        Task(experiment, cell, by_name[cell.trainer].at(cell.epsilon), folder / cell.folder) for cell in cells
+    )
+    if restart:
+        for task in tasks:
+            forget_cell(task.folder)
+    return tasks
+
+
+def run_gap(
+    tasks: Sequence[Task], *, workers: int = 1, backend: str = "loky"
+) -> Iterator[tuple[Task, CellResult | FailedCell]]:
+    """Yield every cell as it is done: first those that an earlier run has written, then the others.
+
+    Raises UsageError before any training where a cell was written with other settings.
+    """
+    taken = [take_cell(task) for task in tasks]
+    left = [task for task, result in zip(tasks, taken, strict=True) if result is None]
+    yield from ((task, result) for task, result in zip(tasks, taken, strict=True) if result is not None)
+    for position, outcome in run_jobs(run_cell, left, workers=workers, backend=backend):
+        task = left[position]
+        if isinstance(outcome, Failed):
+            yield task, FailedCell(task.cell.trainer, task.cell.epsilon, task.cell.seed, outcome.reason)
+        else:
+            yield task, outcome
+
+
+def report_gap(done: Sequence[tuple[Task, CellResult | FailedCell]]) -> GapReport:
+    """Return what all cells found, in the order of `done`, whichever was finished first.
+
+    Where a measured bound exceeds what a cell earned, that cell is attacked once more with the allowed error divided by
+    the number of cells that could have: only then is the claim proven broken (Bonferroni).
+    """
+    cells = [result for _, result in done if isinstance(result, CellResult)]
+    able = sum(cell.guarantee is not None for cell in cells)
+    broken = [_broken(task, result, able) for task, result in done if isinstance(result, CellResult) and result.exceeds]
+    return GapReport(
+        settings=_settings([task for task, _ in done]),
+        rows=rows_of(cells),
+        cells=tuple(cells),
+        failures=tuple(result for _, result in done if isinstance(result, FailedCell)),
+        broken=tuple(broken),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool_version=__version__,
+    )
+
+
+def _broken(task: Task, cell: CellResult, able: int) -> BrokenClaim:
+    assert cell.strongest is not None  # it exceeds
+    assert cell.guarantee is not None
+    earned, found = cell.guarantee.earned.epsilon, cell.strongest
+    if able > 1:
+        again = strongest_bound(attack_cell(task, lambda: None, alpha=ALPHA / able).evidence)
+        proven = again is not None and not again.interval.low <= earned
+    else:
+        proven = True
+    return BrokenClaim(cell.trainer, cell.epsilon, cell.seed, earned, found.interval.low, proven)
+
+
+def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
+    """Return what a reader must know to run the same experiment; nothing of it depends on where it ran."""
+    shared = tasks[0].experiment
+    defenses = {task.cell.trainer: task.defense for task in tasks}
+    return {
+        "data": shared.data.name,
+        "data_sha256": shared.data_sha256,
+        "model": asdict(replace(shared.model, spec=Path(shared.model.spec).name)),
+        "holdout": shared.holdout,
+        "alpha": ALPHA,
+        "attacks": [attack.id for attack in shared.attacks],
+        "seeds": sorted({task.cell.seed for task in tasks}),
+        "trainers": {
+            name: {"id": defense.id}
+            | {k: v for k, v in defense.parameters().items() if k not in ("epsilon", "noise_multiplier")}
+            for name, defense in defenses.items()
+        },
+    }
+
+
+def _some_rows(examples: Examples, rows: int, folder: Path) -> Path:
+    """Write random rows to a file that is named after what is in it, readable by its owner only."""
+    kept = examples.take(np.sort(np.random.default_rng(0).permutation(len(examples))[:rows]))
+    pairs = zip(kept.texts or (), kept.labels or (), strict=True)
+    text = "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in pairs)
+    path = folder / f"rows-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+    if not path.exists():
+        write_atomic(path, text, mode=0o600)
+    return path
+
+
+def _weights(spec: str) -> str | None:
+    """Return the fingerprint of the files of a starting model, None for one that is built anew."""
+    from redteam.models.starting import minilm_directory
+
+    if spec in ("tiny", "bilstm"):
+        return None
+    folder = minilm_directory() if spec == "minilm" else Path(spec)
+    if not folder.is_dir():
+        raise UsageError(f"--model {spec}: neither a directory nor one of tiny, bilstm, minilm")
+    prints = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    return hashlib.sha256(json.dumps(prints).encode()).hexdigest()

@@ -1,0 +1,161 @@
+"""The picture of the gap experiment: theory against practice, and what accuracy costs in leakage.
+
+Drawn by matplotlib (the extra `plot`) without a display. Colours are those of Okabe and Ito (2008), which the colour-
+blind can tell apart, and every trainer has a marker of its own as well.
+"""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redteam.errors import UsageError
+from redteam.files import save_atomic
+from redteam.gap_report import GapReport, Row
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_GREY = "#666666"
+_SIZE = (11.0, 4.8)  # inches
+
+
+def require_matplotlib() -> None:
+    """Raise UsageError where matplotlib is not installed: before the training, not after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("the picture needs matplotlib: pip install 'redteam[plot]', or say --no-picture")
+
+
+def draw(report: GapReport, *paths: Path) -> None:
+    """Write the picture to files, each of the kind its suffix names: .png, .svg or .pdf."""
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Text as text, and no random ids: the same report gives the same file.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "redteam", "font.size": 9.0}):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        FigureCanvasAgg(figure)
+        theory, leakage = figure.subplots(1, 2)
+        styles = _styles(report)
+        _theory_against_practice(theory, report.rows, styles)
+        _utility_against_leakage(leakage, report.rows, styles)
+        _legend(figure, styles, claims=any(_overclaimed(row) for row in report.rows))
+        for path in paths:
+            save_atomic(path, _saver(figure, path.suffix[1:]))
+
+
+def _saver(figure: Any, kind: str) -> Callable[[Path], None]:
+    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    return lambda path: figure.savefig(path, format=kind, dpi=160, metadata=undated.get(kind))
+
+
+@dataclass(frozen=True)
+class _Style:
+    colour: str
+    marker: str
+    size: float
+
+
+def _styles(report: GapReport) -> dict[str, _Style]:
+    """Give each trainer a look; the later ones are drawn smaller, so that marks in one place can all be seen."""
+    trainers = dict.fromkeys(row.trainer for row in report.rows)
+    return {
+        name: _Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], max(3.5, 9.0 - 1.8 * i))
+        for i, name in enumerate(trainers)
+    }
+
+
+def _theory_against_practice(axes: Any, rows: tuple[Row, ...], styles: dict[str, _Style]) -> None:
+    """Earned epsilon against the measured lower bound, with the ceiling above it; claims are hollow marks."""
+    axes.set(xscale="log", yscale="log", title="Theory against practice")
+    axes.set(xlabel="epsilon earned by training (hollow: claimed)", ylabel="epsilon measured, lower bound")
+    points = list(_points(rows))
+    if not points:
+        _say_empty(axes, "no trainer with a guarantee\nand a measured bound")
+        return
+    floor = _floor(points)
+    for row, earned, bound in points:
+        style, spread = styles[row.trainer], bound.spread
+        look = {"color": style.colour, "marker": style.marker, "markersize": style.size, "linestyle": "none"}
+        y, most = max(spread.mean, floor), max(bound.ceiling, floor)
+        ends = [[y - max(spread.low, floor)], [max(spread.high, floor) - y]]
+        axes.plot([earned], [most], marker="_", color=_GREY, markersize=11)
+        axes.plot([earned] * 2, [y, most], color=_GREY, linewidth=0.7, linestyle=":")
+        axes.errorbar([earned], [y], yerr=ends, capsize=3, zorder=3, **look)
+        if _overclaimed(row) and row.claimed is not None:
+            axes.plot([row.claimed.epsilon], [y], zorder=4, **look | {"markersize": 11, "markerfacecolor": "none"})
+            axes.plot([row.claimed.epsilon, earned], [y, y], color=style.colour, linewidth=0.7, alpha=0.6)
+    _diagonal(axes, points, floor)
+
+
+def _points(rows: tuple[Row, ...]) -> Iterator[tuple[Row, float, Any]]:
+    for row in rows:
+        bound = row.best("epsilon")
+        if row.earned is not None and row.earned.epsilon > 0 and bound is not None:
+            yield row, row.earned.epsilon, bound
+
+
+def _floor(points: list[tuple[Row, float, Any]]) -> float:
+    """Return where a bound of zero is drawn on a log axis: a decade and more below all that is not zero."""
+    shown = [v for _, earned, bound in points for v in (bound.spread.mean, bound.spread.low, earned) if v > 0]
+    return float(min(min(shown) / 4, 0.05))
+
+
+def _diagonal(axes: Any, points: list[tuple[Row, float, Any]], floor: float) -> None:
+    """Draw the line that no honest training can be measured above, and mark where zeros stand."""
+    claims = [row.claimed.epsilon for row, _, _ in points if row.claimed is not None]
+    xs = [earned for _, earned, _ in points] + claims
+    left, right = min(xs) / 2, max(xs) * 2
+    top = max([right, *(bound.ceiling for _, _, bound in points)]) * 1.5
+    axes.set(xlim=(left, right), ylim=(floor / 2, top))
+    axes.plot([left, right], [left, right], color=_GREY, linewidth=1.0, label="_")
+    axes.fill_between([left, right], [left, right], [top, top], color=_GREY, alpha=0.12, linewidth=0, zorder=0)
+    above = "above the line:\na broken claim"
+    axes.text(0.03, 0.97, above, transform=axes.transAxes, color=_GREY, verticalalignment="top")
+    axes.axhline(floor, color=_GREY, linewidth=0.8, linestyle="--", zorder=0)
+    axes.text(0.97, floor * 1.1, "0 (nothing shown)", transform=axes.get_yaxis_transform(), color=_GREY, ha="right")
+
+
+def _utility_against_leakage(axes: Any, rows: tuple[Row, ...], styles: dict[str, _Style]) -> None:
+    """Held-out accuracy against the AUC of the best attack, both with intervals; each point with its epsilon."""
+    axes.set(title="Utility against leakage")
+    axes.set(xlabel="AUC of the best attack (0.5: chance)", ylabel="accuracy on held-out texts")
+    found = [(row, best) for row in rows if (best := row.best("auc")) is not None]
+    if not found:
+        _say_empty(axes, "no attack gave an AUC")
+        return
+    axes.axvline(0.5, color=_GREY, linewidth=0.8, linestyle="--", zorder=0)
+    for row, best in found:
+        style, x, y = styles[row.trainer], best.spread, row.accuracy
+        look = {"color": style.colour, "marker": style.marker, "markersize": style.size, "linestyle": "none"}
+        ends = {"xerr": [[x.mean - x.low], [x.high - x.mean]], "yerr": [[y.mean - y.low], [y.high - y.mean]]}
+        axes.errorbar([x.mean], [y.mean], elinewidth=0.8, capsize=2, **ends, **look)
+        words = "∞" if row.epsilon is None else f"{row.epsilon:g}"
+        near = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 8}
+        axes.annotate(words, (x.mean, y.mean), color=style.colour, **near)
+
+
+def _legend(figure: Any, styles: dict[str, _Style], *, claims: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], color=style.colour, marker=style.marker, linestyle="none", label=name)
+        for name, style in styles.items()
+    ]
+    marks.append(
+        Line2D([], [], color=_GREY, marker="_", markersize=11, linestyle=":", label="most this sample can show")
+    )
+    if claims:
+        marks.append(Line2D([], [], color=_GREY, marker="o", markerfacecolor="none", linestyle="none", label="claimed"))
+    figure.legend(handles=marks, loc="outside lower center", ncols=min(6, len(marks)), frameon=False)
+
+
+def _overclaimed(row: Row) -> bool:
+    claimed, earned = row.claimed, row.earned
+    return claimed is not None and earned is not None and earned.epsilon > 1.005 * claimed.epsilon
+
+
+def _say_empty(axes: Any, words: str) -> None:
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=_GREY)

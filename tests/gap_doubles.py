@@ -1,0 +1,73 @@
+"""What the tests of the gap experiment train with: fast stand-ins for private trainers, and reports made by hand."""
+
+from dataclasses import dataclass, replace
+
+from defenses.plain import Plain
+from redteam.defense import Defense
+from redteam.gap_report import CellResult, GapReport, rows_of
+from redteam.report import Budget, Evidence, Guarantee, Interval
+
+
+def budget(epsilon, delta=1e-5):
+    return Budget(epsilon, delta, "example", "add or remove one", "a double's word")
+
+
+@dataclass(frozen=True)
+class Boaster(Defense):
+    """Trains plainly and says that it earned what it was asked for."""
+
+    id = "RD901"
+    name = "boaster"
+
+    epsilon: float | None = 8.0
+    noise_multiplier: float | None = None
+    delta: float = 1e-5
+    epochs: int = 1
+    batch_size: int = 32
+
+    def fit(self, start, examples, **options):
+        trained = Plain(self.epochs, self.batch_size).fit(start, examples, **options)
+        if self.epsilon is None:
+            return trained
+        return replace(trained, guarantee=Guarantee(budget(self.epsilon), budget(self.epsilon)))
+
+
+@dataclass(frozen=True)
+class Clumsy(Boaster):
+    """Cannot be trained at an epsilon of 1."""
+
+    id = "RD902"
+    name = "clumsy"
+
+    def fit(self, start, examples, **options):
+        if self.epsilon == 1.0:
+            raise ValueError("fell over")
+        return super().fit(start, examples, **options)
+
+
+def evidence(metric, value, low, high, *, signal="loss", ceiling=5.1, fpr=None):
+    delta = 1e-5 if metric == "epsilon" else None
+    return Evidence("RT101", signal, metric, Interval(value, low, high, 0.05), 700, 700, ceiling, fpr, delta)
+
+
+def cell(trainer, epsilon, seed=0, *, earned=None, claimed=None, low=0.0, auc=0.6, accuracy=0.9, seconds=10.0):
+    """A cell as a real one would be; without `earned` it has neither a guarantee nor a bound on epsilon."""
+    guarantee = None if earned is None else Guarantee(budget(earned if claimed is None else claimed), budget(earned))
+    found = [evidence("auc", auc, auc - 0.05, auc + 0.05), evidence("tpr", 0.05, 0.01, 0.1, fpr=0.01)]
+    if earned is not None:
+        found.append(evidence("epsilon", low, low, low + 1))
+    right = Interval(accuracy, accuracy - 0.02, accuracy + 0.02, 0.05)
+    rest = {"members": 700, "nonmembers": 700, "accuracy_members": 0.95, "passes": 5, "alpha": 0.05, "failures": ()}
+    settled = {"seconds": seconds, "accuracy": right, "guarantee": guarantee, "evidence": tuple(found)}
+    return CellResult(trainer, "RD900", epsilon, seed, **rest, **settled)
+
+
+def report_of(cells, **parts):
+    """A report of cells, in the order given."""
+    rest = {"failures": (), "broken": (), "created": "2026-01-01", "tool_version": "0"} | parts
+    return GapReport({"alpha": 0.05}, rows_of(cells), tuple(cells), **rest)
+
+
+def numbers(result):
+    """What must be the same in every run: all but the time."""
+    return replace(result, seconds=None)

@@ -1,0 +1,231 @@
+"""The gap experiment: which cells there are, what of them is kept, and how they become rows and verdicts."""
+
+import json
+import stat
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from conftest import sentences
+from gap_doubles import Boaster, Clumsy, cell, evidence, numbers
+
+from attacks.membership.loss import LossThreshold
+from defenses.plain import Plain
+from redteam import gap
+from redteam.data import Columns
+from redteam.errors import DataError, UsageError
+from redteam.gap import open_experiment, report_gap, run_gap, tasks_of
+from redteam.gap_cells import take_cell
+from redteam.gap_grid import Cell, Trainer, choose_trainers, grid, parse_epsilons
+from redteam.gap_report import CellResult, FailedCell
+from redteam.gap_table import render_text
+from redteam.registry import discover_defenses
+from redteam.train import ModelChoice
+
+KNOWN = discover_defenses()
+FAKES = (Trainer("plain", Plain(1)), Trainer("boaster", Boaster()))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "data.jsonl"
+    rows = sentences(240, seed=1)
+    pairs = zip(rows.texts, rows.labels, strict=True)
+    path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in pairs))
+    return path
+
+
+def tasks(data, folder, *, epsilons=(None, 8.0), seeds=1, trainers=FAKES, **options):
+    folder.mkdir(exist_ok=True)
+    experiment, _ = open_experiment(data, folder, [LossThreshold()], model=ModelChoice("tiny", 1))
+    return tasks_of(experiment, trainers, grid(trainers, epsilons, seeds), folder, **options)
+
+
+def run(some, **options):
+    return {task.cell: numbers(result) for task, result in run_gap(some, **options)}
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, tmp_path_factory):
+    """A finished experiment: its folder and its numbers."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, run(tasks(data, folder))
+
+
+def test_epsilons_are_read_as_written():
+    assert parse_epsilons("inf, 16,0.5,8.0,8") == (None, 16.0, 0.5, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "an empty list"),
+        (" , ", "an empty list"),
+        ("8,0", "--epsilon 0: must be above 0"),
+        ("-1", "must be above 0"),
+        ("nan", "--epsilon nan: must be above 0"),
+        ("-inf", "must be above 0"),
+        ("eight", "'eight': is no number"),
+    ],
+)
+def test_what_is_no_epsilon_is_refused(text, said):
+    with pytest.raises(UsageError, match=said):
+        parse_epsilons(text)
+
+
+def test_plain_is_trained_once_a_seed_and_private_trainers_at_every_epsilon():
+    cells = grid(FAKES, (None, 8.0, 2.0), 2)
+    assert [c for c in cells if c.trainer == "plain"] == [Cell("plain", None, 0), Cell("plain", None, 1)]
+    assert len(cells) == len(set(cells)) == 2 * (1 + 3)
+    assert len({c.folder for c in cells}) == len(cells)
+
+
+def test_close_epsilons_have_folders_of_their_own():
+    assert Cell("x", 1.0000001, 0).folder != Cell("x", 1.0000002, 0).folder
+
+
+def test_trainers_are_chosen_by_name_or_id_and_given_the_settings():
+    found = (Plain(), Boaster())
+    asked, private = {"epochs": 7, "batch_size": 16}, {"delta": 1e-6, "batch_size": 64, "epochs": None}
+    plain, boaster = choose_trainers(["PLAIN", "rd901"], found, asked, private)
+    assert plain.defense == Plain(7, 16)
+    assert boaster.at(2.0) == Boaster(2.0, None, 1e-6, 7, 64)
+    assert boaster.at(None) == Boaster(None, 0.0, 1e-6, 7, 64)
+
+
+def test_the_four_trainers_are_defences_that_there_are():
+    names = ["plain", "dpsgd", "edpsgd", "microbatch", "RD102"]
+    chosen = {t.name: t.defense.parameters() | {"id": t.defense.id} for t in choose_trainers(names, KNOWN, {})}
+    assert [p["id"] for p in chosen.values()] == ["RD100", "RD101", "RD102", "RD102"]
+    assert chosen["edpsgd"]["clipping"] == "example"
+    assert (chosen["microbatch"]["clipping"], chosen["microbatch"]["calibrate_to"]) == ("microbatch", "claimed")
+
+
+def test_unknown_trainers_and_settings_are_refused():
+    with pytest.raises(UsageError, match=r"--trainer 'magic': known are plain, .*boaster"):
+        choose_trainers(["magic"], (Plain(), Boaster()), {})
+    with pytest.raises(UsageError, match="an empty list"):
+        choose_trainers([], (Plain(),), {})
+    with pytest.raises(UsageError, match=r"--learning-rate: RD901 .boaster. has no such setting"):
+        choose_trainers(["boaster"], (Plain(), Boaster()), {"learning_rate": 0.1})
+
+
+def test_a_cell_holds_what_training_and_attack_gave(unbroken):
+    folder, results = unbroken
+    plain, boaster = results[Cell("plain", None, 0)], results[Cell("boaster", 8.0, 0)]
+    assert plain.guarantee is None
+    assert boaster.guarantee.earned.epsilon == 8.0
+    assert plain.members + plain.nonmembers == 240
+    assert plain.accuracy.low <= plain.accuracy.value <= plain.accuracy.high
+    assert {(e.metric, e.fpr) for e in plain.evidence} >= {("auc", None), ("tpr", 0.01)}
+    names = {path.name for path in (folder / "plain-inf-seed0").iterdir()}
+    assert names == {"model.pt", "model.ledger.json", "report.json", "cell.json"}
+
+
+def test_a_finished_cell_is_taken_and_not_done_again(data, unbroken, monkeypatch):
+    monkeypatch.setattr(gap, "run_jobs", lambda work, jobs, **_: iter([1 / 0] if jobs else []))
+    assert run(tasks(data, unbroken[0])) == unbroken[1]
+
+
+def test_two_processes_give_the_same_numbers_in_any_order(data, unbroken, tmp_path):
+    assert run(tuple(reversed(tasks(data, tmp_path))), workers=2) == unbroken[1]
+
+
+def test_a_later_grid_takes_the_cells_that_are_there(data, unbroken, tmp_path):
+    few = run(tasks(data, tmp_path, epsilons=(8.0,)))
+    assert few.items() <= unbroken[1].items()
+    assert run(tasks(data, tmp_path)) == unbroken[1]
+
+
+def test_other_settings_are_refused_by_name_before_any_training(data, unbroken):
+    other = (Trainer("plain", Plain(3)), FAKES[1])
+    with pytest.raises(UsageError, match=r"cell\.json: was done with epochs 1, now 3; .*--restart"):
+        list(run_gap(tasks(data, unbroken[0], trainers=other)))
+
+
+def test_other_data_are_refused_by_name(data, unbroken):
+    (first, *_) = tasks(data, unbroken[0])
+    changed = replace(first, experiment=replace(first.experiment, data_sha256="0" * 64))
+    with pytest.raises(UsageError, match=r"was done with data [0-9a-f]{12}\.\.\., now 000000000000\.\.\.;"):
+        take_cell(changed)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "redteam.cell/0"}', '{"format": "redteam.cell/1"}'])
+def test_a_cell_that_cannot_be_read_is_refused(data, tmp_path, text):
+    (task,) = tasks(data, tmp_path, trainers=FAKES[:1])
+    task.folder.mkdir()
+    (task.folder / "cell.json").write_text(text)
+    with pytest.raises(UsageError, match=r"cell\.json: .*say --restart"):
+        take_cell(task)
+
+
+def test_restart_forgets_every_cell_of_the_grid(data, tmp_path):
+    done = run(tasks(data, tmp_path, trainers=FAKES[:1]))
+    (task,) = tasks(data, tmp_path, trainers=FAKES[:1], restart=True)
+    assert not list(task.folder.iterdir())
+    (tmp_path / "plain-inf-seed0" / "model.pt.checkpoint").write_text("of another training")
+    assert run(tasks(data, tmp_path, trainers=FAKES[:1], restart=True)) == done
+
+
+def test_a_cell_that_fails_is_listed_and_the_others_go_on(data, tmp_path):
+    trainers = (Trainer("clumsy", Clumsy()),)
+    results = run_gap(tasks(data, tmp_path, trainers=trainers, epsilons=(1.0, 2.0)))
+    found = {task.cell.epsilon: result for task, result in results}
+    assert found[1.0] == FailedCell("clumsy", 1.0, 0, "ValueError: fell over")
+    assert isinstance(found[2.0], CellResult)
+
+
+def test_data_that_change_meanwhile_end_the_cell(data, tmp_path):
+    (task,) = tasks(data, tmp_path, trainers=FAKES[:1])
+    changed = replace(task, experiment=replace(task.experiment, data_sha256="0" * 64))
+    ((_, result),) = run_gap([changed])
+    assert "changed while the experiment ran" in result.reason
+    assert not (task.folder / "cell.json").exists()
+
+
+def test_some_rows_are_the_same_every_time_and_private(data, tmp_path):
+    first, _ = open_experiment(data, tmp_path, [], rows=60)
+    again, _ = open_experiment(data, tmp_path, [], rows=60, columns=Columns("text", "label"))
+    assert first == again
+    assert first.data.parent == tmp_path
+    assert len(first.data.read_text().splitlines()) == 60
+    assert stat.S_IMODE(first.data.stat().st_mode) == 0o600
+    assert open_experiment(data, tmp_path, [], rows=10_000)[0].data == data
+
+
+def test_data_and_models_that_cannot_be_used_are_refused(data, tmp_path):
+    with pytest.raises(DataError):
+        open_experiment(tmp_path / "absent.csv", tmp_path, [])
+    with pytest.raises(UsageError, match="--rows 3: at least 50"):
+        open_experiment(data, tmp_path, [], rows=3)
+    with pytest.raises(UsageError, match="--model nowhere: neither a directory"):
+        open_experiment(data, tmp_path, [], model=ModelChoice("nowhere"))
+
+
+def exceeding(data, tmp_path, monkeypatch, *, again):
+    """A finished grid with one bound above what was earned, and what a stricter attack on it would say."""
+    asked = []
+
+    def attack(task, check, *, alpha):
+        asked.append((task.cell.epsilon, alpha))
+        return SimpleNamespace(evidence=(evidence("epsilon", again, again, again),))
+
+    monkeypatch.setattr(gap, "attack_cell", attack)
+    some = tasks(data, tmp_path, trainers=FAKES[1:], epsilons=(None, 8.0, 2.0))
+    results = [cell("boaster", None), cell("boaster", 8.0, earned=8.0), cell("boaster", 2.0, earned=2.0, low=2.5)]
+    return report_gap(list(zip(some, results, strict=True))), asked
+
+
+def test_a_bound_above_what_was_earned_breaks_the_claim_if_it_stands_among_all_cells(data, tmp_path, monkeypatch):
+    report, asked = exceeding(data, tmp_path, monkeypatch, again=2.1)
+    assert asked == [(2.0, 0.05 / 2)]  # the error is shared by the cells that could have broken one
+    (broken,) = report.broken
+    assert (broken.epsilon, broken.earned, broken.measured, broken.proven) == (2.0, 2.0, 2.5, True)
+    said = " ".join(render_text(report).split())
+    assert "CLAIM BROKEN: boaster at epsilon 2, seed 0: earned 2.00, measured at least 2.50" in said
+
+
+def test_a_bound_that_does_not_stand_among_all_cells_is_not_settled(data, tmp_path, monkeypatch):
+    report, _ = exceeding(data, tmp_path, monkeypatch, again=1.9)
+    assert [claim.proven for claim in report.broken] == [False]
+    assert "NOT SETTLED" in render_text(report)

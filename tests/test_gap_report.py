@@ -1,0 +1,96 @@
+"""Cells become rows, rows a table, and all of it a file that can be read again."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from gap_doubles import budget, cell, evidence, report_of
+
+from redteam.errors import ReportError
+from redteam.gap_report import FailedCell, GapReport, rows_of
+from redteam.gap_table import render_markdown, render_text
+from redteam.report import Failure
+from redteam.wording import LOW_BOUND
+
+
+def test_a_row_is_the_mean_and_the_ends_over_its_seeds():
+    one, two = cell("x", 8.0, 0, earned=7.0, auc=0.6, low=0.5), cell("x", 8.0, 1, earned=8.0, auc=0.7, low=1.5)
+    (row,) = rows_of([one, two])
+    auc, bound = row.best("auc"), row.best("epsilon")
+    assert (auc.spread.mean, auc.spread.low, auc.spread.high) == pytest.approx((0.65, 0.55, 0.75))
+    assert (bound.spread.mean, bound.spread.low, bound.spread.high, bound.ceiling) == (1.0, 0.5, 1.5, 5.1)
+    assert (row.earned.epsilon, row.seeds) == (8.0, (0, 1))
+
+
+def test_time_is_compared_with_plain_of_the_same_seed():
+    cells = [cell("plain", None, 0, seconds=10.0), cell("plain", None, 1, seconds=20.0)]
+    cells += [cell("x", 8.0, 0, earned=8.0, seconds=15.0), cell("x", 8.0, 1, earned=8.0, seconds=22.0)]
+    plain, x = rows_of(cells)
+    assert (x.time_ratio.mean, x.time_ratio.low, x.time_ratio.high) == pytest.approx((1.3, 1.1, 1.5))
+    assert plain.time_ratio.mean == 1.0
+    assert rows_of(cells[2:])[0].time_ratio is None
+    slower = replace(cells[2], passes=10)  # the same time for twice as many passes
+    assert rows_of([cells[0], slower])[1].time_ratio.mean == pytest.approx(0.75)
+
+
+def test_a_seed_without_a_guarantee_or_a_signal_leaves_the_row_without():
+    one, two = cell("x", 8.0, 0, earned=7.0), cell("x", 8.0, 1)
+    (row,) = rows_of([one, two])
+    assert row.earned is None
+    assert row.best("epsilon") is None
+    assert row.best("auc") is not None
+
+
+def test_reports_survive_saving(tmp_path):
+    failed = FailedCell("x", None, 3, "fell over")
+    report = report_of([cell("plain", None), cell("x", 8.0, earned=7.0, low=0.1)], failures=(failed,))
+    path = tmp_path / "gap.json"
+    path.write_text(report.to_json())
+    assert GapReport.load(path) == report
+    path.write_text(report.to_json().replace('"trainer"', '"trainor"', 1))
+    with pytest.raises(ReportError, match="unknown key"):
+        GapReport.load(path)
+
+
+def test_an_earned_epsilon_that_is_no_number_is_exceeded():
+    assert not cell("x", 8.0, earned=8.0, low=8.0).exceeds
+    assert cell("x", 8.0, earned=8.0, low=8.01).exceeds
+    other = replace(evidence("epsilon", 9, 9, 9), delta=1e-7)  # says nothing about a delta of 1e-5
+    assert not replace(cell("x", 8.0, earned=8.0), evidence=(other,)).exceeds
+    nan = cell("x", 8.0, earned=8.0)
+    nan = replace(nan, guarantee=replace(nan.guarantee, earned=budget(math.nan)))
+    assert nan.exceeds
+
+
+def test_the_table_says_what_was_claimed_earned_and_measured():
+    cells = [cell("plain", None), cell("edpsgd", 8.0, earned=7.99, low=0.31)]
+    cells += [cell("microbatch", 8.0, claimed=8.0, earned=61.34)]
+    text, markdown = render_text(report_of(cells)), render_markdown(report_of(cells))
+    lines = [line.split() for line in text.splitlines()[2:5]]
+    assert lines[0][:6] == ["plain", "inf", "90.0%", "1.00", "none", "none"]
+    assert lines[1][4:9] == ["7.99", "7.99", "0.31", "of", "5.10"]
+    assert "microbatch at epsilon 8: claims 8.00, earned 61.3" in text
+    assert "edpsgd at epsilon 8: claims" not in text
+    for shown in (text, markdown):
+        assert LOW_BOUND in shown
+    assert "| RT101 loss | auc | 0.600 | 0.550 | 0.650 | 5.100 |" in markdown
+
+
+def test_a_table_without_any_cell_lists_the_failures():
+    report = report_of([], failures=(FailedCell("x", 8.0, 0, "fell | over"),))
+    assert "FAILED: x at epsilon 8, seed 0: fell | over" in render_text(report)
+    assert "fell &#124; over" in render_markdown(report)
+
+
+def test_an_attack_that_broke_is_listed_and_one_that_does_not_apply_is_not():
+    failures = (Failure("RT105", "failed", "ran dry"), Failure("RT106", "not_applicable", "needs weights"))
+    text = render_text(report_of([replace(cell("plain", None), failures=failures)]))
+    assert "attack RT105 on plain at epsilon inf: ran dry" in text
+    assert "RT106" not in text
+
+
+def test_exposure_has_a_column_where_canaries_were_planted():
+    one = cell("plain", None)
+    planted = replace(one, evidence=(*one.evidence, evidence("exposure", 7.5, 6.0, 9.0)))
+    assert "exposure" not in render_text(report_of([one]))
+    assert "7.5 [6.0, 9.0]" in render_text(report_of([planted]))
