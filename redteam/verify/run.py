@@ -65,12 +65,7 @@ def verify(
     if not 0 < alpha < 1:
         raise UsageError(f"--alpha {alpha}: give a number between 0 and 1")
     runs = _Runs(subject, plan, np.random.default_rng(seed), progress)
-    design = Design(plan.canaries)
-    rehearsed = runs.rehearse(design)
-    family = runs.telling_family(rehearsed)
-    if family is not None:
-        design = Design(plan.canaries, family)
-        rehearsed = runs.rehearse(design)
+    design, rehearsed = runs.prepare()
     practice, known, run = runs.attack(design, rehearsed)
     _, earned = v.stated(run)
     delta = earned.delta if earned else plan.delta
@@ -88,8 +83,7 @@ def verify(
     doubts += [reason for reason in (hidden, runs.untried(adversary)) if reason]
     word, reason = v.decide(earned, bound, alpha=alpha, doubts=doubts)
     seen = v.findings(run.mechanism, rehearsed, adversary, bounds)
-    broken = v.broken_claim(claimed, bound)
-    told = v.promises(claimed, earned, (plan.epsilon, plan.delta))
+    told = v.promises(claimed, earned, bound, asked=(plan.epsilon, plan.delta))
     return v.Verification(
         subject=subject.name,
         verdict=word,
@@ -102,7 +96,7 @@ def verify(
         one_run=bounds.one_run,
         decides=decides,
         score=bounds.score,
-        findings=(*([broken] if broken else []), *told, *seen, *runs.notes),
+        findings=(*told, *seen, *runs.notes),
         canaries=design.canaries,
         family=design.family,
         alpha=alpha,
@@ -119,6 +113,16 @@ class _Runs:
         self.subject, self.plan, self.rng, self.progress = subject, plan, rng, progress
         self.done, self.tried, self.parts, self.notes = 0, 0, set[int](), list[str]()
         self.claim = Claim(1.0, 1.0)
+
+    def prepare(self) -> tuple[Design, Rehearsed]:
+        """Return the canaries that show most of this trainer, and what a rehearsal on them teaches."""
+        alone = Design(self.plan.canaries)
+        rehearsed = self.rehearse(alone)
+        family = self.telling_family(rehearsed)
+        if family is None:
+            return alone, rehearsed
+        together = Design(self.plan.canaries, family)
+        return together, self.rehearse(together)
 
     def rehearse(self, design: Design, *, plan: Plan | None = None) -> Rehearsed:
         """Train with coins that are known and return what that teaches."""

@@ -129,10 +129,12 @@ def without_noise(rehearsed: Rehearsed, adversary: Adversary) -> str | None:
     return f"{whole} of {len(missing)} steps get no noise" if whole else f"a layer of {some} steps gets no noise"
 
 
-def promises(claimed: Budget | None, earned: Budget | None, asked: tuple[float, float]) -> tuple[str, ...]:
-    """Return where epsilon and delta, claimed and earned, are not those that the trainer was asked for."""
+def promises(
+    claimed: Budget | None, earned: Budget | None, bound: EpsilonBound, *, asked: tuple[float, float]
+) -> tuple[str, ...]:
+    """Return where what is claimed is broken, and what differs from the epsilon and delta that were asked for."""
     epsilon, delta = asked
-    found = []
+    found = [broken for broken in (broken_claim(claimed, bound),) if broken]
     if earned is not None and earned.epsilon > epsilon * (1 + 1e-6):
         found.append(f"it was asked for epsilon {epsilon:g}, and says it earned {earned.epsilon:.2f}")
     for name, budget in (("earned", earned), ("claimed", claimed)):

@@ -1,0 +1,99 @@
+"""The verdict, what forbids a good one, and what is said beside it."""
+
+import numpy as np
+import pytest
+
+from redteam.defense import Mechanism, PrivateRun
+from redteam.report import Budget, Guarantee
+from redteam.statistics.epsilon import EpsilonBound
+from redteam.verify.evidence import Shown
+from redteam.verify.reach import Reach, doubt
+from redteam.verify.verdict import decide, deciding, doubts, promises, stated
+
+
+def bound(low, ceiling):
+    return EpsilonBound(low, ceiling, "clopper_pearson", "")
+
+
+def budget(epsilon):
+    return Budget(epsilon, 1e-5, "example", "add or remove one", "PLD")
+
+
+@pytest.mark.parametrize(
+    ("low", "ceiling", "earned", "word"),
+    [
+        (1.0, 9.0, 2.0, "consistent"),
+        (2.0, 9.0, 2.0, "consistent"),
+        (2.01, 9.0, 2.0, "violated"),
+        (1.0, 1.9, 2.0, "inconclusive"),
+        (0.0, 2.0, 2.0, "inconclusive"),
+        (0.5, 9.0, None, "inconclusive"),
+        (0.5, 9.0, float("nan"), "inconclusive"),
+    ],
+)
+def test_verdicts(low, ceiling, earned, word):
+    assert decide(None if earned is None else budget(earned), bound(low, ceiling), alpha=0.05)[0] == word
+
+
+def test_a_doubt_forbids_consistent_and_hides_no_violation():
+    assert decide(budget(2.0), bound(1.0, 9.0), alpha=0.05, doubts=["hidden"]) == ("inconclusive", "hidden")
+    assert decide(budget(2.0), bound(2.5, 9.0), alpha=0.05, doubts=["hidden"])[0] == "violated"
+
+
+def test_what_exceeds_a_claim_or_needs_independence_is_a_doubt():
+    def found(low, independent, *, claimed=2.0, earned=6.0, bare=None):
+        shown = Shown("s", bound(independent, 9.0), bound(0.0, 9.0), bound(low, 9.0))
+        return doubts(budget(claimed), budget(earned), shown, shown.one_run, bare)
+
+    assert found(1.0, 1.0) == []
+    assert found(2.0, 6.0) == []
+    assert ["the claim is broken" in doubt for doubt in found(3.0, 1.0)] == [True]
+    assert ["if canaries are independent" in doubt for doubt in found(1.0, 6.5)] == [True]
+    assert found(1.0, 1.0, bare="2 of 9 steps get no noise") == ["2 of 9 steps get no noise, beside a finite epsilon"]
+
+
+def test_what_was_not_asked_for_is_said():
+    assert promises(budget(2.0), budget(2.0), bound(2.0, 9.0), asked=(2.0, 1e-5)) == ()
+    (more,) = promises(budget(2.0), budget(5.81), bound(1.0, 9.0), asked=(2.0, 1e-5))
+    assert more == "it was asked for epsilon 2, and says it earned 5.81"
+    assert len(promises(budget(2.0), budget(2.0), bound(1.0, 9.0), asked=(2.0, 1e-6))) == 2
+    (broken,) = promises(budget(2.0), budget(2.0), bound(2.5, 9.0), asked=(2.0, 1e-5))
+    assert broken.endswith("the claim is broken")
+
+
+@pytest.mark.parametrize(
+    ("main", "trial", "says"),
+    [
+        ((1.0, 0.05), None, None),
+        ((0.80, 0.05), None, None),
+        ((0.79, 0.05), None, "only 0.79"),
+        ((1.0, 0.14), None, "so few canaries"),
+        ((1.0, 0.14), (1.0, 0.02), None),
+        ((1.0, 0.14), (0.85, 0.02), "only 0.85"),
+        ((1.0, 0.05), (0.85, 0.02), "only 0.85"),
+        ((0.79, 0.05), (1.0, 0.02), "only 0.79"),
+        ((1.0, 0.14), (1.0, 0.14), "so few canaries"),
+        ((float("nan"), 0.05), None, "only nan"),
+        ((1.0, float("nan")), (1.0, 0.02), "so few canaries"),
+        ((2.0, 0.01), None, None),
+    ],
+)
+def test_a_canary_has_to_reach_the_updates(main, trial, says):
+    for claimed in (1.0, 3.0):
+        measured = [
+            None if one is None else Reach(one[0] * claimed, one[1] * claimed, claimed) for one in (main, trial)
+        ]
+        reason = doubt(*measured)
+        assert reason is None if says is None else says in reason
+
+
+def test_what_promises_nothing_is_not_judged():
+    mechanism = Mechanism(1.0, 0.0, 0.1, 10)
+    assert stated(PrivateRun(mechanism, None)) == (None, None)
+    assert stated(PrivateRun(mechanism, Guarantee(budget(1.0), budget(np.inf)))) == (None, None)
+
+
+def test_who_earns_less_than_nominal_is_judged_by_the_bound_without_assumptions():
+    mechanism = Mechanism(1.0, 1.0, 0.1, 10)
+    assert deciding(PrivateRun(mechanism, Guarantee(budget(2.0), budget(2.0)))) == "clopper_pearson"
+    assert deciding(PrivateRun(mechanism, Guarantee(budget(2.0), budget(9.0)))) == "one_run"
