@@ -56,7 +56,7 @@ def problems(report: GapReport) -> tuple[str, ...]:
     """Return what went wrong: broken claims first, then cells and attacks without numbers."""
     broken = [
         f"{'CLAIM BROKEN' if b.proven else 'NOT SETTLED'}: {b.trainer} at epsilon {epsilon_words(b.epsilon)}, seed "
-        f"{b.seed}: earned {_short(b.earned)}, measured at least {_short(b.measured)}"
+        f"{b.seed}: earned {short(b.earned)}, measured at least {short(b.measured)}"
         + ("" if b.proven else "; proven for this cell alone, but not for one among so many")
         for b in report.broken
     ]
@@ -81,8 +81,8 @@ def _overclaims(report: GapReport) -> Iterator[str]:
     for row in report.rows:
         if row.claimed is not None and row.earned is not None and row.earned.epsilon > 1.005 * row.claimed.epsilon:
             yield (
-                f"{row.trainer} at epsilon {epsilon_words(row.epsilon)}: claims {_short(row.claimed.epsilon)}, "
-                f"earned {_short(row.earned.epsilon)}"
+                f"{row.trainer} at epsilon {epsilon_words(row.epsilon)}: claims {short(row.claimed.epsilon)}, "
+                f"earned {short(row.earned.epsilon)}"
             )
 
 
@@ -95,6 +95,9 @@ def _legend(report: GapReport) -> Iterator[str]:
             f"claimed, earned: epsilon of this one training at delta {deltas} ({relations}); "
             "to release several of these models spends their sum"
         )
+    model = report.settings.get("model")
+    if budgets and isinstance(model, dict) and model.get("spec") in ("tiny", "bilstm"):
+        yield "no guarantee covers the vocabulary, which this model learned from its members' texts"
     if any(row.best("epsilon") for row in report.rows):
         yield "measured: lower bound on epsilon by the best attack, of what a perfect one could have shown here"
     seeds = sorted({seed for row in report.rows for seed in row.seeds})
@@ -120,7 +123,7 @@ def _cells(row: Row, exposure: bool, full: bool = False) -> tuple[str, ...]:
         "-" if ratio is None else f"{ratio.mean:.2f}",
         _budget(row.claimed),
         _budget(row.earned),
-        "-" if bound is None else f"{_bound(bound.spread, full)} of {_short(bound.ceiling)}",
+        "-" if bound is None else f"{_bound(bound.spread, full)} of {short(bound.ceiling)}",
         _interval(row.best("auc"), 3 if full else 2),
         _share(row.best("tpr", _FPR)),
         *((_interval(row.best("exposure"), 1),) if exposure else ()),
@@ -159,15 +162,15 @@ def _share(measure: Measure | None) -> str:
 
 
 def _bound(spread: Spread, full: bool) -> str:
-    mean, low, high = (_short(value) for value in (spread.mean, spread.low, spread.high))
+    mean, low, high = (short(value) for value in (spread.mean, spread.low, spread.high))
     return f"{mean} [{low}, {high}]" if full and low != high else mean
 
 
 def _budget(budget: Budget | None) -> str:
-    return "none" if budget is None else _short(budget.epsilon)
+    return "none" if budget is None else short(budget.epsilon)
 
 
-def _short(epsilon: float) -> str:
+def short(epsilon: float) -> str:
     """Return about three significant digits, and no more than two after the point."""
     if epsilon == 0:
         return "0"

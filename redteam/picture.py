@@ -23,7 +23,7 @@ _SIZE = (11.0, 4.8)  # inches
 def require_matplotlib() -> None:
     """Raise UsageError where matplotlib is not installed: before the training, not after it."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("the picture needs matplotlib: pip install 'redteam[plot]', or say --no-picture")
+        raise UsageError("the picture needs matplotlib: pip install 'redteam[plot]',")
 
 
 def draw(report: GapReport, *paths: Path) -> None:
@@ -115,7 +115,9 @@ def _diagonal(axes: Any, points: list[tuple[Row, float, Any]], floor: float) -> 
     above = "above the line:\na broken claim"
     axes.text(0.03, 0.97, above, transform=axes.transAxes, color=_GREY, verticalalignment="top")
     axes.axhline(floor, color=_GREY, linewidth=0.8, linestyle="--", zorder=0)
-    axes.text(0.97, floor * 1.1, "0 (nothing shown)", transform=axes.get_yaxis_transform(), color=_GREY, ha="right")
+    axes.text(
+        0.98, floor * 0.85, "0 (nothing shown)", transform=axes.get_yaxis_transform(), color=_GREY, ha="right", va="top"
+    )
 
 
 def _utility_against_leakage(axes: Any, rows: tuple[Row, ...], styles: dict[str, _Style]) -> None:

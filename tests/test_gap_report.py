@@ -89,6 +89,13 @@ def test_an_attack_that_broke_is_listed_and_one_that_does_not_apply_is_not():
     assert "RT106" not in text
 
 
+def test_what_the_guarantees_do_not_cover_is_said():
+    report = report_of([cell("edpsgd", 8.0, earned=8.0)])
+    learned = replace(report, settings={"alpha": 0.05, "model": {"spec": "tiny"}})
+    assert "no guarantee covers the vocabulary" in render_text(learned)
+    assert "vocabulary" not in render_text(replace(learned, settings={"model": {"spec": "minilm"}}))
+
+
 def test_exposure_has_a_column_where_canaries_were_planted():
     one = cell("plain", None)
     planted = replace(one, evidence=(*one.evidence, evidence("exposure", 7.5, 6.0, 9.0)))

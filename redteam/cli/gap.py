@@ -183,11 +183,12 @@ def _time_left(seconds: float, done: int, left: int) -> str:
 
 def _outcome(result: "CellResult | FailedCell") -> str:
     from redteam.gap_report import FailedCell
+    from redteam.gap_table import short
 
     if isinstance(result, FailedCell):
         return f"failed: {result.reason}"
-    earned = "" if result.guarantee is None else f", earned {result.guarantee.earned.epsilon:.3g}"
-    bound = "" if result.strongest is None else f", measured at least {result.strongest.interval.low:.2f}"
+    earned = "" if result.guarantee is None else f", earned {short(result.guarantee.earned.epsilon)}"
+    bound = "" if result.strongest is None else f", measured at least {short(result.strongest.interval.low)}"
     return f"{result.accuracy.value:.1%} right{earned}{bound}"
 
 
