@@ -56,7 +56,7 @@ def test_every_command_and_option_of_the_readme_exists():
 def test_the_options_and_formats_it_names_are_all_there():
     listed = run_redteam("audit", "--help").stdout
     for option in re.findall(r"`(--[a-z-]+)", README):
-        texts = listed + "".join(run_redteam(name, "--help").stdout for name in ("train", "gate"))
+        texts = listed + "".join(run_redteam(name, "--help").stdout for name in ("train", "gate", "verify", "gap"))
         assert option in texts, option
 
 
