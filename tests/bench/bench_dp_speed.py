@@ -8,8 +8,8 @@ only) and memory (a logical batch of 1024 in parts of 64; wanted at most 1.25). 
 
 A step is forward, backward, clipping, noise and fused AdamW. CPU time on one thread; every round takes one step of
 each method in turn, in an order that rotates; medians of the ratios to the ordinary step of the same round. Slow
-methods take part in the first rounds only. Peers are given position and type ids of shape (B, T), without which they
-fail.
+methods take few rounds, each beside the ordinary step alone. Peers are given position and type ids of shape (B, T),
+without which they fail.
 """
 
 import argparse
@@ -158,7 +158,7 @@ def length_methods(stack: ExitStack) -> dict[str, Callable[[], Step]]:
 
 @dataclass(frozen=True)
 class Rounds:
-    """How many rounds are measured after one to warm up, how many with the slow methods, and who is left out."""
+    """How many rounds are measured after one to warm up, how many of the slow methods, and who is left out."""
 
     all: int
     slow: int
@@ -166,27 +166,33 @@ class Rounds:
 
 
 def compare(title: str, methods: dict[str, Callable[[], Step]], rounds: Rounds) -> None:
-    steps: dict[str, Step] = {}
-    for name, build in methods.items():
-        if name in rounds.without:
-            continue
-        try:
-            steps[name] = build()
-        except ImportError as error:
-            print(f"{name} left out: {error}")
-    seconds: dict[str, dict[int, float]] = {name: {} for name in steps}
-    for i in range(rounds.all + 1):
-        names = [name for name in steps if name not in SLOW or i <= rounds.slow]
+    kept = {name: build for name, build in methods.items() if name not in rounds.without}
+    steps = {name: build() for name, build in kept.items() if name not in SLOW}
+    seconds = measure(steps, rounds.all)
+    print(f"{title}: an ordinary step takes {median(seconds['ordinary']):.3f} s")
+    for name, times in seconds.items():
+        report(name, times, seconds["ordinary"])
+    for name in SLOW:  # one at a time: some need ten times the memory
+        if name in kept:
+            alone = measure({"ordinary": steps["ordinary"], name: kept[name]()}, rounds.slow)
+            report(name, alone[name], alone["ordinary"])
+
+
+def measure(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Take turns, in an order that rotates; the first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for i in range(rounds + 1):
+        names = list(steps)
         for name in names[i % len(names) :] + names[: i % len(names)]:
             started = time.process_time()
             steps[name]()
-            seconds[name][i] = time.process_time() - started
-    base = seconds["ordinary"]
-    print(f"{title}: an ordinary step takes {median(list(base.values())[1:]):.3f} s")
-    for name, times in seconds.items():
-        ratios = [times[i] / base[i] for i in times if i]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}" if len(ratios) > 1 else ""
-        print(f"  {name:30} {median(ratios):6.3f}  {spread}", flush=True)
+            seconds[name] += [time.process_time() - started] if i else []
+    return seconds
+
+
+def report(name: str, times: list[float], base: list[float]) -> None:
+    ratios = [a / b for a, b in zip(times, base, strict=True)]
+    print(f"  {name:30} {median(ratios):6.3f}  {min(ratios):.2f} to {max(ratios):.2f}", flush=True)
 
 
 MEMORY: dict[str, Callable[[Part, int], Step]] = {
