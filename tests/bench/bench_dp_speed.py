@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
 import torch
 from dp_peers import CLIP, SIGMA, Part, Step, adamw, loop_of_one, losses, opacus, opacus_ghost
 from snips import snips_examples
@@ -32,6 +33,7 @@ from defenses.edpsgd import kernel
 from defenses.edpsgd.clipper import ExampleClipper
 from defenses.edpsgd.first_token import first_token_only
 from defenses.edpsgd.noise import NoiseSource
+from defenses.edpsgd.sampling import parts_of
 from redteam.models.opening import load_encoder
 from redteam.models.starting import minilm_directory
 from redteam.models.tokens import cut_at, load_tokenizer, token_ids
@@ -119,26 +121,26 @@ def methods_for(trained: str, batch: int, length: int) -> dict[str, Callable[[],
     return {name: method for name, method in methods.items() if kernel.available() or "kernel" not in name}
 
 
-def in_parts(rows: list[list[int]], size: int) -> list[Part]:
-    """Pad each `size` rows to their longest."""
-    parts = []
-    for i in range(0, len(rows), size):
-        part = rows[i : i + size]
-        longest = max(map(len, part))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in part])
-        mask = (torch.arange(longest) < torch.tensor([[len(row)] for row in part])).long()
-        parts.append((ids, mask, torch.zeros(len(part), dtype=torch.long)))
-    return parts
+def padded(rows: list[list[int]]) -> Part:
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    mask = (torch.arange(longest) < torch.tensor([[len(row)] for row in rows])).long()
+    return ids, mask, torch.zeros(len(rows), dtype=torch.long)
 
 
 def length_methods(stack: ExitStack) -> dict[str, Callable[[], Step]]:
-    """One logical batch of SNIPS in parts of 64 in random order, or of 32 with like lengths together."""
+    """One logical batch of SNIPS in parts of 64 in random order, or as the trainer divides it, like with like."""
     texts, tokenizer = list(snips_examples(LOGICAL).texts or ()), load_tokenizer(minilm_directory())
     cut_at(tokenizer, 128)
     rows = token_ids(tokenizer, texts, name="minilm")
-    chance, ordered = in_parts(rows, 64), in_parts(sorted(rows, key=len), 32)
-    lengths = sorted(map(len, rows))
-    print(f"lengths: median {median(lengths)}, mean {sum(lengths) / LOGICAL:.0f}, longest {lengths[-1]}")
+    lengths = np.array([len(row) for row in rows])
+    chance = [padded(rows[i : i + 64]) for i in range(0, LOGICAL, 64)]
+    ordered = [padded([rows[i] for i in part]) for part in parts_of(np.arange(LOGICAL), lengths, at_once=64)]
+    tokens = [sum(part[0].numel() for part in parts) for parts in (chance, ordered)]
+    print(f"lengths: median {np.median(lengths):.0f}, mean {lengths.mean():.1f}, longest {lengths.max()}")
+    print(
+        f"tokens with padding: {tokens[0]:,} in {len(chance)} parts by chance, {tokens[1]:,} in {len(ordered)} sorted"
+    )
 
     def first() -> nn.Module:
         return stack.enter_context(first_token_only(make_model("full")))

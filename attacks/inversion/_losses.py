@@ -1,0 +1,90 @@
+"""What a target thinks of candidates: the loss of each for a label, exactly, from token ids or from texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from attacks.inversion.sentences import IntArray, Space, Spelling, spell
+from redteam.data import Examples
+from redteam.errors import RedteamError, TargetError
+from redteam.target import Access, FloatArray, Target, label_indices
+
+_TOKENS = 4096  # in one forward pass: best on one core for bilstm, tiny and MiniLM alike, by a few per cent
+_IMPOSSIBLE = 1e6  # nats, for a probability of exactly zero: a loss must be a number
+_PROBES = 8
+
+
+class Losses:
+    """The losses of a space's candidates in nats; less those of `reference`, where there is one.
+
+    Raises TargetError for a label that the target or the reference lacks.
+    """
+
+    def __init__(self, target: Target, space: Space, labels: Sequence[str], *, reference: Target | None = None) -> None:
+        """Prepare for the sentences of `space`, each with every one of `labels`."""
+        self.labels = tuple(labels)
+        self._own = _Source(target, space, self.labels)
+        self._reference = None if reference is None else _Source(reference, space, self.labels)
+
+    def of(self, picks: IntArray) -> FloatArray:
+        """Return the loss of each pick for each label, shape [n, labels]."""
+        values = self._own.losses(picks)
+        return values if self._reference is None else values - self._reference.losses(picks)
+
+
+class _Source:
+    """One model's losses."""
+
+    def __init__(self, target: Target, space: Space, labels: tuple[str, ...]) -> None:
+        self._target, self._space = target, space
+        asked = Examples(np.arange(len(labels)), labels=labels)
+        self._columns = label_indices(target.labels, asked, name=target.name)
+        self._spelling = spelling_of(target, space)
+        if self._spelling is not None and not self._agrees():
+            self._spelling = None
+
+    def losses(self, picks: IntArray) -> FloatArray:
+        if self._spelling is None:
+            return self._from_texts(picks)
+        values = np.empty((len(picks), len(self._columns)))
+        for positions, ids in self._spelling.rows(picks):
+            values[positions] = self._from_ids(ids)
+        if np.isnan(values).any():
+            raise TargetError(f"{self._target.name}: {int(np.isnan(values).any(axis=1).sum())} answers are NaN")
+        return np.minimum(values, _IMPOSSIBLE)
+
+    def _from_ids(self, ids: IntArray) -> FloatArray:
+        """Return the losses of sentences of one length, shape [n, labels], in batches without padding."""
+        target: Any = self._target
+        values = np.empty((len(ids), len(self._columns)))
+        size = max(1, _TOKENS // max(1, ids.shape[1]))
+        with torch.inference_mode():
+            for first in range(0, len(ids), size):
+                batch = torch.from_numpy(ids[first : first + size]).to(target.device)
+                logits = target.model(input_ids=batch).logits.double()
+                losses = -torch.log_softmax(logits, dim=-1)[:, self._columns]
+                values[first : first + size] = losses.cpu().numpy()
+        return values
+
+    def _from_texts(self, picks: IntArray) -> FloatArray:
+        texts = self._space.texts(picks)
+        answers = self._target.log_probabilities(Examples(np.arange(len(texts)), texts))
+        return np.minimum(-answers[:, self._columns], _IMPOSSIBLE)
+
+    def _agrees(self) -> bool:
+        """Some models take no batches, or answer otherwise in one: ask both ways."""
+        picks = self._space.draw(_PROBES, np.random.default_rng(0))
+        try:
+            return np.allclose(self.losses(picks), self._from_texts(picks), rtol=1e-3, atol=1e-4)
+        except (RedteamError, IndexError, RuntimeError, ValueError):
+            return False
+
+
+def spelling_of(target: Target, space: Space) -> Spelling | None:
+    """Return how the target spells a space; None of a target that takes texts, or spells by context."""
+    tokenizer = getattr(target, "tokenizer", None)
+    if target.access < Access.WEIGHTS or tokenizer is None or not hasattr(target, "model"):
+        return None
+    return spell(tokenizer, space, name=target.name)

@@ -1,0 +1,182 @@
+"""Improving guesses by swapping symbols: first in one place, then in two, each tried exactly, all in one batch."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attacks.inversion._losses import Losses
+from attacks.inversion._relaxation import Lens, Seen
+from attacks.inversion.sentences import IntArray, Space
+from redteam.inversion import Secret
+from redteam.target import FloatArray
+
+_AT_RANDOM = 8  # one swap in so many is not chosen by the gradient
+_ROWS = 64  # for whose swaps slopes are taken in one pass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Single swaps tried of a guess in a round, guesses kept, swaps in two places tried of each, rounds at most."""
+
+    swaps: int
+    beam: int
+    pairs: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best secret for one label, the rounds of swaps, and the candidates that were evaluated."""
+
+    secret: Secret
+    loss: float
+    rounds: int
+    evaluated: int
+
+
+class Memory:
+    """The losses of picks for every label, each asked for once."""
+
+    def __init__(self, losses: Losses, places: int) -> None:
+        """Know nothing yet."""
+        self._losses = losses
+        self._row: dict[bytes, int] = {}
+        self.picks = np.empty((0, places), dtype=np.int64)
+        self.values = np.empty((0, len(losses.labels)))
+
+    def of(self, picks: IntArray) -> FloatArray:
+        """Return the losses of picks, [n, labels]."""
+        keys = [pick.tobytes() for pick in np.ascontiguousarray(picks)]
+        new = {key: i for i, key in enumerate(keys) if key not in self._row}
+        if new:
+            asked = picks[list(new.values())]
+            self._row |= {key: len(self.picks) + i for i, key in enumerate(new)}
+            self.picks = np.concatenate([self.picks, asked])
+            self.values = np.concatenate([self.values, self._losses.of(asked)])
+        return self.values[[self._row[key] for key in keys]]
+
+    def best(self, label: int, count: int) -> IntArray:
+        """Return the `count` picks with the lowest loss for a label, the lowest first."""
+        return self.picks[np.argsort(self.values[:, label], kind="stable")[:count]]
+
+
+def improve(
+    seen: Sequence[Seen],
+    space: Space,
+    losses: Losses,
+    starts: IntArray,
+    labels: IntArray,
+    *,
+    budget: Budget,
+    seed: int,
+) -> list[Found]:
+    """Improve `starts` [n, places], each for one of the labels [n], and return the best for every label.
+
+    Must run within `gradients`.
+    """
+    memory, rng = Memory(losses, len(space.sizes)), np.random.default_rng([seed, 204])
+    rounds, going = 0, list(range(len(losses.labels)))
+    while going and rounds < budget.rounds:
+        rounds += _descend(seen, space, memory, starts, labels, budget, rng)
+        best = {label: memory.values[:, label].min() for label in going}
+        for label in going:
+            memory.of(_in_two_places(space, memory, label, budget))
+        rounds += 1
+        going = [label for label in going if memory.values[:, label].min() < best[label]]
+        starts = np.array([memory.best(label, 1)[0] for label in going]).reshape(-1, len(space.sizes))
+        labels = np.array(going, dtype=np.int64)
+    return [
+        Found(space.secret(memory.best(i, 1)[0]), float(memory.values[:, i].min()), rounds, len(memory.picks))
+        for i in range(len(losses.labels))
+    ]
+
+
+def _descend(
+    seen: Sequence[Seen],
+    space: Space,
+    memory: Memory,
+    picks: IntArray,
+    labels: IntArray,
+    budget: Budget,
+    rng: np.random.Generator,
+) -> int:
+    """Move every row to its best single swap until none helps; return the rounds."""
+    for done in range(budget.rounds):
+        picks, labels = _distinct(picks, labels)
+        if not len(picks):
+            return done
+        present = memory.of(picks)[np.arange(len(picks)), labels]
+        swaps = _single_swaps(seen, space, picks, labels, budget.swaps, rng)
+        values = memory.of(swaps.reshape(-1, swaps.shape[2])).reshape(*swaps.shape[:2], -1)
+        own = np.take_along_axis(values, labels[:, None, None], axis=2)[:, :, 0]
+        best = own.argmin(axis=1)
+        helped = own[np.arange(len(own)), best] < present
+        picks, labels = swaps[helped, best[helped]], labels[helped]
+    return budget.rounds
+
+
+def _distinct(picks: IntArray, labels: IntArray) -> tuple[IntArray, IntArray]:
+    """Rows that have met go on as one."""
+    rows = np.unique(np.column_stack([labels, picks]), axis=0)
+    return rows[:, 1:], rows[:, 0]
+
+
+def _single_swaps(
+    seen: Sequence[Seen], space: Space, picks: IntArray, labels: IntArray, most: int, rng: np.random.Generator
+) -> IntArray:
+    """Return swaps of each row, [n, swaps, places]: all of them, or the most promising and some at random."""
+    places = np.repeat(np.arange(len(space.sizes)), space.sizes)
+    symbols = np.concatenate([np.arange(size) for size in space.sizes])
+    if len(places) <= most:
+        chosen = np.tile(np.arange(len(places)), (len(picks), 1))
+    else:
+        by_chance = max(1, most // _AT_RANDOM)
+        promise = _promise(seen, space, picks, labels)
+        steepest = np.argpartition(promise, most - by_chance, axis=1)[:, : most - by_chance]
+        chosen = np.concatenate([steepest, rng.integers(len(places), size=(len(picks), by_chance))], axis=1)
+    swaps = np.repeat(picks[:, None], chosen.shape[1], axis=1)
+    np.put_along_axis(swaps, places[chosen][:, :, None], symbols[chosen][:, :, None], axis=2)
+    return swaps
+
+
+def _promise(seen: Sequence[Seen], space: Space, picks: IntArray, labels: IntArray) -> FloatArray:
+    """Return the estimated change of the loss by each single swap, [n, sum of the sizes]; inf where it has none."""
+    first = np.concatenate([[0], np.cumsum(space.sizes)])
+    promise = np.full((len(picks), first[-1]), np.inf)
+    shapes = np.concatenate([each.spelling.shapes(picks) for each in seen], axis=1)
+    for shape in np.unique(shapes, axis=0):
+        alike = np.nonzero((shapes == shape).all(axis=1))[0]
+        lens = Lens(seen, picks[alike[0]])
+        for rows in np.array_split(alike, -(-len(alike) // _ROWS)):
+            own = np.stack([np.searchsorted(m, picks[rows, i]) for i, m in enumerate(lens.members)], axis=1)
+            for place, slopes in enumerate(lens.slopes(own, labels[rows])):
+                values = slopes.double().cpu().numpy()
+                change = values - values[np.arange(len(rows)), own[:, place]][:, None]
+                promise[np.ix_(rows, first[place] + lens.members[place])] = change
+    return promise
+
+
+def _in_two_places(space: Space, memory: Memory, label: int, budget: Budget) -> IntArray:
+    """Return the best guesses with swaps in two places, of the symbols that did best in either, [n, places]."""
+    pairs = list(itertools.combinations(range(len(space.sizes)), 2))
+    found = [np.empty((0, len(space.sizes)), dtype=np.int64)]
+    each = max(2, int((budget.pairs / max(1, len(pairs))) ** 0.5))
+    for guess in memory.best(label, budget.beam):
+        promising = [_best_symbols(memory, label, guess, place, each) for place in range(len(space.sizes))]
+        for one, other in pairs:
+            left, right = np.meshgrid(promising[one], promising[other])
+            rows = np.tile(guess, (left.size, 1))
+            rows[:, one], rows[:, other] = left.ravel(), right.ravel()
+            found.append(rows)
+    return np.concatenate(found)
+
+
+def _best_symbols(memory: Memory, label: int, guess: IntArray, place: int, count: int) -> IntArray:
+    """Return the symbols that had the lowest loss in one place of a guess, among those that were tried there."""
+    others = np.arange(memory.picks.shape[1]) != place
+    tried = np.nonzero((memory.picks[:, others] == guess[others]).all(axis=1))[0]
+    order = np.argsort(memory.values[tried, label], kind="stable")[:count]
+    symbols: IntArray = memory.picks[tried[order], place]
+    return symbols

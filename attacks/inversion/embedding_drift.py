@@ -1,0 +1,165 @@
+"""RT204 embedding drift: which words were in the training data, read off the embedding table.
+
+Fine-tuning moves the rows of those tokens that occurred in the training data. All other rows stay as in the public
+encoder that training started from or, under weight decay, shrink by one factor common to all. The adversary holds the
+weights and the base (`--base DIR`), takes that factor from the rows that kept their direction best, and scores each
+token of the vocabulary by the norm of what the factor leaves unexplained. A secret is ranked by the score of its
+tokens: the more they moved, the more likely they were seen. No label and no order of words is known this way, so there
+is no guess; but the scores narrow the candidates of RT202 and RT203.
+
+Where nothing moved, the embeddings were frozen, and the attack does not apply. A base with other tokens, or a model
+trained from scratch, has no rows to compare.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attacks.inversion.sentences import IntArray, Space, by_space
+from redteam.inversion import Answer, InversionAttack, NotApplicable, Question, Ranked, Suspect
+from redteam.target import Access, FloatArray, Target
+
+if TYPE_CHECKING:
+    from redteam.report import Interval
+
+_STILLEST = 0.01  # share of the rows, those that kept their direction best, that tell the factor of weight decay
+_ROUNDING = 1e-6  # of a row's norm: what float32 makes of a row that only shrank
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far each token's embedding moved beyond weight decay, [vocabulary]; `decay` is the factor common to all."""
+
+    scores: FloatArray
+    decay: float
+
+
+def drift(target: Target, base: Path | None) -> Drift:
+    """Score every token of the target's vocabulary; raise NotApplicable where the tables do not tell.
+
+    Raises BundleError where `base` is no Hugging Face directory of an encoder.
+    """
+    if base is None:
+        raise NotApplicable("needs --base, the directory of the public encoder that training started from")
+    after, before = _table(target, "the target"), _base_table(target, base)
+    if after.shape != before.shape:
+        raise NotApplicable(f"{base}: its embedding table is {before.shape}, the target's {after.shape}: no base of it")
+    if np.array_equal(after, before):
+        raise NotApplicable("embeddings frozen: no row of the embedding table moved")
+    found = moved(after, before)
+    if not np.any(found.scores > _ROUNDING * np.linalg.norm(before, axis=1)):
+        raise NotApplicable("embeddings frozen: every row of the embedding table moved by weight decay alone")
+    return found
+
+
+def moved(after: FloatArray, before: FloatArray) -> Drift:
+    """Return the drift from two tables, [vocabulary, width] each."""
+    norms = np.einsum("vd,vd->v", before, before)
+    known = norms > 0
+    factors = np.einsum("vd,vd->v", after, before)[known] / norms[known]
+    turned = np.linalg.norm(after[known] - factors[:, None] * before[known], axis=1) / np.sqrt(norms[known])
+    stillest = np.argsort(turned, kind="stable")[: max(1, int(_STILLEST * len(turned)))]
+    decay = float(np.median(factors[stillest]))
+    return Drift(np.linalg.norm(after - decay * before, axis=1), decay)
+
+
+def membership_auc(found: Drift, target: Target, texts: Sequence[str], *, alpha: float) -> "Interval":
+    """Return how well the scores tell tokens that occur in the training `texts` from those that do not.
+
+    Special tokens, which are in every text or in none, are left out. Raises StatisticsError where all occur or none.
+    """
+    from redteam.models.tokens import token_ids
+    from redteam.statistics.roc import auc_interval
+
+    tokenizer: Any = getattr(target, "tokenizer", None)
+    special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    occurred = {i for ids in token_ids(tokenizer, list(texts), name=target.name) for i in ids}
+    kept = np.array(sorted(set(tokenizer.get_vocab().values()) - special))
+    return auc_interval(found.scores[kept], np.isin(kept, list(occurred)), alpha=alpha)
+
+
+def narrow(space: Space, target: Target, base: Path | None, *, most: int) -> Space:
+    """Return the space with the `most` symbols of each place whose tokens moved furthest; raise NotApplicable."""
+    scores = _symbol_scores(space, target, drift(target, base))
+    alphabets = []
+    for symbols, own in zip(space.alphabets, scores, strict=True):
+        kept = np.sort(np.argsort(-own, kind="stable")[: max(1, most)])
+        alphabets.append(tuple(symbols[i] for i in kept.tolist()))
+    return Space(space.pattern, tuple(alphabets))
+
+
+@dataclass(frozen=True)
+class EmbeddingDrift(InversionAttack):
+    """Rank both suspects by how far the embeddings of their tokens moved from the base's."""
+
+    id = "RT204"
+    name = "embedding drift"
+    needs = Access.WEIGHTS
+    guesses = False
+
+    def extract(
+        self,
+        target: Target,
+        questions: Sequence[Question],
+        suspects: Sequence[Suspect],
+        *,
+        reference: Target | None = None,
+        base: Path | None = None,
+        seed: int,
+    ) -> Sequence[Answer]:
+        """Return both suspects of each question, the loss minus the mean score of their symbols."""
+        found = drift(target, base)
+        scores = {space: _symbol_scores(space, target, found) for space in by_space(questions)}
+        return tuple(self._answer(question, scores, suspects, found) for question in questions)
+
+    def _answer(
+        self, question: Question, scores: dict[Space, list[FloatArray]], suspects: Sequence[Suspect], found: Drift
+    ) -> Answer:
+        space = Space(question.pattern, question.alphabets)
+        secrets = [suspect.secret for suspect in suspects if suspect.question == question.id]
+        ranked = []
+        for secret, pick in zip(secrets, space.picks(secrets).tolist(), strict=True):
+            own = [float(of_place[i]) for of_place, i in zip(scores[space], pick, strict=True)]
+            ranked.append(Ranked(secret, -sum(sorted(own)) / len(own)))
+        return Answer(question.id, ranked=tuple(ranked), details={"decay": found.decay})
+
+
+def _symbol_scores(space: Space, target: Target, found: Drift) -> list[FloatArray]:
+    """Return for each place the score of each symbol, the least of its pieces: all of them must have been seen."""
+    from attacks.inversion._losses import spelling_of
+
+    spelling = spelling_of(target, space)
+    if spelling is None:
+        raise NotApplicable(f"{target.name} spells a symbol of {space.pattern.template!r} differently beside others")
+    return [_least(found.scores, ids, counts) for ids, counts in zip(spelling.pieces, spelling.counts, strict=True)]
+
+
+def _least(scores: FloatArray, pieces: IntArray, counts: IntArray) -> FloatArray:
+    own = np.where(np.arange(pieces.shape[1]) < counts[:, None], scores[pieces], np.inf)
+    least: FloatArray = own.min(axis=1)
+    return least
+
+
+def _table(target: Target, what: str) -> FloatArray:
+    model: Any = getattr(target, "model", None)
+    weight = getattr(model.get_input_embeddings(), "weight", None) if model is not None else None
+    if weight is None:
+        raise NotApplicable(f"{what} has no embedding table with one row for each token")
+    table: FloatArray = weight.detach().double().cpu().numpy()
+    return table
+
+
+def _base_table(target: Target, base: Path) -> FloatArray:
+    """Return the base's embedding table; raise NotApplicable where its tokens are others."""
+    from redteam.models.opening import load_encoder
+    from redteam.models.tokens import load_tokenizer
+
+    tokenizer: Any = getattr(target, "tokenizer", None)
+    if tokenizer is None or load_tokenizer(base).get_vocab() != tokenizer.get_vocab():
+        raise NotApplicable(f"{base}: its tokens are not the target's: no base of it")
+    model: Any = load_encoder(base, target.labels, layers=None)
+    table: FloatArray = model.get_input_embeddings().weight.detach().double().numpy()
+    return table

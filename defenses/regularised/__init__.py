@@ -1,0 +1,87 @@
+"""RD110 regularised: training that learns single examples less well, by the defences of Parikh et al. (ACL 2022).
+
+Any combination of: early stopping, at the best loss on a validation part; dropout, wherever the model has some;
+characters, a second path beside each token's own embedding, for `tiny`, `bilstm` and BERT models. And besides: equal
+texts kept once (so that a sentence that was repeated R times is seen once in each pass), and label smoothing. The paper
+reports that its three together bring extraction down to chance; nothing of the kind is guaranteed, so the ledger's
+guarantee is empty, and what a combination does must be measured: redteam drill.
+
+The validation part is taken from the members, by the seed, with all copies of a text. Its rows are not trained on, but
+they decide when training stops, so they stay members in the ledger. An audit then counts some members that no gradient
+has seen: with a tenth taken away, membership is measured as up to a tenth weaker than it is for the rest, and a drill
+finds a tenth of the canaries kept for that reason alone, unless each has a label of its own, which always keeps a text.
+Copies that were left out as equal to another are members too, and their text was trained on.
+"""
+
+from dataclasses import dataclass, replace
+
+from defenses.regularised import training
+from redteam.data import Examples
+from redteam.defense import Checkpoint, Defense, Progress, Trained
+from redteam.errors import UsageError
+from redteam.models.spelling import with_characters
+from redteam.models.starting import Start, _set_dropout
+
+
+@dataclass(frozen=True)
+class Regularised(Defense):
+    """Train as RD100 does, with the paper's three defences; each can be switched off, and two more on.
+
+    `dropout` None leaves the model's own. `label_smoothing` is the share of a label that is spread over all. Early
+    stopping keeps the share `validation` of the texts apart and stops after `patience` passes without a better loss.
+    """
+
+    id = "RD110"
+    name = "regularised"
+
+    early_stopping: bool = True
+    dropout: float | None = 0.5
+    characters: bool = True
+    deduplicate: bool = False
+    label_smoothing: float = 0.0
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float | None = None
+    weight_decay: float = 0.01
+    validation: float = 0.1
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be meant; written so that NaN fails too."""
+        if self.dropout is not None and not 0 <= self.dropout <= 0.95:
+            raise UsageError(f"dropout {self.dropout}: must be from 0 to 0.95, or left out")
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"label_smoothing {self.label_smoothing}: must be at least 0 and below 1")
+        if not 0 < self.validation <= 0.5:
+            raise UsageError(f"validation {self.validation}: must be above 0 and at most 0.5")
+        if self.patience < 1:
+            raise UsageError(f"patience {self.patience}: must be at least 1")
+
+    def fit(
+        self,
+        start: Start,
+        examples: Examples,
+        *,
+        seed: int,
+        population: int | None = None,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> Trained:
+        """Train and return the model; the numbers depend on the settings, the data and the seed alone.
+
+        Raises UsageError where there are too few rows to stop early, or the model cannot read characters.
+        """
+        rows = training.distinct(examples) if self.deduplicate else examples
+        notes = [f"{len(examples) - len(rows):,} rows left out: equal to others"] if len(rows) < len(examples) else []
+        trained, apart = training.hold_out(rows, self.validation, seed) if self.early_stopping else (rows, None)
+        if self.dropout is not None:
+            _set_dropout(start.model, self.dropout)
+        if self.characters:
+            start = replace(start, model=with_characters(start.model, start.tokenizer, seed=seed))
+        recipe = training.Recipe(
+            self.epochs, self.batch_size, self.learning_rate, self.weight_decay, self.label_smoothing, self.patience
+        )
+        best = training.train(start, trained, apart, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
+        if best is not None:
+            notes.append(f"stopped early: the model of pass {best} of {self.epochs}, by {len(apart or ()):,} rows")
+        return Trained(start.bundle(), notes=tuple(notes))

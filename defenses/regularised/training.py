@@ -1,0 +1,205 @@
+"""The loop of plain training, with a validation part that says when to stop."""
+
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from defenses.plain import _LARGEST_GRADIENT, _schedule, _step_seed, batches_of_like_length, tokenize
+from redteam.checkpoint import TrainingState
+from redteam.data import Examples, text_key
+from redteam.defense import Checkpoint, Progress
+from redteam.errors import RedteamError, UsageError
+from redteam.interrupts import Interrupts
+from redteam.models.starting import Start
+from redteam.targets.model import batches_by_length, pad_batch
+
+_CHECKPOINT_EVERY = 20.0  # seconds
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; `patience` is in passes, `learning_rate` None takes what suits the model."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float | None
+    weight_decay: float
+    label_smoothing: float
+    patience: int
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Texts as token ids, with the places of their labels, [n]."""
+
+    tokens: list[list[int]]
+    targets: Tensor
+    pad: int
+
+    @classmethod
+    def of(cls, start: Start, examples: Examples) -> "_Rows":
+        place = {label: i for i, label in enumerate(start.labels)}
+        targets = torch.tensor([place[label] for label in examples.labels or ()])
+        return cls(tokenize(start, list(examples.texts or ())), targets, start.model.config.pad_token_id or 0)
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(ids) for ids in self.tokens]
+
+    def logits(self, model: PreTrainedModel, rows: list[int]) -> Tensor:
+        found: Tensor = model(**pad_batch([self.tokens[i] for i in rows], pad=self.pad)).logits
+        return found
+
+    def loss(self, model: PreTrainedModel) -> float:
+        """Return the mean cross-entropy of all rows in nats, without dropout."""
+        model.eval()
+        total = 0.0
+        with torch.inference_mode():
+            for rows in batches_by_length(self.lengths):
+                logits = self.logits(model, rows).double()
+                total += float(functional.cross_entropy(logits, self.targets[rows], reduction="sum"))
+        model.train()
+        return total / len(self.tokens)
+
+
+@dataclass
+class _Watch:
+    """The best model so far by its loss on rows kept apart; `passes` counts those since."""
+
+    model: PreTrainedModel
+    apart: _Rows
+    patience: int
+    pass_: int = 0
+    best: int = 0
+    loss: float = math.inf
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def stopped(self) -> bool:
+        return self.pass_ - self.best >= self.patience
+
+    def look(self) -> None:
+        """Note how good the model is after one more pass."""
+        loss = self.apart.loss(self.model)
+        self.pass_ += 1
+        if loss < self.loss or not self.weights:  # whatever the first loss is, there must be a model to return
+            self.best, self.loss = self.pass_, loss
+            self.weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def kept(self) -> dict[str, Any]:
+        return {"pass": self.pass_, "best": self.best, "loss": self.loss, "weights": self.weights}
+
+    def take(self, kept: Mapping[str, Any]) -> None:
+        if kept:
+            self.pass_, self.best, self.loss = kept["pass"], kept["best"], kept["loss"]
+            self.weights = kept["weights"]
+
+
+def train(
+    start: Start,
+    examples: Examples,
+    apart: Examples | None,
+    recipe: Recipe,
+    *,
+    seed: int,
+    checkpoint: Checkpoint | None,
+    progress: Progress | None,
+) -> int | None:
+    """Train `start.model` in place as `Plain` does; with rows `apart`, up to the pass that was best on them.
+
+    Returns the number of that pass, None without rows apart. Raises RedteamError where the loss is no number.
+    """
+    rows, model = _Rows.of(start, examples), start.model.train()
+    watch = None if apart is None else _Watch(model, _Rows.of(start, apart), recipe.patience)
+    batches, ends = _batches(rows.lengths, recipe, seed)
+    rate = recipe.learning_rate or start.learning_rate
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=recipe.weight_decay, fused=True)
+    state = TrainingState(model, optimizer, checkpoint)
+    kept_at = time.monotonic()
+    with Interrupts() as interrupts:
+        step = state.resume()
+        if watch is not None:
+            watch.take(state.extra)
+        while step < len(batches) and not (watch is not None and watch.stopped):
+            torch.manual_seed(_step_seed(seed, step))  # dropout depends on the step, not on what came before
+            logits, targets = rows.logits(model, batches[step]), rows.targets[batches[step]]
+            loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+            _check(loss.item(), step, rate)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(learned, _LARGEST_GRADIENT)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * _schedule(step, len(batches))
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            if watch is not None and step in ends:
+                watch.look()
+            if progress is not None:
+                progress(step, len(batches), loss.item())
+            if interrupts.caught or time.monotonic() - kept_at > _CHECKPOINT_EVERY:
+                state.keep(step, watch.kept() if watch is not None else None)
+                kept_at = time.monotonic()
+                interrupts.raise_if_caught()
+        interrupts.raise_if_caught()
+    model.eval()
+    if watch is None:
+        return None
+    model.load_state_dict(watch.weights)
+    return watch.best
+
+
+def _batches(lengths: list[int], recipe: Recipe, seed: int) -> tuple[list[list[int]], set[int]]:
+    """Return the batches of all passes, and after how many steps each pass ends."""
+    size = recipe.batch_size
+    passes = [list(batches_of_like_length(lengths, size, seed=seed * 100_003 + e)) for e in range(recipe.epochs)]
+    return list(itertools.chain(*passes)), set(itertools.accumulate(map(len, passes)))
+
+
+def _check(loss: float, step: int, rate: float) -> None:
+    if not math.isfinite(loss):
+        raise RedteamError(f"loss is {loss} at step {step + 1}: try --learning-rate {rate / 10:g}")
+
+
+def distinct(examples: Examples) -> Examples:
+    """Return the first of each text, in order; texts that differ in case or blanks alone are equal."""
+    return examples.take([rows[0] for rows in _copies(examples)])
+
+
+def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    """Return what is left to train on and random texts, as many rows as that share of the texts; no label's last text.
+
+    All copies of a text are on one side: with some on either, a text that is repeated and learned by heart would make
+    the loss look good, and training would go on for its sake. Raises UsageError where no row can be spared.
+    """
+    labels, copies = examples.labels or (), _copies(examples)
+    left = Counter(label for rows in copies for label in {labels[row] for row in rows})
+    apart: set[int] = set()
+    wanted = max(1, round(share * len(copies)))
+    for place in np.random.default_rng([seed, 0xE5]).permutation(len(copies)).tolist():
+        rows = copies[place]
+        own = {labels[row] for row in rows}
+        if len(apart) + len(rows) <= wanted and all(left[label] > 1 for label in own):
+            left.subtract(own)
+            apart.update(rows)
+    if not apart:
+        raise UsageError(f"{len(copies)} texts: none can be kept apart to stop early, since every label needs one")
+    return examples.take([row for row in range(len(examples)) if row not in apart]), examples.take(sorted(apart))
+
+
+def _copies(examples: Examples) -> list[list[int]]:
+    """Return the rows of each text, in the order of their first."""
+    found: dict[bytes, list[int]] = {}
+    for row, text in enumerate(examples.texts or ()):
+        found.setdefault(text_key(text), []).append(row)
+    return list(found.values())

@@ -1,0 +1,27 @@
+"""Canaries: secrets put into the training data on purpose, to see whether they come out of the model.
+
+Planting draws two secrets alike for each canary and lets a fair coin decide which goes in. The other, the twin, is
+nowhere: what an attack finds of it is chance and prior preference, measured and not assumed.
+"""
+
+from redteam.canary.draw import Plan
+from redteam.canary.files import Planted, plant
+from redteam.canary.pattern import Pattern, Slot
+from redteam.canary.planting import Canary, Decoy, Planting, canaries_beside, canaries_path, canary_rows
+from redteam.canary.tokens import check_tokenizer, vocabulary_texts
+
+__all__ = [
+    "Canary",
+    "Decoy",
+    "Pattern",
+    "Plan",
+    "Planted",
+    "Planting",
+    "Slot",
+    "canaries_beside",
+    "canaries_path",
+    "canary_rows",
+    "check_tokenizer",
+    "plant",
+    "vocabulary_texts",
+]

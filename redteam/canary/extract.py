@@ -1,0 +1,241 @@
+"""The drill: ask every attack for the secrets, blindly, and compare what comes out with the canary ledger.
+
+A finding is "more came out of the planted secrets than of their unseen twins": a sign test for each attack, each number
+of repetitions and each signal (the guess, the ranking of the two), one-sided, the error shared equally (Bonferroni)
+over all of them as counted before anything is asked.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from redteam import __version__, codec
+from redteam.canary.measures import Comparison, Found, Group, Signal, join_answers, measure_group
+from redteam.canary.pattern import Pattern
+from redteam.canary.planting import Planting, crowded
+from redteam.canary.tokens import check_tokenizer
+from redteam.data import Examples
+from redteam.errors import TargetError
+from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.grading import one_line
+from redteam.inversion import Answer, InversionAttack, NotApplicable, Question, Suspect
+from redteam.report import Failure, TargetSummary
+from redteam.statistics.exposure import fewest_to_prove
+from redteam.target import Access, Target, label_indices
+
+FORMAT = "redteam.extraction/1"
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """What the attacker has besides the target: a `reference` model without canaries, the public `base` encoder."""
+
+    reference: Target | None = None
+    base: Path | None = None
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Everything one drill found. `tests` comparisons with the twins share the error `alpha`, `each` of them so much.
+
+    `crowded` canaries share sentence and label with another: one guess can be right for one of them only.
+
+    Intervals of measures are each at `alpha` on their own. `problems` say why a drill that proves nothing is no pass.
+    """
+
+    target: TargetSummary
+    canaries: int
+    crowded: int
+    alpha: float
+    tests: int
+    each: float
+    groups: tuple[Group, ...]
+    found: tuple[Found, ...]
+    failures: tuple[Failure, ...]
+    problems: tuple[str, ...]
+    seed: int
+    created: str
+    tool_version: str
+    format: str = FORMAT
+
+    @property
+    def proven(self) -> tuple[tuple[Group, Comparison], ...]:
+        """The comparisons in which more came out of planted secrets than of their twins."""
+        return tuple((group, each) for group in self.groups for each in group.comparisons if each.proven)
+
+    @property
+    def exit_code(self) -> int:
+        """1 where something is proven, else 2 where something stood in the way, else 0."""
+        return LEAK if self.proven else NOT_AUDITED if self.problems else PASS
+
+    def to_json(self) -> str:
+        """Return the report as indented JSON text ending in a newline."""
+        return json.dumps(codec.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def questions_of(planting: Planting) -> tuple[Question, ...]:
+    """Return what attacks are asked: of each canary all but its secrets."""
+    questions = []
+    for canary in planting.canaries:
+        pattern = Pattern.parse(canary.template)
+        alphabets = tuple(planting.alphabets[name] for name in pattern.places)
+        questions.append(Question(canary.id, pattern, canary.label, alphabets))
+    return tuple(questions)
+
+
+def suspects_of(planting: Planting) -> tuple[Suspect, ...]:
+    """Return both secrets of each canary in alphabetical order, which says nothing about the coin."""
+    return tuple(Suspect(canary.id, secret) for canary in planting.canaries for secret in sorted(canary.secrets))
+
+
+def extract(
+    target: Target,
+    planting: Planting,
+    attacks: Sequence[InversionAttack],
+    *,
+    attacker: Attacker = Attacker(),
+    required: bool = False,
+    alpha: float = 0.05,
+    seed: int = 0,
+    show_text: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extraction:
+    """Run the attacks on `target` and report what they got; with `required`, one that does not apply is a problem.
+
+    Raises TargetError where the target lacks a canary's label, UsageError where its tokenizer mixes secrets up.
+    """
+    check_target(target, planting)
+    tests = max(1, count_tests(attacks, planting, target.access))
+    groups: list[Group] = []
+    found: list[Found] = []
+    failures: list[Failure] = []
+    for done, attack in enumerate(attacks):
+        answers = ask(attack, target, planting, attacker=attacker, seed=seed)
+        if isinstance(answers, Failure):
+            failures.append(answers)
+        else:
+            by_question = {answer.question: answer for answer in answers}
+            own = join_answers(attack.id, planting, by_question, show_text=show_text)
+            found += own
+            exact = {answer.question for answer in answers if answer.exact}
+            groups += _groups(attack, planting, own, exact, alpha, alpha / tests)
+        if progress is not None:
+            progress(done + 1, len(attacks))
+    return Extraction(
+        target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
+        canaries=len(planting.canaries),
+        crowded=crowded(planting),
+        alpha=alpha,
+        tests=tests,
+        each=alpha / tests,
+        groups=tuple(groups),
+        found=tuple(found),
+        failures=tuple(failures),
+        problems=tuple(_problems(groups, failures, required, alpha / tests)),
+        seed=seed,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool_version=__version__,
+    )
+
+
+def check_target(target: Target, planting: Planting) -> None:
+    """Raise TargetError or UsageError where the target cannot be one that was trained on the planted data."""
+    if target.access >= Access.PROBABILITIES and target.labels:
+        labels = tuple(canary.label for canary in planting.canaries)
+        label_indices(target.labels, Examples(np.arange(len(labels)), labels=labels), name=target.name)
+    tokenizer = getattr(target, "tokenizer", None)
+    if tokenizer is not None:
+        check_tokenizer(planting, tokenizer, name=target.name)
+
+
+def count_tests(attacks: Sequence[InversionAttack], planting: Planting, access: Access) -> int:
+    """Return how many comparisons with the twins the applicable attacks make: the family that shares the error."""
+    return sum(len(signals_of(attack)) for attack in attacks if access >= attack.needs) * len(repeated(planting))
+
+
+def signals_of(attack: InversionAttack) -> tuple[Signal, ...]:
+    """Return the signals by which an attack is judged, as it declares them."""
+    signals: list[tuple[Signal, bool]] = [("guess", attack.guesses), ("rank", attack.ranks)]
+    return tuple(signal for signal, given in signals if given)
+
+
+def repeated(planting: Planting) -> tuple[int, ...]:
+    """Return the numbers of repetitions, ascending."""
+    return tuple(sorted({canary.repetitions for canary in planting.canaries}))
+
+
+def ask(
+    attack: InversionAttack, target: Target, planting: Planting, *, attacker: Attacker = Attacker(), seed: int
+) -> tuple[Answer, ...] | Failure:
+    """Return an attack's answers, one for each canary in order and complete, or why there are none."""
+    if target.access < attack.needs:
+        reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
+        return Failure(attack.id, "not_applicable", reason)
+    questions, suspects = questions_of(planting), suspects_of(planting)
+    reference, base = attacker.reference, attacker.base
+    try:
+        answers = tuple(attack.extract(target, questions, suspects, reference=reference, base=base, seed=seed))
+        _check_answers(attack, questions, suspects, answers)
+    except NotApplicable as error:
+        return Failure(attack.id, "not_applicable", one_line(error))
+    except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end a drill as a pass
+        return Failure(attack.id, "failed", one_line(error))
+    return answers
+
+
+def _check_answers(
+    attack: InversionAttack, questions: Sequence[Question], suspects: Sequence[Suspect], answers: Sequence[Answer]
+) -> None:
+    """Refuse answers that leave something out: what is missing must not count as a secret that was kept."""
+    if [answer.question for answer in answers] != [question.id for question in questions]:
+        raise TargetError(f"{attack.id}: answered {len(answers)} of {len(questions)} questions, or in another order")
+    for question, answer in zip(questions, answers, strict=True):
+        if attack.guesses and (answer.guess is None or len(answer.guess) != len(question.alphabets)):
+            raise TargetError(f"{attack.id}: {question.id}: no guess of {len(question.alphabets)} symbols")
+        both = sorted(suspect.secret for suspect in suspects if suspect.question == question.id)
+        if attack.ranks and sorted(each.secret for each in answer.ranked) != both:
+            raise TargetError(f"{attack.id}: {question.id}: the suspects are not those that were asked about")
+        if not all(math.isfinite(each.loss) for each in answer.ranked):
+            raise TargetError(f"{attack.id}: {question.id}: a loss is not finite")
+
+
+def _groups(
+    attack: InversionAttack,
+    planting: Planting,
+    found: Sequence[Found],
+    exact: set[str],
+    alpha: float,
+    level: float,
+) -> Iterator[Group]:
+    for count in repeated(planting):
+        canaries = [canary for canary in planting.canaries if canary.repetitions == count]
+        yield measure_group(
+            attack.id,
+            canaries,
+            [each for each in found if each.repetitions == count],
+            planting.alphabets,
+            signals=signals_of(attack),
+            exact=all(canary.id in exact for canary in canaries),
+            alpha=alpha,
+            level=level,
+        )
+
+
+def _problems(groups: Sequence[Group], failures: Sequence[Failure], required: bool, level: float) -> Iterator[str]:
+    """Yield what keeps a drill without a finding from being a pass."""
+    for failure in failures:
+        if failure.kind == "failed" or required:
+            yield f"{failure.attack} gave nothing: {failure.reason}"
+    if not groups and not required:
+        yield "no attack could be run on this target"
+    few = {group.repetitions: group.canaries for group in groups if group.canaries < fewest_to_prove(level)}
+    for count, canaries in few.items():
+        yield (
+            f"{canaries} canaries of {count} repetitions can prove nothing at the level {level:.2g}, however many come "
+            f"out: plant at least {fewest_to_prove(level)} for each number of repetitions, or run fewer attacks"
+        )

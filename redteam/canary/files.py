@@ -1,0 +1,150 @@
+"""From a data file and a plan to the planted file and its canary ledger."""
+
+import hashlib
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from redteam.canary.alphabets import choose_alphabets
+from redteam.canary.draw import Plan, draw_canaries
+from redteam.canary.pattern import Pattern
+from redteam.canary.place import Row, place
+from redteam.canary.planting import Canary, Planting, canaries_path, crowded
+from redteam.data import Columns, Reading, read_examples
+from redteam.errors import DataError, UsageError
+from redteam.files import sha256, write_atomic
+from redteam.tables import Table, read_table
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_SPLITS = ("split", "set", "subset", "partition", "membership", "member", "is_member")
+_TRAINING = ("train", "training", "member", "members", "in", "1", "true", "yes")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The files written, what is in them, the columns used, and notes on what was guessed."""
+
+    data: Path
+    ledger: Path
+    planting: Planting
+    columns: Columns
+    notes: tuple[str, ...]
+
+
+def plant(
+    data: Path,
+    output: Path,
+    plan: Plan,
+    *,
+    columns: Columns = Columns(),
+    alphabets: Mapping[str, Path] | None = None,
+    tokenizer: "Tokenizer | None" = None,
+) -> Planted:
+    """Write `data` with canaries among its rows to `output`, and what was planted to the ledger beside it.
+
+    The format stays, and so does every cell of every row that was there. `alphabets` are the user's own, by name;
+    `tokenizer` says what a word is. Raises UsageError or DataError, and then nothing is written.
+    """
+    ledger = canaries_path(output)
+    _check_output(data, output, ledger)
+    patterns = plan.check()
+    reading, table, fingerprint = read_examples(data, columns), read_table(data), sha256(data)
+    texts, labels = reading.examples.texts or (), reading.examples.labels or ()
+    key = fingerprint if plan.key is None else plan.key
+    symbols = choose_alphabets(patterns, alphabets or {}, texts=texts, tokenizer=tokenizer)
+    canaries = draw_canaries(plan, symbols, texts=texts, labels=labels, key=key)
+    rows = _new_rows(canaries, table, reading)
+    content = place(data, table, rows)
+    whole = table.rows + len(rows)
+    digest = hashlib.sha256(content).hexdigest()
+    planting = Planting(fingerprint, digest, whole, plan.seed, key, symbols, canaries).sealed()
+    planting.save(ledger)  # first: canaries that nobody can tell from users' rows would be worse
+    try:
+        write_atomic(output, content, mode=stat.S_IMODE(data.stat().st_mode) | 0o600)
+        _check_result(output, table, rows)
+    except BaseException:
+        ledger.unlink(missing_ok=True)
+        output.unlink(missing_ok=True)
+        raise
+    return Planted(output, ledger, planting, reading.columns, (*reading.notes, *_crowd(planting)))
+
+
+def _crowd(planting: Planting) -> tuple[str, ...]:
+    shared, total = crowded(planting), len(planting.canaries)
+    if not shared:
+        return ()
+    return (
+        f"{shared} of {total} canaries share sentence and label with another, and a guess can be right for one of them "
+        "only: to measure how many come out, keep them apart by more patterns, fewer canaries or --label per-canary",
+    )
+
+
+def _check_output(data: Path, output: Path, ledger: Path) -> None:
+    if not output.resolve().parent.is_dir():
+        raise UsageError(f"{output}: the folder does not exist")
+    if output.resolve() == data.resolve():
+        raise UsageError(f"{output}: is the data itself; name another file with -o")
+    for path in (output, ledger):
+        if path.exists():
+            raise UsageError(f"{path}: exists; remove it or name another file with -o")
+    if output.suffix.lower() != data.suffix.lower():
+        raise UsageError(f"{output}: planting keeps the format; let the name end in {data.suffix}, as {data} does")
+
+
+def _new_rows(canaries: Sequence[Canary], table: Table, reading: Reading) -> dict[int, Row]:
+    """Return the cells of every new row by its position in the planted file."""
+    columns = reading.columns
+    assert columns.text is not None  # reading saw to it
+    assert columns.label is not None
+    common = _training_side(table, columns)
+    cells: dict[int, dict[str, str | None]] = {}
+    for canary in canaries:
+        fill = Pattern.parse(canary.template).fill
+        kinds = [(canary.secret, canary.label, canary.rows)]
+        kinds += [(decoy.secret, decoy.label, decoy.rows) for decoy in canary.decoys]
+        for secret, label, rows in kinds:
+            cells |= {row: {**common, columns.text: fill(secret), columns.label: label} for row in rows}
+    if columns.id is not None:
+        names = _new_ids(table.columns[columns.id], len(cells))
+        for row, name in zip(sorted(cells), names, strict=True):
+            cells[row][columns.id] = name
+    return dict(cells)
+
+
+def _training_side(table: Table, columns: Columns) -> dict[str, str | None]:
+    """Return the cells that say "train" in columns that say who is trained on."""
+    used = {columns.text, columns.label, columns.id}
+    sides: dict[str, str | None] = {}
+    for name, cells in table.columns.items():
+        if name.lower() in _SPLITS and name not in used:
+            sides[name] = next((cell for cell in cells if (cell or "").strip().lower() in _TRAINING), None)
+    return sides
+
+
+def _new_ids(known: Sequence[str | None], count: int) -> list[str]:
+    """Return ids that the data lacks: the next numbers where its ids are numbers."""
+    if all(cell is not None and cell.isascii() and cell.isdigit() for cell in known):
+        return [str(max(int(cell or 0) for cell in known) + 1 + i) for i in range(count)]
+    taken = set(known)
+    names = (f"added-{i}" for i in range(1, count + len(taken) + 1))
+    return [name for name in names if name not in taken][:count]
+
+
+def _check_result(output: Path, table: Table, rows: Mapping[int, Row]) -> None:
+    """Read what was written and compare it with what was there, cell by cell; DataError where it differs."""
+    found = read_table(output)
+    for name, before in table.columns.items():
+        after = found.columns.get(name, [])
+        kept = [cell for i, cell in enumerate(after) if i not in rows]
+        if kept != before:
+            raise DataError(f"{output}: column {name!r} would not come back as it was; nothing is planted")
+        for i, row in rows.items():
+            if name in row and (after[i] or None) != (row[name] or None):
+                raise DataError(
+                    f"{output}: a planted cell of {name!r} would be read otherwise: the pattern holds a character that "
+                    "this file cannot quote; leave it out"
+                )

@@ -1,0 +1,191 @@
+"""What attacks found, joined with the ledger: per canary, and per attack and number of repetitions with intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from redteam.canary.pattern import Pattern
+from redteam.canary.planting import Canary, Planting
+from redteam.inversion import Answer, Ranked
+from redteam.report import Interval
+from redteam.statistics.exposure import TwinTest, chance, compare_twins, mean_interval, median_interval, share_interval
+
+Signal = Literal["guess", "rank"]
+Measured = Literal["success", "token_accuracy", "hamming", "exposure"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one attack found of one canary and of its twin; None where the attack does not answer that.
+
+    `right` counts symbols of the guess, `exposure` is in bits of at most `most`, `ahead` is the twin's loss minus the
+    planted secret's. `guess` and `secret` only when asked for.
+    """
+
+    attack: str
+    canary: str
+    repetitions: int
+    places: int
+    right: int | None
+    right_of_twin: int | None
+    exposure: float | None
+    exposure_of_twin: float | None
+    most: float | None
+    method: str | None
+    ahead: float | None
+    guess: str | None = None
+    secret: str | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure over the canaries of a group, with what it is for the unseen twins and for guessing without a model.
+
+    success: share of whole secrets. token_accuracy: share of symbols. hamming: mean number of wrong symbols. exposure:
+    median bits.
+    """
+
+    name: Measured
+    planted: Interval
+    twins: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Planted secrets against twins by one signal: `guess`, which is nearer to it; `rank`, which has the lower loss.
+
+    `low` bounds the chance that the planted one is ahead where they differ; `proven` is at the level `level`.
+    """
+
+    signal: Signal
+    wins: int
+    losses: int
+    ties: int
+    p_value: float
+    low: float
+    level: float
+    proven: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one attack found among the canaries of one number of repetitions.
+
+    `exact`: every guess is the best of all candidates. `methods`: how exposures were found.
+    """
+
+    attack: str
+    repetitions: int
+    canaries: int
+    exact: bool
+    methods: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def join_answers(
+    attack: str, planting: Planting, answers: Mapping[str, Answer], *, show_text: bool = False
+) -> tuple[Found, ...]:
+    """Return what was found of each canary, from the answers by question."""
+    return tuple(_found(attack, canary, answers[canary.id], show_text) for canary in planting.canaries)
+
+
+def measure_group(
+    attack: str,
+    canaries: Sequence[Canary],
+    found: Sequence[Found],
+    alphabets: Mapping[str, tuple[str, ...]],
+    *,
+    signals: Sequence[Signal],
+    exact: bool,
+    alpha: float,
+    level: float,
+) -> Group:
+    """Return the measures of canaries of one number of repetitions, each interval at `alpha` on its own.
+
+    The comparisons with the twins are each at `level`, the share of a family's error.
+    """
+    guessing = [chance([len(alphabets[name]) for name in Pattern.parse(c.template).places]) for c in canaries]
+    measures: list[Measure] = []
+    if all(f.right is not None for f in found):
+        for name, (planted, twins) in _guess_measures(found, alpha).items():
+            measures.append(Measure(name, planted, twins, float(np.mean([getattr(each, name) for each in guessing]))))
+    bits = [f.exposure for f in found if f.exposure is not None]
+    if len(bits) == len(found):
+        most = max(f.most or 0.0 for f in found)
+        of_twins = float(np.median([f.exposure_of_twin for f in found if f.exposure_of_twin is not None]))
+        by_chance = float(np.mean([each.exposure for each in guessing]))
+        interval = median_interval(bits, low=0.0, high=most, alpha=alpha)
+        measures.append(Measure("exposure", interval, of_twins, by_chance))
+    return Group(
+        attack=attack,
+        repetitions=found[0].repetitions,
+        canaries=len(found),
+        exact=exact,
+        methods=tuple(sorted({f.method for f in found if f.method is not None})),
+        measures=tuple(measures),
+        comparisons=tuple(_comparison(signal, compare(found, signal, alpha=level)) for signal in signals),
+    )
+
+
+def compare(found: Sequence[Found], signal: Signal, *, alpha: float) -> TwinTest:
+    """Test planted secrets against their twins by one signal, one-sided at `alpha`."""
+    if signal == "guess":
+        return compare_twins([-(f.right or 0) for f in found], [-(f.right_of_twin or 0) for f in found], alpha=alpha)
+    ahead = [float("nan") if f.ahead is None else f.ahead for f in found]  # NaN is refused there
+    return compare_twins(np.negative(ahead), np.zeros(len(found)), alpha=alpha)
+
+
+def _guess_measures(found: Sequence[Found], alpha: float) -> dict[Measured, tuple[Interval, float]]:
+    places = np.array([f.places for f in found])
+    right, twin = np.array([f.right for f in found]), np.array([f.right_of_twin for f in found])
+    longest = int(places.max())
+    return {
+        "success": (
+            share_interval(int((right == places).sum()), len(found), alpha=alpha),
+            float((twin == places).mean()),
+        ),
+        "token_accuracy": (
+            mean_interval(right / places, low=0.0, high=1.0, alpha=alpha),
+            float((twin / places).mean()),
+        ),
+        "hamming": (
+            mean_interval((places - right).astype(float), low=0.0, high=float(longest), alpha=alpha),
+            float((places - twin).mean()),
+        ),
+    }
+
+
+def _comparison(signal: Signal, test: TwinTest) -> Comparison:
+    return Comparison(
+        signal, test.wins, test.losses, test.ties, test.p_value, test.low, level=test.alpha, proven=test.proven
+    )
+
+
+def _found(attack: str, canary: Canary, answer: Answer, show_text: bool) -> Found:
+    ranked: dict[tuple[str, ...], Ranked] = {each.secret: each for each in answer.ranked}
+    planted, twin = ranked.get(canary.secret), ranked.get(canary.twin)
+    bits = planted.exposure if planted else None
+    bits_of_twin = twin.exposure if twin else None
+    return Found(
+        attack=attack,
+        canary=canary.id,
+        repetitions=canary.repetitions,
+        places=len(canary.secret),
+        right=_right(answer.guess, canary.secret),
+        right_of_twin=_right(answer.guess, canary.twin),
+        exposure=bits.bits if bits else None,
+        exposure_of_twin=bits_of_twin.bits if bits_of_twin else None,
+        most=bits.most if bits else None,
+        method=bits.method if bits else None,
+        ahead=twin.loss - planted.loss if planted and twin else None,
+        guess=" ".join(answer.guess) if show_text and answer.guess else None,
+        secret=" ".join(canary.secret) if show_text else None,
+    )
+
+
+def _right(guess: tuple[str, ...] | None, secret: tuple[str, ...]) -> int | None:
+    return None if guess is None else sum(a == b for a, b in zip(guess, secret, strict=True))

@@ -1,0 +1,211 @@
+"""`PLANTED.canaries.json`: what was planted and where. Private (0600), beside the planted data, the only such place."""
+
+import hashlib
+import hmac
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from redteam import codec
+from redteam.canary.pattern import Pattern
+from redteam.errors import LedgerError, RedteamError
+from redteam.files import sha256, write_atomic
+
+FORMAT = "redteam.canaries/1"
+_LOST = "plant again and train again: without it no secret can be told from its twin"
+
+
+@dataclass(frozen=True)
+class Decoy:
+    """A sentence like a canary's, with another secret and another label: what other users wrote."""
+
+    secret: tuple[str, ...] = field(repr=False)
+    label: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A sentence with two secrets drawn alike, of which a coin chose `planted`, 0 or 1, for the rows `rows`."""
+
+    id: str
+    template: str
+    label: str
+    repetitions: int
+    secrets: tuple[tuple[str, ...], ...] = field(repr=False)
+    planted: int = field(repr=False)
+    rows: tuple[int, ...]
+    decoys: tuple[Decoy, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what no planting makes."""
+        if len(self.secrets) != 2 or self.secrets[0] == self.secrets[1] or self.planted not in (0, 1):
+            raise ValueError("a canary has two different secrets, and planted is 0 or 1")
+        if self.repetitions != len(self.rows) or self.repetitions < 1:
+            raise ValueError(f"{self.repetitions} repetitions in {len(self.rows)} rows")
+
+    @property
+    def secret(self) -> tuple[str, ...]:
+        """The secret that is in the data."""
+        return self.secrets[self.planted]
+
+    @property
+    def twin(self) -> tuple[str, ...]:
+        """The secret that is nowhere."""
+        return self.secrets[1 - self.planted]
+
+
+@dataclass(frozen=True)
+class Planting:
+    """All canaries of one data file. `key` and `seed` draw the coins; `digest` is over everything else.
+
+    `rows` counts those of the planted file, and row numbers are of that file, from 0. `alphabets` holds the symbols of
+    each alphabet that a template names.
+    """
+
+    source_sha256: str
+    planted_sha256: str
+    rows: int
+    seed: int
+    key: str = field(repr=False)
+    alphabets: dict[str, tuple[str, ...]] = field(repr=False)
+    canaries: tuple[Canary, ...]
+    digest: str = ""
+    format: str = FORMAT
+
+    def sealed(self) -> "Planting":
+        """Return the same with its digest."""
+        return replace(self, digest=self._digest())
+
+    def save(self, path: Path) -> None:
+        """Write the ledger, readable by its owner only, whole or not at all."""
+        write_atomic(path, json.dumps(codec.encode(self.sealed()), allow_nan=False) + "\n", mode=0o600)
+
+    @classmethod
+    def load(cls, path: Path) -> "Planting":
+        """Read a canary ledger, or the canaries in a model's ledger; raise LedgerError where it is lost or edited."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise LedgerError(f"{path}: cannot be read ({error.strerror or error}); {_LOST}") from None
+        except UnicodeDecodeError as error:
+            raise LedgerError(f"{path}: cannot be read (not UTF-8 text, byte {error.start}); {_LOST}") from None
+        if is_of_model(path):
+            return _of_model(path)
+        try:
+            planting = codec.parse(cls, text, "canaries", format=FORMAT, advice="plant again")
+        except ValueError as error:
+            raise LedgerError(f"{path}: {error}") from None
+        planting.check(path)
+        return planting
+
+    @classmethod
+    def of(cls, canaries: Sequence[dict[str, Any]], path: Path) -> "Planting | None":
+        """Return what a model's ledger at `path` keeps in `canaries`, None where it has none; raise LedgerError."""
+        if not canaries:
+            return None
+        try:
+            (document,) = canaries
+            planting = codec.decode(cls, document, "canaries")
+        except ValueError as error:
+            raise LedgerError(f"{path}: {error}") from None
+        planting.check(path)
+        return planting
+
+    def encoded(self) -> tuple[dict[str, Any], ...]:
+        """Return what a model's ledger keeps in `canaries`; `of` reads it back."""
+        return (codec.encode(self.sealed()),)
+
+    def check(self, path: Path) -> None:
+        """Raise LedgerError where this is not what planting wrote; `path` is where it was read."""
+        if not hmac.compare_digest(self.digest, self._digest()):
+            raise LedgerError(
+                f"{path}: the canaries are not those that were planted (digest differs): restore the file"
+            )
+        if any(canary.planted != coin(self.key, self.seed, canary.id) for canary in self.canaries):
+            raise LedgerError(f"{path}: the coins are not those that the key draws: the canaries were edited")
+        if len({canary.id for canary in self.canaries}) != len(self.canaries) or not self.canaries:
+            raise LedgerError(f"{path}: no canaries, or two of one id: the canaries were edited")
+        rows = [row for canary in self.canaries for row in _rows(canary)]
+        if len(set(rows)) != len(rows) or any(not 0 <= row < self.rows for row in rows):
+            raise LedgerError(f"{path}: a row holds two canaries, or is beyond the last: the canaries were edited")
+        self._check_secrets(path)
+
+    def check_data(self, data: Path) -> None:
+        """Raise LedgerError where `data` is not the file that was planted."""
+        if sha256(data) != self.planted_sha256:
+            raise LedgerError(f"{data}: changed since its canaries were planted (SHA-256 differs): restore it")
+
+    def _check_secrets(self, path: Path) -> None:
+        for canary in self.canaries:
+            try:
+                places = [self.alphabets[name] for name in Pattern.parse(canary.template).places]
+                right = all(
+                    len(secret) == len(places) and all(s in known for s, known in zip(secret, places, strict=True))
+                    for secret in (*canary.secrets, *(decoy.secret for decoy in canary.decoys))
+                )
+            except (RedteamError, KeyError):
+                right = False
+            if not right:
+                raise LedgerError(f"{path}: {canary.id}: a secret is not of its alphabet: the canaries were edited")
+
+    def _digest(self) -> str:
+        content = codec.encode(replace(self, digest=""))
+        return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def coin(key: str, seed: int, canary: str) -> int:
+    """Return which secret of a canary goes in: a fair coin for whoever has not all of the data."""
+    secret = hashlib.sha256(f"redteam canary coin {seed} {key}".encode()).digest()
+    return hmac.digest(secret, canary.encode(), "sha256")[0] & 1
+
+
+def canaries_path(data: Path) -> Path:
+    """Return where the canaries of a planted file are kept: `planted.csv` has `planted.canaries.json` beside it."""
+    return data.with_name(f"{data.stem}.canaries.json")
+
+
+def canaries_beside(data: Path) -> Planting | None:
+    """Return the canaries of a data file, None where none were planted; LedgerError where they are of another file."""
+    path = canaries_path(data)
+    if not path.is_file():
+        return None
+    planting = Planting.load(path)
+    planting.check_data(data)
+    return planting
+
+
+def canary_rows(planting: Planting | None) -> frozenset[int]:
+    """Return the rows of the planted file that are no user's: canaries and decoys, which get no membership coin."""
+    return frozenset(row for canary in (planting.canaries if planting else ()) for row in _rows(canary))
+
+
+def crowded(planting: Planting) -> int:
+    """Return how many canaries share sentence and label with another: one guess can be right for one of them only."""
+    sentences = Counter((canary.template, canary.label) for canary in planting.canaries)
+    return sum(count for count in sentences.values() if count > 1)
+
+
+def _rows(canary: Canary) -> tuple[int, ...]:
+    return canary.rows + tuple(row for decoy in canary.decoys for row in decoy.rows)
+
+
+def is_of_model(path: Path) -> bool:
+    """Tell whether a file is the ledger of a model, which keeps the canaries among other things."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and str(document.get("format", "")).startswith("redteam.ledger/")
+
+
+def _of_model(path: Path) -> Planting:
+    from redteam.ledger import Ledger
+
+    planting = Planting.of(Ledger.load(path).canaries, path)
+    if planting is None:
+        raise LedgerError(f"{path}: the model was trained on data without canaries; plant some and train again")
+    return planting

@@ -1,0 +1,106 @@
+"""A drill's report as text: a table for each attack and number of repetitions, and what it proves."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+
+from redteam.canary.extract import Extraction
+from redteam.canary.measures import Comparison, Group, Measure
+from redteam.exit_codes import LEAK, PASS
+from redteam.formats.layout import bullets, draw, headline, pairs, section, table
+from redteam.wording import number, plural
+
+_NAMES = {
+    "success": ("whole secret", 4),
+    "token_accuracy": ("token accuracy", 3),
+    "hamming": ("Hamming distance", 2),
+    "exposure": ("median exposure, bits", 2),
+}
+_SIGNALS = {
+    "guess": "the guess is nearer to the planted secret than to its twin",
+    "rank": "the planted secret ranks before its twin",
+}
+_BADGES = {LEAK: ("EXTRACTED", "bold white on red"), PASS: ("PASS", "bold white on green")}
+
+
+def render(report: Extraction, *, width: int = 100, color: bool = False) -> str:
+    """Return the report as lines of at most `width` columns."""
+    word, style = _BADGES.get(report.exit_code, ("NOT SETTLED", "bold black on yellow"))
+    parts: list[RenderableType] = [headline(word, summary(report), style)]
+    parts += (_of_group(group) for group in report.groups)
+    if report.found and report.found[0].secret is not None:
+        parts.append(section("Secrets", _secrets(report)))
+    if report.failures:
+        parts.append(section("Not run", bullets(f"{f.attack}: {f.reason}" for f in report.failures)))
+    if report.problems:
+        parts.append(section("Not settled because", bullets(report.problems)))
+    parts.append(section("How", pairs(_method(report))))
+    return draw(parts, width=width, color=color)
+
+
+def summary(report: Extraction) -> str:
+    """Say in one line what the drill shows."""
+    target = f"{report.target.name}, {plural(report.canaries, 'canary', 'canaries')}"
+    if report.proven:
+        first, _ = report.proven[0]
+        others = len(report.proven) - 1
+        more = f", and {plural(others, 'more comparison')}" if others else ""
+        return (
+            f"{target}: more comes out of planted secrets than of unseen twins: {first.attack} at "
+            f"{plural(first.repetitions, 'repetition')}{more}"
+        )
+    if report.problems:
+        return f"{target}: {report.problems[0]}"
+    return f"{target}: no attack got more out of planted secrets than out of unseen twins"
+
+
+def _of_group(group: Group) -> RenderableType:
+    title = f"{group.attack}, {plural(group.repetitions, 'repetition')}, {plural(group.canaries, 'canary', 'canaries')}"
+    headers = ("measure", "planted", "unseen twins", "chance")
+    parts = [table(headers, [_row(m) for m in group.measures], right=headers[1:])] if group.measures else []
+    return section(title, *parts, bullets(_notes(group)))
+
+
+def _row(measure: Measure) -> Sequence[str]:
+    name, digits = _NAMES[measure.name]
+    planted = measure.planted
+    value, low, high = (number(x, digits=min(digits, 3)) for x in (planted.value, planted.low, planted.high))
+    by_chance = f"{measure.chance:.2g}" if measure.chance < 0.01 else number(measure.chance)
+    return (name, f"{value} [{low}, {high}]", number(measure.twins, digits=min(digits, 3)), by_chance)
+
+
+def _notes(group: Group) -> Iterator[str]:
+    for comparison in group.comparisons:
+        yield _verdict(comparison)
+    if group.exact:
+        yield "every guess is the best of all candidates: no attack by this loss can do better"
+    if group.methods:
+        yield f"exposure is {' or '.join(group.methods)}"
+
+
+def _verdict(comparison: Comparison) -> str:
+    decided = comparison.wins + comparison.losses
+    level = f"{comparison.ties} level" if comparison.ties else "none level"
+    p = f"p = {comparison.p_value:.2g}"
+    outcome = "proven" if comparison.proven else "not proven"
+    return f"{_SIGNALS[comparison.signal]} in {comparison.wins} of {decided} ({level}): {p}, {outcome}"
+
+
+def _secrets(report: Extraction) -> RenderableType:
+    rows = [(one.attack, one.canary, str(one.repetitions), one.secret or "", one.guess or "-") for one in report.found]
+    return table(("attack", "canary", "R", "planted", "guess"), rows, right=("R",))
+
+
+def _method(report: Extraction) -> Iterator[tuple[str, str]]:
+    yield (
+        "error",
+        (
+            f"{report.alpha:g} for all findings, shared over {plural(report.tests, 'comparison')} at {report.each:.2g} "
+            f"each (Bonferroni); intervals are at {1 - report.alpha:.0%} each, on their own"
+        ),
+    )
+    yield "comparison", "sign test of planted secrets against twins drawn alike, which a coin left out; one-sided"
+    if report.crowded:
+        shared = f"{report.crowded} of {report.canaries} canaries share sentence and label with another"
+        yield "limits", f"{shared}: a guess can be right for one of them only, so fewer come out than are known"
+    yield "seed", str(report.seed)

@@ -1,0 +1,55 @@
+"""Can a tokenizer tell the secrets apart? What it maps to one token, or cuts off, no attack can bring back."""
+
+from typing import TYPE_CHECKING
+
+from redteam.canary.alphabets import unknown_token
+from redteam.canary.pattern import Pattern
+from redteam.canary.planting import Planting
+from redteam.errors import UsageError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_KNOWN_AFTER = 10  # texts that must hold a piece before `tiny` and `bilstm` take it into their vocabulary
+_LISTED = 1000  # symbols of an alphabet up to which all are put into a vocabulary
+
+
+def check_tokenizer(planting: Planting, tokenizer: "Tokenizer", *, name: str) -> None:
+    """Raise UsageError where the tokenizer maps a symbol to unknown, two to the same, or cuts a secret off.
+
+    `tokenizer` cuts at the model's longest input, as that of an opened model does.
+    """
+    unknown = unknown_token(tokenizer)
+    for alphabet, symbols in planting.alphabets.items():
+        encoded = tokenizer.encode_batch(list(symbols), add_special_tokens=False)
+        seen: dict[tuple[int, ...], str] = {}
+        for symbol, found in zip(symbols, encoded, strict=True):
+            if not found.ids or unknown in found.ids:
+                raise UsageError(
+                    f"{name}: its tokenizer does not know {symbol!r} of alphabet {alphabet!r}: no secret with it "
+                    "can be learned; plant from an alphabet that it knows, or train another model"
+                )
+            twin = seen.setdefault(tuple(found.ids), symbol)
+            if twin != symbol:
+                raise UsageError(f"{name}: its tokenizer takes {twin!r} and {symbol!r} of {alphabet!r} for the same")
+    for template in dict.fromkeys(canary.template for canary in planting.canaries):
+        pattern = Pattern.parse(template)
+        longest = pattern.fill(tuple(max(planting.alphabets[name], key=len) for name in pattern.places))
+        if tokenizer.encode(longest).overflowing:
+            raise UsageError(
+                f"{name}: cuts {template!r} off: the model never saw the whole secret; shorten the pattern"
+            )
+
+
+def vocabulary_texts(planting: Planting | None) -> tuple[str, ...]:
+    """Return texts for a vocabulary to be learned from in place of the canaries: all symbols alike, no secret.
+
+    Learned from the canaries themselves, a vocabulary would hold a planted symbol and lack its twin's, and would tell
+    the secret before a weight is read. Of alphabets beyond 1,000 symbols only what is in the data becomes a piece.
+    """
+    if planting is None:
+        return ()
+    symbols = [s for known in planting.alphabets.values() if len(known) <= _LISTED for s in known]
+    patterns = [Pattern.parse(template) for template in {canary.template: None for canary in planting.canaries}]
+    known = ["".join(piece for piece in pattern.pieces if isinstance(piece, str)) for pattern in patterns]
+    return tuple([*symbols, *known] * _KNOWN_AFTER)

@@ -1,0 +1,206 @@
+"""`redteam canary`: plant secrets in training data, and try to get them out of the model again."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redteam.cli import options as o
+from redteam.cli.outputs import check_output
+from redteam.cli.present import deliver, exit_code, say, terminal
+from redteam.cli.progress import progress
+from redteam.errors import UsageError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from redteam.canary import Planted, Planting
+    from redteam.canary.extract import Extraction
+    from redteam.inversion import InversionAttack
+    from redteam.target import Target
+
+canary = typer.Typer(
+    name="canary", help="Plant secrets in training data; try to get them out of the model.", rich_markup_mode=None
+)
+Opt = typer.Option
+
+
+class ExtractionFormat(StrEnum):
+    """How a drill's report can be printed."""
+
+    text = "text"
+    json = "json"
+
+
+@canary.command()
+def plant(
+    data: o.TrainingData,
+    output: Annotated[Path, Opt("--output", "-o", help="The planted file to write, in the format of DATA.")],
+    pattern: Annotated[list[str], Opt("--pattern", help="A sentence with slots; can be given several times.")],
+    canaries: Annotated[int, Opt("--canaries", min=1, help="How many, over all patterns and repetitions.")] = 20,
+    repetitions: Annotated[str, Opt("--repetitions", help="How often each is repeated; a list is shared.")] = "10",
+    label: Annotated[str, Opt("--label", help="existing, fresh, per-canary, or a label of DATA.")] = "existing",
+    decoys: Annotated[int, Opt("--decoys", min=0, help="Look-alikes with other labels for each canary.")] = 0,
+    seed: o.Seed = 0,
+    alphabet: Annotated[list[str] | None, Opt("--alphabet", help="NAME=FILE of one symbol a line.")] = None,
+    tokenizer: Annotated[Path | None, Opt("--tokenizer", help="Model whose words {word} takes.")] = None,
+    text_column: o.TextColumn = None,
+    label_column: o.LabelColumn = None,
+    id_column: o.IdColumn = None,
+    user_column: o.UserColumn = None,
+    group_column: o.GroupColumn = None,
+) -> None:
+    """Put secrets into DATA; which, only the canary ledger says."""
+    from redteam.canary import Plan
+    from redteam.canary import plant as run
+    from redteam.data import Columns
+
+    plan = Plan(tuple(pattern), canaries, _numbers(repetitions), label, decoys, seed)
+    columns = Columns(text_column, label_column, id_column, user_column, group_column)
+    files = _alphabets(alphabet or [])
+    _report(run(data, output, plan, columns=columns, alphabets=files, tokenizer=_tokenizer(tokenizer)))
+
+
+@canary.command()
+def extract(
+    target: Annotated[str, typer.Argument(help="model.pt, a Hugging Face directory, module:function, or a URL.")],
+    canaries: Annotated[
+        Path | None, Opt("--canaries", help="Canary ledger [default: the ledger beside the model].")
+    ] = None,
+    attack: o.Attacks = None,
+    reference: Annotated[str | None, Opt("--reference", help="A model that never saw the canaries.")] = None,
+    base: Annotated[Path | None, Opt("--base", help="Directory of the encoder that training started from.")] = None,
+    alpha: Annotated[float, Opt("--alpha", help="Chance of a finding where there is none.")] = 0.05,
+    seed: o.Seed = 0,
+    format: Annotated[ExtractionFormat, Opt("--format", "-f", help="How to print it.")] = ExtractionFormat.text,
+    output: o.ReportFile = None,
+    exit_zero: o.ExitZero = False,
+    show_text: Annotated[bool, Opt("--show-text", help="Put the secrets into the report.")] = False,
+    token_env: o.TokenVariable = None,
+) -> None:
+    """Try to extract canaries: exit 0 nothing proven, 1 extracted, 2 not settled."""
+    from redteam.canary.extract import Attacker
+    from redteam.canary.extract import extract as run
+
+    if not 0.001 <= alpha <= 0.2:
+        raise UsageError(f"--alpha {alpha:g}: must lie between 0.001 and 0.2")
+    ledger = canaries or _beside(target)
+    check_output(output, ledger, base, Path(target), *([Path(reference)] if reference else []))
+    planting = _planting(ledger)
+    attacks = _chosen(attack)
+    if base is not None and not base.is_dir():
+        raise UsageError(f"--base {base}: is no directory; give that of the encoder training started from")
+    opened = _open(target, token_env, ledger)
+    attacker = Attacker(None if reference is None else _open(reference, None, None), base)
+    with progress("extracting") as show:
+        report = run(
+            opened,
+            planting,
+            attacks,
+            attacker=attacker,
+            required=bool(attack),
+            alpha=alpha,
+            seed=seed,
+            show_text=show_text,
+            progress=show,
+        )
+    raise typer.Exit(_present(report, format, output, exit_zero))
+
+
+def _present(report: "Extraction", format: ExtractionFormat, output: Path | None, exit_zero: bool) -> int:
+    from redteam.canary.render import render, summary
+    from redteam.formats.escape import json_text
+
+    look = terminal(output)
+    as_text = format is ExtractionFormat.text
+    drawn = render(report, width=int(look["width"]), color=bool(look["color"])) if as_text else ""
+    delivered = deliver(drawn or json_text(report.to_json()), output)
+    say(summary(report))
+    return exit_code(report.exit_code, exit_zero=exit_zero, delivered=delivered)
+
+
+def _report(planted: "Planted") -> None:
+    for note in planted.notes:
+        say(note)
+    planting = planted.planting
+    rows = sum(len(c.rows) + sum(len(decoy.rows) for decoy in c.decoys) for c in planting.canaries)
+    say(f"planted {len(planting.canaries):,} canaries in {rows:,} of {planting.rows:,} rows of {planted.data}")
+    say(
+        f"wrote {planted.ledger}, which is private: it holds the secrets; next: redteam train {planted.data}, then "
+        f"redteam canary extract MODEL --canaries {planted.ledger}"
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
+        raise UsageError(
+            f"--repetitions {text}: give whole numbers of at least 1 with commas between, such as 1,10,100"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def _alphabets(given: list[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for each in given:
+        name, equals, path = each.partition("=")
+        if not (name and equals and path) or name in files:
+            raise UsageError(f"--alphabet {each}: give each once as NAME=FILE, such as city=cities.txt")
+        files[name] = Path(path)
+    return files
+
+
+def _tokenizer(path: Path | None) -> "Tokenizer | None":
+    if path is None:
+        return None
+    from redteam.bundle import load_bundle
+    from redteam.models.tokens import load_tokenizer, open_tokenizer
+
+    if not path.exists():
+        raise UsageError(f"--tokenizer {path}: no such file or directory")
+    return load_tokenizer(path) if path.is_dir() else open_tokenizer(load_bundle(path), name=str(path))
+
+
+def _beside(target: str) -> Path:
+    from redteam.ledger import ledger_path
+
+    if not Path(target).exists():
+        raise UsageError(f"{target}: no file, so there is no ledger beside it; say --canaries LEDGER")
+    path = ledger_path(Path(target))
+    if not path.is_file():
+        raise UsageError(f"{target}: no ledger beside it; say --canaries LEDGER, the file that planting wrote")
+    return path
+
+
+def _planting(ledger: Path) -> "Planting":
+    from redteam.canary import Planting
+
+    return Planting.load(ledger)
+
+
+def _chosen(wanted: list[str] | None) -> "tuple[InversionAttack, ...]":
+    from redteam.registry import choose, discover_inversions
+
+    found = discover_inversions()
+    return choose(found, wanted) if wanted else found
+
+
+def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":
+    """Open a target; LedgerError where the ledger is of a model, and of another one."""
+    from redteam.target import load_target
+
+    if token_env is not None and not name.startswith(("http://", "https://")):
+        raise UsageError(f"--token-env is for http(s) targets; {name} is none")
+    target = load_target(name, **({} if token_env is None else {"token_env": token_env}))
+    if ledger is not None:
+        _check_model(target, ledger)
+    return target
+
+
+def _check_model(target: "Target", ledger: Path) -> None:
+    from redteam.canary.planting import is_of_model
+    from redteam.ledger import Ledger
+
+    if is_of_model(ledger):
+        Ledger.load(ledger).check_model(target.digest, ledger)

@@ -1,0 +1,242 @@
+"""`redteam drill`: plant secrets, train and extract, over sentences, repetitions and defences."""
+
+import math
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redteam.cli import options as o
+from redteam.cli.gap import _make, _nothing, _time_left
+from redteam.cli.present import deliver, exit_code, say, tell, terminal
+from redteam.cli.progress import progress
+from redteam.errors import UsageError
+from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
+
+if TYPE_CHECKING:
+    from redteam.drill_cells import Task
+    from redteam.drill_report import CellResult, DrillReport, FailedCell
+
+    Done = tuple[Task, CellResult | FailedCell]
+
+Opt = typer.Option
+DrillFolder = Annotated[Path, Opt("--output", "-o", help="Folder for the models, the table and the picture.")]
+Model = Annotated[str | None, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory [default: tiny].")]
+Patterns = Annotated[
+    list[str] | None, Opt("--pattern", help="call, pin, color, or a sentence with {digit:n} [default: pin].")
+]
+Lengths = Annotated[str | None, Opt("--length", help="List of lengths n of the secrets [default: 4].")]
+Repetitions = Annotated[str | None, Opt("--repetitions", help="List of numbers of copies R [default: 1,10,100].")]
+Defenses = Annotated[
+    str | None, Opt("--defense", help="List: none, es, d, ce, joined by +, all, any defence [default: none,all].")
+]
+Canaries = Annotated[int | None, Opt("--canaries", min=1, help="Secrets planted for each model [default: 20].")]
+Label = Annotated[
+    str | None, Opt("--label", help="existing, fresh, per-canary, or a label of DATA [default: per-canary].")
+]
+Decoys = Annotated[int | None, Opt("--decoys", min=0, help="Look-alikes with other labels for each canary.")]
+Seeds = Annotated[int | None, Opt("--seeds", min=1, help="Models, each with canaries of its own [default: 1].")]
+DrillEpochs = Annotated[int | None, Opt("--epochs", min=1, help="Passes over the texts [default: 20].")]
+Rows = Annotated[int | None, Opt("--rows", min=1, help="Use only so many random rows of DATA.")]
+Jobs = Annotated[int, Opt("--jobs", "-j", help="Models trained at once, each on one thread.")]
+Quick = Annotated[bool, Opt("--quick", help="A small drill in some minutes; other options still count.")]
+RestartAll = Annotated[bool, Opt("--restart", help="Do every model of the grid again.")]
+
+
+class Preset(StrEnum):
+    """Grids that have a name."""
+
+    parikh2022 = "parikh2022"
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The size of the drill; of each defence only what is not None is set.
+
+    Every canary has a label of its own unless said otherwise: canaries that share sentence and label share one
+    question, and a guess can be right for one of them only.
+    """
+
+    model: str = "tiny"
+    layers: int | None = None
+    freeze_embeddings: bool = False
+    patterns: tuple[str, ...] = ("pin",)
+    lengths: str = "4"
+    repetitions: str = "1,10,100"
+    defenses: str = "none,all"
+    canaries: int = 20
+    label: str = "per-canary"
+    decoys: int = 0
+    seeds: int = 1
+    rows: int | None = None
+    epochs: int | None = 20
+    batch_size: int | None = None
+    learning_rate: float | None = None
+
+
+_QUICK = _Grid("bilstm", repetitions="1,10,30", canaries=12, rows=2000, epochs=10)
+# Patterns, lengths and defences are the paper's; its model also tagged slots and took one canary each, as
+# --canaries 1 --label fresh --seeds 20 does in twenty times the time.
+_PARIKH2022 = _Grid(
+    "bilstm",
+    patterns=("call", "pin", "color"),
+    lengths="4,6,8,10",
+    repetitions="1,3,10,30,100",
+    defenses="none,es,d,ce,es+d,es+ce,d+ce,all",
+    batch_size=64,
+)
+
+
+def drill(
+    data: o.TrainingData,
+    output: DrillFolder,
+    preset: Annotated[Preset | None, Opt("--preset", help="A known grid; other options still count.")] = None,
+    quick: Quick = False,
+    model: Model = None,
+    layers: o.Layers = None,
+    freeze_embeddings: o.Freeze = False,
+    pattern: Patterns = None,
+    length: Lengths = None,
+    repetitions: Repetitions = None,
+    defense: Defenses = None,
+    canaries: Canaries = None,
+    label: Label = None,
+    decoys: Decoys = None,
+    seeds: Seeds = None,
+    attack: o.Attacks = None,
+    epochs: DrillEpochs = None,
+    batch_size: o.TrainingBatch = None,
+    learning_rate: o.LearningRate = None,
+    rows: Rows = None,
+    jobs: Jobs = 1,
+    restart: RestartAll = False,
+    exit_zero: o.ExitZero = False,
+    text_column: o.TextColumn = None,
+    label_column: o.LabelColumn = None,
+) -> None:
+    """Plant secrets, train, and see what comes out.
+
+    Exit 0: nothing proven; 1: extracted; 2: not settled.
+    """
+    given: dict[str, Any] = {"model": model, "layers": layers, "freeze_embeddings": freeze_embeddings or None}
+    given |= {"patterns": tuple(pattern) if pattern else None, "lengths": length, "repetitions": repetitions}
+    given |= {"defenses": defense, "canaries": canaries, "label": label, "decoys": decoys, "seeds": seeds}
+    given |= {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rows": rows}
+    if quick and preset is not None:
+        raise UsageError("--quick and --preset: each names a grid; give one of them")
+    size = _sized(_QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _Grid(), given)
+    tasks = _tasks(data, output, (text_column, label_column), size, attack, jobs, restart)
+    report = _run(tasks, jobs)
+    _write(report, output)
+    raise typer.Exit(exit_code(_code(report), exit_zero=exit_zero, delivered=not _incomplete(report)))
+
+
+def _sized(size: _Grid, given: dict[str, Any]) -> _Grid:
+    rate = given["learning_rate"]
+    if rate is not None and not math.isfinite(rate):
+        raise UsageError(f"--learning-rate {rate}: must be a finite number")
+    return replace(size, **{name: value for name, value in given.items() if value is not None})
+
+
+def _tasks(
+    data: Path,
+    output: Path,
+    columns: tuple[str | None, str | None],
+    size: _Grid,
+    wanted: list[str] | None,
+    jobs: int,
+    restart: bool,
+) -> "tuple[Task, ...]":
+    """Check everything that can be checked before the first training, and lay the cells out."""
+    from redteam.data import Columns
+    from redteam.drill import open_drill, tasks_of
+    from redteam.drill_grid import choose_defenses, choose_patterns, grid, parse_numbers
+    from redteam.picture import require_matplotlib
+    from redteam.registry import choose, discover_defenses, discover_inversions
+    from redteam.train import ModelChoice
+
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: must be at least 1")
+    require_matplotlib()
+    attacks = discover_inversions()
+    attacks = choose(attacks, wanted) if wanted else attacks
+    patterns = choose_patterns(size.patterns, parse_numbers(size.lengths, "--length"))
+    asked = {"epochs": size.epochs, "batch_size": size.batch_size, "learning_rate": size.learning_rate}
+    names = [name for name in map(str.strip, size.defenses.split(",")) if name]
+    trainers = choose_defenses(names, discover_defenses(), asked)
+    cells = grid(patterns, parse_numbers(size.repetitions, "--repetitions"), trainers, size.seeds)
+    _make(output)
+    shared, notes = open_drill(
+        data,
+        output,
+        attacks,
+        columns=Columns(*columns),
+        model=ModelChoice(size.model, size.layers, size.freeze_embeddings),
+        rows=size.rows,
+        canaries=size.canaries,
+        label=size.label,
+        decoys=size.decoys,
+    )
+    for note in notes:
+        say(note)
+    return tasks_of(shared, trainers, cells, output, restart=restart)
+
+
+def _run(tasks: "tuple[Task, ...]", jobs: int) -> "DrillReport":
+    from redteam.drill import report_drill, run_drill
+
+    found: dict[str, Done] = {}
+    taken = sum((task.folder / "cell.json").exists() for task in tasks)
+    started = time.monotonic()
+    with progress("models") if sys.stderr.isatty() else nullcontext(_nothing) as show:
+        show(0, len(tasks))
+        for task, result in run_drill(tasks, workers=jobs):
+            found[task.cell.folder] = task, result
+            show(len(found), len(tasks))
+            left = _time_left(time.monotonic() - started, len(found) - taken, len(tasks) - len(found))
+            say(f"{len(found)} of {len(tasks)}: {task.cell.words}: {_outcome(result)}{left}")
+    return report_drill([found[task.cell.folder] for task in tasks])
+
+
+def _outcome(result: "CellResult | FailedCell") -> str:
+    from redteam.drill_report import FailedCell
+
+    if isinstance(result, FailedCell):
+        return f"failed: {result.reason}"
+    whole: dict[str, int] = {}
+    for one in result.found:
+        if one.right is not None:
+            whole[one.attack] = whole.get(one.attack, 0) + (one.right == one.places)
+    got = ", ".join(f"{attack} {count}" for attack, count in whole.items())
+    return f"{result.right / result.tested:.1%} right; whole secrets of {result.canaries}: {got or 'none guessed'}"
+
+
+def _write(report: "DrillReport", output: Path) -> None:
+    from redteam.drill_picture import draw
+    from redteam.drill_table import render_markdown, render_text
+
+    for path, text in ((output / "drill.json", report.to_json()), (output / "drill.md", render_markdown(report))):
+        if not deliver(text, path):
+            raise typer.Exit(NOT_AUDITED)
+    draw(report, output / "drill.png", output / "drill.svg")
+    look = terminal(None)
+    tell(render_text(report, width=look["width"], color=bool(look["color"])))
+    files = "drill.json, drill.md, drill.png and drill.svg"
+    say(f"wrote {files} in {output}; the models are measurements, not for release")
+
+
+def _code(report: "DrillReport") -> int:
+    from redteam.drill_report import too_few
+
+    if any(row.proven for row in report.rows):
+        return LEAK
+    return NOT_AUDITED if _incomplete(report) or any(too_few(report.rows, report.each)) else PASS
+
+
+def _incomplete(report: "DrillReport") -> bool:
+    return bool(report.failures or report.broken)

@@ -1,0 +1,191 @@
+"""The canary drill as a grid: plant secrets, train, and see what comes out, over sentences, repetitions and defences.
+
+The experiment of Parikh, Dupuy and Gupta (ACL 2022) for a classifier: `run_drill` does the cells of a grid, over
+processes and resumable cell by cell, and `report_drill` puts them side by side.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from redteam import __version__
+from redteam.canary import Plan
+from redteam.canary.alphabets import choose_alphabets
+from redteam.canary.draw import draw_canaries
+from redteam.canary.extract import signals_of
+from redteam.data import Columns, Examples, read_examples
+from redteam.drill_cells import ALPHA, Drill, Task, forget_cell, run_cell, take_cell
+from redteam.drill_grid import Cell, Trainer
+from redteam.drill_report import CellResult, DrillReport, FailedCell, rows_of
+from redteam.errors import DataError, UsageError
+from redteam.files import sha256, write_atomic
+from redteam.gap import _weights
+from redteam.inversion import InversionAttack
+from redteam.ledger import flip_coins
+from redteam.parallel import Failed, run_jobs
+from redteam.train import ModelChoice
+
+_FEWEST_ROWS = 50
+_TESTED = 0.1  # share of the texts that is kept apart to test on
+_MOST_TESTED = 2000
+
+
+def open_drill(
+    data: Path,
+    folder: Path,
+    attacks: Sequence[InversionAttack],
+    *,
+    columns: Columns = Columns(),
+    model: ModelChoice = ModelChoice(),
+    rows: int | None = None,
+    canaries: int = 20,
+    label: str = "per-canary",
+    decoys: int = 0,
+) -> tuple[Drill, tuple[str, ...]]:
+    """Read the data once and return what all cells share, with what reading it guessed.
+
+    A tenth of the texts is kept apart to test on; the two parts, of `rows` random rows where that is given, are written
+    to files in `folder`. Raises DataError or UsageError for data that no cell could be trained on.
+    """
+    reading, fingerprint = read_examples(data, columns), sha256(data)
+    if rows is not None and rows < _FEWEST_ROWS:
+        raise UsageError(f"--rows {rows}: at least {_FEWEST_ROWS} are needed to train and to test")
+    if not attacks:
+        raise UsageError("no attack to extract with; see: redteam attacks")
+    examples = reading.examples
+    if rows is not None and rows < len(examples):
+        examples = examples.take(np.sort(np.random.default_rng(0).permutation(len(examples))[:rows]))
+    sides = flip_coins(examples, holdout=_TESTED, seed=0, key=fingerprint)
+    kept, test = examples.take(sides["members"]), examples.take(sides["nonmembers"][:_MOST_TESTED])
+    if len(kept) < 2 or not len(test):
+        raise DataError(f"{data}: {len(examples)} rows are too few to train and to test")
+    weights = _weights(model.spec)
+    base = None if weights is None else _directory(model.spec)
+    shared = Drill(
+        _write(kept, folder, "users"),
+        _write(test, folder, "test"),
+        fingerprint,
+        len(examples),
+        model,
+        weights,
+        base,
+        canaries,
+        label,
+        decoys,
+        tuple(attacks),
+    )
+    return shared, reading.notes
+
+
+def tasks_of(
+    drill: Drill, trainers: Sequence[Trainer], cells: Sequence[Cell], folder: Path, *, restart: bool = False
+) -> tuple[Task, ...]:
+    """Return what there is to do for each cell; with `restart`, forget what an earlier run has done of it.
+
+    Raises UsageError or DataError where a cell could not be planted: before the first training.
+    """
+    _check_plans(drill, cells)
+    by_name = {trainer.name: trainer for trainer in trainers}
+    tasks = tuple(Task(drill, cell, by_name[cell.defense].defense, folder / cell.folder) for cell in cells)
+    if restart:
+        for task in tasks:
+            forget_cell(task.folder)
+    return tasks
+
+
+def run_drill(
+    tasks: Sequence[Task], *, workers: int = 1, backend: str = "loky"
+) -> Iterator[tuple[Task, CellResult | FailedCell]]:
+    """Yield every cell as it is done: first those that an earlier run has written, then the others.
+
+    Raises UsageError before any training where a cell was written with other settings.
+    """
+    taken = [take_cell(task) for task in tasks]
+    left = [task for task, result in zip(tasks, taken, strict=True) if result is None]
+    yield from ((task, result) for task, result in zip(tasks, taken, strict=True) if result is not None)
+    for position, outcome in run_jobs(run_cell, left, workers=workers, backend=backend):
+        cell = left[position].cell
+        if isinstance(outcome, Failed):
+            yield left[position], FailedCell(cell.template, cell.repetitions, cell.defense, cell.seed, outcome.reason)
+        else:
+            yield left[position], outcome
+
+
+def report_drill(done: Sequence[tuple[Task, CellResult | FailedCell]]) -> DrillReport:
+    """Return what all cells found, in the order of `done`, whichever was finished first.
+
+    The error of all findings is shared equally over the comparisons with twins that the grid can make (Bonferroni):
+    every attack's guess and ranking in every row, whether or not a cell failed or an attack did not apply.
+    """
+    tasks = [task for task, _ in done]
+    cells = [result for _, result in done if isinstance(result, CellResult)]
+    planned = {(task.cell.template, task.cell.repetitions, task.cell.defense) for task in tasks}
+    tests = max(1, len(planned) * sum(len(signals_of(attack)) for attack in tasks[0].drill.attacks))
+    return DrillReport(
+        settings=_settings(tasks),
+        alpha=ALPHA,
+        tests=tests,
+        each=ALPHA / tests,
+        rows=rows_of(cells, alpha=ALPHA, each=ALPHA / tests),
+        failures=tuple(result for _, result in done if isinstance(result, FailedCell)),
+        broken=tuple(dict.fromkeys(_broken(cells))),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool_version=__version__,
+    )
+
+
+def _broken(cells: Sequence[CellResult]) -> Iterator[str]:
+    """Yield one line for each attack that broke on a cell; one that does not apply is no failure."""
+    for cell in cells:
+        for failure in cell.failures:
+            if failure.kind == "failed":
+                where = f"{cell.template}, R {cell.repetitions}, {cell.defense}"
+                yield f"attack {failure.attack} on {where}: {failure.reason}"
+
+
+def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
+    """Return what a reader must know to run the same drill; nothing of it depends on where it ran."""
+    shared = tasks[0].drill
+    return {
+        "data_sha256": shared.data_sha256,
+        "rows": shared.rows,
+        "model": asdict(replace(shared.model, spec=Path(shared.model.spec).name)),
+        "canaries": shared.canaries,
+        "label": shared.label,
+        "decoys": shared.decoys,
+        "attacks": [attack.id for attack in shared.attacks],
+        "seeds": sorted({task.cell.seed for task in tasks}),
+        "defenses": {t.cell.defense: {"id": t.defense.id, **t.defense.parameters()} for t in tasks},
+    }
+
+
+def _check_plans(drill: Drill, cells: Sequence[Cell]) -> None:
+    """Draw every planting once and forget it."""
+    examples = read_examples(drill.data, Columns("text", "label")).examples
+    texts, labels, key = examples.texts or (), examples.labels or (), sha256(drill.data)
+    for template, seed in dict.fromkeys((cell.template, cell.seed) for cell in cells):
+        plan = Plan((template,), drill.canaries, (1,), drill.label, drill.decoys, seed)
+        symbols = choose_alphabets(plan.check(), {}, texts=texts)
+        draw_canaries(plan, symbols, texts=texts, labels=labels, key=key)
+
+
+def _write(examples: Examples, folder: Path, name: str) -> Path:
+    """Write texts and labels to a file that is named after what is in it, readable by its owner only."""
+    pairs = zip(examples.texts or (), examples.labels or (), strict=True)
+    text = "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in pairs)
+    path = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+    if not path.exists():
+        write_atomic(path, text, mode=0o600)
+    return path
+
+
+def _directory(spec: str) -> Path:
+    from redteam.models.starting import minilm_directory
+
+    return minilm_directory() if spec == "minilm" else Path(spec)

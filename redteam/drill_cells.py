@@ -1,0 +1,213 @@
+"""One cell of the drill: plant, train, extract, write down; and take what an earlier run has written.
+
+A cell lives in a folder of its own: the planted data and its canary ledger, model.pt, extraction.json and, last,
+cell.json. A cell.json of the same settings is taken as it is; a training that was broken off goes on where it was.
+All rows are trained on, so that R is what it says: no coin of membership is flipped, and these models cannot be
+audited for membership. They are measurements and not for release: their noise, if any, follows from a public seed.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from redteam import __version__, codec
+from redteam.bundle import save_bundle
+from redteam.canary import Plan, Planted, canaries_path, check_tokenizer, plant, vocabulary_texts
+from redteam.canary.extract import Attacker, Extraction, extract
+from redteam.canary.pattern import Pattern
+from redteam.canary.planting import crowded
+from redteam.data import Columns, Examples, read_examples
+from redteam.defense import Checkpoint, Defense, Trained
+from redteam.drill_grid import Cell
+from redteam.drill_report import CellResult
+from redteam.errors import UsageError
+from redteam.files import write_atomic
+from redteam.gap_cells import _difference
+from redteam.inversion import InversionAttack
+from redteam.models.tokens import cut_at
+from redteam.parallel import Check
+from redteam.train import ModelChoice
+
+FORMAT = "redteam.drill-cell/1"
+ALPHA = 0.05  # of all comparisons with the twins of a whole drill together, and of each interval on its own
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What all cells share: the users' rows to plant among, those kept apart to test on, and what attacks.
+
+    `data` and `test` are files with columns text and label, `data_sha256` of the file they were made from. `weights` is
+    the fingerprint of a starting model that is a directory, `base` that directory, known to the attacker.
+    """
+
+    data: Path
+    test: Path
+    data_sha256: str
+    rows: int
+    model: ModelChoice
+    weights: str | None
+    base: Path | None
+    canaries: int
+    label: str
+    decoys: int
+    attacks: tuple[InversionAttack, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cell to be done: with which defence, in which folder."""
+
+    drill: Drill
+    cell: Cell
+    defense: Defense
+    folder: Path
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the cell's numbers depend on, as JSON gives it back."""
+        import torch
+        import transformers
+
+        shared = self.drill
+        named = {
+            "data": shared.data_sha256,
+            "rows": shared.rows,
+            "model": asdict(replace(shared.model, spec=Path(shared.model.spec).name)),
+            "weights": shared.weights,
+            "canaries": shared.canaries,
+            "label": shared.label,
+            "decoys": shared.decoys,
+            "attacks": {attack.id: asdict(attack) if is_dataclass(attack) else {} for attack in shared.attacks},
+            "defense": self.defense.id,
+            "settings": self.defense.parameters(),
+            "cell": asdict(self.cell),
+            "versions": {"redteam": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        }
+        found: dict[str, Any] = json.loads(json.dumps(named))
+        return found
+
+
+@dataclass(frozen=True)
+class _Saved:
+    identity: dict[str, Any]
+    result: CellResult
+    format: str = FORMAT
+
+
+def take_cell(task: Task) -> CellResult | None:
+    """Return what cell.json holds; None where there is none. UsageError where it is of other settings or broken."""
+    path = task.folder / "cell.json"
+    if not path.exists():
+        return None
+    try:
+        saved = codec.parse(_Saved, path.read_text(encoding="utf-8"), "cell", format=FORMAT, advice="say --restart")
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}; say --restart to do its cells again") from None
+    different = _difference(saved.identity, task.identity())
+    if different is not None:
+        raise UsageError(f"{path}: was done with {different}; repeat that, give another -o, or say --restart")
+    return saved.result
+
+
+def forget_cell(folder: Path) -> None:
+    """Remove what a cell consists of, the checkpoint of its training included."""
+    planted = _planted_path(folder)
+    for path in (folder / "cell.json", folder / "extraction.json", planted, canaries_path(planted)):
+        path.unlink(missing_ok=True)
+    for path in folder.glob("model.pt*"):
+        path.unlink()
+
+
+def run_cell(task: Task, check: Check) -> CellResult:
+    """Plant, train and extract, and write the cell down, cell.json last; `check` may interrupt between steps."""
+    task.folder.mkdir(parents=True, exist_ok=True)
+    planted = _plant(task)
+    trained = _train(task, planted, check)
+    save_bundle(trained.bundle, task.folder / "model.pt")
+    _checkpoint(task, planted).path.unlink(missing_ok=True)
+    target, shared = trained.target, task.drill
+    report = extract(
+        target,
+        planted.planting,
+        shared.attacks,
+        attacker=Attacker(base=shared.base),
+        alpha=ALPHA,
+        seed=task.cell.seed,
+        progress=lambda done, total: check(),
+    )
+    write_atomic(task.folder / "extraction.json", report.to_json(), mode=0o600)
+    test = read_examples(shared.test, Columns("text", "label")).examples
+    right = int((np.array(target.labels)[target.predict(test)] == np.array(test.labels)).sum())
+    result = _result(task, planted, report, right, len(test), trained.notes)
+    saved = codec.encode(_Saved(task.identity(), result))
+    write_atomic(task.folder / "cell.json", json.dumps(saved, indent=2, allow_nan=False) + "\n")
+    return result
+
+
+def _planted_path(folder: Path) -> Path:
+    return folder / "planted.jsonl"
+
+
+def _plant(task: Task) -> Planted:
+    """Plant anew, which gives the same file and ledger every time: the secrets follow from the data and the seed.
+
+    Canaries of one sentence and seed are the same under every defence and for every R, so that rows compare.
+    """
+    output, cell, shared = _planted_path(task.folder), task.cell, task.drill
+    for path in (output, canaries_path(output)):
+        path.unlink(missing_ok=True)
+    plan = Plan((cell.template,), shared.canaries, (cell.repetitions,), shared.label, shared.decoys, cell.seed)
+    return plant(shared.data, output, plan, columns=Columns("text", "label"))
+
+
+def _train(task: Task, planted: Planted, check: Check) -> Trained:
+    from redteam.models.starting import start_model
+
+    rows, model, seed = read_examples(planted.data, planted.columns).examples, task.drill.model, task.cell.seed
+    shape = {name: value for name, value in asdict(model).items() if name != "spec"}
+    start = start_model(model.spec, rows, learn_from=_vocabulary(task, planted), seed=seed, **shape)
+    cut_at(start.tokenizer, start.max_length)
+    check_tokenizer(planted.planting, start.tokenizer, name=model.spec)
+    checkpoint = _checkpoint(task, planted)
+
+    def show(step: int, steps: int, loss: float) -> None:
+        check()
+
+    return task.defense.fit(start, rows, seed=seed, population=len(rows), checkpoint=checkpoint, progress=show)
+
+
+def _vocabulary(task: Task, planted: Planted) -> Examples:
+    """Return what a vocabulary may be learned from: of canaries only what is the same whatever was planted."""
+    users = read_examples(task.drill.data, Columns("text", "label")).examples.texts or ()
+    texts = (*users, *vocabulary_texts(planted.planting))
+    return Examples(np.arange(len(texts)), texts)
+
+
+def _checkpoint(task: Task, planted: Planted) -> Checkpoint:
+    named = json.dumps([task.identity(), planted.planting.digest], sort_keys=True)
+    return Checkpoint(task.folder / "model.pt.checkpoint", hashlib.sha256(named.encode()).hexdigest())
+
+
+def _result(
+    task: Task, planted: Planted, report: Extraction, right: int, tested: int, notes: tuple[str, ...]
+) -> CellResult:
+    cell, planting = task.cell, planted.planting
+    return CellResult(
+        pattern=cell.pattern,
+        template=cell.template,
+        repetitions=cell.repetitions,
+        defense=cell.defense,
+        seed=cell.seed,
+        canaries=len(planting.canaries),
+        crowded=crowded(planting),
+        sizes=tuple(len(planting.alphabets[name]) for name in Pattern.parse(cell.template).places),
+        found=report.found,
+        exact=tuple(group.attack for group in report.groups if group.exact),
+        failures=report.failures,
+        right=right,
+        tested=tested,
+        notes=notes,
+    )

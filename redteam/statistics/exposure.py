@@ -1,0 +1,229 @@
+"""How far a planted secret stands out: exposure in bits, extraction measures, and planted against unseen twin.
+
+Exposure (Carlini et al., USENIX Security 2019) is log2 |R| - log2 rank of the secret's loss among all candidates R: 0
+bits for the worst, log2 |R| for the best, 1.44 on average for a secret the model knows nothing of. Equal losses count
+as better than the secret's own, so the number errs on the low side.
+
+What follows here is over canaries, which are taken for independent draws of the planting. Only `compare_twins` needs
+nothing of the kind: its coins are independent whatever the model does.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import integrate, special, stats
+
+from redteam.errors import StatisticsError
+from redteam.report import Interval
+from redteam.resolution import require_rate
+from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
+from redteam.statistics.ranking import finite_scores
+
+Method = Literal["exact", "interpolated", "extrapolated"]
+
+_FEW = 10  # sampled candidates below a loss: with fewer, their share is too uncertain to be read off
+_FIT = 0.01  # the p-value of the Kolmogorov-Smirnov test below which a fitted curve is not believed
+_FEWEST_TO_FIT = 100
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Exposure in bits, the `most` that this number of candidates allows, and how it was found.
+
+    exact: rank among all candidates. interpolated: rank among a sample, which can show log2 of its size at most.
+    extrapolated: the tail of a skew-normal curve through the sample's losses, an estimate.
+    """
+
+    bits: float
+    most: float
+    method: Method
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What guessing without a model gives: expected values for one canary."""
+
+    token_accuracy: float
+    success: float
+    hamming: float
+    exposure: float
+
+
+@dataclass(frozen=True)
+class TwinTest:
+    """In how many canaries the planted secret came out ahead of its twin, behind it, or level.
+
+    `p_value` is the chance of so many wins or more if every coin were unknown to the model; `low` bounds the chance to
+    win among those that are not level, wrong at most `alpha` of the time, and is above 1/2 exactly where p < alpha.
+    """
+
+    wins: int
+    losses: int
+    ties: int
+    p_value: float
+    low: float
+    alpha: float
+
+    @property
+    def proven(self) -> bool:
+        """True where more came out of planted secrets than of unseen ones, at the level `alpha`."""
+        return self.p_value <= self.alpha
+
+
+def exact_exposure(loss: float, losses: npt.ArrayLike) -> Exposure:
+    """Return the exposure of a secret from the losses of all candidates, shape [|R|], its own among them.
+
+    Raises StatisticsError where a loss is not finite or `loss` is not one of them.
+    """
+    values = finite_scores("losses", losses)
+    rank = int(np.count_nonzero(values <= loss))
+    if not rank or not np.any(values == loss):
+        raise StatisticsError(f"the secret's loss {loss:g} is not among the {len(values)} losses; take it from there")
+    most = math.log2(len(values))
+    return Exposure(most - math.log2(rank), most, "exact")
+
+
+def sampled_exposure(loss: float, sample: npt.ArrayLike, *, candidates: int) -> Exposure:
+    """Return the exposure of a secret from the losses of candidates drawn at random, shape [n], n >= 2.
+
+    With ten or more of them at or below its loss, from their share; else from a skew-normal curve fitted to all, unless
+    a Kolmogorov-Smirnov test says that it does not fit: then from the share after all, which is too low rather than
+    too high. Raises StatisticsError for losses that are not finite.
+    """
+    values = finite_scores("losses", sample, fewest=2)
+    if not math.isfinite(loss) or candidates < 1:
+        raise StatisticsError(f"loss {loss} among {candidates} candidates; give a finite loss, one candidate or more")
+    most, below = math.log2(candidates), int(np.count_nonzero(values <= loss))
+    share = math.log2(len(values) + 1) - math.log2(below + 1)
+    curve = _fit_skew_normal(values) if below < _FEW and len(values) >= _FEWEST_TO_FIT else None
+    if curve is None:
+        return Exposure(min(share, most), most, "interpolated")
+    bits = -_log_cdf(loss, *curve) / math.log(2)
+    return Exposure(min(max(bits, 0.0), most), most, "extrapolated")
+
+
+def _fit_skew_normal(values: npt.NDArray[np.float64]) -> tuple[float, float, float] | None:
+    """Return shape, location and scale with the mean, deviation and skewness of `values`; None for a bad fit."""
+    mean, deviation = float(values.mean()), float(values.std())
+    if not deviation > 1e-12 * max(1.0, abs(mean)):
+        return None
+    skewness = float(np.clip(stats.skew(values), -0.99, 0.99))  # no skew-normal has more
+    ratio = abs(skewness) ** (2 / 3)
+    delta = math.copysign(math.sqrt(math.pi / 2 * ratio / (ratio + ((4 - math.pi) / 2) ** (2 / 3))), skewness)
+    scale = deviation / math.sqrt(1 - 2 * delta**2 / math.pi)
+    curve = (delta / math.sqrt(1 - delta**2), mean - scale * delta * math.sqrt(2 / math.pi), scale)
+    fits = stats.kstest(values, stats.skewnorm(*curve).cdf, method="asymp").pvalue >= _FIT
+    return curve if fits else None
+
+
+def _log_cdf(x: float, shape: float, location: float, scale: float) -> float:
+    """Return the log of the skew-normal distribution function, exact far out, where its own would be 0."""
+    z = (x - location) / scale
+    direct = float(stats.skewnorm.cdf(z, shape))
+    if direct > 1e-3:
+        return math.log(min(direct, 1.0))
+
+    def log_density(t: float) -> float:
+        return float(math.log(2) - t * t / 2 - math.log(2 * math.pi) / 2 + special.log_ndtr(shape * t))
+
+    at, step = log_density(z), 1e-4
+    slope = max((log_density(z + step) - log_density(z - step)) / (2 * step), 1e-3)
+    # The log density is concave: left of z, in units of 1 / slope, the density falls at least like exp(-s).
+    area, _ = integrate.quad(lambda s: math.exp(log_density(z - s / slope) - at), 0.0, 60.0)
+    return at + math.log(area / slope)
+
+
+def chance(sizes: Sequence[int]) -> Chance:
+    """Return what guessing gives for a secret of len(sizes) symbols from alphabets of these sizes.
+
+    For four digits: token accuracy 0.1, whole secret 1e-4, Hamming distance 3.6, exposure 1.44 bits.
+    """
+    if not sizes or min(sizes) < 1:
+        raise StatisticsError(f"alphabets of {list(sizes)} symbols; give one size for each symbol, at least 1")
+    right = [1 / size for size in sizes]
+    bits = sum(math.log2(size) for size in sizes)
+    total = math.prod(sizes)
+    # log2 |R|! over |R|, which Stirling turns into log2 |R| - log2 e for large |R|
+    mean_log_rank = math.lgamma(total + 1) / total / math.log(2) if total < 1 << 50 else bits - 1 / math.log(2)
+    return Chance(sum(right) / len(right), math.prod(right), sum(1 - p for p in right), bits - mean_log_rank)
+
+
+def share_interval(successes: int, total: int, *, alpha: float) -> Interval:
+    """Return the share of `total` canaries with its exact two-sided interval (Clopper and Pearson 1934)."""
+    low = float(clopper_pearson_low(successes, total, alpha / 2))
+    high = float(clopper_pearson_high(successes, total, alpha / 2))
+    return Interval(successes / total, low, high, alpha)
+
+
+def mean_interval(values: npt.ArrayLike, *, low: float, high: float, alpha: float) -> Interval:
+    """Return the mean of independent `values`, shape [n], within [low, high], with a two-sided interval.
+
+    Valid for every distribution on that range (Hoeffding 1963, theorem 1, inverted): the true mean mu is kept while
+    n KL(mean || mu) <= log(2 / alpha), the values scaled to between 0 and 1. Raises StatisticsError for values outside.
+    """
+    numbers = finite_scores("values", values)
+    require_rate("alpha", alpha)
+    if not (low < high and numbers.min() >= low and numbers.max() <= high):
+        raise StatisticsError(f"values from {numbers.min():g} to {numbers.max():g} are not within {low:g} to {high:g}")
+    mean = min(1.0, max(0.0, (float(numbers.mean()) - low) / (high - low)))
+    room = math.log(2 / alpha) / len(numbers)
+    bottom, top = (_farthest(mean, end, room) for end in (0.0, 1.0))
+    value, first, last = (low + x * (high - low) for x in (mean, bottom, top))
+    return Interval(value, min(first, value), max(last, value), alpha)
+
+
+def _farthest(mean: float, end: float, room: float) -> float:
+    """Return the point between `mean` and `end` at which the divergence from `mean` is `room`."""
+
+    def beyond(mu: float) -> float:
+        return float(special.rel_entr(mean, mu) + special.rel_entr(1 - mean, 1 - mu)) - room
+
+    kept, left_out = mean, end
+    for _ in range(60):
+        middle = (kept + left_out) / 2
+        kept, left_out = (kept, middle) if beyond(middle) > 0 else (middle, left_out)
+    return left_out  # never on the inside of the root
+
+
+def median_interval(values: npt.ArrayLike, *, low: float, high: float, alpha: float) -> Interval:
+    """Return the median of independent `values`, shape [n], with an exact two-sided interval from their order.
+
+    Valid for every distribution. The ends are order statistics; where n is too small for one (fewer than 6 values at
+    alpha 0.05), the end of the range [low, high] of all possible values.
+    """
+    numbers = np.sort(finite_scores("values", values))
+    count = len(numbers)
+    out = int(stats.binom.ppf(require_rate("alpha", alpha) / 2, count, 0.5))
+    while out >= 0 and stats.binom.cdf(out, count, 0.5) > alpha / 2:
+        out -= 1
+    median = float(np.median(numbers))
+    if out < 0:
+        return Interval(median, min(low, median), max(high, median), alpha)
+    return Interval(median, float(numbers[out]), float(numbers[count - 1 - out]), alpha)
+
+
+def compare_twins(planted: npt.ArrayLike, twin: npt.ArrayLike, *, alpha: float) -> TwinTest:
+    """Test whether planted secrets have lower values than their unseen twins, each shape [canaries].
+
+    A fair coin chose which of two secrets was planted, so of the pairs that differ, in a model that does not depend on
+    the coins, each is won with probability 1/2, independently, however the values depend on each other: the sign test
+    is exact. Pairs that are level say nothing and are left out. Raises StatisticsError for values that are not finite.
+    """
+    require_rate("alpha", alpha)
+    first, second = finite_scores("planted", planted), finite_scores("twin", twin)
+    if len(first) != len(second):
+        raise StatisticsError(f"{len(first)} planted secrets but {len(second)} twins; give one for each")
+    wins, losses = int(np.count_nonzero(first < second)), int(np.count_nonzero(first > second))
+    decided = wins + losses
+    p_value = float(special.bdtrc(wins - 1, decided, 0.5)) if wins else 1.0
+    low = float(clopper_pearson_low(wins, decided, alpha)) if decided else 0.0
+    return TwinTest(wins, losses, len(first) - decided, p_value, low, alpha)
+
+
+def fewest_to_prove(alpha: float) -> int:
+    """Return the number of canaries below which not even a win in every one is proven at the level `alpha`."""
+    return math.ceil(-math.log2(require_rate("alpha", alpha)))

@@ -1,0 +1,127 @@
+"""What every extraction attack must keep to, and that a model which holds secrets gives them away and no other does."""
+
+import re
+import sys
+from dataclasses import replace
+
+import inversion_cases as cases
+import numpy as np
+import pytest
+from enumeration import Enumeration
+from scipy import stats
+
+from attacks.inversion.exposure import ExposureRank
+from attacks.inversion.relaxed import RelaxedInversion
+from attacks.inversion.search import SwapSearch
+from redteam.canary.extract import Attacker, ask, extract, questions_of, suspects_of
+from redteam.registry import discover_attacks, discover_inversions
+from redteam.report import Failure
+from redteam.scoring import ScoreCache
+
+FOUND = discover_inversions()
+QUICK = (
+    ExposureRank(),
+    RelaxedInversion(restarts=4, iterations=150, patience=50),
+    SwapSearch(restarts=1, random_starts=2, iterations=50),
+)
+ids = {"ids": lambda attack: attack.id}
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return cases.planting()
+
+
+@pytest.fixture(scope="module")
+def leaky(planted):
+    return cases.train(planted)
+
+
+@pytest.fixture(scope="module")
+def clean(planted):
+    return cases.train(planted, with_canaries=False, epochs=4)
+
+
+def test_all_are_found():
+    assert [attack.id for attack in FOUND] == ["RT201", "RT202", "RT203", "RT204"]
+    assert {"RT101", "RT102"} <= {attack.id for attack in discover_attacks()}
+
+
+@pytest.mark.parametrize("attack", FOUND, **ids)
+def test_manual_pages(attack):
+    first = sys.modules[type(attack).__module__].__doc__.splitlines()[0]
+    assert re.match(rf"{attack.id} {attack.name}: ", first)
+
+
+@pytest.mark.parametrize("attack", QUICK, **ids)
+def test_an_attack_is_seeded_and_leaves_the_target_as_it_was(attack, planted, leaky):
+    questions, suspects = questions_of(planted)[:3], suspects_of(planted)[:6]
+    before = cases.state(leaky)
+    first = attack.extract(leaky, questions, suspects, seed=7)
+    assert cases.state(leaky) == before
+    assert first == attack.extract(leaky, questions, suspects, seed=7)
+    assert [answer.question for answer in first] == [question.id for question in questions]
+
+
+@pytest.mark.parametrize("attack", QUICK, **ids)
+def test_an_attack_sees_no_coin(attack, planted, leaky):
+    """All coins turned over: the very same answers, so what was planted can only come from the model."""
+    turned = replace(planted, canaries=tuple(replace(c, planted=1 - c.planted) for c in planted.canaries))
+    assert ask(attack, leaky, planted, seed=0) == ask(attack, leaky, turned, seed=0)
+
+
+def test_a_model_that_holds_secrets_gives_them_away(planted, leaky):
+    report = extract(leaky, planted, QUICK, alpha=0.05)
+    assert report.failures == ()
+    proven = {(group.attack, comparison.signal) for group, comparison in report.proven}
+    assert proven == {("RT201", "guess"), ("RT201", "rank"), ("RT202", "guess"), ("RT203", "guess")}
+    success = {group.attack: group.measures[0].planted.value for group in report.groups}
+    assert success["RT201"] >= 0.75
+    assert success["RT203"] == success["RT201"]
+    assert success["RT202"] >= 0.6 * success["RT201"]
+
+
+def test_search_finds_what_enumeration_finds(planted, leaky):
+    questions = questions_of(planted)
+    exact = ExposureRank().extract(leaky, questions, suspects_of(planted), seed=0)
+    naive = Enumeration().extract(leaky, questions, suspects_of(planted), seed=0)
+    assert [a.guess for a in exact] == [a.guess for a in naive]
+    alone = [QUICK[2].extract(leaky, [q], [], seed=0)[0] for q in questions[:4]]
+    together = RelaxedInversion(iterations=300).extract(leaky, questions, [], seed=0)
+    assert [a.guess for a in alone] == [a.guess for a in exact[:4]]
+    assert np.mean([a.guess == b.guess for a, b in zip(together, exact, strict=True)]) >= 0.6
+
+
+def test_a_model_that_never_saw_them_does_not(clean):
+    """The same model against 60 plantings: the sign test fires as rarely as it says."""
+    cached, fired, wins, pairs = ScoreCache(clean), 0, 0, 0
+    for seed in range(60):
+        report = extract(
+            cached, cases.planting(seed=seed, template="my pin is {digit:2}"), [ExposureRank()], alpha=0.05
+        )
+        fired += bool(report.proven)
+        rank = report.groups[0].comparisons[1]
+        wins, pairs = wins + rank.wins, pairs + rank.wins + rank.losses
+    low, high = stats.binom.ppf([1e-4, 1 - 1e-4], pairs, 0.5)
+    assert low <= wins <= high
+    assert fired <= stats.binom.ppf(0.999, 60, 0.05)
+
+
+def test_guesses_from_a_model_that_never_saw_them(planted, clean):
+    report = extract(clean, planted, QUICK, alpha=0.05)
+    assert report.failures == ()
+    assert report.proven == ()
+    assert all(group.measures[0].planted.value <= 1 / 12 for group in report.groups)
+
+
+def test_a_reference_is_used_by_all(planted, leaky, clean):
+    for attack in QUICK:
+        answers = ask(attack, leaky, planted, attacker=Attacker(reference=clean), seed=0)
+        assert not isinstance(answers, Failure)
+        right = [a.guess == c.secret for a, c in zip(answers, planted.canaries, strict=True)]
+        assert np.mean(right) >= 0.6
+
+
+def test_drift_without_a_base_does_not_apply(planted, leaky):
+    failure = ask(FOUND[3], leaky, planted, seed=0)
+    assert (failure.kind, "needs --base" in failure.reason) == ("not_applicable", True)

@@ -1,0 +1,217 @@
+"""`redteam canary plant` and `redteam canary extract`: exit codes, one line for every error, and no secret in sight."""
+
+import json
+import stat
+import sys
+
+import pytest
+from conftest import ROOT, sentences
+from forks import fast
+from materials import SAFE, error_line, write
+
+sys.path.append(str(ROOT / "tests"))
+
+PIN = ("--pattern", "my pin is {digit:2}")
+FOUND = f"""
+sys.path.append({str(ROOT / "tests")!r})
+import enumeration, redteam.registry
+redteam.registry.discover_inversions = lambda: (enumeration.Enumeration(),)
+"""
+
+
+def run(folder, *arguments, **options):
+    return fast("canary", *arguments, cwd=folder, before=FOUND, **options)
+
+
+def fails(folder, *arguments, **options):
+    return error_line(run(folder, *arguments, **options))
+
+
+def secrets(folder, name="planted"):
+    document = json.loads((folder / f"{name}.canaries.json").read_text())
+    return [" ".join(secret) for canary in document["canaries"] for secret in canary["secrets"]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Planted data, and a model that was trained on all of it elsewhere."""
+    folder = tmp_path_factory.mktemp("canaries")
+    write(folder / "data.csv", sentences(80, seed=1))
+    options = ("--canaries", "12", "--repetitions", "12", "--label", "per-canary")
+    result = run(folder, "plant", "data.csv", "-o", "planted.csv", *PIN, *options)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+    train(folder)
+    return folder
+
+
+def train(folder):
+    from redteam.bundle import save_bundle
+    from redteam.canary import canaries_beside, canary_rows, vocabulary_texts
+    from redteam.data import Columns, Examples, read_examples
+    from redteam.models.opening import write_directory
+    from redteam.models.starting import start_model
+    from redteam.registry import choose, discover_defenses
+
+    planting = canaries_beside(folder / "planted.csv")
+    examples = read_examples(folder / "planted.csv", Columns()).examples
+    users = examples.take([i for i in range(len(examples)) if i not in canary_rows(planting)])
+    texts = (*users.texts, *vocabulary_texts(planting))
+    (plain,) = choose(discover_defenses(), ["plain"])
+    start = start_model("tiny", examples, learn_from=Examples(range(len(texts)), texts), seed=0)
+    bundle = type(plain)(epochs=40, learning_rate=2e-3).fit(start, examples, seed=0).bundle
+    save_bundle(bundle, folder / "model.pt")
+    write_directory(bundle, folder / "hf", name="model")
+
+
+class TestPlant:
+    def test_files_and_what_is_said(self, folder):
+        ledger = folder / "planted.canaries.json"
+        assert stat.S_IMODE(ledger.stat().st_mode) == 0o600
+        text = (folder / "planted.csv").read_text()
+        assert text.count("my pin is") == 144
+        result = run(folder, "plant", "data.csv", "-o", "other.csv", *PIN, "--canaries", "6", "--repetitions", "1,3")
+        assert (result.returncode, result.stdout) == (0, "")
+        assert "planted 6 canaries in 12 of 92 rows" in result.stderr
+        assert "6 of 6 canaries share sentence and label" in result.stderr
+        assert not any(secret in result.stderr for secret in secrets(folder, "other"))
+
+    def test_same_seed_same_file(self, folder):
+        for name, seed in (("one", "3"), ("two", "3"), ("three", "4")):
+            assert run(folder, "plant", "data.csv", "-o", f"{name}.csv", *PIN, "--seed", seed).returncode == 0
+        one, two, three = ((folder / f"{name}.csv").read_bytes() for name in ("one", "two", "three"))
+        assert one == two != three
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ((), "Missing option '--pattern'"),
+            (("--pattern", "no slot"), "has no slot for a secret"),
+            (("--pattern", "x {city:2}"), "unknown alphabet 'city'"),
+            (("--pattern", "x {one:2}", "--alphabet", "one=one.txt"), "has 1 symbols"),
+            (("--pattern", "x {one:2}", "--alphabet", "one"), "NAME=FILE"),
+            (("--pattern", "x {one:2}", "--alphabet", "one=none.txt"), "none.txt: cannot be read"),
+            (("--pattern", "x {digit}", "--canaries", "6"), "has 10 secrets, 12 are needed"),
+            ((*PIN, "--label", "nope"), "--label 'nope': unknown"),
+            ((*PIN, "--repetitions", "0"), "at least 1"),
+            ((*PIN, "--repetitions", "1,x"), "whole numbers"),
+            ((*PIN, "--repetitions", "1,2,3"), "shared equally"),
+            ((*PIN, "--canaries", "0"), "--canaries"),
+            ((*PIN, "--decoys", "-1"), "--decoys"),
+            ((*PIN, "-o", "data.csv"), "is the data itself"),
+            ((*PIN, "-o", "planted.csv"), "exists"),
+            ((*PIN, "-o", "new.tsv"), "keeps the format"),
+            ((*PIN, "-o", "no/new.csv"), "folder does not exist"),
+            ((*PIN, "--text-column", "nope"), "no column 'nope'"),
+            ((*PIN, "--tokenizer", "nope"), "no such file or directory"),
+        ],
+    )
+    def test_bad_input(self, folder, arguments, said):
+        (folder / "one.txt").write_text("only\n")
+        before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+        assert said in fails(folder, "plant", "data.csv", *(() if "-o" in arguments else ("-o", "new.csv")), *arguments)
+        assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+    def test_a_sentence_of_the_data(self, folder):
+        examples = sentences(30, seed=5)
+        write(folder / "used.csv", examples)
+        text = (folder / "used.csv").read_text()
+        every = "".join(f"p{i},MY pin is {i // 10} {i % 10},a\n" for i in range(100))
+        (folder / "used.csv").write_text(text + every)
+        line = fails(folder, "plant", "used.csv", "-o", "new.csv", *PIN)
+        assert "is already a sentence drawn for" in line
+        assert not (folder / "new.csv").exists()
+
+
+class TestExtract:
+    def extract(self, folder, *arguments, target="model.pt", canaries="planted.canaries.json", **options):
+        return run(folder, "extract", target, "--canaries", canaries, *arguments, **options)
+
+    @pytest.mark.parametrize("target", ["model.pt", "hf"])
+    def test_what_was_learned_comes_out(self, folder, target):
+        result = self.extract(folder, target=target)
+        assert result.returncode == 1, (result.stdout, result.stderr)
+        assert "EXTRACTED" in result.stdout
+        assert "RT299, 12 repetitions, 12 canaries" in result.stdout
+        assert not any(secret in result.stdout + result.stderr for secret in secrets(folder))
+
+    def test_forms(self, folder):
+        assert self.extract(folder, "--exit-zero").returncode == 0
+        whole = self.extract(folder, "-f", "json", "-o", "report.json")
+        assert (whole.returncode, whole.stdout) == (1, "")
+        report = json.loads((folder / "report.json").read_text())
+        assert report["format"] == "redteam.extraction/1"
+        assert report["tests"] == 2
+        assert not any(secret in (folder / "report.json").read_text() for secret in secrets(folder))
+        shown = self.extract(folder, "--show-text").stdout
+        assert sum(secret in shown for secret in secrets(folder)) >= 12
+        named = self.extract(folder, "--attack", "enumeration", "-f", "json").stdout
+        assert json.loads(named)["groups"] == report["groups"]
+
+    def test_the_ledger_of_the_model_will_do(self, folder):
+        from redteam.bundle import load_bundle
+        from redteam.canary import Planting
+        from redteam.ledger import DataFile, Ledger, Membership, TrainingRecipe
+
+        planting = Planting.load(folder / "planted.canaries.json")
+        ledger = Ledger(
+            model=load_bundle(folder / "model.pt").digest(),
+            data=DataFile("planted.csv", planting.planted_sha256, planting.rows, {}),
+            membership=Membership(True, 0, 0.5, 0.0, (), (), ()),
+            recipe=TrainingRecipe("RD100", {}, 0),
+            guarantee=None,
+            salt="00" * 16,
+            canaries=planting.encoded(),
+        )
+        ledger.save(folder / "model.ledger.json")
+        assert run(folder, "extract", "model.pt").returncode == 1
+        assert "written for another model" in fails(folder, "extract", SAFE, "--canaries", "model.ledger.json")
+        (folder / "model.ledger.json").unlink()
+        assert "no ledger beside it" in fails(folder, "extract", "model.pt")
+
+    def test_a_model_that_saw_none_of_it(self, folder):
+        """Same data, other coins and secrets: what it was trained on is not what is asked."""
+        options = ("--canaries", "12", "--repetitions", "12", "--label", "per-canary", "--seed", "8")
+        run(folder, "plant", "data.csv", "-o", "unseen.csv", *PIN, *options)
+        result = self.extract(folder, canaries="unseen.canaries.json")
+        assert result.returncode == 0, result.stdout
+        assert "PASS" in result.stdout
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("model.pt", "--canaries", "none.json"), "none.json: cannot be read"),
+            (("model.pt", "--canaries", "data.csv"), "not JSON"),
+            (("none.pt", "--canaries", "planted.canaries.json"), "none.pt: no such file"),
+            (("none.pt",), "no file, so there is no ledger beside it"),
+            ((SAFE, "--canaries", "planted.canaries.json"), "labels unknown to the model"),
+            (("model.pt", "--canaries", "planted.canaries.json", "-a", "RT777"), "unknown id 'RT777'"),
+            (("model.pt", "--canaries", "planted.canaries.json", "--alpha", "0.9"), "--alpha"),
+            (("model.pt", "--canaries", "planted.canaries.json", "--base", "none"), "--base none: is no directory"),
+            (("model.pt", "--canaries", "planted.canaries.json", "-o", "model.pt"), "would overwrite"),
+            (("model.pt", "--canaries", "planted.canaries.json", "-o", "planted.canaries.json"), "would overwrite"),
+            (("model.pt", "--canaries", "planted.canaries.json", "-f", "xml"), "--format"),
+            (("model.pt", "--canaries", "planted.canaries.json", "--token-env", "X"), "--token-env"),
+        ],
+    )
+    def test_bad_input(self, folder, arguments, said):
+        assert said in fails(folder, "extract", *arguments)
+
+    def test_an_edited_ledger(self, folder):
+        document = json.loads((folder / "planted.canaries.json").read_text())
+        document["canaries"][0]["planted"] = 1 - document["canaries"][0]["planted"]
+        (folder / "edited.json").write_text(json.dumps(document))
+        assert "digest differs" in fails(folder, "extract", "model.pt", "--canaries", "edited.json")
+
+    def test_no_attack_is_no_pass(self, folder):
+        none = "import redteam.registry\nredteam.registry.discover_inversions = lambda: ()"
+        result = fast("canary", "extract", "model.pt", "--canaries", "planted.canaries.json", cwd=folder, before=none)
+        assert result.returncode == 2
+        assert "NOT SETTLED" in result.stdout
+        assert "no attack could be run" in result.stderr
+
+
+def test_help_names_both():
+    result = fast("canary", "--help", cwd=ROOT)
+    assert result.returncode == 0
+    assert "plant" in result.stdout
+    assert "extract" in result.stdout

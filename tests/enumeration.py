@@ -1,0 +1,57 @@
+"""Doubles for canary drills: an attack that tries every candidate, one that is broken, and a model made of noise."""
+
+import hashlib
+
+import numpy as np
+
+from redteam.inversion import Answer, InversionAttack, Ranked
+from redteam.statistics.exposure import exact_exposure
+from redteam.target import Access, label_indices
+
+
+class Enumeration(InversionAttack):
+    """The naive exposure attack: the loss of every candidate, the least is the guess."""
+
+    id, name, needs = "RT299", "enumeration", Access.PROBABILITIES
+
+    def extract(self, target, questions, suspects, *, reference=None, base=None, seed):
+        return tuple(self._answer(target, question, suspects) for question in questions)
+
+    def _answer(self, target, question, suspects):
+        candidates = list(question.candidates())
+        losses = target.losses(question.examples(candidates))
+        own = [s.secret for s in suspects if s.question == question.id]
+        ranked = []
+        for secret in own:
+            loss = float(losses[candidates.index(secret)])
+            ranked.append(Ranked(secret, loss, exact_exposure(loss, losses)))
+        best = int(losses.argmin())
+        return Answer(question.id, candidates[best], float(losses[best]), True, tuple(ranked))
+
+
+class NoiseModel:
+    """Random losses, one for each text and label; of the sentences in `known` the loss is less by `depth` nats."""
+
+    kind, digest, access = "noise", None, Access.PROBABILITIES
+
+    def __init__(self, labels, *, seed=0, known=(), depth=0.0, name="noise"):
+        self.labels, self.seed, self.name, self.depth = tuple(sorted(labels)), seed, name, depth
+        self.known = set(known)
+
+    def log_probabilities(self, examples):
+        logits = np.array([self._noise(text) for text in examples.texts])
+        for row, text in enumerate(examples.texts):
+            for column, label in enumerate(self.labels):
+                logits[row, column] += self.depth * ((text, label) in self.known)
+        return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+    def predict(self, examples):
+        return self.log_probabilities(examples).argmax(axis=1)
+
+    def losses(self, examples):
+        own = label_indices(self.labels, examples, name=self.name)
+        return -self.log_probabilities(examples)[np.arange(len(own)), own]
+
+    def _noise(self, text):
+        digest = hashlib.shake_128(f"{self.seed} {text}".encode()).digest(4 * len(self.labels))
+        return np.frombuffer(digest, dtype=np.uint32) / 2**31

@@ -1,0 +1,255 @@
+"""Exposure, extraction measures and the twin test: oracles, naive twins and coverage by simulation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from redteam.errors import StatisticsError
+from redteam.statistics.exposure import (
+    chance,
+    compare_twins,
+    exact_exposure,
+    fewest_to_prove,
+    mean_interval,
+    median_interval,
+    sampled_exposure,
+    share_interval,
+)
+
+
+class TestExact:
+    def test_best_and_worst(self):
+        losses = np.arange(1024.0)
+        assert exact_exposure(0.0, losses).bits == 10.0
+        assert exact_exposure(1023.0, losses).bits == 0.0
+        assert exact_exposure(1.0, losses).bits == 9.0
+        assert exact_exposure(1.0, losses).most == 10.0
+        assert exact_exposure(1.0, losses).method == "exact"
+
+    def test_equal_losses_count_against_the_secret(self):
+        assert exact_exposure(2.0, [2.0] * 8).bits == 0.0
+        assert exact_exposure(1.0, [1.0, 1.0, 3.0, 4.0]).bits == 1.0
+
+    def test_naive_twin(self):
+        rng = np.random.default_rng(0)
+        for _ in range(50):
+            losses = rng.integers(0, 30, size=64).astype(float)
+            secret = float(rng.choice(losses))
+            rank = 1 + sum(1 for x in losses if x < secret) + sum(1 for x in losses if x == secret) - 1
+            assert exact_exposure(secret, losses).bits == pytest.approx(math.log2(64) - math.log2(rank))
+
+    def test_a_secret_the_model_knows_nothing_of_has_what_chance_says(self):
+        bits = [exact_exposure(float(i), np.arange(10_000.0)).bits for i in range(0, 10_000)]
+        assert np.mean(bits) == pytest.approx(chance([10, 10, 10, 10]).exposure, abs=1e-9)
+
+    @pytest.mark.parametrize("losses", [[1.0, float("nan")], [1.0, math.inf], [], [[1.0]]])
+    def test_bad_losses(self, losses):
+        with pytest.raises(StatisticsError):
+            exact_exposure(1.0, losses)
+
+    @pytest.mark.parametrize("loss", [1.5, float("nan"), -1.0])
+    def test_a_loss_that_is_not_among_them(self, loss):
+        with pytest.raises(StatisticsError, match="not among"):
+            exact_exposure(loss, [1.0, 2.0, 3.0])
+
+
+class TestSampled:
+    def test_interpolated_where_the_sample_reaches(self):
+        rng = np.random.default_rng(1)
+        whole = rng.gamma(2.0, size=200_000)
+        for quantile in (0.002, 0.01, 0.1, 0.5, 0.9):
+            secret = float(np.quantile(whole, quantile, method="higher"))
+            found = sampled_exposure(secret, rng.choice(whole, 20_000), candidates=len(whole))
+            assert found.method == "interpolated"
+            assert found.bits == pytest.approx(exact_exposure(secret, whole).bits, abs=0.35)
+
+    @pytest.mark.parametrize("shape", [-6.0, -1.0, 0.0, 2.0, 8.0])
+    def test_extrapolated_beyond_it_where_the_curve_is_right(self, shape):
+        sample = stats.skewnorm.rvs(shape, loc=5.0, scale=2.0, size=20_000, random_state=3)
+        secret = float(stats.skewnorm.ppf(1e-7, shape, loc=5.0, scale=2.0))
+        found = sampled_exposure(secret, sample, candidates=10**12)
+        assert found.method == "extrapolated"
+        assert found.bits == pytest.approx(-math.log2(1e-7), rel=0.12)
+
+    @pytest.mark.parametrize("shape", [-5.0, 0.0, 4.0])
+    def test_far_out_the_tail_is_integrated_in_logarithms(self, shape):
+        """A naive twin in high precision: the density times e^400, integrated."""
+        from redteam.statistics.exposure import _log_cdf
+
+        z = -20.0 if shape <= 0 else -6.0
+
+        def scaled(t):
+            return math.exp(math.log(2) + stats.norm.logpdf(t) + stats.norm.logcdf(shape * t) + 400)
+
+        area = integrate.quad(scaled, z - 8, z, limit=200, epsabs=0)[0]
+        assert _log_cdf(z, shape, 0.0, 1.0) == pytest.approx(math.log(area) - 400, rel=1e-3)
+
+    def test_where_the_curve_does_not_fit_the_sample_says_at_least(self):
+        rng = np.random.default_rng(4)
+        sample = np.concatenate([rng.normal(0, 0.1, 5000), rng.normal(9, 0.1, 5000)])
+        found = sampled_exposure(-1.0, sample, candidates=10**9)
+        assert found.method == "interpolated"
+        assert found.bits == pytest.approx(math.log2(10_001))
+
+    def test_never_more_than_the_candidates_allow(self):
+        sample = np.random.default_rng(5).normal(size=1000)
+        assert sampled_exposure(-1e3, sample, candidates=4096).bits == 12.0
+        assert sampled_exposure(1e3, sample, candidates=4096).bits == pytest.approx(0.0, abs=1e-9)
+
+    def test_equal_losses(self):
+        found = sampled_exposure(1.0, np.ones(500), candidates=10**6)
+        assert (found.bits, found.method) == (0.0, "interpolated")
+
+    @pytest.mark.parametrize(("loss", "sample"), [(float("nan"), [1.0, 2.0]), (1.0, [1.0]), (1.0, [1.0, math.nan])])
+    def test_bad_input(self, loss, sample):
+        with pytest.raises(StatisticsError):
+            sampled_exposure(loss, sample, candidates=100)
+
+
+class TestChance:
+    def test_four_digits(self):
+        found = chance([10] * 4)
+        assert (found.token_accuracy, found.success, found.hamming) == pytest.approx((0.1, 1e-4, 3.6))
+        assert found.exposure == pytest.approx(1.4427, abs=1e-3)
+
+    def test_naive_twin(self):
+        sizes = [2, 3, 4]
+        secrets = list(itertools.product(*(range(size) for size in sizes)))
+        right = np.array([[a == b for a, b in zip(s, t, strict=True)] for s in secrets for t in secrets])
+        found = chance(sizes)
+        assert found.token_accuracy == pytest.approx(right.mean())
+        assert found.success == pytest.approx(right.all(axis=1).mean())
+        assert found.hamming == pytest.approx((~right).sum(axis=1).mean())
+        assert found.exposure == pytest.approx(np.mean([math.log2(24 / rank) for rank in range(1, 25)]))
+
+    def test_large_numbers(self):
+        assert chance([30_000] * 10).exposure == pytest.approx(1 / math.log(2))
+        assert chance([30_000] * 10).success == pytest.approx(30_000.0**-10)
+        assert chance([2**24, 2**24]).exposure == pytest.approx(1 / math.log(2), abs=1e-6)
+
+    def test_no_alphabet(self):
+        with pytest.raises(StatisticsError):
+            chance([])
+
+
+def misses(make, interval, truth, *, alpha, runs):
+    """Share of runs in which the interval does not hold the truth, and the most that chance allows at 1e-6."""
+    wrong = 0
+    for run in range(runs):
+        found = interval(make(np.random.default_rng([7, run])))
+        assert found.low <= found.value <= found.high
+        wrong += not found.low <= truth <= found.high
+    return wrong, stats.binom.ppf(1 - 1e-6, runs, alpha)
+
+
+class TestIntervals:
+    @pytest.mark.parametrize("n", [2, 20])
+    @pytest.mark.parametrize("p", [0.02, 0.1, 0.5, 0.97])
+    def test_mean_of_symbols_right(self, n, p):
+        wrong, most = misses(
+            lambda rng: rng.binomial(4, p, size=n) / 4,
+            lambda x: mean_interval(x, low=0.0, high=1.0, alpha=0.1),
+            p,
+            alpha=0.1,
+            runs=800,
+        )
+        assert wrong <= most
+
+    def test_mean_of_all_or_nothing_values(self):
+        """Two-point values spread the most; the bound is careful (it misses 1 % where 10 % is allowed), not idle."""
+        wrong, most = misses(
+            lambda rng: 10.0 * rng.binomial(1, 0.3, size=15),
+            lambda x: mean_interval(x, low=0.0, high=10.0, alpha=0.1),
+            3.0,
+            alpha=0.1,
+            runs=3000,
+        )
+        assert 0 < wrong <= most
+
+    def test_mean_against_a_grid(self):
+        values = np.array([0.0, 0.25, 0.5, 1.0, 0.25])
+        found = mean_interval(values, low=0.0, high=1.0, alpha=0.05)
+        grid = np.linspace(1e-6, 1 - 1e-6, 100_001)
+        mean = values.mean()
+        divergence = mean * np.log(mean / grid) + (1 - mean) * np.log((1 - mean) / (1 - grid))
+        kept = grid[5 * divergence <= math.log(2 / 0.05)]
+        assert (found.low, found.high) == pytest.approx((kept[0], kept[-1]), abs=2e-5)
+
+    def test_mean_at_the_ends(self):
+        assert mean_interval([0.0] * 9, low=0.0, high=4.0, alpha=0.05).low == 0.0
+        full = mean_interval([4.0] * 9, low=0.0, high=4.0, alpha=0.05)
+        assert full.high == 4.0
+        assert full.low == pytest.approx(4 * (0.05 / 2) ** (1 / 9), rel=1e-6)
+
+    @pytest.mark.parametrize("n", [3, 6, 20, 51])
+    def test_median(self, n):
+        for make, truth in (
+            (lambda rng: rng.exponential(size=n), math.log(2)),
+            (lambda rng: rng.integers(0, 3, size=n).astype(float), 1.0),
+        ):
+            wrong, most = misses(
+                make, lambda x: median_interval(x, low=0.0, high=50.0, alpha=0.1), truth, alpha=0.1, runs=800
+            )
+            assert wrong <= most
+
+    def test_median_takes_the_narrowest_valid_ends(self):
+        values = np.arange(20.0)
+        found = median_interval(values, low=-1.0, high=99.0, alpha=0.05)
+        assert (found.low, found.high) == (5.0, 14.0)  # P[Bin(20, 1/2) <= 5] = 0.0207, and <= 6 is 0.0577
+        few = median_interval(values[:5], low=-1.0, high=99.0, alpha=0.05)
+        assert (few.low, few.high) == (-1.0, 99.0)
+
+    def test_share(self):
+        found = share_interval(10, 20, alpha=0.05)
+        theirs = stats.binomtest(10, 20).proportion_ci(0.95)
+        assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+
+    @pytest.mark.parametrize("values", [[], [0.5, math.nan], [0.5, 1.5], [-0.1]])
+    def test_values_that_are_none(self, values):
+        with pytest.raises(StatisticsError):
+            mean_interval(values, low=0.0, high=1.0, alpha=0.05)
+
+
+class TestTwins:
+    def test_scipy_agrees(self):
+        rng = np.random.default_rng(8)
+        for _ in range(40):
+            planted, twin = rng.integers(0, 5, size=(2, 17)).astype(float)
+            found = compare_twins(planted, twin, alpha=0.05)
+            assert found.wins + found.losses + found.ties == 17
+            decided = found.wins + found.losses
+            theirs = stats.binomtest(found.wins, decided, alternative="greater")
+            assert found.p_value == pytest.approx(theirs.pvalue)
+            assert found.low == pytest.approx(theirs.proportion_ci(0.95).low)
+            assert found.proven == (found.low >= 0.5)
+
+    @pytest.mark.parametrize("alpha", [0.05, 0.01])
+    def test_size_is_exact_whatever_the_dependence(self, alpha):
+        """Coins alone are random: the values are one shared, dependent, tied mess that stays as it is."""
+        rng = np.random.default_rng(9)
+        both = np.sort(rng.integers(0, 12, size=(24, 2)).astype(float) + np.arange(24)[:, None], axis=1)
+        coins = rng.random((20_000, 24)) < 0.5
+        fired = 0
+        for coin in coins[:6000]:
+            planted, twin = np.where(coin, both[:, 0], both[:, 1]), np.where(coin, both[:, 1], both[:, 0])
+            fired += compare_twins(planted, twin, alpha=alpha).proven
+        assert fired <= stats.binom.ppf(1 - 1e-6, 6000, alpha)
+
+    def test_all_level_proves_nothing(self):
+        found = compare_twins(np.ones(30), np.ones(30), alpha=0.05)
+        assert (found.wins, found.losses, found.ties, found.p_value, found.low) == (0, 0, 30, 1.0, 0.0)
+        assert not found.proven
+
+    def test_it_takes_so_many(self):
+        for alpha in (0.05, 0.01, 0.0031, 0.5):
+            n = fewest_to_prove(alpha)
+            assert compare_twins(np.zeros(n), np.ones(n), alpha=alpha).proven
+            assert n == 1 or not compare_twins(np.zeros(n - 1), np.ones(n - 1), alpha=alpha).proven
+
+    @pytest.mark.parametrize(("planted", "twin"), [([math.nan], [1.0]), ([1.0], [math.inf]), ([1.0, 2.0], [1.0])])
+    def test_what_is_no_number_is_refused(self, planted, twin):
+        with pytest.raises(StatisticsError):
+            compare_twins(planted, twin, alpha=0.05)

@@ -1,0 +1,314 @@
+"""The drill: blind questions, findings only where a model learned a planted secret, and nothing that hides a gap."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from canary_rows import DIGITS, PIN, draw
+from conftest import ROOT
+from enumeration import Enumeration, NoiseModel
+from scipy import stats
+
+from redteam import codec
+from redteam.canary import Pattern, Plan, Planting
+from redteam.canary.evidence import canary_evidence, canary_intervals
+from redteam.canary.extract import Extraction, count_tests, extract, questions_of, suspects_of
+from redteam.canary.render import render
+from redteam.errors import TargetError, UsageError
+from redteam.inversion import Answer, NotApplicable, Question, Ranked
+from redteam.scoring import ScoreCache
+from redteam.target import Access, load_target
+
+SHORT = "my pin is {digit:2}"
+
+
+def planting(template=SHORT, *, key="k", **changes):
+    canaries = draw(Plan((template,), **changes), key=key)
+    return Planting("s", "p", 10_000, changes.get("seed", 0), key, DIGITS, canaries).sealed()
+
+
+def learned(planted, *, depth=6.0, seed=0, share=1.0, side="secret"):
+    """A model that knows planted sentences, or all twins: `depth` nats less on them than noise."""
+    rng = np.random.default_rng(seed)
+    known = [
+        (Pattern.parse(c.template).fill(getattr(c, side)), c.label) for c in planted.canaries if rng.random() < share
+    ]
+    return NoiseModel({c.label for c in planted.canaries} | {"a", "b", "c"}, seed=seed, known=known, depth=depth)
+
+
+def naive(planted, target):
+    """Exposure, guesses and ranks by the definitions, one sentence at a time."""
+    for canary in planted.canaries:
+        pattern = Pattern.parse(canary.template)
+        losses = {}
+        for a in DIGITS["digit"]:
+            for b in DIGITS["digit"]:
+                question = Question("q", pattern, canary.label, (DIGITS["digit"],) * 2)
+                losses[a, b] = float(target.losses(question.examples([(a, b)]))[0])
+        order = sorted(losses, key=losses.get)
+        yield order[0], np.log2(100) - np.log2(order.index(canary.secret) + 1), losses
+
+
+class TestQuestions:
+    def test_nothing_in_them_depends_on_the_coins(self):
+        planted = planting()
+        flipped = replace(planted, canaries=tuple(replace(c, planted=1 - c.planted) for c in planted.canaries))
+        assert questions_of(planted) == questions_of(flipped)
+        assert suspects_of(planted) == suspects_of(flipped)
+
+    def test_nothing_in_questions_depends_on_the_secrets(self):
+        assert {q.pattern for q in questions_of(planting())} == {q.pattern for q in questions_of(planting(seed=4))}
+        assert questions_of(planting(label="a")) == questions_of(planting(label="a", seed=4))
+
+    def test_candidates(self):
+        question = Question("q", Pattern.parse("x {digit:3}"), "a", (DIGITS["digit"],) * 3)
+        everything = list(question.candidates())
+        assert question.size == len(everything) == len(set(everything)) == 1000
+        assert everything[1] == ("0", "0", "1")
+        with pytest.raises(UsageError, match=r"^q: 1,000 candidates are more than the 999"):
+            question.candidates(most=999)
+        assert replace(question, alphabets=(DIGITS["digit"],) * 30).size == 10**30
+
+    def test_samples_are_uniform(self):
+        question = Question("q", Pattern.parse("x {digit:2}"), "a", (DIGITS["digit"], ("x", "y")))
+        sample = question.sample(8000, seed=1)
+        assert sample == question.sample(8000, seed=1) != question.sample(8000, seed=2)
+        counts = np.unique([" ".join(s) for s in sample], return_counts=True)[1]
+        assert len(counts) == 20
+        assert ((counts - 400) ** 2 / 400).sum() < stats.chi2.ppf(1 - 1e-6, 19)
+
+
+class TestFindings:
+    def test_what_certainly_leaks(self):
+        planted = planting(repetitions=(1, 10), canaries=40, label="per-canary")
+        report = extract(learned(planted), planted, [Enumeration()])
+        assert (report.exit_code, report.tests, report.each) == (1, 4, 0.0125)
+        assert [(g.repetitions, g.canaries) for g in report.groups] == [(1, 20), (10, 20)]
+        for group in report.groups:
+            by_name = {m.name: m for m in group.measures}
+            assert by_name["success"].planted.value == 1.0
+            assert by_name["hamming"].planted.value == 0.0
+            assert by_name["exposure"].planted.value == pytest.approx(np.log2(100))
+            assert by_name["success"].twins == 0.0
+            assert by_name["success"].chance == pytest.approx(0.01)
+            assert by_name["hamming"].chance == pytest.approx(1.8)
+            assert group.exact
+            assert all(c.proven and c.losses == 0 for c in group.comparisons)
+
+    def test_canaries_that_share_sentence_and_label_are_counted(self):
+        planted = planting()
+        report = extract(learned(planted), planted, [Enumeration()])
+        assert report.crowded == 20
+        success = next(m for m in report.groups[0].measures if m.name == "success")
+        assert success.planted.value == 3 / 20  # one of each label: the ranks say that all are known
+        assert report.groups[0].comparisons[1].wins == 20
+        assert "share sentence and label" in render(report)
+        assert extract(NoiseModel("abc"), planting(canaries=3), [Enumeration()]).crowded == 0
+
+    def test_numbers_against_a_naive_twin(self):
+        planted = planting()
+        target = learned(planted, depth=0.4, seed=3)
+        report = extract(target, planted, [Enumeration()])
+        (group,) = report.groups
+        by_name = {m.name: m for m in group.measures}
+        wins, right, bits = 0, [], []
+        for canary, (guess, exposure, losses) in zip(planted.canaries, naive(planted, target), strict=True):
+            wins += losses[canary.secret] < losses[canary.twin]
+            right.append(sum(a == b for a, b in zip(guess, canary.secret, strict=True)))
+            bits.append(exposure)
+        assert group.comparisons[1].wins == wins
+        assert by_name["success"].planted.value == pytest.approx(np.mean([r == 2 for r in right]))
+        assert by_name["token_accuracy"].planted.value == pytest.approx(np.mean(right) / 2)
+        assert by_name["hamming"].planted.value == pytest.approx(2 - np.mean(right))
+        assert by_name["exposure"].planted.value == pytest.approx(np.median(bits))
+        assert [one.exposure for one in report.found] == pytest.approx(bits)
+
+    def test_a_model_that_learned_the_twins_instead_is_no_finding(self):
+        planted = planting()
+        report = extract(learned(planted, side="twin"), planted, [Enumeration()])
+        assert report.exit_code == 0
+        assert report.groups[0].comparisons[1].wins == 0
+
+    @pytest.mark.parametrize("redrawn", [False, True])
+    def test_null_models_are_found_guilty_at_most_five_times_in_a_hundred(self, redrawn):
+        """240 models that saw neither secret: with one planting, and with coins and secrets drawn anew for each."""
+        fired = 0
+        for run in range(240):
+            planted = planting(seed=run if redrawn else 5)
+            fired += bool(extract(NoiseModel("abc", seed=run), planted, [Enumeration()]).proven)
+        assert fired <= stats.binom.ppf(0.999, 240, 0.05)
+        assert fired / 240 <= 0.05
+
+    def test_a_real_model_that_prefers_some_secrets_is_not_found_guilty(self):
+        """What a trained model likes for reasons of its own, such as low digits, it likes in twins as well."""
+        target = ScoreCache(load_target(str(ROOT / "fixtures" / "safe" / "model.pt"), device="cpu"))
+        labels = list(target.labels)
+        fired, wins, pairs = 0, 0, 0
+        for seed in range(240):
+            canaries = draw(Plan((SHORT,), seed=seed), labels=labels)
+            planted = Planting("s", "p", 10_000, seed, "k", DIGITS, canaries)
+            report = extract(target, planted, [Enumeration()])
+            fired += bool(report.proven)
+            rank = report.groups[0].comparisons[1]
+            wins, pairs = wins + rank.wins, pairs + rank.wins + rank.losses
+        low, high = stats.binom.ppf([1e-4, 1 - 1e-4], pairs, 0.5)
+        assert low <= wins <= high
+        assert fired / 240 <= 0.05
+
+    def test_evidence_stays_at_zero_for_null_models_and_rises_for_leaks(self):
+        planted = planting()
+        assert canary_intervals(planted, [Enumeration()], Access.WEIGHTS) == 2
+        assert canary_intervals(None, [Enumeration()], Access.WEIGHTS) == 0
+        above = {"extraction_rate": 0, "exposure": 0}
+        for run in range(200):
+            for e in canary_evidence(NoiseModel("abc", seed=run), planted, [Enumeration()], each=0.1, seed=0).evidence:
+                above[e.metric] += e.interval.low > 0
+        assert max(above.values()) <= 0.1 * 200
+        planted = planting(label="per-canary")
+        result = canary_evidence(learned(planted), planted, [Enumeration()], each=0.05, seed=0)
+        rate, bits = result.evidence
+        assert (rate.id, bits.id) == ("RT299.extraction_rate:R=10", "RT299.exposure:R=10")
+        assert rate.interval.low == pytest.approx(0.025 ** (1 / 20))
+        assert rate.ceiling == pytest.approx(rate.interval.low)
+        assert bits.interval.low == bits.ceiling == pytest.approx(np.log2(100))
+        assert (rate.members, rate.nonmembers) == (20, 20)
+        codec.encode(result.evidence)
+
+    def test_too_few_canaries_have_a_ceiling_of_zero(self):
+        planted = planting(canaries=4)
+        result = canary_evidence(learned(planted), planted, [Enumeration()], each=0.05, seed=0)
+        assert [(e.ceiling, e.interval.low) for e in result.evidence] == [(0.0, 0.0)] * 2
+
+
+class Broken(Enumeration):
+    id = "RT298"
+
+    def __init__(self, change):
+        self.change = change
+
+    def extract(self, target, questions, suspects, *, reference=None, base=None, seed):
+        return self.change(list(super().extract(target, questions, suspects, seed=seed)))
+
+
+def without_a_loss(answers):
+    ranked = answers[0].ranked
+    answers[0] = replace(answers[0], ranked=(ranked[0], replace(ranked[1], loss=float("nan"))))
+    return answers
+
+
+def leave(_):
+    raise SystemExit(0)
+
+
+def lacking(_):
+    raise NotApplicable("embeddings frozen")
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda a: a[1:], "answered 19 of 20 questions"),
+            (lambda a: a[::-1], "in another order"),
+            (lambda a: [replace(a[0], guess=None), *a[1:]], "no guess of 2 symbols"),
+            (lambda a: [replace(a[0], guess=("1",)), *a[1:]], "no guess of 2 symbols"),
+            (lambda a: [replace(a[0], ranked=a[0].ranked[:1]), *a[1:]], "suspects are not those"),
+            (lambda a: [replace(a[0], ranked=(Ranked(("x", "y"), 0.0),) * 2), *a[1:]], "suspects are not those"),
+            (without_a_loss, "a loss is not finite"),
+            (leave, "SystemExit"),
+            (lambda a: a[10**6], "IndexError"),
+        ],
+    )
+    def test_a_broken_attack_is_never_a_pass(self, change, said):
+        report = extract(NoiseModel("abc"), planting(), [Broken(change)])
+        assert report.exit_code == 2
+        assert (report.failures[0].attack, report.failures[0].kind) == ("RT298", "failed")
+        assert said in report.failures[0].reason
+        assert "RT298" in report.problems[0]
+
+    def test_a_leak_beside_a_broken_attack_is_a_leak(self):
+        planted = planting()
+        report = extract(learned(planted), planted, [Enumeration(), Broken(leave)])
+        assert report.exit_code == 1
+        assert report.tests == 4  # the broken one has its share of the error too
+
+    def test_not_applicable(self):
+        planted = planting()
+        alone = extract(NoiseModel("abc"), planted, [Broken(lacking)])
+        assert (alone.exit_code, alone.problems) == (2, ("no attack could be run on this target",))
+        beside = extract(NoiseModel("abc", seed=1), planted, [Enumeration(), Broken(lacking)])
+        assert (beside.exit_code, beside.failures[0].kind) == (0, "not_applicable")
+        asked = extract(NoiseModel("abc", seed=1), planted, [Enumeration(), Broken(lacking)], required=True)
+        assert asked.exit_code == 2
+        assert "embeddings frozen" in asked.problems[0]
+
+    def test_too_little_access(self):
+        target = NoiseModel("abc")
+        target.access = Access.LABELS
+        report = extract(target, planting(), [Enumeration()])
+        assert report.failures[0].reason == "needs probabilities, the target gives labels"
+        assert report.exit_code == 2
+        assert count_tests([Enumeration()], planting(), Access.LABELS) == 0
+
+    def test_too_few_canaries_are_no_pass(self):
+        planted = planting(canaries=5)
+        report = extract(learned(planted), planted, [Enumeration()])
+        assert report.exit_code == 2
+        assert "plant at least 6 for each number of repetitions" in report.problems[0]
+
+    def test_a_target_of_other_labels(self):
+        with pytest.raises(TargetError, match="labels unknown to the model"):
+            extract(NoiseModel("xyz"), planting(), [Enumeration()])
+
+
+class TestReport:
+    def test_json_comes_back_and_holds_no_secret(self):
+        planted = planting("my pin code is {digit:4}", label="a")
+        canaries = planted.canaries
+        report = extract(learned(planted), planted, [Guessing()])
+        text = report.to_json()
+        assert codec.parse(Extraction, text, "r", format=report.format, advice="") == report
+        shown = render(report) + text + repr(report)
+        assert not any(" ".join(s) in shown for c in canaries for s in c.secrets)
+        open_ = extract(learned(planted), planted, [Guessing()], show_text=True)
+        for said in (render(open_), open_.to_json()):
+            assert all(" ".join(c.secret) in said for c in canaries)
+            assert not any(" ".join(c.twin) in said for c in canaries)
+
+    def test_text(self):
+        planted = planting(repetitions=(1, 10), canaries=40)
+        text = render(extract(learned(planted), planted, [Enumeration()]), width=100)
+        assert max(len(line) for line in text.splitlines()) <= 100
+        assert "EXTRACTED" in text
+        assert "RT299, 10 repetitions, 20 canaries" in text
+        assert "shared over 4 comparisons at 0.013 each" in text
+        quiet = render(extract(NoiseModel("abc", seed=1), planted, [Enumeration()]))
+        assert "no attack got more out of planted secrets than out of unseen twins" in quiet
+
+    def test_same_seed_same_report(self):
+        planted = planting()
+        first, again = (extract(learned(planted), planted, [Enumeration()], seed=3) for _ in range(2))
+        assert replace(first, created="") == replace(again, created="")
+        assert json.loads(first.to_json())["seed"] == 3
+
+
+class Guessing(Enumeration):
+    """Ranks the suspects only, over a pattern of 10^4 candidates."""
+
+    guesses = False
+
+    def _answer(self, target, question, suspects):
+        own = [s.secret for s in suspects if s.question == question.id]
+        losses = target.losses(question.examples(own))
+        ranked = tuple(Ranked(s, float(loss)) for s, loss in zip(own, losses, strict=True))
+        return Answer(question.id, ranked=ranked)
+
+
+def test_an_attack_that_only_ranks_is_judged_by_its_ranks():
+    planted = planting(PIN)
+    report = extract(learned(planted), planted, [Guessing()])
+    (group,) = report.groups
+    assert (report.tests, group.measures, [c.signal for c in group.comparisons]) == (1, (), ["rank"])
+    assert report.exit_code == 1
+    assert canary_evidence(learned(planted), planted, [Guessing()], each=0.05, seed=0).evidence == ()

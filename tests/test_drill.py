@@ -1,0 +1,246 @@
+"""The drill as a grid: which cells there are, what of them is kept, and how they become rows and findings."""
+
+import json
+import stat
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from conftest import sentences
+from enumeration import Enumeration
+
+from defenses.plain import Plain
+from defenses.regularised import Regularised
+from redteam import drill as drill_module
+from redteam.canary import Planting
+from redteam.data import Columns, read_examples
+from redteam.drill import open_drill, report_drill, run_drill, tasks_of
+from redteam.drill_cells import take_cell
+from redteam.drill_grid import Cell, Trainer, choose_defenses, choose_patterns, grid, parse_numbers
+from redteam.errors import UsageError
+from redteam.inversion import NotApplicable
+from redteam.registry import discover_defenses
+from redteam.train import ModelChoice
+
+SHORT = ("pin", "my pin is {digit:2}")
+SWITCHES = {"early_stopping", "dropout", "characters", "deduplicate", "label_smoothing"}
+NAIVE = (Enumeration(),)
+PLAIN = Trainer("none", Plain(epochs=1, batch_size=32))
+SOFT = Trainer("dropout", Regularised(early_stopping=False, dropout=0.3, characters=False, epochs=1))
+
+
+class Broken(Enumeration):
+    """An attack that falls over."""
+
+    id = "RT298"
+
+    def extract(self, target, questions, suspects, **options):
+        raise ValueError("fell over")
+
+
+class Elsewhere(Enumeration):
+    """An attack that does not apply."""
+
+    id = "RT297"
+
+    def extract(self, target, questions, suspects, **options):
+        raise NotApplicable("nothing to see")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "data.jsonl"
+    rows = sentences(160, seed=1)
+    pairs = zip(rows.texts, rows.labels, strict=True)
+    path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in pairs))
+    return path
+
+
+def tasks(data, folder, *, repetitions=(1, 20), seeds=1, trainers=(PLAIN, SOFT), attacks=NAIVE, **options):
+    folder.mkdir(exist_ok=True)
+    restart = options.pop("restart", False)
+    shape = {"model": ModelChoice("tiny", 1), "canaries": 3} | options
+    shared, _ = open_drill(data, folder, attacks, **shape)
+    return tasks_of(shared, trainers, grid([SHORT], repetitions, trainers, seeds), folder, restart=restart)
+
+
+def run(some, **options):
+    return {task.cell: result for task, result in run_drill(some, **options)}
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, tmp_path_factory):
+    """A finished drill: its folder and its numbers."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, run(tasks(data, folder))
+
+
+class TestGrid:
+    def test_names_and_lengths_make_templates(self):
+        assert choose_patterns(["pin", "color"], (4, 10)) == (
+            ("pin", "my pin code is {digit:4}"),
+            ("pin", "my pin code is {digit:10}"),
+            ("color", "color {color:4}"),
+            ("color", "color {color:10}"),
+        )
+
+    def test_a_sentence_that_states_its_count_comes_once(self):
+        assert choose_patterns(["door {digit:3}", "gate {digit: n }"], (4, 5)) == (
+            ("door {digit:3}", "door {digit:3}"),
+            ("gate {digit: n }", "gate {digit:4}"),
+            ("gate {digit: n }", "gate {digit:5}"),
+        )
+
+    @pytest.mark.parametrize("pattern", ["no slot", "{digit:0}", "my {digit:x}"])
+    def test_what_is_no_pattern_is_refused(self, pattern):
+        with pytest.raises(UsageError):
+            choose_patterns([pattern], (4,))
+
+    def test_defences_are_combined_by_name(self):
+        names = ["none", "es", "CE+d", "early-stopping+characters+dropout", "edpsgd", "dedup", "label-smoothing"]
+        found = choose_defenses(names, discover_defenses(), {"epochs": 7, "batch_size": None})
+        titles = ["none", "early-stopping", "dropout+characters", "all", "edpsgd", "deduplication", "label-smoothing"]
+        assert [trainer.name for trainer in found] == titles
+        assert [trainer.defense.id for trainer in found] == ["RD100", *["RD110"] * 3, "RD102", *["RD110"] * 2]
+        assert all(trainer.defense.epochs == 7 for trainer in found)
+        on = [
+            {k for k, v in asdict(trainer.defense).items() if k in SWITCHES and v}
+            for trainer in found
+            if trainer.defense.id == "RD110"
+        ]
+        assert on == [
+            {"early_stopping"},
+            {"dropout", "characters"},
+            {"early_stopping", "dropout", "characters"},
+            {"deduplicate"},
+            {"label_smoothing"},
+        ]
+
+    @pytest.mark.parametrize(("names", "said"), [([], "an empty list"), (["magic"], "'magic': known are none, all")])
+    def test_unknown_defences_are_refused(self, names, said):
+        with pytest.raises(UsageError, match=said):
+            choose_defenses(names, discover_defenses(), {})
+
+    def test_every_cell_has_a_folder_of_its_own(self):
+        cells = grid(choose_patterns(["pin", "call"], (4, 10)), (1, 10), (PLAIN, SOFT), 3)
+        assert len(cells) == len({cell.folder for cell in cells}) == 2 * 2 * 2 * 2 * 3
+        assert cells[0].folder == "my-pin-code-is-digit-4-r1-none-seed0"
+
+    def test_patterns_that_would_share_a_folder_are_refused(self):
+        with pytest.raises(UsageError, match="reads like another"):
+            grid([("a", "my pin {digit:4}"), ("b", "my, pin {digit:4}")], (1,), (PLAIN,), 1)
+
+    @pytest.mark.parametrize("text", ["", "0", "a", "1,-2", "1.5", "9999999"])
+    def test_what_is_no_number_is_refused(self, text):
+        with pytest.raises(UsageError, match="--repetitions"):
+            parse_numbers(text, "--repetitions")
+
+    def test_numbers_are_read_as_written(self):
+        assert parse_numbers("1, 10,100,10", "--repetitions") == (1, 10, 100)
+
+
+class TestCells:
+    def test_a_cell_holds_what_training_and_attack_gave_and_no_secret(self, unbroken):
+        folder, results = unbroken
+        cell = Cell(*SHORT, 20, "none", 0)
+        result = results[cell]
+        assert (result.canaries, result.crowded, result.sizes) == (3, 0, (10, 10))
+        assert len(result.found) == 3
+        assert all(f.attack == "RT299" and f.places == 2 and f.secret is None for f in result.found)
+        assert result.exact == ("RT299",)
+        assert 0 <= result.right <= result.tested
+        names = {path.name for path in (folder / cell.folder).iterdir()}
+        kept = {"model.pt", "cell.json", "extraction.json", "planted.jsonl", "planted.canaries.json"}
+        assert names == kept
+        planting = Planting.load(folder / cell.folder / "planted.canaries.json")
+        said = (folder / cell.folder / "cell.json").read_text() + (folder / cell.folder / "extraction.json").read_text()
+        assert not any(" ".join(secret) in said for canary in planting.canaries for secret in canary.secrets)
+        for name in ("planted.canaries.json", "extraction.json"):
+            assert stat.S_IMODE((folder / cell.folder / name).stat().st_mode) == 0o600
+
+    def test_every_copy_is_trained_on_and_the_test_texts_are_not(self, unbroken):
+        folder, _ = unbroken
+        columns = Columns("text", "label")
+        (test,) = folder.glob("test-*.jsonl")
+        apart = set(read_examples(test, columns).examples.texts)
+        for count in (1, 20):
+            cell = folder / Cell(*SHORT, count, "none", 0).folder
+            texts = read_examples(cell / "planted.jsonl", columns).examples.texts
+            planted = [text for text in texts if text.startswith("my pin")]
+            assert len(planted) == 3 * count
+            assert not apart & set(texts)
+            assert len(texts) - len(planted) + len(apart) == 160
+
+    def test_canaries_are_the_same_for_every_defence_and_others_for_every_seed(self, data, unbroken):
+        folder, _ = unbroken
+        drawn = {}
+        for cell in (Cell(*SHORT, r, d, 0) for r in (1, 20) for d in ("none", "dropout")):
+            canaries = Planting.load(folder / cell.folder / "planted.canaries.json").canaries
+            drawn[cell] = [(c.secrets, c.planted, c.label) for c in canaries]
+        assert len({str(one) for one in drawn.values()}) == 1
+
+    def test_a_repeated_secret_is_learned_and_a_twin_is_not(self, unbroken):
+        """Twenty copies with a label of their own, in a model of no defence, stand before their twins."""
+        ahead = [f.ahead for f in unbroken[1][Cell(*SHORT, 20, "none", 0)].found]
+        assert np.mean(ahead) > 0
+
+    def test_a_finished_cell_is_taken_and_not_done_again(self, data, unbroken, monkeypatch):
+        monkeypatch.setattr(drill_module, "run_jobs", lambda work, jobs, **_: iter([1 / 0] if jobs else []))
+        assert run(tasks(data, unbroken[0])) == unbroken[1]
+
+    def test_two_processes_give_the_same_numbers_in_any_order(self, data, unbroken, tmp_path):
+        some = tasks(data, tmp_path, repetitions=(20,))
+        results = run(tuple(reversed(some)), workers=2)
+        assert results.items() <= unbroken[1].items()
+        assert len(results) == 2
+
+    @pytest.mark.parametrize(
+        ("changed", "said"),
+        [
+            ({"trainers": (Trainer("none", Plain(epochs=3)), SOFT)}, "epochs 1, now 3"),
+            ({"canaries": 4}, "canaries 3, now 4"),
+            ({"label": "existing"}, "label per-canary, now existing"),
+            ({"attacks": (Broken(),)}, "RT29"),
+            ({"rows": 100}, "rows 160, now 100"),
+        ],
+    )
+    def test_other_settings_are_refused_by_name_before_any_training(self, data, unbroken, changed, said):
+        with pytest.raises(UsageError, match=rf"cell\.json: was done with .*{said}.*--restart"):
+            list(run_drill(tasks(data, unbroken[0], **changed)))
+
+    def test_broken_or_foreign_cells_are_one_line(self, data, tmp_path):
+        (first, *_) = tasks(data, tmp_path)
+        first.folder.mkdir()
+        (first.folder / "cell.json").write_text("{")
+        with pytest.raises(UsageError, match="--restart"):
+            take_cell(first)
+        (first, *_) = tasks(data, tmp_path, restart=True)
+        assert take_cell(first) is None
+
+    def test_a_ledger_left_from_a_broken_off_cell_is_planted_again(self, data, unbroken, tmp_path):
+        (task,) = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,))
+        task.folder.mkdir()
+        (task.folder / "planted.jsonl").write_text("half")
+        assert run([task]).items() <= unbroken[1].items()
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"rows": 10}, "--rows 10"),
+            ({"canaries": 60}, "has 100 secrets, 120 are needed"),
+            ({"label": "nobody"}, "unknown"),
+            ({"attacks": ()}, "no attack"),
+        ],
+    )
+    def test_what_cannot_be_planted_is_refused_before_any_training(self, data, tmp_path, options, said):
+        with pytest.raises(UsageError, match=said):
+            tasks(data, tmp_path, **options)
+        assert not list(tmp_path.glob("*/*"))
+
+    def test_an_attack_that_breaks_is_told_and_one_that_does_not_apply_is_not(self, data, tmp_path):
+        attacks = (Enumeration(), Broken(), Elsewhere())
+        some = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,), attacks=attacks)
+        report = report_drill(list(run_drill(some)))
+        assert report.broken == ("attack RT298 on my pin is {digit:2}, R 1, none: ValueError: fell over",)
+        assert [each.attack for each in report.rows[0].attacks] == ["RT299"]
+        assert report.tests == 6  # what broke was counted all the same

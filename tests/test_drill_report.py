@@ -1,0 +1,160 @@
+"""The drill's rows, findings, table and picture, from cells made by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from redteam.canary.measures import Found
+from redteam.drill_picture import draw
+from redteam.drill_report import CellResult, DrillReport, FailedCell, rows_of
+from redteam.drill_table import render_markdown, render_text
+from redteam.errors import ReportError
+from redteam.report import Failure
+
+
+def found(attack="RT299", *, right=4, twin=0, bits=13.0, ahead=2.0, places=4, repetitions=1):
+    return Found(attack, "C", repetitions, places, right, twin, bits, 1.0, 13.3, "exact", ahead)
+
+
+def cell(defense="none", repetitions=1, seed=0, *, finds=(), right=90, **changes):
+    rest = {"canaries": len(finds), "crowded": 0, "sizes": (10,) * 4, "found": tuple(finds), "exact": ()} | changes
+    template = rest.pop("template", "pin {digit:4}")
+    return CellResult(
+        "pin", template, repetitions, defense, seed, failures=rest.pop("failures", ()), right=right, tested=100, **rest
+    )
+
+
+def report_of(cells, *, tests=10, **parts):
+    rows = rows_of(cells, alpha=0.05, each=0.05 / tests)
+    rest = {"failures": (), "broken": (), "created": "2026-01-01", "tool_version": "0"} | parts
+    return DrillReport({"canaries": 10}, 0.05, tests, 0.05 / tests, rows, **rest)
+
+
+OUT, IN = [found()] * 18 + [found(right=1, twin=1)] * 2, [found(right=0, twin=1, ahead=-1.0, bits=0.1)] * 20
+
+
+class TestRows:
+    def test_seeds_are_pooled(self):
+        (row,) = rows_of([cell(seed=0, finds=OUT[:10]), cell(seed=1, finds=OUT[10:], right=80)], alpha=0.05, each=0.005)
+        assert (row.seeds, row.canaries, row.accuracy) == ((0, 1), 20, 0.85)
+        success = row.by("RT299").measure("success")
+        assert success.planted.value == 0.9
+        assert success.planted.low == pytest.approx(0.683, abs=1e-3)  # Clopper and Pearson, by any table
+        assert success.planted.high == pytest.approx(0.988, abs=1e-3)
+        assert (success.twins, success.chance) == (0.0, pytest.approx(1e-4))
+        assert row.by("RT299").measure("hamming").planted.value == pytest.approx(0.3)
+        assert row.by("RT299").measure("exposure").planted.value == 13.0
+
+    def test_a_finding_is_more_than_the_twins_at_the_level_of_the_whole_drill(self):
+        out, kept = rows_of([cell(finds=OUT), cell("all", finds=IN)], alpha=0.05, each=0.005)
+        assert out.proven == ("RT299",)
+        assert kept.proven == ()
+        (strict,) = rows_of([cell(finds=OUT)], alpha=0.05, each=2.0**-19)  # 18 wins of 18 have p = 2 ** -18
+        (rank, *_) = [c for c in strict.by("RT299").comparisons if c.signal == "guess"]
+        assert rank.p_value == 2.0**-18
+        assert not rank.proven
+
+    def test_an_attack_that_broke_on_a_seed_is_left_out_of_its_row(self):
+        both = [found(), found("RT298")]
+        (row,) = rows_of([cell(finds=both), cell(seed=1, finds=[found()])], alpha=0.05, each=0.005)
+        assert [each.attack for each in row.attacks] == ["RT299"]
+
+    def test_an_attack_that_only_guesses_or_only_ranks_is_judged_by_that(self):
+        finds = [found("RT298", bits=None, ahead=None), found("RT297", right=None, twin=None, bits=None)]
+        (row,) = rows_of([cell(finds=finds)], alpha=0.05, each=0.005)
+        assert [c.signal for c in row.by("RT298").comparisons] == ["guess"]
+        assert [c.signal for c in row.by("RT297").comparisons] == ["rank"]
+        assert row.by("RT297").measures == ()
+
+    def test_one_attack_is_shown_for_all_rows(self):
+        better = [found("RT298", right=4, bits=None, ahead=None)] * 20
+        worse = [found("RT298", right=3, bits=None, ahead=None)] * 20
+        report = report_of([cell(finds=[*OUT, *worse]), cell("all", finds=[*IN, *better])])
+        assert report.headline == "RT298"  # 0 + 1 whole secrets, against 0.9 + 0
+
+    def test_nothing_is_found_where_nothing_was_learned(self):
+        """Over drills of models that depend on no coin, a finding comes at most as often as the level says."""
+        rng, hits = np.random.default_rng(0), 0
+        for _ in range(400):
+            finds = [
+                found(right=int(rng.integers(5)), twin=int(rng.integers(5)), ahead=rng.normal()) for _ in range(20)
+            ]
+            (row,) = rows_of([cell(finds=finds)], alpha=0.05, each=0.05 / 2)
+            hits += bool(row.proven)
+        assert hits <= 0.05 * 400 + 3 * math.sqrt(0.05 * 0.95 * 400)
+
+
+REPORT = report_of([cell(d, r, finds=OUT if d == "none" else IN) for r in (1, 10) for d in ("none", "all")])
+
+
+class TestReport:
+    def test_it_is_read_back(self, tmp_path):
+        (tmp_path / "drill.json").write_text(REPORT.to_json())
+        assert DrillReport.load(tmp_path / "drill.json") == REPORT
+        (tmp_path / "drill.json").write_text('{"format": "redteam.drill/9"}')
+        with pytest.raises(ReportError, match="drill/9"):
+            DrillReport.load(tmp_path / "drill.json")
+
+    def test_the_table_says_what_came_out(self):
+        text = render_text(REPORT, width=80)
+        lines = [line.split() for line in text.splitlines()]
+        assert [line[2:5] for line in lines[2:6]] == [
+            ["1", "none", "20"], ["1", "all", "20"], ["10", "none", "20"], ["10", "all", "20"]
+        ]  # fmt: skip
+        assert "0.90 [0.68, 0.99]" in text
+        assert "in 2 rows of 4, at up to 10 repetitions" in " ".join(text.split())
+        assert "0.05 for the whole drill, shared over 10" in " ".join(text.split())
+
+    def test_markdown_has_every_measure(self):
+        text = render_markdown(REPORT)
+        assert "| 1 | none | RT299 | success | 0.900 | 0.683 | 0.988 | 0.000 | 0.0001 |" in text
+        assert text.count("| guess |") == text.count("| rank |") == 4
+
+    def test_what_failed_and_too_few_canaries_are_told(self):
+        failed = FailedCell("pin {digit:4}", 1, "all", 0, "fell over")
+        report = report_of([cell(finds=OUT[:3])], failures=(failed,), broken=("attack RT298 on it: gone",))
+        text = " ".join(render_text(report).split())
+        assert "FAILED: pin {digit:4}, R 1, all, seed 0: fell over" in text
+        assert "FAILED: attack RT298 on it: gone" in text
+        assert "3 canaries a row can prove nothing at the level 0.005" in text
+
+    def test_crowded_canaries_are_told(self):
+        assert "20 canaries share sentence and label" in render_text(
+            report_of([cell(finds=OUT, crowded=20)]), width=160
+        )
+
+    def test_a_report_without_rows_is_words_alone(self):
+        assert "nothing extracted is no evidence" in render_text(report_of([]))
+
+    def test_failures_that_are_none_of_ours_are_not_told(self):
+        quiet = cell(finds=OUT, failures=(Failure("RT204", "not_applicable", "no base"),))
+        assert "RT204" not in render_text(report_of([quiet]))
+
+
+class TestPicture:
+    def test_success_stands_against_repetitions_with_intervals(self, tmp_path, monkeypatch):
+        kept = []
+        save = Figure.savefig
+        monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (kept.append(self), save(self, *a, **k)))
+        draw(REPORT, tmp_path / "drill.png")
+        (axes,) = kept[-1].axes
+        assert axes.get_title() == "pin {digit:4}"
+        drawn = {bars[0].get_marker(): bars[0].get_ydata().tolist() for bars in axes.containers}
+        assert drawn == {"o": [0.9, 0.9], "s": [0.0, 0.0]}
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "10"]
+        xs = [bars[0].get_xdata()[0] for bars in axes.containers]
+        assert xs[0] < 1 < xs[1]  # beside each other
+        words = [text.get_text() for legend in kept[-1].legends for text in legend.get_texts()]
+        assert words == ["none", "all", "guessing"]
+
+    def test_a_panel_without_points_says_so(self, tmp_path):
+        draw(report_of([cell(finds=[found(right=None, twin=None)])]), tmp_path / "a.svg")
+        assert "no attack gave a guess" in (tmp_path / "a.svg").read_text()
+
+    def test_many_panels_and_the_same_file_every_time(self, tmp_path):
+        cells = [cell(finds=OUT, template=f"{name} {{digit:4}}") for name in "abcd"]
+        for name in ("a.svg", "b.svg"):
+            draw(report_of(cells), tmp_path / name)
+        assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
