@@ -14,13 +14,19 @@ from typing import TypeVar
 from redteam.attack import Attack, Control
 from redteam.defense import Defense
 from redteam.errors import UsageError
+from redteam.inversion import InversionAttack
 
-Plugin = TypeVar("Plugin", bound=Attack | Control | Defense)
+Plugin = TypeVar("Plugin", bound=Attack | InversionAttack | Control | Defense)
 
 
 def discover_attacks() -> tuple[Attack, ...]:
     """Return every attack, each with its default settings, in the order of their ids."""
     return _discover(Attack, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
+
+
+def discover_inversions() -> tuple[InversionAttack, ...]:
+    """Return every attack that extracts canaries, each with its default settings, in the order of their ids."""
+    return _discover(InversionAttack, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
 
 
 def discover_controls() -> tuple[Control, ...]:

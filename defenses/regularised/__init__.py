@@ -20,7 +20,7 @@ from redteam.data import Examples
 from redteam.defense import Checkpoint, Defense, Progress, Trained
 from redteam.errors import UsageError
 from redteam.models.spelling import with_characters
-from redteam.models.starting import Start, _set_dropout
+from redteam.models.starting import Start, set_dropout
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Regularised(Defense):
         notes = [f"{len(examples) - len(rows):,} rows left out: equal to others"] if len(rows) < len(examples) else []
         trained, apart = training.hold_out(rows, self.validation, seed) if self.early_stopping else (rows, None)
         if self.dropout is not None:
-            _set_dropout(start.model, self.dropout)
+            set_dropout(start.model, self.dropout)
         if self.characters:
             start = replace(start, model=with_characters(start.model, start.tokenizer, seed=seed))
         recipe = training.Recipe(

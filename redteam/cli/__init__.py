@@ -11,7 +11,9 @@ import typer
 
 from redteam.cli.attacks import attacks, defenses
 from redteam.cli.audit import audit
+from redteam.cli.canary import canary
 from redteam.cli.compare import compare
+from redteam.cli.drill import drill
 from redteam.cli.gap import gap
 from redteam.cli.gate import gate
 from redteam.cli.pack import pack, unpack
@@ -30,8 +32,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # it would take "[default: ...]" for markup and drop it
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (audit, train, verify, gap, pack, unpack, gate, compare, attacks, defenses, selftest):
+for command in (audit, train, verify, gap, drill, pack, unpack, gate, compare, attacks, defenses, selftest):
     app.command()(command)
+app.add_typer(canary)
 
 
 @app.callback(invoke_without_command=True)

@@ -14,9 +14,16 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from redteam.errors import BundleError
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
+from redteam.models.characters import CharacterBert, CharacterBertConfig, CharacterBiLSTM, CharacterBiLSTMConfig
 
-AutoConfig.register(BiLSTMConfig.model_type, BiLSTMConfig)
-AutoModelForSequenceClassification.register(BiLSTMConfig, BiLSTMForSequenceClassification)
+_OURS: dict[Any, Any] = {
+    BiLSTMConfig: BiLSTMForSequenceClassification,
+    CharacterBiLSTMConfig: CharacterBiLSTM,
+    CharacterBertConfig: CharacterBert,
+}
+for _config, _model in _OURS.items():
+    AutoConfig.register(_config.model_type, _config)
+    AutoModelForSequenceClassification.register(_config, _model)
 
 # Keys that make transformers fetch or run code, or build another model than the saved weights.
 _REFUSED = ("auto_map", "custom_pipelines", "quantization_config")

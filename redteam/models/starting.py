@@ -78,7 +78,7 @@ def start_model(
         model = load_encoder(path, labels, layers=layers)
         start = Start(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4)
     if dropout is not None:
-        _set_dropout(start.model, dropout)
+        set_dropout(start.model, dropout)
     if freeze_embeddings:
         start.model.get_input_embeddings().requires_grad_(False)
     return start
@@ -159,7 +159,7 @@ def _directory(spec: str) -> Path:
     return path
 
 
-def _set_dropout(model: PreTrainedModel, share: float) -> None:
+def set_dropout(model: PreTrainedModel, share: float) -> None:
     """Set every dropout of the model, also where a layer keeps its own copy of the rate."""
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "dropout"):
         if hasattr(model.config, name):
