@@ -3,8 +3,9 @@
 How the error is shared. One report makes many statements, and a build fails if any one of them is "proven". So the
 allowed error `alpha` of the whole report is divided by the number of judged intervals before anything is measured:
 every applicable attack counts with each of its signals, and each signal with its AUC, its TPR at every FPR asked for
-and, where coins decided membership, its epsilon. Each interval misses the truth with probability at most alpha /
-intervals, hence all of them hold together with probability at least 1 - alpha, whatever their dependence
+and, where coins decided membership, its epsilon; where the data holds canaries, every attack after them counts with
+its extraction rate and its exposure for each number of repetitions. Each interval misses the truth with probability at
+most alpha / intervals, hence all of them hold together with probability at least 1 - alpha, whatever their dependence
 (Bonferroni). The breakdown by label is a family of its own with its own alpha, and is never judged. The controls have
 a level of their own, `redteam.grading`.
 """
@@ -19,10 +20,12 @@ import numpy as np
 from redteam import __version__
 from redteam.attack import Attack, Control
 from redteam.breakdown import by_label, measure_accuracy, most_exposed
+from redteam.canary.evidence import CanaryAudit
 from redteam.coins import Canaries, fair_canaries
 from redteam.data import BoolArray, Examples, Split
 from redteam.errors import StatisticsError
 from redteam.grading import grade_evidence, one_line, run_controls
+from redteam.inversion import unwatched
 from redteam.registry import discover_attacks, discover_controls
 from redteam.report import (
     AuditReport,
@@ -73,37 +76,49 @@ def audit(
     controls: Sequence[Control] | None = None,
     settings: Settings = Settings(),
     guarantee: Guarantee | None = None,
+    planted: CanaryAudit | None = None,
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
 ) -> AuditReport:
     """Attack `target` with the examples of `split` and report what was found; nothing is decided here.
 
-    `attacks` and `controls` default to all there are. `folder` is where answers of a broken-off pass are kept.
-    Raises TargetError or BundleError where the target gives no usable answers; what goes wrong inside one attack
-    is a `Failure` in the report.
+    `attacks` and `controls` default to all there are; `planted` are canaries in the training data and the attacks after
+    them. `folder` is where answers of a broken-off pass are kept. Raises TargetError or BundleError where the target
+    gives no usable answers; what goes wrong inside one attack is a `Failure` in the report.
     """
     attacks = discover_attacks() if attacks is None else tuple(attacks)
     controls = discover_controls() if controls is None else tuple(controls)
     pool, is_member = split.pool(settings.seed)
     blind = pool if target.kind == "scores" else _anonymous(pool)  # saved scores are looked up by row
     cache = ScoreCache(target, folder=folder, progress=progress)
+    if planted is not None:
+        planted.check(target)
     results, failures = run_controls(controls, pool, is_member, randomised=split.randomised, seed=settings.seed)
     grade, reason = grade_evidence(split, results, failures)
     canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
     known = canaries if isinstance(canaries, Canaries) else None
-    share = _share(attacks, target.access, settings, known)
+    share = _share(attacks, target.access, settings, known, planted)
     attacked = run_attacks(cache, blind, is_member, attacks, settings=settings, each=share.each, canaries=known)
     outcomes = list(_refusals(attacks, reason) if grade == "C" else attacked)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
     failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     first = measured[0] if measured else None
+    extracted = (
+        []
+        if planted is None
+        else list(planted.run(cache, each=share.each, seed=settings.seed, progress=progress or unwatched))
+    )
+    failures += [outcome for outcome in extracted if isinstance(outcome, Failure)]
     return AuditReport(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
-        data=_data_summary(split),
+        data=_data_summary(split, planted),
         grade=grade,
         grade_reason=f"{reason}; no epsilon is measured: {canaries}" if grade == "A" and known is None else reason,
         multiplicity=share,
-        evidence=tuple(evidence for one in measured for evidence in one.evidence),
+        evidence=(
+            *(evidence for one in measured for evidence in one.evidence),
+            *(outcome for outcome in extracted if isinstance(outcome, Evidence)),
+        ),
         failures=tuple(failures),
         controls=tuple(results),
         classes=by_label(first.scores, is_member, pool, alpha=settings.alpha) if first else (),
@@ -202,13 +217,21 @@ def _anonymous(pool: Examples) -> Examples:
     return Examples(np.arange(len(pool)), pool.texts, pool.labels)
 
 
-def _share(attacks: Sequence[Attack], access: Access, settings: Settings, canaries: Canaries | None) -> Multiplicity:
-    intervals = max(1, intervals_judged(attacks, access, settings.fprs, epsilon=canaries is not None))
+def _share(
+    attacks: Sequence[Attack],
+    access: Access,
+    settings: Settings,
+    canaries: Canaries | None,
+    planted: CanaryAudit | None,
+) -> Multiplicity:
+    extraction = 0 if planted is None else planted.intervals(access)
+    intervals = max(1, intervals_judged(attacks, access, settings.fprs, epsilon=canaries is not None) + extraction)
     rates = ", ".join(f"{fpr:g}" for fpr in settings.fprs)
     epsilon = "" if canaries is None else f", and its epsilon at delta {canaries.delta:g} by one_run; {LOW_BOUND}"
+    secrets = f"; {extraction} are extraction rates and exposures of canaries" if extraction else ""
     method = (
         f"Bonferroni: {settings.alpha:g} shared equally over {intervals} intervals, "
-        f"the AUC of every signal and its TPR at an FPR of {rates}{epsilon}"
+        f"the AUC of every signal and its TPR at an FPR of {rates}{epsilon}{secrets}"
     )
     return Multiplicity(settings.alpha, intervals, settings.alpha / intervals, method)
 
@@ -218,11 +241,12 @@ def _refusals(attacks: Sequence[Attack], reason: str) -> Iterator[Failure]:
         yield Failure(attack.id, "refused", f"evidence is grade C: {reason}")
 
 
-def _data_summary(split: Split) -> DataSummary:
+def _data_summary(split: Split, planted: CanaryAudit | None) -> DataSummary:
     return DataSummary(
         members=len(split.members),
         nonmembers=len(split.nonmembers),
         reference=0 if split.reference is None else len(split.reference),
         moved_out=split.moved_out,
         duplicates=split.duplicates,
+        canaries=0 if planted is None else len(planted.planting.canaries),
     )

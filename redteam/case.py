@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from redteam.canary.planting import Planting, canaries_beside, canary_rows
 from redteam.data import Columns, Split, read_examples, read_split
 from redteam.errors import RedteamError, TargetError, UsageError
+from redteam.files import sha256
 from redteam.ledger import Ledger, ledger_path
 from redteam.report import Guarantee
 from redteam.target import Target, load_target
@@ -16,7 +18,8 @@ from redteam.target import Target, load_target
 class Sources:
     """Where the examples come from; at most one of ledger, members with nonmembers, data, scores is used.
 
-    Without any, the ledger beside the model. `data` together with a ledger says where its data file is now.
+    Without any, the ledger beside the model. `data` together with a ledger says where its data file is now. `canaries`
+    is the canary ledger of a model trained elsewhere, where it is not beside the members or the data.
     """
 
     members: Path | None = None
@@ -25,17 +28,22 @@ class Sources:
     data: Path | None = None
     ledger: Path | None = None
     scores: Path | None = None
+    canaries: Path | None = None
     columns: Columns = field(default_factory=Columns)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A target with the examples to attack it with; `notes` say what was guessed on the way."""
+    """A target with the examples to attack it with, and the canaries that its data holds, if any.
+
+    `notes` say what was guessed on the way.
+    """
 
     target: Target
     split: Split
     guarantee: Guarantee | None
     notes: tuple[str, ...]
+    planting: Planting | None = None
 
 
 def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Case:
@@ -48,11 +56,13 @@ def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Ca
         return Case(saved, split, None, notes)
     assert name is not None  # _check saw to it
     if sources.members is not None and sources.nonmembers is not None:
-        split, notes = _from_files(sources.members, sources.nonmembers, sources)
-        return Case(load_target(name, **options), split, None, notes)
+        planting, planted = _canaries(sources, sources.members)
+        split, notes = _from_files(sources.members, sources.nonmembers, sources, planted)
+        return Case(load_target(name, **options), split, None, notes, planting)
     if sources.data is not None and sources.ledger is None:
-        split, notes = read_split(sources.data, sources.columns)
-        return Case(load_target(name, **options), split, None, notes)
+        planting, planted = _canaries(sources, sources.data)
+        split, notes = read_split(sources.data, sources.columns, planted=planted)
+        return Case(load_target(name, **options), split, None, notes, planting)
     return _from_ledger(name, sources, options)
 
 
@@ -72,15 +82,27 @@ def _check(name: str | None, sources: Sources) -> None:
         raise UsageError("--reference goes with --members and --nonmembers")
     if sources.columns.split is not None and sources.members is not None:
         raise UsageError("--split-column goes with --data or --scores: --members and --nonmembers say it already")
+    if sources.canaries is not None and sources.scores is not None:
+        raise UsageError("--canaries goes with a target: saved scores answer no further questions")
 
 
-def _from_files(members: Path, nonmembers: Path, sources: Sources) -> tuple[Split, tuple[str, ...]]:
+def _canaries(sources: Sources, data: Path) -> tuple[Planting | None, frozenset[int]]:
+    """Return the canaries in `data`, and their rows where it is the file that was planted: they are no user's."""
+    planting = canaries_beside(data) if sources.canaries is None else Planting.load(sources.canaries)
+    same = planting is not None and sha256(data) == planting.planted_sha256
+    return planting, canary_rows(planting) if same else frozenset()
+
+
+def _from_files(
+    members: Path, nonmembers: Path, sources: Sources, planted: frozenset[int]
+) -> tuple[Split, tuple[str, ...]]:
     inside, outside = (read_examples(path, sources.columns) for path in (members, nonmembers))
+    users = inside.examples.take([row for row in range(len(inside.examples)) if row not in planted])
     notes = inside.notes + outside.notes
     if sources.reference is None:
-        return Split.of(inside.examples, outside.examples), notes
+        return Split.of(users, outside.examples), notes
     apart = read_examples(sources.reference, sources.columns)
-    return Split.of(inside.examples, outside.examples, apart.examples), notes + apart.notes
+    return Split.of(users, outside.examples, apart.examples), notes + apart.notes
 
 
 def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
@@ -89,15 +111,18 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
         raise _no_ledger(name, path)
     if sources.columns != Columns():
         raise UsageError("the ledger says which columns hold what; leave out --text-column and the like")
+    if sources.canaries is not None:
+        raise UsageError("--canaries goes with --members or --data: the model's ledger says what was planted")
     target = load_target(name, **options)
     ledger = Ledger.load(path)
     ledger.check_model(target.digest, path)
     split, notes = ledger.split(path, data=sources.data)
+    planting = ledger.planting(path)
     if target.digest != ledger.model:  # nothing shows that this is the model the ledger speaks of
         split = replace(split, randomised=False)
         unknown = f"{target.name}: cannot be recognised as the ledger's model: grade B, and no guarantee is taken over"
-        return Case(target, split, None, (*notes, unknown))
-    return Case(target, split, None if _is_void(ledger) else ledger.guarantee, (*notes, *_caveats(ledger)))
+        return Case(target, split, None, (*notes, unknown), planting)
+    return Case(target, split, None if _is_void(ledger) else ledger.guarantee, (*notes, *_caveats(ledger)), planting)
 
 
 def _is_void(ledger: Ledger) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redteam.limits import Limit
-from redteam.report import AuditReport, Budget, Evidence, Guarantee
+from redteam.report import CANARY_METRICS, AuditReport, Budget, Evidence, Guarantee
 from redteam.resolution import examples_needed
 from redteam.verdict import Check, Outcome
 from redteam.wording import LOW_BOUND, SYMBOLS, against, number, plural, some
@@ -46,7 +46,7 @@ def rule_on(limit: Limit, report: AuditReport) -> Ruling:
             (*unbounded, *_other_deltas(limit, apart), *problems),
             () if unbounded else unsettled,  # said already
         )
-    if not covered and not (report.grade == "C" and limit.metric in ("auc", "tpr")):
+    if not covered and limit.required and not (report.grade == "C" and limit.metric in ("auc", "tpr")):
         problems = (_missing(limit, report),)
     return Ruling(checks, problems, unsettled)
 
@@ -178,7 +178,7 @@ def _missing(limit: Limit, report: AuditReport) -> str:
     what = SYMBOLS[limit.metric]
     if limit.fpr is not None:
         return f"{limit.name}: the report has no TPR at FPR {limit.fpr:g}: audit again with --fpr {limit.fpr:g}"
-    if limit.metric in ("exposure", "extraction_rate"):
+    if limit.metric in CANARY_METRICS:
         return f"{limit.name}: the report has no {what}: audit a model with canaries, or drop the limit"
     return f"{limit.name}: the report has no {what}: audit again with a membership attack (RT1xx)"
 
@@ -189,17 +189,22 @@ def _too_small(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:
     for e in evidence:
         sizes.setdefault((e.members, e.nonmembers, e.ceiling, e.interval.alpha), []).append(e.id)
     return tuple(
-        f"{limit.name} cannot be judged on {plural(members, 'member')} and "
-        f"{plural(nonmembers, 'non-member')}: a perfect attack would prove no more than "
-        f"{number(ceiling)} ({some(ids)}); {_way_out(limit, ceiling, alpha)}"
+        f"{limit.name} cannot be judged on {_sample(limit, members, nonmembers)}: a perfect attack would prove no "
+        f"more than {number(ceiling)} ({some(ids)}); {_way_out(limit, ceiling, alpha)}"
         for (members, nonmembers, ceiling, alpha), ids in sizes.items()
     )
+
+
+def _sample(limit: Limit, members: int, nonmembers: int) -> str:
+    if limit.metric in CANARY_METRICS:
+        return plural(members, "canary", "canaries")
+    return f"{plural(members, 'member')} and {plural(nonmembers, 'non-member')}"
 
 
 def _way_out(limit: Limit, ceiling: float, alpha: float) -> str:
     if limit.metric == "epsilon":
         return "audit more randomised examples"
-    if limit.metric in ("exposure", "extraction_rate"):
+    if limit.metric in CANARY_METRICS:
         return "plant more canaries and audit again"
     needed = examples_needed(limit.metric, limit.limit, alpha=alpha, fpr=limit.fpr) if 0 < alpha < 1 else None
     if needed is None:
@@ -210,7 +215,8 @@ def _way_out(limit: Limit, ceiling: float, alpha: float) -> str:
 def _unsettled(limit: Limit, evidence: Sequence[Evidence]) -> str:
     widest = max(evidence, key=lambda e: e.interval.high)
     shown = against(widest.interval, limit.limit, ", limit ", widest.rule)
-    why = "the interval reaches over the limit, more examples would narrow it"
+    more = "canaries" if limit.metric in CANARY_METRICS else "examples"
+    why = f"the interval reaches over the limit, more {more} would narrow it"
     if limit.metric == "epsilon":
         why = f"an attack never bounds epsilon from above, only a guarantee does. {LOW_BOUND}"
     return f"{limit.name} is not settled by {some([e.id for e in evidence])} ({shown}): {why}"

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator
 
 from redteam.errors import ReportError
-from redteam.report import AuditReport, Evidence
-from redteam.resolution import ceiling
+from redteam.report import CANARY_METRICS, AuditReport, Evidence
+from redteam.resolution import ceiling, extraction_ceiling
 
 _CLOSE = 1e-6
 
@@ -29,10 +29,9 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
         blunted = control.auc.high < 0.5 and not control.may_be_below_chance
         if report.grade != "C" and (control.auc.low > 0.5 or blunted):
             yield f"grade {report.grade}, but {control.control} tells the sides apart"
-    membership = [evidence for evidence in report.evidence if evidence.metric in ("auc", "tpr", "epsilon")]
-    if len(membership) > shared.intervals:
-        yield f"{len(membership)} numbers share the error of {shared.intervals}"
-    for evidence in membership:
+    if len(report.evidence) > shared.intervals:
+        yield f"{len(report.evidence)} numbers share the error of {shared.intervals}"
+    for evidence in report.evidence:
         yield from _of_evidence(evidence, report)
 
 
@@ -40,6 +39,9 @@ def _of_evidence(evidence: Evidence, report: AuditReport) -> Iterator[str]:
     interval = evidence.interval
     if evidence.metric == "epsilon":
         yield from _of_epsilon(evidence, report)
+        return
+    if evidence.metric in CANARY_METRICS:
+        yield from _of_canaries(evidence, report)
         return
     if not (interval.low >= 0 and interval.high <= 1):
         yield f"{evidence.id} is not between 0 and 1"
@@ -52,6 +54,22 @@ def _of_evidence(evidence: Evidence, report: AuditReport) -> Iterator[str]:
     most = ceiling(evidence.metric, evidence.members, evidence.nonmembers, alpha=interval.alpha, fpr=evidence.fpr)
     if not abs(evidence.ceiling - most) <= _CLOSE:
         yield f"{evidence.id} has ceiling {evidence.ceiling:g}, {evidence.members} members allow {most:g}"
+
+
+def _of_canaries(evidence: Evidence, report: AuditReport) -> Iterator[str]:
+    interval, count = evidence.interval, evidence.members
+    if not math.isclose(interval.alpha, report.multiplicity.each, rel_tol=_CLOSE):
+        yield f"{evidence.id} has level {interval.alpha:g}, the report says {report.multiplicity.each:g} each"
+        return
+    if not (1 <= count <= report.data.canaries and evidence.nonmembers == count):
+        yield f"{evidence.id} is of {count} canaries and {evidence.nonmembers} twins, the report of other numbers"
+        return
+    best = extraction_ceiling(count, alpha=interval.alpha)
+    rate = evidence.metric == "extraction_rate"
+    if not (abs(evidence.ceiling - best) <= _CLOSE if rate else (evidence.ceiling > 0) == (best > 0)):
+        yield f"{evidence.id} has ceiling {evidence.ceiling:g}, which {count} canaries do not have"
+    if not (0 <= interval.low <= evidence.ceiling + _CLOSE and (interval.high <= 1 or not rate)):
+        yield f"{evidence.id} is beyond what {count} canaries can show"
 
 
 def _of_epsilon(evidence: Evidence, report: AuditReport) -> Iterator[str]:

@@ -214,8 +214,11 @@ def read_examples(path: Path, columns: Columns) -> Reading:
     return _read(path, columns, with_split=False)
 
 
-def read_split(path: Path, columns: Columns) -> tuple[Split, tuple[str, ...]]:
-    """Read one file whose split column says who was a member; return the split and what was guessed."""
+def read_split(path: Path, columns: Columns, *, planted: frozenset[int] = frozenset()) -> tuple[Split, tuple[str, ...]]:
+    """Read one file whose split column says who was a member; return the split and what was guessed.
+
+    Rows `planted`, those of canaries, are left out.
+    """
     reading = _read(path, columns, with_split=True)
     examples = reading.examples
     sides_of = {value: side for side, values in _SPLIT_VALUES.items() for value in values}
@@ -225,7 +228,8 @@ def read_split(path: Path, columns: Columns) -> tuple[Split, tuple[str, ...]]:
         if side is None:
             known = ", ".join(v for values in _SPLIT_VALUES.values() for v in values)
             raise DataError(f"{path}: row {position + 1}: {value!r} says nothing about membership; known: {known}")
-        found[side].append(position)
+        if position not in planted:
+            found[side].append(position)
     reference = examples.take(found["reference"]) if found["reference"] else None
     return Split.of(examples.take(found["member"]), examples.take(found["nonmember"]), reference), reading.notes
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from redteam import __version__, codec
 from redteam.bundle import save_bundle
-from redteam.canary import Plan, Planted, canaries_path, check_tokenizer, plant, vocabulary_texts
+from redteam.canary import Plan, Planted, canaries_path, check_tokenizer, learn_from, plant
 from redteam.canary.extract import Attacker, Extraction, extract
 from redteam.canary.pattern import Pattern
 from redteam.canary.planting import crowded
-from redteam.data import Columns, Examples, read_examples
+from redteam.data import Columns, read_examples
 from redteam.defense import Checkpoint, Defense, Trained
 from redteam.drill_grid import Cell
 from redteam.drill_report import CellResult
@@ -168,7 +168,8 @@ def _train(task: Task, planted: Planted, check: Check) -> Trained:
 
     rows, model, seed = read_examples(planted.data, planted.columns).examples, task.drill.model, task.cell.seed
     shape = {name: value for name, value in asdict(model).items() if name != "spec"}
-    start = start_model(model.spec, rows, learn_from=_vocabulary(task, planted), seed=seed, **shape)
+    known = learn_from(read_examples(task.drill.data, planted.columns).examples, planted.planting)
+    start = start_model(model.spec, rows, learn_from=known, seed=seed, **shape)
     cut_at(start.tokenizer, start.max_length)
     check_tokenizer(planted.planting, start.tokenizer, name=model.spec)
     checkpoint = _checkpoint(task, planted)
@@ -177,13 +178,6 @@ def _train(task: Task, planted: Planted, check: Check) -> Trained:
         check()
 
     return task.defense.fit(start, rows, seed=seed, population=len(rows), checkpoint=checkpoint, progress=show)
-
-
-def _vocabulary(task: Task, planted: Planted) -> Examples:
-    """Return what a vocabulary may be learned from: of canaries only what is the same whatever was planted."""
-    users = read_examples(task.drill.data, Columns("text", "label")).examples.texts or ()
-    texts = (*users, *vocabulary_texts(planted.planting))
-    return Examples(np.arange(len(texts)), texts)
 
 
 def _checkpoint(task: Task, planted: Planted) -> Checkpoint:

@@ -13,7 +13,8 @@ from redteam import codec
 from redteam.canary.measures import Comparison, Found, Measure, _comparison, _guess_measures, compare
 from redteam.errors import ReportError
 from redteam.report import Failure
-from redteam.statistics.exposure import chance, fewest_to_prove, median_interval
+from redteam.resolution import fewest_canaries
+from redteam.statistics.exposure import chance, median_interval
 
 FORMAT = "redteam.drill/1"
 
@@ -167,10 +168,10 @@ def rows_of(cells: Sequence[CellResult], *, alpha: float, each: float) -> tuple[
 def too_few(rows: Sequence[Row], each: float) -> Iterator[str]:
     """Yield one line where rows have so few canaries that not even all of them together would prove anything."""
     fewest = min((row.canaries for row in rows), default=0)
-    if rows and fewest < fewest_to_prove(each):
+    if rows and fewest < fewest_canaries(each):
         yield (
             f"{fewest} canaries a row can prove nothing at the level {each:.2g}, however many come out: at least "
-            f"{fewest_to_prove(each)} can; raise --canaries or --seeds, or run fewer attacks or a smaller grid"
+            f"{fewest_canaries(each)} can; raise --canaries or --seeds, or run fewer attacks or a smaller grid"
         )
 
 

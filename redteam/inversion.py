@@ -8,7 +8,7 @@ without knowing the coin is right half of the time unless the model depends on i
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 ENUMERABLE = 10**6  # candidates that are all looked at; beyond, a sample
 
 Secret = tuple[str, ...]  # one symbol for each place of the pattern
+Progress = Callable[[int, int], None]  # done, of how many; may raise to break the work off
+
+
+def unwatched(done: int, total: int) -> None:
+    """Show no progress."""
 
 
 class NotApplicable(RedteamError):
@@ -130,9 +135,11 @@ class InversionAttack(ABC):
         reference: Target | None = None,
         base: Path | None = None,
         seed: int,
+        progress: Progress = unwatched,
     ) -> Sequence[Answer]:
         """Return one answer for each question, in that order; the target is left as it was.
 
         `reference` is a classifier with the same labels that never saw the canaries: losses are then compared with
-        its. `base` is the directory of the public encoder that training started from. Raises NotApplicable.
+        its. `base` is the directory of the public encoder that training started from. `progress` is called every second
+        or so. Raises NotApplicable.
         """

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from redteam import codec
+from redteam.canary.planting import Planting, canary_rows
 from redteam.data import Columns, Examples, Split, read_examples, text_key
 from redteam.errors import LedgerError
 from redteam.files import sha256, write_atomic
@@ -98,7 +99,8 @@ class Ledger:
     def split(self, path: Path, *, data: Path | None = None) -> tuple[Split, tuple[str, ...]]:
         """Read the data again and divide it as training did; `path` is where this ledger lies.
 
-        Raises LedgerError where the data changed, a row is on two sides, or the coins do not fall as stated.
+        Rows of canaries are on neither side. Raises LedgerError where the data changed, a row is on two sides, or the
+        coins do not fall as stated.
         """
         source = data or (path.resolve().parent / self.data.path).resolve()
         if not source.is_file():
@@ -108,9 +110,10 @@ class Ledger:
             raise LedgerError(f"{source}: changed since training (SHA-256 differs from the ledger's); restore it")
         reading = read_examples(source, Columns(**self.data.columns))
         examples = reading.examples
-        self._check_rows(path, len(examples))
+        planted = canary_rows(self.planting(path))
+        self._check_rows(path, len(examples), planted)
         if self.membership.randomised:
-            self._check_coins(path, examples)
+            self._check_coins(path, examples, planted)
         sides = self.membership
         split = Split.of(
             examples.take(sides.members),
@@ -128,19 +131,30 @@ class Ledger:
         if digest is not None and digest != self.model:
             raise LedgerError(f"{path}: written for another model (its digest differs); train again")
 
-    def _check_rows(self, path: Path, rows: int) -> None:
+    def planting(self, path: Path) -> Planting | None:
+        """Return the canaries of the data, None where none were planted; `path` is where this ledger lies.
+
+        Raises LedgerError where they were edited or are of other data.
+        """
+        planting = Planting.of(self.canaries, path)
+        if planting is not None and planting.planted_sha256 != self.data.sha256:
+            raise LedgerError(f"{path}: its canaries are those of other data: the ledger was edited; train again")
+        return planting
+
+    def _check_rows(self, path: Path, rows: int, planted: frozenset[int]) -> None:
         sides = self.membership
         named = sides.members + sides.nonmembers + sides.reference
         if len(set(named)) != len(named):
             raise LedgerError(f"{path}: a row is on two sides: the ledger was edited")
         if any(not 0 <= row < rows for row in named):
             raise LedgerError(f"{path}: names a row beyond the {rows} of {self.data.path}: the ledger was edited")
+        if planted & set(named):
+            raise LedgerError(f"{path}: a canary is on a side of the split: the ledger was edited")
 
-    def _check_coins(self, path: Path, examples: Examples) -> None:
+    def _check_coins(self, path: Path, examples: Examples, planted: frozenset[int]) -> None:
         sides = self.membership
-        drawn = flip_coins(
-            examples, holdout=sides.holdout, reference=sides.reference_share, seed=sides.seed, key=sides.key
-        )
+        shares = {"holdout": sides.holdout, "reference": sides.reference_share}
+        drawn = flip_coins(examples, **shares, seed=sides.seed, key=sides.key, planted=planted)
         if (drawn["members"], drawn["nonmembers"], drawn["reference"]) != (
             sides.members,
             sides.nonmembers,
@@ -150,17 +164,26 @@ class Ledger:
 
 
 def flip_coins(
-    examples: Examples, *, holdout: float, reference: float = 0.0, seed: int, key: str = ""
+    examples: Examples,
+    *,
+    holdout: float,
+    reference: float = 0.0,
+    seed: int,
+    key: str = "",
+    planted: frozenset[int] = frozenset(),
 ) -> dict[str, tuple[int, ...]]:
     """Draw every text's side by its own coin: reference first, then held out with probability `holdout`.
 
     The coin is a keyed hash of the folded text, so repeated texts share one and fall on one side, the order of the
     rows does not matter, and whoever has `key` and `seed` can draw it again. Nobody else can: with a public key,
-    membership could be computed without the model. Returns the row numbers of each side.
+    membership could be computed without the model. Rows `planted`, those of canaries, get no coin: how often each is
+    trained on is part of the plan. Returns the row numbers of each side.
     """
     secret = hashlib.sha256(f"redteam coin {seed} {key}".encode()).digest()
     sides: dict[str, list[int]] = {"members": [], "nonmembers": [], "reference": []}
     for row, text in enumerate(examples.texts or ()):
+        if row in planted:
+            continue
         digest = hmac.digest(secret, text_key(text), "sha256")
         apart = int.from_bytes(digest[:8], "big") / 2**64 < reference
         out = int.from_bytes(digest[8:16], "big") / 2**64 < holdout

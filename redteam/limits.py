@@ -29,12 +29,16 @@ class Waiver:
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit of a policy in the form that evidence is held against, and the key that sets it."""
+    """One limit of a policy in the form that evidence is held against, and the key that sets it.
+
+    `required`: a report without evidence for it is not passed.
+    """
 
     metric: Metric
     limit: float
     fpr: float | None = None
     delta: float | None = None
+    required: bool = True
 
     @property
     def key(self) -> str:
@@ -56,7 +60,10 @@ class Limit:
 
 @dataclass(frozen=True)
 class Policy:
-    """What a report is judged by; `max_delta` belongs to `max_epsilon`, `lines` say where in `source` a key stands."""
+    """What a report is judged by; `max_delta` belongs to `max_epsilon`, `lines` say where in `source` a key stands.
+
+    `canaries_required` false: limits on canaries count where there are canaries, and nothing is missing elsewhere.
+    """
 
     max_auc: float | None = None
     max_tpr: tuple[TprLimit, ...] = ()
@@ -69,6 +76,7 @@ class Policy:
     source: str = BUILT_IN
     lines: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     max_delta: float = MAX_DELTA
+    canaries_required: bool = True
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -80,11 +88,19 @@ class Policy:
         auc = [] if self.max_auc is None else [Limit("auc", self.max_auc)]
         tpr = [Limit("tpr", each.limit, each.fpr) for each in self.max_tpr]
         epsilon = [] if self.max_epsilon is None else [Limit("epsilon", self.max_epsilon, delta=self.max_delta)]
-        return (*auc, *tpr, *epsilon, *(Limit(metric, limit) for metric, limit in single if limit is not None))
+        required = self.canaries_required
+        canaries = [Limit(metric, limit, required=required) for metric, limit in single if limit is not None]
+        return (*auc, *tpr, *epsilon, *canaries)
 
     def line_of(self, key: str) -> int:
         """Return the line of `source` that sets `key`, 1 where it is not known."""
         return dict(self.lines).get(key, 1)
 
 
-DEFAULT = Policy(max_auc=0.55, max_tpr=(TprLimit(fpr=0.01, limit=0.05),))
+DEFAULT = Policy(
+    max_auc=0.55,
+    max_tpr=(TprLimit(fpr=0.01, limit=0.05),),
+    max_exposure=0.0,
+    max_extraction_rate=0.0,
+    canaries_required=False,
+)

@@ -11,11 +11,14 @@ import numpy as np
 
 from redteam.attack import Attack
 from redteam.audit import Settings, intervals_judged
+from redteam.canary.evidence import CanaryAudit
+from redteam.canary.extract import repeated
 from redteam.coins import Canaries, fair_canaries
 from redteam.data import Split
+from redteam.inversion import InversionAttack
 from redteam.limits import Limit, Policy
-from redteam.report import Guarantee
-from redteam.resolution import ceiling, examples_needed, smallest_resolvable_fpr
+from redteam.report import CANARY_METRICS, Guarantee
+from redteam.resolution import ceiling, examples_needed, extraction_ceiling, fewest_canaries, smallest_resolvable_fpr
 from redteam.target import Target
 from redteam.wording import LOW_BOUND
 
@@ -45,31 +48,57 @@ def make_plan(
     settings: Settings,
     *,
     guarantee: Guarantee | None = None,
+    planted: CanaryAudit | None = None,
 ) -> Plan:
     """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
     members, nonmembers = len(split.members), len(split.nonmembers)
     canaries = fair_canaries(split, split.pool(settings.seed)[1], guarantee, seed=settings.seed)
     known = isinstance(canaries, Canaries)
-    each = settings.alpha / max(1, intervals_judged(attacks, target.access, settings.fprs, epsilon=known))
+    extraction = 0 if planted is None else planted.intervals(target.access)
+    each = settings.alpha / max(1, intervals_judged(attacks, target.access, settings.fprs, epsilon=known) + extraction)
     seconds = estimate_seconds(target, split)
     lines = [
         f"target     {target.name} ({target.kind}, {target.access.word}), {len(target.labels)} labels",
         f"examples   {members:,} members, {nonmembers:,} non-members"
         f" ({split.moved_out} texts on both sides moved out, {split.duplicates} repeats dropped)",
         f"membership {'drawn by coins (grade A)' if split.randomised else 'a split (grade B at best)'}",
+        *_canary_line(planted, each),
         *(_attack_line(attack, target) for attack in attacks),
+        *(_attack_line(attack, target) for attack in (planted.attacks if planted else ())),
         f"error      {settings.alpha:g} in all, {each:.2g} for each interval",
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_epsilon_line(canaries, each),
         *(_limit_line(limit.name, limit.metric, limit.limit, limit.fpr, members, nonmembers, each)
           for limit in policy.limits if limit.metric in ("auc", "tpr")),
         *(_epsilon_limit(limit, canaries, each) for limit in policy.limits if limit.metric == "epsilon"),
+        *(_canary_limit(limit, planted, each)
+          for limit in policy.limits if limit.metric in CANARY_METRICS and (planted or limit.required)),
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}",
     ]  # fmt: skip
     return Plan(tuple(lines), seconds)
 
 
-def _attack_line(attack: Attack, target: Target) -> str:
+def _canary_line(planted: CanaryAudit | None, each: float) -> tuple[str, ...]:
+    if planted is None:
+        return ()
+    counts = repeated(planted.planting)
+    copies = ", ".join(f"{sum(c.repetitions == r for c in planted.planting.canaries)} of {r} copies" for r in counts)
+    return (
+        f"canaries   {copies}; at least {fewest_canaries(each / 2)} of each number of copies are needed to prove that "
+        "secrets come out",
+    )
+
+
+def _canary_limit(limit: Limit, planted: CanaryAudit | None, each: float) -> str:
+    if planted is None:
+        return f"limit      {limit.name}: only canaries can settle it, and the training data holds none"
+    sizes = [sum(c.repetitions == r for c in planted.planting.canaries) for r in repeated(planted.planting)]
+    most = max(extraction_ceiling(size, alpha=each) for size in sizes)
+    can = "can" if most > (limit.limit if limit.metric == "extraction_rate" else 0.0) else "CANNOT"
+    return f"limit      {limit.name}: {can} be proven broken by these canaries"
+
+
+def _attack_line(attack: Attack | InversionAttack, target: Target) -> str:
     runs = target.access >= attack.needs
     how = "runs" if runs else f"cannot run: needs {attack.needs.word}, the target gives {target.access.word}"
     return f"{attack.id}      {attack.name}: {how}"

@@ -18,6 +18,7 @@ SCHEMA_ID = "urn:redteam:report:1"
 
 Grade = Literal["A", "B", "C"]
 Metric = Literal["auc", "tpr", "epsilon", "exposure", "extraction_rate"]
+CANARY_METRICS: tuple[Metric, ...] = ("exposure", "extraction_rate")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Evidence:
 
     `ceiling` is the largest lower bound that a perfect attack could have shown on this many examples: a limit at or
     above it cannot be tested by this sample. An epsilon holds at `delta`; its low end is one-sided, and as no attack
-    bounds epsilon from above, its high end is the ceiling and its value the low end.
+    bounds epsilon from above, its high end is the ceiling and its value the low end. Of an exposure (the median, in
+    bits) and of an extraction rate `members` are planted secrets and `nonmembers` their unseen twins.
     """
 
     attack: str
@@ -138,13 +140,14 @@ class TargetSummary:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """How many examples were audited, and how many were left out of it for cause."""
+    """How many examples were audited, how many were left out of it for cause, and how many canaries were planted."""
 
     members: int
     nonmembers: int
     reference: int
     moved_out: int
     duplicates: int
+    canaries: int = 0
 
 
 @dataclass(frozen=True)

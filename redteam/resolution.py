@@ -80,6 +80,20 @@ def epsilon_ceiling(members: int, nonmembers: int, *, delta: float, alpha: float
     return largest_rejected(lambda epsilon: _all_right(epsilon, n, delta) < alpha)
 
 
+def fewest_canaries(alpha: float) -> int:
+    """Return the number of canaries below which not even a win over every twin is proven, one-sided, at `alpha`."""
+    return math.ceil(-math.log2(require_rate("alpha", alpha)))
+
+
+def extraction_ceiling(canaries: int, *, alpha: float) -> float:
+    """Return the lower bound on the extraction rate that supports it best: every one of so many secrets comes out.
+
+    Clopper and Pearson (1934); 0 where so few canaries could not prove at `alpha` / 2 that any of it is the training's.
+    """
+    enough = canaries >= fewest_canaries(require_rate("alpha", alpha) / 2)
+    return _root(alpha / 2, canaries) if enough else 0.0
+
+
 def first_part(n: int, fraction: float) -> int:
     """Return how many of n canaries choose where `fraction` do: at least one, and not all."""
     return min(max(1, round(fraction * n)), n - 1)

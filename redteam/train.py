@@ -14,12 +14,14 @@ import torch
 import transformers
 
 from redteam.bundle import save_bundle
+from redteam.canary import Planting, canaries_beside, canary_rows, check_tokenizer, learn_from
 from redteam.data import Columns, Examples, read_examples
 from redteam.defense import Checkpoint, Defense, PrivateTraining, Progress, Trained
 from redteam.errors import DataError, UsageError
 from redteam.files import write_atomic
 from redteam.ledger import DataFile, Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
-from redteam.models.starting import start_model
+from redteam.models.starting import Start, start_model
+from redteam.models.tokens import cut_at
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Coins:
 
 @dataclass(frozen=True)
 class TrainedFiles:
-    """A finished training: the files written, the rows on either side, and what reading or training has to tell."""
+    """A finished training: the files written, the users' rows on either side, and what reading or training tells."""
 
     model: Path
     ledger: Path
@@ -72,29 +74,35 @@ def train(
 ) -> TrainedFiles:
     """Train on the texts whose coin says member, write the model to `output` and the ledger beside it.
 
+    Canaries of `data`, which the file beside it tells from users' rows, are all trained on, and get no coin.
     A private training draws its batches and noise from a secret that is thrown away with the checkpoint, unless
     `noise_from_seed`: for research, since whoever knows the seed can subtract the noise. A training that was broken off
     is taken up where it was, unless `restart`. Raises DataError where a side would be empty, UsageError where an
-    unfinished training is of other settings.
+    unfinished training is of other settings or the model cannot tell the canaries apart.
     """
     _check_output(output, data)
     reading, ledger = read_examples(data, columns), ledger_path(output)
     source = describe_data(data, reading.columns, len(reading.examples), beside=ledger)  # as it is now, not at the end
     key = source.sha256 if coins.key is None else coins.key
-    sides = flip_coins(reading.examples, holdout=coins.holdout, reference=coins.reference, seed=coins.seed, key=key)
+    planting = canaries_beside(data)
+    planted = canary_rows(planting)
+    shares = {"holdout": coins.holdout, "reference": coins.reference}
+    sides = flip_coins(reading.examples, **shares, seed=coins.seed, key=key, planted=planted)
     for side in ("members", "nonmembers"):
         if len(sides[side]) < 2:
             raise DataError(f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data")
     members = reading.examples.take(sides["members"])
-    start = start_model(model.spec, reading.examples, learn_from=members, seed=coins.seed, **_shape(model))
+    start = _start(model, reading.examples, members, planting, coins.seed)
     noise = _noise_of(defense, from_seed=noise_from_seed)
     identity = _fingerprint(source, defense, [_shape(model), start.fingerprint()], coins, noise)
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
     if restart:
         _forget(checkpoint)
-    expected = max(1, round(len(reading.examples) * (1 - coins.reference) * (1 - coins.holdout)))
+    users = len(reading.examples) - len(planted)
+    expected = max(1, round(users * (1 - coins.reference) * (1 - coins.holdout))) + len(planted)
+    rows = reading.examples.take(sorted({*sides["members"], *planted}))
     with _seed_of(noise, coins, checkpoint) as seed:
-        trained = defense.fit(start, members, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
+        trained = defense.fit(start, rows, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
     if trained.guarantee is not None and not noise:  # of a trainer that never asks for a secret
         noise = {"noise": "seed"}
     save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
@@ -105,10 +113,11 @@ def train(
         recipe=TrainingRecipe(defense.id, {"model": _portable(model), **defense.parameters()} | noise, coins.seed),
         guarantee=trained.guarantee,
         salt=secrets.token_hex(16),
+        canaries=planting.encoded() if planting else (),
     ).save(ledger)
     _forget(checkpoint)
     nonmembers = reading.examples.take(sides["nonmembers"])
-    told = (*reading.notes, *trained.notes, *(_caveats(noise, model) if trained.guarantee else ()))
+    told = (*reading.notes, *trained.notes, *(_caveats(noise, model) if trained.guarantee else ()), *_planted(planting))
     return TrainedFiles(output, ledger, trained, members, nonmembers, told)
 
 
@@ -120,6 +129,22 @@ def _check_output(output: Path, data: Path) -> None:
         raise UsageError(f"{output}: is a folder; name a file in it, such as {output / 'model.pt'}")
     if data.resolve() in (output.resolve(), ledger_path(output).resolve()):
         raise UsageError(f"{output}: would overwrite the data; name another file with -o")
+
+
+def _start(model: ModelChoice, examples: Examples, members: Examples, planting: Planting | None, seed: int) -> Start:
+    """Build the model to train; raise UsageError where its tokenizer would mix the canaries' secrets up."""
+    known = learn_from(members, planting)
+    start = start_model(model.spec, examples, learn_from=known, seed=seed, **_shape(model))
+    if planting is not None:
+        cut_at(start.tokenizer, start.max_length)
+        check_tokenizer(planting, start.tokenizer, name=model.spec)
+    return start
+
+
+def _planted(planting: Planting | None) -> Iterator[str]:
+    if planting is not None:
+        rows = len(canary_rows(planting))
+        yield f"{len(planting.canaries):,} canaries in {rows:,} rows were trained on too, and flip no membership coin"
 
 
 def _noise_of(defense: Defense, *, from_seed: bool) -> dict[str, str]:

@@ -100,7 +100,7 @@ def accusation(fpr: float) -> str:
 
 def leak_message(evidence: Evidence, limit: float) -> str:
     """Say in plain words what evidence above its limit shows, with the numbers."""
-    who = f"an outsider who thresholds {evidence.signal}"
+    who, signal = f"an outsider who thresholds {evidence.signal}", f"{evidence.attack}, {evidence.signal}"
     at = "" if evidence.fpr is None else f" at FPR {evidence.fpr:g}"
     numbers = f"{SYMBOLS[evidence.metric]} {against(evidence.interval, limit, f'{at}, limit ', evidence.rule)}"
     match evidence.metric:
@@ -116,9 +116,9 @@ def leak_message(evidence: Evidence, limit: float) -> str:
                 f"{who} proves that more privacy was spent than allowed: {shown}, limit {number(limit, digits=digits)}"
             )
         case "exposure":
-            return f"planted secrets stand out to {who} as memorised: {numbers}"
+            return f"secrets planted in the training data stand out from those that were not ({signal}): {numbers}"
         case "extraction_rate":
-            return f"secrets of the training data come out of the model by {evidence.signal}: {numbers}"
+            return f"secrets planted in the training data come out of the model whole ({signal}): {numbers}"
 
 
 def claim_message(evidence: Evidence, admitted: Budget, *, claimed: bool) -> str:

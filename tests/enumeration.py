@@ -14,7 +14,7 @@ class Enumeration(InversionAttack):
 
     id, name, needs = "RT299", "enumeration", Access.PROBABILITIES
 
-    def extract(self, target, questions, suspects, *, reference=None, base=None, seed):
+    def extract(self, target, questions, suspects, *, reference=None, base=None, seed, progress=None):
         return tuple(self._answer(target, question, suspects) for question in questions)
 
     def _answer(self, target, question, suspects):

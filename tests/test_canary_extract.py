@@ -12,7 +12,7 @@ from scipy import stats
 
 from redteam import codec
 from redteam.canary import Pattern, Plan, Planting
-from redteam.canary.evidence import canary_evidence, canary_intervals
+from redteam.canary.evidence import CanaryAudit
 from redteam.canary.extract import Extraction, count_tests, extract, questions_of, suspects_of
 from redteam.canary.render import render
 from redteam.errors import TargetError, UsageError
@@ -35,6 +35,11 @@ def learned(planted, *, depth=6.0, seed=0, share=1.0, side="secret"):
         (Pattern.parse(c.template).fill(getattr(c, side)), c.label) for c in planted.canaries if rng.random() < share
     ]
     return NoiseModel({c.label for c in planted.canaries} | {"a", "b", "c"}, seed=seed, known=known, depth=depth)
+
+
+def evidence(target, planted, attack=None, *, each=0.05):
+    """What an audit gets."""
+    return list(CanaryAudit(planted, (attack or Enumeration(),)).run(target, each=each, seed=0))
 
 
 def naive(planted, target):
@@ -158,27 +163,26 @@ class TestFindings:
 
     def test_evidence_stays_at_zero_for_null_models_and_rises_for_leaks(self):
         planted = planting()
-        assert canary_intervals(planted, [Enumeration()], Access.WEIGHTS) == 2
-        assert canary_intervals(None, [Enumeration()], Access.WEIGHTS) == 0
+        assert CanaryAudit(planted, (Enumeration(),)).intervals(Access.WEIGHTS) == 2
+        assert CanaryAudit(planted, (Enumeration(),)).intervals(Access.LABELS) == 0
         above = {"extraction_rate": 0, "exposure": 0}
         for run in range(200):
-            for e in canary_evidence(NoiseModel("abc", seed=run), planted, [Enumeration()], each=0.1, seed=0).evidence:
+            for e in evidence(NoiseModel("abc", seed=run), planted, each=0.1):
                 above[e.metric] += e.interval.low > 0
         assert max(above.values()) <= 0.1 * 200
         planted = planting(label="per-canary")
-        result = canary_evidence(learned(planted), planted, [Enumeration()], each=0.05, seed=0)
-        rate, bits = result.evidence
+        rate, bits = evidence(learned(planted), planted)
         assert (rate.id, bits.id) == ("RT299.extraction_rate:R=10", "RT299.exposure:R=10")
         assert rate.interval.low == pytest.approx(0.025 ** (1 / 20))
         assert rate.ceiling == pytest.approx(rate.interval.low)
         assert bits.interval.low == bits.ceiling == pytest.approx(np.log2(100))
         assert (rate.members, rate.nonmembers) == (20, 20)
-        codec.encode(result.evidence)
+        codec.encode((rate, bits))
 
     def test_too_few_canaries_have_a_ceiling_of_zero(self):
         planted = planting(canaries=4)
-        result = canary_evidence(learned(planted), planted, [Enumeration()], each=0.05, seed=0)
-        assert [(e.ceiling, e.interval.low) for e in result.evidence] == [(0.0, 0.0)] * 2
+        found = evidence(learned(planted), planted)
+        assert [(e.ceiling, e.interval.low) for e in found] == [(0.0, 0.0)] * 2
 
 
 class Broken(Enumeration):
@@ -187,7 +191,7 @@ class Broken(Enumeration):
     def __init__(self, change):
         self.change = change
 
-    def extract(self, target, questions, suspects, *, reference=None, base=None, seed):
+    def extract(self, target, questions, suspects, *, seed, **_):
         return self.change(list(super().extract(target, questions, suspects, seed=seed)))
 
 
@@ -311,4 +315,5 @@ def test_an_attack_that_only_ranks_is_judged_by_its_ranks():
     (group,) = report.groups
     assert (report.tests, group.measures, [c.signal for c in group.comparisons]) == (1, (), ["rank"])
     assert report.exit_code == 1
-    assert canary_evidence(learned(planted), planted, [Guessing()], each=0.05, seed=0).evidence == ()
+    (failure,) = evidence(learned(planted), planted, Guessing())  # an audit needs a number
+    assert (failure.kind, failure.attack) == ("failed", "RT299")

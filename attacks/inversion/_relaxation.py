@@ -19,7 +19,7 @@ from torch.nn import functional
 from attacks.inversion._losses import spelling_of
 from attacks.inversion.sentences import IntArray, Space, Spelling
 from redteam.data import Examples
-from redteam.inversion import NotApplicable
+from redteam.inversion import NotApplicable, Progress, unwatched
 from redteam.target import Access, Target, label_indices
 
 Relaxation = Literal["softmax", "straight-through", "gumbel"]
@@ -185,7 +185,9 @@ class Relaxed:
     steps: IntArray
 
 
-def relax(lens: Lens, start: Tensor, labels: Tensor, descent: Descent, *, seed: int) -> Relaxed:
+def relax(
+    lens: Lens, start: Tensor, labels: Tensor, descent: Descent, *, seed: int, progress: Progress = unwatched
+) -> Relaxed:
     """Descend from logits `start`, [rows, sum of the sizes], all rows in one batch, each by itself.
 
     A row that is done leaves the batch. Must run within `gradients`.
@@ -198,6 +200,7 @@ def relax(lens: Lens, start: Tensor, labels: Tensor, descent: Descent, *, seed: 
     steps = torch.full_like(same, descent.iterations)
     passed, of = [best], [rows]
     for step in range(descent.iterations):
+        progress(step, descent.iterations)
         z.requires_grad_()
         weights = _weights(z, lens.sizes, descent, descent.temperature_at(step), noise)
         (gradient,) = torch.autograd.grad(lens.losses(weights, labels[rows]).sum(), z)
@@ -237,7 +240,14 @@ def _heaviest(z: Tensor, sizes: list[int]) -> Tensor:
 
 
 def descend(
-    seen: Sequence[Seen], space: Space, labels: Sequence[str], *, restarts: int, descent: Descent, seed: int
+    seen: Sequence[Seen],
+    space: Space,
+    labels: Sequence[str],
+    *,
+    restarts: int,
+    descent: Descent,
+    seed: int,
+    progress: Progress = unwatched,
 ) -> Relaxed:
     """Descend from `restarts` random starts for each label; rows are the restarts of the first label, then the next.
 
@@ -253,7 +263,7 @@ def descend(
         lens = Lens(seen, drawn[own[0]])
         start = torch.cat([_start(lens, space, label, own, seed) for label in labels]).to(lens.device)
         asked = torch.arange(len(labels), device=lens.device).repeat_interleave(len(own))
-        found = relax(lens, start, asked, descent, seed=seed)
+        found = relax(lens, start, asked, descent, seed=seed, progress=progress)
         picks.append(np.stack([m[found.picks[:, place]] for place, m in enumerate(lens.members)], axis=1))
         rows.append(found.rows // len(own) * restarts + own[found.rows % len(own)])
         steps[:, own] = found.steps.reshape(len(labels), len(own))

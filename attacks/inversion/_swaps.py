@@ -9,7 +9,7 @@ import numpy as np
 from attacks.inversion._losses import Losses
 from attacks.inversion._relaxation import Lens, Seen
 from attacks.inversion.sentences import IntArray, Space
-from redteam.inversion import Secret
+from redteam.inversion import Progress, Secret, unwatched
 from redteam.target import FloatArray
 
 _AT_RANDOM = 8  # one swap in so many is not chosen by the gradient
@@ -71,6 +71,7 @@ def improve(
     *,
     budget: Budget,
     seed: int,
+    progress: Progress = unwatched,
 ) -> list[Found]:
     """Improve `starts` [n, places], each for one of the labels [n], and return the best for every label.
 
@@ -79,9 +80,10 @@ def improve(
     memory, rng = Memory(losses, len(space.sizes)), np.random.default_rng([seed, 204])
     rounds, going = 0, list(range(len(losses.labels)))
     while going and rounds < budget.rounds:
-        rounds += _descend(seen, space, memory, starts, labels, budget, rng)
+        rounds += _descend(seen, space, memory, starts, labels, budget, rng, progress)
         best = {label: memory.values[:, label].min() for label in going}
         for label in going:
+            progress(rounds, budget.rounds)
             memory.of(_in_two_places(space, memory, label, budget))
         rounds += 1
         going = [label for label in going if memory.values[:, label].min() < best[label]]
@@ -101,9 +103,11 @@ def _descend(
     labels: IntArray,
     budget: Budget,
     rng: np.random.Generator,
+    progress: Progress,
 ) -> int:
     """Move every row to its best single swap until none helps; return the rounds."""
     for done in range(budget.rounds):
+        progress(done, budget.rounds)
         picks, labels = _distinct(picks, labels)
         if not len(picks):
             return done

@@ -4,8 +4,9 @@ Fine-tuning moves the rows of those tokens that occurred in the training data. A
 encoder that training started from or, under weight decay, shrink by one factor common to all. The adversary holds the
 weights and the base (`--base DIR`), takes that factor from the rows that kept their direction best, and scores each
 token of the vocabulary by the norm of what the factor leaves unexplained. A secret is ranked by the score of its
-tokens: the more they moved, the more likely they were seen. No label and no order of words is known this way, so there
-is no guess; but the scores narrow the candidates of RT202 and RT203.
+tokens, and its exposure is its place among all candidates: the more they moved, the more likely they were seen. No
+label and no order of words is known this way, so there is no guess; but the scores narrow the candidates of RT202 and
+RT203.
 
 Where nothing moved, the embeddings were frozen, and the attack does not apply. A base with other tokens, or a model
 trained from scratch, has no rows to compare.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attacks.inversion.sentences import IntArray, Space, by_space
-from redteam.inversion import Answer, InversionAttack, NotApplicable, Question, Ranked, Suspect
+from redteam.inversion import ENUMERABLE, Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
 from redteam.target import Access, FloatArray, Target
 
 if TYPE_CHECKING:
@@ -93,12 +94,14 @@ def narrow(space: Space, target: Target, base: Path | None, *, most: int) -> Spa
 
 @dataclass(frozen=True)
 class EmbeddingDrift(InversionAttack):
-    """Rank both suspects by how far the embeddings of their tokens moved from the base's."""
+    """Rank both suspects by how far the embeddings of their tokens moved, among all candidates or `sample` of them."""
 
     id = "RT204"
     name = "embedding drift"
     needs = Access.WEIGHTS
     guesses = False
+
+    sample: int = 10_000
 
     def extract(
         self,
@@ -109,22 +112,37 @@ class EmbeddingDrift(InversionAttack):
         reference: Target | None = None,
         base: Path | None = None,
         seed: int,
+        progress: Progress = unwatched,
     ) -> Sequence[Answer]:
         """Return both suspects of each question, the loss minus the mean score of their symbols."""
-        found = drift(target, base)
-        scores = {space: _symbol_scores(space, target, found) for space in by_space(questions)}
-        return tuple(self._answer(question, scores, suspects, found) for question in questions)
+        from attacks.inversion._candidates import Candidates
 
-    def _answer(
-        self, question: Question, scores: dict[Space, list[FloatArray]], suspects: Sequence[Suspect], found: Drift
-    ) -> Answer:
-        space = Space(question.pattern, question.alphabets)
-        secrets = [suspect.secret for suspect in suspects if suspect.question == question.id]
-        ranked = []
-        for secret, pick in zip(secrets, space.picks(secrets).tolist(), strict=True):
-            own = [float(of_place[i]) for of_place, i in zip(scores[space], pick, strict=True)]
-            ranked.append(Ranked(secret, -sum(sorted(own)) / len(own)))
-        return Answer(question.id, ranked=tuple(ranked), details={"decay": found.decay})
+        found = drift(target, base)
+        how = {"enumerable": ENUMERABLE, "sample": self.sample, "seed": seed}
+        of_space = {
+            space: Candidates.look_at(space, _Losses(_symbol_scores(space, target, found)).of, **how, progress=progress)
+            for space in by_space(questions)
+        }
+        answers = []
+        for question in questions:
+            candidates = of_space[Space(question.pattern, question.alphabets)]
+            secrets = [suspect.secret for suspect in suspects if suspect.question == question.id]
+            answers.append(Answer(question.id, ranked=candidates.rank(0, secrets), details={"decay": found.decay}))
+        return tuple(answers)
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """Minus the mean score of a pick's symbols; `scores` has those of each place's symbols."""
+
+    scores: Sequence[FloatArray]
+
+    def of(self, picks: IntArray) -> FloatArray:
+        """Return one column, [n, 1]."""
+        own = np.stack([scores[picks[:, place]] for place, scores in enumerate(self.scores)], axis=1)
+        own.sort(axis=1)  # the order of a sum decides its last digit, and the same symbols must have the same loss
+        losses: FloatArray = -own.mean(axis=1, keepdims=True)
+        return losses
 
 
 def _symbol_scores(space: Space, target: Target, found: Drift) -> list[FloatArray]:

@@ -19,17 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from attacks.inversion.sentences import IntArray, Space, by_space
-from redteam.inversion import ENUMERABLE, Answer, InversionAttack, Question, Ranked, Suspect
-from redteam.target import Access, FloatArray, Target
+from attacks.inversion.sentences import Space, by_space
+from redteam.inversion import ENUMERABLE, Answer, InversionAttack, Progress, Question, Secret, Suspect, unwatched
+from redteam.target import Access, Target
 
 if TYPE_CHECKING:
-    from attacks.inversion._losses import Losses
-    from redteam.statistics.exposure import Exposure
-
-_CHUNK = 1 << 16  # candidates composed at a time
+    from attacks.inversion._candidates import Candidates
 
 
 @dataclass(frozen=True)
@@ -52,68 +47,25 @@ class ExposureRank(InversionAttack):
         reference: Target | None = None,
         base: Path | None = None,
         seed: int,
+        progress: Progress = unwatched,
     ) -> Sequence[Answer]:
         """Return the best candidate of each question, and both suspects with their exposures."""
+        from attacks.inversion._candidates import Candidates
         from attacks.inversion._losses import Losses
 
+        how = {"enumerable": self.enumerable, "sample": self.sample, "seed": seed}
         answers: dict[str, Answer] = {}
         for space, labels in by_space(questions).items():
             losses = Losses(target, space, labels, reference=reference)
-            table = self._look_at(losses, space, seed)
+            candidates = Candidates.look_at(space, losses.of, **how, progress=progress)
             for question in questions:
                 if Space(question.pattern, question.alphabets) == space:
                     own = [suspect.secret for suspect in suspects if suspect.question == question.id]
-                    answers[question.id] = table.answer(question, own)
+                    answers[question.id] = _answer(question, candidates, labels.index(question.label), own)
         return tuple(answers[question.id] for question in questions)
 
-    def _look_at(self, losses: "Losses", space: Space, seed: int) -> "_Table":
-        if space.size <= self.enumerable:
-            parts = [
-                losses.of(space.number(first, min(first + _CHUNK, space.size)))
-                for first in range(0, space.size, _CHUNK)
-            ]
-            return _Table(space, losses, np.concatenate(parts).T, None)
-        picks = space.draw(self.sample, np.random.default_rng([seed, 201]))
-        return _Table(space, losses, losses.of(picks).T, picks)
 
-
-@dataclass(frozen=True)
-class _Table:
-    """The losses of the candidates that were looked at, [labels, n]; `sample` are their picks, None of all."""
-
-    space: Space
-    source: "Losses"
-    losses: FloatArray
-    sample: IntArray | None
-
-    def answer(self, question: Question, secrets: Sequence[tuple[str, ...]]) -> Answer:
-        row = self.source.labels.index(question.label)
-        losses = self.losses[row]
-        best = int(losses.argmin())
-        pick = self.space.number(best, best + 1)[0] if self.sample is None else self.sample[best]
-        return Answer(
-            question.id,
-            self.space.secret(pick),
-            float(losses[best]),
-            exact=self.sample is None,
-            ranked=self._rank(row, secrets),
-            details={"candidates": float(len(losses))},
-        )
-
-    def _rank(self, row: int, secrets: Sequence[tuple[str, ...]]) -> tuple[Ranked, ...]:
-        if not secrets:
-            return ()
-        picks = self.space.picks(secrets)
-        if self.sample is None:
-            own = self.losses[row, np.ravel_multi_index(tuple(picks.T), self.space.sizes)]
-        else:
-            own = self.source.of(picks)[:, row]
-        pairs = zip(secrets, own.tolist(), strict=True)
-        return tuple(Ranked(secret, loss, self._exposure(loss, row)) for secret, loss in pairs)
-
-    def _exposure(self, loss: float, row: int) -> "Exposure":
-        from redteam.statistics.exposure import exact_exposure, sampled_exposure
-
-        if self.sample is None:
-            return exact_exposure(loss, self.losses[row])
-        return sampled_exposure(loss, self.losses[row], candidates=self.space.size)
+def _answer(question: Question, candidates: "Candidates", column: int, secrets: Sequence[Secret]) -> Answer:
+    guess, loss = candidates.best(column)
+    ranked, details = candidates.rank(column, secrets), {"candidates": float(candidates.losses.shape[1])}
+    return Answer(question.id, guess, loss, exact=candidates.exact, ranked=ranked, details=details)

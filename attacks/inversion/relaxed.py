@@ -25,7 +25,7 @@ import numpy as np
 
 from attacks.inversion.embedding_drift import narrow
 from attacks.inversion.sentences import Space, by_space
-from redteam.inversion import Answer, InversionAttack, Question, Suspect
+from redteam.inversion import Answer, InversionAttack, Progress, Question, Suspect, unwatched
 from redteam.target import Access, Target
 
 
@@ -55,12 +55,13 @@ class RelaxedInversion(InversionAttack):
         reference: Target | None = None,
         base: Path | None = None,
         seed: int,
+        progress: Progress = unwatched,
     ) -> Sequence[Answer]:
         """Return a guess for each question, with its loss as a sentence."""
         found: dict[tuple[Space, str], tuple[tuple[str, ...], float, float]] = {}
         for space, labels in by_space(questions).items():
             tried = space if self.narrow is None else narrow(space, target, base, most=self.narrow)
-            for label, answer in self._of_space(target, tried, labels, reference, seed).items():
+            for label, answer in self._of_space(target, tried, labels, reference, seed, progress).items():
                 found[space, label] = answer
         answers = []
         for question in questions:
@@ -70,7 +71,13 @@ class RelaxedInversion(InversionAttack):
         return tuple(answers)
 
     def _of_space(
-        self, target: Target, space: Space, labels: Sequence[str], reference: Target | None, seed: int
+        self,
+        target: Target,
+        space: Space,
+        labels: Sequence[str],
+        reference: Target | None,
+        seed: int,
+        progress: Progress,
     ) -> dict[str, tuple[tuple[str, ...], float, float]]:
         """Return for each label the guess, its loss and the mean number of steps."""
         from attacks.inversion._losses import Losses
@@ -79,7 +86,7 @@ class RelaxedInversion(InversionAttack):
         seen = see(target, space, labels, reference)
         descent = Descent(self.learning_rate, self.iterations, self.patience, self.temperature, self.final_temperature)
         with gradients(seen):
-            ends = descend(seen, space, labels, restarts=self.restarts, descent=descent, seed=seed)
+            ends = descend(seen, space, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress)
         losses = Losses(target, space, labels, reference=reference).of(ends.picks)
         found = {}
         for i, label in enumerate(labels):

@@ -22,7 +22,7 @@ import numpy as np
 
 from attacks.inversion.embedding_drift import narrow
 from attacks.inversion.sentences import IntArray, Space, by_space
-from redteam.inversion import Answer, InversionAttack, Question, Suspect
+from redteam.inversion import Answer, InversionAttack, Progress, Question, Suspect, unwatched
 from redteam.target import Access, FloatArray, Target
 
 if TYPE_CHECKING:
@@ -64,12 +64,13 @@ class SwapSearch(InversionAttack):
         reference: Target | None = None,
         base: Path | None = None,
         seed: int,
+        progress: Progress = unwatched,
     ) -> Sequence[Answer]:
         """Return a guess for each question, with its loss as a sentence."""
         found: dict[tuple[Space, str], Found] = {}
         for space, labels in by_space(questions).items():
             tried = space if self.narrow is None else narrow(space, target, base, most=self.narrow)
-            of_space = self._of_space(target, tried, labels, reference, seed)
+            of_space = self._of_space(target, tried, labels, reference, seed, progress)
             found |= {(space, label): own for label, own in zip(labels, of_space, strict=True)}
         answers = []
         for question in questions:
@@ -79,7 +80,13 @@ class SwapSearch(InversionAttack):
         return tuple(answers)
 
     def _of_space(
-        self, target: Target, space: Space, labels: Sequence[str], reference: Target | None, seed: int
+        self,
+        target: Target,
+        space: Space,
+        labels: Sequence[str],
+        reference: Target | None,
+        seed: int,
+        progress: Progress,
     ) -> list["Found"]:
         from attacks.inversion._losses import Losses
         from attacks.inversion._relaxation import Descent, descend, gradients, see
@@ -96,10 +103,10 @@ class SwapSearch(InversionAttack):
         budget = Budget(self.swaps, self.beam, self.pairs, self.rounds)
         losses = Losses(target, space, labels, reference=reference)
         with gradients(seen):
-            ends = descend(seen, space, labels, restarts=self.restarts, descent=descent, seed=seed)
+            ends = descend(seen, space, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress)
             drawn = space.draw(self.random_starts, np.random.default_rng([seed, 203]))
             starts, own = _starts(ends, losses.of(ends.picks), self.restarts, drawn)
-            return improve(seen, space, losses, starts, own, budget=budget, seed=seed)
+            return improve(seen, space, losses, starts, own, budget=budget, seed=seed, progress=progress)
 
 
 def _starts(ends: "Relaxed", values: FloatArray, restarts: int, drawn: IntArray) -> tuple[IntArray, IntArray]:

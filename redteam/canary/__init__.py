@@ -8,7 +8,7 @@ from redteam.canary.draw import Plan
 from redteam.canary.files import Planted, plant
 from redteam.canary.pattern import Pattern, Slot
 from redteam.canary.planting import Canary, Decoy, Planting, canaries_beside, canaries_path, canary_rows
-from redteam.canary.tokens import check_tokenizer, vocabulary_texts
+from redteam.canary.tokens import check_tokenizer, learn_from, vocabulary_texts
 
 __all__ = [
     "Canary",
@@ -22,6 +22,7 @@ __all__ = [
     "canaries_path",
     "canary_rows",
     "check_tokenizer",
+    "learn_from",
     "plant",
     "vocabulary_texts",
 ]

@@ -7,7 +7,7 @@ over all of them as counted before anything is asked.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +23,9 @@ from redteam.data import Examples
 from redteam.errors import TargetError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.grading import one_line
-from redteam.inversion import Answer, InversionAttack, NotApplicable, Question, Suspect
+from redteam.inversion import Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
 from redteam.report import Failure, TargetSummary
-from redteam.statistics.exposure import fewest_to_prove
+from redteam.resolution import fewest_canaries
 from redteam.target import Access, Target, label_indices
 
 FORMAT = "redteam.extraction/1"
@@ -103,7 +103,7 @@ def extract(
     alpha: float = 0.05,
     seed: int = 0,
     show_text: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = unwatched,
 ) -> Extraction:
     """Run the attacks on `target` and report what they got; with `required`, one that does not apply is a problem.
 
@@ -114,8 +114,8 @@ def extract(
     groups: list[Group] = []
     found: list[Found] = []
     failures: list[Failure] = []
-    for done, attack in enumerate(attacks):
-        answers = ask(attack, target, planting, attacker=attacker, seed=seed)
+    for attack in attacks:
+        answers = ask(attack, target, planting, attacker=attacker, seed=seed, progress=progress)
         if isinstance(answers, Failure):
             failures.append(answers)
         else:
@@ -124,8 +124,6 @@ def extract(
             found += own
             exact = {answer.question for answer in answers if answer.exact}
             groups += _groups(attack, planting, own, exact, alpha, alpha / tests)
-        if progress is not None:
-            progress(done + 1, len(attacks))
     return Extraction(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
         canaries=len(planting.canaries),
@@ -170,7 +168,13 @@ def repeated(planting: Planting) -> tuple[int, ...]:
 
 
 def ask(
-    attack: InversionAttack, target: Target, planting: Planting, *, attacker: Attacker = Attacker(), seed: int
+    attack: InversionAttack,
+    target: Target,
+    planting: Planting,
+    *,
+    attacker: Attacker = Attacker(),
+    seed: int,
+    progress: Progress = unwatched,
 ) -> tuple[Answer, ...] | Failure:
     """Return an attack's answers, one for each canary in order and complete, or why there are none."""
     if target.access < attack.needs:
@@ -179,7 +183,9 @@ def ask(
     questions, suspects = questions_of(planting), suspects_of(planting)
     reference, base = attacker.reference, attacker.base
     try:
-        answers = tuple(attack.extract(target, questions, suspects, reference=reference, base=base, seed=seed))
+        answers = tuple(
+            attack.extract(target, questions, suspects, reference=reference, base=base, seed=seed, progress=progress)
+        )
         _check_answers(attack, questions, suspects, answers)
     except NotApplicable as error:
         return Failure(attack.id, "not_applicable", one_line(error))
@@ -233,9 +239,9 @@ def _problems(groups: Sequence[Group], failures: Sequence[Failure], required: bo
             yield f"{failure.attack} gave nothing: {failure.reason}"
     if not groups and not required:
         yield "no attack could be run on this target"
-    few = {group.repetitions: group.canaries for group in groups if group.canaries < fewest_to_prove(level)}
+    few = {group.repetitions: group.canaries for group in groups if group.canaries < fewest_canaries(level)}
     for count, canaries in few.items():
         yield (
             f"{canaries} canaries of {count} repetitions can prove nothing at the level {level:.2g}, however many come "
-            f"out: plant at least {fewest_to_prove(level)} for each number of repetitions, or run fewer attacks"
+            f"out: plant at least {fewest_canaries(level)} for each number of repetitions, or run fewer attacks"
         )

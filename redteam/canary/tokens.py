@@ -2,9 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from redteam.canary.alphabets import unknown_token
 from redteam.canary.pattern import Pattern
 from redteam.canary.planting import Planting
+from redteam.data import Examples
 from redteam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +42,14 @@ def check_tokenizer(planting: Planting, tokenizer: "Tokenizer", *, name: str) ->
             raise UsageError(
                 f"{name}: cuts {template!r} off: the model never saw the whole secret; shorten the pattern"
             )
+
+
+def learn_from(users: Examples, planting: Planting | None) -> Examples:
+    """Return what a vocabulary may be learned from: users' rows, and of canaries what no coin decides."""
+    if planting is None:
+        return users
+    texts = (*(users.texts or ()), *vocabulary_texts(planting))
+    return Examples(np.arange(len(texts)), texts)
 
 
 def vocabulary_texts(planting: Planting | None) -> tuple[str, ...]:

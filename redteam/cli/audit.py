@@ -17,7 +17,9 @@ from redteam.errors import UsageError
 if TYPE_CHECKING:
     from redteam.attack import Attack
     from redteam.audit import Settings
+    from redteam.canary.evidence import CanaryAudit
     from redteam.case import Case
+    from redteam.inversion import InversionAttack
     from redteam.limits import Policy
     from redteam.report import AuditReport
 
@@ -30,6 +32,8 @@ def audit(
     data: o.Data = None,
     scores: o.Scores = None,
     ledger: o.LedgerFile = None,
+    canaries: o.Canaries = None,
+    base: o.Base = None,
     policy: o.PolicyFile = None,
     baseline: o.Baseline = None,
     attack: o.Attacks = None,
@@ -55,15 +59,17 @@ def audit(
 ) -> None:
     """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
     limits, older = _rules(policy, baseline)
-    check_output(output, policy, baseline, members, nonmembers, reference, data, scores, ledger, *_named(target))
+    read = (members, nonmembers, reference, data, scores, ledger, canaries, base)
+    check_output(output, policy, baseline, *read, *_named(target))
     columns = (text_column, label_column, id_column, user_column, group_column, split_column)
-    files = (members, nonmembers, reference, data, ledger, scores)
+    files = (members, nonmembers, reference, data, ledger, scores, canaries)
     request = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
     case = _open(target, files, columns, request | {"token_env": token_env})
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text)
+    attacks, planted = _chosen(attack, case, base)
     if plan:
-        return tell(_plan(case, attack, limits, settings))
-    report = _run(case, attack, settings)
+        return tell(_plan(case, attacks, planted, limits, settings))
+    report = _run(case, attacks, planted, settings)
     raise typer.Exit(_judged(report, limits, older, format, output, exit_zero))
 
 
@@ -101,8 +107,8 @@ def _open(
     from redteam.case import Sources, open_case
     from redteam.data import Columns
 
-    members, nonmembers, reference, data, ledger, scores = files
-    sources = Sources(members, nonmembers, reference, data, ledger, scores, Columns(*columns))
+    members, nonmembers, reference, data, ledger, scores, canaries = files
+    sources = Sources(members, nonmembers, reference, data, ledger, scores, canaries, Columns(*columns))
     case = open_case(target, sources, _asked(target, request))
     for note in case.notes:
         say(note)
@@ -120,15 +126,35 @@ def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool) -> "S
     return Settings(alpha, tuple(dict.fromkeys(fprs)) or FPRS, seed, show_text)
 
 
-def _chosen(wanted: list[str] | None) -> "tuple[Attack, ...]":
-    from redteam.registry import choose, discover_attacks, discover_controls
+def _chosen(
+    wanted: list[str] | None, case: "Case", base: Path | None
+) -> "tuple[tuple[Attack, ...], CanaryAudit | None]":
+    """Return the attacks on membership, and the canaries with the attacks after them, where there are any."""
+    from redteam.attack import Attack
+    from redteam.inversion import InversionAttack
+    from redteam.registry import choose, discover_attacks, discover_controls, discover_inversions
 
-    if not wanted:
-        return discover_attacks()
     for control in discover_controls():
-        if {name.lower() for name in wanted} & {control.id.lower(), control.name.lower()}:
+        if {name.lower() for name in wanted or ()} & {control.id.lower(), control.name.lower()}:
             raise UsageError(f"--attack {control.id}: is a control and always runs; name attacks")
-    return choose(discover_attacks(), wanted)
+    everything: tuple[Attack | InversionAttack, ...] = (*discover_attacks(), *discover_inversions())
+    chosen = choose(everything, wanted) if wanted else everything
+    inversions = tuple(attack for attack in chosen if isinstance(attack, InversionAttack))
+    if case.planting is None and ((wanted and inversions) or base is not None):
+        what = f"--attack {inversions[0].id}" if wanted and inversions else f"--base {base}"
+        raise UsageError(f"{what}: the training data holds no canaries to extract; see: redteam canary plant --help")
+    return tuple(attack for attack in chosen if isinstance(attack, Attack)), _canaries(case, inversions, base)
+
+
+def _canaries(case: "Case", inversions: "tuple[InversionAttack, ...]", base: Path | None) -> "CanaryAudit | None":
+    from redteam.canary.evidence import CanaryAudit
+    from redteam.canary.extract import Attacker
+
+    if case.planting is None or not inversions:
+        return None
+    if base is not None and not base.is_dir():
+        raise UsageError(f"--base {base}: is no directory; give that of the encoder that training started from")
+    return CanaryAudit(case.planting, inversions, Attacker(base=base))
 
 
 def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:
@@ -140,22 +166,32 @@ def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _plan(case: "Case", wanted: list[str] | None, limits: "Policy", settings: "Settings") -> str:
+def _plan(
+    case: "Case",
+    attacks: "tuple[Attack, ...]",
+    planted: "CanaryAudit | None",
+    limits: "Policy",
+    settings: "Settings",
+) -> str:
     from redteam.plan import make_plan
 
-    return make_plan(case.target, case.split, _chosen(wanted), limits, settings, guarantee=case.guarantee).text
+    plan = make_plan(case.target, case.split, attacks, limits, settings, guarantee=case.guarantee, planted=planted)
+    return plan.text
 
 
-def _run(case: "Case", wanted: list[str] | None, settings: "Settings") -> "AuditReport":
+def _run(
+    case: "Case", attacks: "tuple[Attack, ...]", planted: "CanaryAudit | None", settings: "Settings"
+) -> "AuditReport":
     from redteam.audit import audit as run
 
     with progress("scoring") as show:
         return run(
             case.target,
             case.split,
-            _chosen(wanted),
+            attacks,
             settings=settings,
             guarantee=case.guarantee,
+            planted=planted,
             progress=show,
             folder=_kept_answers(),
         )

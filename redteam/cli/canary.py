@@ -70,7 +70,7 @@ def extract(
     ] = None,
     attack: o.Attacks = None,
     reference: Annotated[str | None, Opt("--reference", help="A model that never saw the canaries.")] = None,
-    base: Annotated[Path | None, Opt("--base", help="Directory of the encoder that training started from.")] = None,
+    base: o.Base = None,
     alpha: Annotated[float, Opt("--alpha", help="Chance of a finding where there is none.")] = 0.05,
     seed: o.Seed = 0,
     format: Annotated[ExtractionFormat, Opt("--format", "-f", help="How to print it.")] = ExtractionFormat.text,

@@ -18,6 +18,10 @@ Reference = Annotated[Path | None, Opt("--reference", help="File of texts kept a
 Data = Annotated[Path | None, Opt("--data", help="One file with a split column; or where the ledger's data is now.")]
 Scores = Annotated[Path | None, Opt("--scores", help="Saved scores with membership, instead of a target.")]
 LedgerFile = Annotated[Path | None, Opt("--ledger", help="The ledger [default: beside the model].")]
+Canaries = Annotated[
+    Path | None, Opt("--canaries", help="With --members or --data: the canary ledger [default: beside that file].")
+]
+Base = Annotated[Path | None, Opt("--base", help="Directory of the public encoder that training started from.")]
 
 PolicyFile = Annotated[
     Path | None,

@@ -107,15 +107,14 @@ def meaning(evidence: Evidence) -> str:
                 f"{_factor(low)}: epsilon is {bound_of(evidence)}; a factor of 1 would be perfect privacy. {LOW_BOUND}"
             )
         case "exposure":
+            sure = f"and among at least {_power(low)} on the cautious reading" if low > 0 else _LUCK
             return (
-                f"a planted secret ranks about first among {_power(value)} candidates that looked as likely "
-                "before training; 1 would be chance"
+                f"of {plural(evidence.members, 'planted secret')} the middle one ranks about first among "
+                f"{_power(value)} candidates, {sure}; of one that the model never saw, chance makes that 2"
             )
         case "extraction_rate":
-            return (
-                f"{_share(value)} planted secrets can be read out of the model word for word, and at least "
-                f"{_share(low)} on the cautious reading"
-            )
+            sure = f"and at least {_share(low)} on the cautious reading" if low > 0 else _LUCK
+            return f"{_share(value)} planted secrets can be read out of the model word for word, {sure}"
 
 
 def confidence(report: AuditReport) -> str:
@@ -141,6 +140,9 @@ def blind_spots(report: AuditReport) -> Iterator[str]:
         yield "attacks that train reference models on similar data (LiRA, RMIA); they are the strongest known"
     if not any(evidence.metric in ("exposure", "extraction_rate") for evidence in report.evidence):
         yield "training text that can be read out of the model: no extraction was tried"
+    elif report.data.canaries:
+        canaries = plural(report.data.canaries, "planted canary", "planted canaries")
+        yield f"what is repeated more often than the {canaries}, or is easier to learn than they are"
     yield "members that stand out by looking less trained-on than anyone: the TPR is measured in one direction"
     yield "what near-copies hide: a non-member that repeats a member in other words makes the two harder to tell apart"
     if report.data.nonmembers > 0 and 0 < report.multiplicity.each < 1:

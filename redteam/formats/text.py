@@ -75,6 +75,7 @@ def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
         f"{data.reference:,} for reference; left out: {data.moved_out:,} that moved, "
         f"{plural(data.duplicates, 'duplicate')}"
     )
+    counts += f"; {plural(data.canaries, 'canary', 'canaries')} planted besides" if data.canaries else ""
     rows: list[tuple[str, Cell]] = [
         ("target", f"{target.name} ({target.kind}, {plural(target.classes, 'class', 'classes')}{digest})"),
         ("attacker sees", target.access),

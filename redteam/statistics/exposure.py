@@ -222,8 +222,3 @@ def compare_twins(planted: npt.ArrayLike, twin: npt.ArrayLike, *, alpha: float) 
     p_value = float(special.bdtrc(wins - 1, decided, 0.5)) if wins else 1.0
     low = float(clopper_pearson_low(wins, decided, alpha)) if decided else 0.0
     return TwinTest(wins, losses, len(first) - decided, p_value, low, alpha)
-
-
-def fewest_to_prove(alpha: float) -> int:
-    """Return the number of canaries below which not even a win in every one is proven at the level `alpha`."""
-    return math.ceil(-math.log2(require_rate("alpha", alpha)))

@@ -18,7 +18,7 @@ from redteam.report import (
     Multiplicity,
     TargetSummary,
 )
-from redteam.resolution import ceiling
+from redteam.resolution import ceiling, extraction_ceiling
 from redteam.verdict import Verdict
 
 TODAY = date(2026, 7, 1)
@@ -139,6 +139,25 @@ def _private() -> Sample:
     return Sample(report, Policy(0.7, (TprLimit(0.01, 0.05),), max_epsilon=8.0, source="pyproject.toml"))
 
 
+def secrets(metric: str, low: float, value: float, high: float, attack: str, copies: int, n: int = 20) -> Evidence:
+    top = extraction_ceiling(n, alpha=ALPHA) if metric == "extraction_rate" else 13.29
+    return Evidence(attack, f"R={copies}", metric, Interval(value, low, high, ALPHA), n, n, top)
+
+
+def _canaries() -> Sample:
+    """A model that gives away what was planted ten times, and not what was planted once."""
+    report = _report(
+        auc(0.52, 0.03),
+        tpr(0.004, 0.011, 0.023),
+        secrets("extraction_rate", 0.41, 0.75, 0.95, "RT201", 10),
+        secrets("exposure", 11.3, 13.29, 13.29, "RT201", 10),
+        secrets("extraction_rate", 0.0, 0.05, 0.38, "RT201", 1),
+        secrets("exposure", 0.0, 1.6, 4.1, "RT201", 1),
+    )
+    failure = Failure("RT204", "not_applicable", "needs --base, the directory of the public encoder")
+    return Sample(replace(report, data=replace(report.data, canaries=40), failures=(failure,)), DEFAULT)
+
+
 def _hostile() -> Sample:
     report = _report(auc(0.93, 0.02, HOSTILE), tpr(0.15, 0.2, 0.26, HOSTILE))
     report = replace(
@@ -163,5 +182,6 @@ SAMPLES: dict[str, Sample] = {
     "unresolvable": _unresolvable(),
     "waived": _waived(),
     "private": _private(),
+    "canaries": _canaries(),
     "hostile": _hostile(),
 }

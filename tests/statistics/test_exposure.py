@@ -8,11 +8,11 @@ import pytest
 from scipy import integrate, stats
 
 from redteam.errors import StatisticsError
+from redteam.resolution import fewest_canaries
 from redteam.statistics.exposure import (
     chance,
     compare_twins,
     exact_exposure,
-    fewest_to_prove,
     mean_interval,
     median_interval,
     sampled_exposure,
@@ -245,7 +245,7 @@ class TestTwins:
 
     def test_it_takes_so_many(self):
         for alpha in (0.05, 0.01, 0.0031, 0.5):
-            n = fewest_to_prove(alpha)
+            n = fewest_canaries(alpha)
             assert compare_twins(np.zeros(n), np.ones(n), alpha=alpha).proven
             assert n == 1 or not compare_twins(np.zeros(n - 1), np.ones(n - 1), alpha=alpha).proven
 
