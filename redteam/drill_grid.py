@@ -8,22 +8,10 @@ from typing import Any
 from redteam.canary.pattern import Pattern
 from redteam.defense import Defense
 from redteam.errors import UsageError
-from redteam.gap_grid import configured
+from redteam.recipes import ALL, NONE, PARTS, choose_defense
 
 # The sentences of Parikh, Dupuy and Gupta (ACL 2022); n stands for the length of the secret.
 PATTERNS = {"call": "call {digit:n}", "pin": "my pin code is {digit:n}", "color": "color {color:n}"}
-NONE, ALL = "none", "all"
-# What can be combined by a plus sign: settings of RD110, which is otherwise plain training.
-_PARTS: dict[str, dict[str, Any]] = {
-    "early-stopping": {"early_stopping": True},
-    "dropout": {"dropout": 0.5},
-    "characters": {"characters": True},
-    "deduplication": {"deduplicate": True},
-    "label-smoothing": {"label_smoothing": 0.1},
-}
-_SHORT = {"es": "early-stopping", "d": "dropout", "ce": "characters", "dedup": "deduplication", "ls": "label-smoothing"}
-_OFF = {"early_stopping": False, "dropout": None, "characters": False, "deduplicate": False, "label_smoothing": 0.0}
-_PAPER = ("early-stopping", "dropout", "characters")
 _LENGTH = re.compile(r":\s*n\s*\}")
 
 
@@ -75,37 +63,15 @@ def choose_patterns(names: Sequence[str], lengths: Sequence[int]) -> tuple[tuple
 
 
 def choose_defenses(names: Sequence[str], found: Sequence[Defense], asked: dict[str, Any]) -> tuple[Trainer, ...]:
-    """Return the defences of these names, with the settings asked for (None leaves a setting as it is).
+    """Return the defences of these names (see `redteam.recipes`), each once, with the settings asked for.
 
-    A name is `none`, `all` (the paper's three), parts joined by plus signs such as `dropout+characters`, or the id or
-    name of any defence. Raises UsageError for an empty list, an unknown name or setting.
+    None leaves a setting as it is. Raises UsageError for an empty list, an unknown name or setting.
     """
     given = {name: value for name, value in asked.items() if value is not None}
-    chosen: dict[str, Trainer] = {}
-    for name in names:
-        title, defense, settings = _defense(name.strip().lower(), found)
-        chosen[title] = Trainer(title, configured(defense, settings | given))
+    chosen = dict(choose_defense(name, found, given) for name in names)
     if not chosen:
-        raise UsageError(f"--defense: an empty list; name some of {NONE}, {', '.join(_PARTS)}, {ALL}")
-    return tuple(chosen.values())
-
-
-def _defense(name: str, found: Sequence[Defense]) -> tuple[str, Defense, dict[str, Any]]:
-    by_name = {key.lower(): defense for defense in found for key in (defense.name, defense.id)}
-    if name == NONE:
-        return NONE, by_name["rd100"], {}
-    parts = list(_PAPER) if name == ALL else [_SHORT.get(part.strip(), part.strip()) for part in name.split("+")]
-    if all(part in _PARTS for part in parts):
-        ordered = [part for part in _PARTS if part in parts]
-        settings = dict(_OFF)
-        for part in ordered:
-            settings |= _PARTS[part]
-        return ALL if tuple(ordered) == _PAPER else "+".join(ordered), by_name["rd110"], settings
-    if name not in by_name:
-        others = [defense.name for defense in found if defense.name not in _PARTS]
-        parts = [*(f"{part} ({short})" for short, part in _SHORT.items())]
-        raise UsageError(f"--defense {name!r}: known are {NONE}, {ALL}, {', '.join((*parts, *others))}; join by +")
-    return by_name[name].name, by_name[name], {}
+        raise UsageError(f"--defense: an empty list; name some of {NONE}, {', '.join(PARTS)}, {ALL}")
+    return tuple(Trainer(title, defense) for title, defense in chosen.items())
 
 
 def grid(

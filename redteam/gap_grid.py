@@ -7,6 +7,7 @@ from typing import Any
 
 from redteam.defense import Defense
 from redteam.errors import UsageError
+from redteam.recipes import configured
 
 EPSILONS = (math.inf, 16.0, 8.0, 4.0, 2.0, 1.0, 0.5)
 # A trainer of the grid is a defence with settings: the micro-batch mechanism is one way of RD102 to clip. Its noise
@@ -88,15 +89,6 @@ def choose_trainers(
 def _given(defense: Defense, asked: Mapping[str, float | None], private: Mapping[str, float | None]) -> dict[str, Any]:
     above = private if "epsilon" in defense.parameters() else {}
     return {name: value for some in (asked, above) for name, value in some.items() if value is not None}
-
-
-def configured(defense: Defense, settings: dict[str, Any]) -> Defense:
-    """Return the defence with these settings; UsageError for one that it does not have."""
-    known = defense.parameters()
-    for name in settings:
-        if name not in known:
-            raise UsageError(f"--{name.replace('_', '-')}: {defense.id} ({defense.name}) has no such setting")
-    return type(defense)(**(known | settings))
 
 
 def parse_epsilons(text: str) -> tuple[float | None, ...]:

@@ -47,7 +47,8 @@ def refusal(text, tmp_path, name="redteam.toml"):
 def test_without_a_file_the_built_in_limits_hold():
     policy = load_policy(None, today=TODAY)
     assert policy == DEFAULT
-    assert policy.limits == (Limit("auc", 0.55), Limit("tpr", 0.05, 0.01))
+    canaries = [Limit(metric, 0.0, required=False) for metric in ("exposure", "extraction_rate")]
+    assert policy.limits == (Limit("auc", 0.55), Limit("tpr", 0.05, 0.01), *canaries)
     assert policy.source == "built-in limits"
 
 

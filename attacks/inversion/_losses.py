@@ -34,6 +34,32 @@ class Losses:
         return values if self._reference is None else values - self._reference.losses(picks)
 
 
+class Memory:
+    """The losses of picks for every label, each asked for once."""
+
+    def __init__(self, losses: Losses, places: int) -> None:
+        """Know nothing yet."""
+        self._losses = losses
+        self._row: dict[bytes, int] = {}
+        self.picks = np.empty((0, places), dtype=np.int64)
+        self.values = np.empty((0, len(losses.labels)))
+
+    def of(self, picks: IntArray) -> FloatArray:
+        """Return the losses of picks, [n, labels]."""
+        keys = [pick.tobytes() for pick in np.ascontiguousarray(picks)]
+        new = {key: i for i, key in enumerate(keys) if key not in self._row}
+        if new:
+            asked = picks[list(new.values())]
+            self._row |= {key: len(self.picks) + i for i, key in enumerate(new)}
+            self.picks = np.concatenate([self.picks, asked])
+            self.values = np.concatenate([self.values, self._losses.of(asked)])
+        return self.values[[self._row[key] for key in keys]]
+
+    def best(self, label: int, count: int) -> IntArray:
+        """Return the `count` picks with the lowest loss for a label, the lowest first."""
+        return self.picks[np.argsort(self.values[:, label], kind="stable")[:count]]
+
+
 class _Source:
     """One model's losses."""
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attacks.inversion._losses import Losses
-from attacks.inversion._relaxation import Lens, Seen
+from attacks.inversion._lens import Lens, Seen
+from attacks.inversion._losses import Memory
 from attacks.inversion.sentences import IntArray, Space
 from redteam.inversion import Progress, Secret, unwatched
 from redteam.target import FloatArray
@@ -36,36 +36,10 @@ class Found:
     evaluated: int
 
 
-class Memory:
-    """The losses of picks for every label, each asked for once."""
-
-    def __init__(self, losses: Losses, places: int) -> None:
-        """Know nothing yet."""
-        self._losses = losses
-        self._row: dict[bytes, int] = {}
-        self.picks = np.empty((0, places), dtype=np.int64)
-        self.values = np.empty((0, len(losses.labels)))
-
-    def of(self, picks: IntArray) -> FloatArray:
-        """Return the losses of picks, [n, labels]."""
-        keys = [pick.tobytes() for pick in np.ascontiguousarray(picks)]
-        new = {key: i for i, key in enumerate(keys) if key not in self._row}
-        if new:
-            asked = picks[list(new.values())]
-            self._row |= {key: len(self.picks) + i for i, key in enumerate(new)}
-            self.picks = np.concatenate([self.picks, asked])
-            self.values = np.concatenate([self.values, self._losses.of(asked)])
-        return self.values[[self._row[key] for key in keys]]
-
-    def best(self, label: int, count: int) -> IntArray:
-        """Return the `count` picks with the lowest loss for a label, the lowest first."""
-        return self.picks[np.argsort(self.values[:, label], kind="stable")[:count]]
-
-
 def improve(
     seen: Sequence[Seen],
     space: Space,
-    losses: Losses,
+    memory: Memory,
     starts: IntArray,
     labels: IntArray,
     *,
@@ -73,12 +47,12 @@ def improve(
     seed: int,
     progress: Progress = unwatched,
 ) -> list[Found]:
-    """Improve `starts` [n, places], each for one of the labels [n], and return the best for every label.
+    """Improve `starts` [n, places], each for one of the labels [n], and return the best that `memory` then knows.
 
     Must run within `gradients`.
     """
-    memory, rng = Memory(losses, len(space.sizes)), np.random.default_rng([seed, 204])
-    rounds, going = 0, list(range(len(losses.labels)))
+    rng = np.random.default_rng([seed, 204])
+    rounds, going = 0, list(range(memory.values.shape[1]))
     while going and rounds < budget.rounds:
         rounds += _descend(seen, space, memory, starts, labels, budget, rng, progress)
         best = {label: memory.values[:, label].min() for label in going}
@@ -91,7 +65,7 @@ def improve(
         labels = np.array(going, dtype=np.int64)
     return [
         Found(space.secret(memory.best(i, 1)[0]), float(memory.values[:, i].min()), rounds, len(memory.picks))
-        for i in range(len(losses.labels))
+        for i in range(memory.values.shape[1])
     ]
 
 

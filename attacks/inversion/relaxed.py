@@ -2,19 +2,23 @@
 
 The adversary holds the weights and knows the sentence but for its secret. Each place of the secret gets one logit for
 each candidate symbol; its embedding is the mean under softmax(z / T), and Adam lowers the frozen model's loss of the
-canary's label (learning rate 0.02, at most 1,000 steps, until no place's heaviest symbol has changed for 100 steps).
-The heaviest symbols are the guess. There is no public code of the paper's; settings and stop rule are those of a
-replication, the loss is the classifier's cross-entropy.
+canary's label. The heaviest symbols are the guess. There is no public code of the paper's; a replication uses learning
+rate 0.02 and T = 1, and stops after 1,000 steps or once no place's heaviest symbol has changed for 100. That is
+`RelaxedInversion(restarts=1, learning_rate=0.02, hold=None)`; the loss is the classifier's cross-entropy.
 
-Ours: 16 restarts at a temperature that falls from 0.2 to 0.05, which finds far more than the replication's one restart
-at 1 (`RelaxedInversion(restarts=1, temperature=1.0, final_temperature=None)`); of all secrets that were the heaviest
-symbols on the way, the one with the lowest loss as a sentence is kept. All restarts of all canaries of a pattern go in
-one batch, canaries that differ in nothing but their secrets only once.
+Ours finds far more. The relaxed loss is lowest at mixtures of symbols that are no sentence, and rounding all places of
+a mixture at once misses the secret. So every 24 steps (for ten symbols) the surest place is rounded, and the descent
+goes on in those that are left, at a learning rate of 0.2; 32 restarts begin, and after each rounding the better half of
+them goes on. Of all secrets that were the heaviest symbols on the way, or were drawn by the weights once these had
+settled, the one with the lowest loss as a sentence is kept.
+
+All restarts of all canaries of a pattern go in one batch, canaries that differ in nothing but their secrets only once.
 A symbol of several word-pieces takes several positions, so only symbols of as many pieces are mixed: each restart
 takes the shape of a candidate drawn at random and stays in it. With a reference model the difference of the two losses
 is lowered. With `narrow`, only so many symbols a place are tried, those whose embeddings moved most from the base's.
 
-Memory: 16 bytes for each symbol, place, restart and canary, and the activations of one batch.
+Memory: 20 bytes for each symbol, place, restart and canary of a batch, which is cut where that exceeds 640 MB, and the
+activations of one batch.
 """
 
 from collections.abc import Sequence
@@ -31,19 +35,26 @@ from redteam.target import Access, Target
 
 @dataclass(frozen=True)
 class RelaxedInversion(InversionAttack):
-    """Guess a secret by gradient descent on weights over symbols; `final_temperature` None keeps the temperature."""
+    """Guess a secret by gradient descent on weights over symbols.
+
+    `hold` is the number of steps between two roundings, for ten symbols, and `draws` that of secrets drawn in a step;
+    `hold` None never rounds, and then `iterations` and `patience` say when to stop. `final_temperature` None keeps the
+    temperature.
+    """
 
     id = "RT202"
     name = "relaxed inversion"
     needs = Access.WEIGHTS
     ranks = False
 
-    restarts: int = 16
-    learning_rate: float = 0.02
+    restarts: int = 32
+    learning_rate: float = 0.2
+    hold: int | None = 24
+    draws: int = 16
     iterations: int = 1000
     patience: int = 100
-    temperature: float = 0.2
-    final_temperature: float | None = 0.05
+    temperature: float = 1.0
+    final_temperature: float | None = None
     narrow: int | None = None
 
     def extract(
@@ -80,14 +91,23 @@ class RelaxedInversion(InversionAttack):
         progress: Progress,
     ) -> dict[str, tuple[tuple[str, ...], float, float]]:
         """Return for each label the guess, its loss and the mean number of steps."""
-        from attacks.inversion._losses import Losses
-        from attacks.inversion._relaxation import Descent, descend, gradients, see
+        from attacks.inversion._descent import Descent, descend
+        from attacks.inversion._lens import gradients, see
+        from attacks.inversion._losses import Losses, Memory
 
         seen = see(target, space, labels, reference)
-        descent = Descent(self.learning_rate, self.iterations, self.patience, self.temperature, self.final_temperature)
+        descent = Descent(
+            learning_rate=self.learning_rate,
+            iterations=self.iterations,
+            patience=self.patience,
+            temperature=self.temperature,
+            final_temperature=self.final_temperature,
+            hold=self.hold,
+            draws=self.draws,
+        )
         with gradients(seen):
             ends = descend(seen, space, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress)
-        losses = Losses(target, space, labels, reference=reference).of(ends.picks)
+        losses = Memory(Losses(target, space, labels, reference=reference), len(space.sizes)).of(ends.picks)
         found = {}
         for i, label in enumerate(labels):
             own = np.nonzero(ends.rows // self.restarts == i)[0]

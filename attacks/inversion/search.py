@@ -26,7 +26,7 @@ from redteam.inversion import Answer, InversionAttack, Progress, Question, Suspe
 from redteam.target import Access, FloatArray, Target
 
 if TYPE_CHECKING:
-    from attacks.inversion._relaxation import Relaxed
+    from attacks.inversion._descent import Relaxed
     from attacks.inversion._swaps import Found
 
 
@@ -48,10 +48,8 @@ class SwapSearch(InversionAttack):
     beam: int = 4
     pairs: int = 1024
     rounds: int = 100
-    iterations: int = 1000
-    patience: int = 100
-    temperature: float = 0.2
-    final_temperature: float | None = 0.05
+    learning_rate: float = 0.2
+    hold: int | None = 24
     relaxation: Literal["softmax", "straight-through", "gumbel"] = "softmax"
     narrow: int | None = None
 
@@ -88,25 +86,20 @@ class SwapSearch(InversionAttack):
         seed: int,
         progress: Progress,
     ) -> list["Found"]:
-        from attacks.inversion._losses import Losses
-        from attacks.inversion._relaxation import Descent, descend, gradients, see
+        from attacks.inversion._descent import Descent, descend
+        from attacks.inversion._lens import gradients, see
+        from attacks.inversion._losses import Losses, Memory
         from attacks.inversion._swaps import Budget, improve
 
         seen = see(target, space, labels, reference)
-        descent = Descent(
-            iterations=self.iterations,
-            patience=self.patience,
-            temperature=self.temperature,
-            final_temperature=self.final_temperature,
-            relaxation=self.relaxation,
-        )
+        descent = Descent(self.learning_rate, relaxation=self.relaxation, hold=self.hold)
         budget = Budget(self.swaps, self.beam, self.pairs, self.rounds)
-        losses = Losses(target, space, labels, reference=reference)
+        memory = Memory(Losses(target, space, labels, reference=reference), len(space.sizes))
         with gradients(seen):
             ends = descend(seen, space, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress)
             drawn = space.draw(self.random_starts, np.random.default_rng([seed, 203]))
-            starts, own = _starts(ends, losses.of(ends.picks), self.restarts, drawn)
-            return improve(seen, space, losses, starts, own, budget=budget, seed=seed, progress=progress)
+            starts, own = _starts(ends, memory.of(ends.picks), self.restarts, drawn)
+            return improve(seen, space, memory, starts, own, budget=budget, seed=seed, progress=progress)
 
 
 def _starts(ends: "Relaxed", values: FloatArray, restarts: int, drawn: IntArray) -> tuple[IntArray, IntArray]:

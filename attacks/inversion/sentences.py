@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 
-_PAIRS = 256  # of symbols side by side that are looked at, for each two places
+_PAIRS = 256  # of symbols side by side that are looked at
 _WHOLE = 128  # sentences drawn at random that are looked at
 
 
@@ -118,8 +118,8 @@ def _alike(shapes: IntArray) -> list[tuple[IntArray, tuple[int, ...]]]:
 def spell(tokenizer: "Tokenizer", space: Space, *, name: str) -> Spelling | None:
     """Return how a tokenizer spells a space; None where it spells a symbol differently beside other symbols.
 
-    Looked at are every symbol in every place, up to 256 pairs for each two places that are neighbours, and 128 whole
-    secrets at random.
+    Looked at are every symbol in every place, up to 256 pairs of neighbours in all places, and 128 whole secrets at
+    random.
     """
     from redteam.models.tokens import token_ids
 
@@ -132,7 +132,7 @@ def spell(tokenizer: "Tokenizer", space: Space, *, name: str) -> Spelling | None
     spelling = _spelling(base, spans, found, space)
     if spelling is None:
         return None
-    others = np.concatenate([*_neighbours(space), space.draw(_WHOLE, np.random.default_rng(0))])
+    others = np.concatenate([_neighbours(space), space.draw(_WHOLE, np.random.default_rng(0))])
     written = found + token_ids(tokenizer, space.texts(others), name=name)
     for positions, rows in spelling.rows(np.concatenate([singles, others])):
         if any(written[p] != ids for p, ids in zip(positions.tolist(), rows.tolist(), strict=True)):
@@ -178,17 +178,16 @@ def _single_swaps(space: Space, pick: IntArray) -> IntArray:
     return rows
 
 
-def _neighbours(space: Space) -> list[IntArray]:
-    """Return for each two neighbouring places their pairs of symbols, or a sample of them."""
-    rng = np.random.default_rng(1)
-    found = []
-    for place, (left, right) in enumerate(zip(space.sizes, space.sizes[1:], strict=False)):
-        count = min(left * right, _PAIRS)
-        pairs = np.arange(left * right) if left * right <= _PAIRS else rng.integers(left * right, size=count)
-        rows = np.zeros((count, len(space.sizes)), dtype=np.int64)
-        rows[:, place], rows[:, place + 1] = np.divmod(pairs, right)
-        found.append(rows)
-    return found
+def _neighbours(space: Space) -> IntArray:
+    """Return secrets in which symbols stand side by side in all ways, or in a sample of them, shape [n, places].
+
+    Places in turn take one symbol and the other, so that one secret tells of every two neighbours at once.
+    """
+    even, odd = (max(space.sizes[first::2], default=1) for first in (0, 1))
+    few = even * odd <= _PAIRS
+    pairs = np.arange(even * odd) if few else np.random.default_rng(1).integers(even * odd, size=_PAIRS)
+    both = np.divmod(pairs, odd)
+    return np.stack([both[place % 2] % size for place, size in enumerate(space.sizes)], axis=1)
 
 
 def _spelling(base: list[int], spans: list[tuple[int, int]], found: list[list[int]], space: Space) -> Spelling | None:

@@ -57,11 +57,18 @@ ModelSpec = Annotated[str, Opt("--model", help="tiny, bilstm, minilm, or a Huggi
 Layers = Annotated[int | None, Opt("--layers", min=1, help="Keep only the first k layers.")]
 Freeze = Annotated[bool, Opt("--freeze-embeddings", help="Leave the embedding table as it is.")]
 Dropout = Annotated[float | None, Opt("--dropout", min=0.0, max=0.95, help="Dropout while training.")]
-DefenseId = Annotated[str, Opt("--defense", help="How to train; see: redteam defenses.")]
+DefenseId = Annotated[
+    str, Opt("--defense", help="How to train; see: redteam defenses. Some can be joined: dropout+characters.")
+]
 Epochs = Annotated[int | None, Opt("--epochs", min=1, help="Passes over the members.")]
 TrainingBatch = Annotated[int | None, Opt("--batch-size", min=1, help="Examples in one step.")]
 LearningRate = Annotated[float | None, Opt("--learning-rate", min=1e-9, max=10.0, help="Peak learning rate.")]
 WeightDecay = Annotated[float | None, Opt("--weight-decay", min=0.0, help="AdamW's weight decay.")]
+LabelSmoothing = Annotated[
+    float | None, Opt("--label-smoothing", help="Regularised: share of each label spread over all.")
+]
+Validation = Annotated[float | None, Opt("--validation", help="Early stopping: share of the texts kept apart.")]
+Patience = Annotated[int | None, Opt("--patience", min=1, help="Early stopping: passes without a better loss.")]
 Holdout = Annotated[float, Opt("--holdout", min=0.01, max=0.99, help="Chance of a text to be held out.")]
 ReferenceShare = Annotated[
     float, Opt("--reference", min=0.0, max=0.9, help="Share of the texts kept apart for reference models.")

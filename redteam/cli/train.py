@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from redteam.train import TrainedFiles
 
 _TRAINING = ("epochs", "batch_size", "learning_rate", "weight_decay", "physical_batch", "runs", "weights")
+_REGULARISED = ("label_smoothing", "validation", "patience")
 _PRIVACY = ("epsilon", "noise_multiplier", "delta", "clip", "clipping", "sampling", "accounting", "microbatch")
-_SETTINGS = (*_TRAINING, *_PRIVACY, "noise_decay")  # of a defence: options that it must have where they are given
+# Of a defence: options that it must have where they are given.
+_SETTINGS = (*_TRAINING, *_REGULARISED, *_PRIVACY, "noise_decay")
 
 
 def train(
@@ -33,6 +35,9 @@ def train(
     batch_size: o.TrainingBatch = None,
     learning_rate: o.LearningRate = None,
     weight_decay: o.WeightDecay = None,
+    label_smoothing: o.LabelSmoothing = None,
+    validation: o.Validation = None,
+    patience: o.Patience = None,
     epsilon: o.Epsilon = None,
     noise_multiplier: o.NoiseMultiplier = None,
     delta: o.Delta = None,
@@ -61,9 +66,9 @@ def train(
     asked = {name: value for name, value in locals().items() if name in _SETTINGS}
     check_output(output, data, Path(model))
     _check_finite(asked | {"dropout": dropout, "holdout": holdout, "reference": reference})
-    trainer = _configured(defense, asked | {"secure_noise": secure_noise or None})
+    trainer, of_model = _configured(defense, asked | {"secure_noise": secure_noise or None}, dropout)
     columns = (text_column, label_column, id_column, user_column, group_column)
-    shape, coins = (model, layers, freeze_embeddings, dropout), (holdout, reference, seed)
+    shape, coins = (model, layers, freeze_embeddings, of_model), (holdout, reference, seed)
     _run(data, output, trainer, columns, shape, coins, restart=restart, noise_from_seed=noise_from_seed)
 
 
@@ -94,19 +99,22 @@ def _check_finite(asked: dict[str, Any]) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be a finite number")
 
 
-def _configured(name: str, asked: dict[str, Any]) -> "Defense":
-    """Return the defence with the settings that were asked for; UsageError for one that it does not have."""
-    from redteam.registry import choose, discover_defenses
+def _configured(name: str, asked: dict[str, Any], dropout: float | None) -> "tuple[Defense, float | None]":
+    """Return the defence with the settings that were asked for, and the dropout that is left to the model.
 
-    (defense,) = choose(discover_defenses(), [name])
-    given = {name: value for name, value in asked.items() if value is not None}
-    known = defense.parameters()
-    for name in given:
-        if name not in known:
-            raise UsageError(f"--{name.replace('_', '-')}: {defense.id} ({defense.name}) has no such setting")
+    Raises UsageError for a setting that the defence does not have.
+    """
+    from redteam.recipes import choose_defense
+    from redteam.registry import discover_defenses
+
+    found = discover_defenses()
+    given = {setting: value for setting, value in asked.items() if value is not None}
     if "noise_multiplier" in given and "epsilon" not in given:
         given["epsilon"] = None  # the default would contradict it
-    return type(defense)(**(known | given))
+    _, defense = choose_defense(name, found, given)
+    if dropout is None or "dropout" not in defense.parameters():
+        return defense, dropout
+    return choose_defense(name, found, given | {"dropout": dropout})[1], None
 
 
 def _report(files: "TrainedFiles", seconds: float) -> None:

@@ -120,8 +120,8 @@ class TestAttack:
         space = Space(asked.pattern, asked.alphabets)
         assert narrow(space, target, base, most=3).alphabets == (("amber", "basil", "cedar"),) * 2
         for attack in (
-            RelaxedInversion(narrow=3, restarts=2, iterations=20),
-            SwapSearch(narrow=3, restarts=1, iterations=20),
+            RelaxedInversion(narrow=3, restarts=2, hold=5),
+            SwapSearch(narrow=3, restarts=1, hold=5),
         ):
             (answer,) = attack.extract(target, [asked], [], base=base, seed=0)
             assert set(answer.guess) <= {"amber", "basil", "cedar"}

@@ -8,12 +8,13 @@ import pytest
 import torch
 from enumeration import NoiseModel
 
-from attacks.inversion._relaxation import Descent, Lens, descend, gradients, relax, see
+from attacks.inversion._descent import Descent, descend, relax
+from attacks.inversion._lens import Lens, gradients, see
 from attacks.inversion.relaxed import RelaxedInversion
 from attacks.inversion.sentences import Space
 from redteam.inversion import NotApplicable
 
-FAST = RelaxedInversion(restarts=3, iterations=80, patience=30)
+FAST = RelaxedInversion(restarts=3, hold=12)
 
 
 class Prices:
@@ -93,10 +94,71 @@ class TestDescent:
         found, plain = (relax(each, start(), torch.zeros(6), Descent(), seed=0) for each in (small, prices()))
         np.testing.assert_array_equal(found.steps, plain.steps)
 
+    @pytest.mark.parametrize("relaxation", ["softmax", "straight-through", "gumbel"])
+    def test_with_rounding_it_finds_the_cheapest_and_the_better_half_goes_on(self, relaxation):
+        lens, settings = prices(), Descent(learning_rate=0.2, relaxation=relaxation, hold=20)
+        found = relax(lens, start(20), torch.arange(4).repeat_interleave(5), settings, restarts=5, seed=0)
+        assert lens.asked == [20] * 20 + [12] * 20  # five restarts, then three, of each of four labels
+        assert sorted(found.steps.tolist()) == [20] * 8 + [40] * 12
+        for label in range(4):
+            assert (1, 0) in set(map(tuple, found.picks[found.rows // 5 == label]))
+        if relaxation == "softmax":
+            np.testing.assert_array_equal(ends(found)[found.steps == 40], [[1, 0]] * 12)
+
+    def test_a_rounded_place_stays_and_the_rest_makes_up_for_it(self):
+        """The mixture is cheapest; of its two roundings only the one that comes after the other is known is right."""
+
+        class Pairs(Prices):
+            table = torch.tensor([[1.0, 9.0, 3.0], [9.0, 2.0, 9.0], [0.5, 9.0, 8.0]])
+
+            def losses(self, weights, labels):
+                joint = weights[0][:, :, None] * weights[1][:, None, :]
+                even = (weights[0] * weights[1]).sum(dim=1)  # rewards no symbol, but to be in between
+                return (joint * self.table).sum(dim=(1, 2)) - 0.1 * even
+
+        lens = Pairs([0.0] * 3, [0.0] * 3)
+        found = relax(lens, start(64, width=6), torch.zeros(64), Descent(0.2, hold=20), restarts=64, seed=0)
+        tried = {tuple(pick): float(lens.table[tuple(pick)]) for pick in found.picks}
+        assert min(tried, key=tried.get) == (2, 0)
+
+    def test_labels_do_not_see_each_other_whoever_goes_on(self):
+        settings = Descent(0.2, hold=5, draws=3)
+        together = relax(prices(), start(8), torch.arange(2).repeat_interleave(4), settings, restarts=4, seed=0)
+        alone = relax(prices(), start(8)[4:], torch.ones(4), settings, restarts=4, seed=0)
+        own = together.rows >= 4
+        np.testing.assert_array_equal(together.picks[own], alone.picks)
+        np.testing.assert_array_equal(together.rows[own] - 4, alone.rows)
+        np.testing.assert_array_equal(together.steps[4:], alone.steps)
+
+    def test_secrets_are_drawn_by_their_weights(self):
+        from attacks.inversion._descent import _drawn
+
+        weights = [torch.tensor([[0.2, 0.5, 0.3]]).repeat(20_000, 1), torch.tensor([[0.0, 1.0]]).repeat(20_000, 1)]
+        lots = torch.rand(20_000, 2, generator=torch.Generator().manual_seed(0)).clamp(1e-20, 1 - 1e-7)
+        drawn = _drawn(weights, lots).numpy()
+        np.testing.assert_allclose(np.bincount(drawn[:, 0]) / 20_000, [0.2, 0.5, 0.3], atol=0.015)
+        assert (drawn[:, 1] == 1).all()
+
+    def test_more_symbols_take_more_steps_and_labels_beyond_the_memory_go_one_by_one(self, monkeypatch):
+        assert Descent(hold=24).phases([10] * 4) == [24] * 4
+        assert Descent(hold=24).phases([1000, 2]) == [72] * 2
+        assert Descent(hold=24, iterations=100).phases([10] * 10) == [10] * 10
+        assert Descent(iterations=100).phases([10] * 4) == [100]
+        target, asked = cases.target(), cases.question()
+        space = Space(asked.pattern, asked.alphabets)
+        seen = see(target, space, ("up", "down"), None)
+        with gradients(seen):
+            whole = descend(seen, space, ("up", "down"), restarts=4, descent=Descent(0.2, hold=5), seed=0)
+            monkeypatch.setattr("attacks.inversion._descent._MOST", 1)
+            parts = descend(seen, space, ("up", "down"), restarts=4, descent=Descent(0.2, hold=5), seed=0)
+        np.testing.assert_array_equal(whole.steps, parts.steps)
+        for row in range(8):
+            assert set(map(tuple, whole.picks[whole.rows == row])) == set(map(tuple, parts.picks[parts.rows == row]))
+
     def test_temperature_falls_by_equal_factors(self):
         falling = Descent(iterations=3, temperature=1.0, final_temperature=0.01)
-        assert [falling.temperature_at(step) for step in range(3)] == pytest.approx([1.0, 0.1, 0.01])
-        assert Descent(temperature=0.7).temperature_at(999) == 0.7
+        assert [falling.temperature_at(step, 3) for step in range(3)] == pytest.approx([1.0, 0.1, 0.01])
+        assert Descent(temperature=0.7).temperature_at(999, 1000) == 0.7
 
 
 class TestLens:
@@ -153,7 +215,7 @@ class TestAttack:
     def test_guesses_are_among_the_best(self, kind):
         target = cases.bilstm() if kind == "bilstm" else cases.target(kind)
         asked = cases.question()
-        (answer,) = RelaxedInversion(iterations=200).extract(target, [asked], [], seed=0)
+        (answer,) = RelaxedInversion().extract(target, [asked], [], seed=0)
         losses = cases.all_losses(target, asked)
         assert answer.loss == pytest.approx(losses[answer.guess], abs=1e-5)
         assert sum(loss < answer.loss - 1e-5 for loss in losses.values()) <= 3  # of 64
@@ -212,7 +274,7 @@ class TestAttack:
         target = cases.target()
         next(target.model.parameters()).requires_grad_(False)
         before = cases.state(target)
-        monkeypatch.setattr("attacks.inversion._relaxation.relax", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("attacks.inversion._descent.relax", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             FAST.extract(target, [cases.question()], [], seed=0)
         assert cases.state(target) == before

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tiny_models
 
-from attacks.inversion._losses import Losses
-from attacks.inversion._relaxation import gradients, see
-from attacks.inversion._swaps import Memory, _promise, _single_swaps
+from attacks.inversion._lens import gradients, see
+from attacks.inversion._losses import Losses, Memory
+from attacks.inversion._swaps import _promise, _single_swaps
 from attacks.inversion.search import SwapSearch
 from attacks.inversion.sentences import Space
 
-FAST = SwapSearch(restarts=1, random_starts=3, iterations=30)
+FAST = SwapSearch(restarts=1, random_starts=3, hold=8)
 WORDS = tuple(f"{a}{b}" for a in "abcdefgh" for b in "klmnopqrst") + tuple(tiny_models.WORDS)
 
 

@@ -1,15 +1,14 @@
-"""Secrets as weights over symbols: a model seen through its embeddings, and descent on its loss (Parikh et al., 2022).
+"""Secrets as weights over symbols: a model seen through its embeddings (Parikh et al., 2022).
 
 A place holds the mean of its symbols' embeddings under some weights. With weights of 0 and 1 that is a sentence; in
 between it is none, but the loss has a gradient. Symbols of several word-pieces take several positions, so only symbols
 of as many pieces can be mixed: a lens looks at one shape, the number of pieces in each place.
 """
 
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +18,8 @@ from torch.nn import functional
 from attacks.inversion._losses import spelling_of
 from attacks.inversion.sentences import IntArray, Space, Spelling
 from redteam.data import Examples
-from redteam.inversion import NotApplicable, Progress, unwatched
+from redteam.inversion import NotApplicable
 from redteam.target import Access, Target, label_indices
-
-Relaxation = Literal["softmax", "straight-through", "gumbel"]
-
-_BETAS = (0.9, 0.999)
-_EPSILON = 1e-20  # Adam's: a model that is sure of the label whatever the secret has gradients far below 1e-8
 
 
 @dataclass(frozen=True)
@@ -36,27 +30,6 @@ class Seen:
     model: Any
     spelling: Spelling
     columns: tuple[int, ...]  # of the labels asked about
-
-
-@dataclass(frozen=True)
-class Descent:
-    """How to descend: Adam's learning rate, the most iterations, and after how many without a new argmax to stop.
-
-    The temperature of the softmax goes from `temperature` to `final_temperature` by equal factors. "straight-through"
-    puts the best symbol in and lets the gradient through the softmax; "gumbel" does so after adding Gumbel noise.
-    """
-
-    learning_rate: float = 0.02
-    iterations: int = 1000
-    patience: int = 100
-    temperature: float = 1.0
-    final_temperature: float | None = None
-    relaxation: Relaxation = "softmax"
-
-    def temperature_at(self, step: int) -> float:
-        """Return the temperature of a step, from 0 on."""
-        final = self.temperature if self.final_temperature is None else self.final_temperature
-        return float(self.temperature * (final / self.temperature) ** (step / max(1, self.iterations - 1)))
 
 
 def see(target: Target, space: Space, labels: Sequence[str], reference: Target | None) -> list[Seen]:
@@ -174,108 +147,3 @@ class Lens:
         ]
         losses = self.losses(weights, torch.from_numpy(labels).to(self.device))
         return list(torch.autograd.grad(losses.sum(), weights))
-
-
-@dataclass(frozen=True)
-class Relaxed:
-    """The picks that were the heaviest symbols on the way of each row, [n, places], the row of each, and its steps."""
-
-    picks: IntArray
-    rows: IntArray
-    steps: IntArray
-
-
-def relax(
-    lens: Lens, start: Tensor, labels: Tensor, descent: Descent, *, seed: int, progress: Progress = unwatched
-) -> Relaxed:
-    """Descend from logits `start`, [rows, sum of the sizes], all rows in one batch, each by itself.
-
-    A row that is done leaves the batch. Must run within `gradients`.
-    """
-    noise = torch.Generator().manual_seed(seed)
-    z, rows = start.clone(), torch.arange(len(start), device=start.device)
-    first, second = torch.zeros_like(z), torch.zeros_like(z)
-    best = _heaviest(z, lens.sizes)
-    same = torch.zeros(len(z), dtype=torch.long, device=z.device)
-    steps = torch.full_like(same, descent.iterations)
-    passed, of = [best], [rows]
-    for step in range(descent.iterations):
-        progress(step, descent.iterations)
-        z.requires_grad_()
-        weights = _weights(z, lens.sizes, descent, descent.temperature_at(step), noise)
-        (gradient,) = torch.autograd.grad(lens.losses(weights, labels[rows]).sum(), z)
-        with torch.no_grad():
-            first.lerp_(gradient, 1 - _BETAS[0])
-            second.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
-            scale = (second / (1 - _BETAS[1] ** (step + 1))).sqrt_().add_(_EPSILON)
-            z = z.detach() - descent.learning_rate / (1 - _BETAS[0] ** (step + 1)) * first / scale
-            now = _heaviest(z, lens.sizes)
-            stayed = (now == best).all(dim=1)
-            same, best = torch.where(stayed, same + 1, 0), now
-            if not bool(stayed.all()):
-                passed.append(now[~stayed])
-                of.append(rows[~stayed])
-            going = same < descent.patience
-            if bool(going.all()):
-                continue
-            steps[rows[~going]] = step + 1
-            z, first, second, best, same, rows = (each[going] for each in (z, first, second, best, same, rows))
-            if not len(rows):
-                break
-    return Relaxed(torch.cat(passed).cpu().numpy(), torch.cat(of).cpu().numpy(), steps.cpu().numpy())
-
-
-def _weights(z: Tensor, sizes: list[int], descent: Descent, temperature: float, noise: torch.Generator) -> list[Tensor]:
-    if descent.relaxation == "gumbel":
-        drawn = torch.rand(z.shape, generator=noise).clamp_(min=1e-20)
-        z = z - (-drawn.log()).log_().to(z.device)
-    soft = [part.softmax(dim=1) for part in torch.split(z / temperature, sizes, dim=1)]
-    if descent.relaxation == "softmax":
-        return soft
-    return [functional.one_hot(w.argmax(dim=1), w.shape[1]) + (w - w.detach()) for w in soft]
-
-
-def _heaviest(z: Tensor, sizes: list[int]) -> Tensor:
-    return torch.stack([part.argmax(dim=1) for part in torch.split(z.detach(), sizes, dim=1)], dim=1)
-
-
-def descend(
-    seen: Sequence[Seen],
-    space: Space,
-    labels: Sequence[str],
-    *,
-    restarts: int,
-    descent: Descent,
-    seed: int,
-    progress: Progress = unwatched,
-) -> Relaxed:
-    """Descend from `restarts` random starts for each label; rows are the restarts of the first label, then the next.
-
-    Each restart takes the shape of a candidate drawn at random, so shapes get their share of restarts. Starts are
-    Glorot's uniform, and depend on the seed, the pattern and the label only.
-    """
-    drawn = space.draw(restarts, np.random.default_rng([seed, 202]))
-    shapes = np.concatenate([each.spelling.shapes(drawn) for each in seen], axis=1)
-    picks, rows = [], []
-    steps = np.empty((len(labels), restarts), dtype=np.int64)
-    for shape in np.unique(shapes, axis=0):
-        own = np.nonzero((shapes == shape).all(axis=1))[0]
-        lens = Lens(seen, drawn[own[0]])
-        start = torch.cat([_start(lens, space, label, own, seed) for label in labels]).to(lens.device)
-        asked = torch.arange(len(labels), device=lens.device).repeat_interleave(len(own))
-        found = relax(lens, start, asked, descent, seed=seed, progress=progress)
-        picks.append(np.stack([m[found.picks[:, place]] for place, m in enumerate(lens.members)], axis=1))
-        rows.append(found.rows // len(own) * restarts + own[found.rows % len(own)])
-        steps[:, own] = found.steps.reshape(len(labels), len(own))
-    return Relaxed(np.concatenate(picks), np.concatenate(rows), steps.ravel())
-
-
-def _start(lens: Lens, space: Space, label: str, restarts: IntArray, seed: int) -> Tensor:
-    name = zlib.crc32(f"{space.pattern.template} {label}".encode())
-    bounds = [(6 / (len(lens.sizes) + size)) ** 0.5 for size in lens.sizes]
-    rows = []
-    for restart in restarts.tolist():
-        rng = np.random.default_rng([seed, name, restart])
-        drawn = [rng.uniform(-bound, bound, size) for bound, size in zip(bounds, lens.sizes, strict=True)]
-        rows.append(np.concatenate(drawn))
-    return torch.tensor(np.array(rows), dtype=torch.float32)

@@ -1,0 +1,257 @@
+"""Descent on a model's loss, in weights over symbols; all restarts of all labels in one batch (Parikh et al., 2022).
+
+The relaxed loss is lowest between symbols, at mixtures that are no sentence, and the heaviest symbols of a mixture are
+often not the best secret. So besides the paper's descent, which goes on until the heaviest symbols stay, there is one
+that rounds on the way: place by place, the surest first, while the rest makes up for it.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from attacks.inversion._lens import Lens, Seen
+from attacks.inversion.sentences import IntArray, Space
+from redteam.inversion import Progress, unwatched
+
+Relaxation = Literal["softmax", "straight-through", "gumbel"]
+
+_BETAS = (0.9, 0.999)
+_MOST = 1 << 25  # logits in one batch; more labels than that go one batch after the other
+_EPSILON = 1e-20  # Adam's: a model that is sure of the label whatever the secret has gradients far below 1e-8
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How to descend: by Adam at `learning_rate`, at most `iterations` steps.
+
+    Without `hold`, as in the paper: a row ends after `patience` steps without a new heaviest symbol. With `hold`: every
+    so many steps (for ten symbols; more for more of them) the surest place of each row is rounded to its heaviest
+    symbol, and of a label's rows the better half goes on, until all places are rounded; and once the weights have
+    settled, in the second half of the steps, `draws` secrets drawn by them are kept beside the heaviest symbols.
+
+    The temperature of the softmax goes from `temperature` to `final_temperature` by equal factors. "straight-through"
+    puts the best symbol in and lets the gradient through the softmax; "gumbel" does so after adding Gumbel noise.
+    """
+
+    learning_rate: float = 0.02
+    iterations: int = 1000
+    patience: int = 100
+    temperature: float = 1.0
+    final_temperature: float | None = None
+    relaxation: Relaxation = "softmax"
+    hold: int | None = None
+    draws: int = 1
+
+    def temperature_at(self, step: int, steps: int) -> float:
+        """Return the temperature of a step, from 0 on, of so many."""
+        final = self.temperature if self.final_temperature is None else self.final_temperature
+        return float(self.temperature * (final / self.temperature) ** (step / max(1, steps - 1)))
+
+    def phases(self, sizes: Sequence[int]) -> list[int]:
+        """Return the steps between roundings, for places with so many symbols each; one phase where nothing rounds."""
+        if self.hold is None:
+            return [self.iterations]
+        each = round(self.hold * max(1.0, float(np.log10(max(sizes)))))
+        return [max(1, min(each, self.iterations // len(sizes)))] * len(sizes)
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """The secrets that each row passed, [n, places], none twice; the row of each, and how many steps rows took."""
+
+    picks: IntArray
+    rows: IntArray
+    steps: IntArray
+
+
+@dataclass
+class _Going:
+    """The rows that are still going: logits, Adam's moments, places that are rounded, steps without a change."""
+
+    z: Tensor
+    rows: Tensor
+    first: Tensor
+    second: Tensor
+    rounded: Tensor
+    heaviest: Tensor
+    same: Tensor
+
+    @classmethod
+    def of(cls, start: Tensor, sizes: list[int]) -> "_Going":
+        rows = torch.arange(len(start), device=start.device)
+        rounded = torch.zeros(len(start), len(sizes), dtype=torch.bool, device=start.device)
+        zero = torch.zeros_like(start)
+        return cls(start.clone(), rows, zero, zero.clone(), rounded, _heaviest(start, sizes), torch.zeros_like(rows))
+
+    def take(self, index: Tensor) -> None:
+        """Let only these rows go on."""
+        for name, value in vars(self).items():
+            setattr(self, name, value[index])
+
+    def move(self, gradient: Tensor, step: int, rate: float, sizes: list[int]) -> None:
+        """Do one step of Adam, the `step`-th since its moments were zero."""
+        self.first.lerp_(gradient, 1 - _BETAS[0])
+        self.second.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
+        scale = (self.second / (1 - _BETAS[1] ** (step + 1))).sqrt_().add_(_EPSILON)
+        self.z = self.z.detach() - rate / (1 - _BETAS[0] ** (step + 1)) * self.first / scale
+        now = _heaviest(self.z, sizes)
+        self.same = torch.where((now == self.heaviest).all(dim=1), self.same + 1, 0)
+        self.heaviest = now
+
+    def round(self, weights: Sequence[Tensor]) -> None:
+        """Round the surest place of each row that is not rounded yet, and start Adam anew."""
+        sure = torch.stack([part.detach().amax(dim=1) for part in weights], dim=1).masked_fill(self.rounded, -1.0)
+        self.rounded[torch.arange(len(sure), device=sure.device), sure.argmax(dim=1)] = True
+        self.first.zero_()
+        self.second.zero_()
+
+
+def relax(
+    lens: Lens,
+    start: Tensor,
+    labels: Tensor,
+    descent: Descent,
+    *,
+    restarts: int = 1,
+    seed: int,
+    progress: Progress = unwatched,
+) -> Relaxed:
+    """Descend from logits `start`, [rows, sum of the sizes], for `labels`, [rows], all in one batch.
+
+    Rows are the restarts of the first label, then those of the next; no label sees another. Must run within
+    `gradients`.
+    """
+    chance = torch.Generator().manual_seed(seed)
+    going = _Going.of(start, lens.sizes)
+    passed, of = [going.heaviest], [going.rows]
+    steps, phases, step = torch.zeros_like(going.rows), descent.phases(lens.sizes), 0
+    for length in phases:
+        for turn in range(length):
+            progress(step, sum(phases))
+            going.z.requires_grad_()
+            noise = _lots(restarts, going, going.z.shape[1], chance) if descent.relaxation == "gumbel" else None
+            weights = _weights(going, lens.sizes, descent, descent.temperature_at(step, sum(phases)), noise)
+            losses = lens.losses(weights, labels[going.rows])
+            (gradient,) = torch.autograd.grad(losses.sum(), going.z)
+            going.move(gradient, turn, descent.learning_rate, lens.sizes)
+            step += 1
+            steps[going.rows] = step
+            passed.append(going.heaviest)
+            of.append(going.rows)
+            if descent.hold is not None and 2 * turn >= length:
+                for _ in range(descent.draws):
+                    passed.append(_drawn(weights, _lots(restarts, going, len(lens.sizes), chance)))
+                    of.append(going.rows)
+            if descent.hold is None and bool((going.same >= descent.patience).any()):
+                going.take(going.same < descent.patience)
+                if not len(going.rows):
+                    break
+        if descent.hold is not None:
+            going.round(weights)
+            going.take(_better_half(losses.detach(), labels[going.rows]))
+    return _without_repeats(torch.cat(passed).cpu().numpy(), torch.cat(of).cpu().numpy(), steps.cpu().numpy())
+
+
+def _lots(restarts: int, going: _Going, count: int, chance: torch.Generator) -> Tensor:
+    """Return `count` uniform numbers for each row: the same for every label, whichever rows are still going."""
+    drawn = torch.rand(restarts, count, generator=chance).clamp_(1e-20, 1 - 1e-7)
+    return drawn.to(going.z.device)[going.rows % restarts]
+
+
+def _weights(
+    going: _Going, sizes: list[int], descent: Descent, temperature: float, noise: Tensor | None
+) -> list[Tensor]:
+    z = going.z if noise is None else going.z - (-noise.log()).log()
+    parts = []
+    for place, part in enumerate(torch.split(z / temperature, sizes, dim=1)):
+        soft, rounded = part.softmax(dim=1), going.rounded[:, place, None]
+        if descent.relaxation == "softmax" and not bool(rounded.any()):
+            parts.append(soft)
+            continue
+        hard = functional.one_hot(part.argmax(dim=1), part.shape[1]).to(soft.dtype)
+        parts.append(
+            torch.where(rounded, hard, soft if descent.relaxation == "softmax" else hard + soft - soft.detach())
+        )
+    return parts
+
+
+def _heaviest(z: Tensor, sizes: list[int]) -> Tensor:
+    return torch.stack([part.argmax(dim=1) for part in torch.split(z.detach(), sizes, dim=1)], dim=1)
+
+
+def _drawn(weights: Sequence[Tensor], lots: Tensor) -> Tensor:
+    """Return one secret of each row, drawn by its weights; `lots` are uniform, [rows, places]."""
+    below = [(part.detach().cumsum(dim=1) < lots[:, i, None]).sum(dim=1) for i, part in enumerate(weights)]
+    return torch.stack([b.clamp_(max=part.shape[1] - 1) for b, part in zip(below, weights, strict=True)], dim=1)
+
+
+def _better_half(losses: Tensor, labels: Tensor) -> Tensor:
+    """Return the positions of each label's better half of rows, at least one, in order."""
+    kept = []
+    for label in torch.unique(labels):
+        own = (labels == label).nonzero()[:, 0]
+        kept.append(own[losses[own].argsort(stable=True)[: -(-len(own) // 2)]])
+    return torch.cat(kept).sort().values
+
+
+def _without_repeats(picks: IntArray, rows: IntArray, steps: IntArray) -> Relaxed:
+    """Keep the last of what a row passed more than once, in the order of the steps."""
+    whole = np.column_stack([rows, picks])[::-1]
+    _, last = np.unique(whole, axis=0, return_index=True)
+    order = np.sort(len(rows) - 1 - last)
+    return Relaxed(picks[order], rows[order], steps)
+
+
+def descend(
+    seen: Sequence[Seen],
+    space: Space,
+    labels: Sequence[str],
+    *,
+    restarts: int,
+    descent: Descent,
+    seed: int,
+    progress: Progress = unwatched,
+) -> Relaxed:
+    """Descend from `restarts` random starts for each label; rows are the restarts of the first label, then the next.
+
+    Each restart takes the shape of a candidate drawn at random, so shapes get their share of restarts. Starts are
+    Glorot's uniform, and depend on the seed, the pattern and the label only.
+    """
+    drawn = space.draw(restarts, np.random.default_rng([seed, 202]))
+    shapes = np.concatenate([each.spelling.shapes(drawn) for each in seen], axis=1)
+    picks, rows = [], []
+    steps = np.empty((len(labels), restarts), dtype=np.int64)
+    for shape in np.unique(shapes, axis=0):
+        own = np.nonzero((shapes == shape).all(axis=1))[0]
+        lens = Lens(seen, drawn[own[0]])
+        for some in _batches(len(labels), len(own) * sum(lens.sizes)):
+            start = torch.cat([_start(lens, space, labels[i], own, seed) for i in some]).to(lens.device)
+            asked = torch.tensor(some, device=lens.device).repeat_interleave(len(own))
+            found = relax(lens, start, asked, descent, restarts=len(own), seed=seed, progress=progress)
+            picks.append(np.stack([m[found.picks[:, place]] for place, m in enumerate(lens.members)], axis=1))
+            rows.append((some[0] + found.rows // len(own)) * restarts + own[found.rows % len(own)])
+            steps[np.ix_(np.array(some), own)] = found.steps.reshape(len(some), len(own))
+    return Relaxed(np.concatenate(picks), np.concatenate(rows), steps.ravel())
+
+
+def _batches(labels: int, each: int) -> list[list[int]]:
+    """Divide labels into batches of neighbours, for `each` of which so many logits are needed."""
+    size = max(1, _MOST // each)
+    return [list(range(first, min(first + size, labels))) for first in range(0, labels, size)]
+
+
+def _start(lens: Lens, space: Space, label: str, restarts: IntArray, seed: int) -> Tensor:
+    name = zlib.crc32(f"{space.pattern.template} {label}".encode())
+    bounds = [(6 / (len(lens.sizes) + size)) ** 0.5 for size in lens.sizes]
+    rows = []
+    for restart in restarts.tolist():
+        rng = np.random.default_rng([seed, name, restart])
+        drawn = [rng.uniform(-bound, bound, size) for bound, size in zip(bounds, lens.sizes, strict=True)]
+        rows.append(np.concatenate(drawn))
+    return torch.tensor(np.array(rows), dtype=torch.float32)
