@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from defenses.plain import Plain
 from redteam.defense import Defense
-from redteam.gap_report import CellResult, GapReport, rows_of
+from redteam.gap.report import CellResult, GapReport, rows_of
 from redteam.report import Budget, Evidence, Guarantee, Interval
 
 

@@ -11,12 +11,12 @@ from enumeration import Enumeration
 
 from defenses.plain import Plain
 from defenses.regularised import Regularised
-from redteam import drill as drill_module
+from redteam import experiment
 from redteam.canary import Planting
 from redteam.data import Columns, read_examples
-from redteam.drill import open_drill, report_drill, run_drill, tasks_of
-from redteam.drill_cells import take_cell
-from redteam.drill_grid import Cell, Trainer, choose_defenses, choose_patterns, grid, parse_numbers
+from redteam.drill.cells import take_drill_cell
+from redteam.drill.grid import Cell, Trainer, choose_defenses, choose_patterns, grid, parse_numbers
+from redteam.drill.run import open_drill, report_drill, run_drill, tasks_of
 from redteam.errors import UsageError
 from redteam.inversion import NotApplicable
 from redteam.registry import discover_defenses
@@ -185,7 +185,7 @@ class TestCells:
         assert np.mean(ahead) > 0
 
     def test_a_finished_cell_is_taken_and_not_done_again(self, data, unbroken, monkeypatch):
-        monkeypatch.setattr(drill_module, "run_jobs", lambda work, jobs, **_: iter([1 / 0] if jobs else []))
+        monkeypatch.setattr(experiment, "run_jobs", lambda work, jobs, **_: iter([1 / 0] if jobs else []))
         assert run(tasks(data, unbroken[0])) == unbroken[1]
 
     def test_two_processes_give_the_same_numbers_in_any_order(self, data, unbroken, tmp_path):
@@ -213,9 +213,9 @@ class TestCells:
         first.folder.mkdir()
         (first.folder / "cell.json").write_text("{")
         with pytest.raises(UsageError, match="--restart"):
-            take_cell(first)
+            take_drill_cell(first)
         (first, *_) = tasks(data, tmp_path, restart=True)
-        assert take_cell(first) is None
+        assert take_drill_cell(first) is None
 
     def test_a_ledger_left_from_a_broken_off_cell_is_planted_again(self, data, unbroken, tmp_path):
         (task,) = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,))

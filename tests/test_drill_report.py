@@ -7,9 +7,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from redteam.canary.measures import Found
-from redteam.drill_picture import draw
-from redteam.drill_report import CellResult, DrillReport, FailedCell, rows_of
-from redteam.drill_table import render_markdown, render_text
+from redteam.drill.picture import draw
+from redteam.drill.report import CellResult, DrillReport, FailedCell, rows_of
+from redteam.drill.table import render_markdown, render_text
 from redteam.errors import ReportError
 from redteam.report import Failure
 

@@ -11,14 +11,14 @@ from gap_doubles import Boaster, Clumsy, cell, evidence, numbers
 
 from attacks.membership.loss import LossThreshold
 from defenses.plain import Plain
-from redteam import gap
+from redteam import experiment
 from redteam.data import Columns
 from redteam.errors import DataError, UsageError
-from redteam.gap import open_experiment, report_gap, run_gap, tasks_of
-from redteam.gap_cells import take_cell
-from redteam.gap_grid import Cell, Trainer, choose_trainers, grid, parse_epsilons
-from redteam.gap_report import CellResult, FailedCell
-from redteam.gap_table import render_text
+from redteam.gap.cells import take_gap_cell
+from redteam.gap.grid import Cell, Trainer, choose_trainers, grid, parse_epsilons
+from redteam.gap.report import CellResult, FailedCell
+from redteam.gap.run import open_experiment, report_gap, run_gap, tasks_of
+from redteam.gap.table import render_text
 from redteam.registry import discover_defenses
 from redteam.train import ModelChoice
 
@@ -123,7 +123,7 @@ def test_a_cell_holds_what_training_and_attack_gave(unbroken):
 
 
 def test_a_finished_cell_is_taken_and_not_done_again(data, unbroken, monkeypatch):
-    monkeypatch.setattr(gap, "run_jobs", lambda work, jobs, **_: iter([1 / 0] if jobs else []))
+    monkeypatch.setattr(experiment, "run_jobs", lambda work, jobs, **_: iter([1 / 0] if jobs else []))
     assert run(tasks(data, unbroken[0])) == unbroken[1]
 
 
@@ -147,7 +147,7 @@ def test_other_data_are_refused_by_name(data, unbroken):
     (first, *_) = tasks(data, unbroken[0])
     changed = replace(first, experiment=replace(first.experiment, data_sha256="0" * 64))
     with pytest.raises(UsageError, match=r"was done with data [0-9a-f]{12}\.\.\., now 000000000000\.\.\.;"):
-        take_cell(changed)
+        take_gap_cell(changed)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "redteam.cell/0"}', '{"format": "redteam.cell/1"}'])
@@ -156,7 +156,7 @@ def test_a_cell_that_cannot_be_read_is_refused(data, tmp_path, text):
     task.folder.mkdir()
     (task.folder / "cell.json").write_text(text)
     with pytest.raises(UsageError, match=r"cell\.json: .*say --restart"):
-        take_cell(task)
+        take_gap_cell(task)
 
 
 def test_restart_forgets_every_cell_of_the_grid(data, tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from gap_doubles import budget, cell, evidence, report_of
 
 from redteam.errors import ReportError
-from redteam.gap_report import FailedCell, GapReport, rows_of
-from redteam.gap_table import render_markdown, render_text
+from redteam.gap.report import FailedCell, GapReport, rows_of
+from redteam.gap.table import render_markdown, render_text
 from redteam.report import Failure
 from redteam.wording import LOW_BOUND
 

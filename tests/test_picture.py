@@ -8,7 +8,8 @@ from gap_doubles import cell, report_of
 from matplotlib.figure import Figure
 
 from redteam.errors import UsageError
-from redteam.picture import draw, require_matplotlib
+from redteam.figures import require_matplotlib
+from redteam.gap.picture import draw
 
 GRID = [
     cell("plain", None, auc=0.7, accuracy=0.95),

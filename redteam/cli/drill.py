@@ -1,9 +1,6 @@
 """`redteam drill`: plant secrets, train and extract, over sentences, repetitions and defences."""
 
 import math
-import sys
-import time
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -12,17 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redteam.cli import options as o
-from redteam.cli.gap import _make, _nothing, _time_left
+from redteam.cli.experiment import make_folder, watch
 from redteam.cli.present import deliver, exit_code, say, tell, terminal
-from redteam.cli.progress import progress
 from redteam.errors import UsageError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 
 if TYPE_CHECKING:
-    from redteam.drill_cells import Task
-    from redteam.drill_report import CellResult, DrillReport, FailedCell
+    from redteam.drill.cells import Task
+    from redteam.drill.report import CellResult, DrillReport, FailedCell
 
-    Done = tuple[Task, CellResult | FailedCell]
 
 Opt = typer.Option
 DrillFolder = Annotated[Path, Opt("--output", "-o", help="Folder for the models, the table and the picture.")]
@@ -154,9 +149,9 @@ def _tasks(
 ) -> "tuple[Task, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.data import Columns
-    from redteam.drill import open_drill, tasks_of
-    from redteam.drill_grid import choose_defenses, choose_patterns, grid, parse_numbers
-    from redteam.picture import require_matplotlib
+    from redteam.drill.grid import choose_defenses, choose_patterns, grid, parse_numbers
+    from redteam.drill.run import open_drill, tasks_of
+    from redteam.figures import require_matplotlib
     from redteam.registry import choose, discover_defenses, discover_inversions
     from redteam.train import ModelChoice
 
@@ -170,7 +165,7 @@ def _tasks(
     names = [name for name in map(str.strip, size.defenses.split(",")) if name]
     trainers = choose_defenses(names, discover_defenses(), asked)
     cells = grid(patterns, parse_numbers(size.repetitions, "--repetitions"), trainers, size.seeds)
-    _make(output)
+    make_folder(output)
     shared, notes = open_drill(
         data,
         output,
@@ -188,23 +183,13 @@ def _tasks(
 
 
 def _run(tasks: "tuple[Task, ...]", jobs: int) -> "DrillReport":
-    from redteam.drill import report_drill, run_drill
+    from redteam.drill.run import report_drill, run_drill
 
-    found: dict[str, Done] = {}
-    taken = sum((task.folder / "cell.json").exists() for task in tasks)
-    started = time.monotonic()
-    with progress("models") if sys.stderr.isatty() else nullcontext(_nothing) as show:
-        show(0, len(tasks))
-        for task, result in run_drill(tasks, workers=jobs):
-            found[task.cell.folder] = task, result
-            show(len(found), len(tasks))
-            left = _time_left(time.monotonic() - started, len(found) - taken, len(tasks) - len(found))
-            say(f"{len(found)} of {len(tasks)}: {task.cell.words}: {_outcome(result)}{left}")
-    return report_drill([found[task.cell.folder] for task in tasks])
+    return report_drill(watch(tasks, run_drill(tasks, workers=jobs), _outcome))
 
 
 def _outcome(result: "CellResult | FailedCell") -> str:
-    from redteam.drill_report import FailedCell
+    from redteam.drill.report import FailedCell
 
     if isinstance(result, FailedCell):
         return f"failed: {result.reason}"
@@ -217,8 +202,8 @@ def _outcome(result: "CellResult | FailedCell") -> str:
 
 
 def _write(report: "DrillReport", output: Path) -> None:
-    from redteam.drill_picture import draw
-    from redteam.drill_table import render_markdown, render_text
+    from redteam.drill.picture import draw
+    from redteam.drill.table import render_markdown, render_text
 
     for path, text in ((output / "drill.json", report.to_json()), (output / "drill.md", render_markdown(report))):
         if not deliver(text, path):
@@ -231,7 +216,7 @@ def _write(report: "DrillReport", output: Path) -> None:
 
 
 def _code(report: "DrillReport") -> int:
-    from redteam.drill_report import too_few
+    from redteam.drill.report import too_few
 
     if any(row.proven for row in report.rows):
         return LEAK

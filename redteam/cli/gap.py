@@ -1,9 +1,6 @@
 """`redteam gap`: train with and without privacy, attack every model, and show theory beside practice."""
 
 import math
-import sys
-import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redteam.cli import options as o
+from redteam.cli.experiment import make_folder, watch
 from redteam.cli.present import deliver, say, tell, terminal
-from redteam.cli.progress import progress
 from redteam.errors import UsageError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 
 if TYPE_CHECKING:
-    from redteam.gap_cells import Task
-    from redteam.gap_report import CellResult, FailedCell, GapReport
+    from redteam.gap.cells import Task
+    from redteam.gap.report import CellResult, FailedCell, GapReport
 
-    Done = tuple[Task, CellResult | FailedCell]
 
 Opt = typer.Option
 GapFolder = Annotated[Path, Opt("--output", "-o", help="Folder for the models, the table and the picture.")]
@@ -119,9 +115,9 @@ def _tasks(
 ) -> "tuple[Task, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.data import Columns
-    from redteam.gap import open_experiment, tasks_of
-    from redteam.gap_grid import choose_trainers, grid, parse_epsilons
-    from redteam.picture import require_matplotlib
+    from redteam.figures import require_matplotlib
+    from redteam.gap.grid import choose_trainers, grid, parse_epsilons
+    from redteam.gap.run import open_experiment, tasks_of
     from redteam.registry import discover_attacks, discover_defenses
     from redteam.train import ModelChoice
 
@@ -134,7 +130,7 @@ def _tasks(
     private = {"delta": size.delta, "learning_rate": size.private_learning_rate}
     names = [name for name in map(str.strip, size.trainers.split(",")) if name]
     trainers = choose_trainers(names, discover_defenses(), asked, private)
-    _make(output)
+    make_folder(output)
     experiment, notes = open_experiment(
         data,
         output,
@@ -148,42 +144,15 @@ def _tasks(
     return tasks_of(experiment, trainers, grid(trainers, epsilons, size.seeds), output, restart=restart)
 
 
-def _make(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output}: is a file; name a folder")
-    if not output.resolve().parent.is_dir():
-        raise UsageError(f"--output {output}: the folder {output.resolve().parent} does not exist")
-    output.mkdir(exist_ok=True)
-
-
 def _run(tasks: "tuple[Task, ...]", jobs: int) -> "GapReport":
-    from redteam.gap import report_gap, run_gap
+    from redteam.gap.run import report_gap, run_gap
 
-    found: dict[str, Done] = {}
-    taken = sum((task.folder / "cell.json").exists() for task in tasks)
-    started = time.monotonic()
-    with progress("models") if sys.stderr.isatty() else nullcontext(_nothing) as show:
-        show(0, len(tasks))
-        for task, result in run_gap(tasks, workers=jobs):
-            found[task.cell.folder] = task, result
-            show(len(found), len(tasks))
-            left = _time_left(time.monotonic() - started, len(found) - taken, len(tasks) - len(found))
-            say(f"{len(found)} of {len(tasks)}: {task.cell.words}: {_outcome(result)}{left}")
-        return report_gap([found[task.cell.folder] for task in tasks])
-
-
-def _nothing(done: int, total: int) -> None:
-    """Show no bar where there is no terminal: the lines say enough."""
-
-
-def _time_left(seconds: float, done: int, left: int) -> str:
-    """Return how long the rest takes at the pace so far; nothing where nothing was trained yet, or nothing is left."""
-    return f" (about {max(1, round(seconds / done * left / 60))} min left)" if done > 0 and left else ""
+    return report_gap(watch(tasks, run_gap(tasks, workers=jobs), _outcome))
 
 
 def _outcome(result: "CellResult | FailedCell") -> str:
-    from redteam.gap_report import FailedCell
-    from redteam.gap_table import short
+    from redteam.gap.report import FailedCell
+    from redteam.gap.table import short
 
     if isinstance(result, FailedCell):
         return f"failed: {result.reason}"
@@ -193,8 +162,8 @@ def _outcome(result: "CellResult | FailedCell") -> str:
 
 
 def _write(report: "GapReport", output: Path) -> None:
-    from redteam.gap_table import render_markdown, render_text
-    from redteam.picture import draw
+    from redteam.gap.picture import draw
+    from redteam.gap.table import render_markdown, render_text
 
     files = {output / "gap.json": report.to_json(), output / "gap.md": render_markdown(report)}
     for path, text in files.items():
@@ -207,7 +176,7 @@ def _write(report: "GapReport", output: Path) -> None:
 
 
 def _code(report: "GapReport") -> int:
-    from redteam.gap_table import attack_failures
+    from redteam.gap.table import attack_failures
 
     if any(claim.proven for claim in report.broken):
         return LEAK

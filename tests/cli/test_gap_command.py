@@ -12,7 +12,7 @@ from conftest import ROOT, sentences
 from forks import fast
 from materials import error_line, leftovers, write
 
-from redteam.gap_report import GapReport
+from redteam.gap.report import GapReport
 
 # Two trainers that are there only for these tests; `before` is run in the process of the command.
 DOUBLES = f"""
@@ -24,15 +24,15 @@ redteam.registry.discover_defenses = lambda: (*known, gap_doubles.Boaster(), gap
 """
 # Every attack on a model says that it shows an epsilon of 9.
 LOUD = """
-import dataclasses, redteam.gap, redteam.gap_cells
-quiet = redteam.gap_cells.attack_cell
+import dataclasses, redteam.gap, redteam.gap.cells
+quiet = redteam.gap.cells.attack_cell
 
 def loud(task, check, *, alpha):
     report = quiet(task, check, alpha=alpha)
     others = tuple(e for e in report.evidence if e.metric != "epsilon")
     return dataclasses.replace(report, evidence=(*others, gap_doubles.evidence("epsilon", 9, 9, 9, ceiling=9.5)))
 
-redteam.gap.attack_cell = redteam.gap_cells.attack_cell = loud
+redteam.gap.attack_cell = redteam.gap.cells.attack_cell = loud
 """
 EAGER = """
 import defenses.plain
@@ -85,7 +85,7 @@ def test_it_prints_a_table_and_writes_it_with_a_picture(unbroken):
 
 def test_run_again_it_takes_what_is_there(bench, unbroken):
     before = numbers(unbroken[1])
-    broken = "import redteam.gap\nredteam.gap.run_jobs = lambda work, jobs, **_: iter([] if not jobs else [1 / 0])"
+    broken = "import redteam.experiment as e\ne.run_jobs = lambda work, jobs, **_: iter([] if not jobs else [1 / 0])"
     assert run(*GRID, "-o", "unbroken", cwd=bench, before=broken).returncode == 0
     assert numbers(unbroken[1]) == before
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from redteam.canary.measures import Measure
-from redteam.drill_report import DrillReport, Extracted, Row, too_few
+from redteam.drill.report import DrillReport, Extracted, Row, too_few
 from redteam.formats.escape import markdown
 from redteam.wording import plural, range_of
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from redteam.canary.measures import Measure
-from redteam.drill_report import DrillReport, Row
-from redteam.files import save_atomic
-from redteam.picture import _COLOURS, _GREY, _MARKERS, _saver, _say_empty, require_matplotlib
+from redteam.drill.report import DrillReport, Row
+from redteam.figures import COLOURS, GREY, MARKERS, figure, say_empty
 
 _PANEL = (4.6, 3.6)  # inches
 _COLUMNS = 3
@@ -19,36 +18,25 @@ _APART = 1.06  # factor between the marks of defences at one R, so that none hid
 
 def draw(report: DrillReport, *paths: Path) -> None:
     """Write the picture to files, each of the kind its suffix names: .png, .svg or .pdf."""
-    require_matplotlib()
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     templates = list(dict.fromkeys(row.template for row in report.rows)) or [""]
     columns = min(_COLUMNS, len(templates))
     lines = -(-len(templates) // columns)
-    # Text as text, and no random ids: the same report gives the same file.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "redteam", "font.size": 9.0}):
-        size = (max(6.0, _PANEL[0] * columns), _PANEL[1] * lines + 0.6)
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(lines, columns, squeeze=False).flatten().tolist()
+    with figure((max(6.0, _PANEL[0] * columns), _PANEL[1] * lines + 0.6), *paths) as drawn:
+        panels = drawn.subplots(lines, columns, squeeze=False).flatten().tolist()
         looks = _looks(report)
         for template, axes in zip(templates, panels, strict=False):
             _panel(axes, template, report, looks)
         for axes in panels[len(templates) :]:
             axes.set_axis_off()
-        _legend(figure, looks)
-        for path in paths:
-            save_atomic(path, _saver(figure, path.suffix[1:]))
+        _legend(drawn, looks)
 
 
 def _looks(report: DrillReport) -> dict[str, dict[str, Any]]:
     """Give each defence a colour and a marker."""
     names = dict.fromkeys(row.defense for row in report.rows)
     return {
-        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], "markersize": 5.0}
-        | {"linestyle": "-" if i < len(_COLOURS) else ":"}
+        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 5.0}
+        | {"linestyle": "-" if i < len(COLOURS) else ":"}
         for i, name in enumerate(names)
     }
 
@@ -58,13 +46,13 @@ def _panel(axes: Any, template: str, report: DrillReport, looks: dict[str, dict[
     axes.set(xlabel="repetitions R", ylabel=f"whole secrets extracted by {report.headline or 'no attack'}")
     points = list(_points(report, template))
     if not points:
-        _say_empty(axes, "no attack gave a guess")
+        say_empty(axes, "no attack gave a guess")
         return
     counts = sorted({row.repetitions for row, _ in points})
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.set_xlim(counts[0] / 1.8, counts[-1] * 1.8)
-    axes.axhline(points[0][1].chance, color=_GREY, linewidth=0.8, linestyle="--", zorder=0)
+    axes.axhline(points[0][1].chance, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
     middle = (len(looks) - 1) / 2
     for place, (name, look) in enumerate(looks.items()):
         own = sorted(((row.repetitions, m) for row, m in points if row.defense == name), key=lambda pair: pair[0])
@@ -88,5 +76,5 @@ def _legend(figure: Any, looks: dict[str, dict[str, Any]]) -> None:
     from matplotlib.lines import Line2D
 
     marks = [Line2D([], [], label=name, **look) for name, look in looks.items()]
-    marks.append(Line2D([], [], color=_GREY, linestyle="--", linewidth=0.8, label="guessing"))
+    marks.append(Line2D([], [], color=GREY, linestyle="--", linewidth=0.8, label="guessing"))
     figure.legend(handles=marks, loc="outside lower center", ncols=min(5, len(marks)), frameon=False)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from redteam.audit import FPRS
 from redteam.formats.escape import markdown
-from redteam.gap_grid import epsilon_words
-from redteam.gap_report import CellResult, GapReport, Measure, Row, Spread
+from redteam.gap.grid import epsilon_words
+from redteam.gap.report import CellResult, GapReport, Measure, Row, Spread
 from redteam.report import Budget
 from redteam.wording import LOW_BOUND
 

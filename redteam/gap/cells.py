@@ -5,22 +5,21 @@ is taken as it is; a training that was broken off goes on where it was. The mode
 their noise follows from a public seed, so that the same experiment gives the same numbers.
 """
 
-import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from redteam import __version__, codec
 from redteam.attack import Attack
 from redteam.audit import FPRS, Settings
 from redteam.case import Case, Sources, open_case
 from redteam.data import Columns
 from redteam.defense import Defense, PrivateTraining
-from redteam.errors import DataError, StatisticsError, UsageError
+from redteam.errors import DataError, StatisticsError
+from redteam.experiment import as_saved, portable, save_cell, take_cell
 from redteam.files import write_atomic
-from redteam.gap_grid import Cell
-from redteam.gap_report import CellResult
+from redteam.gap.grid import Cell
+from redteam.gap.report import CellResult
 from redteam.ledger import Ledger, ledger_path
 from redteam.parallel import Check
 from redteam.report import AuditReport, Interval
@@ -55,48 +54,27 @@ class Task:
 
     def identity(self) -> dict[str, Any]:
         """Return all that the cell's numbers depend on, as JSON gives it back."""
-        import torch
-        import transformers
-
         shared = self.experiment
-        named = {
-            "data": shared.data_sha256,
-            "columns": asdict(shared.columns),
-            "model": asdict(replace(shared.model, spec=Path(shared.model.spec).name)),
-            "weights": shared.weights,
-            "holdout": shared.holdout,
-            "attacks": [attack.id for attack in shared.attacks],
-            "alpha": ALPHA,
-            "fprs": list(FPRS),
-            "defense": self.defense.id,
-            "settings": self.defense.parameters(),
-            "seed": self.cell.seed,
-            "versions": {"redteam": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
-        }
-        found: dict[str, Any] = json.loads(json.dumps(named))
-        return found
+        return as_saved(
+            {
+                "data": shared.data_sha256,
+                "columns": asdict(shared.columns),
+                "model": portable(shared.model),
+                "weights": shared.weights,
+                "holdout": shared.holdout,
+                "attacks": [attack.id for attack in shared.attacks],
+                "alpha": ALPHA,
+                "fprs": list(FPRS),
+                "defense": self.defense.id,
+                "settings": self.defense.parameters(),
+                "seed": self.cell.seed,
+            }
+        )
 
 
-@dataclass(frozen=True)
-class _Saved:
-    identity: dict[str, Any]
-    result: CellResult
-    format: str = FORMAT
-
-
-def take_cell(task: Task) -> CellResult | None:
-    """Return what cell.json holds; None where there is none. UsageError where it is of other settings or broken."""
-    path = task.folder / "cell.json"
-    if task.restart or not path.exists():
-        return None
-    try:
-        saved = codec.parse(_Saved, path.read_text(encoding="utf-8"), "cell", format=FORMAT, advice="say --restart")
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}; say --restart to do its cells again") from None
-    different = _difference(saved.identity, task.identity())
-    if different is not None:
-        raise UsageError(f"{path}: was done with {different}; repeat that, give another -o, or say --restart")
-    return saved.result
+def take_gap_cell(task: Task) -> CellResult | None:
+    """Return what an earlier run has written; None where there is nothing. UsageError where it is of other settings."""
+    return None if task.restart else take_cell(task, CellResult, format=FORMAT)
 
 
 def run_cell(task: Task, check: Check) -> CellResult:
@@ -120,8 +98,7 @@ def run_cell(task: Task, check: Check) -> CellResult:
     report = attack_cell(task, check, alpha=ALPHA)
     write_atomic(task.folder / "report.json", report.to_json())
     result = _result(task, report, clock.seconds)
-    saved = codec.encode(_Saved(task.identity(), result))
-    write_atomic(task.folder / "cell.json", json.dumps(saved, indent=2, allow_nan=False) + "\n")
+    save_cell(task, result, format=FORMAT)
     return result
 
 
@@ -178,20 +155,6 @@ def _share(share: float, of: int) -> Interval:
     count = round(share * of)
     low, high = (float(bound(count, of, ALPHA / 2)) for bound in (clopper_pearson_low, clopper_pearson_high))
     return Interval(count / of, min(low, count / of), max(high, count / of), ALPHA)
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any], name: str = "") -> str | None:
-    """Return the first setting that differs, as "batch_size 32, now 64"; None where nothing does."""
-    for key in dict.fromkeys((*now, *before)):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found = _difference(old, new, key)
-            if found is not None:
-                return found
-        elif old != new:
-            old, new = (f"{v[:12]}..." if isinstance(v, str) and len(v) == 64 else v for v in (old, new))
-            return f"{key} {old}, now {new}"
-    return None
 
 
 class _Clock:

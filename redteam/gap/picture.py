@@ -1,54 +1,24 @@
-"""The picture of the gap experiment: theory against practice, and what accuracy costs in leakage.
+"""The picture of the gap experiment: theory against practice, and what accuracy costs in leakage."""
 
-Drawn by matplotlib (the extra `plot`) without a display. Colours are those of Okabe and Ito (2008), which the colour-
-blind can tell apart, and every trainer has a marker of its own as well.
-"""
-
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redteam.errors import UsageError
-from redteam.files import save_atomic
-from redteam.gap_report import GapReport, Row
+from redteam.figures import COLOURS, GREY, MARKERS, figure, say_empty
+from redteam.gap.report import GapReport, Row
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_GREY = "#666666"
 _SIZE = (11.0, 4.8)  # inches
-
-
-def require_matplotlib() -> None:
-    """Raise UsageError where matplotlib is not installed: before the training, not after it."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("the picture needs matplotlib: pip install 'redteam[plot]',")
 
 
 def draw(report: GapReport, *paths: Path) -> None:
     """Write the picture to files, each of the kind its suffix names: .png, .svg or .pdf."""
-    require_matplotlib()
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Text as text, and no random ids: the same report gives the same file.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "redteam", "font.size": 9.0}):
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        FigureCanvasAgg(figure)
-        theory, leakage = figure.subplots(1, 2)
+    with figure(_SIZE, *paths) as drawn:
+        theory, leakage = drawn.subplots(1, 2)
         styles = _styles(report)
         _theory_against_practice(theory, report.rows, styles)
         _utility_against_leakage(leakage, report.rows, styles)
-        _legend(figure, styles, claims=any(_overclaimed(row) for row in report.rows))
-        for path in paths:
-            save_atomic(path, _saver(figure, path.suffix[1:]))
-
-
-def _saver(figure: Any, kind: str) -> Callable[[Path], None]:
-    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    return lambda path: figure.savefig(path, format=kind, dpi=160, metadata=undated.get(kind))
+        _legend(drawn, styles, claims=any(_overclaimed(row) for row in report.rows))
 
 
 @dataclass(frozen=True)
@@ -62,7 +32,7 @@ def _styles(report: GapReport) -> dict[str, _Style]:
     """Give each trainer a look; the later ones are drawn smaller, so that marks in one place can all be seen."""
     trainers = dict.fromkeys(row.trainer for row in report.rows)
     return {
-        name: _Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], max(3.5, 9.0 - 1.8 * i))
+        name: _Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], max(3.5, 9.0 - 1.8 * i))
         for i, name in enumerate(trainers)
     }
 
@@ -73,7 +43,7 @@ def _theory_against_practice(axes: Any, rows: tuple[Row, ...], styles: dict[str,
     axes.set(xlabel="epsilon earned by training (hollow: claimed)", ylabel="epsilon measured, lower bound")
     points = list(_points(rows))
     if not points:
-        _say_empty(axes, "no trainer with a guarantee\nand a measured bound")
+        say_empty(axes, "no trainer with a guarantee\nand a measured bound")
         return
     floor = _floor(points)
     for row, earned, bound in points:
@@ -81,8 +51,8 @@ def _theory_against_practice(axes: Any, rows: tuple[Row, ...], styles: dict[str,
         look = {"color": style.colour, "marker": style.marker, "markersize": style.size, "linestyle": "none"}
         y, most = max(spread.mean, floor), max(bound.ceiling, floor)
         ends = [[y - max(spread.low, floor)], [max(spread.high, floor) - y]]
-        axes.plot([earned], [most], marker="_", color=_GREY, markersize=11)
-        axes.plot([earned] * 2, [y, most], color=_GREY, linewidth=0.7, linestyle=":")
+        axes.plot([earned], [most], marker="_", color=GREY, markersize=11)
+        axes.plot([earned] * 2, [y, most], color=GREY, linewidth=0.7, linestyle=":")
         axes.errorbar([earned], [y], yerr=ends, capsize=3, zorder=3, **look)
         if _overclaimed(row) and row.claimed is not None:
             axes.plot([row.claimed.epsilon], [y], zorder=4, **look | {"markersize": 11, "markerfacecolor": "none"})
@@ -110,13 +80,13 @@ def _diagonal(axes: Any, points: list[tuple[Row, float, Any]], floor: float) -> 
     left, right = min(xs) / 2, max(xs) * 2
     top = max([right, *(bound.ceiling for _, _, bound in points)]) * 1.5
     axes.set(xlim=(left, right), ylim=(floor / 2, top))
-    axes.plot([left, right], [left, right], color=_GREY, linewidth=1.0, label="_")
-    axes.fill_between([left, right], [left, right], [top, top], color=_GREY, alpha=0.12, linewidth=0, zorder=0)
+    axes.plot([left, right], [left, right], color=GREY, linewidth=1.0, label="_")
+    axes.fill_between([left, right], [left, right], [top, top], color=GREY, alpha=0.12, linewidth=0, zorder=0)
     above = "above the line:\na broken claim"
-    axes.text(0.03, 0.97, above, transform=axes.transAxes, color=_GREY, verticalalignment="top")
-    axes.axhline(floor, color=_GREY, linewidth=0.8, linestyle="--", zorder=0)
+    axes.text(0.03, 0.97, above, transform=axes.transAxes, color=GREY, verticalalignment="top")
+    axes.axhline(floor, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
     axes.text(
-        0.98, floor * 0.85, "0 (nothing shown)", transform=axes.get_yaxis_transform(), color=_GREY, ha="right", va="top"
+        0.98, floor * 0.85, "0 (nothing shown)", transform=axes.get_yaxis_transform(), color=GREY, ha="right", va="top"
     )
 
 
@@ -126,9 +96,9 @@ def _utility_against_leakage(axes: Any, rows: tuple[Row, ...], styles: dict[str,
     axes.set(xlabel="AUC of the best attack (0.5: chance)", ylabel="accuracy on held-out texts")
     found = [(row, best) for row in rows if (best := row.best("auc")) is not None]
     if not found:
-        _say_empty(axes, "no attack gave an AUC")
+        say_empty(axes, "no attack gave an AUC")
         return
-    axes.axvline(0.5, color=_GREY, linewidth=0.8, linestyle="--", zorder=0)
+    axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
     for row, best in found:
         style, x, y = styles[row.trainer], best.spread, row.accuracy
         look = {"color": style.colour, "marker": style.marker, "markersize": style.size, "linestyle": "none"}
@@ -147,17 +117,13 @@ def _legend(figure: Any, styles: dict[str, _Style], *, claims: bool) -> None:
         for name, style in styles.items()
     ]
     marks.append(
-        Line2D([], [], color=_GREY, marker="_", markersize=11, linestyle=":", label="most this sample can show")
+        Line2D([], [], color=GREY, marker="_", markersize=11, linestyle=":", label="most this sample can show")
     )
     if claims:
-        marks.append(Line2D([], [], color=_GREY, marker="o", markerfacecolor="none", linestyle="none", label="claimed"))
+        marks.append(Line2D([], [], color=GREY, marker="o", markerfacecolor="none", linestyle="none", label="claimed"))
     figure.legend(handles=marks, loc="outside lower center", ncols=min(6, len(marks)), frameon=False)
 
 
 def _overclaimed(row: Row) -> bool:
     claimed, earned = row.claimed, row.earned
     return claimed is not None and earned is not None and earned.epsilon > 1.005 * claimed.epsilon
-
-
-def _say_empty(axes: Any, words: str) -> None:
-    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=_GREY)

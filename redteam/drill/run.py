@@ -4,10 +4,7 @@ The experiment of Parikh, Dupuy and Gupta (ACL 2022) for a classifier: `run_dril
 processes and resumable cell by cell, and `report_drill` puts them side by side.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,16 +16,16 @@ from redteam.canary import Plan
 from redteam.canary.alphabets import choose_alphabets
 from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import signals_of
-from redteam.data import Columns, Examples, read_examples
-from redteam.drill_cells import ALPHA, Drill, Task, forget_cell, run_cell, take_cell
-from redteam.drill_grid import Cell, Trainer
-from redteam.drill_report import CellResult, DrillReport, FailedCell, rows_of
+from redteam.data import Columns, read_examples
+from redteam.drill.cells import ALPHA, Drill, Task, forget_cell, run_cell, take_drill_cell
+from redteam.drill.grid import Cell, Trainer
+from redteam.drill.report import CellResult, DrillReport, FailedCell, rows_of
 from redteam.errors import DataError, UsageError
-from redteam.files import sha256, write_atomic
-from redteam.gap import _weights
+from redteam.experiment import portable, run_cells, starting_directory, starting_weights, write_rows
+from redteam.files import sha256
 from redteam.inversion import InversionAttack
 from redteam.ledger import flip_coins
-from redteam.parallel import Failed, run_jobs
+from redteam.parallel import Failed
 from redteam.train import ModelChoice
 
 _FEWEST_ROWS = 50
@@ -65,11 +62,10 @@ def open_drill(
     kept, test = examples.take(sides["members"]), examples.take(sides["nonmembers"][:_MOST_TESTED])
     if len(kept) < 2 or not len(test):
         raise DataError(f"{data}: {len(examples)} rows are too few to train and to test")
-    weights = _weights(model.spec)
-    base = None if weights is None else _directory(model.spec)
+    weights, base = starting_weights(model.spec), starting_directory(model.spec)
     shared = Drill(
-        _write(kept, folder, "users"),
-        _write(test, folder, "test"),
+        write_rows(kept, folder, "users"),
+        write_rows(test, folder, "test"),
         fingerprint,
         len(examples),
         model,
@@ -106,15 +102,12 @@ def run_drill(
 
     Raises UsageError before any training where a cell was written with other settings.
     """
-    taken = [take_cell(task) for task in tasks]
-    left = [task for task, result in zip(tasks, taken, strict=True) if result is None]
-    yield from ((task, result) for task, result in zip(tasks, taken, strict=True) if result is not None)
-    for position, outcome in run_jobs(run_cell, left, workers=workers, backend=backend):
-        cell = left[position].cell
+    for task, outcome in run_cells(tasks, take_drill_cell, run_cell, workers=workers, backend=backend):
         if isinstance(outcome, Failed):
-            yield left[position], FailedCell(cell.template, cell.repetitions, cell.defense, cell.seed, outcome.reason)
+            cell = task.cell
+            yield task, FailedCell(cell.template, cell.repetitions, cell.defense, cell.seed, outcome.reason)
         else:
-            yield left[position], outcome
+            yield task, outcome
 
 
 def report_drill(done: Sequence[tuple[Task, CellResult | FailedCell]]) -> DrillReport:
@@ -155,7 +148,7 @@ def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
     return {
         "data_sha256": shared.data_sha256,
         "rows": shared.rows,
-        "model": asdict(replace(shared.model, spec=Path(shared.model.spec).name)),
+        "model": portable(shared.model),
         "canaries": shared.canaries,
         "label": shared.label,
         "decoys": shared.decoys,
@@ -173,19 +166,3 @@ def _check_plans(drill: Drill, cells: Sequence[Cell]) -> None:
         plan = Plan((template,), drill.canaries, (1,), drill.label, drill.decoys, seed)
         symbols = choose_alphabets(plan.check(), {}, texts=texts)
         draw_canaries(plan, symbols, texts=texts, labels=labels, key=key)
-
-
-def _write(examples: Examples, folder: Path, name: str) -> Path:
-    """Write texts and labels to a file that is named after what is in it, readable by its owner only."""
-    pairs = zip(examples.texts or (), examples.labels or (), strict=True)
-    text = "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in pairs)
-    path = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
-    if not path.exists():
-        write_atomic(path, text, mode=0o600)
-    return path
-
-
-def _directory(spec: str) -> Path:
-    from redteam.models.starting import minilm_directory
-
-    return minilm_directory() if spec == "minilm" else Path(spec)

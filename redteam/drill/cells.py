@@ -8,13 +8,12 @@ audited for membership. They are measurements and not for release: their noise, 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from redteam import __version__, codec
 from redteam.bundle import save_bundle
 from redteam.canary import Plan, Planted, canaries_path, check_tokenizer, learn_from, plant
 from redteam.canary.extract import Attacker, Extraction, extract
@@ -22,11 +21,10 @@ from redteam.canary.pattern import Pattern
 from redteam.canary.planting import crowded
 from redteam.data import Columns, read_examples
 from redteam.defense import Checkpoint, Defense, Trained
-from redteam.drill_grid import Cell
-from redteam.drill_report import CellResult
-from redteam.errors import UsageError
+from redteam.drill.grid import Cell
+from redteam.drill.report import CellResult
+from redteam.experiment import as_saved, portable, save_cell, take_cell
 from redteam.files import write_atomic
-from redteam.gap_cells import _difference
 from redteam.inversion import InversionAttack
 from redteam.models.tokens import cut_at
 from redteam.parallel import Check
@@ -68,48 +66,27 @@ class Task:
 
     def identity(self) -> dict[str, Any]:
         """Return all that the cell's numbers depend on, as JSON gives it back."""
-        import torch
-        import transformers
-
         shared = self.drill
-        named = {
-            "data": shared.data_sha256,
-            "rows": shared.rows,
-            "model": asdict(replace(shared.model, spec=Path(shared.model.spec).name)),
-            "weights": shared.weights,
-            "canaries": shared.canaries,
-            "label": shared.label,
-            "decoys": shared.decoys,
-            "attacks": {attack.id: asdict(attack) if is_dataclass(attack) else {} for attack in shared.attacks},
-            "defense": self.defense.id,
-            "settings": self.defense.parameters(),
-            "cell": asdict(self.cell),
-            "versions": {"redteam": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
-        }
-        found: dict[str, Any] = json.loads(json.dumps(named))
-        return found
+        return as_saved(
+            {
+                "data": shared.data_sha256,
+                "rows": shared.rows,
+                "model": portable(shared.model),
+                "weights": shared.weights,
+                "canaries": shared.canaries,
+                "label": shared.label,
+                "decoys": shared.decoys,
+                "attacks": {attack.id: asdict(attack) if is_dataclass(attack) else {} for attack in shared.attacks},
+                "defense": self.defense.id,
+                "settings": self.defense.parameters(),
+                "cell": asdict(self.cell),
+            }
+        )
 
 
-@dataclass(frozen=True)
-class _Saved:
-    identity: dict[str, Any]
-    result: CellResult
-    format: str = FORMAT
-
-
-def take_cell(task: Task) -> CellResult | None:
-    """Return what cell.json holds; None where there is none. UsageError where it is of other settings or broken."""
-    path = task.folder / "cell.json"
-    if not path.exists():
-        return None
-    try:
-        saved = codec.parse(_Saved, path.read_text(encoding="utf-8"), "cell", format=FORMAT, advice="say --restart")
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}; say --restart to do its cells again") from None
-    different = _difference(saved.identity, task.identity())
-    if different is not None:
-        raise UsageError(f"{path}: was done with {different}; repeat that, give another -o, or say --restart")
-    return saved.result
+def take_drill_cell(task: Task) -> CellResult | None:
+    """Return what an earlier run has written; None where there is nothing. UsageError where it is of other settings."""
+    return take_cell(task, CellResult, format=FORMAT)
 
 
 def forget_cell(folder: Path) -> None:
@@ -142,8 +119,7 @@ def run_cell(task: Task, check: Check) -> CellResult:
     test = read_examples(shared.test, Columns("text", "label")).examples
     right = int((np.array(target.labels)[target.predict(test)] == np.array(test.labels)).sum())
     result = _result(task, planted, report, right, len(test), trained.notes)
-    saved = codec.encode(_Saved(task.identity(), result))
-    write_atomic(task.folder / "cell.json", json.dumps(saved, indent=2, allow_nan=False) + "\n")
+    save_cell(task, result, format=FORMAT)
     return result
 
 

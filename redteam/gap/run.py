@@ -4,10 +4,7 @@ The experiment of the seed paper (Dupuy et al. 2022, arXiv 2107.14586) as one fu
 cells of a grid, over processes and resumable cell by cell, and `report_gap` puts them side by side.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,13 +13,14 @@ import numpy as np
 
 from redteam import __version__
 from redteam.attack import Attack
-from redteam.data import Columns, Examples, read_examples
+from redteam.data import Columns, read_examples
 from redteam.errors import UsageError
-from redteam.files import sha256, write_atomic
-from redteam.gap_cells import ALPHA, Experiment, Task, attack_cell, forget_cell, run_cell, take_cell
-from redteam.gap_grid import Cell, Trainer
-from redteam.gap_report import BrokenClaim, CellResult, FailedCell, GapReport, rows_of, strongest_bound
-from redteam.parallel import Failed, run_jobs
+from redteam.experiment import portable, run_cells, starting_weights, write_rows
+from redteam.files import sha256
+from redteam.gap.cells import ALPHA, Experiment, Task, attack_cell, forget_cell, run_cell, take_gap_cell
+from redteam.gap.grid import Cell, Trainer
+from redteam.gap.report import BrokenClaim, CellResult, FailedCell, GapReport, rows_of, strongest_bound
+from redteam.parallel import Failed
 from redteam.train import ModelChoice
 
 _FEWEST_ROWS = 50
@@ -47,8 +45,9 @@ def open_experiment(
     if rows is not None and rows < _FEWEST_ROWS:
         raise UsageError(f"--rows {rows}: at least {_FEWEST_ROWS} are needed to train and to attack")
     if rows is not None and rows < len(reading.examples):
-        data, columns = _some_rows(reading.examples, rows, folder), Columns("text", "label")
-    shared = Experiment(data, sha256(data), columns, model, _weights(model.spec), holdout, tuple(attacks))
+        some = np.sort(np.random.default_rng(0).permutation(len(reading.examples))[:rows])
+        data, columns = write_rows(reading.examples.take(some), folder, "rows"), Columns("text", "label")
+    shared = Experiment(data, sha256(data), columns, model, starting_weights(model.spec), holdout, tuple(attacks))
     return shared, reading.notes
 
 
@@ -73,11 +72,7 @@ def run_gap(
 
     Raises UsageError before any training where a cell was written with other settings.
     """
-    taken = [take_cell(task) for task in tasks]
-    left = [task for task, result in zip(tasks, taken, strict=True) if result is None]
-    yield from ((task, result) for task, result in zip(tasks, taken, strict=True) if result is not None)
-    for position, outcome in run_jobs(run_cell, left, workers=workers, backend=backend):
-        task = left[position]
+    for task, outcome in run_cells(tasks, take_gap_cell, run_cell, workers=workers, backend=backend):
         if isinstance(outcome, Failed):
             yield task, FailedCell(task.cell.trainer, task.cell.epsilon, task.cell.seed, outcome.reason)
         else:
@@ -123,7 +118,7 @@ def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
     return {
         "data": shared.data.name,
         "data_sha256": shared.data_sha256,
-        "model": asdict(replace(shared.model, spec=Path(shared.model.spec).name)),
+        "model": portable(shared.model),
         "holdout": shared.holdout,
         "alpha": ALPHA,
         "attacks": [attack.id for attack in shared.attacks],
@@ -134,27 +129,3 @@ def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
             for name, defense in defenses.items()
         },
     }
-
-
-def _some_rows(examples: Examples, rows: int, folder: Path) -> Path:
-    """Write random rows to a file that is named after what is in it, readable by its owner only."""
-    kept = examples.take(np.sort(np.random.default_rng(0).permutation(len(examples))[:rows]))
-    pairs = zip(kept.texts or (), kept.labels or (), strict=True)
-    text = "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in pairs)
-    path = folder / f"rows-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
-    if not path.exists():
-        write_atomic(path, text, mode=0o600)
-    return path
-
-
-def _weights(spec: str) -> str | None:
-    """Return the fingerprint of the files of a starting model, None for one that is built anew."""
-    from redteam.models.starting import minilm_directory
-
-    if spec in ("tiny", "bilstm"):
-        return None
-    folder = minilm_directory() if spec == "minilm" else Path(spec)
-    if not folder.is_dir():
-        raise UsageError(f"--model {spec}: neither a directory nor one of tiny, bilstm, minilm")
-    prints = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    return hashlib.sha256(json.dumps(prints).encode()).hexdigest()

@@ -1,0 +1,139 @@
+"""What experiments over many models share: cells that are done once, kept in a folder each, and taken up again."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from redteam import __version__, codec
+from redteam.data import Examples
+from redteam.errors import UsageError
+from redteam.files import sha256, write_atomic
+from redteam.parallel import Check, Failed, run_jobs
+from redteam.train import ModelChoice
+
+
+class Task(Protocol):
+    """One cell to be done, in a folder of its own."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the cell lives."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the cell's numbers depend on, as JSON gives it back."""
+
+
+Cell = TypeVar("Cell", bound=Task)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Saved:
+    identity: dict[str, Any]
+    result: dict[str, Any]
+    format: str
+
+
+def as_saved(named: dict[str, Any]) -> dict[str, Any]:
+    """Return an identity as JSON gives it back, with the versions that numbers depend on."""
+    import torch
+    import transformers
+
+    versions = {"redteam": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    found: dict[str, Any] = json.loads(json.dumps(named | {"versions": versions}))
+    return found
+
+
+def portable(model: ModelChoice) -> dict[str, Any]:
+    """Return a choice of model with nothing in it that differs between machines."""
+    return asdict(replace(model, spec=Path(model.spec).name))
+
+
+def save_cell(task: Task, result: Any, *, format: str) -> None:
+    """Write cell.json, the last file of a cell."""
+    saved = _Saved(task.identity(), codec.encode(result), format)
+    text = json.dumps(codec.encode(saved), indent=2, allow_nan=False) + "\n"
+    write_atomic(task.folder / "cell.json", text)
+
+
+def take_cell(task: Task, kind: type[Result], *, format: str) -> Result | None:
+    """Return what cell.json holds; None where there is none. UsageError where it is of other settings or broken."""
+    path = task.folder / "cell.json"
+    if not path.exists():
+        return None
+    try:
+        saved = codec.parse(_Saved, path.read_text(encoding="utf-8"), "cell", format=format, advice="say --restart")
+        result = codec.decode(kind, saved.result, "cell.result")
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}; say --restart to do its cells again") from None
+    different = difference(saved.identity, task.identity())
+    if different is not None:
+        raise UsageError(f"{path}: was done with {different}; repeat that, give another -o, or say --restart")
+    return result
+
+
+def difference(before: dict[str, Any], now: dict[str, Any], name: str = "") -> str | None:
+    """Return the first setting that differs, as "batch_size 32, now 64"; None where nothing does."""
+    for key in dict.fromkeys((*now, *before)):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found = difference(old, new, key)
+            if found is not None:
+                return found
+        elif old != new:
+            old, new = (f"{v[:12]}..." if isinstance(v, str) and len(v) == 64 else v for v in (old, new))
+            return f"{key} {old}, now {new}"
+    return None
+
+
+def run_cells(
+    tasks: Sequence[Cell],
+    take: Callable[[Cell], Result | None],
+    work: Callable[[Cell, Check], Result],
+    *,
+    workers: int = 1,
+    backend: str = "loky",
+) -> Iterator[tuple[Cell, Result | Failed]]:
+    """Yield every cell as it is done: first those that an earlier run has written, then the others.
+
+    Raises UsageError before any training where a cell was written with other settings.
+    """
+    taken = [take(task) for task in tasks]
+    left = [task for task, result in zip(tasks, taken, strict=True) if result is None]
+    yield from ((task, result) for task, result in zip(tasks, taken, strict=True) if result is not None)
+    for position, outcome in run_jobs(work, left, workers=workers, backend=backend):
+        yield left[position], outcome
+
+
+def write_rows(examples: Examples, folder: Path, name: str) -> Path:
+    """Write texts and labels to a file that is named after what is in it, readable by its owner only."""
+    pairs = zip(examples.texts or (), examples.labels or (), strict=True)
+    text = "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in pairs)
+    path = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+    if not path.exists():
+        write_atomic(path, text, mode=0o600)
+    return path
+
+
+def starting_weights(spec: str) -> str | None:
+    """Return the fingerprint of the files of a starting model, None for one that is built anew; UsageError."""
+    folder = starting_directory(spec)
+    if folder is None:
+        return None
+    prints = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    return hashlib.sha256(json.dumps(prints).encode()).hexdigest()
+
+
+def starting_directory(spec: str) -> Path | None:
+    """Return the directory of a starting model, None for one that is built anew; UsageError where there is none."""
+    from redteam.models.starting import minilm_directory
+
+    if spec in ("tiny", "bilstm"):
+        return None
+    folder = minilm_directory() if spec == "minilm" else Path(spec)
+    if not folder.is_dir():
+        raise UsageError(f"--model {spec}: neither a directory nor one of tiny, bilstm, minilm")
+    return folder
