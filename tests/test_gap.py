@@ -210,7 +210,7 @@ def exceeding(data, tmp_path, monkeypatch, *, again):
         asked.append((task.cell.epsilon, alpha))
         return SimpleNamespace(evidence=(evidence("epsilon", again, again, again),))
 
-    monkeypatch.setattr(gap, "attack_cell", attack)
+    monkeypatch.setattr("redteam.gap.run.attack_cell", attack)
     some = tasks(data, tmp_path, trainers=FAKES[1:], epsilons=(None, 8.0, 2.0))
     results = [cell("boaster", None), cell("boaster", 8.0, earned=8.0), cell("boaster", 2.0, earned=2.0, low=2.5)]
     return report_gap(list(zip(some, results, strict=True))), asked

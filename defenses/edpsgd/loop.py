@@ -14,7 +14,7 @@ from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.plan import Plan
 from defenses.edpsgd.sampling import Sampler
 from defenses.edpsgd.trainer import LARGEST_WEIGHTS, ExampleSteps, weights_norm
-from defenses.plain import tokenize
+from defenses.training import tokenize
 from redteam.checkpoint import TrainingState
 from redteam.data import Examples
 from redteam.defense import Checkpoint, Problem, Progress, Trained

@@ -15,7 +15,8 @@ Copies that were left out as equal to another are members too, and their text wa
 
 from dataclasses import dataclass, replace
 
-from defenses.regularised import training
+from defenses.regularised.rows import distinct, hold_out
+from defenses.training import Recipe, train
 from redteam.data import Examples
 from redteam.defense import Checkpoint, Defense, Progress, Trained
 from redteam.errors import UsageError
@@ -71,17 +72,17 @@ class Regularised(Defense):
 
         Raises UsageError where there are too few rows to stop early, or the model cannot read characters.
         """
-        rows = training.distinct(examples) if self.deduplicate else examples
+        rows = distinct(examples) if self.deduplicate else examples
         notes = [f"{len(examples) - len(rows):,} rows left out: equal to others"] if len(rows) < len(examples) else []
-        trained, apart = training.hold_out(rows, self.validation, seed) if self.early_stopping else (rows, None)
+        trained, apart = hold_out(rows, self.validation, seed) if self.early_stopping else (rows, None)
         if self.dropout is not None:
             set_dropout(start.model, self.dropout)
         if self.characters:
             start = replace(start, model=with_characters(start.model, start.tokenizer, seed=seed))
-        recipe = training.Recipe(
+        recipe = Recipe(
             self.epochs, self.batch_size, self.learning_rate, self.weight_decay, self.label_smoothing, self.patience
         )
-        best = training.train(start, trained, apart, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
+        best = train(start, trained, apart, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
         if best is not None:
             notes.append(f"stopped early: the model of pass {best} of {self.epochs}, by {len(apart or ()):,} rows")
         return Trained(start.bundle(), notes=tuple(notes))

@@ -26,8 +26,8 @@ def extract(self, *_, **__):
 enumeration.Enumeration.extract = extract
 """
 EAGER = """
-import defenses.plain
-defenses.plain._CHECKPOINT_EVERY = 0
+import defenses.training
+defenses.training._CHECKPOINT_EVERY = 0
 """
 HIDDEN = """
 import importlib.util

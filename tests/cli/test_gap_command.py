@@ -35,8 +35,8 @@ def loud(task, check, *, alpha):
 redteam.gap.attack_cell = redteam.gap.cells.attack_cell = loud
 """
 EAGER = """
-import defenses.plain
-defenses.plain._CHECKPOINT_EVERY = 0
+import defenses.training
+defenses.training._CHECKPOINT_EVERY = 0
 """
 GRID = ("gap", "data.csv", "--trainer", "plain,boaster", "--epsilon", "inf,8", "--seeds", "1", "--layers", "1")
 

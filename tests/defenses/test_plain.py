@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from conftest import WORDS, sentences
 
-from defenses.plain import Plain, _schedule, batches_of_like_length
+from defenses.plain import Plain
+from defenses.training import _schedule, batches_of_like_length
 from redteam.data import Examples
 from redteam.models.starting import start_model
 

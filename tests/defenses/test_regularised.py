@@ -8,8 +8,9 @@ import torch
 from conftest import sentences
 
 from defenses.plain import Plain
-from defenses.regularised import Regularised, training
+from defenses.regularised import Regularised
 from defenses.regularised.deduplication import Deduplication
+from defenses.regularised.rows import hold_out
 from redteam.bundle import load_bundle, save_bundle
 from redteam.data import Examples
 from redteam.defense import Checkpoint
@@ -89,7 +90,7 @@ def test_settings_that_cannot_be_meant_are_refused(settings, said):
 class TestEarlyStopping:
     def test_it_returns_the_best_model_of_all_passes_on_rows_it_did_not_train_on(self):
         how = replace(OFF, early_stopping=True, epochs=12, patience=2, learning_rate=3e-3)
-        trained, apart = training.hold_out(ROWS, 0.1, 3)
+        trained, apart = hold_out(ROWS, 0.1, 3)
         found = fit(how)
         losses = _losses_after_each_pass(how, trained, apart)
         stop = next(i for i in range(12) if i - int(np.argmin(losses[: i + 1])) == 2)
@@ -106,14 +107,14 @@ class TestEarlyStopping:
     def test_rows_kept_apart_change_nothing_but_the_stop(self):
         """Other labels on them, and the first pass is the same: no gradient has seen them."""
         how = replace(OFF, early_stopping=True, epochs=1)
-        _, apart = training.hold_out(ROWS, 0.1, 3)
+        _, apart = hold_out(ROWS, 0.1, 3)
         labels = list(ROWS.labels)
         for row in apart.rows.tolist():
             labels[row] = "a"
         assert labels != list(ROWS.labels)
         changed = replace(ROWS, labels=tuple(labels))
-        kept, _ = training.hold_out(changed, 0.1, 3)
-        assert kept.texts == training.hold_out(ROWS, 0.1, 3)[0].texts
+        kept, _ = hold_out(changed, 0.1, 3)
+        assert kept.texts == hold_out(ROWS, 0.1, 3)[0].texts
         digests = {how.fit(start(), rows, seed=3).bundle.digest() for rows in (ROWS, changed)}
         assert len(digests) == 1
 
@@ -121,7 +122,7 @@ class TestEarlyStopping:
         labels = (*("a",) * 20, "once", "once")
         rows = Examples(np.arange(22), (*(f"text {i}" for i in range(20)), "its text", "Its text"), labels)
         for seed in range(40):
-            kept, apart = training.hold_out(rows, 0.5, seed)
+            kept, apart = hold_out(rows, 0.5, seed)
             assert kept.labels.count("once") == 2
             assert len(apart) == 10
             assert sorted((*kept.rows.tolist(), *apart.rows.tolist())) == list(range(22))
@@ -131,7 +132,7 @@ class TestEarlyStopping:
         rows = Examples(np.arange(60), texts, ("a", "b") * 30)
         seen = set()
         for seed in range(10):
-            kept, apart = training.hold_out(rows, 0.2, seed)
+            kept, apart = hold_out(rows, 0.2, seed)
             assert len(apart) == 3  # of 20 texts 4 rows, which hold one text of three copies
             assert not set(kept.texts) & set(apart.texts)
             seen |= set(apart.texts)
@@ -140,18 +141,18 @@ class TestEarlyStopping:
     def test_a_text_repeated_more_often_than_there_is_room_is_trained_on(self):
         rows = Examples(np.arange(30), (*("again",) * 20, *(f"text {i}" for i in range(10))), ("a",) * 30)
         for seed in range(20):
-            assert "again" not in training.hold_out(rows, 0.2, seed)[1].texts
+            assert "again" not in hold_out(rows, 0.2, seed)[1].texts
 
     def test_too_few_rows_are_one_line(self):
         rows = Examples(np.arange(2), ("one", "two"), ("a", "b"))
         with pytest.raises(UsageError, match="none can be kept apart"):
-            training.hold_out(rows, 0.1, 0)
+            hold_out(rows, 0.1, 0)
 
     @pytest.mark.parametrize("at", [3, 14, 15])
     def test_broken_off_it_goes_on_with_the_same_numbers(self, tmp_path, monkeypatch, at):
         how = replace(OFF, early_stopping=True, characters=True, dropout=0.3, epochs=8, learning_rate=3e-3, patience=1)
         whole, checkpoint = fit(how), Checkpoint(tmp_path / "kept", "key")
-        monkeypatch.setattr(training, "_CHECKPOINT_EVERY", 0.0)
+        monkeypatch.setattr("defenses.training._CHECKPOINT_EVERY", 0.0)
 
         def stop(step, steps, loss):
             if step == at:

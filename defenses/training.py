@@ -1,29 +1,30 @@
-"""The loop of plain training, with a validation part that says when to stop."""
+"""The loop of training without privacy, and of stopping early where rows are kept apart to say when."""
 
 import itertools
 import math
+import random
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from defenses.plain import _LARGEST_GRADIENT, _schedule, _step_seed, batches_of_like_length, tokenize
 from redteam.checkpoint import TrainingState
-from redteam.data import Examples, text_key
+from redteam.data import Examples
 from redteam.defense import Checkpoint, Progress
-from redteam.errors import RedteamError, UsageError
+from redteam.errors import RedteamError
 from redteam.interrupts import Interrupts
 from redteam.models.starting import Start
+from redteam.models.tokens import cut_at, token_ids
 from redteam.targets.model import batches_by_length, pad_batch
 
+_WARM_UP = 0.1  # share of the steps
 _CHECKPOINT_EVERY = 20.0  # seconds
+_LARGEST_GRADIENT = 1.0  # norm; guards against one bad batch, not against leakage
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Recipe:
     batch_size: int
     learning_rate: float | None
     weight_decay: float
-    label_smoothing: float
-    patience: int
+    label_smoothing: float = 0.0
+    patience: int = 1
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,10 @@ def train(
     checkpoint: Checkpoint | None,
     progress: Progress | None,
 ) -> int | None:
-    """Train `start.model` in place as `Plain` does; with rows `apart`, up to the pass that was best on them.
+    """Train `start.model` in place; with rows `apart`, up to the pass that was best on them.
 
-    Returns the number of that pass, None without rows apart. Raises RedteamError where the loss is no number.
+    AdamW on the cross-entropy, a linear warm-up and decay, batches of texts of like length. Returns the number of that
+    pass, None without rows apart. Raises RedteamError where the loss is no number.
     """
     rows, model = _Rows.of(start, examples), start.model.train()
     watch = None if apart is None else _Watch(model, _Rows.of(start, apart), recipe.patience)
@@ -171,35 +173,30 @@ def _check(loss: float, step: int, rate: float) -> None:
         raise RedteamError(f"loss is {loss} at step {step + 1}: try --learning-rate {rate / 10:g}")
 
 
-def distinct(examples: Examples) -> Examples:
-    """Return the first of each text, in order; texts that differ in case or blanks alone are equal."""
-    return examples.take([rows[0] for rows in _copies(examples)])
+def tokenize(start: Start, texts: list[str]) -> list[list[int]]:
+    """Return the token ids of each text, cut at the model's longest input."""
+    cut_at(start.tokenizer, start.max_length)
+    return token_ids(start.tokenizer, texts, name="the model to train")
 
 
-def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """Return what is left to train on and random texts, as many rows as that share of the texts; no label's last text.
-
-    All copies of a text are on one side: with some on either, a text that is repeated and learned by heart would make
-    the loss look good, and training would go on for its sake. Raises UsageError where no row can be spared.
-    """
-    labels, copies = examples.labels or (), _copies(examples)
-    left = Counter(label for rows in copies for label in {labels[row] for row in rows})
-    apart: set[int] = set()
-    wanted = max(1, round(share * len(copies)))
-    for place in np.random.default_rng([seed, 0xE5]).permutation(len(copies)).tolist():
-        rows = copies[place]
-        own = {labels[row] for row in rows}
-        if len(apart) + len(rows) <= wanted and all(left[label] > 1 for label in own):
-            left.subtract(own)
-            apart.update(rows)
-    if not apart:
-        raise UsageError(f"{len(copies)} texts: none can be kept apart to stop early, since every label needs one")
-    return examples.take([row for row in range(len(examples)) if row not in apart]), examples.take(sorted(apart))
+def batches_of_like_length(lengths: list[int], size: int, *, seed: int, window: int = 50) -> Iterator[list[int]]:
+    """Yield every position once in random batches; within a window of batches, like lengths go together."""
+    shuffle = random.Random(seed)
+    order = list(range(len(lengths)))
+    shuffle.shuffle(order)
+    batches = []
+    for i in range(0, len(order), size * window):
+        near = sorted(order[i : i + size * window], key=lengths.__getitem__)
+        batches += [near[j : j + size] for j in range(0, len(near), size)]
+    shuffle.shuffle(batches)
+    return iter(batches)
 
 
-def _copies(examples: Examples) -> list[list[int]]:
-    """Return the rows of each text, in the order of their first."""
-    found: dict[bytes, list[int]] = {}
-    for row, text in enumerate(examples.texts or ()):
-        found.setdefault(text_key(text), []).append(row)
-    return list(found.values())
+def _schedule(step: int, steps: int) -> float:
+    """Return the share of the learning rate at a step: a linear rise, then a linear fall to zero."""
+    warm = max(1, int(_WARM_UP * steps))
+    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return (seed * 1_000_003 + step) % 2**63

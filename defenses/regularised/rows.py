@@ -1,0 +1,42 @@
+"""Which rows the regularised training learns from, and which it keeps apart."""
+
+from collections import Counter
+
+import numpy as np
+
+from redteam.data import Examples, text_key
+from redteam.errors import UsageError
+
+
+def distinct(examples: Examples) -> Examples:
+    """Return the first of each text, in order; texts that differ in case or blanks alone are equal."""
+    return examples.take([rows[0] for rows in _copies(examples)])
+
+
+def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    """Return what is left to train on and random texts, as many rows as that share of the texts; no label's last text.
+
+    All copies of a text are on one side: with some on either, a text that is repeated and learned by heart would make
+    the loss look good, and training would go on for its sake. Raises UsageError where no row can be spared.
+    """
+    labels, copies = examples.labels or (), _copies(examples)
+    left = Counter(label for rows in copies for label in {labels[row] for row in rows})
+    apart: set[int] = set()
+    wanted = max(1, round(share * len(copies)))
+    for place in np.random.default_rng([seed, 0xE5]).permutation(len(copies)).tolist():
+        rows = copies[place]
+        own = {labels[row] for row in rows}
+        if len(apart) + len(rows) <= wanted and all(left[label] > 1 for label in own):
+            left.subtract(own)
+            apart.update(rows)
+    if not apart:
+        raise UsageError(f"{len(copies)} texts: none can be kept apart to stop early, since every label needs one")
+    return examples.take([row for row in range(len(examples)) if row not in apart]), examples.take(sorted(apart))
+
+
+def _copies(examples: Examples) -> list[list[int]]:
+    """Return the rows of each text, in the order of their first."""
+    found: dict[bytes, list[int]] = {}
+    for row, text in enumerate(examples.texts or ()):
+        found.setdefault(text_key(text), []).append(row)
+    return list(found.values())
