@@ -57,6 +57,7 @@ def make_plan(
     extraction = 0 if planted is None else planted.intervals(target.access)
     each = settings.alpha / max(1, intervals_judged(attacks, target.access, settings.fprs, epsilon=known) + extraction)
     seconds = estimate_seconds(target, split)
+    besides = "" if planted is None else "; besides that of the attacks after canaries"
     lines = [
         f"target     {target.name} ({target.kind}, {target.access.word}), {len(target.labels)} labels",
         f"examples   {members:,} members, {nonmembers:,} non-members"
@@ -73,7 +74,7 @@ def make_plan(
         *(_epsilon_limit(limit, canaries, each) for limit in policy.limits if limit.metric == "epsilon"),
         *(_canary_limit(limit, planted, each)
           for limit in policy.limits if limit.metric in CANARY_METRICS and (planted or limit.required)),
-        f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}",
+        f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
     ]  # fmt: skip
     return Plan(tuple(lines), seconds)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from redteam.target import Target
 
 canary = typer.Typer(
-    name="canary", help="Plant secrets in training data; try to get them out of the model.", rich_markup_mode=None
+    name="canary", help="Plant secrets in training data, extract them from models.", rich_markup_mode=None
 )
 Opt = typer.Option
 

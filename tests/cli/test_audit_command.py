@@ -154,6 +154,7 @@ def test_members_and_nonmembers_in_files_of_their_own(bench):
         "reference": 50,
         "moved_out": 0,
         "duplicates": 1,
+        "canaries": 0,
     }
     assert as_json(result)["grade"] == "B"
     assert result.stderr.count("guessed columns: text = 'text', label = 'label', id = 'id'") == 3
