@@ -31,16 +31,15 @@ def choose_defense(name: str, found: Sequence[Defense], given: Mapping[str, Any]
     if wanted == NONE:
         return NONE, configured(by_name["rd100"], given)
     parts = list(_PAPER) if wanted == ALL else [_SHORT.get(part.strip(), part.strip()) for part in wanted.split("+")]
-    if all(part in PARTS for part in parts):
-        ordered = [part for part in PARTS if part in parts]
-        settings = dict(_OFF)
-        for part in ordered:
-            settings |= PARTS[part]
-        return _title(ordered), configured(by_name["rd110"], {**settings, **given})
-    if wanted not in by_name:
+    if len(parts) == 1 and parts[0] in by_name:
+        return by_name[parts[0]].name, configured(by_name[parts[0]], given)
+    if not all(part in PARTS for part in parts):
         known = ", ".join((*(f"{part} ({short})" for short, part in _SHORT.items()), *_others(found)))
         raise UsageError(f"--defense {name!r}: known are {NONE}, {ALL}, {known}; join by +")
-    return by_name[wanted].name, configured(by_name[wanted], given)
+    ordered, settings = [part for part in PARTS if part in parts], dict(_OFF)
+    for part in ordered:
+        settings |= PARTS[part]
+    return _title(ordered), configured(by_name["rd110"], {**settings, **given})
 
 
 def configured(defense: Defense, settings: Mapping[str, Any]) -> Defense:

@@ -9,10 +9,12 @@ from conftest import RuleTarget, sentences
 
 from redteam.attack import Attack, Control
 from redteam.data import Split
-from redteam.registry import choose, discover_attacks, discover_controls, discover_defenses
+from redteam.inversion import InversionAttack
+from redteam.registry import choose, discover_attacks, discover_controls, discover_defenses, discover_inversions
 from redteam.target import Access
 
 ATTACKS, CONTROLS, DEFENSES = discover_attacks(), discover_controls(), discover_defenses()
+INVERSIONS = discover_inversions()
 POOL, IS_MEMBER = Split.of(sentences(150, seed=1), sentences(150, seed=2)).pool(0)
 ids = {"ids": lambda plugin: plugin.id}
 
@@ -31,12 +33,13 @@ def model():
 def test_there_are_attacks_controls_and_defences():
     assert {"RT101", "RT102"} <= {attack.id for attack in ATTACKS}
     assert "RT901" in {control.id for control in CONTROLS}
-    assert "RD100" in {defense.id for defense in DEFENSES}
+    assert {"RT201", "RT202", "RT203", "RT204"} <= {attack.id for attack in INVERSIONS}
+    assert {"RD100", "RD110"} <= {defense.id for defense in DEFENSES}
 
 
-@pytest.mark.parametrize("plugin", ATTACKS + CONTROLS + DEFENSES, **ids)
+@pytest.mark.parametrize("plugin", ATTACKS + INVERSIONS + CONTROLS + DEFENSES, **ids)
 def test_ids_and_manual_pages(plugin):
-    pattern = {Attack: r"RT[1-8]\d\d", Control: r"RT9\d\d"}
+    pattern = {Attack: r"RT[13-8]\d\d", InversionAttack: r"RT2\d\d", Control: r"RT9\d\d"}
     expected = next((p for kind, p in pattern.items() if isinstance(plugin, kind)), r"RD[12]\d\d")
     assert re.fullmatch(expected, plugin.id)
     module = __import__(type(plugin).__module__, fromlist=["_"])

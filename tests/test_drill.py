@@ -101,12 +101,20 @@ class TestGrid:
         found = choose_defenses(names, discover_defenses(), {"epochs": 7, "batch_size": None})
         titles = ["none", "early-stopping", "dropout+characters", "all", "edpsgd", "deduplication", "label-smoothing"]
         assert [trainer.name for trainer in found] == titles
-        assert [trainer.defense.id for trainer in found] == ["RD100", *["RD110"] * 3, "RD102", *["RD110"] * 2]
+        assert [trainer.defense.id for trainer in found] == [
+            "RD100",
+            "RD111",
+            "RD110",
+            "RD110",
+            "RD102",
+            "RD114",
+            "RD115",
+        ]
         assert all(trainer.defense.epochs == 7 for trainer in found)
         on = [
             {k for k, v in asdict(trainer.defense).items() if k in SWITCHES and v}
             for trainer in found
-            if trainer.defense.id == "RD110"
+            if trainer.defense.id.startswith("RD11")
         ]
         assert on == [
             {"early_stopping"},

@@ -12,16 +12,20 @@ from redteam.cli.present import tell, terminal
 if TYPE_CHECKING:
     from redteam.attack import Attack, Control
     from redteam.defense import Defense
+    from redteam.inversion import InversionAttack
+
+    Plugin = Attack | InversionAttack | Control | Defense
 
 Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page.")]
 
 
 def attacks(wanted: Wanted = None) -> None:
     """List attacks and controls, or print the manual page of one."""
-    from redteam.registry import discover_attacks, discover_controls
+    from redteam.registry import discover_attacks, discover_controls, discover_inversions
 
-    rows = [(a, f"needs {a.needs.word}") for a in discover_attacks()]
-    _show([*rows, *[(c, "control, never sees the target") for c in discover_controls()]], wanted)
+    rows: list[tuple[Plugin, str]] = [(a, f"needs {a.needs.word}") for a in discover_attacks()]
+    rows += [(a, f"needs {a.needs.word} and canaries") for a in discover_inversions()]
+    _show([*rows, *((c, "control, never sees the target") for c in discover_controls())], wanted)
 
 
 def defenses(wanted: Wanted = None) -> None:
@@ -31,7 +35,7 @@ def defenses(wanted: Wanted = None) -> None:
     _show([(d, "") for d in discover_defenses()], wanted)
 
 
-def _show(rows: "list[tuple[Attack | Control | Defense, str]]", wanted: str | None) -> None:
+def _show(rows: "list[tuple[Plugin, str]]", wanted: str | None) -> None:
     if wanted is not None:
         from redteam.registry import choose
 
@@ -48,6 +52,6 @@ def _show(rows: "list[tuple[Attack | Control | Defense, str]]", wanted: str | No
     tell("\n".join(lines))
 
 
-def _manual(plugin: "Attack | Control | Defense") -> str:
+def _manual(plugin: "Plugin") -> str:
     """Return a plug-in's manual page: the docstring of its module."""
     return inspect.getdoc(sys.modules[type(plugin).__module__]) or f"{plugin.id} {plugin.name}: no manual page"

@@ -1,8 +1,9 @@
 """`redteam canary`: plant secrets in training data, and try to get them out of the model again."""
 
+import dataclasses
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -71,6 +72,9 @@ def extract(
     attack: o.Attacks = None,
     reference: Annotated[str | None, Opt("--reference", help="A model that never saw the canaries.")] = None,
     base: o.Base = None,
+    narrow: Annotated[
+        int | None, Opt("--narrow", min=1, help="With --base: try so many symbols a place, those that moved most.")
+    ] = None,
     alpha: Annotated[float, Opt("--alpha", help="Chance of a finding where there is none.")] = 0.05,
     seed: o.Seed = 0,
     format: Annotated[ExtractionFormat, Opt("--format", "-f", help="How to print it.")] = ExtractionFormat.text,
@@ -79,7 +83,7 @@ def extract(
     show_text: Annotated[bool, Opt("--show-text", help="Put the secrets into the report.")] = False,
     token_env: o.TokenVariable = None,
 ) -> None:
-    """Try to extract canaries: exit 0 nothing proven, 1 extracted, 2 not settled."""
+    """Extract canaries: exit 0 none proven, 1 extracted, 2 not settled."""
     from redteam.canary.extract import Attacker
     from redteam.canary.extract import extract as run
 
@@ -88,7 +92,9 @@ def extract(
     ledger = canaries or _beside(target)
     check_output(output, ledger, base, Path(target), *([Path(reference)] if reference else []))
     planting = _planting(ledger)
-    attacks = _chosen(attack)
+    if narrow is not None and base is None:
+        raise UsageError(f"--narrow {narrow}: needs --base, the encoder from which embeddings moved")
+    attacks = _chosen(attack, narrow)
     if base is not None and not base.is_dir():
         raise UsageError(f"--base {base}: is no directory; give that of the encoder training started from")
     opened = _open(target, token_env, ledger)
@@ -179,11 +185,18 @@ def _planting(ledger: Path) -> "Planting":
     return Planting.load(ledger)
 
 
-def _chosen(wanted: list[str] | None) -> "tuple[InversionAttack, ...]":
+def _chosen(wanted: list[str] | None, narrow: int | None) -> "tuple[InversionAttack, ...]":
     from redteam.registry import choose, discover_inversions
 
     found = discover_inversions()
-    return choose(found, wanted) if wanted else found
+    chosen = choose(found, wanted) if wanted else found
+    return chosen if narrow is None else tuple(_narrowed(attack, narrow) for attack in chosen)
+
+
+def _narrowed(attack: "InversionAttack", most: int) -> "InversionAttack":
+    """Return an attack that tries so many symbols a place, where it can be told to."""
+    settings: Any = attack
+    return dataclasses.replace(settings, narrow=most) if hasattr(attack, "narrow") else attack
 
 
 def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":

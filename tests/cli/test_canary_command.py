@@ -210,6 +210,71 @@ class TestExtract:
         assert "no attack could be run" in result.stderr
 
 
+class TestAudit:
+    """From the data to the verdict: plant, train, audit, and judge the report again."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def audited(cls, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("audited")
+        write(folder / "data.csv", sentences(300, seed=1))
+        plan = ("--canaries", "12", "--repetitions", "30", "--label", "per-canary")
+        assert run(folder, "plant", "data.csv", "-o", "planted.csv", *PIN, *plan).returncode == 0
+        how = ("--model", "bilstm", "--epochs", "30", "--learning-rate", "5e-3")
+        result = fast("train", "planted.csv", "-o", "model.pt", *how, cwd=folder)
+        assert result.returncode == 0, result.stderr
+        assert "12 canaries in 360 rows were trained on too" in result.stderr
+        return folder
+
+    def audit(self, folder, *arguments):
+        return fast("audit", *arguments, cwd=folder, before=FOUND)
+
+    def test_what_was_learned_fails_the_build(self, audited):
+        (audited / "canaries.toml").write_text("max_extraction_rate = 0.0\n")
+        result = self.audit(audited, "model.pt", "--policy", "canaries.toml", "-f", "json", "-o", "report.json")
+        assert result.returncode == 1, result.stderr
+        assert "RT299.extraction_rate:R=30" in result.stderr
+        report = json.loads((audited / "report.json").read_text())
+        assert report["data"]["canaries"] == 12
+        assert not any(secret in (audited / "report.json").read_text() for secret in secrets(audited))
+        again = fast("gate", "report.json", "--policy", "canaries.toml", cwd=audited)
+        assert again.returncode == 1
+        assert "12 canaries planted besides" in again.stdout
+
+    def test_attacks_are_chosen_over_both_kinds(self, audited):
+        def ids(*arguments):
+            result = self.audit(audited, "model.pt", "-f", "json", *arguments)
+            return {e["attack"] for e in json.loads(result.stdout)["evidence"]}
+
+        assert ids() == {"RT101", "RT102", "RT299"}
+        assert ids("-a", "RT101") == {"RT101"}
+        assert ids("-a", "enumeration", "-a", "RT101") == {"RT101", "RT299"}
+
+    def test_the_plan_names_them(self, audited):
+        result = self.audit(audited, "model.pt", "--plan")
+        assert "canaries   12 of 30 copies" in result.stdout
+        assert "RT299      enumeration: runs" in result.stdout
+
+    def test_a_model_trained_elsewhere(self, audited):
+        assert fast("unpack", "model.pt", "-o", "hf", cwd=audited).returncode == 0
+        write(audited / "others.csv", sentences(200, seed=50))
+        sides = ("--members", "planted.csv", "--nonmembers", "others.csv", "-f", "json")
+        report = json.loads(self.audit(audited, "hf", *sides).stdout)
+        assert (report["data"]["canaries"], report["data"]["members"]) == (12, 300)
+        (audited / "away.csv").write_bytes((audited / "planted.csv").read_bytes())
+        away = ("--members", "away.csv", *sides[2:], "--canaries", "planted.canaries.json")
+        assert json.loads(self.audit(audited, "hf", *away).stdout)["evidence"] == report["evidence"]
+
+    def test_a_base_that_is_none(self, audited):
+        assert "--base none: is no directory" in error_line(self.audit(audited, "model.pt", "--base", "none"))
+
+    def test_an_edited_ledger_is_no_audit(self, audited):
+        document = json.loads((audited / "model.ledger.json").read_text())
+        document["canaries"][0]["canaries"].pop()
+        (audited / "edited.json").write_text(json.dumps(document))
+        assert "digest differs" in error_line(self.audit(audited, "model.pt", "--ledger", "edited.json"))
+
+
 def test_help_names_both():
     result = fast("canary", "--help", cwd=ROOT)
     assert result.returncode == 0

@@ -41,6 +41,8 @@ def run(*arguments, cwd, **environment):
         ([], 2),
         (["--wrong"], 2),
         *[([command, "--help"], 0) for command in ("audit", "train", "pack", "unpack", "gate", "compare", "selftest")],
+        *[([command, "--help"], 0) for command in ("drill", "gap", "canary")],
+        (["canary", "extract", "--help"], 0),
         *[(["gate", LEAKY, "-f", format], 1) for format in ("text", "json", "markdown", "sarif", "junit")],
         (["gate", SAFE, "--baseline", LEAKY, "--exit-zero"], 0),
         (["compare", SAFE, LEAKY], 1),
@@ -72,7 +74,7 @@ def test_the_command_the_module_and_no_arguments(tmp_path):
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_help_is_whole_and_keeps_to_the_width(tmp_path, width):
-    for arguments in ((), ("audit",), ("train",)):
+    for arguments in ((), ("audit",), ("train",), ("drill",), ("canary",), ("canary", "plant"), ("canary", "extract")):
         text = run(*arguments, "--help", cwd=tmp_path, COLUMNS=str(width)).stdout
         assert max(map(len, text.splitlines())) <= width
         assert not [line for line in text.splitlines()[1:] if line.endswith("...")]

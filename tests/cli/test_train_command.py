@@ -129,3 +129,23 @@ def test_a_training_that_diverges_says_what_to_do(folder):
     if result.returncode == 2:
         assert "try --learning-rate" in error_line(result)
         assert numbers((folder / "tiny.ledger.json").read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "defense", "expected"),
+    [
+        (("--defense", "es+ce"), "RD110", {"early_stopping": True, "characters": True, "dropout": None}),
+        (("--defense", "all", "--dropout", "0.3", "--patience", "2"), "RD110", {"dropout": 0.3, "patience": 2}),
+        (("--defense", "RD112"), "RD112", {"dropout": 0.5, "early_stopping": False}),
+        (("--defense", "dropout+ls", "--label-smoothing", "0.2"), "RD110", {"dropout": 0.5, "label_smoothing": 0.2}),
+        (("--defense", "deduplication"), "RD114", {"deduplicate": True}),
+        (("--defense", "none"), "RD100", {"epochs": 1}),
+    ],
+)
+def test_defences_against_extraction_and_their_combinations(folder, arguments, defense, expected):
+    train(folder, "-o", "defended.pt", *arguments)
+    recipe = json.loads((folder / "defended.ledger.json").read_text())["recipe"]
+    assert recipe["defense"] == defense
+    assert recipe["parameters"] | expected == recipe["parameters"]
+    assert recipe["parameters"]["model"]["dropout"] is None  # the defence's own, where it has one
+    assert report(folder, "defended.pt")["grade"] == "A"
