@@ -104,7 +104,6 @@ def run_cell(task: Task, check: Check) -> CellResult:
     planted = _plant(task)
     trained = _train(task, planted, check)
     save_bundle(trained.bundle, task.folder / "model.pt")
-    _checkpoint(task, planted).path.unlink(missing_ok=True)
     target, shared = trained.target, task.drill
     report = extract(
         target,
@@ -120,6 +119,7 @@ def run_cell(task: Task, check: Check) -> CellResult:
     right = int((np.array(target.labels)[target.predict(test)] == np.array(test.labels)).sum())
     result = _result(task, planted, report, right, len(test), trained.notes)
     save_cell(task, result, format=FORMAT)
+    _checkpoint(task, planted).path.unlink(missing_ok=True)  # not before: extraction may take longer than training
     return result
 
 
