@@ -23,8 +23,9 @@ demo: install
 	@echo
 	@echo "demo: the leaky model was failed (exit 1), the safe one passed (exit 0)"
 
+# One worker a core, each on one thread: more threads than cores would wait for each other.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
 lint: install
 	$(BIN)/ruff check .
