@@ -10,7 +10,15 @@ from redteam.canary.pattern import Pattern
 from redteam.canary.planting import Canary, Planting
 from redteam.inversion import Answer, Ranked
 from redteam.report import Interval
-from redteam.statistics.exposure import TwinTest, chance, compare_twins, mean_interval, median_interval, share_interval
+from redteam.statistics.exposure import (
+    Chance,
+    TwinTest,
+    chance,
+    compare_twins,
+    mean_interval,
+    median_interval,
+    share_interval,
+)
 
 Signal = Literal["guess", "rank"]
 Measured = Literal["success", "token_accuracy", "hamming", "exposure"]
@@ -109,26 +117,37 @@ def measure_group(
     The comparisons with the twins are each at `level`, the share of a family's error.
     """
     guessing = [chance([len(alphabets[name]) for name in Pattern.parse(c.template).places]) for c in canaries]
-    measures: list[Measure] = []
-    if all(f.right is not None for f in found):
-        for name, (planted, twins) in _guess_measures(found, alpha).items():
-            measures.append(Measure(name, planted, twins, float(np.mean([getattr(each, name) for each in guessing]))))
-    bits = [f.exposure for f in found if f.exposure is not None]
-    if len(bits) == len(found):
-        most = max(f.most or 0.0 for f in found)
-        of_twins = float(np.median([f.exposure_of_twin for f in found if f.exposure_of_twin is not None]))
-        by_chance = float(np.mean([each.exposure for each in guessing]))
-        interval = median_interval(bits, low=0.0, high=most, alpha=alpha)
-        measures.append(Measure("exposure", interval, of_twins, by_chance))
     return Group(
         attack=attack,
         repetitions=found[0].repetitions,
         canaries=len(found),
         exact=exact,
         methods=tuple(sorted({f.method for f in found if f.method is not None})),
-        measures=tuple(measures),
-        comparisons=tuple(_comparison(signal, compare(found, signal, alpha=level)) for signal in signals),
+        measures=measure(found, guessing, alpha=alpha),
+        comparisons=compare_all(found, signals, level=level),
     )
+
+
+def measure(found: Sequence[Found], guessing: Sequence[Chance], *, alpha: float) -> tuple[Measure, ...]:
+    """Return every measure that an attack gives of all these canaries, each interval at `alpha` on its own.
+
+    `guessing` is what guessing without a model gives, for each canary.
+    """
+    measures: list[Measure] = []
+    if all(f.right is not None for f in found):
+        for name, (planted, twins) in _guess_measures(found, alpha).items():
+            measures.append(Measure(name, planted, twins, float(np.mean([getattr(each, name) for each in guessing]))))
+    bits = [f.exposure for f in found if f.exposure is not None]
+    if len(bits) == len(found):
+        interval = median_interval(bits, low=0.0, high=max(f.most or 0.0 for f in found), alpha=alpha)
+        of_twins = float(np.median([f.exposure_of_twin for f in found if f.exposure_of_twin is not None]))
+        measures.append(Measure("exposure", interval, of_twins, float(np.mean([g.exposure for g in guessing]))))
+    return tuple(measures)
+
+
+def compare_all(found: Sequence[Found], signals: Sequence[Signal], *, level: float) -> tuple[Comparison, ...]:
+    """Compare planted secrets with their twins by each signal, each at `level`, the share of a family's error."""
+    return tuple(_comparison(signal, compare(found, signal, alpha=level)) for signal in signals)
 
 
 def compare(found: Sequence[Found], signal: Signal, *, alpha: float) -> TwinTest:

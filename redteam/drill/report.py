@@ -1,20 +1,17 @@
 """What the drill found, as plain data with a versioned JSON form: per cell, and per row over its seeds."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from redteam import codec
-from redteam.canary.measures import Comparison, Found, Measure, _comparison, _guess_measures, compare
+from redteam.canary.measures import Comparison, Found, Measure, Signal, compare_all, measure
 from redteam.errors import ReportError
 from redteam.report import Failure
 from redteam.resolution import fewest_canaries
-from redteam.statistics.exposure import chance, median_interval
+from redteam.statistics.exposure import chance
 
 FORMAT = "redteam.drill/1"
 
@@ -198,25 +195,11 @@ def _everywhere(attack: str, cells: Sequence[CellResult]) -> bool:
 
 def _extracted(attack: str, cells: Sequence[CellResult], alpha: float, each: float) -> Extracted:
     found = [one for cell in cells for one in cell.found if one.attack == attack]
-    guesses, ranks = (all(x is not None for x in values) for values in ([f.right for f in found], _ahead(found)))
-    measures: list[Measure] = []
-    by_chance = chance(cells[0].sizes)
-    if guesses:
-        for name, (planted, twins) in _guess_measures(found, alpha).items():
-            measures.append(Measure(name, planted, twins, float(getattr(by_chance, name))))
-    bits = [f.exposure for f in found if f.exposure is not None]
-    if len(bits) == len(found):
-        interval = median_interval(bits, low=0.0, high=math.log2(math.prod(cells[0].sizes)), alpha=alpha)
-        of_twins = float(np.median([f.exposure_of_twin or 0.0 for f in found]))
-        measures.append(Measure("exposure", interval, of_twins, by_chance.exposure))
-    comparisons = []
-    if guesses:
-        comparisons.append(_comparison("guess", compare(found, "guess", alpha=each)))
-    if ranks:
-        comparisons.append(_comparison("rank", compare(found, "rank", alpha=each)))
+    guessing = [chance(cell.sizes) for cell in cells for one in cell.found if one.attack == attack]
+    given: list[tuple[Signal, bool]] = [
+        ("guess", all(one.right is not None for one in found)),
+        ("rank", all(one.ahead is not None for one in found)),
+    ]
+    comparisons = compare_all(found, [signal for signal, there in given if there], level=each)
     exact = all(attack in cell.exact for cell in cells)
-    return Extracted(attack, exact, tuple(measures), tuple(comparisons))
-
-
-def _ahead(found: Sequence[Found]) -> list[float | None]:
-    return [f.ahead for f in found]
+    return Extracted(attack, exact, measure(found, guessing, alpha=alpha), comparisons)

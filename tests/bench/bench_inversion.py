@@ -1,13 +1,14 @@
 """Extraction: what it costs, how strong it is apart from memorisation, and what embeddings tell.
 
-    python tests/bench/bench_inversion.py [cost] [restarts] [strength] [vocabulary] [drift] [bilstm] [tiny] [minilm]
+    python tests/bench/bench_inversion.py [cost] [restarts] [strength] [vocabulary] [drift] [null] [bilstm tiny minilm]
 
 cost: enumerating 10^4 candidates against the bare forward passes in their best batching, in turn (wanted: at most
 1.15). restarts: 16 restarts of RT202 against one (wanted: at most 4). strength: of the planted secrets that are the
 exact minimum of their candidates, the share that RT202 and RT203 find (wanted: 0.60 and 0.95), RT203 one canary at a
 time, since canaries that are asked about together share what they try. vocabulary: RT203's final loss against the best
 of 10^5 random secrets of three words out of 400 (wanted: at or below in 0.95). drift: AUC of token membership of
-MiniLM fine-tuned on SNIPS (wanted: 0.99).
+MiniLM fine-tuned on SNIPS (wanted: 0.99). null: findings among 200 plantings that a model trained on SNIPS never saw
+(wanted: at most 0.05). MiniLM has 6 layers but for strength, where it is cut to 2.
 """
 
 import resource
@@ -27,7 +28,9 @@ from attacks.inversion.relaxed import RelaxedInversion
 from attacks.inversion.search import SwapSearch
 from attacks.inversion.sentences import Space, spell
 from defenses.plain import Plain
-from redteam.canary import Pattern
+from redteam.canary import Pattern, Plan, Planting
+from redteam.canary.draw import draw_canaries
+from redteam.canary.extract import extract
 from redteam.data import Examples
 from redteam.inversion import NotApplicable, Question
 from redteam.models.starting import minilm_directory, start_model
@@ -69,7 +72,8 @@ def train(
         labels += [label] * copies
     examples = Examples(np.arange(len(texts)), tuple(texts), tuple(labels))
     learn_from = Examples(np.arange(len(known)), tuple(known))
-    start = start_model(kind, examples, learn_from=learn_from, seed=seed, vocabulary=4000)
+    layers = 2 if kind == "minilm" else None
+    start = start_model(kind, examples, learn_from=learn_from, seed=seed, vocabulary=4000, layers=layers)
     return Plain(epochs=epochs).fit(start, examples, seed=seed).target, secrets
 
 
@@ -124,14 +128,15 @@ def cost(kind: str) -> None:
 
 
 def restarts(kind: str) -> None:
-    target, few = untrained(kind), 20 if kind == "minilm" else 100
-    for count in (1,) if kind == "minilm" else (1, 7):
+    target = untrained(kind)
+    for count in (1, 7, 20) if kind != "minilm" else (1, 7):
         asked = questions(PIN, DIGITS, count)
-        one, many = (RelaxedInversion(restarts=n, iterations=few, patience=few) for n in (1, 16))
-        times = [[processor(a.extract, target, asked, [], seed=0) for a in (one, many)] for _ in range(3)]
+        one, many = (RelaxedInversion(restarts=n) for n in (1, 16))
+        rounds = 1 if kind == "minilm" else 3
+        times = [[processor(a.extract, target, asked, [], seed=0) for a in (one, many)] for _ in range(rounds)]
         single, sixteen = (median(each) for each in zip(*times, strict=True))
         ratio = sixteen / single
-        print(f"restarts {kind} {count} canaries, {few} steps: 1 in {single:.2f} s, 16 in {sixteen:.2f} s, {ratio:.2f}")
+        print(f"restarts {kind} {count} canaries: 1 in {single:.2f} s, 16 in {sixteen:.2f} s, {ratio:.2f}", flush=True)
     print(f"restarts {kind}: peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
@@ -139,7 +144,7 @@ def strength(kind: str) -> None:
     asked = questions(PIN, DIGITS, len(LABELS))
     attacks = {
         "RT202": RelaxedInversion(),
-        "RT202 as in the paper": RelaxedInversion(restarts=1, temperature=1.0, final_temperature=None),
+        "RT202 as in the paper": RelaxedInversion(restarts=1, learning_rate=0.02, hold=None),
         "RT203": SwapSearch(),
     }
     target, secrets = train(kind, PIN, DIGITS, seed=0, canaries=20, copies=20 if kind == "bilstm" else 40)
@@ -181,18 +186,37 @@ def tokens_that_moved(rows: int = 1500) -> None:
             print(f"drift not applicable: {error}")
 
 
+def null(plantings: int = 200) -> None:
+    """The coins of 200 plantings against one model that saw none of them, by all attacks that need no base."""
+    examples, symbols = snips_examples(2000), {"digit": DIGITS}
+    known = Examples(np.arange(len(examples) + 20), (*examples.texts, *("my pin code is",) * 10, *DIGITS))
+    start = start_model("bilstm", examples, learn_from=known, seed=0)
+    target = Plain(epochs=20).fit(start, examples, seed=0).target
+    attacks = (ExposureRank(), RelaxedInversion(restarts=8), SwapSearch())
+    fired, wins, pairs = 0, 0, 0
+    for seed in range(plantings):
+        plan = Plan(("my pin code is {digit:4}",), seed=seed)
+        canaries = draw_canaries(plan, symbols, texts=examples.texts, labels=examples.labels, key="bench")
+        report = extract(target, Planting("s", "p", 10**6, seed, "bench", symbols, canaries).sealed(), attacks)
+        fired += bool(report.proven)
+        ranks = report.groups[0].comparisons[1]
+        wins, pairs = wins + ranks.wins, pairs + ranks.wins + ranks.losses
+    print(f"null: a finding in {fired} of {plantings}; planted before twin in {wins} of {pairs}")
+
+
 def main() -> None:
     torch.set_num_threads(1)
     parts = {"cost": cost, "restarts": restarts, "strength": strength, "vocabulary": vocabulary}
     asked = sys.argv[1:]
     kinds = [kind for kind in ("bilstm", "tiny", "minilm") if kind in asked] or ["bilstm", "tiny", "minilm"]
-    wanted = [name for name in (*parts, "drift") if name in asked] or [*parts, "drift"]
+    alone = {"drift": tokens_that_moved, "null": null}
+    wanted = [name for name in (*parts, *alone) if name in asked] or [*parts, *alone]
     for name in wanted:
-        if name == "drift":
-            tokens_that_moved()
+        if name in alone:
+            alone[name]()
             continue
         for kind in kinds:
-            if kind != "minilm" or name in ("cost", "restarts"):
+            if kind != "minilm" or name != "vocabulary":
                 parts[name](kind)
 
 

@@ -1,0 +1,47 @@
+"""Whole secrets that come out of SNIPS models against repetitions, and what the paper's defences change.
+
+    python tests/bench/bench_drill.py [bilstm] [minilm] [defenses] [one]
+
+Each part is a `redteam drill` of its own, in a folder drill-PART of the working directory, and goes on where it was.
+bilstm: all of SNIPS, 20 canaries a model, each with a label of its own. minilm: cut to 2 layers, 2,000 rows. defenses:
+early stopping, dropout and characters one by one, in pairs and together, and deduplication, label smoothing, and
+training with differential privacy. one: one canary a model, with one new label, as in the paper; 20 models a row.
+Wanted: 0.5 and 0.9 of whole secrets without a defence; with all three the interval covers the twins' share. Takes hours
+(a bilstm on all of SNIPS trains in a minute, MiniLM in several); without names, bilstm runs alone.
+"""
+
+import subprocess
+import sys
+
+from snips import SNIPS
+
+PIN = ("--pattern", "my pin code is {digit:n}", "--length", "4", "--epochs", "20")
+PARTS = {
+    "bilstm": ("--model", "bilstm", "--repetitions", "1,3,10,30,100", "--defense", "none"),
+    "minilm": (
+        *("--model", "minilm", "--layers", "2", "--rows", "2000"),
+        *("--repetitions", "3,10,30,100,300", "--defense", "none"),
+    ),
+    "defenses": (
+        *("--model", "bilstm", "--repetitions", "1,3,10,100"),
+        *("--defense", "none,es,d,ce,es+d,es+ce,d+ce,all,dedup,ls,edpsgd"),
+    ),
+    "one": (
+        *("--model", "bilstm", "--rows", "2000", "--canaries", "1", "--label", "fresh", "--seeds", "20"),
+        *("--repetitions", "10,100", "--defense", "none,all"),
+    ),
+}
+
+
+def main() -> None:
+    if not SNIPS.is_file():
+        print("skipped: needs SNIPS at ../shared/data/snips/snips.tsv")
+        return
+    for name in [part for part in PARTS if part in sys.argv[1:]] or ["bilstm"]:
+        command = [sys.executable, "-m", "redteam", "drill", str(SNIPS), "-o", f"drill-{name}", *PIN, *PARTS[name]]
+        print(f"$ {' '.join(command[2:])}", flush=True)
+        subprocess.run(command, check=False)  # exit 1 is a finding
+
+
+if __name__ == "__main__":
+    main()
