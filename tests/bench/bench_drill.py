@@ -2,7 +2,7 @@
 
     python tests/bench/bench_drill.py [bilstm] [minilm] [defenses] [one]
 
-Each part is a `redteam drill` of its own, in a folder drill-PART of the working directory, and goes on where it was.
+Each part is a `redteam drill` of its own, in the folder build/drill-PART, and goes on where it was.
 bilstm: all of SNIPS, 20 canaries a model, each with a label of its own. minilm: cut to 2 layers, 2,000 rows. defenses:
 early stopping, dropout and characters one by one, in pairs and together, and deduplication, label smoothing, and
 training with differential privacy. one: one canary a model, with one new label, as in the paper; 20 models a row.
@@ -12,6 +12,7 @@ Wanted: 0.5 and 0.9 of whole secrets without a defence; with all three the inter
 
 import subprocess
 import sys
+from pathlib import Path
 
 from snips import SNIPS
 
@@ -37,8 +38,19 @@ def main() -> None:
     if not SNIPS.is_file():
         print("skipped: needs SNIPS at ../shared/data/snips/snips.tsv")
         return
+    Path("build").mkdir(exist_ok=True)
     for name in [part for part in PARTS if part in sys.argv[1:]] or ["bilstm"]:
-        command = [sys.executable, "-m", "redteam", "drill", str(SNIPS), "-o", f"drill-{name}", *PIN, *PARTS[name]]
+        command = [
+            sys.executable,
+            "-m",
+            "redteam",
+            "drill",
+            str(SNIPS),
+            "-o",
+            f"build/drill-{name}",
+            *PIN,
+            *PARTS[name],
+        ]
         print(f"$ {' '.join(command[2:])}", flush=True)
         subprocess.run(command, check=False)  # exit 1 is a finding
 
