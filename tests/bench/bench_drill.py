@@ -40,17 +40,8 @@ def main() -> None:
         return
     Path("build").mkdir(exist_ok=True)
     for name in [part for part in PARTS if part in sys.argv[1:]] or ["bilstm"]:
-        command = [
-            sys.executable,
-            "-m",
-            "redteam",
-            "drill",
-            str(SNIPS),
-            "-o",
-            f"build/drill-{name}",
-            *PIN,
-            *PARTS[name],
-        ]
+        command = [sys.executable, "-m", "redteam", "drill", str(SNIPS), "-o", f"build/drill-{name}"]
+        command += [*PIN, *PARTS[name]]
         print(f"$ {' '.join(command[2:])}", flush=True)
         subprocess.run(command, check=False)  # exit 1 is a finding
 
