@@ -5,10 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from redteam.canary.planting import Planting, canaries_beside, canary_rows
-from redteam.data import Columns, Split, read_examples, read_split
-from redteam.errors import RedteamError, TargetError, UsageError
-from redteam.files import sha256
+from redteam.canary.planting import Planting, canaries_beside, canary_texts
+from redteam.data import Columns, Split, read_examples, read_split, without
+from redteam.errors import LedgerError, RedteamError, TargetError, UsageError
 from redteam.ledger import Ledger, ledger_path
 from redteam.report import Guarantee
 from redteam.target import Target, load_target
@@ -56,14 +55,16 @@ def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Ca
         return Case(saved, split, None, notes)
     assert name is not None  # _check saw to it
     if sources.members is not None and sources.nonmembers is not None:
-        planting, planted = _canaries(sources, sources.members)
-        split, notes = _from_files(sources.members, sources.nonmembers, sources, planted)
-        return Case(load_target(name, **options), split, None, notes, planting)
-    if sources.data is not None and sources.ledger is None:
-        planting, planted = _canaries(sources, sources.data)
-        split, notes = read_split(sources.data, sources.columns, planted=planted)
-        return Case(load_target(name, **options), split, None, notes, planting)
-    return _from_ledger(name, sources, options)
+        planting = _canaries(sources, sources.members)
+        split, notes = _from_files(sources.members, sources.nonmembers, sources, planting)
+    elif sources.data is not None and sources.ledger is None:
+        planting = _canaries(sources, sources.data)
+        split, notes = read_split(sources.data, sources.columns, planted=canary_texts(planting))
+    else:
+        return _from_ledger(name, sources, options)
+    target = load_target(name, **options)
+    check_trained_on(planting, target, name)
+    return Case(target, split, None, notes, planting)
 
 
 def _check(name: str | None, sources: Sources) -> None:
@@ -86,19 +87,33 @@ def _check(name: str | None, sources: Sources) -> None:
         raise UsageError("--canaries goes with a target: saved scores answer no further questions")
 
 
-def _canaries(sources: Sources, data: Path) -> tuple[Planting | None, frozenset[int]]:
-    """Return the canaries in `data`, and their rows where it is the file that was planted: they are no user's."""
-    planting = canaries_beside(data) if sources.canaries is None else Planting.load(sources.canaries)
-    same = planting is not None and sha256(data) == planting.planted_sha256
-    return planting, canary_rows(planting) if same else frozenset()
+def _canaries(sources: Sources, data: Path) -> Planting | None:
+    return canaries_beside(data) if sources.canaries is None else Planting.load(sources.canaries)
+
+
+def check_trained_on(planting: Planting | None, target: Target, name: str) -> None:
+    """Raise LedgerError where the ledger beside a model says that it was not trained on these canaries."""
+    path = ledger_path(Path(name))
+    if planting is None or not path.is_file():
+        return
+    ledger = Ledger.load(path)
+    if target.digest != ledger.model:
+        return
+    if ledger.data.sha256 != planting.planted_sha256:
+        raise LedgerError(f"{path}: the model was trained on other data than these canaries are in; give those of that")
+    if not ledger.canaries:
+        raise LedgerError(
+            f"{path}: the model was trained without the canary ledger beside its data, so that canaries flipped coins "
+            "as users' rows do; put it there and train again"
+        )
 
 
 def _from_files(
-    members: Path, nonmembers: Path, sources: Sources, planted: frozenset[int]
+    members: Path, nonmembers: Path, sources: Sources, planting: Planting | None
 ) -> tuple[Split, tuple[str, ...]]:
+    """Read both sides; canaries are no members, since their twins are nowhere."""
     inside, outside = (read_examples(path, sources.columns) for path in (members, nonmembers))
-    users = inside.examples.take([row for row in range(len(inside.examples)) if row not in planted])
-    notes = inside.notes + outside.notes
+    users, notes = without(inside.examples, canary_texts(planting)), inside.notes + outside.notes
     if sources.reference is None:
         return Split.of(users, outside.examples), notes
     apart = read_examples(sources.reference, sources.columns)

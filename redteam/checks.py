@@ -14,7 +14,7 @@ from redteam.limits import Limit
 from redteam.report import CANARY_METRICS, AuditReport, Budget, Evidence, Guarantee
 from redteam.resolution import examples_needed
 from redteam.verdict import Check, Outcome
-from redteam.wording import LOW_BOUND, SYMBOLS, against, number, plural, some
+from redteam.wording import LOW_BOUND, SYMBOLS, against, number, plural, range_of, some
 
 GUARANTEE = "guarantee.epsilon"
 
@@ -46,7 +46,8 @@ def rule_on(limit: Limit, report: AuditReport) -> Ruling:
             (*unbounded, *_other_deltas(limit, apart), *problems),
             () if unbounded else unsettled,  # said already
         )
-    if not covered and limit.required and not (report.grade == "C" and limit.metric in ("auc", "tpr")):
+    planted = limit.metric in CANARY_METRICS and report.data.canaries > 0
+    if not covered and (limit.required or planted) and not (report.grade == "C" and limit.metric in ("auc", "tpr")):
         problems = (_missing(limit, report),)
     return Ruling(checks, problems, unsettled)
 
@@ -179,6 +180,11 @@ def _missing(limit: Limit, report: AuditReport) -> str:
     if limit.fpr is not None:
         return f"{limit.name}: the report has no TPR at FPR {limit.fpr:g}: audit again with --fpr {limit.fpr:g}"
     if limit.metric in CANARY_METRICS:
+        if report.data.canaries:
+            held = plural(report.data.canaries, "canary", "canaries")
+            return (
+                f"{limit.name}: the data holds {held}, but no attack gave an {what}: audit with RT201, RT202 or RT203"
+            )
         return f"{limit.name}: the report has no {what}: audit a model with canaries, or drop the limit"
     return f"{limit.name}: the report has no {what}: audit again with a membership attack (RT1xx)"
 
@@ -205,7 +211,8 @@ def _way_out(limit: Limit, ceiling: float, alpha: float) -> str:
     if limit.metric == "epsilon":
         return "audit more randomised examples"
     if limit.metric in CANARY_METRICS:
-        return "plant more canaries and audit again"
+        longer = limit.metric == "exposure" and ceiling > 0
+        return "plant longer secrets and train again" if longer else "plant more canaries and train again"
     needed = examples_needed(limit.metric, limit.limit, alpha=alpha, fpr=limit.fpr) if 0 < alpha < 1 else None
     if needed is None:
         return "no number of examples would do: lower the limit"
@@ -214,6 +221,11 @@ def _way_out(limit: Limit, ceiling: float, alpha: float) -> str:
 
 def _unsettled(limit: Limit, evidence: Sequence[Evidence]) -> str:
     widest = max(evidence, key=lambda e: e.interval.high)
+    if limit.metric in CANARY_METRICS and not limit.limit > 0:
+        ids, value = some([e.id for e in evidence]), range_of(widest.interval)
+        return (
+            f"{limit.name}: nothing is proven to come out by {ids} ({value}), and no attack can prove that nothing does"
+        )
     shown = against(widest.interval, limit.limit, ", limit ", widest.rule)
     more = "canaries" if limit.metric in CANARY_METRICS else "examples"
     why = f"the interval reaches over the limit, more {more} would narrow it"

@@ -66,7 +66,7 @@ def _of_canaries(evidence: Evidence, report: AuditReport) -> Iterator[str]:
         return
     best = extraction_ceiling(count, alpha=interval.alpha)
     rate = evidence.metric == "extraction_rate"
-    if not (abs(evidence.ceiling - best) <= _CLOSE if rate else (evidence.ceiling > 0) == (best > 0)):
+    if not (evidence.ceiling >= 0 and (not rate or min(evidence.ceiling, abs(evidence.ceiling - best)) <= _CLOSE)):
         yield f"{evidence.id} has ceiling {evidence.ceiling:g}, which {count} canaries do not have"
     if not (0 <= interval.low <= evidence.ceiling + _CLOSE and (interval.high <= 1 or not rate)):
         yield f"{evidence.id} is beyond what {count} canaries can show"

@@ -85,6 +85,13 @@ class Examples:
         return (self.ids[position] if self.ids else "") or f"row {int(self.rows[position]) + 1}"
 
 
+def without(examples: Examples, planted: frozenset[bytes]) -> Examples:
+    """Return the examples whose text has no fingerprint in `planted`: users' rows among canaries."""
+    if not planted:
+        return examples
+    return examples.take([i for i, text in enumerate(examples.texts or ()) if text_key(text) not in planted])
+
+
 def join(first: Examples, second: Examples) -> Examples:
     """Return the rows of both, one after the other; a column that one of them lacks is dropped."""
 
@@ -214,10 +221,12 @@ def read_examples(path: Path, columns: Columns) -> Reading:
     return _read(path, columns, with_split=False)
 
 
-def read_split(path: Path, columns: Columns, *, planted: frozenset[int] = frozenset()) -> tuple[Split, tuple[str, ...]]:
+def read_split(
+    path: Path, columns: Columns, *, planted: frozenset[bytes] = frozenset()
+) -> tuple[Split, tuple[str, ...]]:
     """Read one file whose split column says who was a member; return the split and what was guessed.
 
-    Rows `planted`, those of canaries, are left out.
+    Texts with a fingerprint in `planted`, those of canaries, are left out.
     """
     reading = _read(path, columns, with_split=True)
     examples = reading.examples
@@ -228,10 +237,9 @@ def read_split(path: Path, columns: Columns, *, planted: frozenset[int] = frozen
         if side is None:
             known = ", ".join(v for values in _SPLIT_VALUES.values() for v in values)
             raise DataError(f"{path}: row {position + 1}: {value!r} says nothing about membership; known: {known}")
-        if position not in planted:
-            found[side].append(position)
-    reference = examples.take(found["reference"]) if found["reference"] else None
-    return Split.of(examples.take(found["member"]), examples.take(found["nonmember"]), reference), reading.notes
+        found[side].append(position)
+    inside, outside, apart = (without(examples.take(rows), planted) for rows in found.values())
+    return Split.of(inside, outside, apart if found["reference"] else None), reading.notes
 
 
 def _read(path: Path, columns: Columns, *, with_split: bool) -> Reading:

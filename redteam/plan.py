@@ -3,6 +3,7 @@
 An endpoint or a function is asked for one harmless text when it is opened, to learn what it answers with.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from redteam.attack import Attack
 from redteam.audit import Settings, intervals_judged
 from redteam.canary.evidence import CanaryAudit
-from redteam.canary.extract import repeated
+from redteam.canary.extract import fewest_candidates, repeated
 from redteam.coins import Canaries, fair_canaries
 from redteam.data import Split
 from redteam.inversion import InversionAttack
@@ -82,20 +83,28 @@ def make_plan(
 def _canary_line(planted: CanaryAudit | None, each: float) -> tuple[str, ...]:
     if planted is None:
         return ()
-    counts = repeated(planted.planting)
-    copies = ", ".join(f"{sum(c.repetitions == r for c in planted.planting.canaries)} of {r} copies" for r in counts)
-    return (
-        f"canaries   {copies}; at least {fewest_canaries(each / 2)} of each number of copies are needed to prove that "
-        "secrets come out",
-    )
+    copies = ", ".join(f"{count} of {copies} copies" for copies, count in _sizes(planted).items())
+    fewest = fewest_canaries(each / 4, candidates=fewest_candidates(planted.planting))
+    return (f"canaries   {copies}; at least {fewest} of each number of copies can prove that secrets come out",)
+
+
+def _sizes(planted: CanaryAudit) -> dict[int, int]:
+    """Return how many canaries there are of each number of repetitions."""
+    canaries = planted.planting.canaries
+    return {copies: sum(c.repetitions == copies for c in canaries) for copies in repeated(planted.planting)}
 
 
 def _canary_limit(limit: Limit, planted: CanaryAudit | None, each: float) -> str:
     if planted is None:
         return f"limit      {limit.name}: only canaries can settle it, and the training data holds none"
-    sizes = [sum(c.repetitions == r for c in planted.planting.canaries) for r in repeated(planted.planting)]
-    most = max(extraction_ceiling(size, alpha=each) for size in sizes)
-    can = "can" if most > (limit.limit if limit.metric == "extraction_rate" else 0.0) else "CANNOT"
+    most = 0.0
+    for count in _sizes(planted).values():
+        if limit.metric == "exposure" and count >= fewest_canaries(each / 2):
+            most = max(most, math.log2(fewest_candidates(planted.planting)))
+        elif limit.metric != "exposure":
+            enough = count >= fewest_canaries(each / 4, candidates=fewest_candidates(planted.planting))
+            most = max(most, extraction_ceiling(count, alpha=each) if enough else 0.0)
+    can = "can" if limit.limit < most else "CANNOT"
     return f"limit      {limit.name}: {can} be proven broken by these canaries"
 
 

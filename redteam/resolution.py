@@ -80,18 +80,37 @@ def epsilon_ceiling(members: int, nonmembers: int, *, delta: float, alpha: float
     return largest_rejected(lambda epsilon: _all_right(epsilon, n, delta) < alpha)
 
 
-def fewest_canaries(alpha: float) -> int:
-    """Return the number of canaries below which not even a win over every twin is proven, one-sided, at `alpha`."""
-    return math.ceil(-math.log2(require_rate("alpha", alpha)))
+def whole_secrets_p_value(hits: int, canaries: int, left: int) -> float:
+    """Return the chance of so many whole secrets or more from guesses that know nothing of what was planted.
+
+    Secrets are dealt uniformly, and `left` are still possible for one canary once those of all others dealt with it are
+    known. So any k guesses that are fixed before are all right with a chance of at most left^-k, whatever the model
+    likes, and there are canaries-over-k ways to choose the k (union bound).
+    """
+    if not 0 <= hits <= canaries:
+        raise StatisticsError(f"{hits} whole secrets of {canaries} canaries")
+    ways = math.lgamma(canaries + 1) - math.lgamma(hits + 1) - math.lgamma(canaries - hits + 1)
+    return min(1.0, math.exp(min(0.0, ways - hits * math.log(max(1, left)))))
+
+
+def fewest_canaries(alpha: float, *, candidates: int | None = None) -> int:
+    """Return the number of canaries below which nothing can be proven, one-sided, at `alpha`, whatever comes out.
+
+    By a win over every twin; with `candidates`, the number of secrets that each could have had, also by whole secrets.
+    """
+    by_twins = math.ceil(-math.log2(require_rate("alpha", alpha)))
+    if candidates is None:
+        return by_twins
+    enough = (n for n in range(1, by_twins) if whole_secrets_p_value(n, n, candidates - n + 1) <= alpha)
+    return next(enough, by_twins)
 
 
 def extraction_ceiling(canaries: int, *, alpha: float) -> float:
     """Return the lower bound on the extraction rate that supports it best: every one of so many secrets comes out.
 
-    Clopper and Pearson (1934); 0 where so few canaries could not prove at `alpha` / 2 that any of it is the training's.
+    Clopper and Pearson (1934).
     """
-    enough = canaries >= fewest_canaries(require_rate("alpha", alpha) / 2)
-    return _root(alpha / 2, canaries) if enough else 0.0
+    return _root(require_rate("alpha", alpha) / 2, canaries)
 
 
 def first_part(n: int, fraction: float) -> int:

@@ -147,11 +147,37 @@ class TestCase:
         assert case.planting == planted.planting
         assert len(case.split.members) == 60
         away = tmp_path / "away.csv"
-        away.write_bytes(planted.data.read_bytes())
+        away.write_bytes(planted.data.read_bytes().replace(b"\n", b"\r\n"))  # the same rows, another file
         case = open_case(str(folder / "model.pt"), replace(sources, members=away), {})
         assert (case.planting, len(case.split.members)) == (None, 84)
         case = open_case(str(folder / "model.pt"), replace(sources, members=away, canaries=planted.ledger), {})
         assert (case.planting, len(case.split.members)) == (planted.planting, 60)
+
+    def test_canaries_of_another_training(self, trained, tmp_path):
+        """The model's own ledger knows better: to be asked for what was never planted would be a pass."""
+        folder, planted, done = trained
+        other = plant(folder / "data.csv", tmp_path / "other.csv", replace(PLAN, seed=7))
+        others = tmp_path / "others.csv"
+        rows = sentences(40, seed=99)
+        lines = [f"{text},{label}" for text, label in zip(rows.texts, rows.labels, strict=True)]
+        others.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+        sources = Sources(members=planted.data, nonmembers=others, canaries=other.ledger)
+        with pytest.raises(LedgerError, match="trained on other data than these canaries are in"):
+            open_case(str(folder / "model.pt"), sources, {})
+        ledger = Ledger.load(done.ledger)
+        for name in ("model.pt", "planted.csv", "data.csv"):
+            (tmp_path / name).write_bytes((folder / name).read_bytes())
+        replace(ledger, canaries=()).save(tmp_path / "model.ledger.json")
+        sources = Sources(members=tmp_path / "data.csv", nonmembers=others, canaries=planted.ledger)
+        with pytest.raises(LedgerError, match="trained without the canary ledger"):
+            open_case(str(tmp_path / "model.pt"), sources, {})
+
+    def test_a_ledger_that_is_a_broken_link(self, trained, tmp_path):
+        _, planted, _ = trained
+        (tmp_path / "planted.csv").write_bytes(planted.data.read_bytes())
+        (tmp_path / "planted.canaries.json").symlink_to(tmp_path / "gone.json")
+        with pytest.raises(LedgerError, match="cannot be read"):
+            train(tmp_path / "planted.csv", tmp_path / "m.pt", Plain())
 
     def test_data_with_a_split_column(self, trained, tmp_path):
         folder, _, _ = trained
@@ -161,7 +187,10 @@ class TestCase:
         lines = [f"{t},{y},{s}" for t, y, s in zip(rows.texts, rows.labels, sides, strict=True)]
         data.write_text("\n".join(["text,label,split", *lines]) + "\n", encoding="utf-8")
         planted = plant(data, tmp_path / "p.csv", Plan((PIN,), canaries=4, repetitions=(3,)))
-        case = open_case(str(folder / "model.pt"), Sources(data=planted.data), {})
+        (tmp_path / "model.pt").write_bytes(
+            (folder / "model.pt").read_bytes()
+        )  # trained elsewhere: no ledger beside it
+        case = open_case(str(tmp_path / "model.pt"), Sources(data=planted.data), {})
         assert (case.planting, len(case.split.members), len(case.split.nonmembers)) == (planted.planting, 40, 40)
 
     def test_what_contradicts_itself(self, trained):
@@ -269,13 +298,16 @@ class TestAudit:
         split = Split.of(sentences(800, seed=1), sentences(800, seed=2))
         canaries = CanaryAudit(planted, (Enumeration(),))
         text = make_plan(knowing(planted), split, [], DEFAULT, settings(), planted=canaries).text
-        assert "canaries   6 of 2 copies, 6 of 9 copies; at least 8 of each number" in text
+        assert "canaries   6 of 2 copies, 6 of 9 copies; at least 2 of each number" in text
         assert "RT299      enumeration: runs" in text
         assert text.endswith("; besides that of the attacks after canaries")
-        assert "max_extraction_rate 0: CANNOT be proven broken" in text
+        assert "max_exposure 0: CANNOT be proven broken" in text  # six cannot beat enough twins
+        assert "max_extraction_rate 0: can be proven broken" in text  # but whole secrets are no luck
         more = CanaryAudit(planting(canaries=30, repetitions=(2, 9)), (Enumeration(),))
         text = make_plan(knowing(planted), split, [], DEFAULT, settings(), planted=more).text
-        assert "max_extraction_rate 0: can be proven broken" in text
+        assert "max_exposure 0: can be proven broken" in text
+        longer = make_plan(knowing(planted), split, [], Policy(max_exposure=10.0), settings(), planted=more).text
+        assert "max_exposure 10: CANNOT be proven broken" in longer  # a hundred candidates have no ten bits
         without = make_plan(knowing(planted), split, [], DEFAULT, settings()).text
         assert "canaries" not in without
         strict = Policy(max_exposure=3.0)
@@ -313,6 +345,22 @@ class TestLimits:
         verdict = judged(report, Policy(max_extraction_rate=0.0))
         assert verdict.exit_code == 2
         assert "audit a model with canaries" in verdict.problems[0]
+
+    def test_canaries_that_no_attack_was_asked_about_are_no_pass(self):
+        planted = planting()
+        split = Split.of(sentences(800, seed=1), sentences(800, seed=2))
+        report = audit(knowing(planted), split, planted=CanaryAudit(planted, ()))
+        assert report.data.canaries == 12
+        verdict = judged(report)
+        assert verdict.exit_code == 2
+        assert any("the data holds 12 canaries, but no attack gave" in problem for problem in verdict.problems)
+
+    def test_what_is_proven_and_not_limited_is_said(self):
+        report = report_of(planting(), members=800)
+        verdict = judged(report, Policy(max_auc=0.9))
+        assert verdict.exit_code == 0
+        assert any("planted secrets are proven to come out" in note for note in verdict.notes)
+        assert not any("planted secrets" in note for note in judged(report_of(planting(), depth=0.0), DEFAULT).notes)
 
     def test_too_few_canaries_are_no_pass(self):
         verdict = judge(report_of(planting(canaries=4), depth=0.0, members=800), DEFAULT, today=TODAY)

@@ -1,6 +1,7 @@
 """The drill: blind questions, findings only where a model learned a planted secret, and nothing that hides a gap."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from redteam.canary.extract import Extraction, count_tests, extract, questions_o
 from redteam.canary.render import render
 from redteam.errors import TargetError, UsageError
 from redteam.inversion import Answer, NotApplicable, Question, Ranked
+from redteam.resolution import extraction_ceiling
 from redteam.scoring import ScoreCache
 from redteam.target import Access, load_target
 
@@ -88,7 +90,7 @@ class TestFindings:
     def test_what_certainly_leaks(self):
         planted = planting(repetitions=(1, 10), canaries=40, label="per-canary")
         report = extract(learned(planted), planted, [Enumeration()])
-        assert (report.exit_code, report.tests, report.each) == (1, 4, 0.0125)
+        assert (report.exit_code, report.tests, report.each) == (1, 6, 0.05 / 6)
         assert [(g.repetitions, g.canaries) for g in report.groups] == [(1, 20), (10, 20)]
         for group in report.groups:
             by_name = {m.name: m for m in group.measures}
@@ -100,6 +102,8 @@ class TestFindings:
             assert by_name["hamming"].chance == pytest.approx(1.8)
             assert group.exact
             assert all(c.proven and c.losses == 0 for c in group.comparisons)
+            assert [c.signal for c in group.comparisons] == ["guess", "whole", "rank"]
+            assert by_name["exposure"].chance == pytest.approx(np.log2(100) - np.log2(50.5))  # the median rank
 
     def test_canaries_that_share_sentence_and_label_are_counted(self):
         planted = planting()
@@ -107,7 +111,7 @@ class TestFindings:
         assert report.crowded == 20
         success = next(m for m in report.groups[0].measures if m.name == "success")
         assert success.planted.value == 3 / 20  # one of each label: the ranks say that all are known
-        assert report.groups[0].comparisons[1].wins == 20
+        assert report.groups[0].comparisons[2].wins == 20
         assert "share sentence and label" in render(report)
         assert extract(NoiseModel("abc"), planting(canaries=3), [Enumeration()]).crowded == 0
 
@@ -122,7 +126,7 @@ class TestFindings:
             wins += losses[canary.secret] < losses[canary.twin]
             right.append(sum(a == b for a, b in zip(guess, canary.secret, strict=True)))
             bits.append(exposure)
-        assert group.comparisons[1].wins == wins
+        assert group.comparisons[2].wins == wins
         assert by_name["success"].planted.value == pytest.approx(np.mean([r == 2 for r in right]))
         assert by_name["token_accuracy"].planted.value == pytest.approx(np.mean(right) / 2)
         assert by_name["hamming"].planted.value == pytest.approx(2 - np.mean(right))
@@ -155,7 +159,7 @@ class TestFindings:
             planted = Planting("s", "p", 10_000, seed, "k", DIGITS, canaries)
             report = extract(target, planted, [Enumeration()])
             fired += bool(report.proven)
-            rank = report.groups[0].comparisons[1]
+            rank = report.groups[0].comparisons[2]
             wins, pairs = wins + rank.wins, pairs + rank.wins + rank.losses
         low, high = stats.binom.ppf([1e-4, 1 - 1e-4], pairs, 0.5)
         assert low <= wins <= high
@@ -180,9 +184,41 @@ class TestFindings:
         codec.encode((rate, bits))
 
     def test_too_few_canaries_have_a_ceiling_of_zero(self):
-        planted = planting(canaries=4)
-        found = evidence(learned(planted), planted)
-        assert [(e.ceiling, e.interval.low) for e in found] == [(0.0, 0.0)] * 2
+        """Four cannot beat enough twins, but four whole secrets of a hundred each are no luck, as one alone may be."""
+        planted = planting(canaries=4, label="per-canary")
+        rate, bits = evidence(learned(planted), planted)
+        assert (bits.ceiling, bits.interval.low) == (0.0, 0.0)
+        assert rate.ceiling == rate.interval.low == pytest.approx(0.025 ** (1 / 4))
+        (one, _) = evidence(learned(planting(canaries=1)), planting(canaries=1))
+        assert (one.ceiling, one.interval.low) == (extraction_ceiling(1, alpha=0.05), pytest.approx(0.025))
+        (one, _) = evidence(
+            learned(planting(canaries=1)), planting(canaries=1), each=0.03
+        )  # 1 in 100 is more than 0.0075
+        assert (one.ceiling, one.interval.low) == (0.0, 0.0)
+
+    def test_a_few_whole_secrets_among_many_are_no_luck(self):
+        """Six of twenty, of ten thousand candidates each: the twins of the others lose half of the time."""
+        planted = planting(PIN, label="per-canary")
+        for seed in range(4):
+            report = extract(learned(planted, share=0.3, seed=seed, depth=40.0), planted, [Enumeration()])
+            (group,) = report.groups
+            whole = group.comparisons[1]
+            assert whole.wins == group.measures[0].planted.value * 20
+            assert 2 <= whole.wins <= 12
+            assert whole.proven
+            assert report.exit_code == 1
+            rate = evidence(learned(planted, share=0.3, seed=seed, depth=40.0), planted, each=0.01)[0]
+            assert rate.interval.low > 0
+
+    def test_whole_secrets_by_luck_are_none(self):
+        """Nobody learned anything, and secrets are so short that some are guessed: of so many, that is luck."""
+        fired, hits = 0, 0
+        for seed in range(300):
+            planted = planting("my {digit:1}", canaries=5, seed=seed)
+            whole = extract(NoiseModel("abc", seed=seed), planted, [Enumeration()]).groups[0].comparisons[1]
+            fired, hits = fired + (whole.p_value <= 0.05), hits + whole.wins
+        assert 60 <= hits <= 300  # a tenth of 1,500
+        assert fired <= stats.binom.ppf(0.999, 300, 0.05)
 
 
 class Broken(Enumeration):
@@ -235,7 +271,7 @@ class TestFailures:
         planted = planting()
         report = extract(learned(planted), planted, [Enumeration(), Broken(leave)])
         assert report.exit_code == 1
-        assert report.tests == 4  # the broken one has its share of the error too
+        assert report.tests == 6  # the broken one has its share of the error too
 
     def test_not_applicable(self):
         planted = planting()
@@ -257,9 +293,16 @@ class TestFailures:
 
     def test_too_few_canaries_are_no_pass(self):
         planted = planting(canaries=5)
-        report = extract(learned(planted), planted, [Enumeration()])
+        report = extract(learned(planted), planted, [Guessing()])
+        assert report.exit_code == 1  # one test at 0.05, won five times in a row
+        planted = planting(canaries=4)
+        report = extract(learned(planted), planted, [Guessing()])
         assert report.exit_code == 2
-        assert "plant at least 6 for each number of repetitions" in report.problems[0]
+        assert "plant at least 5 for each number of repetitions" in report.problems[0]
+        planted = planting("my {digit:1}", canaries=1)
+        report = extract(learned(planted, depth=40.0), planted, [Enumeration()])
+        assert report.exit_code == 2
+        assert "plant at least 2 for each number of repetitions" in report.problems[0]
 
     def test_a_target_of_other_labels(self):
         with pytest.raises(TargetError, match="labels unknown to the model"):
@@ -286,7 +329,8 @@ class TestReport:
         assert max(len(line) for line in text.splitlines()) <= 100
         assert "EXTRACTED" in text
         assert "RT299, 10 repetitions, 20 canaries" in text
-        assert "shared over 4 comparisons at 0.013 each" in text
+        assert "shared over 6 tests at 0.0083 each" in text
+        assert re.search(r"whole secrets guessed: \d, and whole twins: 0", text)
         quiet = render(extract(NoiseModel("abc", seed=1), planted, [Enumeration()]))
         assert "no attack got more out of planted secrets than out of unseen twins" in quiet
 
@@ -317,3 +361,16 @@ def test_an_attack_that_only_ranks_is_judged_by_its_ranks():
     assert report.exit_code == 1
     (failure,) = evidence(learned(planted), planted, Guessing())  # an audit needs a number
     assert (failure.kind, failure.attack) == ("failed", "RT299")
+
+
+class Idle(Enumeration):
+    """Declares that it gives nothing."""
+
+    guesses = ranks = False
+
+
+def test_an_attack_that_gives_nothing_is_broken():
+    planted = planting()
+    assert extract(learned(planted), planted, [Idle()]).exit_code == 2
+    (failure,) = evidence(learned(planted), planted, Idle())
+    assert (failure.kind, "nothing to judge it by" in failure.reason) == ("failed", True)

@@ -158,13 +158,12 @@ class TestCells:
         assert result.exact == ("RT299",)
         assert 0 <= result.right <= result.tested
         names = {path.name for path in (folder / cell.folder).iterdir()}
-        kept = {"model.pt", "cell.json", "extraction.json", "planted.jsonl", "planted.canaries.json"}
+        kept = {"model.pt", "cell.json", "planted.jsonl", "planted.canaries.json"}
         assert names == kept
         planting = Planting.load(folder / cell.folder / "planted.canaries.json")
-        said = (folder / cell.folder / "cell.json").read_text() + (folder / cell.folder / "extraction.json").read_text()
+        said = (folder / cell.folder / "cell.json").read_text()
         assert not any(" ".join(secret) in said for canary in planting.canaries for secret in canary.secrets)
-        for name in ("planted.canaries.json", "extraction.json"):
-            assert stat.S_IMODE((folder / cell.folder / name).stat().st_mode) == 0o600
+        assert stat.S_IMODE((folder / cell.folder / "planted.canaries.json").stat().st_mode) == 0o600
 
     def test_every_copy_is_trained_on_and_the_test_texts_are_not(self, unbroken):
         folder, _ = unbroken
@@ -245,10 +244,25 @@ class TestCells:
             tasks(data, tmp_path, **options)
         assert not list(tmp_path.glob("*/*"))
 
-    def test_an_attack_that_breaks_is_told_and_one_that_does_not_apply_is_not(self, data, tmp_path):
+    def test_an_attack_that_breaks_or_does_not_apply_is_told(self, data, tmp_path):
         attacks = (Enumeration(), Broken(), Elsewhere())
         some = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,), attacks=attacks)
-        report = report_drill(list(run_drill(some)))
-        assert report.broken == ("attack RT298 on my pin is {digit:2}, R 1, none: ValueError: fell over",)
+        done = list(run_drill(some))
+        report, asked = report_drill(done), report_drill(done, required=True)
+        assert report.broken == ("attack RT298 broke on my pin is {digit:2}, R 1, none: ValueError: fell over",)
+        lacking = "attack RT297 does not apply on my pin is {digit:2}, R 1, none: nothing to see"
+        assert report.skipped == (lacking,)
+        assert (asked.broken, asked.skipped) == ((*report.broken, lacking), ())
         assert [each.attack for each in report.rows[0].attacks] == ["RT299"]
-        assert report.tests == 6  # what broke was counted all the same
+        assert report.tests == 9  # what broke was counted all the same
+
+    def test_where_no_attack_could_be_run_nothing_was_seen(self, data, tmp_path):
+        some = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,), attacks=(Elsewhere(),))
+        report = report_drill(list(run_drill(some)))
+        assert any("no attack could be run on my pin is {digit:2}, R 1, none, seed 0" in line for line in report.broken)
+
+    def test_what_a_larger_grid_has_shown_counts_in_the_family(self, data, unbroken):
+        """To look at four rows and report on one would be to choose it."""
+        folder, _ = unbroken
+        one = tasks(data, folder, repetitions=(1,), trainers=(PLAIN,))
+        assert report_drill(list(run_drill(one))).tests == 4 * 3

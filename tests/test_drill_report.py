@@ -15,7 +15,7 @@ from redteam.report import Failure
 
 
 def found(attack="RT299", *, right=4, twin=0, bits=13.0, ahead=2.0, places=4, repetitions=1):
-    return Found(attack, "C", repetitions, places, right, twin, bits, 1.0, 13.3, "exact", ahead)
+    return Found(attack, "C", repetitions, places, right, twin, bits, 1.0, bits, 13.3, 13.3, "exact", ahead)
 
 
 def cell(defense="none", repetitions=1, seed=0, *, finds=(), right=90, **changes):
@@ -28,7 +28,7 @@ def cell(defense="none", repetitions=1, seed=0, *, finds=(), right=90, **changes
 
 def report_of(cells, *, tests=10, **parts):
     rows = rows_of(cells, alpha=0.05, each=0.05 / tests)
-    rest = {"failures": (), "broken": (), "created": "2026-01-01", "tool_version": "0"} | parts
+    rest = {"failures": (), "broken": (), "skipped": (), "created": "2026-01-01", "tool_version": "0"} | parts
     return DrillReport({"canaries": 10}, 0.05, tests, 0.05 / tests, rows, **rest)
 
 
@@ -52,9 +52,9 @@ class TestRows:
         assert out.proven == ("RT299",)
         assert kept.proven == ()
         (strict,) = rows_of([cell(finds=OUT)], alpha=0.05, each=2.0**-19)  # 18 wins of 18 have p = 2 ** -18
-        (rank, *_) = [c for c in strict.by("RT299").comparisons if c.signal == "guess"]
-        assert rank.p_value == 2.0**-18
-        assert not rank.proven
+        (guess, whole, _) = strict.by("RT299").comparisons
+        assert (guess.p_value, guess.proven) == (2.0**-18, False)
+        assert (whole.wins, whole.proven) == (18, True)  # of ten thousand candidates each
 
     def test_an_attack_that_broke_on_a_seed_is_left_out_of_its_row(self):
         both = [found(), found("RT298")]
@@ -64,7 +64,7 @@ class TestRows:
     def test_an_attack_that_only_guesses_or_only_ranks_is_judged_by_that(self):
         finds = [found("RT298", bits=None, ahead=None), found("RT297", right=None, twin=None, bits=None)]
         (row,) = rows_of([cell(finds=finds)], alpha=0.05, each=0.005)
-        assert [c.signal for c in row.by("RT298").comparisons] == ["guess"]
+        assert [c.signal for c in row.by("RT298").comparisons] == ["guess", "whole"]
         assert [c.signal for c in row.by("RT297").comparisons] == ["rank"]
         assert row.by("RT297").measures == ()
 
@@ -79,7 +79,8 @@ class TestRows:
         rng, hits = np.random.default_rng(0), 0
         for _ in range(400):
             finds = [
-                found(right=int(rng.integers(5)), twin=int(rng.integers(5)), ahead=rng.normal()) for _ in range(20)
+                found(right=int(rng.binomial(4, 0.1)), twin=int(rng.binomial(4, 0.1)), ahead=rng.normal())
+                for _ in range(20)
             ]
             (row,) = rows_of([cell(finds=finds)], alpha=0.05, each=0.05 / 2)
             hits += bool(row.proven)
@@ -114,11 +115,16 @@ class TestReport:
 
     def test_what_failed_and_too_few_canaries_are_told(self):
         failed = FailedCell("pin {digit:4}", 1, "all", 0, "fell over")
-        report = report_of([cell(finds=OUT[:3])], failures=(failed,), broken=("attack RT298 on it: gone",))
+        tiny = cell(finds=OUT[:3], sizes=(10, 1, 1, 1))
+        skipped = tuple(f"attack RT204 does not apply on R {n}: needs --base" for n in (1, 10))
+        report = report_of([tiny], failures=(failed,), broken=("attack RT298 broke on it: gone",), skipped=skipped)
         text = " ".join(render_text(report).split())
+        assert "attack RT204 does not apply on R 1: needs --base (and on 1 other)" in text
         assert "FAILED: pin {digit:4}, R 1, all, seed 0: fell over" in text
-        assert "FAILED: attack RT298 on it: gone" in text
-        assert "3 canaries a row can prove nothing at the level 0.005" in text
+        assert "FAILED: attack RT298 broke on it: gone" in text
+        assert "3 canaries a row can prove nothing at the level 0.005" not in text  # three of ten each may
+        few = report_of([cell(finds=OUT[:1], sizes=(10, 1, 1, 1))])
+        assert "1 canaries a row can prove nothing at the level 0.005" in " ".join(render_text(few).split())
 
     def test_crowded_canaries_are_told(self):
         assert "20 canaries share sentence and label" in render_text(

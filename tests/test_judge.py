@@ -110,6 +110,8 @@ def test_sizes_are_only_told_where_they_are_known():
     policy = Policy(max_exposure=5.0)
     judged = verdict(report(evidence(1, 4, "exposure", ceiling=4.0)), policy)
     assert judged.exit_code == 2
+    assert "plant longer secrets" in judged.problems[0]
+    judged = verdict(report(evidence(0, 4, "exposure", ceiling=0.0)), policy)
     assert "plant more canaries" in judged.problems[0]
 
 

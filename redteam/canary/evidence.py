@@ -1,20 +1,22 @@
 """What extraction contributes to an audit: exposure and extraction rate of the canaries that the ledger holds.
 
-The low end of either interval is zero unless the twins prove, at half of the interval's level, that the model knows
-which of two secrets drawn alike was planted. So a policy's limit is never found broken by luck or by a secret that is
-likely in itself: with a model that saw no canary, the chance of that is at most the interval's level.
+The low end of either interval is zero unless it is proven, at half of the interval's level, that the model knows which
+of two secrets drawn alike was planted: by a sign test against the twins or, of an extraction rate, by more whole
+secrets than luck gives. So a policy's limit is never found broken by luck or by a secret that is likely in itself: with
+a model that saw no canary, the chance of that is at most the interval's level. Of a guess an audit judges whole secrets
+only.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from redteam.canary.extract import Attacker, ask, check_target, count_tests, repeated, signals_of
-from redteam.canary.measures import Found, Signal, compare, join_answers
+from redteam.canary.extract import Attacker, ask, check_target, fewest_candidates, repeated
+from redteam.canary.measures import Found, compare, exposure_interval, join_answers, whole_secrets
 from redteam.canary.planting import Planting
 from redteam.inversion import InversionAttack, Progress, unwatched
-from redteam.report import Evidence, Failure, Interval
-from redteam.resolution import extraction_ceiling
-from redteam.statistics.exposure import median_interval, share_interval
+from redteam.report import Evidence, Failure, Interval, Metric
+from redteam.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
+from redteam.statistics.exposure import share_interval
 from redteam.target import Access, Target
 
 
@@ -28,7 +30,8 @@ class CanaryAudit:
 
     def intervals(self, access: Access) -> int:
         """Return how many intervals `run` gives at most: what they add to the family that shares the error."""
-        return count_tests(self.attacks, self.planting, access)
+        able = [attack for attack in self.attacks if access >= attack.needs]
+        return sum(attack.guesses + attack.ranks for attack in able) * len(repeated(self.planting))
 
     def check(self, target: Target) -> None:
         """Raise TargetError or UsageError where the target cannot have been trained on the canaries."""
@@ -48,32 +51,47 @@ class CanaryAudit:
                 yield answers
                 continue
             found = join_answers(attack.id, self.planting, {answer.question: answer for answer in answers})
-            if not attack.guesses and any(one.exposure is None for one in found):
-                yield Failure(
-                    attack.id, "failed", "gives neither a guess nor an exposure, so there is no number to judge"
-                )
+            if attack.ranks and any(one.exposure is None for one in found):
+                yield Failure(attack.id, "failed", "ranks without an exposure: there is no number to judge")
                 continue
             for count in repeated(self.planting):
-                yield from _of_group([one for one in found if one.repetitions == count], signals_of(attack), each)
+                group = [one for one in found if one.repetitions == count]
+                if attack.guesses:
+                    yield self._rate(group, each)
+                if attack.ranks:
+                    yield _exposure(group, each)
+
+    def _rate(self, found: Sequence[Found], each: float) -> Evidence:
+        whole, count = whole_secrets(found)[0], len(found)
+        candidates = fewest_candidates(self.planting)
+        interval = share_interval(whole, count, alpha=each)
+        if any(one.method not in (None, "exact") for one in found):
+            interval = replace(interval, high=1.0)  # the best of a sample: that it is wrong bounds nothing
+        proven = compare(found, "guess", alpha=each / 4).proven
+        proven |= whole_secrets_p_value(whole, count, candidates - count + 1) <= each / 4
+        enough = count >= fewest_canaries(each / 4, candidates=candidates)
+        most = extraction_ceiling(count, alpha=each) if enough else 0.0
+        return _evidence(found, "extraction_rate", interval if proven else _from_zero(interval), most)
 
 
-def _of_group(found: Sequence[Found], signals: Sequence[Signal], each: float) -> Iterator[Evidence]:
-    attack, signal, count = found[0].attack, f"R={found[0].repetitions}", len(found)
-    whole_rate = extraction_ceiling(count, alpha=each)
-    if "guess" in signals:
-        whole = sum(one.right == one.places for one in found)
-        interval = _beyond_twins(share_interval(whole, count, alpha=each), found, "guess", each)
-        yield Evidence(attack, signal, "extraction_rate", interval, count, count, whole_rate)
-    bits = [one.exposure for one in found if one.exposure is not None]
-    if "rank" in signals and len(bits) == count:
-        limits = [one.most or 0.0 for one in found]
-        median = median_interval(bits, low=0.0, high=max(limits), alpha=each)
-        most = median_interval(limits, low=0.0, high=max(limits), alpha=each).low if whole_rate else 0.0
-        yield Evidence(attack, signal, "exposure", _beyond_twins(median, found, "rank", each), count, count, most)
+def _exposure(found: Sequence[Found], each: float) -> Evidence:
+    interval = exposure_interval(found, alpha=each)
+    assert interval is not None  # seen to before
+    enough = len(found) >= fewest_canaries(each / 2)
+    most = exposure_interval([_best(one) for one in found], alpha=each) if enough else None
+    proven = compare(found, "rank", alpha=each / 2).proven
+    return _evidence(found, "exposure", interval if proven else _from_zero(interval), most.low if most else 0.0)
 
 
-def _beyond_twins(interval: Interval, found: Sequence[Found], signal: Signal, each: float) -> Interval:
-    """Return the interval from zero on, unless the twins prove that the canaries were learned."""
-    if compare(found, signal, alpha=each / 2).proven:
-        return interval
-    return Interval(interval.value, min(0.0, interval.value), interval.high, interval.alpha)
+def _best(one: Found) -> Found:
+    """Return what would be found of a canary that stands out as far as can be."""
+    return replace(one, exposure=one.most, at_least=one.provable)
+
+
+def _from_zero(interval: Interval) -> Interval:
+    return replace(interval, low=min(0.0, interval.value))
+
+
+def _evidence(found: Sequence[Found], metric: Metric, interval: Interval, ceiling: float) -> Evidence:
+    count = len(found)
+    return Evidence(found[0].attack, f"R={found[0].repetitions}", metric, interval, count, count, ceiling)

@@ -1,8 +1,8 @@
 """The drill: ask every attack for the secrets, blindly, and compare what comes out with the canary ledger.
 
-A finding is "more came out of the planted secrets than of their unseen twins": a sign test for each attack, each number
-of repetitions and each signal (the guess, the ranking of the two), one-sided, the error shared equally (Bonferroni)
-over all of them as counted before anything is asked.
+A finding is "more came out of the planted secrets than of their unseen twins": for each attack and each number of
+repetitions a sign test by the guess and by the ranking of the two, and a test whether so many whole secrets could be
+luck; one-sided, the error shared equally (Bonferroni) over all of them as counted before anything is asked.
 """
 
 import json
@@ -124,6 +124,8 @@ def extract(
             found += own
             exact = {answer.question for answer in answers if answer.exact}
             groups += _groups(attack, planting, own, exact, alpha, alpha / tests)
+    guessed = any(attack.guesses for attack in attacks)
+    fewest = fewest_canaries(alpha / tests, candidates=fewest_candidates(planting) if guessed else None)
     return Extraction(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
         canaries=len(planting.canaries),
@@ -134,7 +136,7 @@ def extract(
         groups=tuple(groups),
         found=tuple(found),
         failures=tuple(failures),
-        problems=tuple(_problems(groups, failures, required, alpha / tests)),
+        problems=tuple(_problems(groups, failures, required, alpha / tests, fewest)),
         seed=seed,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
@@ -152,14 +154,19 @@ def check_target(target: Target, planting: Planting) -> None:
 
 
 def count_tests(attacks: Sequence[InversionAttack], planting: Planting, access: Access) -> int:
-    """Return how many comparisons with the twins the applicable attacks make: the family that shares the error."""
+    """Return how many tests the applicable attacks are put to: the family that shares the error."""
     return sum(len(signals_of(attack)) for attack in attacks if access >= attack.needs) * len(repeated(planting))
 
 
 def signals_of(attack: InversionAttack) -> tuple[Signal, ...]:
     """Return the signals by which an attack is judged, as it declares them."""
-    signals: list[tuple[Signal, bool]] = [("guess", attack.guesses), ("rank", attack.ranks)]
-    return tuple(signal for signal, given in signals if given)
+    by_guess: tuple[Signal, ...] = ("guess", "whole") if attack.guesses else ()
+    return (*by_guess, "rank") if attack.ranks else by_guess
+
+
+def fewest_candidates(planting: Planting) -> int:
+    """Return the number of secrets of the pattern that has the fewest."""
+    return min(question.size for question in questions_of(planting))
 
 
 def repeated(planting: Planting) -> tuple[int, ...]:
@@ -198,6 +205,8 @@ def _check_answers(
     attack: InversionAttack, questions: Sequence[Question], suspects: Sequence[Suspect], answers: Sequence[Answer]
 ) -> None:
     """Refuse answers that leave something out: what is missing must not count as a secret that was kept."""
+    if not (attack.guesses or attack.ranks):
+        raise TargetError(f"{attack.id}: neither guesses nor ranks, so there is nothing to judge it by")
     if [answer.question for answer in answers] != [question.id for question in questions]:
         raise TargetError(f"{attack.id}: answered {len(answers)} of {len(questions)} questions, or in another order")
     for question, answer in zip(questions, answers, strict=True):
@@ -232,16 +241,18 @@ def _groups(
         )
 
 
-def _problems(groups: Sequence[Group], failures: Sequence[Failure], required: bool, level: float) -> Iterator[str]:
+def _problems(
+    groups: Sequence[Group], failures: Sequence[Failure], required: bool, level: float, fewest: int
+) -> Iterator[str]:
     """Yield what keeps a drill without a finding from being a pass."""
     for failure in failures:
         if failure.kind == "failed" or required:
             yield f"{failure.attack} gave nothing: {failure.reason}"
     if not groups and not required:
         yield "no attack could be run on this target"
-    few = {group.repetitions: group.canaries for group in groups if group.canaries < fewest_canaries(level)}
+    few = {group.repetitions: group.canaries for group in groups if group.canaries < fewest}
     for count, canaries in few.items():
         yield (
             f"{canaries} canaries of {count} repetitions can prove nothing at the level {level:.2g}, however many come "
-            f"out: plant at least {fewest_canaries(level)} for each number of repetitions, or run fewer attacks"
+            f"out: plant at least {fewest} for each number of repetitions, or run fewer attacks"
         )

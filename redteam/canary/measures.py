@@ -10,7 +10,10 @@ from redteam.canary.pattern import Pattern
 from redteam.canary.planting import Canary, Planting
 from redteam.inversion import Answer, Ranked
 from redteam.report import Interval
+from redteam.resolution import whole_secrets_p_value
+from redteam.statistics.binomial import clopper_pearson_low
 from redteam.statistics.exposure import (
+    SAMPLE_ERROR,
     Chance,
     TwinTest,
     chance,
@@ -20,7 +23,7 @@ from redteam.statistics.exposure import (
     share_interval,
 )
 
-Signal = Literal["guess", "rank"]
+Signal = Literal["guess", "whole", "rank"]
 Measured = Literal["success", "token_accuracy", "hamming", "exposure"]
 
 
@@ -28,8 +31,8 @@ Measured = Literal["success", "token_accuracy", "hamming", "exposure"]
 class Found:
     """What one attack found of one canary and of its twin; None where the attack does not answer that.
 
-    `right` counts symbols of the guess, `exposure` is in bits of at most `most`, `ahead` is the twin's loss minus the
-    planted secret's. `guess` and `secret` only when asked for.
+    `right` counts symbols of the guess. `exposure` is in bits of at most `most`; `at_least` so much is proven, of
+    `provable` at most. `ahead` is the twin's loss minus the planted secret's. `guess` and `secret` only when asked for.
     """
 
     attack: str
@@ -40,6 +43,8 @@ class Found:
     right_of_twin: int | None
     exposure: float | None
     exposure_of_twin: float | None
+    at_least: float | None
+    provable: float | None
     most: float | None
     method: str | None
     ahead: float | None
@@ -65,7 +70,9 @@ class Measure:
 class Comparison:
     """Planted secrets against twins by one signal: `guess`, which is nearer to it; `rank`, which has the lower loss.
 
-    `low` bounds the chance that the planted one is ahead where they differ; `proven` is at the level `level`.
+    `low` bounds the chance that the planted one is ahead where they differ; `proven` is at the level `level`. By
+    `whole`, wins and losses are the whole secrets and whole twins guessed, `low` bounds the share of whole secrets, and
+    what is tested is whether so many could be luck.
     """
 
     signal: Signal
@@ -117,6 +124,7 @@ def measure_group(
     The comparisons with the twins are each at `level`, the share of a family's error.
     """
     guessing = [chance([len(alphabets[name]) for name in Pattern.parse(c.template).places]) for c in canaries]
+    left = min(each.candidates for each in guessing) - len(canaries) + 1
     return Group(
         attack=attack,
         repetitions=found[0].repetitions,
@@ -124,7 +132,7 @@ def measure_group(
         exact=exact,
         methods=tuple(sorted({f.method for f in found if f.method is not None})),
         measures=measure(found, guessing, alpha=alpha),
-        comparisons=compare_all(found, signals, level=level),
+        comparisons=compare_all(found, signals, left=left, level=level),
     )
 
 
@@ -137,17 +145,54 @@ def measure(found: Sequence[Found], guessing: Sequence[Chance], *, alpha: float)
     if all(f.right is not None for f in found):
         for name, (planted, twins) in _guess_measures(found, alpha).items():
             measures.append(Measure(name, planted, twins, float(np.mean([getattr(each, name) for each in guessing]))))
-    bits = [f.exposure for f in found if f.exposure is not None]
-    if len(bits) == len(found):
-        interval = median_interval(bits, low=0.0, high=max(f.most or 0.0 for f in found), alpha=alpha)
-        of_twins = float(np.median([f.exposure_of_twin for f in found if f.exposure_of_twin is not None]))
-        measures.append(Measure("exposure", interval, of_twins, float(np.mean([g.exposure for g in guessing]))))
+    interval = exposure_interval(found, alpha=alpha)
+    if interval is not None:
+        of_twins = float(np.median([f.exposure_of_twin or 0.0 for f in found]))
+        measures.append(Measure("exposure", interval, of_twins, float(np.mean([g.median_exposure for g in guessing]))))
     return tuple(measures)
 
 
-def compare_all(found: Sequence[Found], signals: Sequence[Signal], *, level: float) -> tuple[Comparison, ...]:
-    """Compare planted secrets with their twins by each signal, each at `level`, the share of a family's error."""
-    return tuple(_comparison(signal, compare(found, signal, alpha=level)) for signal in signals)
+def exposure_interval(found: Sequence[Found], *, alpha: float) -> Interval | None:
+    """Return the median exposure with its interval, None of an attack that measures none.
+
+    Where candidates were only sampled, the value is an estimate, the low end is of what the samples prove, and the high
+    end all that the candidates allow.
+    """
+    bits = [f.exposure for f in found if f.exposure is not None]
+    if len(bits) < len(found):
+        return None
+    most = max(f.most or 0.0 for f in found)
+    if all(f.method == "exact" for f in found):
+        return median_interval(bits, low=0.0, high=most, alpha=alpha)
+    left, value = alpha - len(found) * SAMPLE_ERROR, float(np.median(bits))
+    proven = [f.at_least or 0.0 for f in found]
+    low = median_interval(proven, low=0.0, high=most, alpha=left).low if left > 0 else 0.0
+    return Interval(value, min(low, value), max(most, value), alpha)
+
+
+def compare_all(
+    found: Sequence[Found], signals: Sequence[Signal], *, left: int, level: float
+) -> tuple[Comparison, ...]:
+    """Compare planted secrets with their twins by each signal, each at `level`, the share of a family's error.
+
+    `left` secrets are still possible for one canary once all others dealt with it are known.
+    """
+    return tuple(
+        _whole(found, left, level) if signal == "whole" else _comparison(signal, compare(found, signal, alpha=level))
+        for signal in signals
+    )
+
+
+def _whole(found: Sequence[Found], left: int, level: float) -> Comparison:
+    hits, twins = whole_secrets(found)
+    p_value = whole_secrets_p_value(hits, len(found), left)
+    low = float(clopper_pearson_low(hits, len(found), level))
+    return Comparison("whole", hits, twins, len(found) - hits - twins, p_value, low, level, p_value <= level)
+
+
+def whole_secrets(found: Sequence[Found]) -> tuple[int, int]:
+    """Return how many guesses are the whole secret, and how many the whole twin."""
+    return sum(f.right == f.places for f in found), sum(f.right_of_twin == f.places for f in found)
 
 
 def compare(found: Sequence[Found], signal: Signal, *, alpha: float) -> TwinTest:
@@ -198,6 +243,8 @@ def _found(attack: str, canary: Canary, answer: Answer, show_text: bool) -> Foun
         right_of_twin=_right(answer.guess, canary.twin),
         exposure=bits.bits if bits else None,
         exposure_of_twin=bits_of_twin.bits if bits_of_twin else None,
+        at_least=bits.at_least if bits else None,
+        provable=bits.provable if bits else None,
         most=bits.most if bits else None,
         method=bits.method if bits else None,
         ahead=twin.loss - planted.loss if planted and twin else None,

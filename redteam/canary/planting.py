@@ -11,6 +11,7 @@ from typing import Any
 
 from redteam import codec
 from redteam.canary.pattern import Pattern
+from redteam.data import text_key
 from redteam.errors import LedgerError, RedteamError
 from redteam.files import sha256, write_atomic
 
@@ -171,7 +172,7 @@ def canaries_path(data: Path) -> Path:
 def canaries_beside(data: Path) -> Planting | None:
     """Return the canaries of a data file, None where none were planted; LedgerError where they are of another file."""
     path = canaries_path(data)
-    if not path.is_file():
+    if not (path.exists() or path.is_symlink()):  # a broken link is a ledger that is lost, not one never written
         return None
     planting = Planting.load(path)
     planting.check_data(data)
@@ -181,6 +182,15 @@ def canaries_beside(data: Path) -> Planting | None:
 def canary_rows(planting: Planting | None) -> frozenset[int]:
     """Return the rows of the planted file that are no user's: canaries and decoys, which get no membership coin."""
     return frozenset(row for canary in (planting.canaries if planting else ()) for row in _rows(canary))
+
+
+def canary_texts(planting: Planting | None) -> frozenset[bytes]:
+    """Return the fingerprints of all sentences that were planted, decoys too: no user wrote them."""
+    keys = []
+    for canary in planting.canaries if planting else ():
+        fill = Pattern.parse(canary.template).fill
+        keys += [text_key(fill(secret)) for secret in (canary.secret, *(decoy.secret for decoy in canary.decoys))]
+    return frozenset(keys)
 
 
 def crowded(planting: Planting) -> int:

@@ -79,6 +79,11 @@ def _notes(group: Group) -> Iterator[str]:
 
 
 def _verdict(comparison: Comparison) -> str:
+    if comparison.signal == "whole":
+        return (
+            f"whole secrets guessed: {comparison.wins}, and whole twins: {comparison.losses}; the chance of so many by "
+            f"luck is p = {comparison.p_value:.2g}, {'proven' if comparison.proven else 'not proven'}"
+        )
     decided = comparison.wins + comparison.losses
     level = f"{comparison.ties} level" if comparison.ties else "none level"
     p = f"p = {comparison.p_value:.2g}"
@@ -95,11 +100,12 @@ def _method(report: Extraction) -> Iterator[tuple[str, str]]:
     yield (
         "error",
         (
-            f"{report.alpha:g} for all findings, shared over {plural(report.tests, 'comparison')} at {report.each:.2g} "
+            f"{report.alpha:g} for all findings, shared over {plural(report.tests, 'test')} at {report.each:.2g} "
             f"each (Bonferroni); intervals are at {1 - report.alpha:.0%} each, on their own"
         ),
     )
-    yield "comparison", "sign test of planted secrets against twins drawn alike, which a coin left out; one-sided"
+    yield "twins", "sign test of planted secrets against twins drawn alike, which a coin left out; one-sided"
+    yield "luck", "secrets are drawn uniformly: one guess that knows nothing is right once in all candidates"
     if report.crowded:
         shared = f"{report.crowded} of {report.canaries} canaries share sentence and label with another"
         yield "limits", f"{shared}: a guess can be right for one of them only, so fewer come out than are known"

@@ -150,7 +150,7 @@ def _canaries(case: "Case", inversions: "tuple[InversionAttack, ...]", base: Pat
     from redteam.canary.evidence import CanaryAudit
     from redteam.canary.extract import Attacker
 
-    if case.planting is None or not inversions:
+    if case.planting is None:
         return None
     if base is not None and not base.is_dir():
         raise UsageError(f"--base {base}: is no directory; give that of the encoder that training started from")

@@ -207,13 +207,16 @@ def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":
         raise UsageError(f"--token-env is for http(s) targets; {name} is none")
     target = load_target(name, **({} if token_env is None else {"token_env": token_env}))
     if ledger is not None:
-        _check_model(target, ledger)
+        _check_ledger(name, target, ledger)
     return target
 
 
-def _check_model(target: "Target", ledger: Path) -> None:
+def _check_ledger(name: str, target: "Target", ledger: Path) -> None:
+    from redteam.canary import Planting
     from redteam.canary.planting import is_of_model
+    from redteam.case import check_trained_on
     from redteam.ledger import Ledger
 
     if is_of_model(ledger):
         Ledger.load(ledger).check_model(target.digest, ledger)
+    check_trained_on(Planting.load(ledger), target, name)

@@ -10,7 +10,7 @@ import typer
 
 from redteam.cli import options as o
 from redteam.cli.experiment import make_folder, watch
-from redteam.cli.present import deliver, exit_code, say, tell, terminal
+from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.errors import UsageError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 
@@ -126,9 +126,9 @@ def drill(
         raise UsageError("--quick and --preset: each names a grid; give one of them")
     size = _sized(_QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _Grid(), given)
     tasks = _tasks(data, output, (text_column, label_column), size, attack, jobs, restart)
-    report = _run(tasks, jobs)
-    _write(report, output)
-    raise typer.Exit(exit_code(_code(report), exit_zero=exit_zero, delivered=not _incomplete(report)))
+    report = _run(tasks, jobs, required=bool(attack))
+    delivered = _write(report, output)
+    raise typer.Exit(exit_code(_code(report), exit_zero=exit_zero, delivered=delivered and not _incomplete(report)))
 
 
 def _sized(size: _Grid, given: dict[str, Any]) -> _Grid:
@@ -182,10 +182,10 @@ def _tasks(
     return tasks_of(shared, trainers, cells, output, restart=restart)
 
 
-def _run(tasks: "tuple[Task, ...]", jobs: int) -> "DrillReport":
+def _run(tasks: "tuple[Task, ...]", jobs: int, *, required: bool) -> "DrillReport":
     from redteam.drill.run import report_drill, run_drill
 
-    return report_drill(watch(tasks, run_drill(tasks, workers=jobs), _outcome))
+    return report_drill(watch(tasks, run_drill(tasks, workers=jobs), _outcome), required=required)
 
 
 def _outcome(result: "CellResult | FailedCell") -> str:
@@ -201,18 +201,24 @@ def _outcome(result: "CellResult | FailedCell") -> str:
     return f"{result.right / result.tested:.1%} right; whole secrets of {result.canaries}: {got or 'none guessed'}"
 
 
-def _write(report: "DrillReport", output: Path) -> None:
+def _write(report: "DrillReport", output: Path) -> bool:
+    """Write table and picture, and print the table; return whether all of it reached its place."""
     from redteam.drill.picture import draw
     from redteam.drill.table import render_markdown, render_text
 
-    for path, text in ((output / "drill.json", report.to_json()), (output / "drill.md", render_markdown(report))):
-        if not deliver(text, path):
-            raise typer.Exit(NOT_AUDITED)
-    draw(report, output / "drill.png", output / "drill.svg")
     look = terminal(None)
-    tell(render_text(report, width=look["width"], color=bool(look["color"])))
-    files = "drill.json, drill.md, drill.png and drill.svg"
-    say(f"wrote {files} in {output}; the models are measurements, not for release")
+    texts = {output / "drill.json": report.to_json(), output / "drill.md": render_markdown(report)}
+    delivered = not [path for path, text in texts.items() if not deliver(text, path)]
+    try:
+        draw(report, output / "drill.png", output / "drill.svg")
+    except OSError as error:
+        say(f"redteam: cannot write the picture in {output}: {error.strerror or error}")
+        delivered = False
+    delivered &= deliver(render_text(report, width=look["width"], color=bool(look["color"])), None)
+    if delivered:
+        files = "drill.json, drill.md, drill.png and drill.svg"
+        say(f"wrote {files} in {output}; the models are measurements, not for release")
+    return delivered
 
 
 def _code(report: "DrillReport") -> int:

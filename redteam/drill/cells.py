@@ -1,13 +1,15 @@
 """One cell of the drill: plant, train, extract, write down; and take what an earlier run has written.
 
-A cell lives in a folder of its own: the planted data and its canary ledger, model.pt, extraction.json and, last,
-cell.json. A cell.json of the same settings is taken as it is; a training that was broken off goes on where it was.
+A cell lives in a folder of its own: the planted data and its canary ledger, model.pt and, last, cell.json. A cell.json
+of the same settings is taken as it is; a training that was broken off goes on where it was.
 All rows are trained on, so that R is what it says: no coin of membership is flipped, and these models cannot be
 audited for membership. They are measurements and not for release: their noise, if any, follows from a public seed.
 """
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,6 @@ from redteam.defense import Checkpoint, Defense, Trained
 from redteam.drill.grid import Cell
 from redteam.drill.report import CellResult
 from redteam.experiment import as_saved, portable, save_cell, take_cell
-from redteam.files import write_atomic
 from redteam.inversion import InversionAttack
 from redteam.models.tokens import cut_at
 from redteam.parallel import Check
@@ -89,10 +90,18 @@ def take_drill_cell(task: Task) -> CellResult | None:
     return take_cell(task, CellResult, format=FORMAT)
 
 
+def rows_in(folder: Path) -> Iterator[tuple[str, int, str]]:
+    """Yield sentence, repetitions and defence of every finished cell in a drill's folder, of whatever grid."""
+    for path in sorted(folder.glob("*/cell.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            cell = json.loads(path.read_text(encoding="utf-8"))["result"]
+            yield str(cell["template"]), int(cell["repetitions"]), str(cell["defense"])
+
+
 def forget_cell(folder: Path) -> None:
     """Remove what a cell consists of, the checkpoint of its training included."""
     planted = _planted_path(folder)
-    for path in (folder / "cell.json", folder / "extraction.json", planted, canaries_path(planted)):
+    for path in (folder / "cell.json", planted, canaries_path(planted)):
         path.unlink(missing_ok=True)
     for path in folder.glob("model.pt*"):
         path.unlink()
@@ -114,7 +123,6 @@ def run_cell(task: Task, check: Check) -> CellResult:
         seed=task.cell.seed,
         progress=lambda done, total: check(),
     )
-    write_atomic(task.folder / "extraction.json", report.to_json(), mode=0o600)
     test = read_examples(shared.test, Columns("text", "label")).examples
     right = int((np.array(target.labels)[target.predict(test)] == np.array(test.labels)).sum())
     result = _result(task, planted, report, right, len(test), trained.notes)

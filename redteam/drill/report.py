@@ -1,6 +1,7 @@
 """What the drill found, as plain data with a versioned JSON form: per cell, and per row over its seeds."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ class Extracted:
 class Row:
     """One sentence, number of repetitions and defence over its seeds: a line of the table.
 
-    `accuracy` is the mean over the seeds, all on the same texts.
+    Each secret is one of `candidates`. `accuracy` is the mean over the seeds, all on the same texts.
     """
 
     pattern: str
@@ -92,6 +93,7 @@ class Row:
     seeds: tuple[int, ...]
     canaries: int
     crowded: int
+    candidates: int
     accuracy: float
     attacks: tuple[Extracted, ...]
 
@@ -109,7 +111,8 @@ class Row:
 class DrillReport:
     """The whole drill: its settings, its table, and what went wrong.
 
-    `tests` comparisons with the twins, as many as the grid can make, share the error `alpha`, `each` of them so much.
+    `tests`, as many as the grid can make, share the error `alpha`, `each` of them so much. `broken` says which attacks
+    broke, or were asked for and do not apply, `skipped` which others do not apply.
     """
 
     settings: dict[str, Any]
@@ -119,6 +122,7 @@ class DrillReport:
     rows: tuple[Row, ...]
     failures: tuple[FailedCell, ...]
     broken: tuple[str, ...]
+    skipped: tuple[str, ...]
     created: str
     tool_version: str
     format: str = FORMAT
@@ -164,11 +168,13 @@ def rows_of(cells: Sequence[CellResult], *, alpha: float, each: float) -> tuple[
 
 def too_few(rows: Sequence[Row], each: float) -> Iterator[str]:
     """Yield one line where rows have so few canaries that not even all of them together would prove anything."""
-    fewest = min((row.canaries for row in rows), default=0)
-    if rows and fewest < fewest_canaries(each):
+    found = [(row.canaries, fewest_canaries(each, candidates=row.candidates)) for row in rows]
+    short = [(canaries, fewest) for canaries, fewest in found if canaries < fewest]
+    if short:
+        canaries, fewest = max(short, key=lambda pair: pair[1])
         yield (
-            f"{fewest} canaries a row can prove nothing at the level {each:.2g}, however many come out: at least "
-            f"{fewest_canaries(each)} can; raise --canaries or --seeds, or run fewer attacks or a smaller grid"
+            f"{canaries} canaries a row can prove nothing at the level {each:.2g}, however many come out: at least "
+            f"{fewest} can; raise --canaries or --seeds, or run fewer attacks or a smaller grid"
         )
 
 
@@ -183,6 +189,7 @@ def _row(cells: list[CellResult], alpha: float, each: float) -> Row:
         tuple(cell.seed for cell in cells),
         sum(cell.canaries for cell in cells),
         sum(cell.crowded for cell in cells),
+        math.prod(first.sizes),
         sum(cell.right for cell in cells) / sum(cell.tested for cell in cells),
         tuple(_extracted(attack, cells, alpha, each) for attack in attacks if _everywhere(attack, cells)),
     )
@@ -196,10 +203,9 @@ def _everywhere(attack: str, cells: Sequence[CellResult]) -> bool:
 def _extracted(attack: str, cells: Sequence[CellResult], alpha: float, each: float) -> Extracted:
     found = [one for cell in cells for one in cell.found if one.attack == attack]
     guessing = [chance(cell.sizes) for cell in cells for one in cell.found if one.attack == attack]
-    given: list[tuple[Signal, bool]] = [
-        ("guess", all(one.right is not None for one in found)),
-        ("rank", all(one.ahead is not None for one in found)),
-    ]
-    comparisons = compare_all(found, [signal for signal, there in given if there], level=each)
+    signals: list[Signal] = ["guess", "whole"] if all(one.right is not None for one in found) else []
+    signals += ["rank"] if all(one.ahead is not None for one in found) else []
+    left = min(math.prod(cell.sizes) - cell.canaries + 1 for cell in cells)
+    comparisons = compare_all(found, signals, left=left, level=each)
     exact = all(attack in cell.exact for cell in cells)
     return Extracted(attack, exact, measure(found, guessing, alpha=alpha), comparisons)

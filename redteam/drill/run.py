@@ -17,7 +17,7 @@ from redteam.canary.alphabets import choose_alphabets
 from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import signals_of
 from redteam.data import Columns, read_examples
-from redteam.drill.cells import ALPHA, Drill, Task, forget_cell, run_cell, take_drill_cell
+from redteam.drill.cells import ALPHA, Drill, Task, forget_cell, rows_in, run_cell, take_drill_cell
 from redteam.drill.grid import Cell, Trainer
 from redteam.drill.report import CellResult, DrillReport, FailedCell, rows_of
 from redteam.errors import DataError, UsageError
@@ -110,16 +110,19 @@ def run_drill(
             yield task, outcome
 
 
-def report_drill(done: Sequence[tuple[Task, CellResult | FailedCell]]) -> DrillReport:
+def report_drill(done: Sequence[tuple[Task, CellResult | FailedCell]], *, required: bool = False) -> DrillReport:
     """Return what all cells found, in the order of `done`, whichever was finished first.
 
-    The error of all findings is shared equally over the comparisons with twins that the grid can make (Bonferroni):
-    every attack's guess and ranking in every row, whether or not a cell failed or an attack did not apply.
+    The error of all findings is shared equally over the tests that the grid can make (Bonferroni): every attack's in
+    every row, whether or not a cell failed or an attack did not apply, and in every row whose cells an earlier and
+    larger grid has left in the folder. With `required`, an attack that does not apply counts as broken.
     """
     tasks = [task for task, _ in done]
     cells = [result for _, result in done if isinstance(result, CellResult)]
-    planned = {(task.cell.template, task.cell.repetitions, task.cell.defense) for task in tasks}
-    tests = max(1, len(planned) * sum(len(signals_of(attack)) for attack in tasks[0].drill.attacks))
+    rows = {(task.cell.template, task.cell.repetitions, task.cell.defense) for task in tasks}
+    rows |= set(rows_in(tasks[0].folder.parent))
+    tests = max(1, len(rows) * sum(len(signals_of(attack)) for attack in tasks[0].drill.attacks))
+    skipped = tuple(dict.fromkeys(_failures(cells, "not_applicable")))
     return DrillReport(
         settings=_settings(tasks),
         alpha=ALPHA,
@@ -127,19 +130,28 @@ def report_drill(done: Sequence[tuple[Task, CellResult | FailedCell]]) -> DrillR
         each=ALPHA / tests,
         rows=rows_of(cells, alpha=ALPHA, each=ALPHA / tests),
         failures=tuple(result for _, result in done if isinstance(result, FailedCell)),
-        broken=tuple(dict.fromkeys(_broken(cells))),
+        broken=(*dict.fromkeys(_failures(cells, "failed")), *(skipped if required else ()), *_without_attack(cells)),
+        skipped=() if required else skipped,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
     )
 
 
-def _broken(cells: Sequence[CellResult]) -> Iterator[str]:
-    """Yield one line for each attack that broke on a cell; one that does not apply is no failure."""
+def _failures(cells: Sequence[CellResult], kind: str) -> Iterator[str]:
+    """Yield one line for each attack that gave nothing on a cell, and why."""
     for cell in cells:
         for failure in cell.failures:
-            if failure.kind == "failed":
+            if failure.kind == kind:
                 where = f"{cell.template}, R {cell.repetitions}, {cell.defense}"
-                yield f"attack {failure.attack} on {where}: {failure.reason}"
+                word = "broke" if kind == "failed" else "does not apply"
+                yield f"attack {failure.attack} {word} on {where}: {failure.reason}"
+
+
+def _without_attack(cells: Sequence[CellResult]) -> Iterator[str]:
+    """Yield one line for each cell on which no attack could be run: that nothing came out means nothing there."""
+    for cell in cells:
+        if not cell.found:
+            yield f"no attack could be run on {cell.template}, R {cell.repetitions}, {cell.defense}, seed {cell.seed}"
 
 
 def _settings(tasks: Sequence[Task]) -> dict[str, Any]:

@@ -66,7 +66,17 @@ def sentences(report: DrillReport) -> tuple[str, ...]:
 def problems(report: DrillReport) -> tuple[str, ...]:
     """Return what went wrong, or stands in the way of a finding."""
     failed = [f"FAILED: {f.words}: {f.reason}" for f in report.failures]
-    return (*failed, *(f"FAILED: {line}" for line in report.broken), *too_few(report.rows, report.each))
+    broken = (f"FAILED: {line}" for line in report.broken)
+    return (*failed, *broken, *too_few(report.rows, report.each), *_in_short(report.skipped))
+
+
+def _in_short(lines: tuple[str, ...]) -> Iterator[str]:
+    """Say what does not apply once for each attack: the reason is mostly the same in all cells."""
+    first: dict[str, list[str]] = {}
+    for line in lines:
+        first.setdefault(line.partition(" does not apply")[0], []).append(line)
+    for same in first.values():
+        yield same[0] + (f" (and on {plural(len(same) - 1, 'other')})" if len(same) > 1 else "")
 
 
 def _legend(report: DrillReport) -> Iterator[str]:
@@ -87,9 +97,9 @@ def _legend(report: DrillReport) -> Iterator[str]:
     if any(_exposed(row) for row in report.rows):
         yield "exposure: median bits over all candidates, of twins in brackets"
     yield (
-        "proven by: the attacks that get more from planted secrets than from twins, by a sign test at "
-        f"{report.each:.2g}: {report.alpha:g} for the whole drill, shared over {plural(report.tests, 'comparison')} "
-        "(Bonferroni)"
+        "proven by: the attacks that get more from planted secrets than from twins, by a sign test, or more whole "
+        f"secrets than by luck, each at {report.each:.2g}: {report.alpha:g} for the whole drill, shared over "
+        f"{plural(report.tests, 'test')} (Bonferroni)"
     )
     if report.settings.get("canaries", 1) > 1:
         yield "canaries of one model share its fate: intervals are for models like these, and wider over new trainings"

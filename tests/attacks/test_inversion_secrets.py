@@ -74,7 +74,8 @@ def test_a_model_that_holds_secrets_gives_them_away(planted, leaky):
     report = extract(leaky, planted, QUICK, alpha=0.05)
     assert report.failures == ()
     proven = {(group.attack, comparison.signal) for group, comparison in report.proven}
-    assert proven == {("RT201", "guess"), ("RT201", "rank"), ("RT202", "guess"), ("RT203", "guess")}
+    by_guess = {(attack, signal) for attack in ("RT201", "RT202", "RT203") for signal in ("guess", "whole")}
+    assert proven == by_guess | {("RT201", "rank")}
     success = {group.attack: group.measures[0].planted.value for group in report.groups}
     assert success["RT201"] >= 0.75
     assert success["RT203"] == success["RT201"]
@@ -100,7 +101,7 @@ def test_a_model_that_never_saw_them_does_not(clean):
             cached, cases.planting(seed=seed, template="my pin is {digit:2}"), [ExposureRank()], alpha=0.05
         )
         fired += bool(report.proven)
-        rank = report.groups[0].comparisons[1]
+        rank = report.groups[0].comparisons[2]
         wins, pairs = wins + rank.wins, pairs + rank.wins + rank.losses
     low, high = stats.binom.ppf([1e-4, 1 - 1e-4], pairs, 0.5)
     assert low <= wins <= high

@@ -199,7 +199,7 @@ def null(plantings: int = 200) -> None:
         canaries = draw_canaries(plan, symbols, texts=examples.texts, labels=examples.labels, key="bench")
         report = extract(target, Planting("s", "p", 10**6, seed, "bench", symbols, canaries).sealed(), attacks)
         fired += bool(report.proven)
-        ranks = report.groups[0].comparisons[1]
+        ranks = report.groups[0].comparisons[2]
         wins, pairs = wins + ranks.wins, pairs + ranks.wins + ranks.losses
     print(f"null: a finding in {fired} of {plantings}; planted before twin in {wins} of {pairs}")
 

@@ -140,7 +140,7 @@ class TestExtract:
         assert (whole.returncode, whole.stdout) == (1, "")
         report = json.loads((folder / "report.json").read_text())
         assert report["format"] == "redteam.extraction/1"
-        assert report["tests"] == 2
+        assert report["tests"] == 3
         assert not any(secret in (folder / "report.json").read_text() for secret in secrets(folder))
         shown = self.extract(folder, "--show-text").stdout
         assert sum(secret in shown for secret in secrets(folder)) >= 12
@@ -183,7 +183,8 @@ class TestExtract:
             (("model.pt", "--canaries", "data.csv"), "not JSON"),
             (("none.pt", "--canaries", "planted.canaries.json"), "none.pt: no such file"),
             (("none.pt",), "no file, so there is no ledger beside it"),
-            ((SAFE, "--canaries", "planted.canaries.json"), "labels unknown to the model"),
+            ((SAFE, "--canaries", "planted.canaries.json"), "the model was trained on other data"),
+            (("alone.pt", "--canaries", "planted.canaries.json"), "labels unknown to the model"),
             (("model.pt", "--canaries", "planted.canaries.json", "-a", "RT777"), "unknown id 'RT777'"),
             (("model.pt", "--canaries", "planted.canaries.json", "--alpha", "0.9"), "--alpha"),
             (("model.pt", "--canaries", "planted.canaries.json", "--base", "none"), "--base none: is no directory"),
@@ -194,6 +195,7 @@ class TestExtract:
         ],
     )
     def test_bad_input(self, folder, arguments, said):
+        (folder / "alone.pt").write_bytes(SAFE.read_bytes())
         assert said in fails(folder, "extract", *arguments)
 
     def test_an_edited_ledger(self, folder):

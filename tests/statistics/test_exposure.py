@@ -8,7 +8,7 @@ import pytest
 from scipy import integrate, stats
 
 from redteam.errors import StatisticsError
-from redteam.resolution import fewest_canaries
+from redteam.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
 from redteam.statistics.exposure import (
     chance,
     compare_twins,
@@ -114,6 +114,8 @@ class TestChance:
         found = chance([10] * 4)
         assert (found.token_accuracy, found.success, found.hamming) == pytest.approx((0.1, 1e-4, 3.6))
         assert found.exposure == pytest.approx(1.4427, abs=1e-3)
+        assert found.median_exposure == pytest.approx(1.0, abs=1e-3)
+        assert found.candidates == 10_000
 
     def test_naive_twin(self):
         sizes = [2, 3, 4]
@@ -253,3 +255,57 @@ class TestTwins:
     def test_what_is_no_number_is_refused(self, planted, twin):
         with pytest.raises(StatisticsError):
             compare_twins(planted, twin, alpha=0.05)
+
+
+class TestWholeSecrets:
+    def test_by_hand(self):
+        assert whole_secrets_p_value(0, 20, 100) == 1.0
+        assert whole_secrets_p_value(1, 1, 100) == pytest.approx(0.01)
+        assert whole_secrets_p_value(2, 20, 10_000) == pytest.approx(190e-8)
+        assert whole_secrets_p_value(3, 20, 10**400) == 0.0
+        assert whole_secrets_p_value(5, 5, 1) == whole_secrets_p_value(5, 5, 0) == 1.0
+        with pytest.raises(StatisticsError):
+            whole_secrets_p_value(3, 2, 100)
+
+    @pytest.mark.parametrize(("candidates", "canaries", "guesses"), [(12, 6, "one"), (12, 6, "each"), (40, 20, "few")])
+    def test_no_guess_that_knows_nothing_is_right_as_often_as_that(self, candidates, canaries, guesses):
+        """Secrets dealt without replacement; guesses all the same, all different, or in between, as a model likes."""
+        rng, fired = np.random.default_rng(0), 0
+        fixed = {"one": np.zeros(canaries), "each": np.arange(canaries), "few": np.arange(canaries) % 5}[guesses]
+        left = candidates - canaries + 1
+        levels = [whole_secrets_p_value(k, canaries, left) for k in range(canaries + 1)]
+        for _ in range(20_000):
+            hits = int((rng.permutation(candidates)[:canaries] == fixed).sum())
+            fired += levels[hits] <= 0.05
+        assert fired <= stats.binom.ppf(1 - 1e-6, 20_000, 0.05)
+
+    def test_it_takes_so_few(self):
+        assert fewest_canaries(0.01) == 7
+        assert fewest_canaries(0.01, candidates=100) == 1
+        assert fewest_canaries(0.009, candidates=100) == 2
+        assert fewest_canaries(0.01, candidates=2) == 7
+        assert extraction_ceiling(1, alpha=0.05) == pytest.approx(0.025)
+
+
+class TestWhatASampleProves:
+    def test_it_is_all_where_the_rank_is_exact(self):
+        found = exact_exposure(0.0, np.arange(8.0))
+        assert (found.bits, found.at_least, found.provable) == (3.0, 3.0, 3.0)
+
+    @pytest.mark.parametrize("fraction", [1e-5, 1e-3, 0.02, 0.3])
+    def test_it_is_no_more_than_the_truth(self, fraction):
+        """The share of a sample at or below a loss that a share of all is at or below: over many samples."""
+        rng = np.random.default_rng(1)
+        for below in rng.binomial(2000, fraction, size=400):
+            sample = np.concatenate([np.zeros(below), np.ones(2000 - below)])
+            found = sampled_exposure(0.5, sample, candidates=10**9)
+            assert found.at_least <= -math.log2(fraction)
+            assert found.at_least <= found.bits + 1e-9
+            assert found.at_least <= found.provable <= found.most
+
+    def test_a_heavy_tail_is_not_taken_for_proof(self):
+        """A curve through the losses says 28 bits where 19 are true; what the sample proves is less than ten."""
+        sample = stats.t.rvs(25, size=10_000, random_state=5)
+        found = sampled_exposure(-6.0, sample, candidates=10**12)
+        assert found.at_least <= -math.log2(stats.t.cdf(-6.0, 25))
+        assert found.at_least == pytest.approx(found.provable)
