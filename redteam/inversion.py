@@ -116,7 +116,8 @@ class InversionAttack(ABC):
     """An adversary after secrets: settings in the constructor, work in `extract`.
 
     `id` is stable and never re-used, `needs` is the least access it works with. `guesses` and `ranks` say which answers
-    it gives; both are judged, so they are declared and not found out.
+    it gives; both are judged, so they are declared and not found out. A guess must not depend on the suspects: how
+    unlikely a whole secret is by luck is counted over all candidates, and not over two.
     """
 
     id: ClassVar[str]

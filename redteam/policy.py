@@ -4,8 +4,8 @@
     max_tpr = { fpr = 0.01, limit = 0.05 }     # or a list of such tables
     max_epsilon = 8.0                          # measured from below, guaranteed from above
     max_delta = 1e-5                           # the largest delta at which a guarantee counts; 1e-5 if not given
-    max_exposure = 10.0                        # bits by which a canary may stand out
-    max_extraction_rate = 0.0                  # share of the secrets that may come out
+    max_exposure = 10.0                        # bits by which canaries may stand out (their median)
+    max_extraction_rate = 0.1                  # share of the canaries that may come out whole
     require = ["RT101", "RT901"]               # attacks and controls that must have given evidence
     strict = false                             # true: a limit that is not settled is not passed
     [[waivers]]
@@ -18,6 +18,9 @@ and a delta that are both no larger; one for whole clients covers their examples
 proves it broken only where d is at least `max_delta`, and a claimed guarantee only where d is at least the claim's
 delta: at a larger delta a mechanism has a smaller epsilon. Where the two do not compare, nothing is passed, and neither
 is it where no guarantee meets the limit: an attack that finds little bounds nothing from above, strict or not.
+
+`max_exposure` and `max_extraction_rate` need canaries in the training data. At 0 they say that nothing may be proven to
+come out; no attack can prove that nothing does, so under `strict` a limit of 0 is never met.
 
 A file replaces the built-in limits; it does not add to them. Everything that is not in this list is an error:
 a misspelt limit must not turn into no limit.

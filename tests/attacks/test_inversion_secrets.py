@@ -64,6 +64,14 @@ def test_an_attack_is_seeded_and_leaves_the_target_as_it_was(attack, planted, le
 
 
 @pytest.mark.parametrize("attack", QUICK, **ids)
+def test_a_guess_does_not_depend_on_the_suspects(attack, planted, leaky):
+    """Or one of two would be guessed, and whole secrets be no proof."""
+    questions = questions_of(planted)[:3]
+    with_them, without = (attack.extract(leaky, questions, some, seed=7) for some in (suspects_of(planted), []))
+    assert [answer.guess for answer in with_them] == [answer.guess for answer in without]
+
+
+@pytest.mark.parametrize("attack", QUICK, **ids)
 def test_an_attack_sees_no_coin(attack, planted, leaky):
     """All coins turned over: the very same answers, so what was planted can only come from the model."""
     turned = replace(planted, canaries=tuple(replace(c, planted=1 - c.planted) for c in planted.canaries))
