@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -12,7 +12,6 @@ from redteam.data import Examples
 from redteam.errors import UsageError
 from redteam.files import sha256, write_atomic
 from redteam.parallel import Check, Failed, run_jobs
-from redteam.train import ModelChoice
 
 
 class Task(Protocol):
@@ -47,9 +46,9 @@ def as_saved(named: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def portable(model: ModelChoice) -> dict[str, Any]:
-    """Return a choice of model with nothing in it that differs between machines."""
-    return asdict(replace(model, spec=Path(model.spec).name))
+def published(fingerprint: str) -> str:
+    """Return by what reports and cells name a data file: its SHA-256 draws coins and secrets, and is not for them."""
+    return hashlib.sha256(f"redteam published {fingerprint}".encode()).hexdigest()
 
 
 def save_cell(task: Task, result: Any, *, format: str) -> None:
@@ -129,11 +128,6 @@ def starting_weights(spec: str) -> str | None:
 
 def starting_directory(spec: str) -> Path | None:
     """Return the directory of a starting model, None for one that is built anew; UsageError where there is none."""
-    from redteam.models.starting import minilm_directory
+    from redteam.models.starting import directory
 
-    if spec in ("tiny", "bilstm"):
-        return None
-    folder = minilm_directory() if spec == "minilm" else Path(spec)
-    if not folder.is_dir():
-        raise UsageError(f"--model {spec}: neither a directory nor one of tiny, bilstm, minilm")
-    return folder
+    return None if spec in ("tiny", "bilstm") else directory(spec)

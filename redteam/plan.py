@@ -19,8 +19,8 @@ from redteam.data import Split
 from redteam.inversion import InversionAttack
 from redteam.limits import Limit, Policy
 from redteam.report import CANARY_METRICS, Guarantee
-from redteam.resolution import ceiling, examples_needed, extraction_ceiling, fewest_canaries, smallest_resolvable_fpr
-from redteam.target import Target
+from redteam.resolution import ceiling, examples_needed, fewest_canaries, smallest_resolvable_fpr
+from redteam.target import Access, Target
 from redteam.wording import LOW_BOUND
 
 _OVERHEAD = 2.0  # a forward pass takes so many times its matrix products: softmax, norms, gathers (MiniLM, measured)
@@ -64,7 +64,7 @@ def make_plan(
         f"examples   {members:,} members, {nonmembers:,} non-members"
         f" ({split.moved_out} texts on both sides moved out, {split.duplicates} repeats dropped)",
         f"membership {'drawn by coins (grade A)' if split.randomised else 'a split (grade B at best)'}",
-        *_canary_line(planted, each),
+        *_canary_line(planted, target.access, each),
         *(_attack_line(attack, target) for attack in attacks),
         *(_attack_line(attack, target) for attack in (planted.attacks if planted else ())),
         f"error      {settings.alpha:g} in all, {each:.2g} for each interval",
@@ -73,18 +73,18 @@ def make_plan(
         *(_limit_line(limit.name, limit.metric, limit.limit, limit.fpr, members, nonmembers, each)
           for limit in policy.limits if limit.metric in ("auc", "tpr")),
         *(_epsilon_limit(limit, canaries, each) for limit in policy.limits if limit.metric == "epsilon"),
-        *(_canary_limit(limit, planted, each)
+        *(_canary_limit(limit, planted, target.access, each)
           for limit in policy.limits if limit.metric in CANARY_METRICS and (planted or limit.required)),
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
     ]  # fmt: skip
     return Plan(tuple(lines), seconds)
 
 
-def _canary_line(planted: CanaryAudit | None, each: float) -> tuple[str, ...]:
+def _canary_line(planted: CanaryAudit | None, access: Access, each: float) -> tuple[str, ...]:
     if planted is None:
         return ()
     copies = ", ".join(f"{count} of {copies} copies" for copies, count in _sizes(planted).items())
-    fewest = fewest_canaries(each / 4, candidates=fewest_candidates(planted.planting))
+    fewest = planted.fewest(access, each=each)
     return (f"canaries   {copies}; at least {fewest} of each number of copies can prove that secrets come out",)
 
 
@@ -94,16 +94,15 @@ def _sizes(planted: CanaryAudit) -> dict[int, int]:
     return {copies: sum(c.repetitions == copies for c in canaries) for copies in repeated(planted.planting)}
 
 
-def _canary_limit(limit: Limit, planted: CanaryAudit | None, each: float) -> str:
+def _canary_limit(limit: Limit, planted: CanaryAudit | None, access: Access, each: float) -> str:
     if planted is None:
         return f"limit      {limit.name}: only canaries can settle it, and the training data holds none"
-    most = 0.0
+    most, able = 0.0, planted.able(access)
     for count in _sizes(planted).values():
-        if limit.metric == "exposure" and count >= fewest_canaries(each / 2):
+        if limit.metric == "exposure" and any(attack.ranks for attack in able) and count >= fewest_canaries(each / 2):
             most = max(most, math.log2(fewest_candidates(planted.planting)))
-        elif limit.metric != "exposure":
-            enough = count >= fewest_canaries(each / 4, candidates=fewest_candidates(planted.planting))
-            most = max(most, extraction_ceiling(count, alpha=each) if enough else 0.0)
+        elif limit.metric != "exposure" and any(attack.guesses for attack in able):
+            most = max(most, planted.rate_ceiling(count, each=each))
     can = "can" if limit.limit < most else "CANNOT"
     return f"limit      {limit.name}: {can} be proven broken by these canaries"
 

@@ -83,9 +83,9 @@ def epsilon_ceiling(members: int, nonmembers: int, *, delta: float, alpha: float
 def whole_secrets_p_value(hits: int, canaries: int, left: int) -> float:
     """Return the chance of so many whole secrets or more from guesses that know nothing of what was planted.
 
-    Secrets are dealt uniformly, and `left` are still possible for one canary once those of all others dealt with it are
-    known. So any k guesses that are fixed before are all right with a chance of at most left^-k, whatever the model
-    likes, and there are canaries-over-k ways to choose the k (union bound).
+    Secrets are dealt uniformly, and `left` are still possible for one canary once all others that are in the data are
+    known, those of decoys too. So any k guesses that are fixed before are all right with a chance of at most left^-k,
+    whatever the model likes, and there are canaries-over-k ways to choose the k (union bound).
     """
     if not 0 <= hits <= canaries:
         raise StatisticsError(f"{hits} whole secrets of {canaries} canaries")
@@ -93,15 +93,15 @@ def whole_secrets_p_value(hits: int, canaries: int, left: int) -> float:
     return min(1.0, math.exp(min(0.0, ways - hits * math.log(max(1, left)))))
 
 
-def fewest_canaries(alpha: float, *, candidates: int | None = None) -> int:
+def fewest_canaries(alpha: float, *, left: int | None = None) -> int:
     """Return the number of canaries below which nothing can be proven, one-sided, at `alpha`, whatever comes out.
 
-    By a win over every twin; with `candidates`, the number of secrets that each could have had, also by whole secrets.
+    By a win over every twin; with `left`, as in `whole_secrets_p_value`, also by whole secrets.
     """
     by_twins = math.ceil(-math.log2(require_rate("alpha", alpha)))
-    if candidates is None:
+    if left is None:
         return by_twins
-    enough = (n for n in range(1, by_twins) if whole_secrets_p_value(n, n, candidates - n + 1) <= alpha)
+    enough = (n for n in range(1, by_twins) if whole_secrets_p_value(n, n, left) <= alpha)
     return next(enough, by_twins)
 
 

@@ -94,7 +94,7 @@ def train(
     members = reading.examples.take(sides["members"])
     start = _start(model, reading.examples, members, planting, coins.seed)
     noise = _noise_of(defense, from_seed=noise_from_seed)
-    identity = _fingerprint(source, defense, [_shape(model), start.fingerprint()], coins, noise)
+    identity = _fingerprint(source, planting, defense, [_shape(model), start.fingerprint()], coins, noise)
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
     if restart:
         _forget(checkpoint)
@@ -110,7 +110,7 @@ def train(
         model=trained.bundle.digest(),
         data=source,
         membership=Membership(True, coins.seed, coins.holdout, coins.reference, **sides, key=key),
-        recipe=TrainingRecipe(defense.id, {"model": _portable(model), **defense.parameters()} | noise, coins.seed),
+        recipe=TrainingRecipe(defense.id, {"model": portable(model), **defense.parameters()} | noise, coins.seed),
         guarantee=trained.guarantee,
         salt=secrets.token_hex(16),
         canaries=planting.encoded() if planting else (),
@@ -204,15 +204,23 @@ def _shape(model: ModelChoice) -> dict[str, Any]:
     return {key: value for key, value in asdict(model).items() if key != "spec"}
 
 
-def _portable(model: ModelChoice) -> dict[str, Any]:
-    """The choice for the ledger: of a directory only its name, since paths differ between machines."""
+def portable(model: ModelChoice) -> dict[str, Any]:
+    """Return a choice of model as ledgers and reports name it: of a directory only its name, since paths differ."""
     return asdict(replace(model, spec=Path(model.spec).name))
 
 
-def _fingerprint(source: DataFile, defense: Defense, model: list[Any], coins: Coins, noise: dict[str, str]) -> str:
+def _fingerprint(
+    source: DataFile,
+    planting: Planting | None,
+    defense: Defense,
+    model: list[Any],
+    coins: Coins,
+    noise: dict[str, str],
+) -> str:
     """Identify all that the numbers of a training depend on, so that only the same training is resumed."""
     identity = {
         "data": asdict(replace(source, path="")),
+        "canaries": planting.digest if planting else None,
         "defense": [defense.id, defense.parameters()],
         "model": model,
         "coins": asdict(coins),

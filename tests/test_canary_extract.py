@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from canary_rows import DIGITS, PIN, draw
+from canary_rows import DIGITS, LABELS, PIN, draw
 from conftest import ROOT
 from enumeration import Enumeration, NoiseModel
 from scipy import stats
@@ -148,6 +148,24 @@ class TestFindings:
             fired += bool(extract(NoiseModel("abc", seed=run), planted, [Enumeration()]).proven)
         assert fired <= stats.binom.ppf(0.999, 240, 0.05)
         assert fired / 240 <= 0.05
+
+    def test_a_model_that_learned_the_decoys_alone_is_not_found_guilty(self):
+        """Knowing which secrets others have leaves fewer to guess at; only that makes a whole secret likelier."""
+        fired = 0
+        for run in range(480):
+            planted = planting(seed=run, canaries=14, decoys=5, label="per-canary")
+            others = {(Pattern.parse(c.template).fill(d.secret), d.label) for c in planted.canaries for d in c.decoys}
+            labels = {c.label for c in planted.canaries} | {label for _, label in others}
+            target = NoiseModel(labels, seed=run, known=others, depth=20.0)
+            fired += bool(extract(target, planted, [Enumeration()]).proven)
+        assert fired / 480 <= 0.05
+
+    def test_canaries_that_share_with_a_decoy_are_counted(self):
+        planted = planting(canaries=6, decoys=2, label="existing")
+        assert {d.label for c in planted.canaries for d in c.decoys} & {c.label for c in planted.canaries}
+        assert extract(NoiseModel({"a", "b", *map(str, LABELS)}), planted, [Enumeration()]).crowded == 6
+        apart = planting(canaries=1, decoys=2, label="existing")
+        assert extract(NoiseModel({"a", "b", *map(str, LABELS)}), apart, [Enumeration()]).crowded == 0
 
     def test_a_real_model_that_prefers_some_secrets_is_not_found_guilty(self):
         """What a trained model likes for reasons of its own, such as low digits, it likes in twins as well."""

@@ -105,6 +105,12 @@ class TestFiles:
         assert set(table.columns["split"]) == {"Train"}
         assert Counter(table.columns["note"]) == {"n": 9, "": 2}
 
+    def test_a_column_whose_word_for_training_is_not_known(self, tmp_path):
+        (tmp_path / "d.csv").write_text("text,label,split\n" + "".join(f"t{i},x{i % 2},trn\n" for i in range(9)))
+        with pytest.raises(RedteamError, match=r"^column 'split' seems to say .* one of train, training, [^\n]*$"):
+            plant(tmp_path / "d.csv", tmp_path / "p.csv", Plan((PIN,), canaries=1))
+        assert [p.name for p in tmp_path.iterdir()] == ["d.csv"]
+
     def test_a_pattern_that_the_file_cannot_hold(self, tmp_path):
         (tmp_path / "d.csv").write_text('text,label\n"open,a\n8" two,b\n')
         with pytest.raises(RedteamError, match=r"^[^\n]*p\.csv: [^\n]*$"):

@@ -181,6 +181,21 @@ class TestTokenizer:
             check_tokenizer(self.planting(), words(*"0123456789", longest=7), name="m")
         check_tokenizer(self.planting(), words(*"0123456789", longest=8), name="m")
 
+    def test_the_secret_of_most_pieces_is_cut_off_first(self):
+        pieces = models.WordPiece(
+            {"[UNK]": 0, "amber": 1, **{p: i + 2 for i, p in enumerate(["a", "##b", "##c", "##d"])}}
+        )
+        tokenizer = Tokenizer(pieces)
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        symbols = ("amber", "abc", "abd")  # one piece of five letters, and three of three
+        canaries = draw(Plan(("{word:2}",), canaries=1), alphabets={"word": symbols})
+        planting = replace(self.planting(), alphabets={"word": symbols}, canaries=canaries)
+        tokenizer.enable_truncation(5)
+        with pytest.raises(UsageError, match=r"cuts '\{word:2\}' off"):
+            check_tokenizer(planting, tokenizer, name="m")
+        tokenizer.enable_truncation(6)
+        check_tokenizer(planting, tokenizer, name="m")
+
     def test_whole_words(self):
         assert whole_words(words("a", "house", "##s", "x1", "[UNK]", "tree")) == ("a", "house", "tree")
 

@@ -18,6 +18,7 @@ from redteam.drill.cells import take_drill_cell
 from redteam.drill.grid import Cell, Trainer, choose_defenses, choose_patterns, grid, parse_numbers
 from redteam.drill.run import open_drill, report_drill, run_drill, tasks_of
 from redteam.errors import UsageError
+from redteam.files import sha256
 from redteam.inversion import NotApplicable
 from redteam.registry import discover_defenses
 from redteam.train import ModelChoice
@@ -214,6 +215,22 @@ class TestCells:
     def test_other_settings_are_refused_by_name_before_any_training(self, data, unbroken, changed, said):
         with pytest.raises(UsageError, match=rf"cell\.json: was done with .*{said}.*--restart"):
             list(run_drill(tasks(data, unbroken[0], **changed)))
+
+    def test_a_drill_on_another_column_is_not_the_same(self, tmp_path):
+        path = tmp_path / "two.csv"
+        path.write_text("text,label,topic\n" + "".join(f"some text {i},l{i % 2},t{i % 3}\n" for i in range(90)))
+        done = tasks(path, tmp_path / "d", repetitions=(1,), trainers=(PLAIN,), columns=Columns("text", "label"))
+        assert run(done)
+        other = tasks(path, tmp_path / "d", repetitions=(1,), trainers=(PLAIN,), columns=Columns("text", "topic"))
+        with pytest.raises(UsageError, match=r"was done with files .*--restart"):
+            run(other)
+
+    def test_what_draws_the_secrets_of_a_file_is_not_published(self, data, unbroken):
+        some = tasks(data, unbroken[0])
+        report = report_drill(tuple(run_drill(some)))
+        said = report.to_json() + "".join(path.read_text() for path in unbroken[0].glob("*/cell.json"))
+        keys = {sha256(data), *(Planting.load(path).key for path in unbroken[0].glob("*/*.canaries.json"))}
+        assert not [key for key in keys if key in said]
 
     def test_broken_or_foreign_cells_are_one_line(self, data, tmp_path):
         (first, *_) = tasks(data, tmp_path)

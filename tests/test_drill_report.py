@@ -19,7 +19,8 @@ def found(attack="RT299", *, right=4, twin=0, bits=13.0, ahead=2.0, places=4, re
 
 
 def cell(defense="none", repetitions=1, seed=0, *, finds=(), right=90, **changes):
-    rest = {"canaries": len(finds), "crowded": 0, "sizes": (10,) * 4, "found": tuple(finds), "exact": ()} | changes
+    rest = {"canaries": len(finds), "crowded": 0, "sizes": (10,) * 4, "left": 9000, "found": tuple(finds), "exact": ()}
+    rest |= changes
     template = rest.pop("template", "pin {digit:4}")
     return CellResult(
         "pin", template, repetitions, defense, seed, failures=rest.pop("failures", ()), right=right, tested=100, **rest
@@ -115,7 +116,7 @@ class TestReport:
 
     def test_what_failed_and_too_few_canaries_are_told(self):
         failed = FailedCell("pin {digit:4}", 1, "all", 0, "fell over")
-        tiny = cell(finds=OUT[:3], sizes=(10, 1, 1, 1))
+        tiny = cell(finds=OUT[:3], left=8)
         skipped = tuple(f"attack RT204 does not apply on R {n}: needs --base" for n in (1, 10))
         report = report_of([tiny], failures=(failed,), broken=("attack RT298 broke on it: gone",), skipped=skipped)
         text = " ".join(render_text(report).split())
@@ -123,8 +124,14 @@ class TestReport:
         assert "FAILED: pin {digit:4}, R 1, all, seed 0: fell over" in text
         assert "FAILED: attack RT298 broke on it: gone" in text
         assert "3 canaries a row can prove nothing at the level 0.005" not in text  # three of ten each may
-        few = report_of([cell(finds=OUT[:1], sizes=(10, 1, 1, 1))])
+        few = report_of([cell(finds=OUT[:1], left=10)])
         assert "1 canaries a row can prove nothing at the level 0.005" in " ".join(render_text(few).split())
+
+    def test_whole_secrets_prove_nothing_where_no_attack_guesses(self):
+        ranked = found(right=None, twin=None)
+        few = report_of([cell(finds=[ranked] * 7)])
+        assert "7 canaries a row can prove nothing at the level 0.005" in " ".join(render_text(few).split())
+        assert "can prove nothing" not in render_text(report_of([cell(finds=[ranked] * 8)]))
 
     def test_crowded_canaries_are_told(self):
         assert "20 canaries share sentence and label" in render_text(

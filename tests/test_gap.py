@@ -146,7 +146,7 @@ def test_other_settings_are_refused_by_name_before_any_training(data, unbroken):
 def test_other_data_are_refused_by_name(data, unbroken):
     (first, *_) = tasks(data, unbroken[0])
     changed = replace(first, experiment=replace(first.experiment, data_sha256="0" * 64))
-    with pytest.raises(UsageError, match=r"was done with data [0-9a-f]{12}\.\.\., now 000000000000\.\.\.;"):
+    with pytest.raises(UsageError, match=r"was done with data [0-9a-f]{12}\.\.\., now [0-9a-f]{12}\.\.\.;"):
         take_gap_cell(changed)
 
 

@@ -1,40 +1,17 @@
 """Candidates ranked by some loss: all of them where they can be counted through, else a sample that stands for them."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from attacks.inversion._memory import require_room
 from attacks.inversion.sentences import IntArray, Space
-from redteam.errors import UsageError
 from redteam.inversion import Progress, Ranked, Secret
 from redteam.statistics.exposure import Exposure, exact_exposure, sampled_exposure
 from redteam.target import FloatArray
 
 _CHUNK = 1 << 12  # candidates composed at a time
-
-
-def _room(candidates: int, columns: int) -> FloatArray:
-    """Return an array for all losses, [columns, candidates]; UsageError where it takes over half of what is free."""
-    needed, free = 8 * candidates * columns, _free_memory()
-    if 2 * needed > free:
-        raise UsageError(
-            f"the losses of {candidates:,} candidates for {columns:,} labels take {needed / 2**30:.1f} GiB, and "
-            f"{free / 2**30:.1f} GiB are free: plant fewer canaries or shorter secrets, or take a smaller alphabet"
-        )
-    return np.empty((columns, candidates))
-
-
-def _free_memory() -> int:
-    """Return the bytes that can still be had; all that the machine has where it does not say."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @dataclass(frozen=True)
@@ -71,7 +48,8 @@ class Candidates:
             last = min(first + _CHUNK, count)
             some = of(space.number(first, last) if picks is None else picks[first:last])
             if losses is None:
-                losses = _room(count, some.shape[1])
+                require_room(count, some.shape[1])
+                losses = np.empty((some.shape[1], count))
             losses[:, first:last] = some.T
             progress(last, count)
         assert losses is not None  # a space has candidates

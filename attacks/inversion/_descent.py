@@ -22,7 +22,9 @@ from redteam.inversion import Progress, unwatched
 Relaxation = Literal["softmax", "straight-through", "gumbel"]
 
 _BETAS = (0.9, 0.999)
-_MOST = 1 << 25  # logits in one batch; more labels than that go one batch after the other
+_MOST = 1 << 30  # bytes that one batch may keep; more labels than that go one batch after the other
+_LOGIT = 20  # bytes of a logit, its gradient, Adam's moments and its weight
+_HALVED = 3  # times in a phase that a label's rows are halved, the last of them when a place is rounded
 _EPSILON = 1e-20  # Adam's: a model that is sure of the label whatever the secret has gradients far below 1e-8
 
 
@@ -32,11 +34,13 @@ class Descent:
 
     Without `hold`, as in the paper: a row ends after `patience` steps without a new heaviest symbol. With `hold`: every
     so many steps (for ten symbols; more for more of them) the surest place of each row is rounded to its heaviest
-    symbol, and of a label's rows the better half goes on, until all places are rounded; and once the weights have
-    settled, in the second half of the steps, `draws` secrets drawn by them are kept beside the heaviest symbols.
+    symbol, until all places are, and of a label's rows the better half goes on, three times in between; and once the
+    weights have settled, in the second half of the steps, `draws` secrets drawn by them are kept beside the heaviest
+    symbols.
 
     The temperature of the softmax goes from `temperature` to `final_temperature` by equal factors. "straight-through"
-    puts the best symbol in and lets the gradient through the softmax; "gumbel" does so after adding Gumbel noise.
+    puts the best symbol in and lets the gradient through the softmax; "gumbel" does so after adding Gumbel noise, which
+    has no part in what is sure, rounded or drawn.
     """
 
     learning_rate: float = 0.02
@@ -104,9 +108,9 @@ class _Going:
         self.same = torch.where((now == self.heaviest).all(dim=1), self.same + 1, 0)
         self.heaviest = now
 
-    def round(self, weights: Sequence[Tensor]) -> None:
+    def round(self, soft: Sequence[Tensor]) -> None:
         """Round the surest place of each row that is not rounded yet, and start Adam anew."""
-        sure = torch.stack([part.detach().amax(dim=1) for part in weights], dim=1).masked_fill(self.rounded, -1.0)
+        sure = torch.stack([part.amax(dim=1) for part in soft], dim=1).masked_fill(self.rounded, -1.0)
         self.rounded[torch.arange(len(sure), device=sure.device), sure.argmax(dim=1)] = True
         self.first.zero_()
         self.second.zero_()
@@ -132,29 +136,35 @@ def relax(
     passed, of = [going.heaviest], [going.rows]
     steps, phases, step = torch.zeros_like(going.rows), descent.phases(lens.sizes), 0
     for length in phases:
+        halved = [length * i // _HALVED for i in range(1, _HALVED)]
         for turn in range(length):
             progress(step, sum(phases))
             going.z.requires_grad_()
+            temperature = descent.temperature_at(step, sum(phases))
             noise = _lots(restarts, going, going.z.shape[1], chance) if descent.relaxation == "gumbel" else None
-            weights = _weights(going, lens.sizes, descent, descent.temperature_at(step, sum(phases)), noise)
+            weights = _weights(going, lens.sizes, descent.relaxation, temperature, noise)
             losses = lens.losses(weights, labels[going.rows])
             (gradient,) = torch.autograd.grad(losses.sum(), going.z)
+            before = going.z.detach()
             going.move(gradient, turn, descent.learning_rate, lens.sizes)
             step += 1
             steps[going.rows] = step
             passed.append(going.heaviest)
             of.append(going.rows)
-            if descent.hold is not None and 2 * turn >= length:
-                for _ in range(descent.draws):
-                    passed.append(_drawn(weights, _lots(restarts, going, len(lens.sizes), chance)))
-                    of.append(going.rows)
-            if descent.hold is None and bool((going.same >= descent.patience).any()):
+            if descent.hold is None:
                 going.take(going.same < descent.patience)
                 if not len(going.rows):
                     break
-        if descent.hold is not None:
-            going.round(weights)
-            going.take(_better_half(losses.detach(), labels[going.rows]))
+                continue
+            if 2 * (turn + 1) > length:
+                soft = _soft(before, lens.sizes, temperature)
+                for _ in range(descent.draws):
+                    passed.append(_drawn(soft, _lots(restarts, going, len(lens.sizes), chance)))
+                    of.append(going.rows)
+                if turn + 1 == length:
+                    going.round(soft)
+            if turn + 1 in (*halved, length):
+                going.take(_better_half(losses.detach(), labels[going.rows]))
     return _without_repeats(torch.cat(passed).cpu().numpy(), torch.cat(of).cpu().numpy(), steps.cpu().numpy())
 
 
@@ -164,20 +174,25 @@ def _lots(restarts: int, going: _Going, count: int, chance: torch.Generator) -> 
     return drawn.to(going.z.device)[going.rows % restarts]
 
 
+def _soft(z: Tensor, sizes: list[int], temperature: float) -> list[Tensor]:
+    """Return the weights of the symbols of each place."""
+    return [part.softmax(dim=1) for part in torch.split(z / temperature, sizes, dim=1)]
+
+
 def _weights(
-    going: _Going, sizes: list[int], descent: Descent, temperature: float, noise: Tensor | None
+    going: _Going, sizes: list[int], relaxation: Relaxation, temperature: float, noise: Tensor | None
 ) -> list[Tensor]:
-    z = going.z if noise is None else going.z - (-noise.log()).log()
+    """Return what is mixed in each place: the weights, or the best symbol alone; of a rounded place, its symbol."""
     parts = []
-    for place, part in enumerate(torch.split(z / temperature, sizes, dim=1)):
-        soft, rounded = part.softmax(dim=1), going.rounded[:, place, None]
-        if descent.relaxation == "softmax" and not bool(rounded.any()):
-            parts.append(soft)
-            continue
-        hard = functional.one_hot(part.argmax(dim=1), part.shape[1]).to(soft.dtype)
-        parts.append(
-            torch.where(rounded, hard, soft if descent.relaxation == "softmax" else hard + soft - soft.detach())
-        )
+    soft = _soft(going.z if noise is None else going.z - (-noise.log()).log(), sizes, temperature)
+    for place, part in enumerate(soft):
+        mixed, rounded = part, going.rounded[:, place, None]
+        if relaxation != "softmax":
+            mixed = functional.one_hot(part.argmax(dim=1), part.shape[1]).to(part.dtype) + part - part.detach()
+        if bool(rounded.any()):
+            symbol = functional.one_hot(going.heaviest[:, place], part.shape[1]).to(part.dtype)
+            mixed = torch.where(rounded, symbol, mixed)
+        parts.append(mixed)
     return parts
 
 
@@ -185,10 +200,10 @@ def _heaviest(z: Tensor, sizes: list[int]) -> Tensor:
     return torch.stack([part.argmax(dim=1) for part in torch.split(z.detach(), sizes, dim=1)], dim=1)
 
 
-def _drawn(weights: Sequence[Tensor], lots: Tensor) -> Tensor:
+def _drawn(soft: Sequence[Tensor], lots: Tensor) -> Tensor:
     """Return one secret of each row, drawn by its weights; `lots` are uniform, [rows, places]."""
-    below = [(part.detach().cumsum(dim=1) < lots[:, i, None]).sum(dim=1) for i, part in enumerate(weights)]
-    return torch.stack([b.clamp_(max=part.shape[1] - 1) for b, part in zip(below, weights, strict=True)], dim=1)
+    below = [(part.cumsum(dim=1) < lots[:, i, None]).sum(dim=1) for i, part in enumerate(soft)]
+    return torch.stack([b.clamp_(max=part.shape[1] - 1) for b, part in zip(below, soft, strict=True)], dim=1)
 
 
 def _better_half(losses: Tensor, labels: Tensor) -> Tensor:
@@ -230,7 +245,7 @@ def descend(
     for shape in np.unique(shapes, axis=0):
         own = np.nonzero((shapes == shape).all(axis=1))[0]
         lens = Lens(seen, drawn[own[0]])
-        for some in _batches(len(labels), len(own) * sum(lens.sizes)):
+        for some in _batches(len(labels), len(own) * (lens.kept() + _LOGIT * sum(lens.sizes))):
             start = torch.cat([_start(lens, space, labels[i], own, seed) for i in some]).to(lens.device)
             asked = torch.tensor(some, device=lens.device).repeat_interleave(len(own))
             found = relax(lens, start, asked, descent, restarts=len(own), seed=seed, progress=progress)
@@ -241,7 +256,7 @@ def descend(
 
 
 def _batches(labels: int, each: int) -> list[list[int]]:
-    """Divide labels into batches of neighbours, for `each` of which so many logits are needed."""
+    """Divide labels into batches of neighbours, each of which keeps `each` bytes."""
     size = max(1, _MOST // each)
     return [list(range(first, min(first + size, labels))) for first in range(0, labels, size)]
 

@@ -6,7 +6,7 @@ of as many pieces can be mixed: a lens looks at one shape, the number of pieces 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from attacks.inversion._losses import spelling_of
 from attacks.inversion.sentences import IntArray, Space, Spelling
 from redteam.data import Examples
 from redteam.inversion import NotApplicable
+from redteam.models.configs import quiet
 from redteam.target import Access, Target, label_indices
 
 
@@ -51,16 +52,30 @@ def _seen(target: Target, space: Space, labels: Sequence[str]) -> Seen:
 
 
 def _embeddings_suffice(seen: Seen, space: Space) -> bool:
-    """Ask about one sentence by its ids and by its embeddings."""
+    """Ask about a sentence by its ids and, twice in a batch, by its embeddings."""
     ((_, ids),) = seen.spelling.rows(space.draw(1, np.random.default_rng(0)))
     tokens = torch.from_numpy(ids).to(seen.model.device)
     try:
-        with torch.inference_mode():
-            embedded = seen.model.get_input_embeddings()(tokens)
-            logits = [seen.model(input_ids=tokens).logits, seen.model(inputs_embeds=embedded).logits]
+        with torch.inference_mode(), _without_padding(seen.model):
+            embedded = seen.model.get_input_embeddings()(tokens).expand(2, -1, -1)
+            logits = [seen.model(input_ids=tokens).logits.expand(2, -1), seen.model(inputs_embeds=embedded).logits]
     except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
         return False
     return torch.allclose(logits[0], logits[1], rtol=1e-3, atol=1e-4)
+
+
+@contextmanager
+def _without_padding(model: Any) -> Iterator[None]:
+    """Let a decoder that knows no padding token take batches: sentences of one length need none."""
+    config, known = model.config, getattr(model.config, "pad_token_id", 0)
+    try:
+        with quiet():  # transformers warns that it sees no padding in embeddings
+            if known is None:
+                config.pad_token_id = 0
+            yield
+    finally:
+        if known is None:
+            config.pad_token_id = None
 
 
 @contextmanager
@@ -70,12 +85,20 @@ def gradients(seen: Sequence[Seen]) -> Iterator[None]:
     try:
         for parameter, _ in kept:
             parameter.requires_grad_(False)
-        # cuDNN has no backward pass for an LSTM in eval mode
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        with ExitStack() as stack:
+            for each in seen:
+                stack.enter_context(_without_padding(each.model))
+            # cuDNN has no backward pass for an LSTM in eval mode
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            stack.enter_context(torch.enable_grad())
             yield
     finally:
         for parameter, wanted in kept:
             parameter.requires_grad_(wanted)
+
+
+def _address(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage().data_ptr())
 
 
 class Lens:
@@ -134,6 +157,18 @@ class Lens:
             total = losses if total is None else total - losses
         assert total is not None
         return total
+
+    def kept(self) -> int:
+        """Return the bytes that one row of `losses` keeps for its backward pass."""
+        one, two = (self._kept(rows) for rows in (1, 2))
+        return max(1, two - one)
+
+    def _kept(self, rows: int) -> int:
+        storages: dict[int, Tensor] = {}  # alive, so that no two have one address
+        weights = [torch.full((rows, size), 1 / size, device=self.device).requires_grad_() for size in self.sizes]
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: storages.setdefault(_address(t), t), lambda t: t):
+            self.losses(weights, torch.zeros(rows, dtype=torch.long, device=self.device))
+        return sum(each.untyped_storage().nbytes() for each in storages.values())
 
     def slopes(self, picks: IntArray, labels: IntArray) -> list[Tensor]:
         """Return how the loss of each row would change, to first order, per unit of weight of each symbol.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attacks.inversion._memory import require_room
 from attacks.inversion.sentences import IntArray, Space, Spelling, spell
 from redteam.data import Examples
 from redteam.errors import RedteamError, TargetError
@@ -14,6 +15,7 @@ from redteam.target import Access, FloatArray, Target, label_indices
 _TOKENS = 4096  # in one forward pass: best on one core for bilstm, tiny and MiniLM alike, by a few per cent
 _IMPOSSIBLE = 1e6  # nats, for a probability of exactly zero: a loss must be a number
 _PROBES = 8
+_SMALL = 1 << 24  # losses for which there is always room
 
 
 class Losses:
@@ -35,7 +37,7 @@ class Losses:
 
 
 class Memory:
-    """The losses of picks for every label, each asked for once."""
+    """The losses of picks for every label, each asked for once; UsageError where the memory does not hold them."""
 
     def __init__(self, losses: Losses, places: int) -> None:
         """Know nothing yet."""
@@ -50,6 +52,8 @@ class Memory:
         new = {key: i for i, key in enumerate(keys) if key not in self._row}
         if new:
             asked = picks[list(new.values())]
+            if (len(self.picks) + len(asked)) * self.values.shape[1] > _SMALL:
+                require_room(len(self.picks) + len(asked), self.values.shape[1])
             self._row |= {key: len(self.picks) + i for i, key in enumerate(new)}
             self.picks = np.concatenate([self.picks, asked])
             self.values = np.concatenate([self.values, self._losses.of(asked)])

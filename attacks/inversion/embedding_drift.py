@@ -12,7 +12,7 @@ Where nothing moved, the embeddings were frozen, and the attack does not apply. 
 trained from scratch, has no rows to compare.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,12 +48,20 @@ def drift(target: Target, base: Path | None) -> Drift:
     after, before = _table(target, "the target"), _base_table(target, base)
     if after.shape != before.shape:
         raise NotApplicable(f"{base}: its embedding table is {before.shape}, the target's {after.shape}: no base of it")
-    if np.array_equal(after, before):
+    if any(np.array_equal(after, kept) for kept in _as_saved(before)):
         raise NotApplicable("embeddings frozen: no row of the embedding table moved")
     found = moved(after, before)
     if not np.any(found.scores > _ROUNDING * np.linalg.norm(before, axis=1)):
         raise NotApplicable("embeddings frozen: every row of the embedding table moved by weight decay alone")
     return found
+
+
+def _as_saved(table: FloatArray) -> Iterator[FloatArray]:
+    """Yield a table as it is after it was saved in full or in half precision."""
+    import torch
+
+    for kind in (torch.float32, torch.float16, torch.bfloat16):
+        yield torch.from_numpy(table).to(kind).double().numpy()
 
 
 def moved(after: FloatArray, before: FloatArray) -> Drift:

@@ -8,29 +8,35 @@ rate 0.02 and T = 1, and stops after 1,000 steps or once no place's heaviest sym
 
 Ours finds far more. The relaxed loss is lowest at mixtures of symbols that are no sentence, and rounding all places of
 a mixture at once misses the secret. So every 24 steps (for ten symbols) the surest place is rounded, and the descent
-goes on in those that are left, at a learning rate of 0.2; 32 restarts begin, and after each rounding the better half of
-them goes on. Of all secrets that were the heaviest symbols on the way, or were drawn by the weights once these had
-settled, the one with the lowest loss as a sentence is kept.
+goes on in those that are left, at a learning rate of 0.2; 48 restarts begin, and the better half of them goes on, three
+times up to each rounding. Of all secrets that were the heaviest symbols on the way, or were drawn by the weights once
+these had settled, the one with the lowest loss as a sentence is kept.
 
 All restarts of all canaries of a pattern go in one batch, canaries that differ in nothing but their secrets only once.
 A symbol of several word-pieces takes several positions, so only symbols of as many pieces are mixed: each restart
 takes the shape of a candidate drawn at random and stays in it. With a reference model the difference of the two losses
 is lowered. With `narrow`, only so many symbols a place are tried, those whose embeddings moved most from the base's.
 
-Memory: 20 bytes for each symbol, place, restart and canary of a batch, which is cut where that exceeds 640 MB, and the
-activations of one batch.
+Memory: what a forward pass keeps for its backward pass, and 20 bytes for each symbol and place, of each restart of each
+canary. A batch is cut where that exceeds 1 GiB.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attacks.inversion.embedding_drift import narrow
-from attacks.inversion.sentences import Space, by_space
+from attacks.inversion.sentences import IntArray, Space, by_space
 from redteam.inversion import Answer, InversionAttack, Progress, Question, Suspect, unwatched
-from redteam.target import Access, Target
+from redteam.target import Access, FloatArray, Target
+
+if TYPE_CHECKING:
+    from attacks.inversion._losses import Losses
+
+_CHUNK = 1 << 12  # picks asked about at a time
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class RelaxedInversion(InversionAttack):
     needs = Access.WEIGHTS
     ranks = False
 
-    restarts: int = 32
+    restarts: int = 48
     learning_rate: float = 0.2
     hold: int | None = 24
     draws: int = 16
@@ -93,7 +99,7 @@ class RelaxedInversion(InversionAttack):
         """Return for each label the guess, its loss and the mean number of steps."""
         from attacks.inversion._descent import Descent, descend
         from attacks.inversion._lens import gradients, see
-        from attacks.inversion._losses import Losses, Memory
+        from attacks.inversion._losses import Losses
 
         seen = see(target, space, labels, reference)
         descent = Descent(
@@ -107,11 +113,22 @@ class RelaxedInversion(InversionAttack):
         )
         with gradients(seen):
             ends = descend(seen, space, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress)
-        losses = Memory(Losses(target, space, labels, reference=reference), len(space.sizes)).of(ends.picks)
+        owners = ends.rows // self.restarts
+        losses = _own_losses(Losses(target, space, labels, reference=reference), ends.picks, owners)
         found = {}
         for i, label in enumerate(labels):
-            own = np.nonzero(ends.rows // self.restarts == i)[0]
-            best = own[losses[own, i].argmin()]
+            own = np.nonzero(owners == i)[0]
+            best = own[losses[own].argmin()]
             steps = float(np.mean(ends.steps[i * self.restarts : (i + 1) * self.restarts]))
-            found[label] = (space.secret(ends.picks[best]), float(losses[best, i]), steps)
+            found[label] = (space.secret(ends.picks[best]), float(losses[best]), steps)
         return found
+
+
+def _own_losses(losses: "Losses", picks: IntArray, labels: IntArray) -> FloatArray:
+    """Return the loss of each pick for its own label, [n]; a pick of several labels is asked about once."""
+    distinct, which = np.unique(picks, axis=0, return_inverse=True)
+    own, which = np.empty(len(picks)), which.ravel()
+    for first in range(0, len(distinct), _CHUNK):
+        here = np.nonzero((which >= first) & (which < first + _CHUNK))[0]
+        own[here] = losses.of(distinct[first : first + _CHUNK])[which[here] - first, labels[here]]
+    return own

@@ -132,11 +132,14 @@ def _labels(
         some = ", ".join(repr(label) for label in known[:5]) + (", ..." if len(known) > 5 else "")
         raise UsageError(f"--label {plan.label!r}: unknown; the data has {some}; or say existing, fresh or per-canary")
     dealt = {p: _dealt(known, of_pattern.count(p), rng) for p in sorted(set(of_pattern))}
-    drawn = []
+    owns = []
     for i, p in enumerate(of_pattern):
         new = {FRESH: fresh[0], PER_CANARY: fresh[i % len(fresh)], EXISTING: next(dealt[p])}
-        own = new.get(plan.label, plan.label)
-        others = [label for label in known if label != own]
+        owns.append(new.get(plan.label, plan.label))
+    drawn = []
+    for own, p in zip(owns, of_pattern, strict=True):
+        taken = {label for label, q in zip(owns, of_pattern, strict=True) if q == p}
+        others = [label for label in known if label not in taken] or [label for label in known if label != own]
         if plan.decoys and not others:
             raise UsageError(f"--decoys {plan.decoys}: the data has no label but {own!r}, and a decoy needs another")
         drawn.append((own, [others[int(rng.integers(len(others)))] for _ in range(plan.decoys)]))

@@ -10,9 +10,9 @@ only.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from redteam.canary.extract import Attacker, ask, check_target, fewest_candidates, repeated
+from redteam.canary.extract import Attacker, ask, check_target, repeated
 from redteam.canary.measures import Found, compare, exposure_interval, join_answers, whole_secrets
-from redteam.canary.planting import Planting
+from redteam.canary.planting import Planting, candidates_left
 from redteam.inversion import InversionAttack, Progress, unwatched
 from redteam.report import Evidence, Failure, Interval, Metric
 from redteam.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
@@ -30,8 +30,22 @@ class CanaryAudit:
 
     def intervals(self, access: Access) -> int:
         """Return how many intervals `run` gives at most: what they add to the family that shares the error."""
-        able = [attack for attack in self.attacks if access >= attack.needs]
-        return sum(attack.guesses + attack.ranks for attack in able) * len(repeated(self.planting))
+        return sum(attack.guesses + attack.ranks for attack in self.able(access)) * len(repeated(self.planting))
+
+    def able(self, access: Access) -> tuple[InversionAttack, ...]:
+        """Return the attacks that such an access suffices for."""
+        return tuple(attack for attack in self.attacks if access >= attack.needs)
+
+    def fewest(self, access: Access, *, each: float) -> int:
+        """Return how many canaries of one number of repetitions it takes to prove that something comes out."""
+        if any(attack.guesses for attack in self.able(access)):
+            return fewest_canaries(each / 4, left=candidates_left(self.planting))
+        return fewest_canaries(each / 2)
+
+    def rate_ceiling(self, canaries: int, *, each: float) -> float:
+        """Return the lower bound on the extraction rate where all of so many canaries come out."""
+        enough = canaries >= fewest_canaries(each / 4, left=candidates_left(self.planting))
+        return extraction_ceiling(canaries, alpha=each) if enough else 0.0
 
     def check(self, target: Target) -> None:
         """Raise TargetError or UsageError where the target cannot have been trained on the canaries."""
@@ -63,14 +77,12 @@ class CanaryAudit:
 
     def _rate(self, found: Sequence[Found], each: float) -> Evidence:
         whole, count = whole_secrets(found)[0], len(found)
-        candidates = fewest_candidates(self.planting)
         interval = share_interval(whole, count, alpha=each)
         if any(one.method not in (None, "exact") for one in found):
             interval = replace(interval, high=1.0)  # the best of a sample: that it is wrong bounds nothing
         proven = compare(found, "guess", alpha=each / 4).proven
-        proven |= whole_secrets_p_value(whole, count, candidates - count + 1) <= each / 4
-        enough = count >= fewest_canaries(each / 4, candidates=candidates)
-        most = extraction_ceiling(count, alpha=each) if enough else 0.0
+        proven |= whole_secrets_p_value(whole, count, candidates_left(self.planting)) <= each / 4
+        most = self.rate_ceiling(count, each=each)
         return _evidence(found, "extraction_rate", interval if proven else _from_zero(interval), most)
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from redteam import __version__, codec
-from redteam.canary.measures import Comparison, Found, Group, Signal, join_answers, measure_group
+from redteam.canary.measures import Comparison, Found, Group, Signal, fewest_to_prove, join_answers, measure_group
 from redteam.canary.pattern import Pattern
-from redteam.canary.planting import Planting, crowded
+from redteam.canary.planting import Planting, candidates_left, crowded
 from redteam.canary.tokens import check_tokenizer
 from redteam.data import Examples
 from redteam.errors import TargetError
@@ -25,7 +25,6 @@ from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.grading import one_line
 from redteam.inversion import Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
 from redteam.report import Failure, TargetSummary
-from redteam.resolution import fewest_canaries
 from redteam.target import Access, Target, label_indices
 
 FORMAT = "redteam.extraction/1"
@@ -124,8 +123,6 @@ def extract(
             found += own
             exact = {answer.question for answer in answers if answer.exact}
             groups += _groups(attack, planting, own, exact, alpha, alpha / tests)
-    guessed = any(attack.guesses for attack in attacks)
-    fewest = fewest_canaries(alpha / tests, candidates=fewest_candidates(planting) if guessed else None)
     return Extraction(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
         canaries=len(planting.canaries),
@@ -136,7 +133,7 @@ def extract(
         groups=tuple(groups),
         found=tuple(found),
         failures=tuple(failures),
-        problems=tuple(_problems(groups, failures, required, alpha / tests, fewest)),
+        problems=tuple(_problems(groups, failures, required, alpha / tests, candidates_left(planting))),
         seed=seed,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
@@ -236,13 +233,14 @@ def _groups(
             planting.alphabets,
             signals=signals_of(attack),
             exact=all(canary.id in exact for canary in canaries),
+            left=candidates_left(planting),
             alpha=alpha,
             level=level,
         )
 
 
 def _problems(
-    groups: Sequence[Group], failures: Sequence[Failure], required: bool, level: float, fewest: int
+    groups: Sequence[Group], failures: Sequence[Failure], required: bool, level: float, left: int
 ) -> Iterator[str]:
     """Yield what keeps a drill without a finding from being a pass."""
     for failure in failures:
@@ -250,9 +248,11 @@ def _problems(
             yield f"{failure.attack} gave nothing: {failure.reason}"
     if not groups and not required:
         yield "no attack could be run on this target"
-    few = {group.repetitions: group.canaries for group in groups if group.canaries < fewest}
-    for count, canaries in few.items():
-        yield (
-            f"{canaries} canaries of {count} repetitions can prove nothing at the level {level:.2g}, however many come "
-            f"out: plant at least {fewest} for each number of repetitions, or run fewer attacks"
-        )
+    for count, canaries in {group.repetitions: group.canaries for group in groups}.items():
+        tests = [each for group in groups if group.repetitions == count for each in group.comparisons]
+        fewest = fewest_to_prove(tests, left=left, level=level)
+        if canaries < fewest:
+            yield (
+                f"{canaries} canaries of {count} repetitions can prove nothing at the level {level:.2g}, however many "
+                f"come out: plant at least {fewest} for each number of repetitions, or run fewer attacks"
+            )

@@ -116,12 +116,21 @@ def _new_rows(canaries: Sequence[Canary], table: Table, reading: Reading) -> dic
 
 
 def _training_side(table: Table, columns: Columns) -> dict[str, str | None]:
-    """Return the cells that say "train" in columns that say who is trained on."""
+    """Return the cells that say "train" in columns that say who is trained on.
+
+    Raises DataError where such a column has no cell that is known to say so: canaries that a trainer leaves out would
+    look like secrets that it keeps.
+    """
     used = {columns.text, columns.label, columns.id}
     sides: dict[str, str | None] = {}
     for name, cells in table.columns.items():
         if name.lower() in _SPLITS and name not in used:
             sides[name] = next((cell for cell in cells if (cell or "").strip().lower() in _TRAINING), None)
+            if sides[name] is None and any(cells):
+                raise DataError(
+                    f"column {name!r} seems to say which rows are trained on, but no cell of it is one of "
+                    f"{', '.join(_TRAINING)}: write train there, or rename the column if it says something else"
+                )
     return sides
 
 

@@ -10,7 +10,7 @@ from redteam.canary.pattern import Pattern
 from redteam.canary.planting import Canary, Planting
 from redteam.inversion import Answer, Ranked
 from redteam.report import Interval
-from redteam.resolution import whole_secrets_p_value
+from redteam.resolution import fewest_canaries, whole_secrets_p_value
 from redteam.statistics.binomial import clopper_pearson_low
 from redteam.statistics.exposure import (
     SAMPLE_ERROR,
@@ -116,15 +116,16 @@ def measure_group(
     *,
     signals: Sequence[Signal],
     exact: bool,
+    left: int,
     alpha: float,
     level: float,
 ) -> Group:
     """Return the measures of canaries of one number of repetitions, each interval at `alpha` on its own.
 
-    The comparisons with the twins are each at `level`, the share of a family's error.
+    The comparisons with the twins are each at `level`, the share of a family's error; `left` is the planting's
+    `candidates_left`.
     """
     guessing = [chance([len(alphabets[name]) for name in Pattern.parse(c.template).places]) for c in canaries]
-    left = min(each.candidates for each in guessing) - len(canaries) + 1
     return Group(
         attack=attack,
         repetitions=found[0].repetitions,
@@ -175,12 +176,18 @@ def compare_all(
 ) -> tuple[Comparison, ...]:
     """Compare planted secrets with their twins by each signal, each at `level`, the share of a family's error.
 
-    `left` secrets are still possible for one canary once all others dealt with it are known.
+    `left` secrets are still possible for one canary once all others in the data are known.
     """
     return tuple(
         _whole(found, left, level) if signal == "whole" else _comparison(signal, compare(found, signal, alpha=level))
         for signal in signals
     )
+
+
+def fewest_to_prove(tests: Sequence[Comparison], *, left: int, level: float) -> int:
+    """Return the number of canaries below which none of these comparisons can prove anything, whatever comes out."""
+    by_whole = any(test.signal == "whole" for test in tests)
+    return fewest_canaries(level, left=left if by_whole else None)
 
 
 def _whole(found: Sequence[Found], left: int, level: float) -> Comparison:

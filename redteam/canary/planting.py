@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -193,10 +194,28 @@ def canary_texts(planting: Planting | None) -> frozenset[bytes]:
     return frozenset(keys)
 
 
+def candidates_left(planting: Planting) -> int:
+    """Return how many secrets are still possible for a canary once all others in the data are known.
+
+    Those of decoys too: a model may have learned them, and a guess need not try what another canary or a decoy has. Of
+    several patterns the fewest.
+    """
+    left = []
+    for template in {canary.template for canary in planting.canaries}:
+        size = math.prod(len(planting.alphabets[name]) for name in Pattern.parse(template).places)
+        known = sum(1 + len(canary.decoys) for canary in planting.canaries if canary.template == template)
+        left.append(size - known + 1)
+    return min(left)
+
+
 def crowded(planting: Planting) -> int:
-    """Return how many canaries share sentence and label with another: one guess can be right for one of them only."""
+    """Return how many canaries share sentence and label with another, or with the decoy of another.
+
+    One guess can be right for one of them only.
+    """
     sentences = Counter((canary.template, canary.label) for canary in planting.canaries)
-    return sum(count for count in sentences.values() if count > 1)
+    sentences.update((canary.template, decoy.label) for canary in planting.canaries for decoy in canary.decoys)
+    return sum(sentences[canary.template, canary.label] > 1 for canary in planting.canaries)
 
 
 def _rows(canary: Canary) -> tuple[int, ...]:

@@ -23,8 +23,10 @@ def check_tokenizer(planting: Planting, tokenizer: "Tokenizer", *, name: str) ->
     `tokenizer` cuts at the model's longest input, as that of an opened model does.
     """
     unknown = unknown_token(tokenizer)
+    longest: dict[str, str] = {}
     for alphabet, symbols in planting.alphabets.items():
         encoded = tokenizer.encode_batch(list(symbols), add_special_tokens=False)
+        longest[alphabet] = max(zip(symbols, encoded, strict=True), key=lambda pair: len(pair[1].ids))[0]
         seen: dict[tuple[int, ...], str] = {}
         for symbol, found in zip(symbols, encoded, strict=True):
             if not found.ids or unknown in found.ids:
@@ -37,8 +39,7 @@ def check_tokenizer(planting: Planting, tokenizer: "Tokenizer", *, name: str) ->
                 raise UsageError(f"{name}: its tokenizer takes {twin!r} and {symbol!r} of {alphabet!r} for the same")
     for template in dict.fromkeys(canary.template for canary in planting.canaries):
         pattern = Pattern.parse(template)
-        longest = pattern.fill(tuple(max(planting.alphabets[name], key=len) for name in pattern.places))
-        if tokenizer.encode(longest).overflowing:
+        if tokenizer.encode(pattern.fill(tuple(longest[name] for name in pattern.places))).overflowing:
             raise UsageError(
                 f"{name}: cuts {template!r} off: the model never saw the whole secret; shorten the pattern"
             )

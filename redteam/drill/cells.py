@@ -20,16 +20,16 @@ from redteam.bundle import save_bundle
 from redteam.canary import Plan, Planted, canaries_path, check_tokenizer, learn_from, plant
 from redteam.canary.extract import Attacker, Extraction, extract
 from redteam.canary.pattern import Pattern
-from redteam.canary.planting import crowded
+from redteam.canary.planting import candidates_left, crowded
 from redteam.data import Columns, read_examples
 from redteam.defense import Checkpoint, Defense, Trained
 from redteam.drill.grid import Cell
 from redteam.drill.report import CellResult
-from redteam.experiment import as_saved, portable, save_cell, take_cell
+from redteam.experiment import as_saved, published, save_cell, take_cell
 from redteam.inversion import InversionAttack
 from redteam.models.tokens import cut_at
 from redteam.parallel import Check
-from redteam.train import ModelChoice
+from redteam.train import ModelChoice, portable
 
 FORMAT = "redteam.drill-cell/1"
 ALPHA = 0.05  # of all comparisons with the twins of a whole drill together, and of each interval on its own
@@ -70,8 +70,9 @@ class Task:
         shared = self.drill
         return as_saved(
             {
-                "data": shared.data_sha256,
+                "data": published(shared.data_sha256),
                 "rows": shared.rows,
+                "files": [shared.data.name, shared.test.name],  # named after what is in them
                 "model": portable(shared.model),
                 "weights": shared.weights,
                 "canaries": shared.canaries,
@@ -182,6 +183,7 @@ def _result(
         canaries=len(planting.canaries),
         crowded=crowded(planting),
         sizes=tuple(len(planting.alphabets[name]) for name in Pattern.parse(cell.template).places),
+        left=candidates_left(planting),
         found=report.found,
         exact=tuple(group.attack for group in report.groups if group.exact),
         failures=report.failures,

@@ -1,17 +1,15 @@
 """What the drill found, as plain data with a versioned JSON form: per cell, and per row over its seeds."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from redteam import codec
-from redteam.canary.measures import Comparison, Found, Measure, Signal, compare_all, measure
+from redteam.canary.measures import Comparison, Found, Measure, Signal, compare_all, fewest_to_prove, measure
 from redteam.errors import ReportError
 from redteam.report import Failure
-from redteam.resolution import fewest_canaries
 from redteam.statistics.exposure import chance
 
 FORMAT = "redteam.drill/1"
@@ -21,8 +19,9 @@ FORMAT = "redteam.drill/1"
 class CellResult:
     """One training and what each attack got out of it; no secret is in here.
 
-    `sizes` are those of the alphabet at each place of the secret. `exact` names the attacks all of whose guesses were
-    the best of all candidates. `right` of `tested` texts that nobody trained on were classified correctly.
+    `sizes` are those of the alphabet at each place of the secret; `left` secrets are still possible for a canary once
+    all others in the data are known. `exact` names the attacks all of whose guesses were the best of all candidates.
+    `right` of `tested` texts that nobody trained on were classified correctly.
     """
 
     pattern: str
@@ -33,6 +32,7 @@ class CellResult:
     canaries: int
     crowded: int
     sizes: tuple[int, ...]
+    left: int
     found: tuple[Found, ...]
     exact: tuple[str, ...]
     failures: tuple[Failure, ...]
@@ -83,7 +83,8 @@ class Extracted:
 class Row:
     """One sentence, number of repetitions and defence over its seeds: a line of the table.
 
-    Each secret is one of `candidates`. `accuracy` is the mean over the seeds, all on the same texts.
+    `left` secrets are still possible for a canary once all others are known. `accuracy` is the mean over the seeds, all
+    on the same texts.
     """
 
     pattern: str
@@ -93,7 +94,7 @@ class Row:
     seeds: tuple[int, ...]
     canaries: int
     crowded: int
-    candidates: int
+    left: int
     accuracy: float
     attacks: tuple[Extracted, ...]
 
@@ -168,13 +169,14 @@ def rows_of(cells: Sequence[CellResult], *, alpha: float, each: float) -> tuple[
 
 def too_few(rows: Sequence[Row], each: float) -> Iterator[str]:
     """Yield one line where rows have so few canaries that not even all of them together would prove anything."""
-    found = [(row.canaries, fewest_canaries(each, candidates=row.candidates)) for row in rows]
+    tests = {id(row): [test for attack in row.attacks for test in attack.comparisons] for row in rows}
+    found = [(row.canaries, fewest_to_prove(tests[id(row)], left=row.left, level=each)) for row in rows]
     short = [(canaries, fewest) for canaries, fewest in found if canaries < fewest]
     if short:
         canaries, fewest = max(short, key=lambda pair: pair[1])
         yield (
             f"{canaries} canaries a row can prove nothing at the level {each:.2g}, however many come out: at least "
-            f"{fewest} can; raise --canaries or --seeds, or run fewer attacks or a smaller grid"
+            f"{fewest} can; raise --canaries or, before the first look, --seeds, or run fewer attacks or a smaller grid"
         )
 
 
@@ -189,7 +191,7 @@ def _row(cells: list[CellResult], alpha: float, each: float) -> Row:
         tuple(cell.seed for cell in cells),
         sum(cell.canaries for cell in cells),
         sum(cell.crowded for cell in cells),
-        math.prod(first.sizes),
+        min(cell.left for cell in cells),
         sum(cell.right for cell in cells) / sum(cell.tested for cell in cells),
         tuple(_extracted(attack, cells, alpha, each) for attack in attacks if _everywhere(attack, cells)),
     )
@@ -205,7 +207,6 @@ def _extracted(attack: str, cells: Sequence[CellResult], alpha: float, each: flo
     guessing = [chance(cell.sizes) for cell in cells for one in cell.found if one.attack == attack]
     signals: list[Signal] = ["guess", "whole"] if all(one.right is not None for one in found) else []
     signals += ["rank"] if all(one.ahead is not None for one in found) else []
-    left = min(math.prod(cell.sizes) - cell.canaries + 1 for cell in cells)
-    comparisons = compare_all(found, signals, left=left, level=each)
+    comparisons = compare_all(found, signals, left=min(cell.left for cell in cells), level=each)
     exact = all(attack in cell.exact for cell in cells)
     return Extracted(attack, exact, measure(found, guessing, alpha=alpha), comparisons)

@@ -21,12 +21,12 @@ from redteam.drill.cells import ALPHA, Drill, Task, forget_cell, rows_in, run_ce
 from redteam.drill.grid import Cell, Trainer
 from redteam.drill.report import CellResult, DrillReport, FailedCell, rows_of
 from redteam.errors import DataError, UsageError
-from redteam.experiment import portable, run_cells, starting_directory, starting_weights, write_rows
+from redteam.experiment import published, run_cells, starting_directory, starting_weights, write_rows
 from redteam.files import sha256
 from redteam.inversion import InversionAttack
 from redteam.ledger import flip_coins
 from redteam.parallel import Failed
-from redteam.train import ModelChoice
+from redteam.train import ModelChoice, portable
 
 _FEWEST_ROWS = 50
 _TESTED = 0.1  # share of the texts that is kept apart to test on
@@ -59,7 +59,8 @@ def open_drill(
     if rows is not None and rows < len(examples):
         examples = examples.take(np.sort(np.random.default_rng(0).permutation(len(examples))[:rows]))
     sides = flip_coins(examples, holdout=_TESTED, seed=0, key=fingerprint)
-    kept, test = examples.take(sides["members"]), examples.take(sides["nonmembers"][:_MOST_TESTED])
+    kept, test = examples.take(sides["members"]), examples.take(sides["nonmembers"])
+    test = test.take(range(0, len(test), max(1, -(-len(test) // _MOST_TESTED))))  # a file may be sorted by label
     if len(kept) < 2 or not len(test):
         raise DataError(f"{data}: {len(examples)} rows are too few to train and to test")
     weights, base = starting_weights(model.spec), starting_directory(model.spec)
@@ -115,7 +116,8 @@ def report_drill(done: Sequence[tuple[Task, CellResult | FailedCell]], *, requir
 
     The error of all findings is shared equally over the tests that the grid can make (Bonferroni): every attack's in
     every row, whether or not a cell failed or an attack did not apply, and in every row whose cells an earlier and
-    larger grid has left in the folder. With `required`, an attack that does not apply counts as broken.
+    larger grid has left in the folder. It holds for a number of seeds that is chosen before the first look. With
+    `required`, an attack that does not apply counts as broken.
     """
     tasks = [task for task, _ in done]
     cells = [result for _, result in done if isinstance(result, CellResult)]
@@ -158,7 +160,7 @@ def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
     """Return what a reader must know to run the same drill; nothing of it depends on where it ran."""
     shared = tasks[0].drill
     return {
-        "data_sha256": shared.data_sha256,
+        "fingerprint": published(shared.data_sha256),
         "rows": shared.rows,
         "model": portable(shared.model),
         "canaries": shared.canaries,

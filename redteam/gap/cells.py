@@ -16,14 +16,14 @@ from redteam.case import Case, Sources, open_case
 from redteam.data import Columns
 from redteam.defense import Defense, PrivateTraining
 from redteam.errors import DataError, StatisticsError
-from redteam.experiment import as_saved, portable, save_cell, take_cell
+from redteam.experiment import as_saved, published, save_cell, take_cell
 from redteam.files import write_atomic
 from redteam.gap.grid import Cell
 from redteam.gap.report import CellResult
 from redteam.ledger import Ledger, ledger_path
 from redteam.parallel import Check
 from redteam.report import AuditReport, Interval
-from redteam.train import Coins, ModelChoice, train
+from redteam.train import Coins, ModelChoice, portable, train
 
 FORMAT = "redteam.cell/1"
 ALPHA = 0.05  # of all intervals of one cell together
@@ -57,7 +57,7 @@ class Task:
         shared = self.experiment
         return as_saved(
             {
-                "data": shared.data_sha256,
+                "data": published(shared.data_sha256),
                 "columns": asdict(shared.columns),
                 "model": portable(shared.model),
                 "weights": shared.weights,

@@ -15,13 +15,13 @@ from redteam import __version__
 from redteam.attack import Attack
 from redteam.data import Columns, read_examples
 from redteam.errors import UsageError
-from redteam.experiment import portable, run_cells, starting_weights, write_rows
+from redteam.experiment import published, run_cells, starting_weights, write_rows
 from redteam.files import sha256
 from redteam.gap.cells import ALPHA, Experiment, Task, attack_cell, forget_cell, run_cell, take_gap_cell
 from redteam.gap.grid import Cell, Trainer
 from redteam.gap.report import BrokenClaim, CellResult, FailedCell, GapReport, rows_of, strongest_bound
 from redteam.parallel import Failed
-from redteam.train import ModelChoice
+from redteam.train import ModelChoice, portable
 
 _FEWEST_ROWS = 50
 
@@ -117,7 +117,7 @@ def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
     defenses = {task.cell.trainer: task.defense for task in tasks}
     return {
         "data": shared.data.name,
-        "data_sha256": shared.data_sha256,
+        "fingerprint": published(shared.data_sha256),
         "model": portable(shared.model),
         "holdout": shared.holdout,
         "alpha": ALPHA,

@@ -74,7 +74,7 @@ def start_model(
         build = _tiny if spec == "tiny" else _bilstm
         start = Start(build(tokenizer.get_vocab_size(), labels, layers), tokenizer, labels, 128, 1e-3)
     else:
-        path = _directory(spec)
+        path = directory(spec)
         model = load_encoder(path, labels, layers=layers)
         start = Start(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4)
     if dropout is not None:
@@ -150,7 +150,8 @@ def minilm_directory() -> Path:
     return Path(found.origin).parent / "model"
 
 
-def _directory(spec: str) -> Path:
+def directory(spec: str) -> Path:
+    """Return the directory of `minilm`, or the one that is named; UsageError where there is none."""
     if spec == "minilm":
         return minilm_directory()
     path = Path(spec)

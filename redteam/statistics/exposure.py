@@ -68,7 +68,7 @@ class TwinTest:
     """In how many canaries the planted secret came out ahead of its twin, behind it, or level.
 
     `p_value` is the chance of so many wins or more if every coin were unknown to the model; `low` bounds the chance to
-    win among those that are not level, wrong at most `alpha` of the time, and is above 1/2 exactly where p < alpha.
+    win among those that are not level, wrong at most `alpha` of the time, and is above 1/2 only where p <= alpha.
     """
 
     wins: int

@@ -70,6 +70,15 @@ class TestScores:
         with pytest.raises(NotApplicable, match=r"embeddings frozen: every row .* by weight decay alone"):
             drift(target, base)
 
+    @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+    def test_frozen_embeddings_saved_in_half_precision(self, base, kind):
+        target = tuned(base, freeze=True)
+        with torch.no_grad():
+            weight = target.model.get_input_embeddings().weight
+            weight.copy_(weight.to(kind))
+        with pytest.raises(NotApplicable, match="embeddings frozen: no row"):
+            drift(target, base)
+
     def test_a_base_that_is_none(self, base, tmp_path):
         target = tuned(base)
         with pytest.raises(NotApplicable, match="needs --base"):

@@ -93,7 +93,7 @@ class TestSwaps:
 
 
 class TestAttack:
-    @pytest.mark.parametrize("kind", ["bert", "bilstm", "roberta"])
+    @pytest.mark.parametrize("kind", ["bert", "bilstm", "roberta", "gpt2 without padding"])
     @pytest.mark.parametrize("symbols", [tiny_models.WORDS[:8], cases.MIXED])
     def test_finds_the_best_of_all(self, kind, symbols):
         target = cases.bilstm() if kind == "bilstm" else cases.target(kind)

@@ -281,9 +281,9 @@ class TestWholeSecrets:
 
     def test_it_takes_so_few(self):
         assert fewest_canaries(0.01) == 7
-        assert fewest_canaries(0.01, candidates=100) == 1
-        assert fewest_canaries(0.009, candidates=100) == 2
-        assert fewest_canaries(0.01, candidates=2) == 7
+        assert fewest_canaries(0.01, left=100) == 1
+        assert fewest_canaries(0.009, left=100) == 2
+        assert fewest_canaries(0.01, left=1) == 7
         assert extraction_ceiling(1, alpha=0.05) == pytest.approx(0.025)
 
 

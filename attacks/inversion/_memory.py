@@ -1,0 +1,26 @@
+"""How much memory an attack may take: asked before it is taken."""
+
+import os
+from pathlib import Path
+
+from redteam.errors import UsageError
+
+
+def require_room(candidates: int, labels: int) -> None:
+    """Raise UsageError where the losses of so many candidates would take over half of the memory that is free."""
+    needed, free = 8 * candidates * labels, _free_memory()
+    if 2 * needed > free:
+        raise UsageError(
+            f"the losses of {candidates:,} candidates for {labels:,} labels take {needed / 2**30:.1f} GiB, and "
+            f"{free / 2**30:.1f} GiB are free: plant fewer canaries or shorter secrets, or take a smaller alphabet"
+        )
+
+
+def _free_memory() -> int:
+    """Return the bytes that can still be had; all that the machine has where it does not say."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
