@@ -21,6 +21,7 @@ from redteam.errors import RedteamError, UsageError
 from redteam.target import Access, Target
 
 if TYPE_CHECKING:
+    from redteam.report import Interval
     from redteam.statistics.exposure import Exposure
 
 ENUMERABLE = 10**6  # candidates that are all looked at; beyond, a sample
@@ -101,7 +102,7 @@ class Answer:
 
     `guess` is its best secret and `loss` that secret's loss; None of an attack that only ranks. `exact`: no candidate
     has a lower loss, since all were looked at. `ranked` has one entry for each suspect, of an attack that ranks.
-    `details` are numbers for the report, such as steps done.
+    `details` are numbers for whoever calls the attack, such as steps done.
     """
 
     question: str
@@ -125,6 +126,13 @@ class InversionAttack(ABC):
     needs: ClassVar[Access]
     guesses: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
+
+    def token_auc(self, target: Target, texts: Sequence[str], *, base: Path | None, alpha: float) -> "Interval | None":
+        """Return how well it tells the tokens of the training `texts` from those of no text; None if it does not.
+
+        Raises NotApplicable.
+        """
+        return None
 
     @abstractmethod
     def extract(

@@ -111,6 +111,10 @@ class EmbeddingDrift(InversionAttack):
 
     sample: int = 10_000
 
+    def token_auc(self, target: Target, texts: Sequence[str], *, base: Path | None, alpha: float) -> "Interval":
+        """Return how well the scores tell tokens that occur in the training `texts` from those that do not."""
+        return membership_auc(drift(target, base), target, texts, alpha=alpha)
+
     def extract(
         self,
         target: Target,

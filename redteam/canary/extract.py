@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +25,9 @@ from redteam.errors import TargetError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.grading import one_line
 from redteam.inversion import Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
-from redteam.report import Failure, TargetSummary
+from redteam.report import Failure, Interval, TargetSummary
 from redteam.target import Access, Target, label_indices
+from redteam.tuning import settings_of
 
 FORMAT = "redteam.extraction/1"
 
@@ -45,6 +47,8 @@ class Extraction:
     `crowded` canaries share sentence and label with another: one guess can be right for one of them only.
 
     Intervals of measures are each at `alpha` on their own. `problems` say why a drill that proves nothing is no pass.
+    `settings` are those of the attacks, by id. `token_auc`, where the training texts were given, has for an attack that
+    scores tokens the AUC of telling those of the texts from all others.
     """
 
     target: TargetSummary
@@ -57,6 +61,8 @@ class Extraction:
     found: tuple[Found, ...]
     failures: tuple[Failure, ...]
     problems: tuple[str, ...]
+    settings: dict[str, dict[str, Any]]
+    token_auc: dict[str, Interval]
     seed: int
     created: str
     tool_version: str
@@ -102,11 +108,13 @@ def extract(
     alpha: float = 0.05,
     seed: int = 0,
     show_text: bool = False,
+    texts: Sequence[str] | None = None,
     progress: Progress = unwatched,
 ) -> Extraction:
     """Run the attacks on `target` and report what they got; with `required`, one that does not apply is a problem.
 
-    Raises TargetError where the target lacks a canary's label, UsageError where its tokenizer mixes secrets up.
+    With the training `texts`, attacks that score tokens are measured by them too. Raises TargetError where the target
+    lacks a canary's label, UsageError where its tokenizer mixes secrets up.
     """
     check_target(target, planting)
     tests = max(1, count_tests(attacks, planting, target.access))
@@ -123,6 +131,7 @@ def extract(
             found += own
             exact = {answer.question for answer in answers if answer.exact}
             groups += _groups(attack, planting, own, exact, alpha, alpha / tests)
+    aucs = {} if texts is None else _token_aucs(attacks, target, texts, attacker.base, alpha, failures)
     return Extraction(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
         canaries=len(planting.canaries),
@@ -134,10 +143,34 @@ def extract(
         found=tuple(found),
         failures=tuple(failures),
         problems=tuple(_problems(groups, failures, required, alpha / tests, candidates_left(planting))),
+        settings={attack.id: settings_of(attack) for attack in attacks},
+        token_auc=aucs,
         seed=seed,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
     )
+
+
+def _token_aucs(
+    attacks: Sequence[InversionAttack],
+    target: Target,
+    texts: Sequence[str],
+    base: Path | None,
+    alpha: float,
+    failures: list[Failure],
+) -> dict[str, Interval]:
+    """Measure the attacks that were not in the way already by how they score tokens; add to `failures` what breaks."""
+    found = {}
+    stopped = {failure.attack for failure in failures}
+    for attack in attacks:
+        try:
+            interval = None if attack.id in stopped else attack.token_auc(target, texts, base=base, alpha=alpha)
+        except Exception as error:
+            failures.append(Failure(attack.id, "failed", one_line(error)))
+            continue
+        if interval is not None:
+            found[attack.id] = interval
+    return found
 
 
 def check_target(target: Target, planting: Planting) -> None:

@@ -11,7 +11,7 @@ from redteam.canary.alphabets import choose_alphabets
 from redteam.canary.draw import Plan, draw_canaries
 from redteam.canary.pattern import Pattern
 from redteam.canary.place import Row, place
-from redteam.canary.planting import Canary, Planting, canaries_path, crowded
+from redteam.canary.planting import Canary, Planting, canaries_path, canary_rows, crowded
 from redteam.data import Columns, Reading, read_examples
 from redteam.errors import DataError, UsageError
 from redteam.files import sha256, write_atomic
@@ -71,6 +71,19 @@ def plant(
         output.unlink(missing_ok=True)
         raise
     return Planted(output, ledger, planting, reading.columns, (*reading.notes, *_crowd(planting)))
+
+
+def trained_texts(
+    data: Path, planting: Planting, *, members: Sequence[int] | None = None, columns: Columns = Columns()
+) -> tuple[str, ...]:
+    """Return the texts of a planted file that were trained on: canaries, decoys and, of users' rows, the `members`.
+
+    All users' rows where members is None. Raises LedgerError where it is not the file that was planted.
+    """
+    planting.check_data(data)
+    examples = read_examples(data, columns).examples
+    rows = range(len(examples)) if members is None else sorted({*members, *canary_rows(planting)})
+    return examples.take(rows).texts or ()
 
 
 def _crowd(planting: Planting) -> tuple[str, ...]:

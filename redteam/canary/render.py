@@ -28,6 +28,10 @@ def render(report: Extraction, *, width: int = 100, color: bool = False) -> str:
     word, style = _BADGES.get(report.exit_code, ("NOT SETTLED", "bold black on yellow"))
     parts: list[RenderableType] = [headline(word, summary(report), style)]
     parts += (_of_group(group) for group in report.groups)
+    for attack, auc in report.token_auc.items():
+        told = f"{number(auc.value, digits=4)} [{number(auc.low, digits=4)}, {number(auc.high, digits=4)}]"
+        line = f"tokens of the training data told from those that are in no text of it: AUC {told}"
+        parts.append(section(f"{attack}, all tokens", bullets([line])))
     if report.found and report.found[0].secret is not None:
         parts.append(section("Secrets", _secrets(report)))
     if report.failures:

@@ -75,6 +75,10 @@ def extract(
     narrow: Annotated[
         int | None, Opt("--narrow", min=1, help="With --base: try so many symbols a place, those that moved most.")
     ] = None,
+    data: Annotated[
+        Path | None, Opt("--data", help="The planted file: say how well its tokens are told from all others.")
+    ] = None,
+    set: o.Set = None,
     alpha: Annotated[float, Opt("--alpha", help="Chance of a finding where there is none.")] = 0.05,
     seed: o.Seed = 0,
     format: Annotated[ExtractionFormat, Opt("--format", "-f", help="How to print it.")] = ExtractionFormat.text,
@@ -86,6 +90,7 @@ def extract(
     """Extract canaries: exit 0 none proven, 1 extracted, 2 not settled."""
     from redteam.canary.extract import Attacker
     from redteam.canary.extract import extract as run
+    from redteam.tuning import tune
 
     if not 0.001 <= alpha <= 0.2:
         raise UsageError(f"--alpha {alpha:g}: must lie between 0.001 and 0.2")
@@ -94,10 +99,13 @@ def extract(
     planting = _planting(ledger)
     if narrow is not None and base is None:
         raise UsageError(f"--narrow {narrow}: needs --base, the encoder from which embeddings moved")
-    attacks = _chosen(attack, narrow)
+    if data is not None and base is None:
+        raise UsageError(f"--data {data}: needs --base, the encoder from which embeddings moved")
+    attacks = tune(_chosen(attack, narrow), set or ())
     if base is not None and not base.is_dir():
         raise UsageError(f"--base {base}: is no directory; give that of the encoder training started from")
     opened = _open(target, token_env, ledger)
+    texts = None if data is None else _trained_on(data, planting, target, ledger)
     attacker = Attacker(None if reference is None else _open(reference, None, None), base)
     with progress("extracting") as show:
         report = run(
@@ -109,6 +117,7 @@ def extract(
             alpha=alpha,
             seed=seed,
             show_text=show_text,
+            texts=texts,
             progress=show,
         )
     raise typer.Exit(_present(report, format, output, exit_zero))
@@ -183,6 +192,21 @@ def _planting(ledger: Path) -> "Planting":
     from redteam.canary import Planting
 
     return Planting.load(ledger)
+
+
+def _trained_on(data: Path, planting: "Planting", target: str, ledger: Path) -> tuple[str, ...]:
+    """Return the texts of the planted file that the model was trained on: its ledger says, where there is one."""
+    from redteam.canary.files import trained_texts
+    from redteam.canary.planting import is_of_model
+    from redteam.data import Columns
+    from redteam.ledger import Ledger, ledger_path
+
+    own = next((path for path in (ledger, ledger_path(Path(target))) if is_of_model(path)), None)
+    if own is None:
+        say(f"{data}: no ledger says which of its rows were trained on, so all are taken to have been")
+        return trained_texts(data, planting)
+    kept = Ledger.load(own)
+    return trained_texts(data, planting, members=kept.membership.members, columns=Columns(**kept.data.columns))
 
 
 def _chosen(wanted: list[str] | None, narrow: int | None) -> "tuple[InversionAttack, ...]":

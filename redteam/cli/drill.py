@@ -104,6 +104,7 @@ def drill(
     decoys: Decoys = None,
     seeds: Seeds = None,
     attack: o.Attacks = None,
+    set: o.Set = None,
     epochs: DrillEpochs = None,
     batch_size: o.TrainingBatch = None,
     learning_rate: o.LearningRate = None,
@@ -125,7 +126,7 @@ def drill(
     if quick and preset is not None:
         raise UsageError("--quick and --preset: each names a grid; give one of them")
     size = _sized(_QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _Grid(), given)
-    tasks = _tasks(data, output, (text_column, label_column), size, attack, jobs, restart)
+    tasks = _tasks(data, output, (text_column, label_column), size, (attack or [], set or []), jobs, restart)
     report = _run(tasks, jobs, required=bool(attack))
     delivered = _write(report, output)
     raise typer.Exit(exit_code(_code(report), exit_zero=exit_zero, delivered=delivered and not _incomplete(report)))
@@ -143,7 +144,7 @@ def _tasks(
     output: Path,
     columns: tuple[str | None, str | None],
     size: _Grid,
-    wanted: list[str] | None,
+    wanted: tuple[list[str], list[str]],
     jobs: int,
     restart: bool,
 ) -> "tuple[Task, ...]":
@@ -154,16 +155,18 @@ def _tasks(
     from redteam.figures import require_matplotlib
     from redteam.registry import choose, discover_defenses, discover_inversions
     from redteam.train import ModelChoice
+    from redteam.tuning import tune
 
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: must be at least 1")
     require_matplotlib()
+    names, settings = wanted
     attacks = discover_inversions()
-    attacks = choose(attacks, wanted) if wanted else attacks
+    attacks = tune(choose(attacks, names) if names else attacks, settings)
     patterns = choose_patterns(size.patterns, parse_numbers(size.lengths, "--length"))
     asked = {"epochs": size.epochs, "batch_size": size.batch_size, "learning_rate": size.learning_rate}
-    names = [name for name in map(str.strip, size.defenses.split(",")) if name]
-    trainers = choose_defenses(names, discover_defenses(), asked)
+    recipes = [name for name in map(str.strip, size.defenses.split(",")) if name]
+    trainers = choose_defenses(recipes, discover_defenses(), asked)
     cells = grid(patterns, parse_numbers(size.repetitions, "--repetitions"), trainers, size.seeds)
     make_folder(output)
     shared, notes = open_drill(

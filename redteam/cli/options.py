@@ -21,6 +21,9 @@ LedgerFile = Annotated[Path | None, Opt("--ledger", help="The ledger [default: b
 Canaries = Annotated[
     Path | None, Opt("--canaries", help="With --members or --data: the canary ledger [default: beside that file].")
 ]
+Set = Annotated[
+    list[str] | None, Opt("--set", help="ID.NAME=VALUE: a setting of an attack; can be given several times.")
+]
 Base = Annotated[Path | None, Opt("--base", help="Directory of the public encoder that training started from.")]
 
 PolicyFile = Annotated[

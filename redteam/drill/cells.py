@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from redteam.inversion import InversionAttack
 from redteam.models.tokens import cut_at
 from redteam.parallel import Check
 from redteam.train import ModelChoice, portable
+from redteam.tuning import settings_of
 
 FORMAT = "redteam.drill-cell/1"
 ALPHA = 0.05  # of all comparisons with the twins of a whole drill together, and of each interval on its own
@@ -78,7 +79,7 @@ class Task:
                 "canaries": shared.canaries,
                 "label": shared.label,
                 "decoys": shared.decoys,
-                "attacks": {attack.id: asdict(attack) if is_dataclass(attack) else {} for attack in shared.attacks},
+                "attacks": {attack.id: settings_of(attack) for attack in shared.attacks},
                 "defense": self.defense.id,
                 "settings": self.defense.parameters(),
                 "cell": asdict(self.cell),

@@ -27,6 +27,7 @@ from redteam.inversion import InversionAttack
 from redteam.ledger import flip_coins
 from redteam.parallel import Failed
 from redteam.train import ModelChoice, portable
+from redteam.tuning import settings_of
 
 _FEWEST_ROWS = 50
 _TESTED = 0.1  # share of the texts that is kept apart to test on
@@ -166,7 +167,7 @@ def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
         "canaries": shared.canaries,
         "label": shared.label,
         "decoys": shared.decoys,
-        "attacks": [attack.id for attack in shared.attacks],
+        "attacks": {attack.id: settings_of(attack) for attack in shared.attacks},
         "seeds": sorted({task.cell.seed for task in tasks}),
         "defenses": {t.cell.defense: {"id": t.defense.id, **t.defense.parameters()} for t in tasks},
     }

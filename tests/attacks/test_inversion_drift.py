@@ -14,6 +14,10 @@ from attacks.inversion.relaxed import RelaxedInversion
 from attacks.inversion.search import SwapSearch
 from attacks.inversion.sentences import Space
 from defenses.plain import Plain
+from redteam.canary import Plan, Planting
+from redteam.canary.draw import draw_canaries
+from redteam.canary.extract import Attacker, extract
+from redteam.canary.render import render
 from redteam.data import Examples
 from redteam.inversion import NotApplicable
 from redteam.models.starting import start_model
@@ -32,6 +36,13 @@ def tuned(base, *, freeze=False, decay=0.01, texts=TEXTS):
     examples = Examples(np.arange(len(texts)), texts, labels)
     start = start_model(str(base), examples, learn_from=examples, seed=0, freeze_embeddings=freeze)
     return Plain(epochs=3, batch_size=8, weight_decay=decay).fit(start, examples, seed=0).target
+
+
+def planting_of(template, *, canaries):
+    alphabets = {"w": tuple(tiny_models.WORDS)}
+    plan = Plan((template,), canaries=canaries, repetitions=(1,))
+    drawn = draw_canaries(plan, alphabets, texts=TEXTS, labels=tiny_models.LABELS, key="k")
+    return Planting("s", "p", 100, 0, "k", alphabets, drawn).sealed()
 
 
 class TestScores:
@@ -99,6 +110,22 @@ class TestScores:
 
 
 class TestAttack:
+    def test_tokens_are_told_apart_in_the_report(self, base):
+        target, planted = tuned(base), planting_of("my {w:2}", canaries=7)
+        report = extract(target, planted, (EmbeddingDrift(),), attacker=Attacker(base=base), texts=TEXTS)
+        assert report.token_auc["RT204"].value == 1.0
+        assert "tokens of the training data told from those that are in no text of it: AUC 1" in render(report, width=200)
+        assert report.settings == {"RT204": {"sample": 10_000}}
+        assert not extract(target, planted, (EmbeddingDrift(),), attacker=Attacker(base=base)).token_auc
+        frozen = tuned(base, freeze=True)
+        still = extract(frozen, planted, (EmbeddingDrift(),), attacker=Attacker(base=base), texts=TEXTS)
+        assert still.token_auc == {}
+        assert "embeddings frozen" in still.failures[0].reason
+        nothing = ("!", "?")  # no token of any text is known
+        broken = extract(target, planted, (EmbeddingDrift(),), attacker=Attacker(base=base), texts=nothing)
+        assert broken.exit_code == 2
+        assert broken.failures[0].kind == "failed"
+
     def test_ranks_what_was_seen_before_what_was_not(self, base):
         asked = cases.question("call {w:2}", symbols=("amber", "basil", "cedar", *UNSEEN))
         own = [

@@ -187,6 +187,8 @@ class TestExtract:
             (("alone.pt", "--canaries", "planted.canaries.json"), "labels unknown to the model"),
             (("model.pt", "--canaries", "planted.canaries.json", "-a", "RT777"), "unknown id 'RT777'"),
             (("model.pt", "--canaries", "planted.canaries.json", "--alpha", "0.9"), "--alpha"),
+            (("model.pt", "--canaries", "planted.canaries.json", "--data", "planted.csv"), "planted.csv: needs --base"),
+            (("model.pt", "--canaries", "planted.canaries.json", "--set", "x"), "--set x: write ID.NAME=VALUE"),
             (("model.pt", "--canaries", "planted.canaries.json", "--base", "none"), "--base none: is no directory"),
             (("model.pt", "--canaries", "planted.canaries.json", "-o", "model.pt"), "would overwrite"),
             (("model.pt", "--canaries", "planted.canaries.json", "-o", "planted.canaries.json"), "would overwrite"),
