@@ -136,10 +136,13 @@ def _check_archive(path: Path) -> None:
             )
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            broken = archive.testzip()  # torch does not look: weights with a flipped bit would be audited as they are
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise BundleError(f"{path}: broken or truncated archive ({error}); copy the file again") from None
+    if broken is not None:
+        raise BundleError(f"{path}: broken file: a checksum is wrong; copy the file again")
     # torch.save never compresses nor overlaps; either way a small file could swell to fill the memory.
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise BundleError(f"{path}: holds compressed parts (TorchScript?), as no bundle does: refused; {_WAY_OUT}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from redteam.canary.planting import Planting, canaries_beside, canary_texts
+from redteam.canary.planting import Planting, canaries_beside, canaries_path, canary_texts
 from redteam.data import Columns, Split, read_examples, read_split, without
 from redteam.errors import LedgerError, RedteamError, TargetError, UsageError
 from redteam.ledger import Ledger, ledger_path
@@ -88,7 +88,14 @@ def _check(name: str | None, sources: Sources) -> None:
 
 
 def _canaries(sources: Sources, data: Path) -> Planting | None:
-    return canaries_beside(data) if sources.canaries is None else Planting.load(sources.canaries)
+    """Return the canaries of the ledger that is named or lies beside the data; LedgerError where those are two."""
+    beside = canaries_beside(data)
+    if sources.canaries is None:
+        return beside
+    named = Planting.load(sources.canaries)
+    if beside is not None and beside.digest != named.digest:
+        raise LedgerError(f"{sources.canaries}: not the canaries of {data}, beside which is {canaries_path(data).name}")
+    return named
 
 
 def check_trained_on(planting: Planting | None, target: Target, name: str) -> None:

@@ -117,7 +117,8 @@ class InversionAttack(ABC):
     """An adversary after secrets: settings in the constructor, work in `extract`.
 
     `id` is stable and never re-used, `needs` is the least access it works with. `guesses` and `ranks` say which answers
-    it gives; both are judged, so they are declared and not found out. A guess must not depend on the suspects: how
+    it gives; both are judged, so they are declared and not found out. `compares`: whether a reference makes a
+    difference. A guess must not depend on the suspects: how
     unlikely a whole secret is by luck is counted over all candidates, and not over two.
     """
 
@@ -126,6 +127,7 @@ class InversionAttack(ABC):
     needs: ClassVar[Access]
     guesses: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
+    compares: ClassVar[bool] = True
 
     def token_auc(self, target: Target, texts: Sequence[str], *, base: Path | None, alpha: float) -> "Interval | None":
         """Return how well it tells the tokens of the training `texts` from those of no text; None if it does not.

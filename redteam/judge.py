@@ -14,7 +14,7 @@ from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.findings import as_findings, find_leaks, unused
 from redteam.limits import Policy
 from redteam.policy import expired
-from redteam.report import BLIND_CONTROL, CANARY_METRICS, AuditReport
+from redteam.report import BLIND_CONTROL, AuditReport
 from redteam.verdict import Check, Finding, Status, Verdict
 from redteam.wording import plural, range_of, some
 
@@ -151,7 +151,6 @@ def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> It
             yield from ruling.unsettled
         if _taken_on_trust(report) and report.grade == "B":
             yield "no control ran: that members and non-members come from one source was taken on trust"
-    yield from _unlimited(report, policy)
     for failure in report.failures:
         if failure.kind == "not_applicable" and failure.attack not in policy.require:
             yield f"{failure.attack} does not apply: {failure.reason}"
@@ -160,19 +159,6 @@ def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> It
         yield (
             f"the training claims epsilon {guarantee.claimed.epsilon:g} but earned only "
             f"{guarantee.earned.epsilon:g}: quote the second"
-        )
-
-
-def _unlimited(report: AuditReport, policy: Policy) -> Iterator[str]:
-    """Say what is proven to come out of planted secrets where no limit speaks of it: a pass must not hide it."""
-    limited = {limit.metric for limit in policy.limits}
-    found = [
-        e for e in report.evidence if e.metric in CANARY_METRICS and e.metric not in limited and e.interval.low > 0
-    ]
-    if found:
-        yield (
-            f"planted secrets are proven to come out of the model ({some([e.id for e in found])}), and {policy.source} "
-            "sets no limit on that: set max_exposure or max_extraction_rate"
         )
 
 

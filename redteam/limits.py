@@ -62,7 +62,7 @@ class Limit:
 class Policy:
     """What a report is judged by; `max_delta` belongs to `max_epsilon`, `lines` say where in `source` a key stands.
 
-    `canaries_required` false: limits on canaries count where there are canaries, and nothing is missing elsewhere.
+    A limit on canaries that is not set is 0 where there are canaries: nothing may be proven to come out.
     """
 
     max_auc: float | None = None
@@ -76,7 +76,6 @@ class Policy:
     source: str = BUILT_IN
     lines: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     max_delta: float = MAX_DELTA
-    canaries_required: bool = True
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -88,8 +87,7 @@ class Policy:
         auc = [] if self.max_auc is None else [Limit("auc", self.max_auc)]
         tpr = [Limit("tpr", each.limit, each.fpr) for each in self.max_tpr]
         epsilon = [] if self.max_epsilon is None else [Limit("epsilon", self.max_epsilon, delta=self.max_delta)]
-        required = self.canaries_required
-        canaries = [Limit(metric, limit, required=required) for metric, limit in single if limit is not None]
+        canaries = [Limit(metric, limit or 0.0, required=limit is not None) for metric, limit in single]
         return (*auc, *tpr, *epsilon, *canaries)
 
     def line_of(self, key: str) -> int:
@@ -97,10 +95,4 @@ class Policy:
         return dict(self.lines).get(key, 1)
 
 
-DEFAULT = Policy(
-    max_auc=0.55,
-    max_tpr=(TprLimit(fpr=0.01, limit=0.05),),
-    max_exposure=0.0,
-    max_extraction_rate=0.0,
-    canaries_required=False,
-)
+DEFAULT = Policy(max_auc=0.55, max_tpr=(TprLimit(fpr=0.01, limit=0.05),))

@@ -22,8 +22,9 @@ is it where no guarantee meets the limit: an attack that finds little bounds not
 `max_exposure` and `max_extraction_rate` need canaries in the training data. At 0 they say that nothing may be proven to
 come out; no attack can prove that nothing does, so under `strict` a limit of 0 is never met.
 
-A file replaces the built-in limits; it does not add to them. Everything that is not in this list is an error:
-a misspelt limit must not turn into no limit.
+A file replaces the built-in limits; it does not add to them. Only a limit on canaries that it leaves out is 0, as built
+in: that planted secrets come out is never a pass by omission. Everything that is not in this list is an error: a
+misspelt limit must not turn into no limit.
 """
 
 import difflib
@@ -150,7 +151,7 @@ def parse_policy(table: Any, *, source: str, lines: tuple[tuple[str, int], ...] 
     policy = Policy(source=source, lines=lines, **values)
     if "max_delta" in table and policy.max_epsilon is None:
         raise ValueError("max_delta limits nothing by itself: set max_epsilon too, or leave it out")
-    if not policy.limits:
+    if not any(key.startswith("max_") for key in table):
         limits = ", ".join(key for key in _KEYS if key.startswith("max_") and key != "max_delta")
         raise ValueError(f"sets no limit, so nothing could fail: set at least one of {limits}")
     return policy

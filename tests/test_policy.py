@@ -7,6 +7,7 @@ from redteam.policy import DEFAULT, Limit, TprLimit, Waiver, load_policy
 from redteam.report import Evidence, Interval
 
 TODAY = date(2026, 7, 1)
+ON_CANARIES = tuple(Limit(metric, 0.0, required=False) for metric in ("exposure", "extraction_rate"))
 FULL = """\
 # what a release must keep
 max_auc = 0.60
@@ -47,8 +48,7 @@ def refusal(text, tmp_path, name="redteam.toml"):
 def test_without_a_file_the_built_in_limits_hold():
     policy = load_policy(None, today=TODAY)
     assert policy == DEFAULT
-    canaries = [Limit(metric, 0.0, required=False) for metric in ("exposure", "extraction_rate")]
-    assert policy.limits == (Limit("auc", 0.55), Limit("tpr", 0.05, 0.01), *canaries)
+    assert policy.limits == (Limit("auc", 0.55), Limit("tpr", 0.05, 0.01), *ON_CANARIES)
     assert policy.source == "built-in limits"
 
 
@@ -65,14 +65,19 @@ def test_every_key_is_read_with_its_line(tmp_path):
 
 
 def test_a_file_replaces_the_built_in_limits(tmp_path):
-    assert load("max_epsilon = 3", tmp_path).limits == (Limit("epsilon", 3.0, delta=1e-5),)
+    """But for those on canaries: they are 0 where none is named, and count where there are canaries."""
+    assert load("max_epsilon = 3", tmp_path).limits == (Limit("epsilon", 3.0, delta=1e-5), *ON_CANARIES)
+    rate = load("max_extraction_rate = 0.5", tmp_path)
+    assert rate.limits == (ON_CANARIES[0], Limit("extraction_rate", 0.5))
+    with pytest.raises(PolicyError, match="sets no limit"):
+        load("strict = true", tmp_path)
 
 
 def test_tpr_limits_may_be_a_list_or_tables(tmp_path):
     listed = load("max_tpr = [{fpr=0.01, limit=0.05}, {fpr=0.001, limit=0.01}]", tmp_path)
     tables = load("[[max_tpr]]\nfpr=0.01\nlimit=0.05\n[[max_tpr]]\nfpr=0.001\nlimit=0.01\n", tmp_path)
     assert listed == tables
-    assert [limit.fpr for limit in listed.limits] == [0.01, 0.001]
+    assert [limit.fpr for limit in listed.limits if limit.metric == "tpr"] == [0.01, 0.001]
 
 
 def test_an_expiry_may_be_an_iso_string_and_holds_all_that_day(tmp_path):
@@ -191,5 +196,8 @@ def test_a_limit_covers_its_metric_and_its_fpr_only():
 
 
 def test_a_limit_on_epsilon_is_at_a_delta(tmp_path):
-    assert load("max_epsilon = 3\nmax_delta = 1e-7", tmp_path).limits == (Limit("epsilon", 3.0, delta=1e-7),)
+    assert load("max_epsilon = 3\nmax_delta = 1e-7", tmp_path).limits == (
+        Limit("epsilon", 3.0, delta=1e-7),
+        *ON_CANARIES,
+    )
     assert Limit("epsilon", 3.0, delta=1e-7).name == "max_epsilon 3 at delta 1e-07"

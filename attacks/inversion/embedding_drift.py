@@ -108,6 +108,7 @@ class EmbeddingDrift(InversionAttack):
     name = "embedding drift"
     needs = Access.WEIGHTS
     guesses = False
+    compares = False
 
     sample: int = 10_000
 

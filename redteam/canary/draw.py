@@ -14,6 +14,7 @@ from redteam.errors import DataError, UsageError
 
 EXISTING, FRESH, PER_CANARY = "existing", "fresh", "per-canary"
 
+_MOST_ROWS = 10_000_000  # to be planted; a slip of the hand would fill the memory
 _PERMUTED = 100_000  # candidates up to which secrets are dealt from a shuffled pack
 
 
@@ -52,6 +53,12 @@ class Plan:
             raise UsageError(
                 f"{self.canaries} canaries cannot be shared equally over {shares} numbers of repetitions; {fits} can"
             )
+        if len(patterns) > self.canaries // shares:
+            raise UsageError(
+                f"{self.canaries} canaries for {len(patterns)} patterns: at least {len(patterns) * shares}"
+            )
+        if sum(self.repetitions) * self.canaries // shares * (1 + max(0, self.decoys)) > _MOST_ROWS:
+            raise UsageError(f"repetitions {list(self.repetitions)}: more than {_MOST_ROWS:,} rows in all; plant fewer")
         if self.decoys < 0 or self.seed < 0:
             raise UsageError(f"{self.decoys} decoys with seed {self.seed}: neither may be negative")
         return patterns

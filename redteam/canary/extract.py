@@ -8,7 +8,7 @@ luck; one-sided, the error shared equally (Bonferroni) over all of them as count
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -113,21 +113,26 @@ def extract(
 ) -> Extraction:
     """Run the attacks on `target` and report what they got; with `required`, one that does not apply is a problem.
 
-    With the training `texts`, attacks that score tokens are measured by them too. Raises TargetError where the target
-    lacks a canary's label, UsageError where its tokenizer mixes secrets up.
+    With a reference, attacks that can compare with it are run twice, without it and with it: a reference that saw the
+    canaries, or is bad otherwise, must not hide what comes out without it. With the training `texts`, attacks that
+    score tokens are measured by them too. Raises TargetError where the target or the reference lacks a canary's label,
+    UsageError where a tokenizer mixes secrets up.
     """
-    check_target(target, planting)
-    tests = max(1, count_tests(attacks, planting, target.access))
+    for model in (target, attacker.reference):
+        if model is not None:
+            check_target(model, planting)
+    runs = _runs(attacks, attacker)
+    tests = max(1, count_tests([attack for _, attack, _ in runs], planting, target.access))
     groups: list[Group] = []
     found: list[Found] = []
     failures: list[Failure] = []
-    for attack in attacks:
-        answers = ask(attack, target, planting, attacker=attacker, seed=seed, progress=progress)
+    for name, attack, holds in runs:
+        answers = ask(attack, target, planting, attacker=holds, seed=seed, progress=progress)
         if isinstance(answers, Failure):
-            failures.append(answers)
+            failures.append(replace(answers, attack=name))
         else:
             by_question = {answer.question: answer for answer in answers}
-            own = join_answers(attack.id, planting, by_question, show_text=show_text)
+            own = join_answers(name, planting, by_question, show_text=show_text)
             found += own
             exact = {answer.question for answer in answers if answer.exact}
             groups += _groups(attack, planting, own, exact, alpha, alpha / tests)
@@ -149,6 +154,15 @@ def extract(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
     )
+
+
+def _runs(attacks: Sequence[InversionAttack], attacker: Attacker) -> list[tuple[str, InversionAttack, Attacker]]:
+    """Return what is run, under which name and by whom: all attacks without the reference, then those that compare."""
+    alone = replace(attacker, reference=None)
+    runs = [(attack.id, attack, alone) for attack in attacks]
+    if attacker.reference is not None:
+        runs += [(f"{attack.id} against reference", attack, attacker) for attack in attacks if attack.compares]
+    return runs
 
 
 def _token_aucs(
@@ -260,7 +274,7 @@ def _groups(
     for count in repeated(planting):
         canaries = [canary for canary in planting.canaries if canary.repetitions == count]
         yield measure_group(
-            attack.id,
+            found[0].attack,
             canaries,
             [each for each in found if each.repetitions == count],
             planting.alphabets,

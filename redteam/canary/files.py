@@ -11,7 +11,7 @@ from redteam.canary.alphabets import choose_alphabets
 from redteam.canary.draw import Plan, draw_canaries
 from redteam.canary.pattern import Pattern
 from redteam.canary.place import Row, place
-from redteam.canary.planting import Canary, Planting, canaries_path, canary_rows, crowded
+from redteam.canary.planting import Canary, Planting, canaries_beside, canaries_path, canary_rows, crowded
 from redteam.data import Columns, Reading, read_examples
 from redteam.errors import DataError, UsageError
 from redteam.files import sha256, write_atomic
@@ -52,6 +52,8 @@ def plant(
     ledger = canaries_path(output)
     _check_output(data, output, ledger)
     patterns = plan.check()
+    if canaries_beside(data) is not None:
+        raise UsageError(f"{data}: holds canaries already; plant all of them in the data as it was, at once")
     reading, table, fingerprint = read_examples(data, columns), read_table(data), sha256(data)
     texts, labels = reading.examples.texts or (), reading.examples.labels or ()
     key = fingerprint if plan.key is None else plan.key
@@ -104,6 +106,8 @@ def _check_output(data: Path, output: Path, ledger: Path) -> None:
     for path in (output, ledger):
         if path.exists():
             raise UsageError(f"{path}: exists; remove it or name another file with -o")
+    if data.is_dir():
+        raise UsageError(f"{data}: is a folder; name a file in it")
     if output.suffix.lower() != data.suffix.lower():
         raise UsageError(f"{output}: planting keeps the format; let the name end in {data.suffix}, as {data} does")
 
@@ -168,5 +172,5 @@ def _check_result(output: Path, table: Table, rows: Mapping[int, Row]) -> None:
             if name in row and (after[i] or None) != (row[name] or None):
                 raise DataError(
                     f"{output}: a planted cell of {name!r} would be read otherwise: the pattern holds a character that "
-                    "this file cannot quote; leave it out"
+                    "this file cannot quote, or the column's type does not take such a value"
                 )

@@ -70,7 +70,10 @@ def extract(
         Path | None, Opt("--canaries", help="Canary ledger [default: the ledger beside the model].")
     ] = None,
     attack: o.Attacks = None,
-    reference: Annotated[str | None, Opt("--reference", help="A model that never saw the canaries.")] = None,
+    reference: Annotated[
+        str | None,
+        Opt("--reference", help="A model of the same labels that never saw them: compare too."),
+    ] = None,
     base: o.Base = None,
     narrow: Annotated[
         int | None, Opt("--narrow", min=1, help="With --base: try so many symbols a place, those that moved most.")
@@ -106,7 +109,7 @@ def extract(
         raise UsageError(f"--base {base}: is no directory; give that of the encoder training started from")
     opened = _open(target, token_env, ledger)
     texts = None if data is None else _trained_on(data, planting, target, ledger)
-    attacker = Attacker(None if reference is None else _open(reference, None, None), base)
+    attacker = Attacker(None if reference is None else _reference(reference, opened, planting), base)
     with progress("extracting") as show:
         report = run(
             opened,
@@ -233,6 +236,25 @@ def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":
     if ledger is not None:
         _check_ledger(name, target, ledger)
     return target
+
+
+def _reference(name: str, target: "Target", planting: "Planting") -> "Target":
+    """Open a reference; UsageError for the target itself, or where its ledger says that it saw the canaries."""
+    from redteam.ledger import Ledger, ledger_path
+
+    opened = _open(name, None, None)
+    if opened.digest is not None and opened.digest == target.digest:
+        raise UsageError(f"--reference {name}: is the target itself; give a model that never saw the canaries")
+    path = ledger_path(Path(name))
+    if path.is_file() and Ledger.load(path).data.sha256 == planting.planted_sha256:
+        raise UsageError(f"--reference {name}: was trained on the canaries, says {path}; give a model that was not")
+    lacks = sorted({canary.label for canary in planting.canaries} - set(opened.labels))
+    if lacks:
+        raise UsageError(
+            f"--reference {name}: does not know {len(lacks)} labels of the canaries ({', '.join(lacks[:3])}); train it "
+            "on the data planted with another --seed, or plant with --label existing"
+        )
+    return opened
 
 
 def _check_ledger(name: str, target: "Target", ledger: Path) -> None:

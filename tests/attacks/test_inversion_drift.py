@@ -114,7 +114,9 @@ class TestAttack:
         target, planted = tuned(base), planting_of("my {w:2}", canaries=7)
         report = extract(target, planted, (EmbeddingDrift(),), attacker=Attacker(base=base), texts=TEXTS)
         assert report.token_auc["RT204"].value == 1.0
-        assert "tokens of the training data told from those that are in no text of it: AUC 1" in render(report, width=200)
+        assert "tokens of the training data told from those that are in no text of it: AUC 1" in render(
+            report, width=200
+        )
         assert report.settings == {"RT204": {"sample": 10_000}}
         assert not extract(target, planted, (EmbeddingDrift(),), attacker=Attacker(base=base)).token_auc
         frozen = tuned(base, freeze=True)

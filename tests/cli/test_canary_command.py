@@ -237,7 +237,7 @@ class TestAudit:
         (audited / "canaries.toml").write_text("max_extraction_rate = 0.0\n")
         result = self.audit(audited, "model.pt", "--policy", "canaries.toml", "-f", "json", "-o", "report.json")
         assert result.returncode == 1, result.stderr
-        assert "RT299.extraction_rate:R=30" in result.stderr
+        assert "2 leaks proven" in result.stderr
         report = json.loads((audited / "report.json").read_text())
         assert report["data"]["canaries"] == 12
         assert not any(secret in (audited / "report.json").read_text() for secret in secrets(audited))
