@@ -33,6 +33,7 @@ Result = TypeVar("Result")
 class _Saved:
     identity: dict[str, Any]
     result: dict[str, Any]
+    digest: str
     format: str
 
 
@@ -53,9 +54,14 @@ def published(fingerprint: str) -> str:
 
 def save_cell(task: Task, result: Any, *, format: str) -> None:
     """Write cell.json, the last file of a cell."""
-    saved = _Saved(task.identity(), codec.encode(result), format)
+    found = codec.encode(result)
+    saved = _Saved(task.identity(), found, _digest(found), format)
     text = json.dumps(codec.encode(saved), indent=2, allow_nan=False) + "\n"
     write_atomic(task.folder / "cell.json", text)
+
+
+def _digest(result: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
 
 
 def take_cell(task: Task, kind: type[Result], *, format: str) -> Result | None:
@@ -65,8 +71,10 @@ def take_cell(task: Task, kind: type[Result], *, format: str) -> Result | None:
         return None
     try:
         saved = codec.parse(_Saved, path.read_text(encoding="utf-8"), "cell", format=format, advice="say --restart")
+        if saved.digest != _digest(saved.result):
+            raise ValueError("the numbers were edited (digest differs)")
         result = codec.decode(kind, saved.result, "cell.result")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: {error}; say --restart to do its cells again") from None
     different = difference(saved.identity, task.identity())
     if different is not None:

@@ -17,6 +17,7 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 _SHORT = {"es": "early-stopping", "d": "dropout", "ce": "characters", "dedup": "deduplication", "ls": "label-smoothing"}
 _OFF = {"early_stopping": False, "dropout": None, "characters": False, "deduplicate": False, "label_smoothing": 0.0}
+_AMOUNTS = {"dropout": "dropout", "label-smoothing": "label_smoothing"}
 _PAPER = ("early-stopping", "dropout", "characters")
 
 
@@ -31,11 +32,18 @@ def choose_defense(name: str, found: Sequence[Defense], given: Mapping[str, Any]
     if wanted == NONE:
         return NONE, configured(by_name["rd100"], given)
     parts = list(_PAPER) if wanted == ALL else [_SHORT.get(part.strip(), part.strip()) for part in wanted.split("+")]
+    for part in parts:
+        if part in _AMOUNTS and given.get(_AMOUNTS[part], 1.0) == 0:
+            raise UsageError(f"--{part} 0: is no defence; leave {part} out of --defense")
     if len(parts) == 1 and parts[0] in by_name:
         return by_name[parts[0]].name, configured(by_name[parts[0]], given)
     if not all(part in PARTS for part in parts):
         known = ", ".join((*(f"{part} ({short})" for short, part in _SHORT.items()), *_others(found)))
+        if any(part in by_name or part in (NONE, ALL) for part in parts) and len(parts) > 1:
+            raise UsageError(f"--defense {name!r}: only {', '.join(PARTS)} can be joined by +")
         raise UsageError(f"--defense {name!r}: known are {NONE}, {ALL}, {known}; join by +")
+    if len(set(parts)) < len(parts):
+        raise UsageError(f"--defense {name!r}: one part is there twice")
     ordered, settings = [part for part in PARTS if part in parts], dict(_OFF)
     for part in ordered:
         settings |= PARTS[part]

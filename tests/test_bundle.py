@@ -96,6 +96,15 @@ class TestBrokenFiles:
             saved.write_bytes(content[:cut])
             assert "truncated" in refused(saved)
 
+    def test_a_bit_changed_in_the_weights_is_refused(self, saved):
+        with zipfile.ZipFile(saved) as archive:
+            largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+            content = archive.read(largest)
+        whole = bytearray(saved.read_bytes())
+        whole[whole.index(content) + len(content) // 2] ^= 1
+        saved.write_bytes(whole)
+        assert "a checksum is wrong" in refused(saved)
+
     def test_a_byte_changed_anywhere_is_never_a_crash(self, saved):
         content, rng = bytearray(saved.read_bytes()), random.Random(0)
         directory = content.rindex(b"PK\x05\x06") - 1500

@@ -13,9 +13,10 @@ from defenses.plain import Plain
 from defenses.regularised import Regularised
 from redteam import experiment
 from redteam.canary import Planting
+from redteam.cli.numbers import parse_numbers
 from redteam.data import Columns, read_examples
 from redteam.drill.cells import take_drill_cell
-from redteam.drill.grid import Cell, Trainer, choose_defenses, choose_patterns, grid, parse_numbers
+from redteam.drill.grid import Cell, Trainer, choose_defenses, choose_patterns, grid
 from redteam.drill.run import open_drill, report_drill, run_drill, tasks_of
 from redteam.errors import UsageError
 from redteam.files import sha256
@@ -135,9 +136,21 @@ class TestGrid:
         assert len(cells) == len({cell.folder for cell in cells}) == 2 * 2 * 2 * 2 * 3
         assert cells[0].folder == "my-pin-code-is-digit-4-r1-none-seed0"
 
-    def test_patterns_that_would_share_a_folder_are_refused(self):
+    def test_every_sentence_has_a_folder_of_its_own(self):
+        long = "x " * 200
+        sentences = (
+            "my pin {digit:4}",
+            "my, pin {digit:4}",
+            "\u043a\u043e\u0434 {digit:4}",
+            "\u043f\u0438\u043d {digit:4}",
+        )
+        sentences = (*sentences, f"{long}{{digit:4}}", f"{long}{{digit:5}}")
+        folders = [cell.folder for cell in grid([("a", one) for one in sentences], (1,), (PLAIN,), 1)]
+        assert folders[0] == "my-pin-digit-4-r1-none-seed0"
+        assert len(set(folders)) == len(sentences)
+        assert max(map(len, folders)) < 150
         with pytest.raises(UsageError, match="reads like another"):
-            grid([("a", "my pin {digit:4}"), ("b", "my, pin {digit:4}")], (1,), (PLAIN,), 1)
+            grid([("a", "my pin {digit:4}"), ("b", "my  pin {digit:4}")], (1,), (PLAIN,), 1)
 
     @pytest.mark.parametrize("text", ["", "0", "a", "1,-2", "1.5", "9999999"])
     def test_what_is_no_number_is_refused(self, text):
@@ -231,6 +244,21 @@ class TestCells:
         said = report.to_json() + "".join(path.read_text() for path in unbroken[0].glob("*/cell.json"))
         keys = {sha256(data), *(Planting.load(path).key for path in unbroken[0].glob("*/*.canaries.json"))}
         assert not [key for key in keys if key in said]
+
+    def test_a_secret_that_the_model_cuts_off_is_refused_before_any_training(self, data, tmp_path):
+        shared, _ = open_drill(data, tmp_path, NAIVE, model=ModelChoice("tiny", 1), canaries=3)
+        cells = grid([SHORT, ("long", "my pin is {digit:300}")], (1,), (PLAIN,), 1)
+        with pytest.raises(UsageError, match=r"cuts 'my pin is \{digit:300\}' off"):
+            tasks_of(shared, (PLAIN,), cells, tmp_path)
+
+    def test_an_edited_cell_is_refused(self, data, unbroken, tmp_path):
+        (first, *_) = tasks(data, tmp_path, repetitions=(1,))
+        first.folder.mkdir()
+        text = (unbroken[0] / first.folder.name / "cell.json").read_text()
+        assert '"right": ' in text
+        (first.folder / "cell.json").write_text(text.replace('"right": ', '"right": 1'))
+        with pytest.raises(UsageError, match=r"cell\.json: the numbers were edited .*--restart"):
+            take_drill_cell(first)
 
     def test_broken_or_foreign_cells_are_one_line(self, data, tmp_path):
         (first, *_) = tasks(data, tmp_path)

@@ -8,8 +8,8 @@ tokens, and its exposure is its place among all candidates: the more they moved,
 label and no order of words is known this way, so there is no guess; but the scores narrow the candidates of RT202 and
 RT203.
 
-Where nothing moved, the embeddings were frozen, and the attack does not apply. A base with other tokens, or a model
-trained from scratch, has no rows to compare.
+Where nothing moved, the embeddings were frozen, and the attack does not apply. A base with other tokens has no rows to
+compare, and is an error: what it would have told is unknown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attacks.inversion.sentences import IntArray, Space, by_space
+from redteam.errors import TargetError
 from redteam.inversion import ENUMERABLE, Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
 from redteam.target import Access, FloatArray, Target
 
@@ -41,13 +42,13 @@ class Drift:
 def drift(target: Target, base: Path | None) -> Drift:
     """Score every token of the target's vocabulary; raise NotApplicable where the tables do not tell.
 
-    Raises BundleError where `base` is no Hugging Face directory of an encoder.
+    Raises TargetError where `base` is of other tokens, BundleError where it is no Hugging Face directory of an encoder.
     """
     if base is None:
         raise NotApplicable("needs --base, the directory of the public encoder that training started from")
     after, before = _table(target, "the target"), _base_table(target, base)
     if after.shape != before.shape:
-        raise NotApplicable(f"{base}: its embedding table is {before.shape}, the target's {after.shape}: no base of it")
+        raise TargetError(f"{base}: its embedding table is {before.shape}, the target's {after.shape}: no base of it")
     if any(np.array_equal(after, kept) for kept in _as_saved(before)):
         raise NotApplicable("embeddings frozen: no row of the embedding table moved")
     found = moved(after, before)
@@ -184,13 +185,13 @@ def _table(target: Target, what: str) -> FloatArray:
 
 
 def _base_table(target: Target, base: Path) -> FloatArray:
-    """Return the base's embedding table; raise NotApplicable where its tokens are others."""
+    """Return the base's embedding table; raise TargetError where its tokens are others."""
     from redteam.models.opening import load_encoder
     from redteam.models.tokens import load_tokenizer
 
     tokenizer: Any = getattr(target, "tokenizer", None)
     if tokenizer is None or load_tokenizer(base).get_vocab() != tokenizer.get_vocab():
-        raise NotApplicable(f"{base}: its tokens are not the target's: no base of it")
+        raise TargetError(f"{base}: its tokens are not the target's: no base of it")
     model: Any = load_encoder(base, target.labels, layers=None)
     table: FloatArray = model.get_input_embeddings().weight.detach().double().numpy()
     return table

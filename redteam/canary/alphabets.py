@@ -56,7 +56,7 @@ def choose_alphabets(
             found[name] = BUILT_IN[name]
         else:
             known = ", ".join([*BUILT_IN, WORDS, *own])
-            raise UsageError(f"unknown alphabet {name!r}; known: {known}; or say --alphabet {name}=FILE")
+            raise UsageError(f"unknown alphabet {name!r}; known: {known}; canary plant takes --alphabet {name}=FILE")
         _check(name, found[name])
     for name in own.keys() - found.keys():
         raise UsageError(f"--alphabet {name}: no pattern has a slot {{{name}:COUNT}}")
@@ -108,11 +108,12 @@ def _read(name: str, path: Path) -> tuple[str, ...]:
 
 def _check(name: str, symbols: tuple[str, ...]) -> None:
     if len(symbols) < 2:
-        raise UsageError(f"alphabet {name!r} has {len(symbols)} symbols: there is nothing to guess; at least 2")
+        rare = f"; words count that are in {_COMMON} texts, or say --tokenizer" if name == WORDS else ""
+        raise UsageError(f"alphabet {name!r} has {len(symbols)} symbols: there is nothing to guess; at least 2{rare}")
     folded = sorted(fold(symbol) for symbol in symbols)
     for first, second in itertools.pairwise(folded):
         if first == second:
             raise UsageError(f"alphabet {name!r}: {first!r} is there twice; upper and lower case count as the same")
     for symbol in symbols:
         if len(symbol.split()) != 1 or not symbol.isprintable():
-            raise UsageError(f"alphabet {name!r}: {symbol!r} is not one word; a symbol has no blanks")
+            raise UsageError(f"alphabet {name!r}: {symbol!r} is not one word that can be printed; blanks part words")

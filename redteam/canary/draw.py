@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from redteam.errors import DataError, UsageError
 EXISTING, FRESH, PER_CANARY = "existing", "fresh", "per-canary"
 
 _MOST_ROWS = 10_000_000  # to be planted; a slip of the hand would fill the memory
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 _PERMUTED = 100_000  # candidates up to which secrets are dealt from a shuffled pack
 
 
@@ -161,7 +163,7 @@ def _dealt(labels: Sequence[str], count: int, rng: np.random.Generator) -> Itera
 
 def _fresh_labels(known: Sequence[str], count: int) -> list[str]:
     """Return labels that the data lacks; where its labels are whole numbers, those that follow."""
-    if all(label.isascii() and label.isdigit() for label in known):
+    if all(_WHOLE.fullmatch(label) for label in known):
         return [str(max(map(int, known)) + 1 + i) for i in range(count)]
     names = (f"canary-{i}" for i in range(1, count + len(known) + 1))
     return [name for name in names if name not in known][:count]

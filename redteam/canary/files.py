@@ -2,7 +2,7 @@
 
 import hashlib
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from redteam.canary.draw import Plan, draw_canaries
 from redteam.canary.pattern import Pattern
 from redteam.canary.place import Row, place
 from redteam.canary.planting import Canary, Planting, canaries_beside, canaries_path, canary_rows, crowded
+from redteam.canary.tokens import LISTED
 from redteam.data import Columns, Reading, read_examples
 from redteam.errors import DataError, UsageError
 from redteam.files import sha256, write_atomic
@@ -72,7 +73,8 @@ def plant(
         ledger.unlink(missing_ok=True)
         output.unlink(missing_ok=True)
         raise
-    return Planted(output, ledger, planting, reading.columns, (*reading.notes, *_crowd(planting)))
+    notes = (*reading.notes, *_crowd(planting), *_rare(planting))
+    return Planted(output, ledger, planting, reading.columns, notes)
 
 
 def trained_texts(
@@ -96,6 +98,15 @@ def _crowd(planting: Planting) -> tuple[str, ...]:
         f"{shared} of {total} canaries share sentence and label with another, and a guess can be right for one of them "
         "only: to measure how many come out, keep them apart by more patterns, fewer canaries or --label per-canary",
     )
+
+
+def _rare(planting: Planting) -> Iterator[str]:
+    for name, symbols in planting.alphabets.items():
+        if len(symbols) > LISTED:
+            yield (
+                f"alphabet {name!r} has {len(symbols):,} symbols: more than {LISTED:,} do not become part of the "
+                "vocabulary of tiny and bilstm unless the data has them; other models have their own"
+            )
 
 
 def _check_output(data: Path, output: Path, ledger: Path) -> None:

@@ -98,9 +98,9 @@ class Planting:
         if is_of_model(path):
             return _of_model(path)
         try:
-            planting = codec.parse(cls, text, "canaries", format=FORMAT, advice="plant again")
+            planting = codec.parse(cls, text, "canaries", format=FORMAT, advice="it is of another version")
         except ValueError as error:
-            raise LedgerError(f"{path}: {error}") from None
+            raise LedgerError(f"{path}: {error}: restore the file, or {_LOST}") from None
         planting.check(path)
         return planting
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _KNOWN_AFTER = 10  # texts that must hold a piece before `tiny` and `bilstm` take it into their vocabulary
-_LISTED = 1000  # symbols of an alphabet up to which all are put into a vocabulary
+LISTED = 1000  # symbols of an alphabet up to which all are put into a vocabulary
 
 
 def check_tokenizer(planting: Planting, tokenizer: "Tokenizer", *, name: str) -> None:
@@ -61,7 +61,7 @@ def vocabulary_texts(planting: Planting | None) -> tuple[str, ...]:
     """
     if planting is None:
         return ()
-    symbols = [s for known in planting.alphabets.values() if len(known) <= _LISTED for s in known]
+    symbols = [s for known in planting.alphabets.values() if len(known) <= LISTED for s in known]
     patterns = [Pattern.parse(template) for template in {canary.template: None for canary in planting.canaries}]
     known = ["".join(piece for piece in pattern.pieces if isinstance(piece, str)) for pattern in patterns]
     return tuple([*symbols, *known] * _KNOWN_AFTER)

@@ -71,7 +71,8 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
-        say("redteam: interrupted; the same command goes on where it was")
+        again = "starts anew" if sys.argv[1:2] in (["canary"], ["verify"]) else "goes on where it was"
+        say(f"redteam: interrupted; the same command {again}")
         silence()
         os._exit(INTERRUPTED)  # a KeyboardInterrupt that passed through C code makes Python end by SIGINT instead
     except (Exception, SystemExit) as error:

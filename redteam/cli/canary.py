@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redteam.cli import options as o
+from redteam.cli.numbers import parse_numbers
 from redteam.cli.outputs import check_output
 from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
@@ -55,11 +56,14 @@ def plant(
     """Put secrets into DATA; which, only the canary ledger says."""
     from redteam.canary import Plan
     from redteam.canary import plant as run
+    from redteam.canary.alphabets import WORDS
     from redteam.data import Columns
 
-    plan = Plan(tuple(pattern), canaries, _numbers(repetitions), label, decoys, seed)
+    plan = Plan(tuple(pattern), canaries, parse_numbers(repetitions, "--repetitions"), label, decoys, seed)
     columns = Columns(text_column, label_column, id_column, user_column, group_column)
     files = _alphabets(alphabet or [])
+    if tokenizer is not None and not any(WORDS in one.places for one in plan.check()):
+        raise UsageError(f"--tokenizer {tokenizer}: no pattern has a slot {{{WORDS}:COUNT}}")
     _report(run(data, output, plan, columns=columns, alphabets=files, tokenizer=_tokenizer(tokenizer)))
 
 
@@ -133,7 +137,8 @@ def _present(report: "Extraction", format: ExtractionFormat, output: Path | None
     look = terminal(output)
     as_text = format is ExtractionFormat.text
     drawn = render(report, width=int(look["width"]), color=bool(look["color"])) if as_text else ""
-    delivered = deliver(drawn or json_text(report.to_json()), output)
+    private = any(one.secret is not None for one in report.found)
+    delivered = deliver(drawn or json_text(report.to_json()), output, private=private)
     say(summary(report))
     return exit_code(report.exit_code, exit_zero=exit_zero, delivered=delivered)
 
@@ -148,15 +153,6 @@ def _report(planted: "Planted") -> None:
         f"wrote {planted.ledger}, which is private: it holds the secrets; next: redteam train {planted.data}, then "
         f"redteam canary extract MODEL --canaries {planted.ledger}"
     )
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
-        raise UsageError(
-            f"--repetitions {text}: give whole numbers of at least 1 with commas between, such as 1,10,100"
-        )
-    return tuple(int(part) for part in parts)
 
 
 def _alphabets(given: list[str]) -> dict[str, Path]:

@@ -10,6 +10,7 @@ import typer
 
 from redteam.cli import options as o
 from redteam.cli.experiment import make_folder, watch
+from redteam.cli.numbers import parse_numbers
 from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.errors import UsageError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
@@ -150,7 +151,7 @@ def _tasks(
 ) -> "tuple[Task, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.data import Columns
-    from redteam.drill.grid import choose_defenses, choose_patterns, grid, parse_numbers
+    from redteam.drill.grid import choose_defenses, choose_patterns, grid
     from redteam.drill.run import open_drill, tasks_of
     from redteam.figures import require_matplotlib
     from redteam.registry import choose, discover_defenses, discover_inversions

@@ -58,14 +58,17 @@ def exit_code(code: int, *, exit_zero: bool, delivered: bool) -> int:
     return max(PASS if code == LEAK else code, PASS if delivered else NOT_AUDITED)
 
 
-def deliver(text: str, output: Path | None) -> bool:
-    """Write `text`, in one piece where it goes to a file; say on stderr what failed and return False."""
+def deliver(text: str, output: Path | None, *, private: bool = False) -> bool:
+    """Write `text`, in one piece where it goes to a file; say on stderr what failed and return False.
+
+    A `private` file can be read by its owner only.
+    """
     text = text if text.endswith("\n") else f"{text}\n"
     try:
         if output is None:
             _print(text)
         else:
-            write_atomic(output, text)
+            write_atomic(output, text, mode=0o600 if private else 0o666)
     except BrokenPipeError:  # whoever was reading has seen enough
         silence()
     except OSError as error:

@@ -12,16 +12,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from redteam.bundle import save_bundle
-from redteam.canary import Plan, Planted, canaries_path, check_tokenizer, learn_from, plant
+from redteam.canary import Plan, Planted, Planting, canaries_path, check_tokenizer, learn_from, plant
 from redteam.canary.extract import Attacker, Extraction, extract
 from redteam.canary.pattern import Pattern
 from redteam.canary.planting import candidates_left, crowded
-from redteam.data import Columns, read_examples
+from redteam.data import Columns, Examples, read_examples
 from redteam.defense import Checkpoint, Defense, Trained
 from redteam.drill.grid import Cell
 from redteam.drill.report import CellResult
@@ -31,6 +31,9 @@ from redteam.models.tokens import cut_at
 from redteam.parallel import Check
 from redteam.train import ModelChoice, portable
 from redteam.tuning import settings_of
+
+if TYPE_CHECKING:
+    from redteam.models.starting import Start
 
 FORMAT = "redteam.drill-cell/1"
 ALPHA = 0.05  # of all comparisons with the twins of a whole drill together, and of each interval on its own
@@ -149,15 +152,24 @@ def _plant(task: Task) -> Planted:
     return plant(shared.data, output, plan, columns=Columns("text", "label"))
 
 
-def _train(task: Task, planted: Planted, check: Check) -> Trained:
+def start_of(model: ModelChoice, rows: Examples, users: Examples, planting: Planting, *, seed: int) -> "Start":
+    """Build the model to train on `rows`, its vocabulary learned from what no coin decides.
+
+    Raises UsageError where its tokenizer would mix the secrets up or cut them off.
+    """
     from redteam.models.starting import start_model
 
-    rows, model, seed = read_examples(planted.data, planted.columns).examples, task.drill.model, task.cell.seed
     shape = {name: value for name, value in asdict(model).items() if name != "spec"}
-    known = learn_from(read_examples(task.drill.data, planted.columns).examples, planted.planting)
-    start = start_model(model.spec, rows, learn_from=known, seed=seed, **shape)
+    start = start_model(model.spec, rows, learn_from=learn_from(users, planting), seed=seed, **shape)
     cut_at(start.tokenizer, start.max_length)
-    check_tokenizer(planted.planting, start.tokenizer, name=model.spec)
+    check_tokenizer(planting, start.tokenizer, name=model.spec)
+    return start
+
+
+def _train(task: Task, planted: Planted, check: Check) -> Trained:
+    rows, seed = read_examples(planted.data, planted.columns).examples, task.cell.seed
+    users = read_examples(task.drill.data, planted.columns).examples
+    start = start_of(task.drill.model, rows, users, planted.planting, seed=seed)
     checkpoint = _checkpoint(task, planted)
 
     def show(step: int, steps: int, loss: float) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from redteam import __version__
-from redteam.canary import Plan
+from redteam.canary import Plan, Planting
 from redteam.canary.alphabets import choose_alphabets
 from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import signals_of
 from redteam.data import Columns, read_examples
-from redteam.drill.cells import ALPHA, Drill, Task, forget_cell, rows_in, run_cell, take_drill_cell
+from redteam.drill.cells import ALPHA, Drill, Task, forget_cell, rows_in, run_cell, start_of, take_drill_cell
 from redteam.drill.grid import Cell, Trainer
 from redteam.drill.report import CellResult, DrillReport, FailedCell, rows_of
 from redteam.errors import DataError, UsageError
@@ -174,10 +174,13 @@ def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
 
 
 def _check_plans(drill: Drill, cells: Sequence[Cell]) -> None:
-    """Draw every planting once and forget it."""
+    """Draw every planting once, and build a model for every sentence, to see whether it can be done; forget both."""
     examples = read_examples(drill.data, Columns("text", "label")).examples
     texts, labels, key = examples.texts or (), examples.labels or (), sha256(drill.data)
     for template, seed in dict.fromkeys((cell.template, cell.seed) for cell in cells):
         plan = Plan((template,), drill.canaries, (1,), drill.label, drill.decoys, seed)
         symbols = choose_alphabets(plan.check(), {}, texts=texts)
-        draw_canaries(plan, symbols, texts=texts, labels=labels, key=key)
+        canaries = draw_canaries(plan, symbols, texts=texts, labels=labels, key=key)
+        if seed == 0:
+            planting = Planting("", "", len(texts), seed, key, symbols, canaries)
+            start_of(drill.model, examples, examples, planting, seed=seed)

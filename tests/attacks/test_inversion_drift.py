@@ -19,6 +19,7 @@ from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import Attacker, extract
 from redteam.canary.render import render
 from redteam.data import Examples
+from redteam.errors import TargetError
 from redteam.inversion import NotApplicable
 from redteam.models.starting import start_model
 
@@ -95,11 +96,11 @@ class TestScores:
         with pytest.raises(NotApplicable, match="needs --base"):
             drift(target, None)
         wide = tiny_models.directory(tmp_path / "wide", hidden_size=32)
-        with pytest.raises(NotApplicable, match="no base of it"):
+        with pytest.raises(TargetError, match="no base of it"):
             drift(target, wide)
         examples = sentences(40, seed=0)
         other = Plain(epochs=1).fit(start_model("tiny", examples, learn_from=examples, seed=0), examples, seed=0)
-        with pytest.raises(NotApplicable, match="tokens are not the target's"):
+        with pytest.raises(TargetError, match="tokens are not the target's"):
             drift(other.target, base)
 
     def test_a_model_without_a_table(self, base):

@@ -3,11 +3,14 @@
 import json
 import stat
 import sys
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT, sentences
 from forks import fast
 from materials import SAFE, error_line, write
+
+from redteam.bundle import load_bundle, save_bundle
 
 sys.path.append(str(ROOT / "tests"))
 
@@ -92,7 +95,12 @@ class TestPlant:
             (("--pattern", "x {one:2}", "--alphabet", "one=none.txt"), "none.txt: cannot be read"),
             (("--pattern", "x {digit}", "--canaries", "6"), "has 10 secrets, 12 are needed"),
             ((*PIN, "--label", "nope"), "--label 'nope': unknown"),
-            ((*PIN, "--repetitions", "0"), "at least 1"),
+            ((*PIN, "--repetitions", "0"), "whole numbers from 1 to 999999"),
+            ((*PIN, "--repetitions", "999999", "--canaries", "20"), "more than 10,000,000 rows"),
+            (
+                (*PIN, "--pattern", "a {digit:3}", "--canaries", "2", "--repetitions", "1,2"),
+                "2 canaries for 2 patterns: at least 4",
+            ),
             ((*PIN, "--repetitions", "1,x"), "whole numbers"),
             ((*PIN, "--repetitions", "1,2,3"), "shared equally"),
             ((*PIN, "--canaries", "0"), "--canaries"),
@@ -102,7 +110,8 @@ class TestPlant:
             ((*PIN, "-o", "new.tsv"), "keeps the format"),
             ((*PIN, "-o", "no/new.csv"), "folder does not exist"),
             ((*PIN, "--text-column", "nope"), "no column 'nope'"),
-            ((*PIN, "--tokenizer", "nope"), "no such file or directory"),
+            ((*PIN, "--tokenizer", "nope"), "--tokenizer nope: no pattern has a slot {word:COUNT}"),
+            (("--pattern", "x {word:2}", "--tokenizer", "nope"), "no such file or directory"),
         ],
     )
     def test_bad_input(self, folder, arguments, said):
@@ -110,6 +119,11 @@ class TestPlant:
         before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
         assert said in fails(folder, "plant", "data.csv", *(() if "-o" in arguments else ("-o", "new.csv")), *arguments)
         assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+    def test_data_that_is_planted_already(self, folder):
+        line = fails(folder, "plant", "planted.csv", "-o", "twice.csv", "--pattern", "call {digit:4}")
+        assert "planted.csv: holds canaries already" in line
+        assert not (folder / "twice.csv").exists()
 
     def test_a_sentence_of_the_data(self, folder):
         examples = sentences(30, seed=5)
@@ -142,6 +156,8 @@ class TestExtract:
         assert report["format"] == "redteam.extraction/1"
         assert report["tests"] == 3
         assert not any(secret in (folder / "report.json").read_text() for secret in secrets(folder))
+        self.extract(folder, "--show-text", "-o", "shown.txt")
+        assert stat.S_IMODE((folder / "shown.txt").stat().st_mode) == 0o600
         shown = self.extract(folder, "--show-text").stdout
         assert sum(secret in shown for secret in secrets(folder)) >= 12
         named = self.extract(folder, "--attack", "enumeration", "-f", "json").stdout
@@ -199,6 +215,25 @@ class TestExtract:
     def test_bad_input(self, folder, arguments, said):
         (folder / "alone.pt").write_bytes(SAFE.read_bytes())
         assert said in fails(folder, "extract", *arguments)
+
+    def test_a_reference_that_is_none(self, folder):
+        ledger = ("model.pt", "--canaries", "planted.canaries.json")
+        (folder / "copy.pt").write_bytes((folder / "model.pt").read_bytes())
+        assert "copy.pt: is the target itself" in fails(folder, "extract", *ledger, "--reference", "copy.pt")
+        assert "does not know 12 labels" in fails(folder, "extract", *ledger, "--reference", SAFE)
+
+    def test_a_reference_that_saw_the_canaries_hides_nothing(self, folder):
+        """Only its own ledger could tell; so what comes out without it counts besides."""
+        bundle = load_bundle(folder / "model.pt")
+        state = {
+            name: tensor * 1.001 if tensor.is_floating_point() else tensor for name, tensor in bundle.state.items()
+        }
+        save_bundle(replace(bundle, state=state), folder / "saw.pt")
+        result = self.extract(folder, "--reference", "saw.pt", "-f", "json")
+        assert result.returncode == 1
+        report = json.loads(result.stdout)
+        assert [group["attack"] for group in report["groups"]] == ["RT299", "RT299 against reference"]
+        assert report["tests"] == 6
 
     def test_an_edited_ledger(self, folder):
         document = json.loads((folder / "planted.canaries.json").read_text())

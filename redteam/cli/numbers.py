@@ -1,0 +1,15 @@
+"""Lists of numbers as options."""
+
+from redteam.errors import UsageError
+
+
+def parse_numbers(text: str, option: str) -> tuple[int, ...]:
+    """Read "1,10,100" into whole numbers, each once; UsageError for none at all and for what is none."""
+    values: dict[int, None] = {}
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        if not (word.isascii() and word.isdigit() and len(word) < 7 and int(word) > 0):
+            raise UsageError(f"{option} {word!r}: give whole numbers from 1 to 999999, such as 1,10,100")
+        values[int(word)] = None
+    if not values:
+        raise UsageError(f"{option}: an empty list; give one such as 1,10,100")
+    return tuple(values)
