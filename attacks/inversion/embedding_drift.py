@@ -45,7 +45,7 @@ def drift(target: Target, base: Path | None) -> Drift:
     Raises TargetError where `base` is of other tokens, BundleError where it is no Hugging Face directory of an encoder.
     """
     if base is None:
-        raise NotApplicable("needs --base, the directory of the public encoder that training started from")
+        raise NotApplicable("needs the public encoder that training started from: --base DIR")
     after, before = _table(target, "the target"), _base_table(target, base)
     if after.shape != before.shape:
         raise TargetError(f"{base}: its embedding table is {before.shape}, the target's {after.shape}: no base of it")

@@ -93,7 +93,7 @@ class TestScores:
 
     def test_a_base_that_is_none(self, base, tmp_path):
         target = tuned(base)
-        with pytest.raises(NotApplicable, match="needs --base"):
+        with pytest.raises(NotApplicable, match="needs the public encoder"):
             drift(target, None)
         wide = tiny_models.directory(tmp_path / "wide", hidden_size=32)
         with pytest.raises(TargetError, match="no base of it"):
@@ -166,5 +166,5 @@ class TestAttack:
             assert set(answer.guess) <= {"amber", "basil", "cedar"}
             losses = cases.all_losses(target, asked)
             assert answer.loss == pytest.approx(losses[answer.guess], abs=1e-5)
-            with pytest.raises(NotApplicable, match="needs --base"):
+            with pytest.raises(NotApplicable, match="needs the public encoder"):
                 attack.extract(target, [asked], [], seed=0)
