@@ -12,8 +12,8 @@ import numpy as np
 
 from redteam.attack import Attack
 from redteam.audit import Settings, intervals_judged
+from redteam.canary.ask import fewest_candidates, repeated
 from redteam.canary.evidence import CanaryAudit
-from redteam.canary.extract import fewest_candidates, repeated
 from redteam.coins import Canaries, fair_canaries
 from redteam.data import Split
 from redteam.inversion import InversionAttack

@@ -13,8 +13,8 @@ from enumeration import Enumeration, NoiseModel
 from defenses.plain import Plain
 from redteam.audit import audit
 from redteam.canary import Pattern, Plan, Planting, canary_rows, plant
+from redteam.canary.ask import Attacker
 from redteam.canary.evidence import CanaryAudit
-from redteam.canary.extract import Attacker
 from redteam.case import Sources, open_case
 from redteam.data import Columns, Split, read_examples
 from redteam.errors import LedgerError, TargetError, UsageError

@@ -13,8 +13,9 @@ from scipy import stats
 
 from redteam import codec
 from redteam.canary import Pattern, Plan, Planting
+from redteam.canary.ask import count_tests, questions_of, suspects_of
 from redteam.canary.evidence import CanaryAudit
-from redteam.canary.extract import Extraction, count_tests, extract, questions_of, suspects_of
+from redteam.canary.extract import Extraction, extract
 from redteam.canary.render import render
 from redteam.errors import TargetError, UsageError
 from redteam.inversion import Answer, NotApplicable, Question, Ranked

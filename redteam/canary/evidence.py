@@ -10,7 +10,7 @@ only.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from redteam.canary.extract import Attacker, ask, check_target, repeated
+from redteam.canary.ask import Attacker, ask, check_target, repeated
 from redteam.canary.measures import Found, compare, exposure_interval, join_answers, whole_secrets
 from redteam.canary.planting import Planting, candidates_left
 from redteam.inversion import InversionAttack, Progress, unwatched

@@ -6,38 +6,24 @@ luck; one-sided, the error shared equally (Bonferroni) over all of them as count
 """
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from redteam import __version__, codec
-from redteam.canary.measures import Comparison, Found, Group, Signal, fewest_to_prove, join_answers, measure_group
-from redteam.canary.pattern import Pattern
+from redteam.canary.ask import Attacker, Run, ask, check_target, count_tests, repeated, runs_of, signals_of
+from redteam.canary.measures import Comparison, Found, Group, fewest_to_prove, join_answers, measure_group
 from redteam.canary.planting import Planting, candidates_left, crowded
-from redteam.canary.tokens import check_tokenizer
-from redteam.data import Examples
-from redteam.errors import TargetError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.grading import one_line
-from redteam.inversion import Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
+from redteam.inversion import InversionAttack, Progress, unwatched
 from redteam.report import Failure, Interval, TargetSummary
-from redteam.target import Access, Target, label_indices
+from redteam.target import Target
 from redteam.tuning import settings_of
 
 FORMAT = "redteam.extraction/1"
-
-
-@dataclass(frozen=True)
-class Attacker:
-    """What the attacker has besides the target: a `reference` model without canaries, the public `base` encoder."""
-
-    reference: Target | None = None
-    base: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,21 +69,6 @@ class Extraction:
         return json.dumps(codec.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def questions_of(planting: Planting) -> tuple[Question, ...]:
-    """Return what attacks are asked: of each canary all but its secrets."""
-    questions = []
-    for canary in planting.canaries:
-        pattern = Pattern.parse(canary.template)
-        alphabets = tuple(planting.alphabets[name] for name in pattern.places)
-        questions.append(Question(canary.id, pattern, canary.label, alphabets))
-    return tuple(questions)
-
-
-def suspects_of(planting: Planting) -> tuple[Suspect, ...]:
-    """Return both secrets of each canary in alphabetical order, which says nothing about the coin."""
-    return tuple(Suspect(canary.id, secret) for canary in planting.canaries for secret in sorted(canary.secrets))
-
-
 def extract(
     target: Target,
     planting: Planting,
@@ -113,29 +84,16 @@ def extract(
 ) -> Extraction:
     """Run the attacks on `target` and report what they got; with `required`, one that does not apply is a problem.
 
-    With a reference, attacks that can compare with it are run twice, without it and with it: a reference that saw the
-    canaries, or is bad otherwise, must not hide what comes out without it. With the training `texts`, attacks that
-    score tokens are measured by them too. Raises TargetError where the target or the reference lacks a canary's label,
+    With a reference, attacks that compare with it are run without it too. With the training `texts`, attacks that score
+    tokens are measured by them. Raises TargetError where the target or the reference lacks a canary's label,
     UsageError where a tokenizer mixes secrets up.
     """
     for model in (target, attacker.reference):
         if model is not None:
             check_target(model, planting)
-    runs = _runs(attacks, attacker)
-    tests = max(1, count_tests([attack for _, attack, _ in runs], planting, target.access))
-    groups: list[Group] = []
-    found: list[Found] = []
-    failures: list[Failure] = []
-    for name, attack, holds in runs:
-        answers = ask(attack, target, planting, attacker=holds, seed=seed, progress=progress)
-        if isinstance(answers, Failure):
-            failures.append(replace(answers, attack=name))
-        else:
-            by_question = {answer.question: answer for answer in answers}
-            own = join_answers(name, planting, by_question, show_text=show_text)
-            found += own
-            exact = {answer.question for answer in answers if answer.exact}
-            groups += _groups(attack, planting, own, exact, alpha, alpha / tests)
+    runs = runs_of(attacks, attacker)
+    tests = max(1, count_tests([run.attack for run in runs], planting, target.access))
+    groups, found, failures = _asked(runs, target, planting, alpha, alpha / tests, seed, show_text, progress)
     aucs = {} if texts is None else _token_aucs(attacks, target, texts, attacker.base, alpha, failures)
     return Extraction(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
@@ -156,13 +114,31 @@ def extract(
     )
 
 
-def _runs(attacks: Sequence[InversionAttack], attacker: Attacker) -> list[tuple[str, InversionAttack, Attacker]]:
-    """Return what is run, under which name and by whom: all attacks without the reference, then those that compare."""
-    alone = replace(attacker, reference=None)
-    runs = [(attack.id, attack, alone) for attack in attacks]
-    if attacker.reference is not None:
-        runs += [(f"{attack.id} against reference", attack, attacker) for attack in attacks if attack.compares]
-    return runs
+def _asked(
+    runs: Sequence[Run],
+    target: Target,
+    planting: Planting,
+    alpha: float,
+    each: float,
+    seed: int,
+    show_text: bool,
+    progress: Progress,
+) -> tuple[list[Group], list[Found], list[Failure]]:
+    """Run everything, and measure what comes back."""
+    groups: list[Group] = []
+    found: list[Found] = []
+    failures: list[Failure] = []
+    for run in runs:
+        answers = ask(run.attack, target, planting, attacker=run.attacker, seed=seed, progress=progress)
+        if isinstance(answers, Failure):
+            failures.append(replace(answers, attack=run.name))
+        else:
+            by_question = {answer.question: answer for answer in answers}
+            own = join_answers(run.name, planting, by_question, show_text=show_text)
+            found += own
+            exact = {answer.question for answer in answers if answer.exact}
+            groups += _groups(run.attack, planting, own, exact, alpha, each)
+    return groups, found, failures
 
 
 def _token_aucs(
@@ -185,82 +161,6 @@ def _token_aucs(
         if interval is not None:
             found[attack.id] = interval
     return found
-
-
-def check_target(target: Target, planting: Planting) -> None:
-    """Raise TargetError or UsageError where the target cannot be one that was trained on the planted data."""
-    if target.access >= Access.PROBABILITIES and target.labels:
-        labels = tuple(canary.label for canary in planting.canaries)
-        label_indices(target.labels, Examples(np.arange(len(labels)), labels=labels), name=target.name)
-    tokenizer = getattr(target, "tokenizer", None)
-    if tokenizer is not None:
-        check_tokenizer(planting, tokenizer, name=target.name)
-
-
-def count_tests(attacks: Sequence[InversionAttack], planting: Planting, access: Access) -> int:
-    """Return how many tests the applicable attacks are put to: the family that shares the error."""
-    return sum(len(signals_of(attack)) for attack in attacks if access >= attack.needs) * len(repeated(planting))
-
-
-def signals_of(attack: InversionAttack) -> tuple[Signal, ...]:
-    """Return the signals by which an attack is judged, as it declares them."""
-    by_guess: tuple[Signal, ...] = ("guess", "whole") if attack.guesses else ()
-    return (*by_guess, "rank") if attack.ranks else by_guess
-
-
-def fewest_candidates(planting: Planting) -> int:
-    """Return the number of secrets of the pattern that has the fewest."""
-    return min(question.size for question in questions_of(planting))
-
-
-def repeated(planting: Planting) -> tuple[int, ...]:
-    """Return the numbers of repetitions, ascending."""
-    return tuple(sorted({canary.repetitions for canary in planting.canaries}))
-
-
-def ask(
-    attack: InversionAttack,
-    target: Target,
-    planting: Planting,
-    *,
-    attacker: Attacker = Attacker(),
-    seed: int,
-    progress: Progress = unwatched,
-) -> tuple[Answer, ...] | Failure:
-    """Return an attack's answers, one for each canary in order and complete, or why there are none."""
-    if target.access < attack.needs:
-        reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
-        return Failure(attack.id, "not_applicable", reason)
-    questions, suspects = questions_of(planting), suspects_of(planting)
-    reference, base = attacker.reference, attacker.base
-    try:
-        answers = tuple(
-            attack.extract(target, questions, suspects, reference=reference, base=base, seed=seed, progress=progress)
-        )
-        _check_answers(attack, questions, suspects, answers)
-    except NotApplicable as error:
-        return Failure(attack.id, "not_applicable", one_line(error))
-    except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end a drill as a pass
-        return Failure(attack.id, "failed", one_line(error))
-    return answers
-
-
-def _check_answers(
-    attack: InversionAttack, questions: Sequence[Question], suspects: Sequence[Suspect], answers: Sequence[Answer]
-) -> None:
-    """Refuse answers that leave something out: what is missing must not count as a secret that was kept."""
-    if not (attack.guesses or attack.ranks):
-        raise TargetError(f"{attack.id}: neither guesses nor ranks, so there is nothing to judge it by")
-    if [answer.question for answer in answers] != [question.id for question in questions]:
-        raise TargetError(f"{attack.id}: answered {len(answers)} of {len(questions)} questions, or in another order")
-    for question, answer in zip(questions, answers, strict=True):
-        if attack.guesses and (answer.guess is None or len(answer.guess) != len(question.alphabets)):
-            raise TargetError(f"{attack.id}: {question.id}: no guess of {len(question.alphabets)} symbols")
-        both = sorted(suspect.secret for suspect in suspects if suspect.question == question.id)
-        if attack.ranks and sorted(each.secret for each in answer.ranked) != both:
-            raise TargetError(f"{attack.id}: {question.id}: the suspects are not those that were asked about")
-        if not all(math.isfinite(each.loss) for each in answer.ranked):
-            raise TargetError(f"{attack.id}: {question.id}: a loss is not finite")
 
 
 def _groups(

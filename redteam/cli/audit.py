@@ -147,8 +147,8 @@ def _chosen(
 
 
 def _canaries(case: "Case", inversions: "tuple[InversionAttack, ...]", base: Path | None) -> "CanaryAudit | None":
+    from redteam.canary.ask import Attacker
     from redteam.canary.evidence import CanaryAudit
-    from redteam.canary.extract import Attacker
 
     if case.planting is None:
         return None

@@ -75,8 +75,7 @@ def extract(
     ] = None,
     attack: o.Attacks = None,
     reference: Annotated[
-        str | None,
-        Opt("--reference", help="A model of the same labels that never saw them: compare too."),
+        str | None, Opt("--reference", help="A model of the same labels that never saw them: compare too.")
     ] = None,
     base: o.Base = None,
     narrow: Annotated[
@@ -95,22 +94,17 @@ def extract(
     token_env: o.TokenVariable = None,
 ) -> None:
     """Extract canaries: exit 0 none proven, 1 extracted, 2 not settled."""
-    from redteam.canary.extract import Attacker
+    from redteam.canary.ask import Attacker
     from redteam.canary.extract import extract as run
     from redteam.tuning import tune
 
     if not 0.001 <= alpha <= 0.2:
         raise UsageError(f"--alpha {alpha:g}: must lie between 0.001 and 0.2")
     ledger = canaries or _beside(target)
-    check_output(output, ledger, base, Path(target), *([Path(reference)] if reference else []))
+    check_output(output, ledger, base, data, Path(target), *([Path(reference)] if reference else []))
     planting = _planting(ledger)
-    if narrow is not None and base is None:
-        raise UsageError(f"--narrow {narrow}: needs --base, the encoder from which embeddings moved")
-    if data is not None and base is None:
-        raise UsageError(f"--data {data}: needs --base, the encoder from which embeddings moved")
+    _check_base(base, narrow, data)
     attacks = tune(_chosen(attack, narrow), set or ())
-    if base is not None and not base.is_dir():
-        raise UsageError(f"--base {base}: is no directory; give that of the encoder training started from")
     opened = _open(target, token_env, ledger)
     texts = None if data is None else _trained_on(data, planting, target, ledger)
     attacker = Attacker(None if reference is None else _reference(reference, opened, planting), base)
@@ -128,6 +122,14 @@ def extract(
             progress=show,
         )
     raise typer.Exit(_present(report, format, output, exit_zero))
+
+
+def _check_base(base: Path | None, narrow: int | None, data: Path | None) -> None:
+    for option, given in (("--narrow", narrow), ("--data", data)):
+        if given is not None and base is None:
+            raise UsageError(f"{option} {given}: needs --base, the encoder from which embeddings moved")
+    if base is not None and not base.is_dir():
+        raise UsageError(f"--base {base}: is no directory; give that of the encoder training started from")
 
 
 def _present(report: "Extraction", format: ExtractionFormat, output: Path | None, exit_zero: bool) -> int:

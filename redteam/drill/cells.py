@@ -18,7 +18,8 @@ import numpy as np
 
 from redteam.bundle import save_bundle
 from redteam.canary import Plan, Planted, Planting, canaries_path, check_tokenizer, learn_from, plant
-from redteam.canary.extract import Attacker, Extraction, extract
+from redteam.canary.ask import Attacker
+from redteam.canary.extract import Extraction, extract
 from redteam.canary.pattern import Pattern
 from redteam.canary.planting import candidates_left, crowded
 from redteam.data import Columns, Examples, read_examples

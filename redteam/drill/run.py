@@ -14,8 +14,8 @@ import numpy as np
 from redteam import __version__
 from redteam.canary import Plan, Planting
 from redteam.canary.alphabets import choose_alphabets
+from redteam.canary.ask import signals_of
 from redteam.canary.draw import draw_canaries
-from redteam.canary.extract import signals_of
 from redteam.data import Columns, read_examples
 from redteam.drill.cells import ALPHA, Drill, Task, forget_cell, rows_in, run_cell, start_of, take_drill_cell
 from redteam.drill.grid import Cell, Trainer

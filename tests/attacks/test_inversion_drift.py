@@ -15,8 +15,9 @@ from attacks.inversion.search import SwapSearch
 from attacks.inversion.sentences import Space
 from defenses.plain import Plain
 from redteam.canary import Plan, Planting
+from redteam.canary.ask import Attacker
 from redteam.canary.draw import draw_canaries
-from redteam.canary.extract import Attacker, extract
+from redteam.canary.extract import extract
 from redteam.canary.render import render
 from redteam.data import Examples
 from redteam.errors import TargetError

@@ -13,7 +13,8 @@ from scipy import stats
 from attacks.inversion.exposure import ExposureRank
 from attacks.inversion.relaxed import RelaxedInversion
 from attacks.inversion.search import SwapSearch
-from redteam.canary.extract import Attacker, ask, extract, questions_of, suspects_of
+from redteam.canary.ask import Attacker, ask, questions_of, suspects_of
+from redteam.canary.extract import extract
 from redteam.registry import discover_attacks, discover_inversions
 from redteam.report import Failure
 from redteam.scoring import ScoreCache
@@ -133,4 +134,4 @@ def test_a_reference_is_used_by_all(planted, leaky, clean):
 
 def test_drift_without_a_base_does_not_apply(planted, leaky):
     failure = ask(FOUND[3], leaky, planted, seed=0)
-    assert (failure.kind, "needs --base" in failure.reason) == ("not_applicable", True)
+    assert (failure.kind, "needs the public encoder" in failure.reason) == ("not_applicable", True)
