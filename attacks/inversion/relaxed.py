@@ -4,7 +4,8 @@ The adversary holds the weights and knows the sentence but for its secret. Each 
 each candidate symbol; its embedding is the mean under softmax(z / T), and Adam lowers the frozen model's loss of the
 canary's label. The heaviest symbols are the guess. There is no public code of the paper's; a replication uses learning
 rate 0.02 and T = 1, and stops after 1,000 steps or once no place's heaviest symbol has changed for 100. That is
-`RelaxedInversion(restarts=1, learning_rate=0.02, hold=None)`; the loss is the classifier's cross-entropy.
+`--set RT202.restarts=1 --set RT202.learning_rate=0.02 --set RT202.hold=none`; the loss is the classifier's
+cross-entropy.
 
 Ours finds far more. The relaxed loss is lowest at mixtures of symbols that are no sentence, and rounding all places of
 a mixture at once misses the secret. So every 24 steps (for ten symbols) the surest place is rounded, and the descent
