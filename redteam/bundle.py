@@ -11,7 +11,7 @@ import hashlib
 import json
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,15 +135,18 @@ def _check_archive(path: Path) -> None:
                 f"refused); {_WAY_OUT}"
             )
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
+            _check_parts(path, archive.infolist(), size)
             broken = archive.testzip()  # torch does not look: weights with a flipped bit would be audited as they are
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, struct.error) as error:
         raise BundleError(f"{path}: broken or truncated archive ({error}); copy the file again") from None
     if broken is not None:
         raise BundleError(f"{path}: broken file: a checksum is wrong; copy the file again")
-    # torch.save never compresses nor overlaps; either way a small file could swell to fill the memory.
+
+
+def _check_parts(path: Path, entries: Sequence[zipfile.ZipInfo], size: int) -> None:
+    """Refuse what torch.save never does, compressing and overlapping: a small file could swell to fill the memory."""
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise BundleError(f"{path}: holds compressed parts (TorchScript?), as no bundle does: refused; {_WAY_OUT}")
     if sum(entry.file_size for entry in entries) > size:

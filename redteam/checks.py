@@ -182,9 +182,8 @@ def _missing(limit: Limit, report: AuditReport) -> str:
     if limit.metric in CANARY_METRICS:
         if report.data.canaries:
             held = plural(report.data.canaries, "canary", "canaries")
-            return (
-                f"{limit.name}: the data holds {held}, but no attack gave an {what}: audit with RT201, RT202 or RT203"
-            )
+            able = "RT201" if limit.metric == "exposure" else "RT201, RT202 or RT203"
+            return f"{limit.name}: the data holds {held}, but no attack gave an {what}: audit with {able}"
         return f"{limit.name}: the report has no {what}: audit a model with canaries, or drop the limit"
     return f"{limit.name}: the report has no {what}: audit again with a membership attack (RT1xx)"
 

@@ -118,7 +118,7 @@ class InversionAttack(ABC):
 
     `id` is stable and never re-used, `needs` is the least access it works with. `guesses` and `ranks` say which answers
     it gives; both are judged, so they are declared and not found out. `compares`: whether a reference makes a
-    difference. A guess must not depend on the suspects: how
+    difference. `scores_tokens`: whether there is a `token_auc`. A guess must not depend on the suspects: how
     unlikely a whole secret is by luck is counted over all candidates, and not over two.
     """
 
@@ -128,13 +128,11 @@ class InversionAttack(ABC):
     guesses: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
     compares: ClassVar[bool] = True
+    scores_tokens: ClassVar[bool] = False
 
-    def token_auc(self, target: Target, texts: Sequence[str], *, base: Path | None, alpha: float) -> "Interval | None":
-        """Return how well it tells the tokens of the training `texts` from those of no text; None if it does not.
-
-        Raises NotApplicable.
-        """
-        return None
+    def token_auc(self, target: Target, texts: Sequence[str], *, base: Path | None, alpha: float) -> "Interval":
+        """Return how well it tells the tokens of the training `texts` from those of no text; raise NotApplicable."""
+        raise NotApplicable(f"{self.id} scores no tokens")
 
     @abstractmethod
     def extract(

@@ -23,7 +23,7 @@ is it where no guarantee meets the limit: an attack that finds little bounds not
 come out; no attack can prove that nothing does, so under `strict` a limit of 0 is never met.
 
 A file replaces the built-in limits; it does not add to them. Only a limit on canaries that it leaves out is 0, as built
-in: that planted secrets come out is never a pass by omission. Everything that is not in this list is an error: a
+in, and an audit that asks no attack after them is no pass. Everything that is not in this list is an error: a
 misspelt limit must not turn into no limit.
 """
 

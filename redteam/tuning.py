@@ -54,6 +54,8 @@ def _value(text: str, kind: Any, each: str) -> Any:
     kinds = get_args(kind) or (kind,)
     if text.lower() == "none" and type(None) in kinds:
         return None
+    if not {int, float} & set(kinds) or "_" in text:
+        raise UsageError(f"--set {each}: is no setting that takes such a value")
     try:
         number = int(text) if int in kinds else float(text)
     except ValueError:

@@ -149,8 +149,9 @@ class TestGrid:
         assert folders[0] == "my-pin-digit-4-r1-none-seed0"
         assert len(set(folders)) == len(sentences)
         assert max(map(len, folders)) < 150
-        with pytest.raises(UsageError, match="reads like another"):
-            grid([("a", "my pin {digit:4}"), ("b", "my  pin {digit:4}")], (1,), (PLAIN,), 1)
+        for other in ("my  PIN {digit:4}", "my pin {digit: 4}"):
+            with pytest.raises(UsageError, match="one sentence is given twice"):
+                choose_patterns(["my pin {digit:4}", other], (4,))
 
     @pytest.mark.parametrize("text", ["", "0", "a", "1,-2", "1.5", "9999999"])
     def test_what_is_no_number_is_refused(self, text):

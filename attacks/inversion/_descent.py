@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from attacks.inversion._lens import Lens, Seen
+from attacks.inversion._memory import require_bytes
 from attacks.inversion.sentences import IntArray, Space
 from redteam.inversion import Progress, unwatched
 
@@ -23,8 +24,9 @@ Relaxation = Literal["softmax", "straight-through", "gumbel"]
 
 _BETAS = (0.9, 0.999)
 _MOST = 1 << 30  # bytes that one batch may keep; more labels than that go one batch after the other
+_FEWER = "take fewer restarts or draws"
 _LOGIT = 20  # bytes of a logit, its gradient, Adam's moments and its weight
-_HALVED = 3  # times in a phase that a label's rows are halved, the last of them when a place is rounded
+_FIRST = 2 / 3  # of the steps of later roundings, before the first
 _EPSILON = 1e-20  # Adam's: a model that is sure of the label whatever the secret has gradients far below 1e-8
 
 
@@ -34,9 +36,10 @@ class Descent:
 
     Without `hold`, as in the paper: a row ends after `patience` steps without a new heaviest symbol. With `hold`: every
     so many steps (for ten symbols; more for more of them) the surest place of each row is rounded to its heaviest
-    symbol, until all places are, and of a label's rows the better half goes on, three times in between; and once the
-    weights have settled, in the second half of the steps, `draws` secrets drawn by them are kept beside the heaviest
-    symbols.
+    symbol, until all places are, and of a label's rows the better part goes on: a quarter at the first rounding, which
+    comes sooner, and then half. Once the weights have settled, in the second half of the steps, `draws` secrets drawn
+    by them are kept beside the heaviest symbols; a place that is rounded is drawn too, since it may have been rounded
+    too soon.
 
     The temperature of the softmax goes from `temperature` to `final_temperature` by equal factors. "straight-through"
     puts the best symbol in and lets the gradient through the softmax; "gumbel" does so after adding Gumbel noise, which
@@ -62,7 +65,8 @@ class Descent:
         if self.hold is None:
             return [self.iterations]
         each = round(self.hold * max(1.0, float(np.log10(max(sizes)))))
-        return [max(1, min(each, self.iterations // len(sizes)))] * len(sizes)
+        steps = max(1, min(each, self.iterations // len(sizes)))
+        return [max(1, round(_FIRST * steps)), *[steps] * (len(sizes) - 1)]
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,7 @@ def relax(
     going = _Going.of(start, lens.sizes)
     passed, of = [going.heaviest], [going.rows]
     steps, phases, step = torch.zeros_like(going.rows), descent.phases(lens.sizes), 0
-    for length in phases:
-        halved = [length * i // _HALVED for i in range(1, _HALVED)]
+    for phase, length in enumerate(phases):
         for turn in range(length):
             progress(step, sum(phases))
             going.z.requires_grad_()
@@ -161,10 +164,9 @@ def relax(
                 for _ in range(descent.draws):
                     passed.append(_drawn(soft, _lots(restarts, going, len(lens.sizes), chance)))
                     of.append(going.rows)
-                if turn + 1 == length:
-                    going.round(soft)
-            if turn + 1 in (*halved, length):
-                going.take(_better_half(losses.detach(), labels[going.rows]))
+        if descent.hold is not None:
+            going.round(soft)
+            going.take(_better(losses.detach(), labels[going.rows], 2 if phase else 4))
     return _without_repeats(torch.cat(passed).cpu().numpy(), torch.cat(of).cpu().numpy(), steps.cpu().numpy())
 
 
@@ -206,12 +208,12 @@ def _drawn(soft: Sequence[Tensor], lots: Tensor) -> Tensor:
     return torch.stack([b.clamp_(max=part.shape[1] - 1) for b, part in zip(below, soft, strict=True)], dim=1)
 
 
-def _better_half(losses: Tensor, labels: Tensor) -> Tensor:
-    """Return the positions of each label's better half of rows, at least one, in order."""
+def _better(losses: Tensor, labels: Tensor, part: int) -> Tensor:
+    """Return the positions of each label's better rows, one in `part` and at least one, in order."""
     kept = []
     for label in torch.unique(labels):
         own = (labels == label).nonzero()[:, 0]
-        kept.append(own[losses[own].argsort(stable=True)[: -(-len(own) // 2)]])
+        kept.append(own[losses[own].argsort(stable=True)[: -(-len(own) // part)]])
     return torch.cat(kept).sort().values
 
 
@@ -242,10 +244,14 @@ def descend(
     shapes = np.concatenate([each.spelling.shapes(drawn) for each in seen], axis=1)
     picks, rows = [], []
     steps = np.empty((len(labels), restarts), dtype=np.int64)
+    passed = sum(descent.phases(space.sizes)) * (1 + descent.draws) * len(labels) * restarts
+    require_bytes(8 * len(space.sizes) * passed, f"what {restarts:,} restarts pass", _FEWER)
     for shape in np.unique(shapes, axis=0):
         own = np.nonzero((shapes == shape).all(axis=1))[0]
         lens = Lens(seen, drawn[own[0]])
-        for some in _batches(len(labels), len(own) * (lens.kept() + _LOGIT * sum(lens.sizes))):
+        each = len(own) * (lens.kept() + _LOGIT * sum(lens.sizes))
+        require_bytes(each, f"{len(own):,} restarts of one canary", _FEWER)
+        for some in _batches(len(labels), each):
             start = torch.cat([_start(lens, space, labels[i], own, seed) for i in some]).to(lens.device)
             asked = torch.tensor(some, device=lens.device).repeat_interleave(len(own))
             found = relax(lens, start, asked, descent, restarts=len(own), seed=seed, progress=progress)

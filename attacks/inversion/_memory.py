@@ -8,12 +8,15 @@ from redteam.errors import UsageError
 
 def require_room(candidates: int, labels: int) -> None:
     """Raise UsageError where the losses of so many candidates would take over half of the memory that is free."""
-    needed, free = 8 * candidates * labels, _free_memory()
+    what = f"the losses of {candidates:,} candidates for {labels:,} labels"
+    require_bytes(8 * candidates * labels, what, "plant fewer canaries or shorter secrets, or take a smaller alphabet")
+
+
+def require_bytes(needed: int, what: str, advice: str) -> None:
+    """Raise UsageError where `what` would take over half of the memory that is free."""
+    free = _free_memory()
     if 2 * needed > free:
-        raise UsageError(
-            f"the losses of {candidates:,} candidates for {labels:,} labels take {needed / 2**30:.1f} GiB, and "
-            f"{free / 2**30:.1f} GiB are free: plant fewer canaries or shorter secrets, or take a smaller alphabet"
-        )
+        raise UsageError(f"{what} take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free: {advice}")
 
 
 def _free_memory() -> int:

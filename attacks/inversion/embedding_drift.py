@@ -110,6 +110,7 @@ class EmbeddingDrift(InversionAttack):
     needs = Access.WEIGHTS
     guesses = False
     compares = False
+    scores_tokens = True
 
     sample: int = 10_000
 

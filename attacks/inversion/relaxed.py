@@ -9,9 +9,9 @@ cross-entropy.
 
 Ours finds far more. The relaxed loss is lowest at mixtures of symbols that are no sentence, and rounding all places of
 a mixture at once misses the secret. So every 24 steps (for ten symbols) the surest place is rounded, and the descent
-goes on in those that are left, at a learning rate of 0.2; 48 restarts begin, and the better half of them goes on, three
-times up to each rounding. Of all secrets that were the heaviest symbols on the way, or were drawn by the weights once
-these had settled, the one with the lowest loss as a sentence is kept.
+goes on in those that are left, at a learning rate of 0.2; 48 restarts begin, of which the better quarter goes on after
+the first rounding and half of those left after each other. Of all secrets that were the heaviest symbols on the way, or
+were drawn by the weights once these had settled, the one with the lowest loss as a sentence is kept.
 
 All restarts of all canaries of a pattern go in one batch, canaries that differ in nothing but their secrets only once.
 A symbol of several word-pieces takes several positions, so only symbols of as many pieces are mixed: each restart
@@ -19,7 +19,7 @@ takes the shape of a candidate drawn at random and stays in it. With a reference
 is lowered. With `narrow`, only so many symbols a place are tried, those whose embeddings moved most from the base's.
 
 Memory: what a forward pass keeps for its backward pass, and 20 bytes for each symbol and place, of each restart of each
-canary. A batch is cut where that exceeds 1 GiB.
+canary. Canaries go in several batches where that exceeds 1 GiB.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ swap helps, the best guesses so far, the beam, are tried with swaps in two place
 best in either. That goes on until the best guess stays.
 
 All guesses of all canaries of a pattern go in one batch; no sentence is asked about twice, and each answer counts for
-every label. The descent before can put the best symbol in and let the gradient through, or add Gumbel noise before that:
+every label. The descent before can put the best symbol in and let the gradient through, or add Gumbel noise before it:
 `--set RT203.relaxation=straight-through` or `=gumbel`. With a reference model, losses are compared with its losses
 throughout. `narrow` is as in RT202.
 """

@@ -145,11 +145,14 @@ def _labels(
     for i, p in enumerate(of_pattern):
         new = {FRESH: fresh[0], PER_CANARY: fresh[i % len(fresh)], EXISTING: next(dealt[p])}
         owns.append(new.get(plan.label, plan.label))
+    if not plan.decoys:
+        return [(own, []) for own in owns]
+    taken = {p: {label for label, q in zip(owns, of_pattern, strict=True) if q == p} for p in set(of_pattern)}
+    free = {p: [label for label in known if label not in labels] for p, labels in taken.items()}
     drawn = []
     for own, p in zip(owns, of_pattern, strict=True):
-        taken = {label for label, q in zip(owns, of_pattern, strict=True) if q == p}
-        others = [label for label in known if label not in taken] or [label for label in known if label != own]
-        if plan.decoys and not others:
+        others = free[p] or [label for label in known if label != own]
+        if not others:
             raise UsageError(f"--decoys {plan.decoys}: the data has no label but {own!r}, and a decoy needs another")
         drawn.append((own, [others[int(rng.integers(len(others)))] for _ in range(plan.decoys)]))
     return drawn
@@ -178,6 +181,19 @@ def _positions(repeated: Sequence[int], decoys: int, users: int, rng: np.random.
         for _ in range(1 + decoys):
             yield tuple(sorted(places[taken : taken + count].tolist()))
             taken += count
+
+
+def of_users(pattern: Pattern, alphabets: Mapping[str, tuple[str, ...]], texts: Sequence[str]) -> int:
+    """Return how many different texts are the pattern's sentence with a secret of its alphabets."""
+    gap = "\ue000"  # in no text that is read
+    written = re.escape(fold(pattern.fill((gap,) * len(pattern.places)))).replace(gap, r"(\S+?)")
+    known = [{fold(symbol) for symbol in alphabets[name]} for name in pattern.places]
+    found = {text for text in map(fold, texts) if (match := re.fullmatch(written, text)) and _among(match, known)}
+    return len(found)
+
+
+def _among(match: re.Match[str], known: Sequence[set[str]]) -> bool:
+    return all(symbol in symbols for symbol, symbols in zip(match.groups(), known, strict=True))
 
 
 def _check_new(canaries: Sequence[Canary], texts: Sequence[str]) -> None:

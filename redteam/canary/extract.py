@@ -18,7 +18,7 @@ from redteam.canary.measures import Comparison, Found, Group, fewest_to_prove, j
 from redteam.canary.planting import Planting, candidates_left, crowded
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.grading import one_line
-from redteam.inversion import InversionAttack, Progress, unwatched
+from redteam.inversion import InversionAttack, NotApplicable, Progress, unwatched
 from redteam.report import Failure, Interval, TargetSummary
 from redteam.target import Target
 from redteam.tuning import settings_of
@@ -94,7 +94,10 @@ def extract(
     runs = runs_of(attacks, attacker)
     tests = max(1, count_tests([run.attack for run in runs], planting, target.access))
     groups, found, failures = _asked(runs, target, planting, alpha, alpha / tests, seed, show_text, progress)
-    aucs = {} if texts is None else _token_aucs(attacks, target, texts, attacker.base, alpha, failures)
+    stopped = {failure.attack for failure in failures}
+    scoring = [a for a in attacks if texts is not None and a.scores_tokens and a.id not in stopped]
+    aucs, broken = _token_aucs(scoring, target, texts or (), attacker.base, alpha)
+    failures += broken
     return Extraction(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
         canaries=len(planting.canaries),
@@ -142,25 +145,19 @@ def _asked(
 
 
 def _token_aucs(
-    attacks: Sequence[InversionAttack],
-    target: Target,
-    texts: Sequence[str],
-    base: Path | None,
-    alpha: float,
-    failures: list[Failure],
-) -> dict[str, Interval]:
-    """Measure the attacks that were not in the way already by how they score tokens; add to `failures` what breaks."""
-    found = {}
-    stopped = {failure.attack for failure in failures}
+    attacks: Sequence[InversionAttack], target: Target, texts: Sequence[str], base: Path | None, alpha: float
+) -> tuple[dict[str, Interval], list[Failure]]:
+    """Measure attacks by how they score tokens; return what they got, and what broke."""
+    found: dict[str, Interval] = {}
+    broken = []
     for attack in attacks:
         try:
-            interval = None if attack.id in stopped else attack.token_auc(target, texts, base=base, alpha=alpha)
-        except Exception as error:
-            failures.append(Failure(attack.id, "failed", one_line(error)))
-            continue
-        if interval is not None:
-            found[attack.id] = interval
-    return found
+            found[attack.id] = attack.token_auc(target, texts, base=base, alpha=alpha)
+        except NotApplicable as error:
+            broken.append(Failure(attack.id, "not_applicable", one_line(error)))
+        except (Exception, SystemExit) as error:
+            broken.append(Failure(attack.id, "failed", one_line(error)))
+    return found, broken
 
 
 def _groups(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redteam.canary.alphabets import choose_alphabets
-from redteam.canary.draw import Plan, draw_canaries
+from redteam.canary.draw import Plan, draw_canaries, of_users
 from redteam.canary.pattern import Pattern
 from redteam.canary.place import Row, place
 from redteam.canary.planting import Canary, Planting, canaries_beside, canaries_path, canary_rows, crowded
@@ -64,7 +64,8 @@ def plant(
     content = place(data, table, rows)
     whole = table.rows + len(rows)
     digest = hashlib.sha256(content).hexdigest()
-    planting = Planting(fingerprint, digest, whole, plan.seed, key, symbols, canaries).sealed()
+    written = sum(of_users(pattern, symbols, texts) for pattern in patterns)
+    planting = Planting(fingerprint, digest, whole, plan.seed, key, symbols, canaries, written=written).sealed()
     planting.save(ledger)  # first: canaries that nobody can tell from users' rows would be worse
     try:
         write_atomic(output, content, mode=stat.S_IMODE(data.stat().st_mode) | 0o600)

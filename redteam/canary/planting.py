@@ -65,7 +65,7 @@ class Planting:
     """All canaries of one data file. `key` and `seed` draw the coins; `digest` is over everything else.
 
     `rows` counts those of the planted file, and row numbers are of that file, from 0. `alphabets` holds the symbols of
-    each alphabet that a template names.
+    each alphabet that a template names. `written` sentences of users are of one of the templates, with other secrets.
     """
 
     source_sha256: str
@@ -76,6 +76,7 @@ class Planting:
     alphabets: dict[str, tuple[str, ...]] = field(repr=False)
     canaries: tuple[Canary, ...]
     digest: str = ""
+    written: int = 0
     format: str = FORMAT
 
     def sealed(self) -> "Planting":
@@ -197,14 +198,14 @@ def canary_texts(planting: Planting | None) -> frozenset[bytes]:
 def candidates_left(planting: Planting) -> int:
     """Return how many secrets are still possible for a canary once all others in the data are known.
 
-    Those of decoys too: a model may have learned them, and a guess need not try what another canary or a decoy has. Of
-    several patterns the fewest.
+    Those of decoys and of users too: a model may have learned them, and a guess need not try what is not drawn, or what
+    another has. Of several patterns the fewest.
     """
     left = []
     for template in {canary.template for canary in planting.canaries}:
         size = math.prod(len(planting.alphabets[name]) for name in Pattern.parse(template).places)
         known = sum(1 + len(canary.decoys) for canary in planting.canaries if canary.template == template)
-        left.append(size - known + 1)
+        left.append(size - known - planting.written + 1)
     return min(left)
 
 

@@ -46,13 +46,12 @@ def summary(report: Extraction) -> str:
     """Say in one line what the drill shows."""
     target = f"{report.target.name}, {plural(report.canaries, 'canary', 'canaries')}"
     if report.proven:
-        first, _ = report.proven[0]
+        first, by = report.proven[0]
         others = len(report.proven) - 1
         more = f", and {plural(others, 'more comparison')}" if others else ""
-        return (
-            f"{target}: more comes out of planted secrets than of unseen twins: {first.attack} at "
-            f"{plural(first.repetitions, 'repetition')}{more}"
-        )
+        luck = by.signal == "whole"
+        what = "whole secrets come out than by luck" if luck else "comes out of planted secrets than of unseen twins"
+        return f"{target}: more {what}: {first.attack} at {plural(first.repetitions, 'repetition')}{more}"
     if report.problems:
         return f"{target}: {report.problems[0]}"
     return f"{target}: no attack got more out of planted secrets than out of unseen twins"

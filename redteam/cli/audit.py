@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from redteam.cli import options as o
+from redteam.cli.base import check_base
 from redteam.cli.outputs import check_output
 from redteam.cli.present import Format, present, say, tell
 from redteam.cli.progress import progress
@@ -152,8 +153,7 @@ def _canaries(case: "Case", inversions: "tuple[InversionAttack, ...]", base: Pat
 
     if case.planting is None:
         return None
-    if base is not None and not base.is_dir():
-        raise UsageError(f"--base {base}: is no directory; give that of the encoder that training started from")
+    check_base(base, inversions)
     return CanaryAudit(case.planting, inversions, Attacker(base=base))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redteam.cli import options as o
+from redteam.cli.base import check_base
 from redteam.cli.numbers import parse_numbers
 from redteam.cli.outputs import check_output
 from redteam.cli.present import deliver, exit_code, say, terminal
@@ -75,7 +76,7 @@ def extract(
     ] = None,
     attack: o.Attacks = None,
     reference: Annotated[
-        str | None, Opt("--reference", help="A model of the same labels that never saw them: compare too.")
+        str | None, Opt("--reference", help="Model of the same labels that never saw the canaries: compare too.")
     ] = None,
     base: o.Base = None,
     narrow: Annotated[
@@ -103,8 +104,8 @@ def extract(
     ledger = canaries or _beside(target)
     check_output(output, ledger, base, data, Path(target), *([Path(reference)] if reference else []))
     planting = _planting(ledger)
-    _check_base(base, narrow, data)
     attacks = tune(_chosen(attack, narrow), set or ())
+    _check_helpers(attacks, base, data, reference)
     opened = _open(target, token_env, ledger)
     texts = None if data is None else _trained_on(data, planting, target, ledger)
     attacker = Attacker(None if reference is None else _reference(reference, opened, planting), base)
@@ -124,12 +125,17 @@ def extract(
     raise typer.Exit(_present(report, format, output, exit_zero))
 
 
-def _check_base(base: Path | None, narrow: int | None, data: Path | None) -> None:
-    for option, given in (("--narrow", narrow), ("--data", data)):
-        if given is not None and base is None:
-            raise UsageError(f"{option} {given}: needs --base, the encoder from which embeddings moved")
-    if base is not None and not base.is_dir():
-        raise UsageError(f"--base {base}: is no directory; give that of the encoder training started from")
+def _check_helpers(
+    attacks: "tuple[InversionAttack, ...]", base: Path | None, data: Path | None, reference: str | None
+) -> None:
+    """Refuse what would help none of the attacks: it would be taken for having been used."""
+    check_base(base, attacks)
+    if data is not None and base is None:
+        raise UsageError(f"--data {data}: needs --base, the encoder from which embeddings moved")
+    if data is not None and not any(attack.scores_tokens for attack in attacks):
+        raise UsageError(f"--data {data}: no attack that is run scores tokens; RT204 does")
+    if reference is not None and not any(attack.compares for attack in attacks):
+        raise UsageError(f"--reference {reference}: no attack that is run compares with one; RT201 to RT203 do")
 
 
 def _present(report: "Extraction", format: ExtractionFormat, output: Path | None, exit_zero: bool) -> int:
@@ -207,6 +213,8 @@ def _trained_on(data: Path, planting: "Planting", target: str, ledger: Path) -> 
         say(f"{data}: no ledger says which of its rows were trained on, so all are taken to have been")
         return trained_texts(data, planting)
     kept = Ledger.load(own)
+    if kept.recipe.parameters.get("early_stopping"):
+        say(f"{data}: early stopping kept some members apart; they count as trained on, so the AUC of tokens is low")
     return trained_texts(data, planting, members=kept.membership.members, columns=Columns(**kept.data.columns))
 
 

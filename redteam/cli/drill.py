@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redteam.cli import options as o
+from redteam.cli.base import check_base
 from redteam.cli.experiment import make_folder, watch
 from redteam.cli.numbers import parse_numbers
 from redteam.cli.present import deliver, exit_code, say, terminal
@@ -183,6 +184,7 @@ def _tasks(
     )
     for note in notes:
         say(note)
+    check_base(shared.base, attacks)
     return tasks_of(shared, trainers, cells, output, restart=restart)
 
 

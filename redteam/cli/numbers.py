@@ -7,7 +7,7 @@ def parse_numbers(text: str, option: str) -> tuple[int, ...]:
     """Read "1,10,100" into whole numbers, each once; UsageError for none at all and for what is none."""
     values: dict[int, None] = {}
     for word in filter(None, (part.strip() for part in text.split(","))):
-        if not (word.isascii() and word.isdigit() and len(word) < 7 and int(word) > 0):
+        if not (word.isascii() and word.isdigit() and len(word) < 20 and 0 < int(word) < 10**6):
             raise UsageError(f"{option} {word!r}: give whole numbers from 1 to 999999, such as 1,10,100")
         values[int(word)] = None
     if not values:

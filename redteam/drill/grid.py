@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redteam.canary.pattern import Pattern
+from redteam.canary.pattern import Pattern, Slot
+from redteam.data import fold
 from redteam.defense import Defense
 from redteam.errors import UsageError
 from redteam.recipes import ALL, NONE, PARTS, choose_defense
@@ -65,7 +66,13 @@ def choose_patterns(names: Sequence[str], lengths: Sequence[int]) -> tuple[tuple
             chosen.setdefault(template, name.strip())
     if not chosen:
         raise UsageError(f"--pattern: an empty list; name one of {', '.join(PATTERNS)}, or a sentence with {{digit:n}}")
+    if len({_read(template) for template in chosen}) < len(chosen):
+        raise UsageError("--pattern: one sentence is given twice; upper and lower case count as the same")
     return tuple((name, template) for template, name in chosen.items())
+
+
+def _read(template: str) -> tuple[str | Slot, ...]:
+    return tuple(fold(piece) if isinstance(piece, str) else piece for piece in Pattern.parse(template).pieces)
 
 
 def choose_defenses(names: Sequence[str], found: Sequence[Defense], asked: dict[str, Any]) -> tuple[Trainer, ...]:
@@ -84,15 +91,10 @@ def grid(
     patterns: Sequence[tuple[str, str]], repetitions: Sequence[int], trainers: Sequence[Trainer], seeds: int
 ) -> tuple[Cell, ...]:
     """Return every cell: all defences of one sentence and number of repetitions side by side, seed after seed."""
-    cells = tuple(
+    return tuple(
         Cell(name, template, count, trainer.name, seed)
         for seed in range(seeds)
         for name, template in patterns
         for count in repetitions
         for trainer in trainers
     )
-    folders = [cell.folder for cell in cells]
-    if len(set(folders)) != len(folders):
-        twice = next(cell for cell in cells if folders.count(cell.folder) > 1)
-        raise UsageError(f"--pattern {twice.template!r}: reads like another one once its signs are left out")
-    return cells

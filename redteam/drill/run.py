@@ -178,7 +178,8 @@ def _check_plans(drill: Drill, cells: Sequence[Cell]) -> None:
     examples = read_examples(drill.data, Columns("text", "label")).examples
     texts, labels, key = examples.texts or (), examples.labels or (), sha256(drill.data)
     for template, seed in dict.fromkeys((cell.template, cell.seed) for cell in cells):
-        plan = Plan((template,), drill.canaries, (1,), drill.label, drill.decoys, seed)
+        most = max(cell.repetitions for cell in cells)
+        plan = Plan((template,), drill.canaries, (most,), drill.label, drill.decoys, seed)
         symbols = choose_alphabets(plan.check(), {}, texts=texts)
         canaries = draw_canaries(plan, symbols, texts=texts, labels=labels, key=key)
         if seed == 0:

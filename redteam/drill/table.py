@@ -84,8 +84,8 @@ def _legend(report: DrillReport) -> Iterator[str]:
     if proven:
         most = max(row.repetitions for row in proven)
         yield (
-            f"more comes out of planted secrets than of unseen twins in {plural(len(proven), 'row')} of "
-            f"{len(report.rows)}, at up to {plural(most, 'repetition')}"
+            f"more comes out of planted secrets than of unseen twins, or than by luck, in {plural(len(proven), 'row')} "
+            f"of {len(report.rows)}, at up to {plural(most, 'repetition')}"
         )
     elif report.rows:
         yield "no attack got more out of planted secrets than out of unseen twins"
