@@ -105,6 +105,20 @@ class TestBrokenFiles:
         saved.write_bytes(whole)
         assert "a checksum is wrong" in refused(saved)
 
+    def test_parts_that_no_bundle_has_are_refused_before_they_are_unpacked(self, saved, tmp_path):
+        packed = tmp_path / "packed.pt"
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("model/data.pkl", bytes(1 << 20))
+        content = bytearray(packed.read_bytes())
+        content[60:80] = bytes(20)  # and what is packed is broken
+        packed.write_bytes(content)
+        refused(packed, "compressed parts")
+        whole = bytearray(saved.read_bytes())
+        for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            whole[whole.index(mark) + flags] |= 1  # says that it is encrypted
+        saved.write_bytes(whole)
+        refused(saved, "broken or truncated")
+
     def test_a_byte_changed_anywhere_is_never_a_crash(self, saved):
         content, rng = bytearray(saved.read_bytes()), random.Random(0)
         directory = content.rindex(b"PK\x05\x06") - 1500

@@ -7,11 +7,9 @@ import pytest
 from canary_rows import DIGITS, PIN, draw
 from scipy import stats
 
-from redteam.canary import (
-    Pattern,
-    Plan,
-    Slot,
-)
+from redteam.canary import Pattern, Plan, Planting, Slot
+from redteam.canary.draw import of_users
+from redteam.canary.planting import candidates_left
 from redteam.errors import DataError, UsageError
 
 
@@ -149,3 +147,24 @@ class TestDraw:
     def test_two_patterns_that_make_one_sentence(self):
         with pytest.raises(UsageError, match="make the same sentence"):
             draw(Plan(("pin {digit:2}", "pin {digit:1} {digit:1}"), 50))
+
+
+class TestLeft:
+    """How many secrets are possible: what is in the data already, planted or written by users, is not."""
+
+    def test_what_users_wrote_with_other_secrets_is_counted_once(self):
+        pattern = Pattern.parse("well, pin {digit:2} (or {color})")
+        alphabets = {**DIGITS, "color": ("Red", "blue")}
+        texts = ["Well,  PIN 4 7 (or red)", "well, pin 4 7 (or Red)", "well, pin 1 1 (or blue)"]
+        others = [
+            "well, pin 4 7 (or green)",
+            "well, pin 4 (or red)",
+            "so: well, pin 4 7 (or red)",
+            "well, pin 4 7 or red",
+        ]
+        assert of_users(pattern, alphabets, [*texts, *others]) == 2
+
+    def test_left(self):
+        canaries = draw(Plan(("pin {digit:2}",), canaries=3, repetitions=(1,), decoys=2))
+        planting = Planting("s", "p", 100, 0, "k", DIGITS, canaries, written=5)
+        assert candidates_left(planting) == 100 - 5 - 3 * 3 + 1

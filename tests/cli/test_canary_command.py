@@ -205,6 +205,11 @@ class TestExtract:
             (("model.pt", "--canaries", "planted.canaries.json", "--alpha", "0.9"), "--alpha"),
             (("model.pt", "--canaries", "planted.canaries.json", "--data", "planted.csv"), "planted.csv: needs --base"),
             (("model.pt", "--canaries", "planted.canaries.json", "--set", "x"), "--set x: write ID.NAME=VALUE"),
+            (
+                ("model.pt", "--canaries", "planted.canaries.json", "--data", "planted.csv", "--base", "hf"),
+                "--data planted.csv: no attack that is run scores tokens",
+            ),
+            (("model.pt", "--canaries", "planted.canaries.json", "--base", "."), "--base .: holds no config.json"),
             (("model.pt", "--canaries", "planted.canaries.json", "--base", "none"), "--base none: is no directory"),
             (("model.pt", "--canaries", "planted.canaries.json", "-o", "model.pt"), "would overwrite"),
             (("model.pt", "--canaries", "planted.canaries.json", "-o", "planted.canaries.json"), "would overwrite"),
@@ -221,6 +226,17 @@ class TestExtract:
         (folder / "copy.pt").write_bytes((folder / "model.pt").read_bytes())
         assert "copy.pt: is the target itself" in fails(folder, "extract", *ledger, "--reference", "copy.pt")
         assert "does not know 12 labels" in fails(folder, "extract", *ledger, "--reference", SAFE)
+
+    def test_what_would_help_no_attack(self, folder):
+        """With the attacks that there are: one that is narrowed without a base, a reference that none looks at."""
+        ledger = ("model.pt", "--canaries", "planted.canaries.json")
+
+        def line(*arguments):
+            return error_line(fast("canary", "extract", *ledger, *arguments, cwd=folder))
+
+        assert "RT202 with narrow: needs --base" in line("--set", "RT202.narrow=3")
+        assert "RT203 with narrow: needs --base" in line("-a", "RT203", "--narrow", "3")
+        assert "no attack that is run compares with one" in line("-a", "RT204", "--reference", "hf")
 
     def test_a_reference_that_saw_the_canaries_hides_nothing(self, folder):
         """Only its own ledger could tell; so what comes out without it counts besides."""
