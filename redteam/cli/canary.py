@@ -223,6 +223,8 @@ def _chosen(wanted: list[str] | None, narrow: int | None) -> "tuple[InversionAtt
 
     found = discover_inversions()
     chosen = choose(found, wanted) if wanted else found
+    if narrow is not None and not any(hasattr(attack, "narrow") for attack in chosen):
+        raise UsageError(f"--narrow {narrow}: no attack that is run can be narrowed; RT202 and RT203 can")
     return chosen if narrow is None else tuple(_narrowed(attack, narrow) for attack in chosen)
 
 

@@ -236,6 +236,7 @@ class TestExtract:
 
         assert "RT202 with narrow: needs --base" in line("--set", "RT202.narrow=3")
         assert "RT203 with narrow: needs --base" in line("-a", "RT203", "--narrow", "3")
+        assert "--narrow 3: no attack that is run can be narrowed" in line("-a", "RT201", "--narrow", "3")
         assert "no attack that is run compares with one" in line("-a", "RT204", "--reference", "hf")
 
     def test_a_reference_that_saw_the_canaries_hides_nothing(self, folder):
