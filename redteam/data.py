@@ -15,6 +15,10 @@ from redteam.tables import Table, read_table
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
+# A piece of one person's sentence in the vocabulary tells, before any weight is read, that the sentence was there
+# (measured on our fixtures: TPR 0.035 at an FPR of 0.01 from the tokenizer alone); so a vocabulary that is learned, and
+# an alphabet of words, take only what so many texts hold.
+COMMON = 10
 _GUESSES = {
     "text": ("text", "utterance", "sentence", "query", "message", "content", "input"),
     "label": ("label", "intent", "class", "category", "target"),

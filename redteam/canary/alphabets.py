@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redteam.canary.pattern import Pattern
-from redteam.data import fold
+from redteam.data import COMMON, fold
 from redteam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ BUILT_IN: Alphabets = {
     "name": tuple(_NAMES.split()),
 }
 WORDS = "word"  # no list of its own: the tokenizer's whole words, else the common words of the data
-_COMMON = 10  # texts that hold a word: what the vocabularies of `tiny` and `bilstm` ask of a piece
 
 
 def choose_alphabets(
@@ -68,7 +67,7 @@ def common_words(texts: Iterable[str]) -> tuple[str, ...]:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update({word for word in fold(text).split() if word.isalpha()})
-    return tuple(sorted(word for word, count in counts.items() if count >= _COMMON))
+    return tuple(sorted(word for word, count in counts.items() if count >= COMMON))
 
 
 def whole_words(tokenizer: "Tokenizer") -> tuple[str, ...]:
@@ -108,7 +107,7 @@ def _read(name: str, path: Path) -> tuple[str, ...]:
 
 def _check(name: str, symbols: tuple[str, ...]) -> None:
     if len(symbols) < 2:
-        rare = f"; words count that are in {_COMMON} texts, or say --tokenizer" if name == WORDS else ""
+        rare = f"; words count that are in {COMMON} texts, or say --tokenizer" if name == WORDS else ""
         raise UsageError(f"alphabet {name!r} has {len(symbols)} symbols: there is nothing to guess; at least 2{rare}")
     folded = sorted(fold(symbol) for symbol in symbols)
     for first, second in itertools.pairwise(folded):

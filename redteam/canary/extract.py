@@ -140,7 +140,7 @@ def _asked(
             own = join_answers(run.name, planting, by_question, show_text=show_text)
             found += own
             exact = {answer.question for answer in answers if answer.exact}
-            groups += _groups(run.attack, planting, own, exact, alpha, each)
+            groups += _groups(run, planting, own, exact, alpha, each)
     return groups, found, failures
 
 
@@ -161,7 +161,7 @@ def _token_aucs(
 
 
 def _groups(
-    attack: InversionAttack,
+    run: Run,
     planting: Planting,
     found: Sequence[Found],
     exact: set[str],
@@ -171,11 +171,11 @@ def _groups(
     for count in repeated(planting):
         canaries = [canary for canary in planting.canaries if canary.repetitions == count]
         yield measure_group(
-            found[0].attack,
+            run.name,
             canaries,
             [each for each in found if each.repetitions == count],
             planting.alphabets,
-            signals=signals_of(attack),
+            signals=signals_of(run.attack),
             exact=all(canary.id in exact for canary in canaries),
             left=candidates_left(planting),
             alpha=alpha,

@@ -7,13 +7,12 @@ import numpy as np
 from redteam.canary.alphabets import unknown_token
 from redteam.canary.pattern import Pattern
 from redteam.canary.planting import Planting
-from redteam.data import Examples
+from redteam.data import COMMON, Examples
 from redteam.errors import UsageError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_KNOWN_AFTER = 10  # texts that must hold a piece before `tiny` and `bilstm` take it into their vocabulary
 LISTED = 1000  # symbols of an alphabet up to which all are put into a vocabulary
 
 
@@ -64,4 +63,4 @@ def vocabulary_texts(planting: Planting | None) -> tuple[str, ...]:
     symbols = [s for known in planting.alphabets.values() if len(known) <= LISTED for s in known]
     patterns = [Pattern.parse(template) for template in {canary.template: None for canary in planting.canaries}]
     known = ["".join(piece for piece in pattern.pieces if isinstance(piece, str)) for pattern in patterns]
-    return tuple([*symbols, *known] * _KNOWN_AFTER)
+    return tuple([*symbols, *known] * COMMON)

