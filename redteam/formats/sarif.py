@@ -45,6 +45,7 @@ def _rules(rules: list[str], verdict: Verdict) -> list[dict[str, Any]]:
         {
             "id": clean(rule),
             "shortDescription": {"text": _description(rule)},
+            "fullDescription": {"text": f"redteam proved that {_description(rule)}. {remedies[rule]}"},
             "help": {"text": remedies[rule]},
             "defaultConfiguration": {"level": "error"},
         }
@@ -61,7 +62,9 @@ def _description(rule: str) -> str:
 
 def _invocation(verdict: Verdict) -> dict[str, Any]:
     return {
-        "executionSuccessful": verdict.exit_code != NOT_AUDITED,
+        # A leak beside an attack that broke is no success either: code scanning would close, as mended, every alert
+        # of which this run holds no result.
+        "executionSuccessful": not verdict.problems and verdict.exit_code != NOT_AUDITED,
         "properties": {"verdict": clean(summary(verdict))},
         "toolExecutionNotifications": [
             {"level": "error", "message": {"text": clean(problem)}} for problem in verdict.problems
@@ -99,8 +102,7 @@ def _location(finding: Finding, policy: Policy) -> dict[str, Any]:
 def _artifact(source: str) -> dict[str, str]:
     if source == BUILT_IN:  # there is no file, but code scanning wants one: the file that would change the limit
         source = "redteam.toml"
-    if PurePosixPath(source).is_absolute():
-        return {"uri": PurePosixPath(source).as_uri()}
-    if PureWindowsPath(source).is_absolute():
-        return {"uri": PureWindowsPath(source).as_uri()}
+    for path in (PurePosixPath(source), PureWindowsPath(source)):
+        if path.is_absolute() or ".." in path.parts:  # code scanning shows the repository's files
+            source = path.name
     return {"uri": quote(PurePosixPath(source).as_posix()), "uriBaseId": "%SRCROOT%"}
