@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from defenses.edpsgd import kernel as compiled
 from defenses.edpsgd.backward import BackwardPass, Scratch
-from defenses.edpsgd.layers import Forward, Inputs, rule_for
+from defenses.edpsgd.patching import patch, restore
 from defenses.edpsgd.tape import Tape, UnsupportedLayer, Use
 from redteam.errors import UsageError
 
@@ -70,7 +70,10 @@ class ExampleClipper:
         self.buffer = torch.zeros(sum(p.numel() for p in self.parameters), device=device)
         self._views = dict(zip(map(id, self.parameters), _views(self.buffer, self.parameters), strict=True))
         self._tape, self._scratch, self._separate = Tape(device), Scratch(), False
-        self._patched = _patch(model, self._tape)
+        self._patched = patch(model, self._tape)
+        for part, whole, rows in self._tape.parts:
+            if id(whole) in self._views:
+                self._views[id(part)] = self._views[id(whole)][rows]
         self._hook = model.register_forward_pre_hook(self._called, prepend=True, with_kwargs=True)
         self._grads_before = [p.grad for p in self.parameters]
         self.publish()
@@ -85,8 +88,7 @@ class ExampleClipper:
 
     def close(self) -> None:
         """Give the model back as it was; harmless when done twice."""
-        for module in self._patched:
-            module.__dict__.pop("forward", None)
+        restore(self._patched)
         for parameter, grad in zip(self.parameters, self._grads_before, strict=True) if self._patched else ():
             parameter.grad = grad
         self._patched = ()
@@ -195,42 +197,9 @@ def _halves(batch: int, device: torch.device) -> list[Tensor]:
     return [mask for bit in bits for mask in (bit, ~bit)]
 
 
-class _Patched:
-    """A layer's forward while the clipper is open; a copy of the layer would train the original."""
-
-    def __init__(self, forward: Forward) -> None:
-        self._forward = forward
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._forward(*args, **kwargs)
-
-    def __reduce__(self) -> Any:
-        raise UsageError("the model cannot be copied or pickled while an ExampleClipper is open; close it first")
-
-
 def _views(buffer: Tensor, parameters: tuple[nn.Parameter, ...]) -> list[Tensor]:
     parts = torch.split(buffer, [p.numel() for p in parameters])
     return [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]
-
-
-def _patch(model: nn.Module, tape: Tape) -> tuple[nn.Module, ...]:
-    """Give each trainable layer the forward of its rule; all are looked at before any is changed."""
-    inputs, forwards = Inputs(), []
-    for name, module in model.named_modules():
-        own = [n for n, p in module.named_parameters(recurse=False) if p.requires_grad]
-        if not own:
-            continue
-        rule, label = rule_for(module), f"{name or 'the model'} ({type(module).__name__})"
-        if rule is None:
-            raise UnsupportedLayer(f"{label}: no exact rule for its trainable {', '.join(own)}; freeze or replace it")
-        if "forward" in module.__dict__:
-            raise UnsupportedLayer(f"{label}: its forward was replaced by another tool")
-        if type(module) is not nn.LSTM and not set(own) <= {"weight", "bias"}:
-            raise UnsupportedLayer(f"{label}: no exact rule for its trainable {', '.join(own)}; freeze or replace it")
-        forwards.append((module, rule(label, module, tape, inputs)))
-    for module, forward in forwards:
-        module.__dict__["forward"] = _Patched(forward)
-    return tuple(module for module, _ in forwards)
 
 
 def _leading(values: Any) -> int | None:

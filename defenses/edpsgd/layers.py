@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,29 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from defenses.edpsgd.attention import attention
+from defenses.edpsgd.convolution import convolution
 from defenses.edpsgd.embedding import EmbeddingUse
-from defenses.edpsgd.linear import LinearUse, SharedInput
+from defenses.edpsgd.inputs import Inputs, watched_linear
 from defenses.edpsgd.normalisation import LayerNormUse
-from defenses.edpsgd.recurrent import lstm
-from defenses.edpsgd.tape import Tape, UnsupportedLayer, version
+from defenses.edpsgd.recurrent import recurrent
+from defenses.edpsgd.scales import group_norm, is_rms_norm, own_rms_norm, rms_norm
+from defenses.edpsgd.tables import embedding_bag
+from defenses.edpsgd.tape import Tape, UnsupportedLayer
 
 Forward = Callable[..., Any]
-
-
-class Inputs:
-    """The inputs that linear maps have read, so that those which read the same one find each other."""
-
-    def __init__(self) -> None:
-        """Start without any; the graph alone keeps them alive."""
-        self._known: weakref.WeakValueDictionary[object, SharedInput] = weakref.WeakValueDictionary()
-
-    def shared(self, x: Tensor) -> SharedInput:
-        """Return what is shared by the maps that read x [B, T, d] as it is now."""
-        key = (x.data_ptr(), version(x), x.shape, x.stride(), x.dtype)
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = SharedInput(x)
-        return found
 
 
 def linear(name: str, module: Any, tape: Tape, inputs: Inputs, *, transposed: bool = False) -> Forward:
@@ -40,18 +27,10 @@ def linear(name: str, module: Any, tape: Tape, inputs: Inputs, *, transposed: bo
 
     def forward(x: Tensor) -> Tensor:
         weight, bias = module.weight, module.bias
-        matrix = weight.detach().t() if transposed else weight.detach()
-        vector = None if bias is None else bias.detach()
         if not torch.is_grad_enabled():
-            return functional.linear(x, matrix, vector)
-        x = tape.batched(x)
-        if x.dim() < 2:
-            raise UnsupportedLayer(f"{name}: its input has shape {tuple(x.shape)}; a batch of examples comes first")
-        # One matrix in, one out: a view here would lose the hook where an in-place activation follows.
-        flat = x.reshape(-1, x.shape[-1])
-        shared = inputs.shared(flat.detach().view(x.shape[0], -1, x.shape[-1]))
-        use = LinearUse(name, shared, _trained(weight), _trained(bias), transposed=transposed)
-        return tape.watch(functional.linear(flat, matrix, vector), use).view(*x.shape[:-1], matrix.shape[0])
+            matrix = weight.detach().t() if transposed else weight.detach()
+            return functional.linear(x, matrix, None if bias is None else bias.detach())
+        return watched_linear(name, x, weight, bias, tape, inputs, transposed=transposed)
 
     return forward
 
@@ -103,21 +82,44 @@ def layer_norm(name: str, module: nn.LayerNorm, tape: Tape, inputs: Inputs) -> F
     return forward
 
 
-def _trained(parameter: nn.Parameter | None) -> nn.Parameter | None:
-    return parameter if parameter is not None and parameter.requires_grad else None
-
-
 Rule = Callable[[str, Any, Tape, Inputs], Forward]
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: linear,
+    nn.Conv1d: convolution,
     nn.Embedding: embedding,
+    nn.EmbeddingBag: embedding_bag,
     nn.LayerNorm: layer_norm,
-    nn.LSTM: lstm,
+    nn.RMSNorm: rms_norm,
+    nn.GroupNorm: group_norm,
+    nn.LSTM: recurrent,
+    nn.GRU: recurrent,
+    nn.RNN: recurrent,
+    nn.MultiheadAttention: attention,
 }
+# Every parameter of these has its rule, whatever its name; all others have `weight` and `bias` alone.
+_WHOLE = (nn.LSTM, nn.GRU, nn.RNN, nn.MultiheadAttention)
 
 
 def rule_for(module: nn.Module) -> Rule | None:
-    """Return the rule of a module's very type (a subclass may do something else), or None."""
+    """Return the rule of a module, or None.
+
+    It is that of its type, or of the type that it inherits from (`base_of`: what a subclass makes of its base's forward
+    is seen by autograd, and a use of the parameters outside of it is refused); an RMSNorm of a model's own is asked.
+    """
     if type(module).__module__ == "transformers.pytorch_utils" and type(module).__name__ == "Conv1D":
         return conv1d
-    return _RULES.get(type(module))
+    base = base_of(module)
+    if base is not None:
+        return _RULES[base]
+    return own_rms_norm if is_rms_norm(module) else None
+
+
+def base_of(module: nn.Module) -> type[nn.Module] | None:
+    """Return the type with a rule that a module is or inherits from; recurrent layers must be it."""
+    base = next((kind for kind in type(module).__mro__ if kind in _RULES), None)
+    return None if base in _WHOLE and type(module) is not base else base
+
+
+def covers(module: nn.Module, names: list[str]) -> bool:
+    """Tell whether a module's rule is for all of the parameters that are named."""
+    return isinstance(module, _WHOLE) or set(names) <= {"weight", "bias"}

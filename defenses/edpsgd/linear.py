@@ -181,7 +181,7 @@ class LinearUse:
     def add_to(self, into: BackwardPass) -> None:
         """Add the weighted sum of the gradients to the gradient buffer."""
         assert self.weight is not None
-        total = into.gradients[id(self.weight)]
+        total = into.gradients[id(self.weight)].flatten(1)  # of a convolution's weight [p, d, k], the matrix
         if self._product is not None:
             total.view(-1).addmv_(self._product.flatten(1).t(), into.weights)
             return

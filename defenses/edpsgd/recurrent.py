@@ -1,4 +1,4 @@
-"""nn.LSTM: each of its matrices is used once a time step, so each is a linear map over time.
+"""nn.LSTM, nn.GRU and nn.RNN: each of their matrices is used once a time step, so each is a linear map over time.
 
 The rule's forward keeps the gates of every step. Its backward runs the recursion once and finds dL/dgates, from which
 come, for each layer and direction, the gradients of two linear maps:
@@ -6,7 +6,8 @@ come, for each layer and direction, the gradients of two linear maps:
     weight_ih, bias_ih    inputs x_t        output gradients dL/dgates_t
     weight_hh, bias_hh    inputs h_(t-1)    output gradients dL/dgates_t
 
-Layers, directions, biases, dropout between layers, initial states, packed sequences: as `nn.LSTM` has them.
+Layers, directions, biases, dropout between layers, initial states, packed sequences: as torch has them. What follows
+says h and c as the LSTM has both; a GRU (`gru`) has h alone.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from defenses.edpsgd.gru import GRULayer, RNNLayer
 from defenses.edpsgd.linear import LinearUse, SharedInput
-from defenses.edpsgd.recursion import backward_recursion, recursion, times
+from defenses.edpsgd.recursion import backward_recursion, output_gradients, recursion, times
 from defenses.edpsgd.tape import Tape, UnsupportedLayer
 
 if TYPE_CHECKING:
     from defenses.edpsgd.backward import BackwardPass
 
-_States = tuple[Tensor, Tensor]
+_States = tuple[Tensor, ...]  # h, and of the LSTM c
 _Parameters = tuple[nn.Parameter | None, ...]  # a weight and its bias; None: not there, or not trained
 
 
-def lstm(name: str, module: nn.LSTM, tape: Tape, inputs: object = None) -> Callable[..., Any]:
-    """Return the forward that runs nn.LSTM on detached parameters and leaves its uses on the tape.
+def recurrent(name: str, module: nn.RNNBase, tape: Tape, inputs: object = None) -> Callable[..., Any]:
+    """Return the forward that runs nn.LSTM, nn.GRU or nn.RNN on detached parameters and leaves its uses on the tape.
 
     `inputs`, what other linear maps have read, is not needed: nothing here is shared with them. Raises UnsupportedLayer
     for proj_size, and in the forward for an input without a batch.
@@ -39,12 +41,13 @@ def lstm(name: str, module: nn.LSTM, tape: Tape, inputs: object = None) -> Calla
     if module.proj_size:
         raise UnsupportedLayer(f"{name}: no exact rule for proj_size {module.proj_size}; set it to 0")
 
-    def forward(input: Tensor | PackedSequence, hx: _States | None = None) -> Any:
+    def forward(input: Tensor | PackedSequence, hx: Any = None) -> Any:
         if not torch.is_grad_enabled():
-            return nn.LSTM.forward(module, input, hx)
+            return type(module).forward(module, input, hx)
         device = input.data.device.type if isinstance(input, PackedSequence) else input.device.type
         with torch.autocast(device, enabled=False):
-            return run(input, hx)
+            output, states = run(input, (hx,) if isinstance(hx, Tensor) else hx)
+        return output, states if isinstance(module, nn.LSTM) else states[0]
 
     def run(input: Tensor | PackedSequence, hx: _States | None) -> Any:
         if isinstance(input, PackedSequence):
@@ -52,18 +55,21 @@ def lstm(name: str, module: nn.LSTM, tape: Tape, inputs: object = None) -> Calla
         if input.dim() != 3:
             raise UnsupportedLayer(f"{name}: its input has shape {tuple(input.shape)}; it needs a batch of examples")
         x = (input.transpose(0, 1) if module.batch_first else input).to(_dtype(module))
-        out, states = _layers(name, module, x, hx, _Steps.all(x), tape)
+        out, states = _layers(name, module, x, hx, Steps.all(x), tape)
         return out.transpose(0, 1) if module.batch_first else out, states
 
     return forward
 
 
-def _dtype(module: nn.LSTM) -> torch.dtype:
+def _dtype(module: nn.RNNBase) -> torch.dtype:
     return next(module.parameters()).dtype
 
 
-class LSTMUse:
-    """One direction of one layer in one call; its backward sets `inputs` and `states`, x and h_(t-1) [B, T, ...]."""
+class RecurrentUse:
+    """One direction of one layer in one call; its backward sets `inputs` and `states`, x and h_(t-1) [B, T, ...].
+
+    It sets `own` too where the map of the states has another output gradient than that of the inputs.
+    """
 
     def __init__(self, name: str, batch: int, ih: _Parameters, hh: _Parameters) -> None:
         """Remember the parameters that are trained."""
@@ -71,20 +77,22 @@ class LSTMUse:
         self.parameters = tuple(p for p in (*ih, *hh) if p is not None)
         self.inputs: Tensor | None = None
         self.states: Tensor | None = None
+        self.own: Tensor | None = None
 
     def receive(self, gradient: Tensor, into: BackwardPass) -> None:
-        """Take dL/dgates [B, T, 4 H] for both maps."""
+        """Take dL/dgates [B, T, gates H] for both maps."""
         assert self.inputs is not None
         assert self.states is not None
         if not into.compiled:
             gradient = gradient.contiguous()  # torch reads it several times; the kernel can read it time first
-        for (weight, bias), read in ((self._ih, self.inputs), (self._hh, self.states)):
-            LinearUse(self.name, SharedInput(read), weight, bias).receive(gradient, into)
-        self.inputs = self.states = None
+        own = gradient if self.own is None else self.own
+        for (weight, bias), read, of in ((self._ih, self.inputs, gradient), (self._hh, self.states, own)):
+            LinearUse(self.name, SharedInput(read), weight, bias).receive(of, into)
+        self.inputs = self.states = self.own = None
 
 
 @dataclass(frozen=True)
-class _Steps:
+class Steps:
     """Which rows take part in which time step; the longest come first, so that they are always the first few."""
 
     rows: list[int]
@@ -93,15 +101,21 @@ class _Steps:
     place: Tensor | None = None  # [batch]: where each example of the caller's batch is; None: in its own place
 
     @classmethod
-    def all(cls, x: Tensor) -> _Steps:
+    def all(cls, x: Tensor) -> Steps:
+        """Return the steps of x [time, batch, ...], all as long as it."""
         return cls([x.shape[1]] * x.shape[0])
 
     @classmethod
-    def of(cls, packed: PackedSequence, lengths: Tensor) -> _Steps:
+    def of(cls, packed: PackedSequence, lengths: Tensor) -> Steps:
+        """Return the steps of a packed batch."""
         lengths = lengths.to(packed.data.device)
         time = torch.arange(len(packed.batch_sizes), device=lengths.device).unsqueeze(1)
         backwards = torch.where(time < lengths, lengths - 1 - time, time)
         return cls(packed.batch_sizes.tolist(), lengths, backwards, packed.unsorted_indices)
+
+    def both(self, x: Tensor, ways: int) -> Tensor:
+        """Return x [time, batch, in] as each direction reads it: [ways, time, batch, in]."""
+        return torch.stack([x, self.reversed(x)]) if ways == 2 else x.unsqueeze(0).contiguous()
 
     def reversed(self, x: Tensor) -> Tensor:
         """Turn `x` [time, batch, ...] around in time, each row within its own length; doing it twice undoes it."""
@@ -121,61 +135,69 @@ class _Steps:
 
 
 def _packed(
-    name: str, module: nn.LSTM, packed: PackedSequence, hx: _States | None, tape: Tape
+    name: str, module: nn.RNNBase, packed: PackedSequence, hx: _States | None, tape: Tape
 ) -> tuple[PackedSequence, _States]:
     x, lengths = pad_packed_sequence(PackedSequence(packed.data.to(_dtype(module)), packed.batch_sizes))
     if hx is not None and packed.sorted_indices is not None:
-        hx = (hx[0].index_select(1, packed.sorted_indices), hx[1].index_select(1, packed.sorted_indices))
-    out, (h, c) = _layers(name, module, x, hx, _Steps.of(packed, lengths), tape)
+        hx = tuple(state.index_select(1, packed.sorted_indices) for state in hx)
+    out, last = _layers(name, module, x, hx, Steps.of(packed, lengths), tape)
     if packed.unsorted_indices is not None:
-        h, c = h.index_select(1, packed.unsorted_indices), c.index_select(1, packed.unsorted_indices)
+        last = tuple(state.index_select(1, packed.unsorted_indices) for state in last)
     data = pack_padded_sequence(out, lengths).data
-    return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices), (h, c)
+    return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices), last
 
 
 def _layers(
-    name: str, module: nn.LSTM, x: Tensor, hx: _States | None, steps: _Steps, tape: Tape
+    name: str, module: nn.RNNBase, x: Tensor, hx: _States | None, steps: Steps, tape: Tape
 ) -> tuple[Tensor, _States]:
     """Run all layers over `x` [time, batch, in]; return the last one's output and the last states of all of them."""
-    ways = 2 if module.bidirectional else 1
+    ways, layer = 2 if module.bidirectional else 1, _LAYERS[type(module)]
     if hx is None:
         zeros = x.new_zeros(ways * module.num_layers, x.shape[1], module.hidden_size)
-        hx = (zeros, zeros)
-    last_h, last_c = [], []
+        hx = (zeros, zeros) if layer is _LSTMLayer else (zeros,)
+    last: list[_States] = []
     for k in range(module.num_layers):
         if k and module.dropout and module.training:
             x = nn.functional.dropout(x, module.dropout)
-        layer = _Weights.of(name, module, k, x.shape[1], tape)
-        h0, c0 = (state[ways * k : ways * (k + 1)].to(x.dtype) for state in hx)
-        x, h, c = _Layer.apply(x, h0, c0, tape.origin, layer, steps)  # type: ignore[no-untyped-call]
-        last_h.append(h)
-        last_c.append(c)
-    return x, (torch.cat(last_h), torch.cat(last_c))
+        weights = Weights.of(name, module, k, x.shape[1], tape)
+        own = [state[ways * k : ways * (k + 1)].to(x.dtype) for state in hx]
+        x, *states = layer.apply(x, *own, tape.origin, weights, steps)  # type: ignore[no-untyped-call]
+        last.append(tuple(states))
+    return x, tuple(torch.cat(states) for states in zip(*last, strict=True))
 
 
 @dataclass(frozen=True)
-class _Weights:
+class Weights:
     """One layer's parameters, its directions stacked, and its uses on the tape."""
 
-    ih: Tensor  # [direction, 4 hidden, in]
-    hh: Tensor  # [direction, 4 hidden, hidden]
-    bias: Tensor | None  # [direction, 1, 4 hidden]
-    uses: list[LSTMUse]
+    ih: Tensor  # [direction, gates hidden, in]
+    hh: Tensor  # [direction, gates hidden, hidden]
+    bias_ih: Tensor | None  # [direction, 1, gates hidden]
+    bias_hh: Tensor | None
+    uses: list[RecurrentUse]
     tape: Tape
+    relu: bool
 
     @classmethod
-    def of(cls, name: str, module: nn.LSTM, k: int, batch: int, tape: Tape) -> _Weights:
+    def of(cls, name: str, module: nn.RNNBase, k: int, batch: int, tape: Tape) -> Weights:
+        """Return the weights of layer k, and let the tape know of their uses."""
         ends = [f"l{k}", f"l{k}_reverse"] if module.bidirectional else [f"l{k}"]
         maps = [[_parameters(module, kind, end) for end in ends] for kind in ("ih", "hh")]
-        uses = [LSTMUse(name, batch, _trained(*ih), _trained(*hh)) for ih, hh in zip(*maps, strict=True)]
+        uses = [RecurrentUse(name, batch, _trained(*ih), _trained(*hh)) for ih, hh in zip(*maps, strict=True)]
         for use in uses:
             tape.announce(use)
         ih, hh = (torch.stack([weight for weight, _ in each]).detach() for each in maps)
-        added = [ih[1] + hh[1] for ih, hh in zip(*maps, strict=True) if ih[1] is not None and hh[1] is not None]
-        return cls(ih, hh, torch.stack(added).detach().unsqueeze(1) if added else None, uses, tape)
+        bias_ih, bias_hh = (_stacked([bias for _, bias in each]) for each in maps)
+        relu = getattr(module, "nonlinearity", "tanh") == "relu"
+        return cls(ih, hh, bias_ih, bias_hh, uses, tape, relu)
 
 
-def _parameters(module: nn.LSTM, kind: str, end: str) -> tuple[nn.Parameter, nn.Parameter | None]:
+def _stacked(biases: list[nn.Parameter | None]) -> Tensor | None:
+    given: list[Tensor] = [bias for bias in biases if bias is not None]
+    return torch.stack(given).detach().unsqueeze(1) if given else None
+
+
+def _parameters(module: nn.RNNBase, kind: str, end: str) -> tuple[nn.Parameter, nn.Parameter | None]:
     return getattr(module, f"weight_{kind}_{end}"), getattr(module, f"bias_{kind}_{end}", None)
 
 
@@ -183,16 +205,19 @@ def _trained(*parameters: nn.Parameter | None) -> _Parameters:
     return tuple(p if p is not None and p.requires_grad else None for p in parameters)
 
 
-class _Layer(torch.autograd.Function):
-    """One layer, all directions at once; the reverse one runs over sequences that were turned around."""
+class _LSTMLayer(torch.autograd.Function):
+    """One LSTM layer, all directions at once; the reverse one runs over sequences that were turned around."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, h0: Tensor, c0: Tensor, origin: Tensor, weights: _Weights, steps: _Steps
+        ctx: Any, x: Tensor, h0: Tensor, c0: Tensor, origin: Tensor, weights: Weights, steps: Steps
     ) -> tuple[Tensor, Tensor, Tensor]:
         ways, (length, batch, _) = len(weights.ih), x.shape
-        inputs = torch.stack([x, steps.reversed(x)]) if ways == 2 else x.unsqueeze(0).contiguous()
-        gates = times(inputs.flatten(1, 2), weights.ih.transpose(1, 2), weights.bias).view(ways, length, batch, -1)
+        inputs = steps.both(x, ways)
+        bias = weights.bias_ih
+        if bias is not None and weights.bias_hh is not None:
+            bias = bias + weights.bias_hh
+        gates = times(inputs.flatten(1, 2), weights.ih.transpose(1, 2), bias).view(ways, length, batch, -1)
         h, c, tanh_c = recursion(gates, h0, c0, weights.hh, steps.rows)
         ctx.save_for_backward(inputs, gates, h, c, tanh_c)
         ctx.set_materialize_grads(False)
@@ -205,7 +230,7 @@ class _Layer(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_out: Tensor | None, d_h: Tensor | None, d_c: Tensor | None) -> tuple[Tensor | None, ...]:
         (inputs, gates, h, c, tanh_c), weights, steps = ctx.saved_tensors, ctx.weights, ctx.steps
-        dh = _output_gradients(d_out, h[:, 1:], steps)
+        dh = output_gradients(d_out, h[:, 1:], steps.reversed)
         if d_h is not None:
             dh[steps.last()] += d_h
         dc = torch.zeros_like(c[:, 0]) if d_c is None else d_c.clone()
@@ -219,11 +244,8 @@ class _Layer(torch.autograd.Function):
         return dx[0] if len(dx) == 1 else dx[0] + steps.reversed(dx[1]), dh0, dc, None, None, None
 
 
-def _output_gradients(d_out: Tensor | None, like: Tensor, steps: _Steps) -> Tensor:
-    """Split [time, batch, directions * hidden] into [direction, time, batch, hidden], each in its own order of time."""
-    if d_out is None:
-        return torch.zeros(like.shape, dtype=like.dtype, device=like.device)
-    if len(like) == 1:
-        return d_out.unsqueeze(0).clone(memory_format=torch.contiguous_format)
-    size = like.shape[-1]
-    return torch.stack([d_out[..., :size], steps.reversed(d_out[..., size:])])
+_LAYERS: dict[type[nn.RNNBase], type[torch.autograd.Function]] = {
+    nn.LSTM: _LSTMLayer,
+    nn.GRU: GRULayer,
+    nn.RNN: RNNLayer,
+}

@@ -4,6 +4,8 @@ D is directions, T time, B batch, H the hidden size; gates lie as torch has them
 batch take part in step t. Where the compiled kernel can do it, it does.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -73,3 +75,13 @@ def backward_recursion(
         d_gates[:, t, n:].zero_()
         (dh[:, t - 1, :n] if t else dh0).baddbmm_(d, hh)
     return d_gates, dh0
+
+
+def output_gradients(d_out: Tensor | None, like: Tensor, turn: Callable[[Tensor], Tensor]) -> Tensor:
+    """Split [T, B, D H] into [D, T, B, H], each direction in its own order of time; `turn` turns the reverse one."""
+    if d_out is None:
+        return torch.zeros(like.shape, dtype=like.dtype, device=like.device)
+    if len(like) == 1:
+        return d_out.unsqueeze(0).clone(memory_format=torch.contiguous_format)
+    size = like.shape[-1]
+    return torch.stack([d_out[..., :size], turn(d_out[..., size:])])

@@ -63,7 +63,14 @@ class Tape:
         self.origin = torch.zeros((), device=device, requires_grad=True)
         self.batch: int | None = None
         self.receiver: Callable[[Use, Tensor], None] | None = None
+        self.parts: list[tuple[nn.Parameter, nn.Parameter, slice]] = []  # a part, what it is of, which rows
         self._live: weakref.WeakSet[Use] = weakref.WeakSet()
+
+    def part(self, whole: nn.Parameter, rows: slice) -> nn.Parameter:
+        """Return a stand-in for rows of a parameter, for uses of these rows alone; always the same rows."""
+        part = nn.Parameter(whole.detach()[rows], requires_grad=whole.requires_grad)
+        self.parts.append((part, whole, rows))
+        return part
 
     def watch(self, output: Tensor, use: Use) -> Tensor:
         """Return `output` (not a view: in-place changes of one would lose the hook), with `use` told its gradient."""

@@ -23,6 +23,22 @@ SMALL |= {"intermediate_size": 24, "max_position_embeddings": 20, "initializer_r
 DRY = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 PAD = {"pad_token_id": 0}
 
+
+def decoder(config, model, **options):
+    options |= {"num_key_value_heads": 1, "pad_token_id": 0}
+    return model(config(**SMALL, **options))
+
+
+def t5(config, model, **options):
+    return model(
+        config(
+            vocab_size=WORDS, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, dropout_rate=0.0, num_labels=3,
+            relative_attention_num_buckets=6, relative_attention_max_distance=9, pad_token_id=0, eos_token_id=2,
+            decoder_start_token_id=0, classifier_dropout=0.0, initializer_factor=1.0, **options,
+        )
+    )  # fmt: skip
+
+
 MODELS = {
     "bert": lambda: transformers.BertForSequenceClassification(transformers.BertConfig(**SMALL, **DRY)),
     "roberta": lambda: transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**SMALL, **DRY, **PAD)),
@@ -42,6 +58,28 @@ MODELS = {
             vocab_size=WORDS, n_embd=16, n_layer=2, n_head=2, n_positions=20, initializer_range=0.3, num_labels=3,
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, pad_token_id=0,
         )
+    ),
+    "llama": lambda: decoder(transformers.LlamaConfig, transformers.LlamaForSequenceClassification),
+    "mistral": lambda: decoder(transformers.MistralConfig, transformers.MistralForSequenceClassification),
+    "qwen2": lambda: decoder(transformers.Qwen2Config, transformers.Qwen2ForSequenceClassification),
+    "gemma": lambda: decoder(transformers.GemmaConfig, transformers.GemmaForSequenceClassification, head_dim=8),
+    "bart": lambda: transformers.BartForSequenceClassification(
+        transformers.BartConfig(
+            vocab_size=WORDS, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, dropout=0.0,
+            decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=20, num_labels=3,
+            init_std=0.3, pad_token_id=0, bos_token_id=1, eos_token_id=2, scale_embedding=True,
+        )
+    ),
+    "t5": lambda: t5(transformers.T5Config, transformers.T5ForSequenceClassification),
+    "mt5, gated": lambda: t5(
+        transformers.MT5Config, transformers.MT5ForSequenceClassification, feed_forward_proj="gated-gelu"
+    ),
+    "umt5": lambda: t5(transformers.UMT5Config, transformers.UMT5ForSequenceClassification),
+    "mpnet": lambda: transformers.MPNetForSequenceClassification(
+        transformers.MPNetConfig(**SMALL, **DRY, pad_token_id=1)
+    ),
+    "electra": lambda: transformers.ElectraForSequenceClassification(
+        transformers.ElectraConfig(**SMALL, **DRY, embedding_size=8, summary_last_dropout=0.0)
     ),
     "bilstm": lambda: BiLSTMForSequenceClassification(
         BiLSTMConfig(vocab_size=WORDS, hidden_size=10, embedding_size=8, dropout=0.0, num_labels=3)
@@ -69,6 +107,7 @@ def batch(*, words=WORDS, length=LENGTH):
     mask = torch.ones_like(ids)
     for i in range(BATCH):
         mask[i, length - i :] = 0
+    ids[range(BATCH), [length - 1 - i for i in range(BATCH)]] = 2  # what BART and T5 read their answer at
     return {"input_ids": ids * mask, "attention_mask": mask}
 
 

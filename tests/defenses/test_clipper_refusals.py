@@ -61,9 +61,20 @@ class Own(nn.Module):
         return x + self.shift
 
 
-class Doubled(nn.Linear):
+class Turned(nn.Linear):
+    """Uses its weight outside of the forward that it inherits."""
+
     def forward(self, x):
-        return 2 * super().forward(x)
+        return super().forward(x) + x @ self.weight
+
+
+class Gated(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.gate = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return super().forward(x) * self.gate
 
 
 def functional_use(x, layer):
@@ -83,10 +94,13 @@ class Outside(nn.Module):
 
 LAYERS = {
     "own parameter": (Own, "body (Own): no exact rule for its trainable shift"),
-    "group norm": (lambda: nn.GroupNorm(1, LENGTH), "body (GroupNorm): no exact rule"),
-    "convolution": (lambda: nn.Conv1d(LENGTH, LENGTH, 1), "body (Conv1d): no exact rule"),
-    "subclass": (lambda: Doubled(SIZE, SIZE), "body (Doubled): no exact rule"),
-    "attention": (lambda: nn.MultiheadAttention(SIZE, 1), "body (MultiheadAttention): no exact rule"),
+    "instance norm": (lambda: nn.InstanceNorm1d(LENGTH, affine=True), "body (InstanceNorm1d): no exact rule"),
+    "convolution": (lambda: nn.Conv2d(1, 1, 1), "body (Conv2d): no exact rule"),
+    "subclass": (lambda: Turned(SIZE, SIZE), "body.weight: used outside its own layer's forward"),
+    "subclass with a parameter": (
+        lambda: Gated(SIZE, SIZE),
+        "body (Gated): no exact rule for its trainable weight, bias",
+    ),
     "weight norm": (lambda: parametrizations.weight_norm(nn.Linear(SIZE, SIZE)), "body"),
     "spectral norm": (lambda: parametrizations.spectral_norm(nn.Linear(SIZE, SIZE)), "body"),
     "batch norm": (lambda: nn.BatchNorm1d(LENGTH), "body: BatchNorm1d mixes the examples of a batch"),
