@@ -19,16 +19,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from defenses.accounting import Phase, Release
+from defenses.edpsgd import history
+from defenses.edpsgd.checks import check_losses, check_optimizer
 from defenses.edpsgd.loop import fit_texts, run
 from defenses.edpsgd.noise import NoiseSource, fill_normal
 from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of
-from defenses.edpsgd.sampling import IntArray, Sampler
-from defenses.edpsgd.trainer import Losses, Outcome, check_losses, check_optimizer
+from defenses.edpsgd.sampling import IntArray, Sampler, parts_of
+from defenses.edpsgd.separation import Separation, unclipped
+from defenses.edpsgd.trainer import Losses, Outcome
 from redteam.data import Examples
 from redteam.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
 from redteam.errors import UsageError
@@ -162,12 +166,15 @@ class OpacusSteps:
         )
         self.optimizer.add_noise = self._add_noise
         self.hooked = opacus.GradSampleModule(model)
+        self.separation = Separation(model, unclipped(self.parameters, clip))
+        self._step, self._rows = 0, np.zeros(0, dtype=np.int64)
 
     def step(self, number: int, losses: Losses, rows: IntArray, lengths: IntArray | None) -> Outcome:
         """Do step `number` on a logical batch; Opacus cuts it into physical ones of like size, unsorted."""
         from opacus.utils.batch_memory_manager import BatchMemoryManager
 
-        self.source.reseed(self.noise, number)
+        self._step, self._rows = number, rows
+        self._check(number, losses, rows)
         loader: DataLoader[int] = DataLoader(
             range(int(rows.max(initial=0)) + 1),  # type: ignore[arg-type]  # a data set of row numbers
             batch_sampler=[rows.tolist()],
@@ -183,6 +190,17 @@ class OpacusSteps:
                 self.optimizer.zero_grad(set_to_none=True)
         return Outcome(total / len(rows) if len(rows) else math.nan, len(rows), 0)
 
+    def _check(self, number: int, losses: Losses, rows: IntArray) -> None:
+        """Refuse losses of rows that are mixed; Opacus looks away meanwhile."""
+        parts, coins = parts_of(rows, None, at_once=self.physical_batch), self.source.generator(number, "separation")
+        self.hooked.disable_hooks()
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                self.separation.check_batch(number, losses, parts, self.parameters[0].device, coins)
+        finally:
+            self.hooked.enable_hooks()
+
     def close(self) -> None:
         """Take off hooks and gradients."""
         self.hooked.remove_hooks()
@@ -193,7 +211,9 @@ class OpacusSteps:
                     delattr(parameter, name)
 
     def _add_noise(self) -> None:
-        """Do what Opacus's optimiser does at this point, with noise that was drawn in float64."""
+        """Do what Opacus's optimiser does at this point, with noise that was drawn in float64, of this very sum."""
+        history.extend(self.source, self._rows, [p.summed_grad for p in self.optimizer.params])
+        self.source.reseed(self.noise, self._step)
         for parameter in self.optimizer.params:
             parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
             if self.std > 0:

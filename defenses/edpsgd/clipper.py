@@ -8,6 +8,10 @@
 While it is open, layers run on detached parameters, so that the backward makes input gradients alone; norms come from
 inputs and output gradients, and the clipped sum goes straight into one flat buffer (Bu et al. 2023, "Differentially
 private optimization on large model at small cost"). What has no exact rule is refused by name.
+
+So is a model that mixes examples: at the first batches, and then now and again, it is called once more on other rows
+(`separation.py`). What is done to a batch before the model sees it, as by mixup, or to its output, only who can ask for
+other rows can check: `PrivateTrainer` does, and in a loop of one's own `check_separate` is there for it.
 """
 
 from __future__ import annotations
@@ -16,13 +20,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from defenses.edpsgd import kernel as compiled
 from defenses.edpsgd.backward import BackwardPass, Scratch
-from defenses.edpsgd.patching import patch, restore
+from defenses.edpsgd.calls import Calls
+from defenses.edpsgd.patching import patch, refuse_tables_that_shrink, restore
+from defenses.edpsgd.sampling import IntArray
+from defenses.edpsgd.separation import FLOOR, Losses, Separation
 from defenses.edpsgd.tape import Tape, UnsupportedLayer, Use
 from redteam.errors import UsageError
 
@@ -53,6 +61,7 @@ class ExampleClipper:
 
     def __init__(self, model: nn.Module, *, clip: float, kernel: bool | None = None) -> None:
         """Take over the trainable layers of the model until `close`."""
+        refuse_tables_that_shrink(model)
         if not _CLIPS[0] <= clip <= _CLIPS[1]:
             raise UsageError(f"clip is {clip:g}; give a norm from {_CLIPS[0]:g} to {_CLIPS[1]:g}")
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -70,6 +79,8 @@ class ExampleClipper:
         self.buffer = torch.zeros(sum(p.numel() for p in self.parameters), device=device)
         self._views = dict(zip(map(id, self.parameters), _views(self.buffer, self.parameters), strict=True))
         self._tape, self._scratch, self._separate = Tape(device), Scratch(), False
+        self._separation, self._calls = Separation(model, self._sum_of_kept), Calls(model)
+        self._asked = False  # by who knows the losses, which tells more than the model alone
         self._patched = patch(model, self._tape)
         for part, whole, rows in self._tape.parts:
             if id(whole) in self._views:
@@ -92,6 +103,7 @@ class ExampleClipper:
         for parameter, grad in zip(self.parameters, self._grads_before, strict=True) if self._patched else ():
             parameter.grad = grad
         self._patched = ()
+        self._calls.forget()
         self._hook.remove()
 
     def publish(self) -> None:
@@ -111,9 +123,41 @@ class ExampleClipper:
         for a layer or a use of one that has no exact rule; the buffer is untouched then.
         """
         self._check(losses)
-        if not self._separate and len(losses) > 1:
-            self._check_separate(losses)
-        done = BackwardPass(len(losses), self._views, self._tape.repeated(), self._scratch, compiled=self._compiled)
+        self._check_separate(losses)
+        if not self._asked and (calls := self._calls.take(len(losses))) is not None:
+            self._separation.check_now_and_then(calls, torch.arange(len(losses), device=losses.device))
+        norms, dropped = self._clip(losses, self._views, scale)
+        self.publish()
+        return Clipped(norms, dropped)
+
+    def check_separate(self, losses: Losses, rows: Tensor, coins: np.random.Generator | None = None) -> None:
+        """Refuse losses that mix examples; `losses(rows)`, called a few times, gives those of any rows, int64 [b].
+
+        Adds nothing to the buffer and leaves all random generators as they were; `coins` choose which rows stay. Raises
+        UnsupportedLayer, with the name of the module that mixes where it can be found.
+        """
+        self._asked = True
+        self._separation.check(losses, rows, coins)
+
+    def check_batch(self, step: int, losses: Losses, parts: list[IntArray], coins: np.random.Generator) -> None:
+        """Do `check_separate` on one physical part of a step's batch, at the first steps and then now and again."""
+        self._asked = True
+        self._separation.check_batch(step, losses, parts, self.buffer.device, coins)
+
+    def _sum_of_kept(self, losses: Tensor, kept: Tensor) -> tuple[Tensor, float]:
+        total = torch.zeros_like(self.buffer)
+        if not losses.requires_grad:  # `add` says what is wrong with them
+            return total, FLOOR
+        self._check(losses)
+        self._check_separate(losses)
+        views = dict(zip(map(id, self.parameters), _views(total, self.parameters), strict=True))
+        norms, _ = self._clip(losses, views, kept.to(total.dtype))
+        possible = norms.clamp(max=self._bound)[kept & norms.isfinite()].double().sum()
+        return total, float(possible) + FLOOR * min(self._bound, 1.0)
+
+    def _clip(self, losses: Tensor, views: dict[int, Tensor], scale: float | Tensor) -> tuple[Tensor, int]:
+        """Add the clipped gradients, each times its scale, to `views`; return norms and how many were dropped."""
+        done = BackwardPass(len(losses), views, self._tape.repeated(), self._scratch, compiled=self._compiled)
         self._backward(losses, torch.ones_like(losses), lambda use, gradient: use.receive(gradient, done), keep=False)
         with torch.no_grad():
             norms = done.norms()
@@ -124,13 +168,13 @@ class ExampleClipper:
                 done.drop(dropped)
             done.add_to_buffer(weights)
         done.release()
-        self.publish()
-        return Clipped(norms, count)
+        return norms, count
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.is_grad_enabled():
             self._refuse_batch_norm()
             self._tape.batch = _leading((*args, *kwargs.values()))
+            self._calls.note(args, kwargs)
 
     def _check(self, losses: Tensor) -> None:
         if not self._patched:
@@ -142,6 +186,8 @@ class ExampleClipper:
 
     def _check_separate(self, losses: Tensor) -> None:
         """Refuse a model that mixes examples: the losses of some must send nothing to the rows of the others."""
+        if self._separate or len(losses) < 2:
+            return
 
         def look(use: Use, gradient: Tensor) -> None:
             others = gradient.reshape(len(losses), -1)[~chosen]

@@ -44,15 +44,19 @@ def suits(*tensors: Tensor) -> bool:
     )
 
 
-def normal_(out: Tensor, std: float, key: bytes) -> None:
-    """Overwrite `out`, contiguous, with N(0, std^2) from AES-128 in counter mode under `key`, 16 bytes."""
-    _check(suits(out) and out.is_contiguous() and len(key) == 16, "normal_", out)
+def normal_(out: Tensor, std: float, key: bytes, *, first: int = 0) -> None:
+    """Overwrite `out`, contiguous, with N(0, std^2) from AES-128 in counter mode under `key`, 16 bytes.
+
+    `first`, a multiple of 128, says from which normal of the key's stream on.
+    """
+    fits = suits(out) and out.is_contiguous() and len(key) == 16 and first >= 0 == first % _NORMALS_AT_ONCE
+    _check(fits, "normal_", out)
     count, blocks = out.numel(), -(-out.numel() // _NORMALS_AT_ONCE)
 
     def run(start: int, stop: int) -> None:
-        first = start * _NORMALS_AT_ONCE
-        size = min(stop * _NORMALS_AT_ONCE, count) - first
-        _compiled.normal(out.data_ptr() + 4 * first, size, std, key, start * _NORMALS_AT_ONCE // 4)
+        at = start * _NORMALS_AT_ONCE
+        size = min(stop * _NORMALS_AT_ONCE, count) - at
+        _compiled.normal(out.data_ptr() + 4 * at, size, std, key, (first + at) // 4)
 
     _split(blocks, 50.0 * count, run)
 

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from defenses.edpsgd import history
+from defenses.edpsgd.checks import LARGEST_WEIGHTS, weights_norm
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.plan import Plan
 from defenses.edpsgd.sampling import Sampler
-from defenses.edpsgd.trainer import LARGEST_WEIGHTS, ExampleSteps, weights_norm
+from defenses.edpsgd.trainer import ExampleSteps
 from defenses.training import tokenize
 from redteam.checkpoint import TrainingState
 from redteam.data import Examples
@@ -53,10 +55,11 @@ def run(
     source, steps = sampler.source, plan.mechanism.steps
     state = TrainingState(problem.model, problem.optimizer, _keyed(checkpoint, source, problem.model))
     done, lengths = _resume(state, plan), None if problem.lengths is None else np.asarray(problem.lengths)
+    history.begin(source, problem.model, state.extra)
     dropped, kept_at = int(state.extra.get("dropped", 0)), time.monotonic()
     if not done:
         _check_weights(stepper, plan, 0, checkpoint)
-        state.keep(0, plan.record(0))  # something good to fall back on
+        state.keep(0, plan.record(0) | history.keep(source, problem.model))  # something good to fall back on
     with Interrupts() as interrupts:
         for step in range(done, steps):
             torch.manual_seed(source.torch_seed(step, "dropout"))  # depends on the step, not on what came before
@@ -68,7 +71,8 @@ def run(
             if progress is not None:
                 progress(step + 1, steps, outcome.loss)
             if interrupts.caught or time.monotonic() - kept_at > CHECKPOINT_EVERY:
-                state.keep(step + 1, plan.record(step + 1) | {"dropped": dropped})
+                spent = plan.record(step + 1) | {"dropped": dropped}
+                state.keep(step + 1, spent | history.keep(source, problem.model))
                 kept_at = time.monotonic()
                 interrupts.raise_if_caught()
         interrupts.raise_if_caught()

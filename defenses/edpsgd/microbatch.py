@@ -19,9 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from defenses.edpsgd import history
+from defenses.edpsgd.checks import check_losses, check_optimizer
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import IntArray, parts_of
-from defenses.edpsgd.trainer import Losses, Outcome, check_losses, check_optimizer
+from defenses.edpsgd.separation import Separation, unclipped
+from defenses.edpsgd.trainer import Losses, Outcome
 from redteam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -134,6 +137,7 @@ class MicrobatchSteps:
         self.count = rule.count(batch)
         self.parameters = [p for layer in layers for p in layer]
         check_optimizer(optimizer, self.parameters)
+        self.separation = Separation(model, unclipped(self.parameters, rule.clip))
         sizes = [sum(p.numel() for p in layer) for layer in layers]
         self.clips, self.stds = rule.clips(sizes), rule.stds(sizes)
         self.released, self.mean = (torch.zeros(sum(sizes), device=self.parameters[0].device) for _ in range(2))
@@ -143,13 +147,19 @@ class MicrobatchSteps:
         """Do step `number` on a logical batch."""
         values: list[torch.Tensor] = []
         dropped = 0
-        self._fill(number)
+        micros = self._divide(number, rows)
+        parts = [part for micro in micros for part in parts_of(micro, None, at_once=self.physical_batch)]
+        coins = self.source.generator(number, "separation", branched=True)
+        self.separation.check_batch(number, losses, parts, self.mean.device, coins)
+        self.released.zero_()
         self._point(self.mean)
-        for micro in self._divide(number, rows):
+        for micro in micros:
             self.mean.zero_()
             for part in parts_of(micro, None, at_once=self.physical_batch):
                 values.append(self._backward(part, losses, len(micro)))
             dropped += 0 if self._add() else len(micro)
+        history.extend(self.source, rows, [self.released])
+        self._add_noise(number)
         self._point(self.released)
         self.optimizer.step()
         kept = torch.cat(values).double() if values else torch.zeros(0)
@@ -176,12 +186,12 @@ class MicrobatchSteps:
         pieces = np.split(rows[order], np.flatnonzero(np.diff(which[order])) + 1)
         return [piece for piece in pieces if len(piece)]
 
-    def _fill(self, number: int) -> None:
+    def _add_noise(self, number: int) -> None:
         """Draw the noise of all layers at once, each then at its own scale: one stream, no number twice."""
         sigma = self.sigma * self.rule.factor(number // self.steps_per_epoch)
-        self.source.fill(self.released, float(sigma > 0), step=number)
-        for layer, std in zip(self.released_layers, self.stds, strict=True):
-            layer.mul_(sigma * std / self.count)
+        self.source.fill(self.mean, float(sigma > 0), step=number)
+        for released, noise, std in zip(self.released_layers, self.mean_layers, self.stds, strict=True):
+            released.add_(noise, alpha=sigma * std / self.count)
 
     def _point(self, flat: torch.Tensor) -> None:
         views = torch.split(flat, [p.numel() for p in self.parameters])

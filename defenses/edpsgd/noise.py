@@ -1,7 +1,8 @@
-"""Gaussian noise for private training: every number is a function of (seed, step) alone.
+"""Gaussian noise for private training: every number is a function of (seed, step, history) alone.
 
-A training that was killed and resumed therefore draws the noise it would have drawn. The seed is hashed with HKDF
-(RFC 5869, SHA-256) into one key for each step and purpose, so that noise, sampling and dropout never share a number.
+A training that was killed and resumed therefore draws the noise it would have drawn, and one that went another way
+draws other noise (see `history.py`). The seed is hashed with HKDF (RFC 5869, SHA-256) into one key for each step and
+purpose, so that noise, sampling and dropout never share a number.
 
 Generators, by name:
 
@@ -42,6 +43,7 @@ from redteam.errors import UsageError
 
 _CHUNK = 1 << 16  # normals made at a time, so that the arithmetic in float64 stays in the cache
 _CHUNK_ON_GPU = 1 << 22  # there a chunk has to keep all of the processors busy
+_CHUNK_TO_ADD = 1 << 18  # of the kernel's: enough for several threads, and still in the cache
 _LEAST, _MOST = 1e-30, 1e30  # beyond, float32 would round the noise to zero or to infinity
 _MT_WORDS = 624
 _MT_BYTES = 5056  # what torch has saved a CPU generator in since its first release
@@ -51,14 +53,15 @@ class NoiseSource:
     """Normal noise and random generators for each step of a training, all from one secret seed.
 
     `seed` is a non-negative integer of any size; 256 random bits keep it secret. With `secure`, only cryptographically
-    secure generators make the noise. Raises UsageError for a negative seed.
+    secure generators make the noise. `history` is a digest of what was done so far, on which noise and coins depend
+    too. Raises UsageError for a negative seed.
     """
 
     def __init__(self, seed: int, *, secure: bool = False) -> None:
         """Hash the seed; nothing is drawn yet."""
         if seed < 0:
             raise UsageError(f"the seed of the noise is {seed}; give an integer of at least 0")
-        self.secure = secure
+        self.secure, self.history = secure, b""
         # HKDF-Extract. The bytes of an integer are unique, so two seeds never meet.
         self._root = hmac.digest(b"redteam.noise/1", seed.to_bytes((seed.bit_length() + 7) // 8, "little"), "sha256")
 
@@ -82,6 +85,13 @@ class NoiseSource:
         `buffer` is a contiguous float32 tensor of any shape, on any device. Raises UsageError for a standard deviation
         that is negative, not finite or out of float32's range, a negative step, or another kind of buffer.
         """
+        self._draw(buffer, std, step, add=False)
+
+    def add(self, buffer: Tensor, std: float, *, step: int) -> None:
+        """Add to `buffer` what `fill` would have put there."""
+        self._draw(buffer, std, step, add=True)
+
+    def _draw(self, buffer: Tensor, std: float, step: int, *, add: bool) -> None:
         if not (std == 0 or _LEAST <= std <= _MOST):
             raise UsageError(
                 f"the standard deviation of the noise is {std}; it must be 0 or from {_LEAST:g} to {_MOST:g}, which "
@@ -91,18 +101,20 @@ class NoiseSource:
             raise UsageError(
                 f"noise goes into a contiguous float32 buffer, not a {buffer.dtype} with strides {buffer.stride()}"
             )
-        key = self._key("noise", step)
+        key = self._key("noise", step, self.history)
         with torch.no_grad():
-            if std == 0 or buffer.numel() == 0:
+            if not add and (std == 0 or buffer.numel() == 0):
                 buffer.zero_()
-            else:
-                _draw(buffer, std, key, self.generator_on(buffer.device))
+            elif std > 0 and buffer.numel():
+                _draw(buffer.view(-1), std, key, self.generator_on(buffer.device), add=add)
 
-    def generator(self, step: int, purpose: str) -> np.random.Generator:
-        """Return a random generator for one use in a step, independent of the noise and of every other purpose."""
-        return np.random.Generator(
-            np.random.Philox(key=int.from_bytes(self._key(f"for {purpose}", step)[:16], "little"))
-        )
+    def generator(self, step: int, purpose: str, *, branched: bool = False) -> np.random.Generator:
+        """Return a random generator for one use in a step, independent of the noise and of every other purpose.
+
+        With `branched` it depends on the history too.
+        """
+        key = self._key(f"for {purpose}", step, self.history if branched else b"")
+        return np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
 
     def torch_seed(self, step: int, purpose: str) -> int:
         """Return a seed for `torch.manual_seed` (dropout), independent of the noise; never negative."""
@@ -110,46 +122,64 @@ class NoiseSource:
 
     def reseed(self, generator: torch.Generator, step: int) -> None:
         """Key a generator that somebody else draws noise from; on the CPU with all of its state, not 32 bits of it."""
-        key = self._key("noise", step)
+        key = self._key("noise", step, self.history)
         if generator.device.type == "cpu":
             generator.set_state(_mersenne_twister(key).get_state())
         else:
             generator.manual_seed(int.from_bytes(key[:8], "little") >> 1)
 
-    def _key(self, purpose: str, step: int) -> bytes:
-        """HKDF-Expand: 32 bytes for a purpose and a step."""
+    def _key(self, purpose: str, step: int, history: bytes = b"") -> bytes:
+        """HKDF-Expand: 32 bytes for a purpose, a step and what was done before it."""
         if step < 0:
             raise UsageError(f"step {step} of the noise; steps start at 0")
-        return hmac.digest(self._root, purpose.encode() + b"\0" + step.to_bytes(16, "little") + b"\1", "sha256")
+        info = purpose.encode() + b"\0" + step.to_bytes(16, "little") + history
+        return hmac.digest(self._root, info + b"\1", "sha256")
 
 
-def fill_normal(buffer: Tensor, std: float, generator: torch.Generator) -> None:
-    """Overwrite a contiguous `buffer` with N(0, std^2) by torch, drawn in float64: in float32 it ends at 5.8 sigma."""
+def fill_normal(buffer: Tensor, std: float, generator: torch.Generator, *, add: bool = False) -> None:
+    """Overwrite a contiguous `buffer` with N(0, std^2) by torch, or add it: in float32 torch's ends at 5.8 sigma."""
     flat = buffer.view(-1)
     chunk = min(_CHUNK if flat.device.type == "cpu" else _CHUNK_ON_GPU, flat.numel())
     drawn = torch.empty(chunk, dtype=torch.float64, device=flat.device)
     for out in torch.split(flat, max(1, chunk)):
-        out.copy_(drawn[: out.numel()].normal_(0.0, std, generator=generator))
+        _put(out, drawn[: out.numel()].normal_(0.0, std, generator=generator), add=add)
 
 
-def _draw(buffer: Tensor, std: float, key: bytes, name: str) -> None:
+def _draw(flat: Tensor, std: float, key: bytes, name: str, *, add: bool) -> None:
     if name.startswith("philox"):
-        device = torch.Generator(buffer.device)
+        device = torch.Generator(flat.device)
         device.manual_seed(int.from_bytes(key[:8], "little") >> 1)
-        fill_normal(buffer, std, device)
-    elif buffer.device.type != "cpu":
-        on_cpu = torch.empty(buffer.shape, dtype=torch.float32)
-        _draw(on_cpu, std, key, name)
-        buffer.copy_(on_cpu)
+        fill_normal(flat, std, device, add=add)
+    elif flat.device.type != "cpu":
+        on_cpu = torch.empty(flat.shape, dtype=torch.float32)
+        _draw(on_cpu, std, key, name, add=False)
+        _put(flat, on_cpu.to(flat.device), add=add)
     elif name == "aes-128-ctr":
-        kernel.normal_(buffer, std, key[:16])
+        _aes(flat, std, key[:16], add=add)
     elif name == "shake-256":
-        _shake(buffer.view(-1), std, key)
+        _shake(flat, std, key, add=add)
     else:
-        fill_normal(buffer, std, _mersenne_twister(key))
+        fill_normal(flat, std, _mersenne_twister(key), add=add)
 
 
-def _shake(flat: Tensor, std: float, key: bytes) -> None:
+def _put(out: Tensor, drawn: Tensor, *, add: bool) -> None:
+    if add:
+        out.add_(drawn.to(out.dtype))
+    else:
+        out.copy_(drawn)
+
+
+def _aes(flat: Tensor, std: float, key: bytes, *, add: bool) -> None:
+    if not add:
+        kernel.normal_(flat, std, key)
+        return
+    drawn = torch.empty(min(_CHUNK_TO_ADD, flat.numel()))
+    for i, out in enumerate(torch.split(flat, _CHUNK_TO_ADD)):
+        kernel.normal_(drawn[: out.numel()], std, key, first=i * _CHUNK_TO_ADD)
+        out.add_(drawn[: out.numel()])
+
+
+def _shake(flat: Tensor, std: float, key: bytes, *, add: bool) -> None:
     for block, out in enumerate(torch.split(flat, _CHUNK)):
         half = (out.numel() + 1) // 2
         stream = hashlib.shake_256(key + block.to_bytes(8, "little")).digest(12 * half)
@@ -158,7 +188,7 @@ def _shake(flat: Tensor, std: float, key: bytes) -> None:
         turns = (np.frombuffer(stream, "<u4", half, 8 * half).astype(np.float64) + 0.5) * 2.0**-32
         radius = torch.from_numpy(uniforms).log_().mul_(-2.0).sqrt_().mul_(std)
         angle = torch.from_numpy(turns).mul_(2.0 * math.pi)
-        out.copy_(torch.cat([radius * angle.cos(), radius * angle.sin()])[: out.numel()])
+        _put(out, torch.cat([radius * angle.cos(), radius * angle.sin()])[: out.numel()], add=add)
 
 
 def _mersenne_twister(key: bytes) -> torch.Generator:

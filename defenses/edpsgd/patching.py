@@ -80,3 +80,13 @@ def _replace(module: nn.Module, method: str, forward: Forward) -> Patch:
     else:
         module.__dict__[method] = patched
     return Patch(module, "_redteam_patch" if "_redteam_patch" in module.__dict__ else method, kind)
+
+
+def refuse_tables_that_shrink(model: nn.Module) -> None:
+    """Raise UnsupportedLayer for embeddings, frozen ones too, that are changed by the words of a batch."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
+            raise UnsupportedLayer(
+                f"{name} ({type(module).__name__}): Embedding with max_norm changes the rows of the words that occur, "
+                "where no noise covers it; turn it off"
+            )

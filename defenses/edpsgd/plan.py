@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from defenses.accounting import Phase, Release, calibrate, guarantee, spent, warnings_about
-from defenses.edpsgd.trainer import check_mechanism
+from defenses.edpsgd.checks import check_mechanism
 from redteam.defense import Mechanism
 from redteam.errors import UsageError
 from redteam.report import Guarantee

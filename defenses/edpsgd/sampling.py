@@ -2,7 +2,8 @@
 
 A logical batch is what one noisy step releases the sum of; who is in it decides the guarantee. A physical part is what
 one forward and backward pass holds; the sum does not depend on the parts, so they may be made in any way, also by
-looking at the data. Everything here is a function of (seed, step) alone.
+looking at the data. Everything here is a function of (seed, step) alone, but for the coins of Poisson sampling, which
+must be nobody else's and so depend on the history too. A shuffled order earns no amplification and may be known.
 """
 
 import math
@@ -52,9 +53,12 @@ class Sampler:
     def rows(self, step: int) -> IntArray:
         """Return the rows of a step, ascending for poisson."""
         if self.sampling == "poisson":
-            return np.flatnonzero(self.source.generator(step, "poisson").random(self.size) < self.sample_rate)
+            return np.flatnonzero(self._coins(step).random(self.size) < self.sample_rate)
         which, place = divmod(step, self.steps_per_pass)
         return self._permutation(which)[place * self.batch : (place + 1) * self.batch]
+
+    def _coins(self, step: int) -> np.random.Generator:
+        return self.source.generator(step, "poisson", branched=True)
 
     def _permutation(self, which: int) -> IntArray:
         if self._order is None or self._order[0] != which:

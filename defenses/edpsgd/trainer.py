@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from defenses.edpsgd import history
+from defenses.edpsgd.checks import LARGEST_WEIGHTS, check_losses, check_mechanism, check_optimizer, weights_norm
 from defenses.edpsgd.clipper import ExampleClipper
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import IntArray, Sampler, Sampling, parts_of
@@ -29,7 +31,6 @@ from redteam.errors import RedteamError, UsageError
 
 Losses = Callable[[Tensor], Tensor]
 
-LARGEST_WEIGHTS = 1e12  # norm; beyond it products of weights overflow float32 and every loss is NaN
 _GOOD_EVERY = 50  # steps between two copies of the weights to fall back on
 
 
@@ -43,7 +44,7 @@ class Outcome:
 
 
 class ExampleSteps:
-    """The step of exact per-example clipping: noise into the gradient buffer, clipped sums on top, the optimiser."""
+    """The step of exact per-example clipping: clipped sums into the gradient buffer, noise on top, the optimiser."""
 
     def __init__(
         self,
@@ -69,15 +70,18 @@ class ExampleSteps:
     def step(self, number: int, losses: Losses, rows: IntArray, lengths: IntArray | None) -> Outcome:
         """Do step `number` on a logical batch; the losses of its physical parts come from `losses`."""
         total, finite, dropped = 0.0, 0, 0
-        buffer = self.clipper.buffer
-        self.source.fill(buffer, self.std, step=number)
-        for part in parts_of(rows, lengths, at_once=self.physical_batch):
+        buffer, parts = self.clipper.buffer, parts_of(rows, lengths, at_once=self.physical_batch)
+        self.clipper.check_batch(number, losses, parts, self.source.generator(number, "separation", branched=True))
+        buffer.zero_()
+        for part in parts:
             values = losses(torch.from_numpy(part).to(buffer.device))
             check_losses(values, len(part))
             dropped += self.clipper.add(values, scale=self.scale).dropped
             kept = values.detach()[values.detach().isfinite()]
             total, finite = total + float(kept.double().sum()), finite + kept.numel()
-        self.clipper.publish()  # where the batch is empty, or a zero_grad() in the user's loop took the gradients away
+        history.extend(self.source, rows, [buffer])  # before the noise, which depends on it
+        self.source.add(buffer, self.std, step=number)
+        self.clipper.publish()  # copies, a zero_grad() in the user's loop, and an empty batch need it
         self.optimizer.step()
         return Outcome(total / finite if finite else math.nan, len(rows), dropped)
 
@@ -130,6 +134,7 @@ class PrivateTrainer:
         self._optimizer, self._seed = optimizer, secrets.randbits(256) if seed is None else seed
         self._source = NoiseSource(self._seed, secure=secure)
         self._sampler = self._sampler_over(population)
+        self._model, self._kept = model, dict[str, Any]()
         self._lengths: IntArray | None = None
         self._size: int | None = None  # how many rows the last batches were taken from
         self._given: Tensor | None = None
@@ -160,6 +165,7 @@ class PrivateTrainer:
                 f"{size:,} rows in a shuffled pass that began with {self._size:,}: end the pass with those"
             )
         self._size, self._sampler = size, self._sampler_over(size)
+        self._begin()
         while self.steps_done < steps:
             before = self.steps_done
             self._given = torch.from_numpy(self._sampler.rows(before))
@@ -201,13 +207,14 @@ class PrivateTrainer:
             "size": self._size,
             "dropped": self.dropped,
             "seed": f"{self._seed:x}",
-        }
+        } | self._history()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken, with its seed; UsageError names the setting that is another one.
 
-        Go on once, and only from the last state. Two trainings from one state draw the same noise in the same steps:
-        who sees both can subtract it, and the `spent` of each counts that one alone, so no guarantee is left.
+        With the same weights (load them before the next batch) and data, the same numbers come as if nothing had broken
+        off. Where weights, rows or a clipped sum differ, noise and coins are fresh from there on. Such a branch is a
+        training of its own: `spent` counts one alone, and two of them spend more than either.
         """
         if self.steps_done:
             raise UsageError(f"{self.steps_done:,} steps are done already: load the state before the first one")
@@ -216,7 +223,7 @@ class PrivateTrainer:
             if before != now:
                 raise UsageError(f"{name} is {now}, but the training began with {before}: go on with that one")
         self.steps_done, self.dropped = int(state["steps"]), int(state["dropped"])
-        self._size = state["size"]
+        self._size, self._kept = state["size"], {name: state.get(name, "") for name in ("history", "weights")}
         self._seed = int(state["seed"], 16)
         self._source = self._steps.source = NoiseSource(self._seed, secure=self.secure)
         self._sampler = self._sampler_over(self._sampler.size)
@@ -230,6 +237,15 @@ class PrivateTrainer:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+    def _begin(self) -> None:
+        """Begin the history with the weights that are there now, or take up the one that was loaded."""
+        if not self._source.history:
+            history.begin(self._source, self._model, self._kept)
+
+    def _history(self) -> dict[str, Any]:
+        self._begin()
+        return history.keep(self._source, self._model)
 
     def _settings(self) -> dict[str, Any]:
         names = ("clip", "noise_multiplier", "sample_rate", "population", "sampling", "drop_last", "secure")
@@ -261,37 +277,3 @@ class PrivateTrainer:
             f"the weights are no usable numbers after step {self.steps_done}: those after step {step} are back; "
             f"privacy spent so far: epsilon {self.spent(delta=1e-5):.3g} at delta 1e-05; try a smaller learning rate"
         )
-
-
-def check_mechanism(*, clip: float, noise_multiplier: float, physical_batch: int) -> None:
-    """Raise UsageError for a clip or noise with which no step could be private, NaN included."""
-    if not 0 < clip < math.inf:
-        raise UsageError(f"clip {clip:g}: must be a positive number, such as 1.0")
-    if not 0 <= noise_multiplier < math.inf:
-        raise UsageError(f"noise multiplier {noise_multiplier:g}: must be a number of at least 0 (0: no privacy)")
-    if physical_batch < 1:
-        raise UsageError(f"physical batch {physical_batch}: at least one row must be held at once")
-
-
-def check_optimizer(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
-    """Raise UsageError where the optimiser would train what the clipper does not see."""
-    known = {id(p) for p in parameters}
-    foreign = sum(id(p) not in known and p.requires_grad for group in optimizer.param_groups for p in group["params"])
-    if foreign:
-        raise UsageError(f"the optimiser holds {foreign} trainable parameters that are not the model's")
-
-
-def check_losses(values: Tensor, rows: int) -> None:
-    """Raise UsageError where the losses are not one a row: an average mixes rows, and none can be clipped alone."""
-    if values.shape != (rows,):
-        raise UsageError(
-            f"the losses have shape {tuple(values.shape)} for {rows} rows: give one loss a row, not averaged "
-            "(reduction='none')"
-        )
-
-
-def weights_norm(parameters: Sequence[nn.Parameter]) -> float:
-    """Return the norm of all weights, NaN or infinity where one of them is."""
-    with torch.no_grad():
-        norms = [torch.linalg.vector_norm(p) for p in parameters]
-        return float(torch.stack([n.to(norms[0].device) for n in norms]).double().norm()) if norms else 0.0

@@ -85,13 +85,13 @@ def test_noise_is_as_large_as_it_should_be_and_a_function_of_seed_and_step():
 
 def test_noise_is_drawn_in_float64_and_the_clip_has_slack():
     """Opacus's own draws, in float32, end at 5.8 sigma; what comes out here is the noise of `fill_normal`, no other."""
-    model, source, expected = nn.Linear(60, 50), NoiseSource(1), []
+    model, expected = nn.Linear(60, 50), []
     generator, before = torch.Generator(), [p.detach().clone() for p in model.parameters()]
-    source.reseed(generator, 4)
-    for parameter in model.parameters():
-        expected.append(torch.empty_like(parameter, dtype=torch.float64).normal_(0, 2 * CLIP, generator=generator))
     made = steps_of(model, sigma=2.0, divisor=1.0)
     made.step(4, lambda part: model(torch.ones(len(part), 60)).sum(1), np.array([], dtype=np.int64), None)
+    made.source.reseed(generator, 4)  # with the history that the noise was drawn for
+    for parameter in model.parameters():
+        expected.append(torch.empty_like(parameter, dtype=torch.float64).normal_(0, 2 * CLIP, generator=generator))
     for parameter, was, noise in zip(model.parameters(), before, expected, strict=True):
         torch.testing.assert_close(was - parameter.detach(), noise.float(), rtol=1e-6, atol=1e-6)
     assert made.optimizer.max_grad_norm == CLIP * (1 - 1e-5)

@@ -38,8 +38,8 @@ def flat(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def naive_gradient(model, rows, step, *, clip=CLIP, sigma=SIGMA, divisor=RATE * ROWS):
-    """The textbook: a loop over the examples, and the noise of that step from the same source."""
+def naive_gradient(model, rows, step, history, *, clip=CLIP, sigma=SIGMA, divisor=RATE * ROWS):
+    """The textbook: a loop over the examples, and the noise of that step and history from the same source."""
     losses, parameters = losses_of(model), list(model.parameters())
     total = torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64)
     for row in rows.tolist():
@@ -47,7 +47,9 @@ def naive_gradient(model, rows, step, *, clip=CLIP, sigma=SIGMA, divisor=RATE * 
         one = torch.cat([g.flatten() for g in grads]).double()
         total += one * min(1.0, clip * (1 - 1e-5) / one.norm().item())
     noise = torch.empty(total.numel())
-    NoiseSource(5).fill(noise, sigma * clip / divisor, step=step)
+    source = NoiseSource(5)
+    source.history = history
+    source.fill(noise, sigma * clip / divisor, step=step)
     return total / divisor + noise
 
 
@@ -61,7 +63,10 @@ class TestOneStep:
             before = flat(model)
             twin.load_state_dict(model.state_dict())
             private.step(losses_of(model), rows)
-            moved, wanted = (before - flat(model)) / 0.1, naive_gradient(twin, rows, step, clip=clip)
+            moved, wanted = (
+                (before - flat(model)) / 0.1,
+                naive_gradient(twin, rows, step, private._source.history, clip=clip),
+            )
             assert (moved - wanted).norm() <= 2e-6 * wanted.norm() + 1e-6 * before.norm()
 
     def test_an_empty_batch_releases_noise(self):
