@@ -12,6 +12,7 @@ depends on the rows, as dropout on padded texts does, other rows are tried; at l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -87,7 +88,8 @@ class Separation:
             return
         coins = self._coins if coins is None else coins
         kept = torch.zeros(len(rows), dtype=torch.bool)
-        kept[torch.from_numpy(coins.permutation(len(rows))[: (len(rows) + 1) // 2])] = True
+        stay = len(rows) // 2 | 1  # odd, so that pairs of neighbours are parted where those that stay come first
+        kept[torch.from_numpy(coins.permutation(len(rows))[:stay])] = True
         masks = (kept, ~kept) if not self._done else (kept,)
         self._done += 1
         for mask in masks:
@@ -231,7 +233,36 @@ class _Question:
             self.losses(rows)
         return trace
 
-    def unclipped(parameters: Sequence[nn.Parameter], clip: float) -> Gradient:
+    def _generators(self) -> tuple[Any, ...]:
+        return generators(self.devices)
+
+
+def _tried(answer: Callable[[Tensor, Tensor], _Answer], rows: Tensor, kept: Tensor) -> _Answer | None:
+    """Return an answer; None where these rows are not taken, as an LSTM takes texts in the order of their lengths."""
+    try:
+        return answer(rows, kept)
+    except RedteamError:
+        raise
+    except Exception:
+        return None
+
+
+def _agree(one: _Answer, other: _Answer, tolerance: float) -> bool:
+    """Return whether losses and gradients are the same but for rounding; what is no number has to be none in both."""
+    a, b = one.losses, other.losses
+    finite = a.isfinite()
+    if not torch.equal(finite, b.isfinite()):
+        return False
+    a, b = a[finite], b[finite]
+    if bool(((a - b).abs() > tolerance * (1.0 + torch.maximum(a.abs(), b.abs()))).any()):
+        return False
+    if math.inf in (one.scale, other.scale):  # what is no number in some rows may spoil the gradients of all
+        return True
+    apart, scale = float((one.gradient - other.gradient).double().norm()), max(one.scale, other.scale)
+    return apart <= tolerance * scale or not (np.isfinite(one.scale) or np.isfinite(other.scale))
+
+
+def unclipped(parameters: Sequence[nn.Parameter], clip: float) -> Gradient:
     """Return, for `Separation`, the gradients as autograd sums them up."""
 
     def gradient(losses: Tensor, kept: Tensor) -> tuple[Tensor, float]:
@@ -240,6 +271,8 @@ class _Question:
             return torch.zeros(1), FLOOR
         grads = torch.autograd.grad(chosen.sum(), parameters, allow_unused=True)
         total = torch.cat([g.flatten().double() for g in grads if g is not None])
+        if not bool(total.isfinite().all()) and not bool(losses.isfinite().all()):
+            return total, math.inf
         return total, float(total.norm()) + FLOOR * min(clip, 1.0)
 
     return gradient

@@ -10,33 +10,6 @@ import torch
 from torch import nn
 
 
-def generators(self) -> tuple[Any, ...]:
-    return _generators(self.devices)
-
-
-def _tried(answer: Callable[[Tensor, Tensor], _Answer], rows: Tensor, kept: Tensor) -> _Answer | None:
-    """Return an answer; None where these rows are not taken, as an LSTM takes texts in the order of their lengths."""
-    try:
-        return answer(rows, kept)
-    except RedteamError:
-        raise
-    except Exception:
-        return None
-
-
-def _agree(one: _Answer, other: _Answer, tolerance: float) -> bool:
-    """Return whether losses and gradients are the same but for rounding; what is no number has to be none in both."""
-    a, b = one.losses, other.losses
-    finite = a.isfinite()
-    if not torch.equal(finite, b.isfinite()):
-        return False
-    a, b = a[finite], b[finite]
-    if bool(((a - b).abs() > tolerance * (1.0 + torch.maximum(a.abs(), b.abs()))).any()):
-        return False
-    apart, scale = float((one.gradient - other.gradient).double().norm()), max(one.scale, other.scale)
-    return apart <= tolerance * scale or not (np.isfinite(one.scale) or np.isfinite(other.scale))
-
-
 def generators(devices: list[torch.device]) -> tuple[Any, ...]:
     """Return the state of all global random generators, in values that can be compared."""
     name, keys, *rest = np.random.get_state(legacy=True)

@@ -1,6 +1,7 @@
 """Rows that are mixed before, in or behind the model are refused by every private trainer; honest models never are."""
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from defenses.dpsgd import OpacusSteps
 from defenses.edpsgd.clipper import ExampleClipper, UnsupportedLayer
 from defenses.edpsgd.microbatch import MicrobatchRule, MicrobatchSteps
 from defenses.edpsgd.noise import NoiseSource
+from defenses.edpsgd.separation import Separation, unclipped
 from defenses.edpsgd.trainer import ExampleSteps
 from redteam.errors import UsageError
 
@@ -327,3 +329,119 @@ def test_honest_rows_are_let_in(name, trainer):
 @pytest.mark.parametrize("name", ONLY_CLIPPER)
 def test_honest_models_that_opacus_does_not_know(name):
     train(*ONLY_CLIPPER[name], "example")
+
+
+class TestClipperAlone:
+    """Without the losses it can call the model again, and nothing else."""
+
+    def add(self, name, clip=1e9):
+        make, losses, _ = MIXED[name]
+        torch.manual_seed(0)
+        model = make()
+        with ExampleClipper(model, clip=clip) as clipper:
+            try:
+                clipper.add(losses(model)(torch.arange(ROWS)))
+            except UsageError:
+                assert not clipper.buffer.any()
+                raise
+
+    @pytest.mark.parametrize(
+        "name", ["in-batch negatives", "detached centring", "a gate at zero", "capacity", "with dropout", "a buffer"]
+    )
+    def test_a_model_that_mixes_is_refused(self, name):
+        with pytest.raises(UnsupportedLayer, match=re.escape(MIXED[name][2])):
+            self.add(name)
+
+    @pytest.mark.parametrize("name", ["mixup", "standardised", "weights of the batch"])
+    def test_what_is_done_outside_of_the_model_needs_the_losses(self, name):
+        make, losses, where = MIXED[name]
+        model = make()
+        with ExampleClipper(model, clip=1.0) as clipper:
+            for _ in range(2):
+                with pytest.raises(UnsupportedLayer, match=re.escape(where)):
+                    clipper.check_separate(losses(model), torch.arange(ROWS))
+            assert not clipper.buffer.any()
+
+    @pytest.mark.parametrize("name", [*HONEST, *ONLY_CLIPPER])
+    def test_honest_models_and_losses(self, name):
+        make, losses = (HONEST | ONLY_CLIPPER)[name]
+        for ask in (False, True):
+            model = make()
+            with ExampleClipper(model, clip=1.0) as clipper:
+                for _ in range(3):
+                    if ask:
+                        clipper.check_separate(losses(model), torch.arange(ROWS))
+                    clipper.add(losses(model)(torch.arange(ROWS)))
+
+
+def states():
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("name", ["words dropped and dropout", "noise of numpy", "noise of python", "a count"])
+def test_what_is_trained_does_not_depend_on_the_checks(name, trainer, monkeypatch):
+    """Neither numbers nor random generators, buffers or modes: a check leaves no trace."""
+    ends, asked = [], []
+    for checked in (True, False):
+        monkeypatch.setattr(Separation, "due", lambda self, *_, checked=checked: asked.append(checked) or checked)
+        random.seed(0), np.random.seed(0), torch.manual_seed(0)
+        make, losses = HONEST[name]
+        model = make()
+        made = TRAINERS[trainer](model)
+        for step in range(3):
+            made.step(step, losses(model), np.arange(ROWS), None)
+        made.close()
+        ends.append((states(), model.training, {k: v.tolist() for k, v in model.state_dict().items()}))
+    assert asked == [True] * 3 + [False] * 3
+    assert ends[0] == ends[1]
+
+
+def test_steps_to_check_are_the_first_ones_and_a_few_that_nobody_foresees():
+    model = linear()
+    separation, coins = Separation(model, unclipped(list(model.parameters()), 1.0)), np.random.default_rng(0)
+    assert all(separation.due(step, coins) for step in range(500))  # as long as none was done
+    for _ in range(2):
+        separation.check(lambda rows: model(X[rows]).sum(1), torch.arange(ROWS), coins)
+    counts = [sum(separation.due(step, coins) for step in range(2, 1000)) for _ in range(200)]
+    assert 8 < np.mean(counts) < 11
+    assert min(counts) >= 1
+
+
+def test_mixing_that_begins_late_is_found():
+    model, found = linear(), []
+    made = example(model)
+    for step in range(4000):
+        change = (lambda x: x) if step < 20 else (lambda x: 0.5 * x + 0.5 * x.roll(1, 0))
+        try:
+            made.step(step, on_numbers(change)(model), np.arange(ROWS), None)
+        except UnsupportedLayer:
+            found.append(step)
+            break
+    assert found
+    assert found[0] >= 20
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_too_few_rows_to_mix_put_the_check_off(rows):
+    model = linear()
+    made = example(model)
+    losses = on_numbers(lambda x: x + x.roll(1, 0))(model)
+    made.step(0, losses, np.arange(rows), None)
+    made.step(1, losses, np.arange(rows), None)
+    with pytest.raises(UnsupportedLayer, match="examples are mixed"):
+        made.step(2, losses, np.arange(5), None)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4])
+def test_few_rows_are_enough(rows):
+    made = example(model := linear())
+    with pytest.raises(UnsupportedLayer, match="examples are mixed"):
+        made.step(0, on_numbers(lambda x: x - x.mean(0))(model), np.arange(rows), None)
+
+
+def test_frozen_tables_that_shrink_are_refused():
+    model = Reader()
+    model.words = nn.Embedding(WORDS, SIZE, max_norm=0.5).requires_grad_(False)
+    with pytest.raises(UnsupportedLayer, match=r"words \(Embedding\): Embedding with max_norm"):
+        ExampleClipper(model, clip=1.0)

@@ -1,0 +1,205 @@
+"""Two trainings that go on from one state: the same where nothing differs, and fresh noise where anything does."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from defenses.dpsgd import DPSGD
+from defenses.edpsgd import EDPSGD, PrivateTrainer, loop
+from defenses.edpsgd.noise import NoiseSource
+from defenses.edpsgd.sampling import Sampler
+from redteam.defense import Checkpoint, Problem
+
+ROWS, SIZE, SIGMA, RATE = 120, 40, 4.0, 0.25
+
+
+class Stop(Exception):
+    pass
+
+
+def data(flip=None):
+    made = torch.Generator().manual_seed(0)
+    x, y = torch.randn(ROWS, SIZE, generator=made), torch.randint(2, (ROWS,), generator=made)
+    if flip is not None:
+        y[flip] = 1 - y[flip]
+    return x, y
+
+
+def losses_of(model, flip=None, scale=1.0):
+    x, y = data(flip)
+    return lambda part: functional.cross_entropy(model(scale * x[part]), y[part], reduction="none")
+
+
+def trainer(model, **changes):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    settings = {"clip": 1.0, "noise_multiplier": SIGMA, "sample_rate": RATE, "population": ROWS, "seed": 7} | changes
+    return PrivateTrainer(model, optimizer, **settings)
+
+
+def flat(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).double()
+
+
+def half_way(**changes):
+    torch.manual_seed(0)
+    model = nn.Linear(SIZE, 50)
+    private = trainer(model, **changes)
+    for rows in private.batches(steps=3):
+        private.step(losses_of(model), rows)
+    return private.state_dict(), copy.deepcopy(model.state_dict())
+
+
+def go_on(state, weights, *, steps=1, size=None, lr=0.1, flip=None, scale=1.0, between=None, **changes):
+    model = nn.Linear(SIZE, 50)
+    model.load_state_dict(weights)
+    private = trainer(model, **changes)
+    private._optimizer.param_groups[0]["lr"] = lr
+    private.load_state_dict(state)
+    taken, moved = [], []
+    for rows in private.batches(steps=3 + steps, size=size):
+        before = flat(model)
+        private.step(losses_of(model, flip, scale), rows)
+        taken.append(rows.tolist())
+        moved.append((before - flat(model)) / lr)
+    return moved, taken
+
+
+def noise_of(moved):
+    """How far apart two steps would lie if each drew its own noise."""
+    return SIGMA / (RATE * ROWS) * np.sqrt(2 * len(moved))
+
+
+def in_the_next_batch(state, weights):
+    return go_on(state, weights)[1][0][0]
+
+
+class TestBranches:
+    def test_the_same_again_is_the_same_to_the_bit(self):
+        kept = half_way()
+        (one, rows), (other, others) = go_on(*kept, steps=5), go_on(*kept, steps=5)
+        assert rows == others
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+    @pytest.mark.parametrize("what", ["label", "scale", "a bit of the weights", "size"])
+    def test_whatever_differs_makes_the_noise_fresh(self, what):
+        state, weights = half_way()
+        (one,), _ = go_on(state, weights)
+        branch = {}
+        if what == "a bit of the weights":
+            weights = copy.deepcopy(weights)
+            weights["bias"][3] = torch.nextafter(weights["bias"][3], torch.tensor(1e9))
+        elif what == "label":
+            branch = {"flip": in_the_next_batch(state, weights)}
+        else:
+            branch = {"scale": 1 + 1e-6} if what == "scale" else {"size": ROWS - 60}
+        (other,), _ = go_on(state, weights, **branch)
+        apart = (one - other).norm().item()
+        assert 0.8 * noise_of(one) < apart < 1.3 * noise_of(one)
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
+
+    def test_coins_are_fresh_once_the_branches_part(self):
+        state, weights = half_way()
+        flip = in_the_next_batch(state, weights)
+        _, one = go_on(state, weights, steps=3)
+        _, other = go_on(state, weights, steps=3, flip=flip)
+        assert one[0] == other[0]  # drawn before anything differed
+        assert one[1] != other[1]
+        assert one[2] != other[2]
+
+    def test_shuffled_orders_stay_or_rows_would_come_twice(self):
+        state, weights = half_way(sampling="shuffled")
+        flip = in_the_next_batch_of(state, weights)
+        moved, one = go_on(state, weights, steps=2, sampling="shuffled")
+        others, other = go_on(state, weights, steps=2, sampling="shuffled", flip=flip)
+        assert one == other
+        assert all((a - b).norm().item() > 0.8 * noise_of(a) for a, b in zip(moved, others, strict=True))
+
+    def test_branches_that_parted_stay_apart_though_sums_agree(self):
+        """With nobody in a batch both sums are zero, and the noise is fresh all the same."""
+        kept = half_way(sample_rate=0.01)
+        one, rows = go_on(*kept, steps=60, sample_rate=0.01)
+        first = next(i for i in range(60) if rows[i])
+        other, others = go_on(*kept, steps=60, sample_rate=0.01, flip=rows[first])
+        both_empty = [i for i in range(first + 1, 60) if not rows[i] and not others[i]]
+        assert both_empty
+        assert all(abs(np.corrcoef(one[i], other[i])[0, 1]) < 0.2 for i in both_empty)
+
+    def test_a_state_of_before_goes_on_with_fresh_noise(self):
+        state, weights = half_way()
+        old = {name: value for name, value in state.items() if name not in ("history", "weights")}
+        (one,), _ = go_on(state, weights)
+        (other,), _ = go_on(old, weights)
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
+
+
+def in_the_next_batch_of(state, weights):
+    return go_on(state, weights, sampling="shuffled")[1][0][0]
+
+
+QUICK = {"epsilon": None, "noise_multiplier": SIGMA, "epochs": 4, "batch_size": 30}
+TRAINERS = {
+    "example": EDPSGD(**QUICK),
+    "shuffled": EDPSGD(**QUICK, sampling="shuffled"),
+    "microbatch": EDPSGD(**QUICK, clipping="microbatch", sampling="shuffled", microbatch=3),
+    "opacus": DPSGD(**QUICK),
+}
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_checkpoint_that_goes_on_with_other_data(name, tmp_path, monkeypatch):
+    if name == "opacus":
+        pytest.importorskip("opacus")
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", -1.0)
+
+    def run(path, flip, stop=None):
+        torch.manual_seed(0)
+        model, seen = nn.Linear(SIZE, 50), []
+
+        def progress(step, steps, loss):
+            seen.append(flat(model))
+            if step == stop:
+                raise Stop
+
+        problem = Problem(model, torch.optim.SGD(model.parameters(), lr=0.1), losses_of(model, flip), ROWS, ROWS)
+        TRAINERS[name].train_on(problem, seed=1, checkpoint=Checkpoint(path, "key"), progress=progress)
+        return seen
+
+    kept = tmp_path / "kept"
+    with pytest.raises(Stop):
+        run(kept, None, stop=7)
+    ends = []
+    for flip in (None, None, slice(0, ROWS)):
+        path = tmp_path / f"{len(ends)}"
+        path.write_bytes(kept.read_bytes())
+        ends.append(run(path, flip))
+    assert all(torch.equal(a, b) for a, b in zip(ends[0], ends[1], strict=True))
+    steps = [torch.diff(torch.stack(end), dim=0) for end in ends]
+    for one, other in zip(steps[0], steps[2], strict=True):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
+
+
+def test_noise_that_is_added_is_the_noise_that_would_fill():
+    for secure in (False, True):
+        source = NoiseSource(3, secure=secure)
+        source.history = b"something"
+        for count in (1, 127, 70_001, (1 << 18) + 129):
+            filled, added = torch.empty(count), torch.ones(count)
+            source.fill(filled, 2.0, step=5)
+            source.add(added, 2.0, step=5)
+            assert torch.equal(added, filled + 1.0)
+            source.add(added, 0.0, step=5)
+            assert torch.equal(added, filled + 1.0)
+
+
+def test_coins_depend_on_the_history_and_a_shuffled_order_does_not():
+    for sampling, same in (("poisson", False), ("shuffled", True)):
+        drawn = []
+        for history in (b"one", b"other"):
+            source = NoiseSource(3)
+            source.history = history
+            drawn.append(Sampler(source, size=100, population=100, sample_rate=0.5, sampling=sampling).rows(1).tolist())
+        assert (drawn[0] == drawn[1]) is same
