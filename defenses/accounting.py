@@ -1,7 +1,7 @@
 """What private training spends: epsilon at a delta from what was really done, and the noise that an epsilon needs.
 
-A `Release` is one training run as it was, in `Phase`s of equal noise; all of it is composed event by event with
-privacy loss distributions. `spent` goes from runs to epsilon, an upper bound; `calibrate` from epsilon to noise.
+A `Release` is one training run as it was, in `Phase`s of equal noise; all of it is composed event by event, and the
+smallest of several upper bounds is taken (`defenses.privacy_loss`). `spent` goes from runs to epsilon, an upper bound; `calibrate` from epsilon to noise.
 
 Sampling says which bound holds, and between which neighbours.
 
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from defenses.privacy_loss import Event, epsilon_by_pld, epsilon_by_rdp
+from defenses.privacy_loss import Event, epsilon_by_rdp, smallest_epsilon
 from redteam.errors import UsageError
 from redteam.report import Budget, Guarantee
 
@@ -126,12 +126,12 @@ def claimed_and_earned(
 
 
 def spent(releases: Sequence[Release], *, delta: float) -> float:
-    """Return the epsilon at `delta` of all releases together, by privacy loss distributions; infinity without noise."""
-    return epsilon_by_pld(_events(releases), _checked(delta))
+    """Return the epsilon at `delta` of all releases together, by the tightest accounting; infinity without noise."""
+    return smallest_epsilon(_events(releases), _checked(delta))[0]
 
 
 def spent_rdp(releases: Sequence[Release], *, delta: float) -> float:
-    """Return the epsilon by Rényi differential privacy (Mironov 2017), looser: the cross-check of `spent`."""
+    """Return the epsilon by Rényi differential privacy (Mironov 2017), nearly always looser: the cross-check of `spent`."""
     return epsilon_by_rdp(_events(releases), _checked(delta))
 
 
@@ -149,7 +149,7 @@ def calibrate(*, epsilon: float, delta: float, release_of: Callable[[float], Rel
 
     def excess(log_sigma: float, *, near: float | None = epsilon) -> float:
         events = _events([release_of(math.exp(log_sigma))])
-        return math.log(min(max(epsilon_by_pld(events, delta, near) / epsilon, 1e-9), 1e9))
+        return math.log(min(max(smallest_epsilon(events, delta, near)[0] / epsilon, 1e-9), 1e9))
 
     low, high = _bracket(excess, epsilon, delta)
     best = float(brentq(excess, low, high, xtol=1e-4)) if low < high else high
@@ -166,13 +166,15 @@ def calibrate(*, epsilon: float, delta: float, release_of: Callable[[float], Rel
 
 def budget(releases: Sequence[Release], *, delta: float, unit: Unit = "example") -> Budget | None:
     """Return what the releases spent together, as a report shows it; None where epsilon is infinite."""
-    epsilon = spent(releases, delta=delta)
+    epsilon, accountant = smallest_epsilon(_events(releases), _checked(delta))
     if not epsilon < math.inf:
         return None
     # A null example in a Poisson sample adds as little to the sum as one that is not there: together with batches of
     # another kind, zero-out is the neighbour that holds for both.
     zero_out = any(_NEIGHBOURS[release.sampling] == _ZERO_OUT for release in releases)
-    return Budget(epsilon, delta, unit, _ZERO_OUT if zero_out else _ADD_OR_REMOVE, _described(releases))
+    return Budget(
+        epsilon, delta, unit, _ZERO_OUT if zero_out else _ADD_OR_REMOVE, f"{accountant}, {_described(releases)}"
+    )
 
 
 def guarantee(
@@ -281,7 +283,7 @@ def _bracket(excess: Callable[[float], float], epsilon: float, delta: float) -> 
 def _described(releases: Sequence[Release]) -> str:
     kinds = {_one_described(release): None for release in releases if release.steps}
     what = "several trainings" if len(kinds) > 1 else next(iter(kinds), "no steps")
-    return f"PLD (dp-accounting), {what}" + (f", {len(releases):,} runs" if len(releases) > 1 else "")
+    return what + (f", {len(releases):,} runs" if len(releases) > 1 else "")
 
 
 def _one_described(release: Release) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from defenses.accounting import Phase, Release, calibrate, guarantee, spent, warnings_about
+from defenses.accounting import Phase, Release, calibrate, guarantee, spent, spent_rdp, warnings_about
 from defenses.edpsgd.checks import check_mechanism
 from redteam.defense import Mechanism
 from redteam.errors import UsageError
@@ -29,6 +29,16 @@ class Plan:
     earned: Release
     delta: float
     runs: int
+
+    def __post_init__(self) -> None:
+        """Refuse noise that promises nothing, before anything is trained on the belief that it does."""
+        for release in (self.claimed, self.earned) if self.mechanism.noise_multiplier > 0 else ():
+            runs = [release] * self.runs
+            if math.isinf(spent_rdp(runs, delta=self.delta)) and math.isinf(spent(runs, delta=self.delta)):
+                raise UsageError(
+                    f"noise multiplier {self.mechanism.noise_multiplier:g} gives no finite epsilon at delta "
+                    f"{self.delta:g}: take more noise, a noise decay that stays above zero, or 0 for no privacy"
+                )
 
     def guarantee(self) -> Guarantee | None:
         """Return what all declared runs together claim and earn; None without noise."""
@@ -101,6 +111,8 @@ def notes_of(plan: Plan, settings: "Settings", *, population: int, dropped: int)
     told: list[str] = []
     if plan.mechanism.noise_multiplier > 0:
         told += warnings_about([plan.earned] * plan.runs, delta=plan.delta, population=population, runs=settings.runs)
+    else:
+        told.append("noise multiplier 0: nothing hides what one example does, so no epsilon is claimed")
     if dropped:
         told.append(
             f"{dropped:,} times an example was dropped because its loss or gradient was no number "
