@@ -1,7 +1,8 @@
 """What private training spends: epsilon at a delta from what was really done, and the noise that an epsilon needs.
 
 A `Release` is one training run as it was, in `Phase`s of equal noise; all of it is composed event by event, and the
-smallest of several upper bounds is taken (`defenses.privacy_loss`). `spent` goes from runs to epsilon, an upper bound; `calibrate` from epsilon to noise.
+smallest of several upper bounds is taken (`defenses.privacy_loss`). `spent` goes from runs to epsilon, `calibrate` from
+epsilon to noise.
 
 Sampling says which bound holds, and between which neighbours.
 
@@ -131,7 +132,7 @@ def spent(releases: Sequence[Release], *, delta: float) -> float:
 
 
 def spent_rdp(releases: Sequence[Release], *, delta: float) -> float:
-    """Return the epsilon by Rényi differential privacy (Mironov 2017), nearly always looser: the cross-check of `spent`."""
+    """Return the epsilon by Rényi differential privacy (Mironov 2017), mostly looser: the cross-check of `spent`."""
     return epsilon_by_rdp(_events(releases), _checked(delta))
 
 

@@ -4,7 +4,8 @@
   (Doroshenko et al. 2022, "Connect the Dots", arXiv 2207.04380), so a coarser grid only says more; here the grid is
   refined until it no longer shows, or until a finer one would cost seconds. Their Fourier transforms round, so that
   below a delta of some 1e-12 they say nothing.
-- By Rényi divergences (Mironov, Talwar, Zhang 2019, arXiv 1908.10530, section 3.3), turned into epsilon by proposition 12 of Canonne, Kamath, Steinke 2020 (arXiv 2004.00010): finite for every delta above 0.
+- By Rényi divergences (Mironov, Talwar, Zhang 2019, arXiv 1908.10530, section 3.3), turned into epsilon by proposition
+  12 of Canonne, Kamath, Steinke 2020 (arXiv 2004.00010): finite for every delta above 0.
 - Without amplification: what a sample leaves out can only help, so steps on everything spend no less. They are one
   Gaussian of mu^2 = sum 1 / sigma^2 (Dong, Roth, Su 2019), whose epsilon is known exactly (Balle, Wang 2018, arXiv
   1805.06530, theorem 8). Of steps that are on everything, and of passes that are not amplified, it is the truth.
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-PLD, RDP, GAUSSIAN = "PLD (dp-accounting)", "RDP", "Gaussian, exact"
+PLD, RDP, GAUSSIAN = "PLD (dp-accounting)", "RDP", "Gaussian without amplification"
 
 _BROKEN_ORDERS = (
     1.02,

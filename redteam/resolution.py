@@ -83,14 +83,25 @@ def epsilon_ceiling(members: int, nonmembers: int, *, delta: float, alpha: float
 def whole_secrets_p_value(hits: int, canaries: int, left: int) -> float:
     """Return the chance of so many whole secrets or more from guesses that know nothing of what was planted.
 
-    Secrets are dealt uniformly, and `left` are still possible for one canary once all others that are in the data are
-    known, those of decoys too. So any k guesses that are fixed before are all right with a chance of at most left^-k,
-    whatever the model likes, and there are canaries-over-k ways to choose the k (union bound).
+    The tail of Binomial(canaries, 1 / left). `left` secrets are still possible for one canary once all others that are
+    in the data are known, those of decoys and users too. Take the guesses as given, however they hang together: all the
+    same, all different, whatever a model likes. Secrets are dealt uniformly and independently of them, so look at one
+    canary after the other: given the secrets before it, its own is uniform over `left` values at least, and its guess
+    is right with a chance of 1 / left at most, whatever came before. So the number of hits is at most binomial in the
+    stochastic order. Guesses that depend on the secrets of other canaries tested with them are not covered: two that
+    each guess from the other's secret can be right together.
     """
     if not 0 <= hits <= canaries:
         raise StatisticsError(f"{hits} whole secrets of {canaries} canaries")
-    ways = math.lgamma(canaries + 1) - math.lgamma(hits + 1) - math.lgamma(canaries - hits + 1)
-    return min(1.0, math.exp(min(0.0, ways - hits * math.log(max(1, left)))))
+    if hits == 0 or left <= 1:
+        return 1.0
+    right = -math.log(left)
+    wrong = math.log1p(-math.exp(right))
+    total = 0.0
+    for k in range(canaries, hits - 1, -1):  # the smallest first
+        ways = math.lgamma(canaries + 1) - math.lgamma(k + 1) - math.lgamma(canaries - k + 1)
+        total += math.exp(ways + k * right + (canaries - k) * wrong)
+    return min(1.0, total)
 
 
 def fewest_canaries(alpha: float, *, left: int | None = None) -> int:

@@ -6,10 +6,12 @@ is the guess. No attack that looks at the loss alone does better, so where RT201
 Probabilities are enough.
 
 Up to 10^6 candidates are all looked at, and the rank is exact. Beyond, 10,000 drawn at random stand for them: the
-exposure is interpolated among their losses, or read off a skew-normal curve where the secret's is below nearly all,
-and each answer says which; the guess is then the best of the sample. Questions that differ in their label alone share
-one pass. With a reference model, that never saw the canaries, losses are compared with its losses: what is likely for
-both is no secret. White-box, sentences are composed from token ids, in batches of one length without padding.
+exposure is read off among their losses. Where the secret's is below all of them it is log2 of their number, a bound:
+no curve through the losses of most candidates (Carlini et al. fit a skew-normal) says how few lie further out, and for
+losses with another tail it said 40 bits where 20 are true. Each answer says which; the guess is then the best of the
+sample. Questions that differ in their label alone share one pass. With a reference model, that never saw the canaries,
+losses are compared with its losses: what is likely for both is no secret. White-box, sentences are composed from token
+ids, in batches of one length without padding.
 
 Cost: one forward pass of each candidate, and 8 bytes for each candidate and label asked about.
 """

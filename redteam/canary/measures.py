@@ -156,8 +156,8 @@ def measure(found: Sequence[Found], guessing: Sequence[Chance], *, alpha: float)
 def exposure_interval(found: Sequence[Found], *, alpha: float) -> Interval | None:
     """Return the median exposure with its interval, None of an attack that measures none.
 
-    Where candidates were only sampled, the value is an estimate, the low end is of what the samples prove, and the high
-    end all that the candidates allow.
+    Where candidates were only sampled, the value is what the samples show, log2 of their size at most; the low end is
+    of what they prove, and the high end all that the candidates allow.
     """
     bits = [f.exposure for f in found if f.exposure is not None]
     if len(bits) < len(found):

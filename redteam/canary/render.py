@@ -16,6 +16,7 @@ _NAMES = {
     "hamming": ("Hamming distance", 2),
     "exposure": ("median exposure, bits", 2),
 }
+_METHODS = {"bounded": "at least log2 of the sample's size, where no sampled candidate has as low a loss"}
 _SIGNALS = {
     "guess": "the guess is nearer to the planted secret than to its twin",
     "rank": "the planted secret ranks before its twin",
@@ -78,7 +79,7 @@ def _notes(group: Group) -> Iterator[str]:
     if group.exact:
         yield "every guess is the best of all candidates: no attack by this loss can do better"
     if group.methods:
-        yield f"exposure is {' or '.join(group.methods)}"
+        yield f"exposure is {' or '.join(sorted({_METHODS.get(method, method) for method in group.methods}))}"
 
 
 def _verdict(comparison: Comparison) -> str:

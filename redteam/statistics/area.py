@@ -11,9 +11,9 @@ everybody, or a non-member above everybody; the lower end is the lower of the tw
 weighted AUC is DeLong's (1988), with the factors of that distribution. Its quantile is the lowest of three: two
 that match its moments, a Beta (two moments, exact where scores separate) and a Pearson type III (three moments,
 for rare ties), and at errors below 0.005 an end the quantile itself (`redteam.statistics.weights`): so far out no
-few moments know the tail of rare scores on both sides. Being the lowest, it falls with the error. Sources: N. Gaffke, "Three test statistics for a nonparametric one-sided hypothesis on the
-mean of a nonnegative variable", Math. Methods of Statistics 14, 2005; E. DeLong, D. DeLong, D.
-Clarke-Pearson, Biometrics 44, 1988.
+few moments know the tail of rare scores on both sides. Being the lowest, it falls with the error. Sources: N.
+Gaffke, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative variable", Math.
+Methods of Statistics 14, 2005; E. DeLong, D. DeLong, D. Clarke-Pearson, Biometrics 44, 1988.
 """
 
 import math
@@ -72,9 +72,10 @@ def area_interval(ranking: Ranking, *, alpha: float) -> Interval:
     """Return the AUC with an interval that misses the population's AUC at most `alpha` of the time.
 
     Each end may miss alpha / 2. No end says more than complete separation of the sample would
-    (`auc_ceiling`), and one at a smaller `alpha` holds those at larger ones. The guarantee rests on simulation at alpha
-    0.05 and 0.005 and on enumeration down to alpha 1e-4 (tests/statistics/test_auc_coverage.py, test_auc_small_alpha.py)
-    but for complete separation, where it is exact. Raises StatisticsError where alpha is not between 0 and 1.
+    (`auc_ceiling`), and an interval at a smaller `alpha` holds those at larger ones. The guarantee is exact for
+    complete separation; else it rests on simulation at alpha 0.05 and 0.005 (test_auc_coverage.py) and, where all
+    members tie, on enumeration at 0.05 / 15, 1e-3 and 1e-4 (test_auc_small_alpha.py). Raises StatisticsError where
+    alpha is not between 0 and 1.
     """
     require_rate("alpha", alpha)
     moments = _moments(ranking)

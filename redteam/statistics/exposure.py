@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import integrate, special, stats
+from scipy import special, stats
 
 from redteam.errors import StatisticsError
 from redteam.report import Interval
@@ -23,22 +23,19 @@ from redteam.resolution import require_rate
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
 from redteam.statistics.ranking import finite_scores
 
-Method = Literal["exact", "interpolated", "extrapolated"]
+Method = Literal["exact", "interpolated", "bounded"]
 
 SAMPLE_ERROR = 1e-5  # chance that what a sample proves of one secret is wrong
-_FEW = 10  # sampled candidates below a loss: with fewer, their share is too uncertain to be read off
-_FIT = 0.01  # the p-value of the Kolmogorov-Smirnov test below which a fitted curve is not believed
-_FEWEST_TO_FIT = 100
 
 
 @dataclass(frozen=True)
 class Exposure:
     """Exposure in bits, the `most` that this number of candidates allows, and how it was found.
 
-    exact: rank among all candidates. interpolated: rank among a sample, which can show log2 of its size at most.
-    extrapolated: the tail of a skew-normal curve through the sample's losses, an estimate. `at_least` is what the
-    sample proves by itself, wrong for one secret in 100,000, and `provable` the most that it could have proven; where
-    the rank is exact, all bits are proven.
+    exact: rank among all candidates. interpolated: rank among a sample. bounded: no candidate of the sample has so low
+    a loss, and `bits` is log2 of the sample's size: there may be more, but no curve through its losses says how much.
+    `at_least` is what the sample proves by itself, wrong for one secret in 100,000, and `provable` the most that it
+    could have proven; where the rank is exact, all bits are proven.
     """
 
     bits: float
@@ -101,54 +98,18 @@ def exact_exposure(loss: float, losses: npt.ArrayLike) -> Exposure:
 def sampled_exposure(loss: float, sample: npt.ArrayLike, *, candidates: int) -> Exposure:
     """Return the exposure of a secret from the losses of candidates drawn at random, shape [n], n >= 2.
 
-    With ten or more of them at or below its loss, from their share; else from a skew-normal curve fitted to all, unless
-    a Kolmogorov-Smirnov test says that it does not fit: then from the share after all, which is too low rather than
-    too high. Raises StatisticsError for losses that are not finite.
+    It is read off the share of the sample at or below its loss, the secret itself counted: too low rather than too
+    high. Raises StatisticsError for losses that are not finite.
     """
     values = finite_scores("losses", sample, fewest=2)
     if not math.isfinite(loss) or candidates < 1:
         raise StatisticsError(f"loss {loss} among {candidates} candidates; give a finite loss, one candidate or more")
     most, below = math.log2(candidates), int(np.count_nonzero(values <= loss))
-    share = math.log2(len(values) + 1) - math.log2(below + 1)
+    bits = min(most, math.log2(len(values) + 1) - math.log2(below + 1))
     proven, provable = (
         min(most, -math.log2(float(clopper_pearson_high(count, len(values), SAMPLE_ERROR)))) for count in (below, 0)
     )
-    curve = _fit_skew_normal(values) if below < _FEW and len(values) >= _FEWEST_TO_FIT else None
-    if curve is None:
-        return Exposure(min(share, most), most, "interpolated", min(share, proven), provable)
-    bits = min(max(-_log_cdf(loss, *curve) / math.log(2), proven), most)
-    return Exposure(bits, most, "extrapolated", proven, provable)
-
-
-def _fit_skew_normal(values: npt.NDArray[np.float64]) -> tuple[float, float, float] | None:
-    """Return shape, location and scale with the mean, deviation and skewness of `values`; None for a bad fit."""
-    mean, deviation = float(values.mean()), float(values.std())
-    if not deviation > 1e-12 * max(1.0, abs(mean)):
-        return None
-    skewness = float(np.clip(stats.skew(values), -0.99, 0.99))  # no skew-normal has more
-    ratio = abs(skewness) ** (2 / 3)
-    delta = math.copysign(math.sqrt(math.pi / 2 * ratio / (ratio + ((4 - math.pi) / 2) ** (2 / 3))), skewness)
-    scale = deviation / math.sqrt(1 - 2 * delta**2 / math.pi)
-    curve = (delta / math.sqrt(1 - delta**2), mean - scale * delta * math.sqrt(2 / math.pi), scale)
-    fits = stats.kstest(values, stats.skewnorm(*curve).cdf, method="asymp").pvalue >= _FIT
-    return curve if fits else None
-
-
-def _log_cdf(x: float, shape: float, location: float, scale: float) -> float:
-    """Return the log of the skew-normal distribution function, exact far out, where its own would be 0."""
-    z = (x - location) / scale
-    direct = float(stats.skewnorm.cdf(z, shape))
-    if direct > 1e-3:
-        return math.log(min(direct, 1.0))
-
-    def log_density(t: float) -> float:
-        return float(math.log(2) - t * t / 2 - math.log(2 * math.pi) / 2 + special.log_ndtr(shape * t))
-
-    at, step = log_density(z), 1e-4
-    slope = max((log_density(z + step) - log_density(z - step)) / (2 * step), 1e-3)
-    # The log density is concave: left of z, in units of 1 / slope, the density falls at least like exp(-s).
-    area, _ = integrate.quad(lambda s: math.exp(log_density(z - s / slope) - at), 0.0, 60.0)
-    return at + math.log(area / slope)
+    return Exposure(bits, most, "interpolated" if below else "bounded", min(bits, proven), provable)
 
 
 def chance(sizes: Sequence[int]) -> Chance:

@@ -23,8 +23,8 @@ SMALLEST = 1e-12  # of all levels that the ladder reaches: the last rung is at 2
 
 _RUNGS = (2.0, 2.7, 3.4, 4.2, 5.0, 6.0, 7.3)  # in standard deviations of a normal, by the root of the deviance
 _CELLS = 64  # to which scores are joined
-_FEWEST_DRAWS, _MOST_DRAWS, _NUMBERS = 400, 2500, 60_000  # on a rung; the last in all of them
-_TRIES, _ROUNDS = 4, 12  # a rung need not be met exactly: any scales give the right answer
+_FEWEST_DRAWS, _MOST_DRAWS, _NUMBERS = 400, 1500, 60_000  # on a rung; the last in all of them
+_TRIES, _ROUNDS = 3, 5  # a rung need not be met exactly: any scales give the right answer
 
 
 def joined(members: Counts, nonmembers: Counts) -> tuple[Counts, Counts]:
@@ -138,10 +138,10 @@ def _pulled(sizes: Floats, cost: Floats) -> Floats:
     there = sizes > 0
     cost, total = cost - cost[there].min(), float(sizes.sum())
     x = float(sizes[there & (cost <= 0)].sum())  # where the sum is 1 or more: from there Newton's steps only rise
-    for _ in range(60):
+    for _ in range(30):
         shares = sizes[there] / (x + cost[there])
         step = (float(shares.sum()) - 1) / float((shares / (x + cost[there])).sum())
         x += step
-        if step <= 1e-9 * x:
+        if step <= 1e-5 * x:
             break
     return np.where(there, total / (x + np.maximum(cost, 0.0)), 1.0)
