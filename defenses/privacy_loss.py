@@ -142,9 +142,10 @@ def _renyi(rate: float, noise: float) -> "npt.NDArray[np.float64]":
 
     orders = np.array(_BROKEN_ORDERS + _ORDERS)
     if rate == 1:
-        return orders / (2 * noise**2)
+        return np.asarray(orders / (2 * noise**2))
     broken = [_log_moment(rate, noise, order) for order in _BROKEN_ORDERS]
-    return np.array(broken + [_log_moment_of_whole(rate, noise, order) for order in _ORDERS]) / (orders - 1)
+    logs = np.array(broken + [_log_moment_of_whole(rate, noise, order) for order in _ORDERS])
+    return np.asarray(logs / (orders - 1))
 
 
 def _log_moment_of_whole(rate: float, noise: float, order: int) -> float:

@@ -86,7 +86,8 @@ def weighted_quantile(members: Counts, nonmembers: Counts, level: float, *, seed
 
 def _share_below(nonmembers: Floats) -> Floats:
     """Return for each score the weight of the non-members below it, half of those level; along the last axis."""
-    return nonmembers.sum(axis=-1, keepdims=True) - np.cumsum(nonmembers, axis=-1) + nonmembers / 2
+    below: Floats = nonmembers.sum(axis=-1, keepdims=True) - np.cumsum(nonmembers, axis=-1) + nonmembers / 2
+    return below
 
 
 def _weights(sizes: Floats, scales: Floats, draws: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
