@@ -11,6 +11,7 @@ import hashlib
 import json
 import struct
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from tokenizers import Tokenizer
 
 from redteam.errors import BundleError
 from redteam.files import save_atomic
+from redteam.models.plain import plain_tensor
+from redteam.models.settled import settled
 
 FORMAT = "redteam.model/1"
 _WAY_OUT = "save the model as a Hugging Face directory and run: redteam pack HFDIR -o model.pt"
@@ -49,7 +52,10 @@ _KINDS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """The parts of a classifier; `config` is the Hugging Face config as a dict, `tokenizer` JSON text."""
+    """The parts of a classifier; `config` is the Hugging Face config as a dict, `tokenizer` JSON text.
+
+    `notes` say what was left out on the way into it; they are no part of the file.
+    """
 
     config: dict[str, Any]
     state: Mapping[str, torch.Tensor]
@@ -57,13 +63,14 @@ class Bundle:
     labels: tuple[str, ...]
     max_length: int
     files: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """Return the SHA-256 of all that answers depend on: weights, labels, tokenizer, architecture, input length.
 
         The same for a bundle and for the directory it unpacks to.
         """
-        tokenizer = Tokenizer.from_str(self.tokenizer)
+        tokenizer = settled(Tokenizer.from_str(self.tokenizer))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         config = {k: v for k, v in self.config.items() if k not in _NO_ANSWER_DEPENDS_ON}
@@ -111,7 +118,7 @@ def load_bundle(path: Path) -> Bundle:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise BundleError(_refusal(path, error)) from None
-    if not isinstance(document, dict) or "format" not in document:
+    if not _is_plain(document, dict) or "format" not in document:
         what = "a bare state_dict" if isinstance(document, dict) else f"a {type(document).__name__}"
         raise BundleError(f"{path}: holds {what}, not a redteam bundle; {_WAY_OUT}")
     if document["format"] != FORMAT:
@@ -167,8 +174,8 @@ def _from_document(document: Mapping[str, Any], path: Path) -> Bundle:
     for key, kind in _KINDS.items():
         if key not in document:
             raise BundleError(f"{path}: key {key!r} is missing; pack it again")
-        if not isinstance(document[key], kind) or isinstance(document[key], bool):
-            raise BundleError(f"{path}: {key} is a {type(document[key]).__name__}, not a {kind.__name__}")
+        if not _is_plain(document[key], kind):
+            raise BundleError(f"{path}: {key} is a {type(document[key]).__name__}, not a plain {kind.__name__}")
     unknown = sorted(map(repr, document.keys() - _KINDS.keys()))
     if unknown:
         raise BundleError(f"{path}: unknown key {unknown[0][:40]}; pack it again")
@@ -183,10 +190,9 @@ def _from_document(document: Mapping[str, Any], path: Path) -> Bundle:
         raise BundleError(f"{path}: config is not JSON ({error})") from None
     if not isinstance(config, dict):
         raise BundleError(f"{path}: config is not a JSON object")
-    _check_tensors(document["state_dict"], path)
     return Bundle(
         config=config,
-        state=document["state_dict"],
+        state=_tensors(document["state_dict"], path),
         tokenizer=document["tokenizer"],
         labels=tuple(labels),
         max_length=document["max_length"],
@@ -194,15 +200,19 @@ def _from_document(document: Mapping[str, Any], path: Path) -> Bundle:
     )
 
 
-def _check_tensors(state: Mapping[Any, Any], path: Path) -> None:
-    """Refuse tensors that are no plain block of bytes from the file: they could swell when touched."""
-    total = 0
-    for name, tensor in state.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise BundleError(f"{path}: state_dict holds something that is not a named tensor")
-        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-        if not plain or tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise BundleError(f"{path}: tensor {name[:80]!r} is not a plain array of numbers: refused")
-        total += tensor.nbytes
-    if total > _MOST_SHARING * path.stat().st_size:
+def _is_plain(value: object, kind: type) -> bool:
+    """True for the very type: an ordered dict could carry an attribute `items` that tells of other items.
+
+    What `Module.state_dict()` returns is one, with the versions of the modules as its only attribute.
+    """
+    if kind is dict and type(value) is OrderedDict:
+        return vars(value).keys() <= {"_metadata"}
+    return type(value) is kind
+
+
+def _tensors(state: Mapping[Any, Any], path: Path) -> dict[str, torch.Tensor]:
+    """Refuse tensors that are no plain block of bytes from the file: they could swell when touched, or lie."""
+    plain = {name: plain_tensor(tensor, name, str(path)) for name, tensor in state.items()}
+    if sum(tensor.nbytes for tensor in plain.values()) > _MOST_SHARING * path.stat().st_size:
         raise BundleError(f"{path}: its tensors are far larger than the file: refused")
+    return plain

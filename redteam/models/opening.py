@@ -2,8 +2,8 @@
 
 import errno
 import json
+import re
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from redteam.models.configs import (
     quiet,
     read_config,
 )
+from redteam.models.harmless import refusal, said
+from redteam.models.plain import same_kind, same_numbers
 from redteam.models.tokens import load_tokenizer, open_tokenizer
+from redteam.models.weights import Weights, load_weights
 
 _TEXT_FILES = (
     "tokenizer_config.json",
@@ -48,6 +51,24 @@ _HEADS = (
 )
 # What pretraining often leaves out below the classifier, and training can start from scratch.
 _POOLERS = ("pooler", "head")
+# What pretraining trains above an encoder, and a classifier has no use for.
+_PRETRAINED_HEADS = (
+    "cls",
+    "lm_head",
+    "lm_loss",
+    "final_logits_bias",
+    "predictions",
+    "sop_classifier",
+    "generator_predictions",
+    "generator_lm_head",
+    "discriminator_predictions",
+    "mask_predictions",
+    "lm_predictions",
+    "vocab_transform",
+    "vocab_layer_norm",
+    "vocab_projector",
+    "qa_outputs",
+)
 _SPECIAL_NAMES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
 
@@ -57,6 +78,9 @@ def open_model(bundle: Bundle, *, name: str) -> PreTrainedModel:
     with quiet(), no_init_weights():
         model = _build(config, dtype=torch.float32)
     model.load_state_dict(dict(bundle.state), strict=True)
+    for key, loaded in model.state_dict().items():
+        if not same_numbers(bundle.state[key], loaded):
+            raise BundleError(f"{name}: tensor {key!r} is not what the model computes with: tied to another of its own")
     longest = longest_input(model)
     if longest is not None and bundle.max_length > longest:
         raise BundleError(f"{name}: max_length is {bundle.max_length}, the model takes {longest} tokens")
@@ -70,13 +94,14 @@ def read_directory(path: Path) -> Bundle:
     if config.problem_type in ("multi_label_classification", "regression") or len(labels) < 2:
         kind = config.problem_type or f"{len(labels)} label"
         raise BundleError(f"{path}: {kind}: only classifiers that choose one of several labels can be audited")
-    model, info = _load_weights(path, config)
-    lost = sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]})
-    if lost:
-        raise BundleError(f"{path}: weights of {lost[0]!r} are missing: not a fine-tuned text classifier")
-    left = [key for key in sorted(info["unexpected_keys"]) if ".layer" in key]
-    if left:
-        raise BundleError(f"{path}: holds weights of {left[0]!r}, for which its config has no layer")
+    weights = load_weights(path, config, _kind(config, str(path)))
+    model = weights.model
+    if weights.missing:
+        raise BundleError(f"{path}: weights of {min(weights.missing)!r} are missing: not a fine-tuned text classifier")
+    dropped = {key: weights.stored[key] for key in weights.unplaced}
+    wrong = refusal(dropped, model)
+    if wrong:
+        raise BundleError(f"{path}: {wrong}")
     tokenizer = load_tokenizer(path)
     files = {file: _small_text(path / file) for file in _TEXT_FILES if (path / file).is_file()}
     return Bundle(
@@ -86,6 +111,7 @@ def read_directory(path: Path) -> Bundle:
         labels=labels,
         max_length=longest_input(model, path) or 512,
         files={file: text for file, text in files.items() if text is not None},
+        notes=(f"{path}: {said(dropped)}",) if dropped else (),
     )
 
 
@@ -132,14 +158,31 @@ def load_encoder(path: Path, labels: tuple[str, ...], *, layers: int | None) -> 
     config.problem_type = "single_label_classification"
     with quiet():
         model = _build(config, dtype=torch.float32)
-    loaded, info = _load_weights(path, config)
-    lost = info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}
+    weights = load_weights(path, config, type(model))
+    lost = weights.missing
     body = sorted(key for key in lost if not _within(key, _HEADS) and not _within(key, _POOLERS))
     if body:
         raise BundleError(f"{path}: weights of {body[0]!r} are missing or do not fit its config")
-    kept = {key: value for key, value in loaded.state_dict().items() if key not in lost and not _within(key, _HEADS)}
+    stray = {key: weights.stored[key] for key in weights.unplaced if not _left_behind(key, weights, layers)}
+    wrong = refusal(stray, model)
+    if wrong:
+        raise BundleError(f"{path}: {wrong}")
+    state = weights.model.state_dict()
+    kept = {key: value for key, value in state.items() if key not in lost and not _within(key, _HEADS)}
     model.load_state_dict(kept, strict=False)
     return model
+
+
+def _left_behind(key: str, weights: Weights, layers: int | None) -> bool:
+    """True for what training leaves behind: heads for other tasks, and layers above those that are kept."""
+    prefix = f"{weights.model.base_model_prefix}."
+    whole = any(name.startswith(prefix) for name in weights.stored)  # else an encoder saved alone
+    if whole and not key.startswith(prefix):
+        return True
+    if _within(key, _PRETRAINED_HEADS) or _within(key, _HEADS) or _within(key, _POOLERS):
+        return key.endswith((".weight", ".bias")) and "lora_" not in key
+    number = re.search(r"\.(\d+)\.", key)
+    return layers is not None and number is not None and int(number[1]) >= layers
 
 
 def _checked_config(bundle: Bundle, name: str) -> Any:
@@ -159,31 +202,24 @@ def _checked_config(bundle: Bundle, name: str) -> Any:
         if tensor.shape != bundle.state[key].shape:
             found, wanted = tuple(bundle.state[key].shape), tuple(tensor.shape)
             raise BundleError(f"{name}: tensor {key!r} has shape {found}, the config says {wanted}")
+        if not same_kind(bundle.state[key], tensor):
+            found, wanted = bundle.state[key].dtype, tensor.dtype
+            raise BundleError(f"{name}: tensor {key!r} holds {found}, the model's is {wanted}: refused")
     return config
+
+
+def _kind(config: Any, name: str) -> type[PreTrainedModel]:
+    """Return the class of the config's classifier, without taking memory for its weights."""
+    try:
+        with quiet(), torch.device("meta"), no_init_weights():
+            return type(_build(config))
+    except Exception as error:
+        raise BundleError(f"{name}: no classifier can be built from the config ({first_line(error)})") from None
 
 
 def _build(config: Any, **options: Any) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, **options)
     return model
-
-
-def _load_weights(path: Path, config: Any) -> tuple[PreTrainedModel, Mapping[str, Any]]:
-    if (path / "adapter_config.json").exists():
-        raise BundleError(f"{path}: holds an adapter, which needs another model; merge the two and save again")
-    try:
-        with quiet():
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                path,
-                config=config,
-                local_files_only=True,
-                trust_remote_code=False,
-                weights_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-    except Exception as error:
-        raise BundleError(f"{path}: weights cannot be loaded ({first_line(error)})") from None
-    return model.eval(), info
 
 
 def _within(key: str, parts: tuple[str, ...]) -> bool:
