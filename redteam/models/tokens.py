@@ -1,15 +1,18 @@
 """Tokenizers from bundles and directories, and token ids from texts; a crash in their Rust code is an error of ours."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from redteam.bundle import Bundle
 from redteam.errors import BundleError
-from redteam.models.configs import first_line, quiet
+from redteam.models.configs import first_line, quiet, read_config, read_tokenizer_config
+from redteam.models.settled import settled
+from redteam.models.sources import check_sources, with_ends
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
@@ -17,7 +20,7 @@ _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 def open_tokenizer(bundle: Bundle, *, name: str) -> Tokenizer:
     """Return the bundle's tokenizer, cutting at `max_length` tokens and never padding; raise BundleError."""
     with _no_panic(name):
-        tokenizer = Tokenizer.from_str(bundle.tokenizer)
+        tokenizer = settled(Tokenizer.from_str(bundle.tokenizer))
         special = tokenizer.num_special_tokens_to_add(False)
         marked = any(tokenizer.encode("a").type_ids)
     if not special < bundle.max_length < 1 << 31:
@@ -29,14 +32,36 @@ def open_tokenizer(bundle: Bundle, *, name: str) -> Tokenizer:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Return the fast tokenizer of a directory; raise BundleError where there is none."""
+    """Return the tokenizer of a directory: tokenizer.json as it stands, where there is one.
+
+    Raises BundleError where there is none, or where another file of the directory tells of other tokens.
+    """
+    if (path / _VOCABULARIES[0]).is_file():
+        return _from_its_own_file(path)
     if not any((path / name).is_file() for name in _VOCABULARIES) and not any(path.glob("*.model")):
         # transformers would make up an empty one, to which every word is unknown
         raise BundleError(f"{path}: has no tokenizer ({_VOCABULARIES[0]}); save it beside the model")
     with _no_panic(str(path)), quiet():
         whole = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        tokenizer: Tokenizer = whole.backend_tokenizer
+        tokenizer = settled(whole.backend_tokenizer)
         tokenizer.enable_truncation(512, direction=whole.truncation_side)  # the side is what matters here
+        tokenizer.no_padding()
+    return tokenizer
+
+
+def _from_its_own_file(path: Path) -> Tokenizer:
+    """Read tokenizer.json; transformers 5 would take its vocabulary only, and build the rest by the class's name."""
+    settings: Mapping[str, Any] = {}
+    if (path / "tokenizer_config.json").is_file():
+        settings = read_tokenizer_config(path)
+    config = read_config(path) if (path / "config.json").is_file() else {}
+    with _no_panic(str(path)):
+        tokenizer = settled(Tokenizer.from_file(str(path / _VOCABULARIES[0])))
+        check_sources(path, tokenizer, settings, config)
+        with_ends(path, tokenizer, settings)
+        kept = (tokenizer.truncation or {}).get("direction", "right")
+        tokenizer.enable_truncation(512, direction=settings.get("truncation_side") or kept)  # for its side alone
+        tokenizer.no_padding()
     return tokenizer
 
 
@@ -56,7 +81,7 @@ def token_ids(tokenizer: Tokenizer, texts: Sequence[str], *, name: str) -> list[
 def _no_panic(name: str) -> Iterator[None]:
     try:
         yield
-    except (KeyboardInterrupt, SystemExit, MemoryError):
+    except (KeyboardInterrupt, SystemExit, MemoryError, BundleError):
         raise
     except BaseException as error:  # a panic in Rust code is no Exception, and would end the program as a traceback
         raise BundleError(f"{name}: its tokenizer is broken ({first_line(error)})") from None

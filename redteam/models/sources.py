@@ -1,0 +1,200 @@
+"""Does what stands beside tokenizer.json say the same? Its own words decide; whoever contradicts them is named.
+
+tokenizer_config.json may say how texts are lower-cased, spaced and ended. Versions of transformers differ in which of
+the two they follow, so where the two differ the model was trained with one and would be audited with the other.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, processors
+
+from redteam.errors import BundleError
+from redteam.models.vocabularies import check_vocabularies
+
+# Tokenizers that lower-case by their settings, and whether they do where these are silent.
+_LOWERING = dict.fromkeys(
+    ("bert", "distilbert", "electra", "mpnet", "funnel", "layoutlm", "layoutlmv2", "mobilebert", "convbert", "lxmert")
+    + ("squeezebert", "splinter", "albert"),
+    True,
+) | {"xlnet": False}
+# Tokenizers that put the ends on by their settings, whatever tokenizer.json says; what they do by default.
+_ENDING = {
+    "llama": ("<s>", "</s>", True),
+    "codellama": ("<s>", "</s>", True),
+    "gemma": ("<bos>", "<eos>", True),
+    "cohere": ("<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>", True),
+    "gptneox": ("<|endoftext|>", "<|endoftext|>", False),
+}
+_GENERIC = ("pretrained", "tokenizersbackend")
+
+
+def check_sources(path: Path, tokenizer: Tokenizer, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise BundleError where a file beside tokenizer.json tells of other tokens than it does.
+
+    `settings` is tokenizer_config.json and `config` config.json; what they do not say is not held against them.
+    """
+    whole = json.loads(tokenizer.to_str())
+    check_vocabularies(path, whole, settings)
+    _check_versions(path, settings)
+    kind = _kind(settings, config)
+    _check_lowering(path, whole["normalizer"], tokenizer, settings, kind)
+    _check_prefix_space(path, whole["pre_tokenizer"], settings, kind)
+    _check_ends(path, whole["post_processor"], tokenizer)
+    _check_padding(path, tokenizer, settings, config)
+    if settings.get("split_special_tokens") is True and whole["added_tokens"]:
+        raise BundleError(
+            f"{path}: tokenizer_config.json has split_special_tokens, under which special tokens in a text are "
+            "spelled out; tokenizer.json cannot hold that: take it out"
+        )
+
+
+def with_ends(path: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
+    """Let the tokenizer begin and end texts as `add_bos_token` and `add_eos_token` of its settings say, in place.
+
+    Llama and its kin follow these whatever tokenizer.json says, in every version; others do so in some versions only,
+    and are refused where it makes a difference.
+    """
+    if not any(isinstance(settings.get(f"add_{end}_token"), bool) for end in ("bos", "eos")):
+        return
+    kind = _kind(settings, {})
+    first, last, default = _ENDING.get(kind, ("", "", False))
+    names = (_content(settings.get("bos_token")) or first, _content(settings.get("eos_token")) or last)
+    wanted = (settings.get("add_bos_token", default) is True, settings.get("add_eos_token", False) is True)
+    ends = [(name, tokenizer.token_to_id(name)) for name, asked in zip(names, wanted, strict=True) if asked]
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    has = tokenizer.encode("a").ids
+    before, after = [number for _, number in ends[: wanted[0]]], [number for _, number in ends[wanted[0] :]]
+    if kind in _ENDING:
+        if None in (*before, *after):
+            lost = next(name for name, number in ends if number is None)
+            raise BundleError(f"{path}: tokenizer_config.json adds {lost!r} to each text; tokenizer.json has no such token")
+        if has != [*before, *plain, *after]:
+            single = " ".join([*(names[:1] * wanted[0]), "$A", *(names[1:] * wanted[1])])
+            tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=list(dict(ends).items()))
+        return
+    begins, stops = has[: len(has) - len(plain)], has[len(plain) :]
+    for end, name, asked, there in zip(("bos", "eos"), names, wanted, (begins, stops), strict=True):
+        number = tokenizer.token_to_id(name) if name else None
+        special = {_content(settings.get("cls_token")), _content(settings.get("sep_token"))}
+        stated = isinstance(settings.get(f"add_{end}_token"), bool)
+        if stated and number is not None and name not in special and asked != (number in there):
+            does = "does not add" if asked else "adds"
+            raise BundleError(
+                f"{path}: tokenizer_config.json says add_{end}_token = {str(asked).lower()}, "
+                f"tokenizer.json {does} {name!r}; make the two agree"
+            )
+
+
+def _kind(settings: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return the tokenizer's class in short, such as `bert`; where no file names it, the model's type."""
+    named = settings.get("tokenizer_class") or config.get("tokenizer_class")
+    if not isinstance(named, str):
+        return str(config.get("model_type", "")).replace("-", "").replace("_", "")
+    return named.removesuffix("Fast").removesuffix("Tokenizer").lower()
+
+
+def _content(token: object) -> str | None:
+    """Return the text of a special token, which is stated alone or with its rules."""
+    value = token.get("content") if isinstance(token, Mapping) else token
+    return value if isinstance(value, str) else None
+
+
+def _check_versions(path: Path, settings: Mapping[str, Any]) -> None:
+    """Some directories hold a tokenizer.json for each of several versions of transformers."""
+    others = settings.get("fast_tokenizer_files")
+    for name in others if isinstance(others, list) else []:
+        file = path / str(name)
+        if file.parent == path and file.is_file() and file.read_bytes() != (path / "tokenizer.json").read_bytes():
+            raise BundleError(
+                f"{path}: tokenizer_config.json names {name!r} for some versions, which is not tokenizer.json; "
+                "remove the one that the model was not trained with"
+            )
+
+
+def _check_lowering(
+    path: Path, normalizer: Mapping[str, Any] | None, tokenizer: Tokenizer, settings: Mapping[str, Any], kind: str
+) -> None:
+    stated = settings.get("do_lower_case")
+    if kind not in _LOWERING:
+        return
+    if normalizer is None or normalizer["type"] != "BertNormalizer":
+        lowers = tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str("AB") == "ab"
+        # The default is written down by transformers itself, whatever the tokenizer does.
+        by_itself = stated is _LOWERING[kind] and normalizer is not None
+        if isinstance(stated, bool) and stated != lowers and not by_itself:
+            _contradiction(path, "do_lower_case", stated, f"{'lowers' if lowers else 'keeps'} capital letters")
+        return
+    lowers, strips = normalizer["lowercase"], normalizer["strip_accents"]
+    if isinstance(stated, bool) and stated != lowers:
+        _contradiction(path, "do_lower_case", stated, f"{'lowers' if lowers else 'keeps'} capital letters")
+    if "strip_accents" in settings:
+        accents = settings["strip_accents"]
+        wanted = accents if isinstance(accents, bool) else lowers
+        if wanted != (lowers if strips is None else strips):
+            _contradiction(path, "strip_accents", accents, f"{'keeps' if wanted else 'strips'} accents")
+    chinese = settings.get("tokenize_chinese_chars")
+    if isinstance(chinese, bool) and chinese != normalizer["handle_chinese_chars"] and kind != "mpnet":
+        _contradiction(path, "tokenize_chinese_chars", chinese, f"{'joins' if chinese else 'parts'} Chinese characters")
+
+
+def _check_prefix_space(
+    path: Path, pre_tokenizer: Mapping[str, Any] | None, settings: Mapping[str, Any], kind: str
+) -> None:
+    stated = settings.get("add_prefix_space")
+    steps = [step["add_prefix_space"] for step in _steps(pre_tokenizer) if step["type"] == "ByteLevel"]
+    alone = pre_tokenizer is not None and pre_tokenizer["type"] != "Sequence"
+    # Inside of a sequence the setting was never followed, and is written down as false by itself.
+    counts = alone or (stated is True and kind not in _GENERIC)
+    if isinstance(stated, bool) and steps and stated not in steps and counts:
+        _contradiction(path, "add_prefix_space", stated, f"{'adds no' if stated else 'adds a'} space before a text")
+
+
+def _steps(part: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    if part is not None:
+        yield part
+        for inner in part.get("pretokenizers") or part.get("processors") or ():
+            yield from _steps(inner)
+
+
+def _check_ends(path: Path, processor: Mapping[str, Any] | None, tokenizer: Tokenizer) -> None:
+    """What tokenizer.json puts around a text has a number there, and one in the vocabulary: they must be the same."""
+    ends: list[tuple[str, int]] = []
+    for step in _steps(processor):
+        ends += [tuple(step[end]) for end in ("cls", "sep") if end in step]
+        template = step.get("special_tokens") or {}
+        ends += [pair for each in template.values() for pair in zip(each["tokens"], each["ids"], strict=False)]
+    for token, number in ends:
+        known = tokenizer.token_to_id(token)
+        if known is not None and known != number:
+            raise BundleError(
+                f"{path}: tokenizer.json contradicts itself: {token!r} is {known} in its vocabulary and {number} in "
+                "its post-processor"
+            )
+
+
+def _check_padding(
+    path: Path, tokenizer: Tokenizer, settings: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    """A config that pads with a word of the texts is not this tokenizer's: models look for the last real token by it."""
+    name, number = _content(settings.get("pad_token")), config.get("pad_token_id")
+    own = tokenizer.token_to_id(name) if name is not None else None
+    if own is None or not isinstance(number, int) or number == own:
+        return
+    word = tokenizer.id_to_token(number)
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    special |= {_content(value) or "" for key, value in settings.items() if key.endswith("_token")}
+    if word is not None and word not in special:
+        raise BundleError(
+            f"{path}: config.json says pad_token_id = {number}, which is {word!r} in tokenizer.json; "
+            f"tokenizer_config.json pads with {name!r}, which is {own}"
+        )
+
+
+def _contradiction(path: Path, key: str, stated: object, does: str) -> None:
+    raise BundleError(
+        f"{path}: tokenizer_config.json says {key} = {json.dumps(stated)}, tokenizer.json {does}; "
+        "make the two agree on what the model was trained with"
+    )
