@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from redteam.codec import each_once
 from redteam.errors import BundleError
 from redteam.files import save_atomic
 from redteam.models.plain import plain_tensor
@@ -71,10 +72,12 @@ class Bundle:
         The same for a bundle and for the directory it unpacks to.
         """
         tokenizer = settled(Tokenizer.from_str(self.tokenizer))
+        side = (tokenizer.truncation or {}).get("direction", "right")
         tokenizer.no_truncation()
         tokenizer.no_padding()
         config = {k: v for k, v in self.config.items() if k not in _NO_ANSWER_DEPENDS_ON}
         parts = [state_digest(self.state), self.labels, self.max_length, config, tokenizer.to_str()]
+        parts += [side] if side != "right" else []  # the side on which long texts are cut
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -175,7 +178,7 @@ def _from_document(document: Mapping[str, Any], path: Path) -> Bundle:
         if key not in document:
             raise BundleError(f"{path}: key {key!r} is missing; pack it again")
         if not _is_plain(document[key], kind):
-            raise BundleError(f"{path}: {key} is a {type(document[key]).__name__}, not a plain {kind.__name__}")
+            raise BundleError(f"{path}: {key} is a {type(document[key]).__name__}, not a {kind.__name__}")
     unknown = sorted(map(repr, document.keys() - _KINDS.keys()))
     if unknown:
         raise BundleError(f"{path}: unknown key {unknown[0][:40]}; pack it again")
@@ -185,7 +188,7 @@ def _from_document(document: Mapping[str, Any], path: Path) -> Bundle:
     if not all(isinstance(x, str) for item in files.items() for x in item):
         raise BundleError(f"{path}: files must be texts by name")
     try:
-        config = json.loads(document["config"])
+        config = json.loads(document["config"], object_pairs_hook=each_once)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: config is not JSON ({error})") from None
     if not isinstance(config, dict):

@@ -64,7 +64,13 @@ def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Ca
         return _from_ledger(name, sources, options)
     target = load_target(name, **options)
     check_trained_on(planting, target, name)
-    return Case(target, split, None, notes, planting)
+    return Case(target, split, None, (*_opening_notes(target), *notes), planting)
+
+
+def _opening_notes(target: Target) -> tuple[str, ...]:
+    """Return what was left out when a model was opened; other targets have nothing to leave out."""
+    notes: tuple[str, ...] = getattr(target, "notes", ())
+    return notes
 
 
 def _check(name: str | None, sources: Sources) -> None:
@@ -139,6 +145,7 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
     ledger = Ledger.load(path)
     ledger.check_model(target.digest, path)
     split, notes = ledger.split(path, data=sources.data)
+    notes = (*_opening_notes(target), *notes)
     planting = ledger.planting(path)
     if target.digest != ledger.model:  # nothing shows that this is the model the ledger speaks of
         split = replace(split, randomised=False)

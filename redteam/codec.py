@@ -154,3 +154,12 @@ def _schema_dataclass(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
             "properties": {f.name: _schema(hints[f.name], definitions) for f in fields},
         }
     return {"$ref": f"#/$defs/{kind.__name__}"}
+
+
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a dict; raise ValueError where a key stands twice, of which Python takes the last."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"it has {twice!r} twice")
+    return made

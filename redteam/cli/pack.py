@@ -22,6 +22,8 @@ def pack(
     check_output(output, directory)
     bundle = read_directory(directory)
     save_bundle(bundle, output)
+    for note in bundle.notes:
+        say(note)
     say(f"packed {directory} into {output}: {len(bundle.labels)} labels, digest {bundle.digest()[:16]}")
 
 

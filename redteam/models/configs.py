@@ -12,6 +12,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
+from redteam.codec import each_once
 from redteam.errors import BundleError
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
 from redteam.models.characters import CharacterBert, CharacterBertConfig, CharacterBiLSTM, CharacterBiLSTMConfig
@@ -26,7 +27,7 @@ for _config, _model in _OURS.items():
     AutoModelForSequenceClassification.register(_config, _model)
 
 # Keys that make transformers fetch or run code, or build another model than the saved weights.
-_REFUSED = ("auto_map", "custom_pipelines", "quantization_config")
+_REFUSED = ("auto_map", "custom_pipelines", "quantization_config", "transformers_weights")
 # Keys that belong to one machine; those about kernels could name one to be fetched and run.
 _DROPPED = (
     "_attn_implementation",
@@ -45,7 +46,7 @@ _MOST_LABELS = 100_000
 def read_config(path: Path) -> dict[str, Any]:
     """Return a directory's config.json; raise BundleError where there is none."""
     try:
-        raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        raw = json.loads((path / "config.json").read_text(encoding="utf-8"), object_pairs_hook=each_once)
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BundleError(f"{path}: no readable config.json ({reason}); a Hugging Face directory has one") from None
@@ -74,17 +75,6 @@ def make_config(raw: Mapping[str, Any], name: str) -> Any:
 def portable_config(config: Any) -> dict[str, Any]:
     """Return a config as a dict, without what belongs to this machine (paths, versions, chosen kernels)."""
     return {key: value for key, value in config.to_dict().items() if key not in _DROPPED}
-
-
-def label_names(config: Any, name: str) -> tuple[str, ...]:
-    """Return the labels in the order of the logits; raise BundleError where they are not 0, 1, 2, ..."""
-    if sorted(config.id2label) != list(range(config.num_labels)):
-        raise BundleError(f"{name}: id2label of the config must number the labels from 0 without a gap")
-    labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-    if len(set(labels)) != len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise BundleError(f"{name}: the config names two labels {twice!r}; give each a name of its own")
-    return labels
 
 
 def longest_input(model: PreTrainedModel, path: Path | None = None) -> int | None:

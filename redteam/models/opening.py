@@ -17,7 +17,6 @@ from redteam.bundle import Bundle
 from redteam.errors import BundleError
 from redteam.models.configs import (
     first_line,
-    label_names,
     longest_input,
     make_config,
     portable_config,
@@ -25,7 +24,9 @@ from redteam.models.configs import (
     read_config,
 )
 from redteam.models.harmless import refusal, said
+from redteam.models.labels import check_labels, label_names
 from redteam.models.plain import same_kind, same_numbers
+from redteam.models.settled import settled
 from redteam.models.tokens import load_tokenizer, open_tokenizer
 from redteam.models.weights import Weights, load_weights
 
@@ -89,8 +90,10 @@ def open_model(bundle: Bundle, *, name: str) -> PreTrainedModel:
 
 def read_directory(path: Path) -> Bundle:
     """Pack a Hugging Face text-classification directory; raise BundleError where it is not one."""
-    config = make_config(read_config(path), str(path))
+    raw = read_config(path)
+    config = make_config(raw, str(path))
     labels = label_names(config, str(path))
+    check_labels(raw, str(path))
     if config.problem_type in ("multi_label_classification", "regression") or len(labels) < 2:
         kind = config.problem_type or f"{len(labels)} label"
         raise BundleError(f"{path}: {kind}: only classifiers that choose one of several labels can be audited")
@@ -131,7 +134,8 @@ def write_directory(bundle: Bundle, path: Path, *, name: str) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as scratch:
         folder = Path(scratch) / "model"
         folder.mkdir()
-        texts = {"tokenizer_config.json": _tokenizer_config(tokenizer, bundle), "tokenizer.json": bundle.tokenizer}
+        alone = settled(Tokenizer.from_str(bundle.tokenizer)).to_str()
+        texts = {"tokenizer_config.json": _tokenizer_config(tokenizer, bundle), "tokenizer.json": alone}
         for file, text in (texts | dict(bundle.files)).items():
             (folder / file).write_text(text, encoding="utf-8")
         try:
@@ -188,6 +192,7 @@ def _left_behind(key: str, weights: Weights, layers: int | None) -> bool:
 def _checked_config(bundle: Bundle, name: str) -> Any:
     """Compare labels, names and shapes before memory is taken, so that a lying config cannot exhaust it."""
     config = make_config(bundle.config, name)
+    check_labels(bundle.config, name)
     if label_names(config, name) != bundle.labels:
         raise BundleError(f"{name}: the labels of the config are not those that the bundle names")
     try:
@@ -203,8 +208,8 @@ def _checked_config(bundle: Bundle, name: str) -> Any:
             found, wanted = tuple(bundle.state[key].shape), tuple(tensor.shape)
             raise BundleError(f"{name}: tensor {key!r} has shape {found}, the config says {wanted}")
         if not same_kind(bundle.state[key], tensor):
-            found, wanted = bundle.state[key].dtype, tensor.dtype
-            raise BundleError(f"{name}: tensor {key!r} holds {found}, the model's is {wanted}: refused")
+            holds = f"holds {bundle.state[key].dtype}, the model's is {tensor.dtype}"
+            raise BundleError(f"{name}: tensor {key!r} {holds}: refused")
     return config
 
 

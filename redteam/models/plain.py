@@ -20,7 +20,7 @@ def plain_tensor(tensor: object, name: object, where: str, *, parameters: bool =
     if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
         raise BundleError(f"{where}: state_dict holds something that is not a named tensor")
     kinds = (torch.Tensor, torch.nn.Parameter) if parameters else (torch.Tensor,)
-    if type(tensor) not in kinds or vars(tensor) or torch.Tensor._backward_hooks.__get__(tensor):
+    if type(tensor) not in kinds or vars(tensor) or tensor._backward_hooks:
         raise BundleError(f"{where}: tensor {name[:80]!r} carries more than numbers (attributes or hooks): refused")
     swells = tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized
     swells = swells or tensor.is_conj() or tensor.is_neg() or tensor.nbytes > tensor.untyped_storage().nbytes()

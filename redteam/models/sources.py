@@ -15,11 +15,24 @@ from redteam.errors import BundleError
 from redteam.models.vocabularies import check_vocabularies
 
 # Tokenizers that lower-case by their settings, and whether they do where these are silent.
-_LOWERING = dict.fromkeys(
-    ("bert", "distilbert", "electra", "mpnet", "funnel", "layoutlm", "layoutlmv2", "mobilebert", "convbert", "lxmert")
-    + ("squeezebert", "splinter", "albert"),
+_LOWERING = {"xlnet": False} | dict.fromkeys(
+    (
+        "albert",
+        "bert",
+        "convbert",
+        "distilbert",
+        "electra",
+        "funnel",
+        "layoutlm",
+        "layoutlmv2",
+        "lxmert",
+        "mobilebert",
+        "mpnet",
+        "splinter",
+        "squeezebert",
+    ),
     True,
-) | {"xlnet": False}
+)
 # Tokenizers that put the ends on by their settings, whatever tokenizer.json says; what they do by default.
 _ENDING = {
     "llama": ("<s>", "</s>", True),
@@ -57,34 +70,53 @@ def with_ends(path: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]) -> 
     Llama and its kin follow these whatever tokenizer.json says, in every version; others do so in some versions only,
     and are refused where it makes a difference.
     """
-    if not any(isinstance(settings.get(f"add_{end}_token"), bool) for end in ("bos", "eos")):
+    stated = {end: settings.get(f"add_{end}_token") for end in ("bos", "eos")}
+    if not any(isinstance(value, bool) for value in stated.values()):
         return
     kind = _kind(settings, {})
-    first, last, default = _ENDING.get(kind, ("", "", False))
-    names = (_content(settings.get("bos_token")) or first, _content(settings.get("eos_token")) or last)
-    wanted = (settings.get("add_bos_token", default) is True, settings.get("add_eos_token", False) is True)
-    ends = [(name, tokenizer.token_to_id(name)) for name, asked in zip(names, wanted, strict=True) if asked]
-    plain = tokenizer.encode("a", add_special_tokens=False).ids
-    has = tokenizer.encode("a").ids
-    before, after = [number for _, number in ends[: wanted[0]]], [number for _, number in ends[wanted[0] :]]
     if kind in _ENDING:
-        if None in (*before, *after):
-            lost = next(name for name, number in ends if number is None)
-            raise BundleError(f"{path}: tokenizer_config.json adds {lost!r} to each text; tokenizer.json has no such token")
-        if has != [*before, *plain, *after]:
-            single = " ".join([*(names[:1] * wanted[0]), "$A", *(names[1:] * wanted[1])])
-            tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=list(dict(ends).items()))
-        return
-    begins, stops = has[: len(has) - len(plain)], has[len(plain) :]
-    for end, name, asked, there in zip(("bos", "eos"), names, wanted, (begins, stops), strict=True):
-        number = tokenizer.token_to_id(name) if name else None
-        special = {_content(settings.get("cls_token")), _content(settings.get("sep_token"))}
-        stated = isinstance(settings.get(f"add_{end}_token"), bool)
-        if stated and number is not None and name not in special and asked != (number in there):
+        _put_ends(path, tokenizer, settings, stated, _ENDING[kind])
+    else:
+        _check_stated_ends(path, tokenizer, settings, stated)
+
+
+def _put_ends(
+    path: Path,
+    tokenizer: Tokenizer,
+    settings: Mapping[str, Any],
+    stated: Mapping[str, object],
+    by_default: tuple[str, str, bool],
+) -> None:
+    first, last, begins = by_default
+    asked = {"bos": begins if stated["bos"] is None else stated["bos"], "eos": stated["eos"]}
+    names = {"bos": _content(settings.get("bos_token")) or first, "eos": _content(settings.get("eos_token")) or last}
+    used = {end: (name, tokenizer.token_to_id(name)) for end, name in names.items() if asked[end]}
+    for name, number in used.values():
+        if number is None:
+            raise BundleError(f"{path}: tokenizer_config.json adds {name!r} to each text, which tokenizer.json lacks")
+    before, after = ([used[end]] if end in used else [] for end in ("bos", "eos"))
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    if tokenizer.encode("a").ids != [*(n for _, n in before), *plain, *(n for _, n in after)]:
+        single = [*(name for name, _ in before), "$A", *(name for name, _ in after)]
+        ends = list(dict(before + after).items())
+        tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=ends)
+
+
+def _check_stated_ends(
+    path: Path, tokenizer: Tokenizer, settings: Mapping[str, Any], stated: Mapping[str, object]
+) -> None:
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    whole = tokenizer.encode("a").ids
+    around = [number for number in whole if number not in plain]
+    others = {_content(settings.get("cls_token")), _content(settings.get("sep_token"))}
+    for end, asked in stated.items():
+        name = _content(settings.get(f"{end}_token"))
+        number = None if name is None or name in others else tokenizer.token_to_id(name)
+        if isinstance(asked, bool) and number is not None and asked != (number in around):
             does = "does not add" if asked else "adds"
             raise BundleError(
-                f"{path}: tokenizer_config.json says add_{end}_token = {str(asked).lower()}, "
-                f"tokenizer.json {does} {name!r}; make the two agree"
+                f"{path}: tokenizer_config.json says add_{end}_token = {json.dumps(asked)}, tokenizer.json {does} "
+                f"{name!r}; make the two agree on what the model was trained with"
             )
 
 
@@ -175,10 +207,8 @@ def _check_ends(path: Path, processor: Mapping[str, Any] | None, tokenizer: Toke
             )
 
 
-def _check_padding(
-    path: Path, tokenizer: Tokenizer, settings: Mapping[str, Any], config: Mapping[str, Any]
-) -> None:
-    """A config that pads with a word of the texts is not this tokenizer's: models look for the last real token by it."""
+def _check_padding(path: Path, tokenizer: Tokenizer, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """A config that pads with a word of the texts is not this tokenizer's; by it models find a text's end."""
     name, number = _content(settings.get("pad_token")), config.get("pad_token_id")
     own = tokenizer.token_to_id(name) if name is not None else None
     if own is None or not isinstance(number, int) or number == own:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ def load_tokenizer(path: Path) -> Tokenizer:
     if not any((path / name).is_file() for name in _VOCABULARIES) and not any(path.glob("*.model")):
         # transformers would make up an empty one, to which every word is unknown
         raise BundleError(f"{path}: has no tokenizer ({_VOCABULARIES[0]}); save it beside the model")
+    if not any((path / name).is_file() for name in _VOCABULARIES) and find_spec("sentencepiece") is None:
+        model = min(path.glob("*.model")).name
+        raise BundleError(
+            f"{path}: has {model} but no {_VOCABULARIES[0]}; save its fast tokenizer beside the model, or run: "
+            "pip install sentencepiece"
+        )
     with _no_panic(str(path)), quiet():
         whole = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         tokenizer = settled(whole.backend_tokenizer)

@@ -1,4 +1,4 @@
-"""Other files with a vocabulary beside tokenizer.json: where one tells of other tokens, nobody knows which were trained.
+"""Other files with a vocabulary beside tokenizer.json: where one tells of other tokens, which were trained?
 
 `vocab.txt`, `vocab.json`, `merges.txt`, a SentencePiece model, `added_tokens.json` and the added tokens of
 tokenizer_config.json are compared piece by piece, and only where they say something about the same pieces.
@@ -8,7 +8,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from redteam.errors import BundleError
 
@@ -81,16 +81,14 @@ def _compare_pieces(path: Path, file: Path, own: Mapping[str, int], scores: Mapp
             _refuse(path, file.name, f"token {piece!r} scores {score:.6g}", f"{scores[piece]:.6g}")
 
 
-def _check_added(
-    path: Path, settings: Mapping[str, Any], added: Mapping[str, Any], numbers: Mapping[str, int]
-) -> None:
+def _check_added(path: Path, settings: Mapping[str, Any], added: Mapping[str, Any], numbers: Mapping[str, int]) -> None:
     """Added tokens are cut out of a text before all else: each must be there, with its number and its rules."""
     for token, number in (_read_json(path / "added_tokens.json") or {}).items():
         if numbers.get(token) != number:
             _refuse(path, "added_tokens.json", f"token {token!r} is {number}", f"{numbers.get(token, 'not there')}")
     stated = settings.get("added_tokens_decoder")
     for number, entry in (stated if isinstance(stated, dict) else {}).items():
-        token = entry.get("content") if isinstance(entry, dict) else entry
+        token = str(entry.get("content") if isinstance(entry, dict) else entry)
         if str(numbers.get(token, "not there")) != str(number):
             said = numbers.get(token, "not there")
             _refuse(path, "tokenizer_config.json", f"the added token {token!r} is {number}", f"{said}")
@@ -104,8 +102,9 @@ def _check_added(
                 _refuse(path, "tokenizer_config.json", f"{flag} of {token!r} is {entry[flag]}", f"{found[flag]}")
 
 
-def _refuse(path: Path, file: str, there: str, here: str) -> None:
-    raise BundleError(f"{path}: {file} and tokenizer.json disagree: {there} in the first, {here} in the second; {_WAY_OUT}")
+def _refuse(path: Path, file: str, there: str, here: str) -> NoReturn:
+    told = f"{there} in the first, {here} in the second"
+    raise BundleError(f"{path}: {file} and tokenizer.json disagree: {told}; {_WAY_OUT}")
 
 
 def _read_lines(file: Path) -> list[str] | None:

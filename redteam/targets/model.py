@@ -41,6 +41,7 @@ class ModelTarget:
         self.model: PreTrainedModel = open_model(bundle, name=name).to(device)
         self.tokenizer: Tokenizer = open_tokenizer(bundle, name=name)
         self.digest: str | None = bundle.digest()
+        self.notes = bundle.notes
         self.device = device
         self._alone = self._padding_matters()
 
