@@ -28,7 +28,7 @@ from redteam.models.labels import check_labels, label_names
 from redteam.models.plain import same_kind, same_numbers
 from redteam.models.settled import settled
 from redteam.models.tokens import load_tokenizer, open_tokenizer
-from redteam.models.weights import Weights, load_weights
+from redteam.models.weights import Weights, load_weights, untied
 
 _TEXT_FILES = (
     "tokenizer_config.json",
@@ -78,6 +78,9 @@ def open_model(bundle: Bundle, *, name: str) -> PreTrainedModel:
     config = _checked_config(bundle, name)
     with quiet(), no_init_weights():
         model = _build(config, dtype=torch.float32)
+    apart = untied(model, bundle.state)
+    if apart:
+        raise BundleError(f"{name}: tensors {apart[0]!r} and {apart[1]!r} are one in this model, and differ here")
     model.load_state_dict(dict(bundle.state), strict=True)
     for key, loaded in model.state_dict().items():
         if not same_numbers(bundle.state[key], loaded):

@@ -42,6 +42,8 @@ _ENDING = {
     "gptneox": ("<|endoftext|>", "<|endoftext|>", False),
 }
 _GENERIC = ("pretrained", "tokenizersbackend")
+# Models that know padding by its mask alone, so that its number is nothing to them.
+_MASKED = ("albert", "bert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "mobilebert", "xlnet")
 
 
 def check_sources(path: Path, tokenizer: Tokenizer, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -211,7 +213,7 @@ def _check_padding(path: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]
     """A config that pads with a word of the texts is not this tokenizer's; by it models find a text's end."""
     name, number = _content(settings.get("pad_token")), config.get("pad_token_id")
     own = tokenizer.token_to_id(name) if name is not None else None
-    if own is None or not isinstance(number, int) or number == own:
+    if config.get("model_type") in _MASKED or own is None or not isinstance(number, int) or number == own:
         return
     word = tokenizer.id_to_token(number)
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,26 @@ def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weight
     filled = set(places.values())
     missing = set(info["missing_keys"]) | {key for key in _made_up(model) if key not in filled}
     lost = {key for key in missing | unfit if not key.endswith(_COUNTERS)}
-    _check_numbers(path, model, stored, {key: place for key, place in places.items() if place not in unfit})
+    apart = untied(model, stored)
+    if apart:
+        raise BundleError(
+            f"{path}: tensors {apart[0]!r} and {apart[1]!r} are one in this model, and differ in the file"
+        )
+    fitting = {key: place for key, place in places.items() if place not in unfit}
+    _check_numbers(path, model, stored, fitting, unplaced)
     return Weights(model.eval(), stored, frozenset(lost), frozenset(unplaced))
+
+
+def untied(model: PreTrainedModel, state: Mapping[str, torch.Tensor]) -> tuple[str, str] | None:
+    """Return two tensors that the model's kind computes with as one, and that differ; None where there are none.
+
+    Versions of transformers differ in which of the two they take.
+    """
+    pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
+    return next(
+        ((a, b) for a, b in pairs if a in state and b in state and not same_numbers(state[a], state[b])),
+        None,
+    )
 
 
 def stored_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -131,11 +149,17 @@ def _made_up(model: PreTrainedModel) -> set[str]:
 
 
 def _check_numbers(
-    path: Path, model: PreTrainedModel, stored: Mapping[str, torch.Tensor], places: Mapping[str, str | None]
+    path: Path,
+    model: PreTrainedModel,
+    stored: Mapping[str, torch.Tensor],
+    places: Mapping[str, str | None],
+    unplaced: Set[str],
 ) -> None:
     state = model.state_dict()
     for key, place in places.items():
-        if place is None:
+        if place is None:  # renamed, or made into another with its like: real numbers, then
+            if key not in unplaced and not stored[key].dtype.is_floating_point:
+                raise BundleError(f"{path}: tensor {key!r} holds {stored[key].dtype} (quantised?): refused")
             continue
         if not same_kind(stored[key], state[place]):
             found, wanted = stored[key].dtype, state[place].dtype
