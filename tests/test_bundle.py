@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import zipfile
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -234,3 +235,84 @@ def test_the_digest_covers_all_that_answers_depend_on():
     ]
     assert len({first.digest(), *(other.digest() for other in changed)}) == 5
     assert replace(first, files={"README.md": "words"}).digest() == first.digest()
+
+
+class Weight(torch.Tensor):
+    """A tensor of another class."""
+
+
+def with_attribute(tensor):
+    tensor.detach = nn.Parameter
+    return tensor
+
+
+def with_hook(tensor):
+    tensor.requires_grad_()
+    tensor.register_hook(lambda gradient: gradient)
+    return tensor
+
+
+def ordered(state):
+    """What a foreign bundle may hold: as a module returns it."""
+    made = OrderedDict(state)
+    made._metadata = OrderedDict({"": {"version": 1}})
+    return made
+
+
+class TestWhatIsHashedIsLoaded:
+    """No two files that load as different models share a digest, and nothing in a file stands in for the numbers."""
+
+    @pytest.mark.parametrize(
+        ("make", "said"),
+        [
+            (with_attribute, "carries more than numbers"),
+            (lambda t: t.view(torch.float8_e4m3fn), "cannot be read as a weight"),
+            (lambda t: torch.complex(t, t).conj().imag, "is not a plain array of numbers"),
+            (lambda t: t.to(torch.complex64), "cannot be read as a weight"),
+            (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "is not a plain array of numbers"),
+            (lambda t: t.to(torch.int64), "holds torch.int64, the model's is torch.float32"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore")  # torch's own, about quantised tensors
+    def test_tensors_that_are_more(self, whole, tmp_path, make, said):
+        state = dict(whole.state)
+        state["classifier.bias"] = make(state["classifier.bias"].clone())
+        torch.save(document(whole, state_dict=state), tmp_path / "model.pt")
+        refused(tmp_path / "model.pt", said)
+
+    def test_an_attribute_would_have_hidden_other_weights(self, whole, tmp_path):
+        """The attack: every digest of such tensors is that of an empty one."""
+        for number in range(2):
+            state = {name: with_attribute(torch.full_like(value, number)) for name, value in whole.state.items()}
+            torch.save(document(whole, state_dict=state), tmp_path / "model.pt")
+            refused(tmp_path / "model.pt", "carries more than numbers (attributes or hooks): refused")
+
+    def test_states_that_tell_of_other_items(self, whole, tmp_path):
+        lying = ordered(whole.state)
+        lying.items = OrderedDict
+        torch.save(document(whole, state_dict=lying), tmp_path / "model.pt")
+        refused(tmp_path / "model.pt", "state_dict is a OrderedDict, not a dict")
+        torch.save(document(whole, state_dict=ordered(whole.state)), tmp_path / "model.pt")
+        assert load_bundle(tmp_path / "model.pt").digest() == whole.digest()
+
+    def test_strides_and_gradients_change_nothing(self, whole, tmp_path):
+        state = dict(whole.state)
+        name = "classifier.weight"
+        state[name] = state[name].clone().T.contiguous().T.requires_grad_()
+        assert not state[name].is_contiguous()
+        torch.save(document(whole, state_dict=state), tmp_path / "model.pt")
+        loaded = load_bundle(tmp_path / "model.pt")
+        assert loaded.digest() == whole.digest()
+        assert not any(tensor.requires_grad for tensor in loaded.state.values())
+        target = load_target(str(tmp_path / "model.pt"), device="cpu")
+        assert target.weights_digest() == state_digest(whole.state)
+
+    def test_a_config_that_says_a_thing_twice(self, whole, tmp_path):
+        text = json.dumps(whole.config)
+        torch.save(document(whole, config=text[:-1] + ', "num_hidden_layers": 2}'), tmp_path / "model.pt")
+        refused(tmp_path / "model.pt", "config is not JSON (it has 'num_hidden_layers' twice)")
+
+    def test_the_numbers_are_what_the_module_computes_with(self, whole):
+        half = replace(whole, state={name: value.half() for name, value in whole.state.items()})
+        loaded = ModelTarget(half, name="m").model.state_dict()
+        assert all(torch.equal(loaded[name], value.float()) for name, value in half.state.items())

@@ -104,7 +104,7 @@ def read_directory(path: Path) -> Bundle:
     model = weights.model
     if weights.missing:
         raise BundleError(f"{path}: weights of {min(weights.missing)!r} are missing: not a fine-tuned text classifier")
-    dropped = {key: weights.stored[key] for key in weights.unplaced}
+    dropped = weights.unplaced
     wrong = refusal(dropped, model)
     if wrong:
         raise BundleError(f"{path}: {wrong}")
@@ -170,7 +170,7 @@ def load_encoder(path: Path, labels: tuple[str, ...], *, layers: int | None) -> 
     body = sorted(key for key in lost if not _within(key, _HEADS) and not _within(key, _POOLERS))
     if body:
         raise BundleError(f"{path}: weights of {body[0]!r} are missing or do not fit its config")
-    stray = {key: weights.stored[key] for key in weights.unplaced if not _left_behind(key, weights, layers)}
+    stray = {key: tensor for key, tensor in weights.unplaced.items() if not _left_behind(key, weights, layers)}
     wrong = refusal(stray, model)
     if wrong:
         raise BundleError(f"{path}: {wrong}")

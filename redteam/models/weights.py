@@ -28,7 +28,7 @@ class Weights:
     model: PreTrainedModel
     stored: Mapping[str, torch.Tensor]
     missing: frozenset[str]
-    unplaced: frozenset[str]
+    unplaced: Mapping[str, torch.Tensor]
 
 
 def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weights:
@@ -55,7 +55,9 @@ def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weight
         raise BundleError(f"{path}: weights cannot be loaded ({first_line(error)})") from None
     unfit = {key for key, *_ in info["mismatched_keys"]}
     places = _places(stored, model)
-    unplaced = {key for key, place in places.items() if place is None and _is_dropped(key, model, info)}
+    unplaced = {key: stored[key] for key, place in places.items() if place is None and _is_dropped(key, model, info)}
+    # What was renamed first, as `gamma` is, and had no place then, is told by its new name.
+    unplaced |= {key: torch.tensor(torch.nan) for key in info["unexpected_keys"] if key not in stored}
     filled = set(places.values())
     missing = set(info["missing_keys"]) | {key for key in _made_up(model) if key not in filled}
     lost = {key for key in missing | unfit if not key.endswith(_COUNTERS)}
@@ -65,8 +67,8 @@ def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weight
             f"{path}: tensors {apart[0]!r} and {apart[1]!r} are one in this model, and differ in the file"
         )
     fitting = {key: place for key, place in places.items() if place not in unfit}
-    _check_numbers(path, model, stored, fitting, unplaced)
-    return Weights(model.eval(), stored, frozenset(lost), frozenset(unplaced))
+    _check_numbers(path, model, stored, fitting, unplaced.keys())
+    return Weights(model.eval(), stored, frozenset(lost), unplaced)
 
 
 def untied(model: PreTrainedModel, state: Mapping[str, torch.Tensor]) -> tuple[str, str] | None:

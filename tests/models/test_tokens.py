@@ -354,7 +354,7 @@ class TestSettings:
         hf = folder(tmp_path / "hf", made, settings=settings | ends)
         inner = made.encode("call it").ids
         assert load_tokenizer(hf).encode("call it").ids == [*begin, *inner, *end]
-        with pytest.raises(BundleError, match="adds .<s>. to each text, which"):
+        with pytest.raises(BundleError, match=r"adds .<s>. to each text, which"):
             load_tokenizer(
                 folder(tmp_path / "b", made, settings=settings | {"bos_token": "<s>", "add_bos_token": True})
             )

@@ -237,7 +237,19 @@ class TestStarts:
         started = load_encoder(hf, ("x", "y"), layers=1)
         name = "encoder.layer.0.output.dense.weight"
         assert torch.equal(started.state_dict()[f"bert.{name}"], made.bert.state_dict()[name])
-        assert "holds weights of" in refusal(hf) or "are missing" in refusal(hf)
+        assert "are missing" in refusal(hf)
+        old = "cls.predictions.transform.LayerNorm"  # as the first checkpoints call them
+        state = load_file(hf / "model.safetensors")
+        renamed = {f"{old}.gamma": state[f"{old}.weight"], f"{old}.beta": state[f"{old}.bias"]}
+        aged = change(hf, tmp_path / "aged", add=renamed, drop=(f"{old}.weight", f"{old}.bias"))
+        load_encoder(aged, ("x", "y"), layers=None)
+        body = {"bert.embeddings.LayerNorm.gamma": state["bert.embeddings.LayerNorm.weight"] + 1}
+        new = change(hf, tmp_path / "body", add=body, drop=("bert.embeddings.LayerNorm.weight",))
+        started = load_encoder(new, ("x", "y"), layers=None).state_dict()
+        assert torch.equal(started["bert.embeddings.LayerNorm.weight"], *body.values())
+        stray = change(hf, tmp_path / "stray", add={"bert.extra.LayerNorm.gamma": torch.ones(16)})
+        with pytest.raises(BundleError, match=r"'bert\.extra\.LayerNorm\.weight', for which its config has no layer"):
+            load_encoder(stray, ("x", "y"), layers=None)
 
     @pytest.mark.parametrize("name", ["bert.encoder.layer.0.output.dense.lora_A.weight", "bert.adapter.weight"])
     def test_an_encoder_with_more_than_its_config_has(self, tmp_path, name):
