@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -253,17 +253,19 @@ def _read(path: Path, columns: Columns, *, with_split: bool) -> Reading:
     for what in required:
         if names[what] is None:
             raise DataError(f"{path}: no {what} column among {table.names}; say --{what}-column NAME")
+    passed_over = tuple(_pass_over(table, columns, names))
     guessed = [f"{what} = {name!r}" for what, name in names.items() if name and not getattr(columns, what)]
     notes = table.notes + ((f"{path.name}: guessed columns: {', '.join(guessed)}",) if guessed else ())
+    notes += passed_over
     examples = Examples(
         rows=np.arange(table.rows),
-        texts=_cells(table, names["text"], required=True),
-        labels=_cells(table, names["label"], required=True),
-        ids=_cells(table, names["id"]),
-        users=_cells(table, names["user"]),
-        groups=_cells(table, names["group"]),
+        texts=_cells(table, names, "text", required=True),
+        labels=_cells(table, names, "label", required=True),
+        ids=_cells(table, names, "id"),
+        users=_cells(table, names, "user"),
+        groups=_cells(table, names, "group"),
     )
-    sides = _cells(table, names["split"], required=True)
+    sides = _cells(table, names, "split", required=True)
     return Reading(examples, Columns(**names), notes, sides)
 
 
@@ -282,9 +284,22 @@ def _choose(table: Table, columns: Columns, *, with_split: bool) -> dict[str, st
     return named
 
 
-def _cells(table: Table, name: str | None, *, required: bool = False) -> tuple[str, ...] | None:
+def _pass_over(table: Table, columns: Columns, names: dict[str, str | None]) -> Iterator[str]:
+    """Forget columns that were guessed by their name alone and cannot be what it says; yield a note for each."""
+    for what in ("id", "user", "group"):
+        name = names[what]
+        if name is not None and getattr(columns, what) is None and (wrong := table.fault(name, what)):
+            names[what] = None
+            yield f"{Path(table.source).name}: {wrong.partition(';')[0]}: not used"
+
+
+def _cells(table: Table, names: dict[str, str | None], what: str, *, required: bool = False) -> tuple[str, ...] | None:
+    """Return the column that is read for `what`; raise DataError for a cell that cannot be it."""
+    name = names[what]
     if name is None:
         return None
+    if (wrong := table.fault(name, what)) is not None:
+        raise DataError(f"{table.source}: {wrong}")
     cells = table.columns[name]
     if required:
         for number, cell in enumerate(cells, start=1):

@@ -4,26 +4,36 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from redteam.errors import DataError
+from redteam.kinds import NUMBER, STRING, Kinds, fault, kind_of_type, kinds_of
 
 _Row = tuple[int, list[str]]  # the line a row starts on, and its cells
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, by name, every cell a string or None; `notes` say how it was read."""
+    """Columns of equal length, by name, every cell a string or None; `notes` say how it was read.
+
+    `kinds` tells what the file really holds in a column, where that can be anything but strings.
+    """
 
     source: str
     columns: dict[str, list[str | None]]
     notes: tuple[str, ...] = ()
+    kinds: dict[str, Kinds] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         """The number of rows."""
         return len(next(iter(self.columns.values()), []))
+
+    def fault(self, name: str, what: str) -> str | None:
+        """Say why a column cannot be what it is read for, such as "text" or "label"; None where it can."""
+        return fault(self.kinds.get(name, {}), name, what)
 
     @property
     def names(self) -> str:
@@ -148,7 +158,7 @@ def _read_json_lines(path: Path) -> Table:
         if not line.strip():
             continue
         try:
-            item = json.loads(line)
+            item = json.loads(line, object_pairs_hook=_no_key_twice)
             if "\\u" in line:  # an escape can spell half a character, which no tokenizer takes
                 json.dumps(item, ensure_ascii=False).encode()
         except UnicodeEncodeError:
@@ -159,7 +169,21 @@ def _read_json_lines(path: Path) -> Table:
             raise DataError(f"{path}: line {number}: not a JSON object")
         objects.append(item)
     names = dict.fromkeys(name for item in objects for name in item)
-    return Table(str(path), {name: [_cell(item.get(name)) for item in objects] for name in names})
+    values = {name: [item.get(name) for item in objects] for name in names}
+    return Table(
+        str(path),
+        {name: [_cell(value) for value in column] for name, column in values.items()},
+        kinds={name: kinds_of(column) for name, column in values.items()},
+    )
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object that says two things of one key: readers differ in which of them they take."""
+    item = dict(pairs)
+    if len(item) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+    return item
 
 
 def _read_parquet(path: Path) -> Table:
@@ -173,10 +197,26 @@ def _read_parquet(path: Path) -> Table:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise DataError(f"{path}: cannot be read as Parquet ({reason})") from None
     _no_column_twice(path, table.column_names)
+    columns: dict[str, list[str | None]] = {}
+    kinds: dict[str, Kinds] = {}
     try:
-        return Table(str(path), {n: [_cell(v) for v in table[n].to_pylist()] for n in table.column_names})
+        for name in table.column_names:
+            values = table[name].to_pylist()
+            columns[name], kinds[name] = [_cell(value) for value in values], _arrow_kinds(table[name].type, values)
     except UnicodeDecodeError:
         raise DataError(f"{path}: a text is not UTF-8; convert the file") from None
+    return Table(str(path), columns, kinds=kinds)
+
+
+def _arrow_kinds(type: Any, values: list[Any]) -> Kinds:
+    """Return the kinds of a Parquet column, which its type tells but for numbers that are not finite."""
+    kind = kind_of_type(type)
+    if kind is None or kind == STRING:
+        return {}
+    if kind == NUMBER:
+        return kinds_of(values)
+    first = next((row for row, value in enumerate(values, start=1) if value is not None), None)
+    return {} if first is None else {kind: first}
 
 
 def _cell(value: object) -> str | None:

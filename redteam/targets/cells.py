@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from redteam.errors import DataError
+from redteam.kinds import NOT_FINITE, fault, kind_of_type
 from redteam.target import FloatArray
 
 Columns = dict[str, Any]  # name -> pyarrow.ChunkedArray or Array
@@ -60,18 +61,20 @@ def sides(path: Path, name: str, column: Any) -> npt.NDArray[np.int8]:
     return codes[np.asarray(found.to_numpy(), dtype=np.int64)]
 
 
-def strings(path: Path, name: str, column: Any, *, required: bool = False, few: bool = False) -> tuple[str, ...]:
-    """Return a column as texts [n]; raise DataError for bytes or, if required, for an empty cell.
+def strings(
+    path: Path, name: str, column: Any, what: str, *, required: bool = False, few: bool = False
+) -> tuple[str, ...]:
+    """Return a column that is read for `what` as strings [n]; raise DataError for a cell that cannot be it.
 
-    `few`: the values recur, so keep each once.
+    If required, that is an empty cell too. `few`: the values recur, so keep each once.
     """
+    if (wrong := column_fault(name, column, what)) is not None:
+        raise DataError(f"{path}: {wrong}")
     column = _plain(column)
     kind = column.type
     if pa.types.is_floating(kind):
         whole = pc.cast(column, pa.int64(), safe=False)  # Parquet turns whole numbers with a gap into floats
         column = whole if pc.all(pc.equal(pc.cast(whole, kind), column)).as_py() else column
-    elif not (_is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
-        raise DataError(f"{path}: column {name!r} holds {kind}, not text")
     try:
         values = [value or "" for value in pc.cast(column, pa.large_string()).to_pylist()]
     except UnicodeDecodeError:
@@ -82,6 +85,19 @@ def strings(path: Path, name: str, column: Any, *, required: bool = False, few: 
         return tuple(values)
     seen: dict[str, str] = {}
     return tuple(seen.setdefault(value, value) for value in values)
+
+
+def column_fault(name: str, column: Any, what: str) -> str | None:
+    """Say why a column cannot be what it is read for, such as "text" or "label"; None where it can."""
+    column = _plain(column)
+    kind = kind_of_type(column.type)
+    found: dict[str, int] = {}
+    if kind is not None and column.null_count < len(column):
+        found[kind] = pc.index(column.is_valid(), True).as_py() + 1
+    if pa.types.is_floating(column.type):
+        row = pc.index(pc.is_finite(column), False).as_py()
+        found |= {NOT_FINITE: row + 1} if row >= 0 else {}
+    return fault(found, name, what)
 
 
 def _is_text(kind: Any) -> bool:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from redteam.errors import DataError
+from redteam.kinds import kind_of
 from redteam.targets.cells import Columns, Read
 
 _BLOCK = 8 * 2**20  # the longest line that can be read
@@ -60,6 +61,9 @@ def _explain(path: Path, first: dict[str, Any], wanted: list[str], numbers: Coll
     for number, item in _lines(path):
         for name in wanted:
             value = item.get(name)
+            if isinstance(value, dict | list):
+                kind = kind_of(value)
+                raise DataError(f"{path}: line {number}: {name} is {kind}; one string or number was wanted")
             kinds = (int, float) if name in numbers else (str,) if first[name] is None else (type(first[name]),)
             if value is not None and type(value) not in kinds:
                 what = "a number" if name in numbers else f"{kinds[0].__name__} as in the first line"

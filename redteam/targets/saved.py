@@ -1,7 +1,7 @@
 """Saved scores: what an attack or a model said about each row, in a file that also says who was a member."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +113,7 @@ def load_scores(
     file = open_score_file(path)
     choice = _choose(file, columns, score, loss)
     table, notes = file.read(list(dict.fromkeys([*choice.names.values(), *choice.numbers])), choice.numbers)
+    choice, passed_over = _pass_over(choice, columns, table)
     examples = _examples(path, choice, table)
     side = cells.sides(path, choice.names["split"], table[choice.names["split"]])
     target = _target(path, choice, table, examples)
@@ -124,6 +125,7 @@ def load_scores(
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     used = ", ".join(f"{what} = {name!r}" for what, name in choice.names.items() if what != "split")
+    notes += tuple(f"{path.name}: {each}" for each in passed_over)
     notes = (*notes, f"{path.name}: columns: membership = {choice.names['split']!r}, {used}")
     if examples.texts is None:
         notes += (f"{path.name}: no texts: that members and non-members come from one source is on trust",)
@@ -167,10 +169,24 @@ def _probability_columns(file: ScoreFile) -> dict[str, str]:
     return found[":"] or (found["_"] if len(found["_"]) > 1 else {})
 
 
+def _pass_over(choice: _Choice, given: Columns, table: cells.Columns) -> tuple[_Choice, list[str]]:
+    """Forget columns that were guessed by their name alone and cannot be what it says; return a note for each."""
+    notes = []
+    names = dict(choice.names)
+    for what in ("id", "user", "group"):
+        name = names.get(what)
+        if name is not None and getattr(given, what) is None:
+            wrong = cells.column_fault(name, table[name], what)
+            if wrong is not None:
+                del names[what]
+                notes.append(f"{wrong.partition(';')[0]}: not used")
+    return replace(choice, names=names), notes
+
+
 def _examples(path: Path, choice: _Choice, table: cells.Columns) -> Examples:
     def cell(what: str, *, required: bool = False, few: bool = False) -> tuple[str, ...] | None:
         name = choice.names.get(what)
-        return None if name is None else cells.strings(path, name, table[name], required=required, few=few)
+        return None if name is None else cells.strings(path, name, table[name], what, required=required, few=few)
 
     return Examples(
         rows=np.arange(len(table[choice.names["split"]])),

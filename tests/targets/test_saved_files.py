@@ -172,7 +172,10 @@ def test_parquet_types(tmp_path, score):
         ({"member": [b"1"] * 5, "score": SCORE}, "column 'member' holds binary; wanted 1 and 0"),
         ({"member": [0.5] * 5, "score": SCORE}, "row 1: member: '0.5' says nothing"),
         ({"member": [1, 0, None, 1, 0], "score": SCORE}, "row 3: member: empty"),
-        ({"member": MEMBER, "score": SCORE, "text": [b"\x80\x04K\x01."] * 5}, "column 'text' holds binary, not text"),
+        (
+            {"member": MEMBER, "score": SCORE, "text": [b"\x80\x04K\x01."] * 5},
+            "row 1: column 'text' holds bytes, not a string",
+        ),
         ({"member": MEMBER, "score": SCORE, "text": ["a", "b", None, "d", "e"]}, "row 3: text is empty"),
         ({"member": [], "score": []}, "no rows"),
     ],
