@@ -34,8 +34,11 @@ from redteam.report import (
     Failure,
     Guarantee,
     Interval,
+    Metric,
     Multiplicity,
+    Scope,
     TargetSummary,
+    rule_of,
 )
 from redteam.resolution import ceiling
 from redteam.scoring import ScoreCache
@@ -97,7 +100,9 @@ def audit(
     grade, reason = grade_evidence(split, results, failures)
     canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
     known = canaries if isinstance(canaries, Canaries) else None
-    share = _share(attacks, target.access, settings, known, planted)
+    extraction = () if planted is None else planted.planned(target.access)
+    ids = intervals_planned(attacks, target.access, settings.fprs, epsilon=known is not None) + extraction
+    share = _share(ids, len(extraction), settings, known)
     attacked = run_attacks(cache, blind, is_member, attacks, settings=settings, each=share.each, canaries=known)
     outcomes = list(_refusals(attacks, reason) if grade == "C" else attacked)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
@@ -109,6 +114,8 @@ def audit(
         else list(planted.run(cache, each=share.each, seed=settings.seed, progress=progress or unwatched))
     )
     failures += [outcome for outcome in extracted if isinstance(outcome, Failure)]
+    accuracy = measure_accuracy(cache, pool, is_member) if measured else None
+    asked = (*attacks, *(planted.attacks if planted else ()), *controls)
     return AuditReport(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
         data=_data_summary(split, planted),
@@ -126,7 +133,8 @@ def audit(
         exposed=most_exposed(first.scores, is_member, pool, split.salt, settings.show_text) if first else (),
         guarantee=guarantee,
         seed=settings.seed,
-        accuracy=measure_accuracy(cache, pool, is_member) if measured else None,
+        accuracy=accuracy,
+        scope=Scope(tuple(one.id for one in asked), ids, guarantee is not None, accuracy is not None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
     )
@@ -165,7 +173,22 @@ def run_attacks(
 
 def intervals_judged(attacks: Sequence[Attack], access: Access, fprs: Sequence[float], *, epsilon: bool = False) -> int:
     """Return how many intervals the applicable attacks will give: the family that shares the error."""
-    return sum(len(a.signals) for a in attacks if access >= a.needs) * (1 + len(fprs) + epsilon)
+    return len(intervals_planned(attacks, access, fprs, epsilon=epsilon))
+
+
+def intervals_planned(
+    attacks: Sequence[Attack], access: Access, fprs: Sequence[float], *, epsilon: bool = False
+) -> tuple[str, ...]:
+    """Return the id of each of these intervals, by which a report shows whether all of them are there."""
+    rules: list[tuple[Metric, float | None]] = [("auc", None), *(("tpr", fpr) for fpr in fprs)]
+    rules += [("epsilon", None)] if epsilon else []
+    return tuple(
+        f"{rule_of(attack.id, metric, fpr)}:{signal}"
+        for attack in attacks
+        if access >= attack.needs
+        for signal in attack.signals
+        for metric, fpr in rules
+    )
 
 
 def _answer_once(target: Target, pool: Examples) -> None:
@@ -217,15 +240,8 @@ def _anonymous(pool: Examples) -> Examples:
     return Examples(np.arange(len(pool)), pool.texts, pool.labels)
 
 
-def _share(
-    attacks: Sequence[Attack],
-    access: Access,
-    settings: Settings,
-    canaries: Canaries | None,
-    planted: CanaryAudit | None,
-) -> Multiplicity:
-    extraction = 0 if planted is None else planted.intervals(access)
-    intervals = max(1, intervals_judged(attacks, access, settings.fprs, epsilon=canaries is not None) + extraction)
+def _share(ids: Sequence[str], extraction: int, settings: Settings, canaries: Canaries | None) -> Multiplicity:
+    intervals = max(1, len(ids))
     rates = ", ".join(f"{fpr:g}" for fpr in settings.fprs)
     epsilon = "" if canaries is None else f", and its epsilon at delta {canaries.delta:g} by one_run; {LOW_BOUND}"
     secrets = f"; {extraction} are extraction rates and exposures of canaries" if extraction else ""

@@ -6,6 +6,7 @@ This finds accidents and careless edits. Who forges a report with care is not fo
 import math
 from collections.abc import Iterator
 
+from redteam.completeness import what_is_missing
 from redteam.errors import ReportError
 from redteam.report import CANARY_METRICS, AuditReport, Evidence
 from redteam.resolution import ceiling, extraction_ceiling
@@ -31,6 +32,7 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
             yield f"grade {report.grade}, but {control.control} tells the sides apart"
     if len(report.evidence) > shared.intervals:
         yield f"{len(report.evidence)} numbers share the error of {shared.intervals}"
+    yield from what_is_missing(report)
     for evidence in report.evidence:
         yield from _of_evidence(evidence, report)
 

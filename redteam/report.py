@@ -35,6 +35,11 @@ class Interval:
             raise ValueError(f"not an interval: {self.low} <= {self.value} <= {self.high}")
 
 
+def rule_of(attack: str, metric: Metric, fpr: float | None = None) -> str:
+    """Return the stable name of a metric of an attack, such as `RT101.auc` or `RT102.tpr@0.01`."""
+    return f"{attack}.{metric}" + ("" if fpr is None else f"@{fpr:g}")
+
+
 @dataclass(frozen=True)
 class Evidence:
     """One judged metric of one signal of one attack.
@@ -58,7 +63,7 @@ class Evidence:
     @property
     def rule(self) -> str:
         """The stable name of what is judged: attack and metric, such as `RT101.auc` or `RT102.tpr@0.01`."""
-        return f"{self.attack}.{self.metric}" + ("" if self.fpr is None else f"@{self.fpr:g}")
+        return rule_of(self.attack, self.metric, self.fpr)
 
     @property
     def id(self) -> str:
@@ -170,10 +175,25 @@ class Multiplicity:
 
 
 @dataclass(frozen=True)
+class Scope:
+    """What an audit set out to give, by which it shows what is missing from its report.
+
+    `asked` are the ids of all attacks and controls that were run, `intervals` those of the numbers that share the
+    error; `guarantee` and `accuracy` say whether the report was written with one.
+    """
+
+    asked: tuple[str, ...]
+    intervals: tuple[str, ...]
+    guarantee: bool
+    accuracy: bool
+
+
+@dataclass(frozen=True)
 class AuditReport:
     """Everything one audit found out about one target.
 
-    `classes` is the breakdown by label of the signal `classes_signal`, corrected over the labels on its own.
+    `classes` is the breakdown by label of the signal `classes_signal`, corrected over the labels on its own. `scope` is
+    None in reports of older versions only.
     """
 
     target: TargetSummary
@@ -192,6 +212,7 @@ class AuditReport:
     created: str
     tool_version: str
     accuracy: Accuracy | None = None
+    scope: Scope | None = None
     format: str = FORMAT
 
     def to_json(self) -> str:

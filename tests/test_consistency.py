@@ -1,12 +1,24 @@
 """A report that was edited or cut is found out where it no longer agrees with itself."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from conftest import ROOT
+from canary_rows import DIGITS, draw
+from conftest import ROOT, sentences
+from enumeration import Enumeration, NoiseModel
 
+from attacks.membership.loss import LossThreshold
+from redteam.attack import Attack
+from redteam.audit import audit
+from redteam.canary import Plan, Planting
+from redteam.canary.evidence import CanaryAudit
+from redteam.consistency import require_consistent
+from redteam.data import Split
 from redteam.errors import ReportError
+from redteam.inversion import InversionAttack, NotApplicable
 from redteam.report import AuditReport
+from redteam.target import Access
 
 LEAKY = (ROOT / "fixtures" / "leaky" / "report.json").read_text(encoding="utf-8")
 
@@ -34,6 +46,17 @@ def test_a_report_as_it_was_written_is_read(tmp_path):
         (lambda d: d["evidence"][0].update(ceiling=0.1), "has ceiling 0.1"),
         (lambda d: d["evidence"].append(d["evidence"][0]), "two numbers have the same id"),
         (lambda d: d["multiplicity"].update(intervals=2, each=0.025), "15 numbers share the error of 2"),
+        (lambda d: d["evidence"].pop(), "1 number of RT102 missing (RT102.epsilon:margin), and no failure says why"),
+        (lambda d: d.update(evidence=d["evidence"][:3]), "RT102: asked, but neither what was found nor a failure"),
+        (lambda d: d.update(evidence=d["evidence"][3:]), "RT101: asked, but neither what was found nor a failure"),
+        (lambda d: d["evidence"][0].update(signal="gain"), "RT101.auc:gain: among the numbers, but was not asked for"),
+        (lambda d: d["evidence"][0].update(attack="RT103"), "RT103.auc:loss: among the numbers, but was not asked for"),
+        (lambda d: d["controls"].pop(), "RT902: asked, but neither what was found nor a failure is there"),
+        (lambda d: d["controls"].append(d["controls"][0]), "the control RT901 is in it 2 times"),
+        (lambda d: d["controls"][0].update(control="RT909"), "RT909: in the report, but was not asked"),
+        (lambda d: d["scope"]["intervals"].pop(), "it names 14 numbers and shares the error of 15"),
+        (lambda d: d["scope"]["asked"].remove("RT102"), "RT102: in the report, but was not asked"),
+        (lambda d: d.update(accuracy=None), "the target's accuracy is missing"),
         (lambda d: d["controls"][0]["auc"].update(low=0.8, value=0.9, high=0.95), "RT901 tells the sides apart"),
         (lambda d: d["controls"][0]["auc"].update(low=0.2, value=0.3, high=0.4), "RT901 tells the sides apart"),
     ],
@@ -42,3 +65,135 @@ def test_an_edited_report_is_refused(tmp_path, change, said):
     with pytest.raises(ReportError, match="contradicts itself") as error:
         AuditReport.load(edited(tmp_path, change))
     assert said in str(error.value)
+
+
+def old(document):
+    """Make it a report of a version that did not write down what was asked."""
+    del document["scope"]
+
+
+def both(*changes):
+    return lambda document: [change(document) for change in changes]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d["evidence"].pop(), "1 number of 15 missing, and no failure says why"),
+        (lambda d: d.update(evidence=d["evidence"][:1]), "14 numbers of 15 missing"),
+        (lambda d: d["controls"].append(d["controls"][0]), "the control RT901 is in it 2 times"),
+        (
+            both(
+                lambda d: d["evidence"].pop(),
+                lambda d: d["failures"].append(failure("RT103", "needs weights, the target gives labels")),
+            ),
+            "1 number of 15 missing",
+        ),
+        (
+            both(
+                lambda d: d.update(grade="B", grade_reason=f"RT901 and RT902 {ALIKE}"),
+                lambda d: d["controls"].pop(),
+            ),
+            "its grade rests on RT901 and RT902",
+        ),
+    ],
+)
+def test_an_older_report_is_held_to_what_it_says(tmp_path, change, said):
+    with pytest.raises(ReportError, match="contradicts itself") as error:
+        AuditReport.load(edited(tmp_path, both(old, change)))
+    assert said in str(error.value)
+
+
+ALIKE = "cannot tell the two sides apart without the target"
+
+
+def failure(attack, reason, kind="not_applicable"):
+    return {"attack": attack, "kind": kind, "reason": reason}
+
+
+def test_an_older_report_as_it_was_written_is_read(tmp_path):
+    assert AuditReport.load(edited(tmp_path, old)).scope is None
+
+
+# Reports of audits in which something was planted, is not allowed or broke
+
+
+class Crashing(Attack):
+    id, name, needs, signals = "RT198", "crashing", Access.PROBABILITIES, ("one", "two")
+
+    def score(self, target, pool, *, seed):
+        raise ValueError("broke")
+
+
+class HalfBroken(Crashing):
+    id = "RT199"
+
+    def score(self, target, pool, *, seed):
+        return {"one": target.losses(pool)}
+
+
+class Weights(Crashing):
+    id, needs = "RT197", Access.UPDATES
+
+
+class Absent(InversionAttack):
+    id, name, needs = "RT298", "absent", Access.PROBABILITIES
+
+    def extract(self, target, questions, suspects, **_):
+        raise NotApplicable("needs an encoder")
+
+
+@pytest.fixture(scope="module")
+def report():
+    """An audit with numbers, with and without canaries, and every kind of failure; judged, it passes."""
+    canaries = draw(Plan(("my pin is {digit:2}",), canaries=12, repetitions=(5, 10), label="a"))
+    planting = Planting("s", "p", 10_000, 0, "k", DIGITS, canaries).sealed()
+    split = Split.of(sentences(80, seed=21), sentences(80, seed=22))
+    attacks = (LossThreshold(), HalfBroken(), Crashing(), Weights())
+    planted = CanaryAudit(planting, (Enumeration(), Absent()))
+    found = audit(NoiseModel("abc"), split, attacks, planted=planted)
+    assert [each.attack for each in found.failures] == ["RT199", "RT198", "RT197", "RT298"]
+    require_consistent(found, source="r")
+    return found
+
+
+def without(part, *positions):
+    def cut(report):
+        return replace(report, **{part: tuple(v for i, v in enumerate(getattr(report, part)) if i not in positions)})
+
+    return cut
+
+
+def twice(part):
+    return lambda report: replace(report, **{part: (*getattr(report, part), getattr(report, part)[0])})
+
+
+CUTS = {
+    "one number of an attack": without("evidence", 1),
+    "one attack": without("evidence", 0, 1),
+    "half of a signal of a half broken attack": without("evidence", 2),
+    "a signal of a half broken attack": without("evidence", 2, 3),
+    "one number of canaries": without("evidence", 4),
+    "one number of repetitions": without("evidence", 4, 5),
+    "all canaries": without("evidence", 4, 5, 6, 7),
+    "all canaries and their number": lambda r: replace(
+        without("evidence", 4, 5, 6, 7)(r), data=replace(r.data, canaries=0)
+    ),
+    "the number of canaries": lambda r: replace(r, data=replace(r.data, canaries=11)),
+    "one control": without("controls", 0),
+    "all controls": lambda r: replace(r, controls=()),
+    "a number twice": twice("evidence"),
+    "a control twice": twice("controls"),
+    "a failure twice": twice("failures"),
+    "a crash called impossible": lambda r: replace(
+        r, failures=tuple(replace(f, kind="not_applicable") if f.attack == "RT198" else f for f in r.failures)
+    ),
+} | {f"failure {i}": without("failures", i) for i in range(4)}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_whatever_is_cut_is_missed(report, cut):
+    found = CUTS[cut](report)
+    assert found != report
+    with pytest.raises(ReportError, match="contradicts itself"):
+        require_consistent(found, source="r")

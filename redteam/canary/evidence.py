@@ -14,7 +14,7 @@ from redteam.canary.ask import Attacker, ask, check_target, repeated
 from redteam.canary.measures import Found, compare, exposure_interval, join_answers, whole_secrets
 from redteam.canary.planting import Planting, candidates_left
 from redteam.inversion import InversionAttack, Progress, unwatched
-from redteam.report import Evidence, Failure, Interval, Metric
+from redteam.report import Evidence, Failure, Interval, Metric, rule_of
 from redteam.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
 from redteam.statistics.exposure import share_interval
 from redteam.target import Access, Target
@@ -30,7 +30,17 @@ class CanaryAudit:
 
     def intervals(self, access: Access) -> int:
         """Return how many intervals `run` gives at most: what they add to the family that shares the error."""
-        return sum(attack.guesses + attack.ranks for attack in self.able(access)) * len(repeated(self.planting))
+        return len(self.planned(access))
+
+    def planned(self, access: Access) -> tuple[str, ...]:
+        """Return the id of each of these intervals."""
+        return tuple(
+            f"{rule_of(attack.id, metric)}:R={count}"
+            for attack in self.able(access)
+            for count in repeated(self.planting)
+            for metric, given in (("extraction_rate", attack.guesses), ("exposure", attack.ranks))
+            if given
+        )
 
     def able(self, access: Access) -> tuple[InversionAttack, ...]:
         """Return the attacks that such an access suffices for."""
