@@ -82,18 +82,21 @@ def audit(
     planted: CanaryAudit | None = None,
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
+    restart: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> AuditReport:
     """Attack `target` with the examples of `split` and report what was found; nothing is decided here.
 
     `attacks` and `controls` default to all there are; `planted` are canaries in the training data and the attacks after
-    them. `folder` is where answers of a broken-off pass are kept. Raises TargetError or BundleError where the target
-    gives no usable answers; what goes wrong inside one attack is a `Failure` in the report.
+    them. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told of their
+    use. Raises TargetError or BundleError where the target gives no usable answers; what goes wrong inside one attack
+    is a `Failure` in the report.
     """
     attacks = discover_attacks() if attacks is None else tuple(attacks)
     controls = discover_controls() if controls is None else tuple(controls)
     pool, is_member = split.pool(settings.seed)
     blind = pool if target.kind == "scores" else _anonymous(pool)  # saved scores are looked up by row
-    cache = ScoreCache(target, folder=folder, progress=progress)
+    cache = ScoreCache(target, folder=folder, progress=progress, restart=restart, tell=tell)
     if planted is not None:
         planted.check(target)
     results, failures = run_controls(controls, pool, is_member, randomised=split.randomised, seed=settings.seed)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from redteam import __version__
 from redteam.data import Examples
 from redteam.files import save_atomic
 from redteam.target import Access, FloatArray, IntArray, Target, label_indices, own_label_losses
@@ -19,14 +20,18 @@ _CHUNK = 1024  # rows asked for at a time, and the most that an interruption can
 _REQUESTS = 4  # requests at a time, of a target that says how many rows it takes in one
 _KEEP_EVERY = 10.0  # seconds of scoring that a kill can cost at the most
 _SAME_FOR = 86400.0  # seconds for which a target without a digest is taken to be still the same
+_AGAIN, _AGAIN_LABELS = (16, 50, 256), (64, 20, 1024)  # kept answers asked again: at least, one of so many, at most
+_CLOSE = 1e-3  # of two logarithms: what batches of another size change, and no other model
+_NOTHING = -69.0  # the logarithm of 1e-30, below which two probabilities are both none
 
 
 class ScoreCache:
     """The target as attacks see it: one pass over each text, answers kept by text.
 
     `progress(done, total)` is called as texts are scored. With `folder`, answers so far are kept there (0600) when
-    the pass is broken off and taken up again next time; nothing is left behind once a pass is complete. Saved
-    scores pass through, since they cost nothing.
+    the pass is broken off and taken up again next time; nothing is left behind once a pass is complete. They are used
+    only for a target of the same `identity`, digest and labels that still gives the same answers to some of them;
+    `tell` is told how many, and `restart` forgets them. Saved scores pass through, since they cost nothing.
     """
 
     labels: tuple[str, ...]  # looked up in the target: those of one that answers labels only grow with its answers
@@ -37,9 +42,12 @@ class ScoreCache:
         *,
         folder: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
+        restart: bool = False,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         """Wrap `target`; nothing is scored yet."""
-        self.target, self.folder = target, folder
+        self.target, self.folder, self.restart = target, folder, restart
+        self._tell = tell or (lambda line: None)
         self.name, self.kind, self.access = target.name, target.kind, target.access
         self.digest = target.digest
         self.resumed = 0
@@ -89,7 +97,7 @@ class ScoreCache:
         order = sorted(range(len(texts)), key=lambda i: (lengths[i], texts[i]))
         todo = examples.take(order)
         part, labels = self._part_file(todo), self.labels
-        answers, done = self._take_up(part, len(todo))
+        answers, done = self._take_up(part, todo)
         self.resumed += done
         size, kept_at = _REQUESTS * getattr(self.target, "batch_size", _CHUNK // _REQUESTS), time.monotonic()
         if hasattr(self.target, "check_budget"):
@@ -121,22 +129,60 @@ class ScoreCache:
         """Name the file of a broken-off pass after everything its answers depend on."""
         if self.folder is None:
             return None
-        identity = [self.kind, self.name, self.digest, self.labels, todo.texts]
+        chosen_by = getattr(self.target, "identity", None)
+        identity = [__version__, self.kind, self.name, chosen_by, self.digest, self.access, self.labels, todo.texts]
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         return self.folder / f"{key[:32]}.scores.npy"
 
-    def _take_up(self, part: Path | None, rows: int) -> tuple[FloatArray, int]:
+    def _take_up(self, part: Path | None, todo: Examples) -> tuple[FloatArray, int]:
         """Return an array for the answers and how many of them a broken-off pass has left; a bad file is none."""
-        answers = np.empty((rows, 1 if self.access == Access.LABELS else len(self.labels)))
-        if part is not None:
-            with contextlib.suppress(OSError, ValueError, EOFError), part.open("rb") as file:
-                if self.digest is None and time.time() - os.fstat(file.fileno()).st_mtime > _SAME_FOR:
-                    return answers, 0
+        answers = np.empty((len(todo), 1 if self.access == Access.LABELS else len(self.labels)))
+        if part is None:
+            return answers, 0
+        if self.restart:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            return answers, 0
+        kept, when = self._read(part, answers.shape)
+        if not len(kept):
+            return answers, 0
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+        asked, same = self._ask_again(part, kept, todo)
+        if not same:
+            self._tell(f"{len(kept):,} answers kept on {since} are dropped: {self.name} answers otherwise now")
+            return answers, 0
+        self._tell(
+            f"re-using {len(kept):,} of {len(todo):,} answers, kept on {since}; {asked} of them were asked again and "
+            "are the same; --restart asks for all"
+        )
+        answers[: len(kept)] = kept
+        return answers, len(kept)
+
+    def _read(self, part: Path, shape: tuple[int, ...]) -> tuple[FloatArray, float]:
+        """Return the answers that were kept, none where they do not fit, and when they were."""
+        with contextlib.suppress(OSError, ValueError, EOFError), part.open("rb") as file:
+            when = os.fstat(file.fileno()).st_mtime
+            if self.digest is not None or time.time() - when <= _SAME_FOR:
                 kept = np.lib.format.read_array(file, allow_pickle=False)
-                if kept.ndim == 2 and kept.shape[1] == answers.shape[1] and len(kept) <= rows:
-                    answers[: len(kept)] = kept
-                    return answers, len(kept)
-        return answers, 0
+                if kept.ndim == 2 and kept.shape[1] == shape[1] and len(kept) <= shape[0] and kept.dtype == np.float64:
+                    return kept, when
+        return np.empty((0, shape[1])), 0.0
+
+    def _ask_again(self, part: Path, kept: FloatArray, todo: Examples) -> tuple[int, bool]:
+        """Ask for some kept answers once more; return how many, and whether they are the same but for rounding."""
+        least, share, most = _AGAIN_LABELS if self.access == Access.LABELS else _AGAIN
+        count = min(len(kept), max(least, min(len(kept) // share, most)))
+        rows = np.sort(np.random.default_rng(int(part.name[:16], 16)).permutation(len(kept))[:count])
+        if hasattr(self.target, "check_budget"):
+            self.target.check_budget(len(todo) - len(kept), again=count)
+        before, now = kept[rows], self._ask(todo.take(rows))
+        if before.shape != now.shape:
+            return count, False
+        if self.access == Access.LABELS:
+            return count, bool((before == now).all())
+        with np.errstate(invalid="ignore"):  # two infinities
+            close = (np.abs(before - now) <= _CLOSE) | ((before < _NOTHING) & (now < _NOTHING))
+        return count, bool(close.all())
 
     def _keep(self, part: Path | None, answers: FloatArray, labels: tuple[str, ...]) -> None:
         """Save what was paid for; a folder that cannot be written only costs the time to score again.

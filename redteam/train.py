@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import transformers
 
+from redteam import __version__
 from redteam.bundle import save_bundle
 from redteam.canary import Planting, canaries_beside, canary_rows, check_tokenizer, learn_from
 from redteam.data import Columns, Examples, read_examples
@@ -225,6 +226,6 @@ def _fingerprint(
         "model": model,
         "coins": asdict(coins),
         "noise": noise,
-        "versions": [torch.__version__, transformers.__version__],
+        "versions": [__version__, torch.__version__, transformers.__version__],
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

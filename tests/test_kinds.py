@@ -194,13 +194,13 @@ class TestCommands:
         return save(tmp_path / "turns.jsonl", mixed([{"role": "user", "content": "hi"}]))
 
     def test_every_reader_of_data(self, turns, tmp_path):
+        from attacks.inversion.exposure import ExposureRank
         from attacks.membership.confidence import Confidence
         from defenses.plain import Plain
         from redteam.canary import Plan, plant
         from redteam.drill.run import open_drill
         from redteam.gap.run import open_experiment
         from redteam.train import train
-        from attacks.inversion.exposure import ExposureRank
 
         plan = Plan(("my pin is {digit:4}",), canaries=4, repetitions=(2,))
         for read in (

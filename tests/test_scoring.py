@@ -159,7 +159,9 @@ class TestInterruptions:
         cache = ScoreCache(again, folder=tmp_path / "kept")
         assert np.array_equal(cache.log_probabilities(POOL), expected)
         assert cache.resumed == 1024
-        assert sorted(again.asked + dying.asked) == sorted(POOL.texts or ())
+        checked, rest = again.asked[:20], again.asked[20:]
+        assert sorted(rest + dying.asked) == sorted(POOL.texts or ())
+        assert set(checked) < set(dying.asked)
         assert files(tmp_path) == []
 
     def test_killed(self, tmp_path):
@@ -183,7 +185,7 @@ scoring.ScoreCache(Killed(), folder=Path(sys.argv[1])).log_probabilities(sentenc
         cache = ScoreCache(again, folder=tmp_path)
         assert np.array_equal(cache.log_probabilities(POOL), RuleTarget().log_probabilities(POOL))
         assert cache.resumed == 1024
-        assert len(again.asked) == 1200 - 1024
+        assert len(again.asked) == 20 + 1200 - 1024  # a sample of what was kept is asked again
         assert files(tmp_path) == []
 
     def interrupted(self, folder, target=None, pool=POOL):
@@ -197,6 +199,7 @@ scoring.ScoreCache(Killed(), folder=Path(sys.argv[1])).log_probabilities(sentenc
             lambda: (RuleTarget(labels=("a", "b", "d")), POOL),
             lambda: (RuleTarget(), POOL.take(range(1199))),
             lambda: (type("Digest", (RuleTarget,), {"digest": "1"})(), POOL),
+            lambda: (type("Address", (RuleTarget,), {"identity": "another user"})(), POOL),
         ],
     )
     def test_another_target_or_pool_starts_anew(self, tmp_path, other):
@@ -261,6 +264,106 @@ scoring.ScoreCache(Killed(), folder=Path(sys.argv[1])).log_probabilities(sentenc
         assert files(tmp_path) == []
         cache = ScoreCache(Growing(), folder=tmp_path)
         assert np.array_equal(cache.predict(POOL), RuleTarget().predict(POOL))
+
+
+class TestAskingAgain:
+    """What was kept is used only as long as the target still says it."""
+
+    def kept(self, folder, target=None, call="log_probabilities"):
+        with pytest.raises(KeyboardInterrupt):
+            getattr(ScoreCache(target or Dying(2), folder=folder), call)(POOL)
+
+    def taken_up(self, folder, target, call="log_probabilities", **options):
+        said = []
+        cache = ScoreCache(target, folder=folder, tell=said.append, **options)
+        return cache, getattr(cache, call)(POOL), said
+
+    def test_it_is_said_how_many_are_used_and_from_when(self, tmp_path):
+        self.kept(tmp_path)
+        (part,) = tmp_path.iterdir()
+        day = time.strftime("%Y-%m-%d", time.localtime(part.stat().st_mtime))
+        cache, _, said = self.taken_up(tmp_path, RuleTarget())
+        assert cache.resumed == 1024
+        (line,) = said
+        assert line.startswith(f"re-using 1,024 of 1,200 answers, kept on {day} ")
+        assert line.endswith("20 of them were asked again and are the same; --restart asks for all")
+
+    def test_another_model_under_the_same_name_drops_all(self, tmp_path):
+        self.kept(tmp_path)
+        other = RuleTarget(seed=1)
+        cache, answers, said = self.taken_up(tmp_path, other)
+        assert np.array_equal(answers, RuleTarget(seed=1).log_probabilities(POOL))
+        assert cache.resumed == 0
+        assert len(said) == 1
+        assert "1,024 answers kept on " in said[0]
+        assert "are dropped: rule answers otherwise now" in said[0]
+        assert files(tmp_path) == []
+
+    @pytest.mark.parametrize(("noise", "resumed"), [(1e-5, 1024), (1e-2, 0)])
+    def test_rounding_is_no_difference(self, tmp_path, noise, resumed):
+        class Noisy(RuleTarget):
+            def log_probabilities(self, examples):
+                return super().log_probabilities(examples) + noise
+
+        self.kept(tmp_path)
+        assert self.taken_up(tmp_path, Noisy())[0].resumed == resumed
+
+    def test_one_wrong_answer_among_those_asked_is_enough(self, tmp_path):
+        class Odd(RuleTarget):
+            calls = 0
+
+            def log_probabilities(self, examples):
+                self.calls += 1
+                values = super().log_probabilities(examples)
+                if self.calls == 1:
+                    values[3] = values[3][::-1]
+                return values
+
+        self.kept(tmp_path)
+        assert self.taken_up(tmp_path, Odd())[0].resumed == 0
+
+    def test_labels_alone(self, tmp_path):
+        class Ending(LabelsOnly):
+            lives = 2
+
+            def predict(self, examples):
+                if not self.lives:
+                    raise KeyboardInterrupt
+                self.lives -= 1
+                return super().predict(examples)
+
+        for seed, resumed in ((0, 1024), (1, 0)):
+            self.kept(tmp_path, Ending(), "predict")
+            cache, answers, _ = self.taken_up(tmp_path, LabelsOnly(seed=seed), "predict")
+            assert cache.resumed == resumed
+            assert np.array_equal(answers, RuleTarget(seed=seed).predict(POOL))
+
+    def test_restart_forgets(self, tmp_path):
+        self.kept(tmp_path)
+        target = RuleTarget()
+        cache, _, said = self.taken_up(tmp_path, target, restart=True)
+        assert (cache.resumed, said, sorted(target.asked)) == (0, [], sorted(POOL.texts))
+        assert files(tmp_path) == []
+
+    def test_an_interruption_of_the_second_attempt_keeps_the_first(self, tmp_path):
+        self.kept(tmp_path)
+        self.kept(tmp_path, Dying(0))
+        assert self.taken_up(tmp_path, RuleTarget())[0].resumed == 1024
+
+    def test_asking_again_is_in_the_budget(self, tmp_path):
+        class Counted(Dying):
+            asked_for = None
+
+            def check_budget(self, texts, *, again=0):
+                self.asked_for = (texts, again)
+                raise TargetError("too few requests are left")
+
+        self.kept(tmp_path, type("Counted", (Dying,), {})(2))
+        target = Counted(0)
+        with pytest.raises(TargetError, match="too few"):
+            self.taken_up(tmp_path, target)
+        assert target.asked_for == (176, 20)
+        assert target.asked == []
 
 
 class TestFolders:

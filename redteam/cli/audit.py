@@ -58,6 +58,7 @@ def audit(
     retries: o.Retries = None,
     budget: o.RequestBudget = None,
     token_env: o.TokenVariable = None,
+    restart: o.Forget = False,
 ) -> None:
     """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
     limits, older = _rules(policy, baseline)
@@ -71,7 +72,7 @@ def audit(
     attacks, planted = _chosen(attack, case, base)
     if plan:
         return tell(_plan(case, attacks, planted, limits, settings))
-    report = _run(case, attacks, planted, settings)
+    report = _run(case, attacks, planted, settings, restart)
     raise typer.Exit(_judged(report, limits, older, format, output, exit_zero))
 
 
@@ -180,7 +181,11 @@ def _plan(
 
 
 def _run(
-    case: "Case", attacks: "tuple[Attack, ...]", planted: "CanaryAudit | None", settings: "Settings"
+    case: "Case",
+    attacks: "tuple[Attack, ...]",
+    planted: "CanaryAudit | None",
+    settings: "Settings",
+    restart: bool,
 ) -> "AuditReport":
     from redteam.audit import audit as run
 
@@ -194,6 +199,8 @@ def _run(
             planted=planted,
             progress=show,
             folder=_kept_answers(),
+            restart=restart,
+            tell=say,
         )
 
 

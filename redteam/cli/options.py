@@ -76,6 +76,7 @@ Holdout = Annotated[float, Opt("--holdout", min=0.01, max=0.99, help="Chance of 
 ReferenceShare = Annotated[
     float, Opt("--reference", min=0.0, max=0.9, help="Share of the texts kept apart for reference models.")
 ]
+Forget = Annotated[bool, Opt("--restart", help="Forget the answers kept of an audit that was broken off.")]
 Restart = Annotated[bool, Opt("--restart", help="Forget an unfinished training.")]
 
 Epsilon = Annotated[float | None, Opt("--epsilon", help="Private: the epsilon to earn; chooses the noise.")]

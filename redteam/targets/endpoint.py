@@ -1,5 +1,7 @@
 """A classifier behind an HTTP(S) endpoint: JSON texts go out, labels or probabilities come back."""
 
+import functools
+import hashlib
 import ipaddress
 import json
 import math
@@ -98,15 +100,25 @@ class Endpoint(BlackBox):
         ) as self._client:
             return super()._score(texts)
 
-    def check_budget(self, texts: int) -> None:
-        """Raise TargetError, before anything is asked, where `texts` need more requests than are left."""
-        self._total, batches = texts, math.ceil(texts / self.batch_size)
+    @functools.cached_property
+    def identity(self) -> str:
+        """A hash of all that chooses the model behind: the whole URL, user and query included, and the token.
+
+        It costs memory and time to compute, so that who finds it cannot try passwords.
+        """
+        secret = "\n".join([str(self._url), self._url.userinfo.decode("latin-1"), *sorted(self._headers.values())])
+        salt = f"redteam endpoint {self.name} {self._token_env}".encode()
+        return hashlib.scrypt(secret.encode(), salt=salt, n=2**14, r=8, p=1).hex()
+
+    def check_budget(self, texts: int, *, again: int = 0) -> None:
+        """Raise TargetError, before anything is asked, where `texts`, and `again` so many, need more requests."""
+        self._total, batches = texts, math.ceil(texts / self.batch_size) + math.ceil(again / self.batch_size)
         if self.budget is None or batches <= self.budget - self.requests:
             return
         left = self.budget - self.requests
-        fewer = f" or a batch_size of {math.ceil(self._total / left)}" if left else ""
+        fewer = f" or a batch_size of {math.ceil(self._total / left)}" if left and not again else ""
         raise TargetError(
-            f"{self.name}: {self._total} texts need {batches} requests, {left} are left of a budget of"
+            f"{self.name}: {self._total + again} texts need {batches} requests, {left} are left of a budget of"
             f" {self.budget}; a budget of {self.requests + batches}{fewer} would do"
         )
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import hashlib
 import importlib
+import importlib.machinery
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from redteam.errors import TargetError
+from redteam.files import sha256
 from redteam.targets.blackbox import BlackBox
 
 
@@ -57,6 +60,12 @@ class FunctionTarget(BlackBox):
             labels = _declared(function) or _declared(module)
         return cls(function, labels=labels, name=source, batch_size=batch_size, directory=directory)
 
+    @property
+    def identity(self) -> str:
+        """A hash of where the function is from and of the code beside it, in its folder and the working directory."""
+        place = [str(self._directory), self.name, *_own_code(self._function, self._directory)]
+        return hashlib.sha256("\n".join(place).encode("utf-8", "surrogateescape")).hexdigest()
+
     def _ask(self, texts: list[str]) -> object:
         try:
             with surroundings(self._directory):
@@ -75,12 +84,39 @@ def import_function(source: str) -> tuple[Any, ModuleType, Path]:
         raise TargetError(f"{source}: not of the form module:function")
     directory = Path.cwd()
     module = _import(source, module_name, directory)
+    _check_place(source, module_name.partition(".")[0], directory)
     try:
         function = functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:
         where = getattr(module, "__file__", None) or "a built-in module"
         raise TargetError(f"{source}: {module_name} ({where}) has no {attribute!r}") from None
     return function, module, directory
+
+
+def _own_code(function: Any, directory: Path | None) -> Iterator[str]:
+    """Yield path and fingerprint of the function's file and of all modules that were imported from beside it."""
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        yield f"line {code.co_firstlineno}"
+    owner = sys.modules.get(getattr(function, "__module__", None) or type(function).__module__)
+    own = getattr(owner, "__file__", None)
+    folders = [Path(own).resolve().parent] if own else []
+    folders += [directory.resolve()] if directory else []
+    files = {Path(file).resolve() for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
+    for file in sorted(files):
+        installed = "site-packages" in file.parts
+        if not installed and any(folder in file.parents for folder in folders) and file.is_file():
+            yield f"{file} {sha256(file)}"
+
+
+def _check_place(source: str, name: str, directory: Path) -> None:
+    """Raise TargetError where another module of that name was imported before and hides the one that is meant."""
+    spec = importlib.machinery.PathFinder.find_spec(name, [os.fspath(directory)])
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    if spec is None or spec.origin is None or loaded is None:
+        return
+    if Path(spec.origin).resolve() != Path(loaded).resolve():
+        raise TargetError(f"{source}: {name} is imported from {loaded} already, which hides {spec.origin}; rename it")
 
 
 def _document(answer: Any) -> object:
