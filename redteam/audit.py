@@ -118,7 +118,11 @@ def audit(
     )
     failures += [outcome for outcome in extracted if isinstance(outcome, Failure)]
     accuracy = measure_accuracy(cache, pool, is_member) if measured else None
-    asked = (*attacks, *(planted.attacks if planted else ()), *controls)
+    asked = (
+        [one.id for one in attacks]
+        + [one.id for one in (planted.attacks if planted else ())]
+        + [one.id for one in controls]
+    )
     return AuditReport(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
         data=_data_summary(split, planted),
@@ -137,7 +141,7 @@ def audit(
         guarantee=guarantee,
         seed=settings.seed,
         accuracy=accuracy,
-        scope=Scope(tuple(one.id for one in asked), ids, guarantee is not None, accuracy is not None),
+        scope=Scope(tuple(asked), ids, guarantee is not None, accuracy is not None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from redteam.agreement import check_agreement, ledger_beside
 from redteam.canary.planting import Planting, canaries_beside, canaries_path, canary_texts
 from redteam.data import Columns, Split, read_examples, read_split, without
 from redteam.errors import LedgerError, RedteamError, TargetError, UsageError
@@ -64,6 +65,10 @@ def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Ca
         return _from_ledger(name, sources, options)
     target = load_target(name, **options)
     check_trained_on(planting, target, name)
+    found = ledger_beside(name, target)
+    if found is not None:
+        planting, split = _known_canaries(planting, split, *found)
+        notes += check_agreement(*found, split, (sources.members, sources.nonmembers, sources.data))
     return Case(target, split, None, (*_opening_notes(target), *notes), planting)
 
 
@@ -114,11 +119,30 @@ def check_trained_on(planting: Planting | None, target: Target, name: str) -> No
         return
     if ledger.data.sha256 != planting.planted_sha256:
         raise LedgerError(f"{path}: the model was trained on other data than these canaries are in; give those of that")
-    if not ledger.canaries:
+    known = ledger.planting(path)
+    if known is not None and known.digest != planting.digest:
+        raise LedgerError(f"{path}: the model was trained on other canaries than these; give the ledger of those")
+    if known is None:
         raise LedgerError(
             f"{path}: the model was trained without the canary ledger beside its data, so that canaries flipped coins "
             "as users' rows do; put it there and train again"
         )
+
+
+def _known_canaries(
+    planting: Planting | None, split: Split, path: Path, ledger: Ledger
+) -> tuple[Planting | None, Split]:
+    """Return the canaries that the model's own ledger knows of, where nothing else does, and the split without them.
+
+    Else secrets that the model was trained on would be audited as users' rows, and never asked for.
+    """
+    known = ledger.planting(path)
+    if planting is not None or known is None:
+        return planting, split
+    texts = canary_texts(known)
+    inside, outside = without(split.members, texts), without(split.nonmembers, texts)
+    users = Split.of(inside, outside, split.reference)
+    return known, replace(users, moved_out=split.moved_out, duplicates=split.duplicates, alone=None)
 
 
 def _from_files(
@@ -145,6 +169,9 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
     ledger = Ledger.load(path)
     ledger.check_model(target.digest, path)
     split, notes = ledger.split(path, data=sources.data)
+    beside = ledger_beside(name, target)
+    if beside is not None and beside[0].resolve() != path.resolve():
+        notes += check_agreement(*beside, split, (sources.data,))
     notes = (*_opening_notes(target), *notes)
     planting = ledger.planting(path)
     if target.digest != ledger.model:  # nothing shows that this is the model the ledger speaks of

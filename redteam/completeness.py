@@ -53,7 +53,7 @@ def _within(scope: Scope, report: AuditReport) -> Iterator[str]:
     if foreign := [each.id for each in report.evidence if each.id not in scope.intervals]:
         yield f"{some(foreign)}: among the numbers, but was not asked for"
     controls = [each.control for each in report.controls]
-    given = {*controls, *(each.attack for each in (*report.evidence, *report.failures))}
+    given = {*controls, *(each.attack for each in report.evidence), *(each.attack for each in report.failures)}
     if foreign := sorted(given - set(scope.asked)):
         yield f"{some(foreign)}: in the report, but was not asked"
     if gone := [each for each in scope.asked if each not in given]:

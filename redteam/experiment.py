@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -12,6 +13,9 @@ from redteam.data import Examples
 from redteam.errors import UsageError
 from redteam.files import sha256, write_atomic
 from redteam.parallel import Check, Failed, run_jobs
+
+
+_OURS = ("attacks", "defenses", "redteam")  # whose version a cell names
 
 
 class Task(Protocol):
@@ -45,6 +49,18 @@ def as_saved(named: dict[str, Any]) -> dict[str, Any]:
     versions = {"redteam": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
     found: dict[str, Any] = json.loads(json.dumps(named | {"versions": versions}))
     return found
+
+
+def foreign_code(plugins: Iterable[object]) -> dict[str, str]:
+    """Return the fingerprint of the file of each plug-in that is not of this version's own, by its class."""
+    found = {}
+    for kind in {type(plugin) for plugin in plugins}:
+        if kind.__module__.partition(".")[0] in _OURS:
+            continue
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        if file is not None and Path(file).is_file():
+            found[f"{kind.__module__}.{kind.__qualname__}"] = sha256(Path(file))
+    return dict(sorted(found.items()))
 
 
 def published(fingerprint: str) -> str:

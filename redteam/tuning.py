@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from redteam.attack import Attack
 from redteam.errors import UsageError
 from redteam.inversion import InversionAttack
 
@@ -32,7 +33,7 @@ def tune(attacks: Sequence[Tuned], given: Sequence[str]) -> tuple[Tuned, ...]:
     return tuple(by_id[attack.id.lower()] for attack in attacks)
 
 
-def settings_of(attack: InversionAttack) -> dict[str, Any]:
+def settings_of(attack: Attack | InversionAttack) -> dict[str, Any]:
     """Return an attack's settings by name."""
     return dataclasses.asdict(attack) if dataclasses.is_dataclass(attack) else {}
 

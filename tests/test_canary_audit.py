@@ -138,19 +138,21 @@ class TestCase:
     def test_members_in_the_planted_file(self, trained, tmp_path):
         """A model trained elsewhere: the ledger is found beside the members, and canaries are no members."""
         folder, planted, _ = trained
+        model = tmp_path / "model.pt"  # without its ledger, which would know better
+        model.write_bytes((folder / "model.pt").read_bytes())
         others = tmp_path / "others.csv"
         rows = sentences(40, seed=99)
         lines = [f"{text},{label}" for text, label in zip(rows.texts, rows.labels, strict=True)]
         others.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
         sources = Sources(members=planted.data, nonmembers=others, columns=Columns("text", "label"))
-        case = open_case(str(folder / "model.pt"), sources, {})
+        case = open_case(str(model), sources, {})
         assert case.planting == planted.planting
         assert len(case.split.members) == 60
         away = tmp_path / "away.csv"
         away.write_bytes(planted.data.read_bytes().replace(b"\n", b"\r\n"))  # the same rows, another file
-        case = open_case(str(folder / "model.pt"), replace(sources, members=away), {})
+        case = open_case(str(model), replace(sources, members=away), {})
         assert (case.planting, len(case.split.members)) == (None, 84)
-        case = open_case(str(folder / "model.pt"), replace(sources, members=away, canaries=planted.ledger), {})
+        case = open_case(str(model), replace(sources, members=away, canaries=planted.ledger), {})
         assert (case.planting, len(case.split.members)) == (planted.planting, 60)
 
     def test_canaries_of_another_training(self, trained, tmp_path):

@@ -7,7 +7,7 @@ a model that saw no canary, the chance of that is at most the interval's level. 
 only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from redteam.canary.ask import Attacker, ask, check_target, repeated
@@ -34,12 +34,16 @@ class CanaryAudit:
 
     def planned(self, access: Access) -> tuple[str, ...]:
         """Return the id of each of these intervals."""
+        given: tuple[tuple[Metric, Callable[[InversionAttack], bool]], ...] = (
+            ("extraction_rate", lambda attack: attack.guesses),
+            ("exposure", lambda attack: attack.ranks),
+        )
         return tuple(
             f"{rule_of(attack.id, metric)}:R={count}"
             for attack in self.able(access)
             for count in repeated(self.planting)
-            for metric, given in (("extraction_rate", attack.guesses), ("exposure", attack.ranks))
-            if given
+            for metric, gives in given
+            if gives(attack)
         )
 
     def able(self, access: Access) -> tuple[InversionAttack, ...]:

@@ -26,7 +26,7 @@ from redteam.data import Columns, Examples, read_examples
 from redteam.defense import Checkpoint, Defense, Trained
 from redteam.drill.grid import Cell
 from redteam.drill.report import CellResult
-from redteam.experiment import as_saved, published, save_cell, take_cell
+from redteam.experiment import as_saved, foreign_code, published, save_cell, take_cell
 from redteam.inversion import InversionAttack
 from redteam.models.tokens import cut_at
 from redteam.parallel import Check
@@ -84,6 +84,7 @@ class Task:
                 "label": shared.label,
                 "decoys": shared.decoys,
                 "attacks": {attack.id: settings_of(attack) for attack in shared.attacks},
+                "code": foreign_code((*shared.attacks, self.defense)),
                 "defense": self.defense.id,
                 "settings": self.defense.parameters(),
                 "cell": asdict(self.cell),

@@ -16,7 +16,7 @@ from redteam.case import Case, Sources, open_case
 from redteam.data import Columns
 from redteam.defense import Defense, PrivateTraining
 from redteam.errors import DataError, StatisticsError
-from redteam.experiment import as_saved, published, save_cell, take_cell
+from redteam.experiment import as_saved, foreign_code, published, save_cell, take_cell
 from redteam.files import write_atomic
 from redteam.gap.grid import Cell
 from redteam.gap.report import CellResult
@@ -24,6 +24,7 @@ from redteam.ledger import Ledger, ledger_path
 from redteam.parallel import Check
 from redteam.report import AuditReport, Interval
 from redteam.train import Coins, ModelChoice, portable, train
+from redteam.tuning import settings_of
 
 FORMAT = "redteam.cell/1"
 ALPHA = 0.05  # of all intervals of one cell together
@@ -62,7 +63,8 @@ class Task:
                 "model": portable(shared.model),
                 "weights": shared.weights,
                 "holdout": shared.holdout,
-                "attacks": [attack.id for attack in shared.attacks],
+                "attacks": {attack.id: settings_of(attack) for attack in shared.attacks},
+                "code": foreign_code((*shared.attacks, self.defense)),
                 "alpha": ALPHA,
                 "fprs": list(FPRS),
                 "defense": self.defense.id,

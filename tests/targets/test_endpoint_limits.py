@@ -103,3 +103,12 @@ def test_settings_that_make_no_sense(options, fragment):
     service = Service()
     assert fragment in failure(service.open, **options)
     assert service.requests == []
+
+
+def test_asking_again_counts_in_the_budget():
+    service = Service()
+    target = service.open(budget=4, batch_size=2)
+    target.check_budget(4, again=2)
+    message = failure(target.check_budget, 4, again=3)
+    assert "7 texts need 4 requests, 3 are left of a budget of 4; a budget of 5 would do" in message
+    assert target.requests == 1

@@ -65,3 +65,29 @@ def test_urls_that_are_none(url):
     message = failure(Service().open, url)
     assert "the endpoint's URL" in message
     assert "ter2" not in message
+
+
+def test_identity_tells_all_that_chooses_the_model_and_shows_nothing(monkeypatch):
+    def identity(url="https://host/score?model=a", token=None, variable="REDTEAM_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+        if token:
+            monkeypatch.setenv(variable, token)
+        target = Service().open(url, token_env=variable)
+        monkeypatch.delenv(variable, raising=False)
+        return target.identity
+
+    found = [
+        identity(),
+        identity("https://host/score?model=b"),
+        identity("https://host/score"),
+        identity("https://host/other?model=a"),
+        identity("https://ann:pw@host/score?model=a"),
+        identity("https://bob:pw@host/score?model=a"),
+        identity("https://ann:pv@host/score?model=a"),
+        identity(token="secret-one"),
+        identity(token="secret-two"),
+        identity(token="secret-one", variable="OTHER_TOKEN"),
+    ]
+    assert len(set(found)) == len(found)
+    assert identity("https://ann:pw@host/score?model=a") == found[4]
+    assert not [each for each in found if "secret" in each or "pw" in each]

@@ -230,3 +230,71 @@ def test_modules_that_cannot_be_imported(here, code, fragment):
 def test_a_built_in_module_has_no_digest(here):
     assert "builtins:ascii: " in failure(FunctionTarget.load, "builtins:ascii", labels=["a", "b"])
     assert "a built-in module" in failure(FunctionTarget.load, "sys:nothing")
+
+
+# -- what tells one function from another ----------------------------------------------------------------------
+
+
+def identity(folder, monkeypatch, files, source="rt_mine:predict"):
+    """Return the identity of a function in files that are written to `folder`, loaded as by a new process."""
+    folder.mkdir(exist_ok=True)
+    for name, code in files.items():
+        (folder / name).write_text(code)
+    monkeypatch.chdir(folder)
+    before = set(sys.modules)
+    try:
+        return FunctionTarget.load(source).identity
+    finally:
+        for name in set(sys.modules) - before:
+            del sys.modules[name]
+
+
+def test_folder_file_and_imports_tell_functions_apart(tmp_path, monkeypatch):
+    code = "import rt_beside\nlabels = ['a', 'b']\ndef predict(texts): return [[0.5, 0.5] for _ in texts]\n"
+    files = {"rt_mine.py": code, "rt_beside.py": "WEIGHTS = 1\n"}
+    first = identity(tmp_path / "one", monkeypatch, files)
+    assert first == identity(tmp_path / "one", monkeypatch, files)
+    others = [
+        identity(tmp_path / "two", monkeypatch, files),
+        identity(tmp_path / "one", monkeypatch, {"rt_beside.py": "WEIGHTS = 22\n"}),
+        identity(tmp_path / "one", monkeypatch, {"rt_mine.py": code + "# changed\n"}),
+        identity(tmp_path / "one", monkeypatch, {"rt_late.py": ""} | {"rt_mine.py": code + "import rt_late\n"}),
+    ]
+    assert len({first, *others}) == 5
+
+
+def test_what_a_function_imports_when_called_counts(tmp_path, monkeypatch):
+    code = "labels = ['a', 'b']\ndef predict(texts):\n    import rt_lazy\n    return rt_lazy.go(texts)\n"
+    found = set()
+    for half in ("[0.5, 0.5]", "[0.25, 0.75]"):
+        lazy = f"def go(texts): return [{half} for _ in texts]\n"
+        found.add(identity(tmp_path / "one", monkeypatch, {"rt_mine.py": code, "rt_lazy.py": lazy}))
+    assert len(found) == 2
+
+
+def test_two_functions_of_one_name_in_one_file():
+    def make(row):
+        if row == 1:
+            return FunctionTarget(lambda texts: [[0.5, 0.5] for _ in texts], labels=("a", "b"))
+        return FunctionTarget(lambda texts: [[0.2, 0.8] for _ in texts], labels=("a", "b"))
+
+    assert make(1).name == make(2).name
+    assert make(1).identity != make(2).identity
+
+
+def test_a_module_that_another_one_hides_is_refused(tmp_path, monkeypatch):
+    """What is imported already answers for a file of that name in another folder: that would be another model."""
+    code = "labels = ['a', 'b']\ndef predict(texts): return [[0.5, 0.5] for _ in texts]\n"
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rt_same.py").write_text(code)
+    try:
+        monkeypatch.chdir(tmp_path / "one")
+        load_target("rt_same:predict")
+        load_target("rt_same:predict")
+        monkeypatch.chdir(tmp_path / "two")
+        said = failure(load_target, "rt_same:predict")
+    finally:
+        sys.modules.pop("rt_same", None)
+    assert f"is imported from {tmp_path / 'one' / 'rt_same.py'} already" in said
+    assert f"hides {tmp_path / 'two' / 'rt_same.py'}; rename it" in said
