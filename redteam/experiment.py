@@ -14,7 +14,6 @@ from redteam.errors import UsageError
 from redteam.files import sha256, write_atomic
 from redteam.parallel import Check, Failed, run_jobs
 
-
 _OURS = ("attacks", "defenses", "redteam")  # whose version a cell names
 
 
@@ -55,7 +54,7 @@ def foreign_code(plugins: Iterable[object]) -> dict[str, str]:
     """Return the fingerprint of the file of each plug-in that is not of this version's own, by its class."""
     found = {}
     for kind in {type(plugin) for plugin in plugins}:
-        if kind.__module__.partition(".")[0] in _OURS:
+        if kind.__module__.partition(".")[0] in (*_OURS, "__main__"):  # a script has another file in a worker
             continue
         file = getattr(sys.modules.get(kind.__module__), "__file__", None)
         if file is not None and Path(file).is_file():

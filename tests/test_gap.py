@@ -2,6 +2,7 @@
 
 import json
 import stat
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -229,3 +230,20 @@ def test_a_bound_that_does_not_stand_among_all_cells_is_not_settled(data, tmp_pa
     report, _ = exceeding(data, tmp_path, monkeypatch, again=1.9)
     assert [claim.proven for claim in report.broken] == [False]
     assert "NOT SETTLED" in render_text(report)
+
+
+def test_a_cell_names_the_code_of_plug_ins(tmp_path, monkeypatch):
+    import importlib
+
+    from redteam.experiment import foreign_code
+
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "from defenses.plain import Plain\nclass Mine(Plain):\n    id, name = 'RD198', 'mine'\n"
+    found = []
+    for extra in ("", "# another way\n"):
+        (tmp_path / "rt_plugin.py").write_text(code + extra)
+        importlib.invalidate_caches()
+        found.append(foreign_code([importlib.import_module("rt_plugin").Mine(), Plain()]))
+        monkeypatch.delitem(sys.modules, "rt_plugin")
+    assert [list(each) for each in found] == [["rt_plugin.Mine"]] * 2
+    assert found[0] != found[1]
