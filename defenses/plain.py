@@ -5,8 +5,10 @@ example's influence on the weights has no bound, so the ledger's guarantee is em
 """
 
 from dataclasses import dataclass
+from typing import Self
 
-from defenses.training import Recipe, train
+from defenses.settings import recipe_of, settle
+from defenses.training import train
 from redteam.data import Examples
 from redteam.defense import Checkpoint, Defense, Progress, Trained
 from redteam.models.starting import Start
@@ -14,15 +16,19 @@ from redteam.models.starting import Start
 
 @dataclass(frozen=True)
 class Plain(Defense):
-    """Train without a defence; `learning_rate` None takes what suits the model."""
+    """Train without a defence; what is None is chosen for the model, the rows and the labels."""
 
     id = "RD100"
     name = "plain"
 
-    epochs: int = 3
-    batch_size: int = 32
+    epochs: int | None = None
+    batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 0.01
+
+    def settled(self, start: Start, rows: int) -> Self:
+        """Return the defence with passes, batch and learning rate chosen where they were left open."""
+        return settle(self, start, rows)
 
     def fit(
         self,
@@ -35,6 +41,6 @@ class Plain(Defense):
         progress: Progress | None = None,
     ) -> Trained:
         """Train and return the model; the numbers depend on the settings, the data and the seed alone."""
-        recipe = Recipe(self.epochs, self.batch_size, self.learning_rate, self.weight_decay)
+        recipe = recipe_of(self, start, population or len(examples))
         train(start, examples, None, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
         return Trained(start.bundle())

@@ -29,11 +29,11 @@ _LARGEST_GRADIENT = 1.0  # norm; guards against one bad batch, not against leaka
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; `patience` is in passes, `learning_rate` None takes what suits the model."""
+    """How to train; `patience` is in passes."""
 
     epochs: int
     batch_size: int
-    learning_rate: float | None
+    learning_rate: float
     weight_decay: float
     label_smoothing: float = 0.0
     patience: int = 1
@@ -124,7 +124,7 @@ def train(
     rows, model = _Rows.of(start, examples), start.model.train()
     watch = None if apart is None else _Watch(model, _Rows.of(start, apart), recipe.patience)
     batches, ends = _batches(rows.lengths, recipe, seed)
-    rate = recipe.learning_rate or start.learning_rate
+    rate = recipe.learning_rate
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=recipe.weight_decay, fused=True)
     state = TrainingState(model, optimizer, checkpoint)

@@ -117,7 +117,7 @@ def audit(
         else list(planted.run(cache, each=share.each, seed=settings.seed, progress=progress or unwatched))
     )
     failures += [outcome for outcome in extracted if isinstance(outcome, Failure)]
-    accuracy = measure_accuracy(cache, pool, is_member) if measured else None
+    accuracy = measure_accuracy(cache, pool, is_member) if measured or extracted else None
     asked = (
         [one.id for one in attacks]
         + [one.id for one in (planted.attacks if planted else ())]

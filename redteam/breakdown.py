@@ -52,7 +52,7 @@ def measure_accuracy(target: Target, pool: Examples, is_member: BoolArray) -> Ac
     return Accuracy(
         members=float(right[is_member].mean()),
         nonmembers=float(right[~is_member].mean()),
-        commonest=float(np.bincount(own).max() / len(own)),
+        commonest=float(np.bincount(own[is_member]).max() / is_member.sum()),
     )
 
 

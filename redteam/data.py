@@ -48,7 +48,10 @@ class Columns:
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows to audit or train on: `rows` are numbers in the file (from 0); what the file lacks is None."""
+    """Rows to audit or train on: `rows` are numbers in the file (from 0); what the file lacks is None.
+
+    `planted` marks the rows of canaries, which no user wrote; None where all are users'.
+    """
 
     rows: IntArray
     texts: tuple[str, ...] | None = None
@@ -56,10 +59,11 @@ class Examples:
     ids: tuple[str, ...] | None = None
     users: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
+    planted: BoolArray | None = None
 
     def __post_init__(self) -> None:
         """Refuse columns of unequal length, which would put labels beside the wrong texts."""
-        for what in ("texts", "labels", "ids", "users", "groups"):
+        for what in ("texts", "labels", "ids", "users", "groups", "planted"):
             values = getattr(self, what)
             if values is not None and len(values) != len(self.rows):
                 raise DataError(f"{len(values)} {what} for {len(self.rows)} rows")
@@ -82,6 +86,7 @@ class Examples:
             ids=pick(self.ids),
             users=pick(self.users),
             groups=pick(self.groups),
+            planted=None if self.planted is None else self.planted[order],
         )
 
     def name(self, position: int) -> str:
@@ -109,7 +114,15 @@ def join(first: Examples, second: Examples) -> Examples:
         ids=both(first.ids, second.ids),
         users=both(first.users, second.users),
         groups=both(first.groups, second.groups),
+        planted=_planted_in(first, second),
     )
+
+
+def _planted_in(*parts: Examples) -> BoolArray | None:
+    """Join the marks of canaries; rows without any are users'."""
+    if all(part.planted is None for part in parts):
+        return None
+    return np.concatenate([np.zeros(len(part), np.bool_) if part.planted is None else part.planted for part in parts])
 
 
 def fold(text: str) -> str:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from redteam.data import Examples
 from redteam.report import Guarantee
@@ -29,11 +29,15 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model, what its training guarantees (None: nothing), and what whoever trained must know of it."""
+    """A trained model, what its training guarantees (None: nothing), and what whoever trained must know of it.
+
+    `kept_pass` is the pass whose model early stopping kept, None without.
+    """
 
     bundle: "Bundle"
     guarantee: Guarantee | None = None
     notes: tuple[str, ...] = ()
+    kept_pass: int | None = None
 
     @property
     def target(self) -> "Target":
@@ -117,10 +121,17 @@ class Defense(ABC):
     ) -> Trained:
         """Train `start` on `examples`; `progress(step, steps, loss)` is called after each step.
 
+        Rows that `examples.planted` marks are canaries, which no user wrote: they are trained on like others, but must
+        decide nothing, such as when to stop.
+
         `population` is how many examples were to be expected before any coin fell: a public number, for defences
         whose guarantee must not depend on the realised one (None: as many as there are).
         With a checkpoint, a training that was broken off goes on where it was and ends with the same numbers.
         """
+
+    def settled(self, start: "Start", rows: int) -> Self:
+        """Return the defence with settings left open (None) chosen for a model and the public number of rows."""
+        return self
 
     def parameters(self) -> dict[str, Any]:
         """Return the settings, for the ledger."""

@@ -4,7 +4,6 @@ Everything here fails closed. What is missing, refused, broken or too small to t
 with a problem is not passed; comparisons are written so that a NaN never passes one.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from datetime import date
 
@@ -12,11 +11,14 @@ from redteam.checks import Ruling, admissible, reversed_sides, rule_on, speaks_o
 from redteam.errors import PolicyError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.findings import as_findings, find_leaks, unused
+from redteam.learned import has_learned, surely_worse
 from redteam.limits import Policy
 from redteam.policy import expired
 from redteam.report import BLIND_CONTROL, AuditReport
 from redteam.verdict import Check, Finding, Status, Verdict
 from redteam.wording import plural, range_of, some
+
+_UNLESS = "; allow_untrained = true in the policy accepts a target that is meant to know so little"
 
 
 def judge(report: AuditReport, policy: Policy, *, today: date, baseline: AuditReport | None = None) -> Verdict:
@@ -53,7 +55,9 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
             "model: audit members and non-members that come from one source"
         )
     yield from _reversed(report)
-    yield from _mislabelled(report)
+    untrained = _untrained(report)
+    if untrained is not None and not policy.allow_untrained:
+        yield untrained
     yield from _incomparable(report)
     yield from _failures(report, policy, "failed")  # before the limits, whose problems may come from it
     for ruling in rulings:
@@ -82,18 +86,28 @@ def _reversed(report: AuditReport) -> Iterator[str]:
         )
 
 
-def _mislabelled(report: AuditReport) -> Iterator[str]:
-    """Say that the target is surely worse than always answering one label: its labels are not those of the data."""
-    seen = report.accuracy
-    if seen is None:
-        return
-    error = 4 * math.sqrt(seen.commonest * (1 - seen.commonest) / max(1, report.data.members))
-    if not seen.members >= seen.commonest - error:
-        yield (
-            f"the target is right on {seen.members:.1%} of its own members, where always answering the commonest label "
-            f"would be right on {seen.commonest:.1%}: the labels of model and data do not mean the same, or it is "
-            "another model"
+def _untrained(report: AuditReport) -> str | None:
+    """Say where the target is not shown to have learned anything, or None: what it fails to leak then shows nothing."""
+    seen, of = report.accuracy, max(1, report.data.members)
+    if seen is None or has_learned(seen.members * of, of, seen.commonest):
+        return None
+    if seen.commonest >= 1:
+        return (
+            "all members have one label, so that no accuracy shows that the target has learned anything: audit members "
+            f"of several labels{_UNLESS}"
         )
+    if surely_worse(seen.members * of, of, seen.commonest):
+        return (
+            f"the target is right on {seen.members:.1%} of its own members, where always answering the commonest label "
+            f"would be right on {seen.commonest:.1%}: the labels of model and data do not mean the same, its texts are "
+            f"cut into other tokens than in training, or it is another model{_UNLESS}"
+        )
+    return (
+        f"the target is right on {seen.members:.1%} of {plural(of, 'member')} of its own, not significantly more than "
+        f"the {seen.commonest:.1%} of always answering their commonest label: the labels of model and data do not mean "
+        "the same, its texts are cut into other tokens than in training, it is another model, or its training failed "
+        f"(or the members are too few to tell){_UNLESS}"
+    )
 
 
 def _incomparable(report: AuditReport) -> Iterator[str]:
@@ -145,6 +159,9 @@ def _exposed_labels(report: AuditReport, policy: Policy) -> Iterator[str]:
 
 
 def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> Iterator[str]:
+    untrained = _untrained(report)
+    if untrained is not None and policy.allow_untrained:
+        yield f"allow_untrained = true lets a target pass of which this is true: {untrained.removesuffix(_UNLESS)}"
     if not policy.strict:
         yield from _exposed_labels(report, policy)
         for ruling in rulings:

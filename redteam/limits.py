@@ -63,6 +63,7 @@ class Policy:
     """What a report is judged by; `max_delta` belongs to `max_epsilon`, `lines` say where in `source` a key stands.
 
     A limit on canaries that is not set is 0 where there are canaries: nothing may be proven to come out.
+    `allow_untrained`: a target passes that is not right on its members more often than their commonest label.
     """
 
     max_auc: float | None = None
@@ -76,6 +77,7 @@ class Policy:
     source: str = BUILT_IN
     lines: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     max_delta: float = MAX_DELTA
+    allow_untrained: bool = False
 
     @property
     def limits(self) -> tuple[Limit, ...]:

@@ -8,6 +8,7 @@
     max_extraction_rate = 0.1                  # share of the canaries that may come out whole
     require = ["RT101", "RT901"]               # attacks and controls that must have given evidence
     strict = false                             # true: a limit that is not settled is not passed
+    allow_untrained = false                    # true: a model that is not shown to have learned anything may pass
     [[waivers]]
     id = "RT101.auc"                           # a rule, one signal of it, or claim:epsilon
     reason = "accepted for the pilot, see ticket 12"
@@ -21,6 +22,10 @@ is it where no guarantee meets the limit: an attack that finds little bounds not
 
 `max_exposure` and `max_extraction_rate` need canaries in the training data. At 0 they say that nothing may be proven to
 come out; no attack can prove that nothing does, so under `strict` a limit of 0 is never met.
+
+A target that is not right on its own members significantly more often than always answering their commonest label is
+no pass: nothing can leak from a model that learned nothing, or whose labels or tokens are other ones. `allow_untrained`
+is for models that are meant to know little, as under a small epsilon.
 
 A file replaces the built-in limits; it does not add to them. Only a limit on canaries that it leaves out is 0, as built
 in, and an audit that asks no attack after them is no pass. Everything that is not in this list is an error: a
@@ -276,5 +281,6 @@ _KEYS: dict[str, Callable[[str, Any], Any]] = {
     "max_extraction_rate": _rate,
     "require": _required,
     "strict": _flag,
+    "allow_untrained": _flag,
     "waivers": _waivers,
 }

@@ -157,7 +157,10 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often the target is right on either side, and how often the commonest label of the pool would be."""
+    """How often the target is right on either side, and how often the members' commonest label would be on members.
+
+    The first and the last are counts of `DataSummary.members` texts, as shares.
+    """
 
     members: float
     nonmembers: float

@@ -80,7 +80,8 @@ def run_selftest(*, seed: int = 0, progress: Callable[..., None] | None = None) 
 
 def _check(what: str, expected: int, target: Target, split: Split) -> Result:
     report = audit(target, split)
-    policy = Policy(max_auc=0.65, max_tpr=(TprLimit(0.01, 0.1),), source="selftest")
+    # labels are random, so that on sentences it never saw the model is right by chance alone: that is what is tested
+    policy = Policy(max_auc=0.65, max_tpr=(TprLimit(0.01, 0.1),), source="selftest", allow_untrained=True)
     verdict = judge(report, policy, today=date.today())
     aucs = [e.interval for e in report.evidence if e.metric == "auc"]
     found = f"exit {verdict.exit_code}, grade {report.grade}"

@@ -15,7 +15,7 @@ import transformers
 
 from redteam import __version__
 from redteam.bundle import save_bundle
-from redteam.canary import Planting, canaries_beside, canary_rows, check_tokenizer, learn_from
+from redteam.canary import Planting, canaries_beside, canary_rows, check_tokenizer, learn_from, mark_planted
 from redteam.data import Columns, Examples, read_examples
 from redteam.defense import Checkpoint, Defense, PrivateTraining, Progress, Trained
 from redteam.errors import DataError, UsageError
@@ -93,15 +93,16 @@ def train(
         if len(sides[side]) < 2:
             raise DataError(f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data")
     members = reading.examples.take(sides["members"])
+    users = len(reading.examples) - len(planted)
+    expected = max(1, round(users * (1 - coins.reference) * (1 - coins.holdout))) + len(planted)
     start = _start(model, reading.examples, members, planting, coins.seed)
+    asked, defense = defense, defense.settled(start, expected)
     noise = _noise_of(defense, from_seed=noise_from_seed)
     identity = _fingerprint(source, planting, defense, [_shape(model), start.fingerprint()], coins, noise)
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
     if restart:
         _forget(checkpoint)
-    users = len(reading.examples) - len(planted)
-    expected = max(1, round(users * (1 - coins.reference) * (1 - coins.holdout))) + len(planted)
-    rows = reading.examples.take(sorted({*sides["members"], *planted}))
+    rows = mark_planted(reading.examples, planting).take(sorted({*sides["members"], *planted}))
     with _seed_of(noise, coins, checkpoint) as seed:
         trained = defense.fit(start, rows, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
     if trained.guarantee is not None and not noise:  # of a trainer that never asks for a secret
@@ -118,7 +119,8 @@ def train(
     ).save(ledger)
     _forget(checkpoint)
     nonmembers = reading.examples.take(sides["nonmembers"])
-    told = (*reading.notes, *trained.notes, *(_caveats(noise, model) if trained.guarantee else ()), *_planted(planting))
+    told = (*reading.notes, *_chosen(asked, defense, expected, start), *trained.notes)
+    told += (*(_caveats(noise, model) if trained.guarantee else ()), *_planted(planting))
     return TrainedFiles(output, ledger, trained, members, nonmembers, told)
 
 
@@ -140,6 +142,15 @@ def _start(model: ModelChoice, examples: Examples, members: Examples, planting: 
         cut_at(start.tokenizer, start.max_length)
         check_tokenizer(planting, start.tokenizer, name=model.spec)
     return start
+
+
+def _chosen(asked: Defense, settled: Defense, rows: int, start: Start) -> Iterator[str]:
+    """Say which settings were chosen where none were given."""
+    before = asked.parameters()
+    chosen = {name: v for name, v in settled.parameters().items() if before.get(name) is None and v is not None}
+    if chosen:
+        values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+        yield f"chosen for about {rows:,} rows and {len(start.labels):,} labels: {values}"
 
 
 def _planted(planting: Planting | None) -> Iterator[str]:

@@ -6,17 +6,20 @@ texts kept once (so that a sentence that was repeated R times is seen once in ea
 reports that its three together bring extraction down to chance; nothing of the kind is guaranteed, so the ledger's
 guarantee is empty, and what a combination does must be measured: redteam drill.
 
-The validation part is taken from the members, by the seed, with all copies of a text. Its rows are not trained on, but
-they decide when training stops, so they stay members in the ledger. An audit then counts some members that no gradient
-has seen: with a tenth taken away, membership is measured as up to a tenth weaker than it is for the rest, and a drill
-finds a tenth of the canaries kept for that reason alone, unless each has a label of its own, which always keeps a text.
-Copies that were left out as equal to another are members too, and their text was trained on.
+The validation part is taken from users' rows among the members, by the seed, with all copies of a text. Its rows are
+not trained on, but they decide when training stops, so they stay members in the ledger. An audit then counts some
+members that no gradient has seen: with a tenth taken away, membership is measured as up to a tenth weaker than it is
+for the rest. Canaries are all trained on: copies of one that were kept apart would decide when training stops, as no
+user's row does, and would be counted as kept by a defence that never met them. Copies that were left out as equal to
+another are members too, and their text was trained on.
 """
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 from defenses.regularised.rows import distinct, hold_out
-from defenses.training import Recipe, train
+from defenses.settings import recipe_of, settle
+from defenses.training import train
 from redteam.data import Examples
 from redteam.defense import Checkpoint, Defense, Progress, Trained
 from redteam.errors import UsageError
@@ -28,7 +31,8 @@ from redteam.models.starting import Start, set_dropout
 class Regularised(Defense):
     """Train as RD100 does, with the paper's three defences; each can be switched off, and two more on.
 
-    `dropout` None leaves the model's own. `label_smoothing` is the share of a label that is spread over all. Early
+    `dropout` None leaves the model's own; passes, batch and learning rate are chosen for model, rows and labels where
+    they are None, twice the passes of RD100 where it stops early. `label_smoothing` is the share of a label that is spread over all. Early
     stopping keeps the share `validation` of the texts apart and stops after `patience` passes without a better loss.
     """
 
@@ -40,8 +44,8 @@ class Regularised(Defense):
     characters: bool = True
     deduplicate: bool = False
     label_smoothing: float = 0.0
-    epochs: int = 3
-    batch_size: int = 32
+    epochs: int | None = None
+    batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 0.01
     validation: float = 0.1
@@ -57,6 +61,10 @@ class Regularised(Defense):
             raise UsageError(f"validation {self.validation}: must be above 0 and at most 0.5")
         if self.patience < 1:
             raise UsageError(f"patience {self.patience}: must be at least 1")
+
+    def settled(self, start: Start, rows: int) -> Self:
+        """Return the defence with passes, batch and learning rate chosen where they were left open."""
+        return settle(self, start, rows)
 
     def fit(
         self,
@@ -79,10 +87,8 @@ class Regularised(Defense):
             set_dropout(start.model, self.dropout)
         if self.characters:
             start = replace(start, model=with_characters(start.model, start.tokenizer, seed=seed))
-        recipe = Recipe(
-            self.epochs, self.batch_size, self.learning_rate, self.weight_decay, self.label_smoothing, self.patience
-        )
+        recipe = recipe_of(self, start, population or len(examples))
         best = train(start, trained, apart, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
         if best is not None:
-            notes.append(f"stopped early: the model of pass {best} of {self.epochs}, by {len(apart or ()):,} rows")
-        return Trained(start.bundle(), notes=tuple(notes))
+            notes.append(f"stopped early: the model of pass {best} of {recipe.epochs}, by {len(apart or ()):,} rows")
+        return Trained(start.bundle(), notes=tuple(notes), kept_pass=best)

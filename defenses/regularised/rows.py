@@ -1,6 +1,7 @@
 """Which rows the regularised training learns from, and which it keeps apart."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,17 +10,27 @@ from redteam.errors import UsageError
 
 
 def distinct(examples: Examples) -> Examples:
-    """Return the first of each text, in order; texts that differ in case or blanks alone are equal."""
-    return examples.take([rows[0] for rows in _copies(examples)])
+    """Return the first of each text, in order; texts that differ in case or blanks alone are equal.
+
+    A text that is a canary's in any of its rows is a canary's.
+    """
+    copies = _copies(examples)
+    kept = examples.take([rows[0] for rows in copies])
+    if examples.planted is None:
+        return kept
+    return replace(kept, planted=np.array([bool(examples.planted[rows].any()) for rows in copies], dtype=np.bool_))
 
 
 def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """Return what is left to train on and random texts, as many rows as that share of the texts; no label's last text.
+    """Return what is left to train on and random texts of users, as many rows as that share of these; no label's last.
+
+    Canaries are all trained on, and so is a user's text that is one's: no row that was planted says when to stop.
 
     All copies of a text are on one side: with some on either, a text that is repeated and learned by heart would make
     the loss look good, and training would go on for its sake. Raises UsageError where no row can be spared.
     """
-    labels, copies = examples.labels or (), _copies(examples)
+    labels, every, planted = examples.labels or (), _copies(examples), examples.planted
+    copies = [rows for rows in every if planted is None or not planted[rows].any()]
     left = Counter(label for rows in copies for label in {labels[row] for row in rows})
     apart: set[int] = set()
     wanted = max(1, round(share * len(copies)))

@@ -7,7 +7,7 @@ nowhere: what an attack finds of it is chance and prior preference, measured and
 from redteam.canary.draw import Plan
 from redteam.canary.files import Planted, plant
 from redteam.canary.pattern import Pattern, Slot
-from redteam.canary.planting import Canary, Decoy, Planting, canaries_beside, canaries_path, canary_rows
+from redteam.canary.planting import Canary, Decoy, Planting, canaries_beside, canaries_path, canary_rows, mark_planted
 from redteam.canary.tokens import check_tokenizer, learn_from, vocabulary_texts
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "canary_rows",
     "check_tokenizer",
     "learn_from",
+    "mark_planted",
     "plant",
     "vocabulary_texts",
 ]

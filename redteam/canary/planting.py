@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from redteam import codec
 from redteam.canary.pattern import Pattern
-from redteam.data import text_key
+from redteam.data import Examples, text_key
 from redteam.errors import LedgerError, RedteamError
 from redteam.files import sha256, write_atomic
 
@@ -184,6 +186,12 @@ def canaries_beside(data: Path) -> Planting | None:
 def canary_rows(planting: Planting | None) -> frozenset[int]:
     """Return the rows of the planted file that are no user's: canaries and decoys, which get no membership coin."""
     return frozenset(row for canary in (planting.canaries if planting else ()) for row in _rows(canary))
+
+
+def mark_planted(examples: Examples, planting: Planting | None) -> Examples:
+    """Return all rows of a planted file, marked which of them no user wrote."""
+    rows = canary_rows(planting)
+    return replace(examples, planted=np.isin(examples.rows, sorted(rows))) if rows else examples
 
 
 def canary_texts(planting: Planting | None) -> frozenset[bytes]:

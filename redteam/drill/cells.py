@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from redteam.bundle import save_bundle
-from redteam.canary import Plan, Planted, Planting, canaries_path, check_tokenizer, learn_from, plant
+from redteam.canary import Plan, Planted, Planting, canaries_path, check_tokenizer, learn_from, mark_planted, plant
 from redteam.canary.ask import Attacker
 from redteam.canary.extract import Extraction, extract
 from redteam.canary.pattern import Pattern
@@ -170,6 +170,7 @@ def start_of(model: ModelChoice, rows: Examples, users: Examples, planting: Plan
 
 def _train(task: Task, planted: Planted, check: Check) -> Trained:
     rows, seed = read_examples(planted.data, planted.columns).examples, task.cell.seed
+    rows = mark_planted(rows, planted.planting)
     users = read_examples(task.drill.data, planted.columns).examples
     start = start_of(task.drill.model, rows, users, planted.planting, seed=seed)
     checkpoint = _checkpoint(task, planted)
