@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from defenses.edpsgd import history
 from defenses.edpsgd.checks import check_losses, check_optimizer
 from defenses.edpsgd.loop import fit_texts, run
 from defenses.edpsgd.noise import NoiseSource, fill_normal
-from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of
+from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of, passes_of, settle
 from defenses.edpsgd.sampling import IntArray, Sampler, parts_of
 from defenses.edpsgd.separation import Separation, unclipped
 from defenses.edpsgd.trainer import Losses, Outcome
@@ -46,7 +46,8 @@ class DPSGD(Defense):
     """Train by Opacus; `batch_size` is the expected logical batch (None: a sixth of the data, 512 at most).
 
     `physical_batch` examples are held at once, `runs` is how many trainings on this data the guarantee has to cover,
-    `weights` whether all are trained or biases, normalisation and the classifier alone.
+    `weights` whether all are trained or biases, normalisation and the classifier alone. What is None is chosen for
+    the model, the public number of rows and the labels.
     """
 
     id = "RD101"
@@ -56,16 +57,20 @@ class DPSGD(Defense):
     noise_multiplier: float | None = None
     delta: float = 1e-5
     clip: float = 1.0
-    epochs: int = 10
+    epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 0.0
     physical_batch: int = 64
     runs: int | None = None
-    weights: Literal["all", "biases"] = "all"
+    weights: Literal["all", "biases"] | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+    def settled(self, start: Start, rows: int) -> Self:
+        """Return the defence with passes, batch, learning rate and weights chosen where they were left open."""
+        return settle(self, start, rows)
 
     def fit(
         self,
@@ -126,7 +131,7 @@ class DPSGD(Defense):
         """Return what training on `problem` will do, claim and earn; nothing in it depends on the realised data."""
         batch = expected_batch(self, problem.population)
         rate = batch / problem.population
-        steps = max(1, round(self.epochs / rate))
+        steps = max(1, round(passes_of(self) / rate))
 
         def release(sigma: float) -> Release:
             return Release((Phase(sigma, steps),), "poisson", rate)

@@ -18,6 +18,17 @@ def has_learned(right: float, of: int, commonest: float) -> bool:
     return 0 <= commonest < 1 and commonest * of < right <= of and _at_least(round(right), of, commonest) <= ALPHA
 
 
+def fewest_right(of: int, commonest: float) -> int | None:
+    """Return how many of `of` members must be right to show that something was learned; None where none suffice."""
+    low, high = math.floor(commonest * of), of
+    if not has_learned(of, of, commonest):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if has_learned(middle, of, commonest) else (middle, high)
+    return high
+
+
 def surely_worse(right: float, of: int, commonest: float) -> bool:
     """Tell whether `right` of `of` members are far fewer than always answering the commonest label would get."""
     if not (0 < commonest <= 1 and 0 <= right < commonest * of):

@@ -5,6 +5,7 @@ An endpoint or a function is asked for one harmless text when it is opened, to l
 
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from redteam.canary.evidence import CanaryAudit
 from redteam.coins import Canaries, fair_canaries
 from redteam.data import Split
 from redteam.inversion import InversionAttack
+from redteam.learned import fewest_right
 from redteam.limits import Limit, Policy
 from redteam.report import CANARY_METRICS, Guarantee
 from redteam.resolution import ceiling, examples_needed, fewest_canaries, smallest_resolvable_fpr
@@ -69,6 +71,7 @@ def make_plan(
         *(_attack_line(attack, target) for attack in (planted.attacks if planted else ())),
         f"error      {settings.alpha:g} in all, {each:.2g} for each interval",
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
+        *_accuracy_line(target, split, policy),
         *_epsilon_line(canaries, each),
         *(_limit_line(limit.name, limit.metric, limit.limit, limit.fpr, members, nonmembers, each)
           for limit in policy.limits if limit.metric in ("auc", "tpr")),
@@ -78,6 +81,20 @@ def make_plan(
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
     ]  # fmt: skip
     return Plan(tuple(lines), seconds)
+
+
+def _accuracy_line(target: Target, split: Split, policy: Policy) -> tuple[str, ...]:
+    """Say how often the target must be right for its silence to count."""
+    labels, of = split.members.labels, len(split.members)
+    if labels is None or target.access == Access.LOSSES or policy.allow_untrained:
+        return ()
+    commonest = max(Counter(labels).values()) / of
+    enough = fewest_right(of, commonest)
+    if enough is None:
+        return (f"accuracy   CANNOT show that the target has learned anything: {commonest:.0%} have one label: exit 2",)
+    return (
+        f"accuracy   at least {enough:,} of {of:,} members must be right (commonest label {commonest:.1%}), or exit 2",
+    )
 
 
 def _canary_line(planted: CanaryAudit | None, access: Access, each: float) -> tuple[str, ...]:

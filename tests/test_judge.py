@@ -485,11 +485,49 @@ def test_a_label_that_leaks_alone_is_named():
     assert verdict(report(evidence(0.5, 0.55)), replace(AUC, strict=True), classes=(exposed,)).exit_code == 2
 
 
-def test_labels_that_do_not_mean_the_same_are_not_a_pass():
-    """A leaky model with its label order rotated is wrong on its own members, and looks private."""
-    wrong = Accuracy(members=0.03, nonmembers=0.05, commonest=0.2)
-    judged = verdict(report(evidence(0.42, 0.52)), accuracy=wrong)
-    assert judged.exit_code == 2
-    assert "right on 3.0% of its own members" in judged.problems[0]
-    for honest in (Accuracy(0.99, 0.6, 0.2), Accuracy(0.2, 0.2, 0.2), Accuracy(0.9, 0.9, 0.9)):
-        assert verdict(report(evidence(0.45, 0.52)), accuracy=honest).exit_code == 0
+class TestUntrained:
+    """A model that learned nothing has nothing to leak: what does not come out of it is no pass."""
+
+    def accurate(self, members, commonest, of=1000, policy=AUC, found=(0.45, 0.52)):
+        data = DataSummary(of, 1000, 0, 0, 0)
+        return verdict(report(evidence(*found)), policy, data=data, accuracy=Accuracy(members, 0.1, commonest))
+
+    def test_labels_that_do_not_mean_the_same(self):
+        """A leaky model with its label order rotated is wrong on its own members, and looks private."""
+        judged = self.accurate(0.03, 0.2)
+        assert judged.exit_code == 2
+        assert "right on 3.0% of its own members, where always answering the commonest label" in judged.problems[0]
+
+    @pytest.mark.parametrize(
+        ("right", "of", "commonest", "code"),
+        [
+            (50, 2500, 45, 2),  # of 77 labels: 2 % right where the commonest label is 1.8 %
+            (45, 2500, 45, 2),  # always one label
+            (990, 1000, 200, 0),
+            (24, 30, 12, 0),  # a small audit of a good model gets in
+            (12, 30, 12, 2),
+            (16, 30, 12, 2),  # by the tables: P[Bin(30, 0.4) >= 16] = 0.0971
+            (17, 30, 12, 0),  # and 0.0481 for 17
+            (30, 30, 30, 2),  # one label: no accuracy shows anything
+            (1000, 1000, 970, 0),
+        ],
+    )
+    def test_more_than_the_commonest_label_by_an_exact_test(self, right, of, commonest, code):
+        judged = self.accurate(right / of, commonest / of, of)
+        assert judged.exit_code == code
+        assert sum("allow_untrained" in problem for problem in judged.problems) == (code == 2)
+        allowed = self.accurate(right / of, commonest / of, of, replace(AUC, allow_untrained=True))
+        assert allowed.exit_code == 0
+        assert sum("allow_untrained" in note for note in allowed.notes) == (code == 2)
+
+    def test_a_proven_leak_stays_one(self):
+        judged = self.accurate(0.02, 0.02, found=(0.7, 0.8))
+        assert (judged.exit_code, len(judged.problems)) == (1, 1)
+
+    def test_no_number_is_no_pass(self):
+        for odd in (float("nan"), -0.1, 1.5):
+            assert self.accurate(odd, 0.2).exit_code == 2
+            assert self.accurate(0.9, odd).exit_code == 2
+
+    def test_scores_without_predictions_are_judged_as_they_are(self):
+        assert verdict(report(evidence(0.45, 0.52)), accuracy=None).exit_code == 0

@@ -76,14 +76,17 @@ class TestWhatIsWritten:
             "model": {"spec": "tiny", "layers": None, "freeze_embeddings": False, "dropout": None},
             "epochs": 2,
             "batch_size": 16,
-            "learning_rate": None,
+            "learning_rate": 1e-3,
             "weight_decay": 0.01,
         }
         assert ledger.guarantee is None
         assert len(ledger.salt) == 32
         split, _ = ledger.split(done.ledger)
         assert split.members.texts == done.members.texts
-        assert done.notes == ("data.csv: guessed columns: text = 'text', label = 'label'",)
+        assert done.notes == (
+            "data.csv: guessed columns: text = 'text', label = 'label'",
+            "chosen for about 58 rows and 3 labels: learning rate 0.001",
+        )
 
     def test_progress(self, trained):
         _, done, seen = trained

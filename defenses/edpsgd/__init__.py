@@ -21,13 +21,13 @@ For a loop of your own: `from defenses.edpsgd import PrivateTrainer`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from defenses.accounting import Phase, Release
 from defenses.edpsgd.loop import fit_texts, run
 from defenses.edpsgd.microbatch import Decay, LayerNoise, MicrobatchRule, MicrobatchSteps, Scaling, layers_of
 from defenses.edpsgd.noise import NoiseSource
-from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of
+from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of, passes_of, settle
 from defenses.edpsgd.sampling import Sampler, Sampling, steps_of_a_pass
 from defenses.edpsgd.trainer import ExampleSteps, PrivateTrainer
 from redteam.data import Examples
@@ -44,7 +44,8 @@ class EDPSGD(Defense):
 
     `batch_size` is the expected logical batch (None: a sixth of the data, 512 at most), `physical_batch` how many
     texts of 32 tokens are held at once, `runs` how many trainings on this data the guarantee has to cover, `weights`
-    whether all are trained or biases, normalisation and the classifier alone. The settings from `microbatch` on are for
+    whether all are trained or biases, normalisation and the classifier alone. What is None is chosen for the model, the
+    public number of rows and the labels. The settings from `microbatch` on are for
     clipping "microbatch". Raises UsageError for values that make no sense.
     """
 
@@ -55,7 +56,7 @@ class EDPSGD(Defense):
     noise_multiplier: float | None = None
     delta: float = 1e-5
     clip: float = 1.0
-    epochs: int = 10
+    epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 0.0
@@ -66,7 +67,7 @@ class EDPSGD(Defense):
     accounting: Literal["poisson", "shuffled"] | None = None
     secure_noise: bool = False
     runs: int | None = None
-    weights: Literal["all", "biases"] = "all"
+    weights: Literal["all", "biases"] | None = None
     microbatch: int = 16
     noise_decay: Decay = "none"
     decay_rate: float = 0.05
@@ -90,6 +91,10 @@ class EDPSGD(Defense):
                 f"accounting {self.accounting} does not hold for sampling {self.sampling}: 10,000 shuffled steps at "
                 "noise 0.5 spend epsilon 1.95 by Poisson's accounting and at least 10.99 in truth; leave accounting out"
             )
+
+    def settled(self, start: Start, rows: int) -> Self:
+        """Return the defence with passes, batch, learning rate and weights chosen where they were left open."""
+        return settle(self, start, rows)
 
     def fit(
         self,
@@ -151,7 +156,7 @@ class EDPSGD(Defense):
         rate = batch / problem.population
         a_pass = steps_of_a_pass(rate, problem.population, drop_last=self.drop_last)
         poisson = self.sampling == "poisson"
-        steps = max(1, round(self.epochs / rate)) if poisson else self.epochs * a_pass
+        steps = max(1, round(passes_of(self) / rate)) if poisson else passes_of(self) * a_pass
         sizes = [sum(p.numel() for p in layer) for layer in layers_of(problem.model)]
 
         def claimed(sigma: float) -> Release:

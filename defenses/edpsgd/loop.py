@@ -13,7 +13,7 @@ from torch.nn import functional
 from defenses.edpsgd import history
 from defenses.edpsgd.checks import LARGEST_WEIGHTS, weights_norm
 from defenses.edpsgd.noise import NoiseSource
-from defenses.edpsgd.plan import Plan
+from defenses.edpsgd.plan import Plan, settle
 from defenses.edpsgd.sampling import Sampler
 from defenses.edpsgd.trainer import ExampleSteps
 from defenses.training import tokenize
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY = 20.0  # seconds
 _WARM_UP = 0.05  # share of the steps
-_RATE_FACTORS = {"all": 5.0, "biases": 50.0}  # times what suits the model without privacy: steps are few
 
 
 def run(
@@ -90,11 +89,11 @@ def fit_texts(
     progress: Progress | None,
 ) -> Trained:
     """Train `start` on the texts by AdamW with a short warm-up and a linear decay; the same loop as `train_on`."""
-    model = start.model.train()
+    model, trainer = start.model.train(), settle(trainer, start, population or len(examples))
     if trainer.weights == "biases":
         freeze_matrices(model)
     trained = [p for p in model.parameters() if p.requires_grad]
-    rate = trainer.learning_rate or start.learning_rate * _RATE_FACTORS[trainer.weights]
+    rate = trainer.learning_rate or start.learning_rate  # which is settled
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=trainer.weight_decay, fused=True)
 
     def schedule(share: float) -> None:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from defenses.accounting import Phase, Release, calibrate, guarantee, spent, spent_rdp, warnings_about
 from defenses.edpsgd.checks import check_mechanism
 from redteam.defense import Mechanism
 from redteam.errors import UsageError
+from redteam.models.starting import Start
 from redteam.report import Guarantee
 
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     Settings: TypeAlias = DPSGD | EDPSGD
 
 LARGEST_DEFAULT_BATCH = 512
+USUAL_PASSES = 10  # with few labels
+_FEW_LABELS = 8
+_MOST = 3.0  # times the passes, and the learning rate
+_RATE_FACTORS = {"all": 5.0, "biases": 50.0}  # times what suits the model without privacy: steps are few
+
+Private = TypeVar("Private", bound="Settings")
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def check_settings(settings: "Settings") -> None:
         raise UsageError(f"epsilon {settings.epsilon:g}: must be a positive number, such as 8")
     if settings.epsilon is None and settings.noise_multiplier is None:
         raise UsageError("neither epsilon nor noise_multiplier: give one of them (noise_multiplier 0: no privacy)")
-    if settings.weights not in ("all", "biases"):
+    if settings.weights not in (None, "all", "biases"):
         raise UsageError(f"weights {settings.weights!r}: must be one of all, biases")
     for name, value in (("epochs", settings.epochs), ("batch_size", settings.batch_size), ("runs", settings.runs)):
         if value is not None and value < 1:
@@ -81,6 +88,29 @@ def expected_batch(settings: "Settings", population: int) -> int:
     if batch > population:
         raise UsageError(f"batch size {batch:,} is larger than the data, {population:,} examples: take a smaller one")
     return batch
+
+
+def passes_of(settings: "Settings") -> int:
+    """Return how often a training goes over the data; of one that is not settled, as often as is usual."""
+    return USUAL_PASSES if settings.epochs is None else settings.epochs
+
+
+def settle(settings: Private, start: Start, rows: int) -> Private:
+    """Return a private training with its open settings chosen for a model and the public number of rows.
+
+    With many labels each gets less of the signal, and the noise stays: that takes more passes and longer steps. Noise
+    grows with the number of weights, and a pretrained model needs few of them. All of it is public.
+    """
+    many = min(max(1.0, math.sqrt(len(start.labels) / _FEW_LABELS)), _MOST)
+    weights = settings.weights or ("biases" if start.pretrained else "all")
+    rate = settings.learning_rate or start.learning_rate * _RATE_FACTORS[weights] * (many if weights == "all" else 1.0)
+    return replace(
+        settings,
+        epochs=round(USUAL_PASSES * many) if settings.epochs is None else settings.epochs,
+        batch_size=expected_batch(settings, rows),
+        learning_rate=rate,
+        weights=weights,
+    )
 
 
 def choose_noise(settings: "Settings", release_of: Callable[[float], Release]) -> float:

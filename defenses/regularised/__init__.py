@@ -31,9 +31,10 @@ from redteam.models.starting import Start, set_dropout
 class Regularised(Defense):
     """Train as RD100 does, with the paper's three defences; each can be switched off, and two more on.
 
-    `dropout` None leaves the model's own; passes, batch and learning rate are chosen for model, rows and labels where
-    they are None, twice the passes of RD100 where it stops early. `label_smoothing` is the share of a label that is spread over all. Early
+    `dropout` None leaves the model's own. `label_smoothing` is the share of a label that is spread over all. Early
     stopping keeps the share `validation` of the texts apart and stops after `patience` passes without a better loss.
+    Passes, batch and learning rate are chosen for model, rows and labels where they are None, twice the passes of RD100
+    where it stops early.
     """
 
     id = "RD110"

@@ -38,7 +38,7 @@ Label = Annotated[
 ]
 Decoys = Annotated[int | None, Opt("--decoys", min=0, help="Look-alikes with other labels for each canary.")]
 Seeds = Annotated[int | None, Opt("--seeds", min=1, help="Models, each with canaries of its own [default: 1].")]
-DrillEpochs = Annotated[int | None, Opt("--epochs", min=1, help="Passes over the texts [default: 20].")]
+DrillEpochs = Annotated[int | None, Opt("--epochs", min=1, help="Passes over the texts [default: by rows and labels].")]
 Rows = Annotated[int | None, Opt("--rows", min=1, help="Use only so many random rows of DATA.")]
 Jobs = Annotated[int, Opt("--jobs", "-j", help="Models trained at once, each on one thread.")]
 Quick = Annotated[bool, Opt("--quick", help="A small drill in some minutes; other options still count.")]
@@ -71,12 +71,12 @@ class _Grid:
     decoys: int = 0
     seeds: int = 1
     rows: int | None = None
-    epochs: int | None = 20
+    epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
 
 
-_QUICK = _Grid("bilstm", repetitions="1,10,30", canaries=12, rows=2000, epochs=10)
+_QUICK = _Grid("bilstm", repetitions="1,10,30", canaries=12, rows=2000)
 # Patterns, lengths and defences are the paper's; its model also tagged slots and took one canary each, as
 # --canaries 1 --label fresh --seeds 20 does in twenty times the time.
 _PARIKH2022 = _Grid(
@@ -85,6 +85,7 @@ _PARIKH2022 = _Grid(
     lengths="4,6,8,10",
     repetitions="1,3,10,30,100",
     defenses="none,es,d,ce,es+d,es+ce,d+ce,all",
+    epochs=20,
     batch_size=64,
 )
 
@@ -204,7 +205,10 @@ def _outcome(result: "CellResult | FailedCell") -> str:
         if one.right is not None:
             whole[one.attack] = whole.get(one.attack, 0) + (one.right == one.places)
     got = ", ".join(f"{attack} {count}" for attack, count in whole.items())
-    return f"{result.right / result.tested:.1%} right; whole secrets of {result.canaries}: {got or 'none guessed'}"
+    nothing = ", learned nothing" if result.untrained else ""
+    kept = "" if result.kept is None else f", pass {result.kept} kept"
+    right = f"{result.right / result.tested:.1%} right{nothing}{kept}"
+    return f"{right}; whole secrets of {result.canaries}: {got or 'none guessed'}"
 
 
 def _write(report: "DrillReport", output: Path) -> bool:
@@ -232,7 +236,8 @@ def _code(report: "DrillReport") -> int:
 
     if any(row.proven for row in report.rows):
         return LEAK
-    return NOT_AUDITED if _incomplete(report) or any(too_few(report.rows, report.each)) else PASS
+    unlearned = any(row.untrained for row in report.rows)
+    return NOT_AUDITED if _incomplete(report) or unlearned or any(too_few(report.rows, report.each)) else PASS
 
 
 def _incomplete(report: "DrillReport") -> bool:

@@ -158,7 +158,8 @@ def _outcome(result: "CellResult | FailedCell") -> str:
         return f"failed: {result.reason}"
     earned = "" if result.guarantee is None else f", earned {short(result.guarantee.earned.epsilon)}"
     bound = "" if result.strongest is None else f", measured at least {short(result.strongest.interval.low)}"
-    return f"{result.accuracy.value:.1%} right{earned}{bound}"
+    nothing = ", learned nothing" if result.untrained else ""
+    return f"{result.accuracy.value:.1%} right{nothing}{earned}{bound}"
 
 
 def _write(report: "GapReport", output: Path) -> None:
@@ -180,4 +181,8 @@ def _code(report: "GapReport") -> int:
 
     if any(claim.proven for claim in report.broken):
         return LEAK
-    return NOT_AUDITED if report.failures or any(attack_failures(report.cells)) else PASS
+    if report.failures or any(attack_failures(report.cells)):
+        return NOT_AUDITED
+    # under noise a model may learn nothing, which is a result; without noise, or everywhere, it is no experiment
+    failed = any(row.untrained and row.epsilon is None for row in report.rows)
+    return NOT_AUDITED if failed or all(row.untrained for row in report.rows) else PASS

@@ -12,6 +12,7 @@ from redteam.cli.progress import progress
 from redteam.errors import UsageError
 
 if TYPE_CHECKING:
+    from redteam.data import BoolArray, IntArray
     from redteam.defense import Defense
     from redteam.report import Guarantee
     from redteam.train import TrainedFiles
@@ -124,6 +125,11 @@ def _report(files: "TrainedFiles", seconds: float) -> None:
         f"trained on {len(files.members):,} members in {seconds:.0f} s, {len(files.nonmembers):,} texts held out: "
         f"{_accuracy(files, 'members'):.1%} right on members, {_accuracy(files, 'nonmembers'):.1%} on held-out texts"
     )
+    if not _learned(files):
+        say(
+            "the model has learned nothing that shows: it is not right on its members significantly more often than "
+            "always answering their commonest label; try more --epochs, another --learning-rate or a larger --epsilon"
+        )
     for line in _guaranteed(files.trained.guarantee):
         say(line)
     say(
@@ -148,9 +154,26 @@ def _guaranteed(guarantee: "Guarantee | None") -> list[str]:
 
 def _accuracy(files: "TrainedFiles", side: str) -> float:
     """Return the share of right labels on one side, from at most 2,000 of its rows, evenly apart."""
+    right, own = _answers(files, side)
+    return float(right.mean()) if len(own) else 0.0
+
+
+def _learned(files: "TrainedFiles") -> bool:
+    """Tell whether an audit would take the model for one that has learned something."""
+    from collections import Counter
+
+    from redteam.learned import has_learned
+
+    right, own = _answers(files, "members")
+    return has_learned(int(right.sum()), len(own), max(Counter(own.tolist()).values()) / len(own))
+
+
+def _answers(files: "TrainedFiles", side: str) -> "tuple[BoolArray, IntArray]":
+    """Return which labels are right, and the labels, of at most 2,000 rows of one side, evenly apart."""
     from redteam.target import label_indices
 
     target = files.trained.target
     rows = getattr(files, side)
     some = rows.take(range(0, len(rows), -(-len(rows) // 2000)))  # a file may be sorted by label
-    return float((target.predict(some) == label_indices(target.labels, some, name="model")).mean())
+    own = label_indices(target.labels, some, name="model")
+    return target.predict(some) == own, own

@@ -30,6 +30,7 @@ from redteam.experiment import as_saved, foreign_code, published, save_cell, tak
 from redteam.inversion import InversionAttack
 from redteam.models.tokens import cut_at
 from redteam.parallel import Check
+from redteam.target import Target
 from redteam.train import ModelChoice, portable
 from redteam.tuning import settings_of
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from redteam.models.starting import Start
 
 FORMAT = "redteam.drill-cell/1"
+_MOST_TESTED = 2000
 ALPHA = 0.05  # of all comparisons with the twins of a whole drill together, and of each interval on its own
 
 
@@ -118,7 +120,7 @@ def run_cell(task: Task, check: Check) -> CellResult:
     """Plant, train and extract, and write the cell down, cell.json last; `check` may interrupt between steps."""
     task.folder.mkdir(parents=True, exist_ok=True)
     planted = _plant(task)
-    trained = _train(task, planted, check)
+    trained, passes = _train(task, planted, check)
     save_bundle(trained.bundle, task.folder / "model.pt")
     target, shared = trained.target, task.drill
     report = extract(
@@ -130,12 +132,23 @@ def run_cell(task: Task, check: Check) -> CellResult:
         seed=task.cell.seed,
         progress=lambda done, total: check(),
     )
-    test = read_examples(shared.test, Columns("text", "label")).examples
-    right = int((np.array(target.labels)[target.predict(test)] == np.array(test.labels)).sum())
-    result = _result(task, planted, report, right, len(test), trained.notes)
+    seen = {name: _right(target, path) for name, path in (("test", shared.test), ("own", shared.data))}
+    result = _result(task, planted, report, seen, trained, passes)
     save_cell(task, result, format=FORMAT)
     _checkpoint(task, planted).path.unlink(missing_ok=True)  # not before: extraction may take longer than training
     return result
+
+
+def _right(target: Target, path: Path) -> tuple[int, int, float]:
+    """Return how many texts of a file are classified correctly, of how many, and the share of their commonest label.
+
+    Of many texts 2,000, evenly apart.
+    """
+    rows = read_examples(path, Columns("text", "label")).examples
+    some = rows.take(range(0, len(rows), -(-len(rows) // _MOST_TESTED)))
+    own = np.array(some.labels)
+    right = int((np.array(target.labels)[target.predict(some)] == own).sum())
+    return right, len(own), float(np.unique(own, return_counts=True)[1].max() / len(own))
 
 
 def _planted_path(folder: Path) -> Path:
@@ -168,7 +181,8 @@ def start_of(model: ModelChoice, rows: Examples, users: Examples, planting: Plan
     return start
 
 
-def _train(task: Task, planted: Planted, check: Check) -> Trained:
+def _train(task: Task, planted: Planted, check: Check) -> tuple[Trained, int | None]:
+    """Train, and return the model with the passes that its training was to make."""
     rows, seed = read_examples(planted.data, planted.columns).examples, task.cell.seed
     rows = mark_planted(rows, planted.planting)
     users = read_examples(task.drill.data, planted.columns).examples
@@ -178,7 +192,10 @@ def _train(task: Task, planted: Planted, check: Check) -> Trained:
     def show(step: int, steps: int, loss: float) -> None:
         check()
 
-    return task.defense.fit(start, rows, seed=seed, population=len(rows), checkpoint=checkpoint, progress=show)
+    defense = task.defense.settled(start, len(rows))
+    trained = defense.fit(start, rows, seed=seed, population=len(rows), checkpoint=checkpoint, progress=show)
+    passes = defense.parameters().get("epochs")
+    return trained, passes if isinstance(passes, int) else None
 
 
 def _checkpoint(task: Task, planted: Planted) -> Checkpoint:
@@ -187,9 +204,15 @@ def _checkpoint(task: Task, planted: Planted) -> Checkpoint:
 
 
 def _result(
-    task: Task, planted: Planted, report: Extraction, right: int, tested: int, notes: tuple[str, ...]
+    task: Task,
+    planted: Planted,
+    report: Extraction,
+    seen: dict[str, tuple[int, int, float]],
+    trained: Trained,
+    passes: int | None,
 ) -> CellResult:
     cell, planting = task.cell, planted.planting
+    (right, tested, _), (right_own, own, commonest) = seen["test"], seen["own"]
     return CellResult(
         pattern=cell.pattern,
         template=cell.template,
@@ -205,5 +228,10 @@ def _result(
         failures=report.failures,
         right=right,
         tested=tested,
-        notes=notes,
+        notes=trained.notes,
+        right_own=right_own,
+        own=own,
+        commonest=commonest,
+        kept=trained.kept_pass,
+        passes=passes,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from redteam.canary.measures import Measure
 from redteam.drill.report import DrillReport, Row
+from redteam.drill.table import MARK
 from redteam.figures import COLOURS, GREY, MARKERS, figure, say_empty
 
 _PANEL = (4.6, 3.6)  # inches
@@ -29,6 +30,10 @@ def draw(report: DrillReport, *paths: Path) -> None:
         for axes in panels[len(templates) :]:
             axes.set_axis_off()
         _legend(drawn, looks)
+        if any(row.flagged for row in report.rows):
+            drawn.supxlabel(
+                f"{MARK} learned nothing, or less than half of what it learns without a defence", fontsize=8
+            )
 
 
 def _looks(report: DrillReport) -> dict[str, dict[str, Any]]:
@@ -61,6 +66,9 @@ def _panel(axes: Any, template: str, report: DrillReport, looks: dict[str, dict[
         xs = [count * _APART ** (place - middle) for count, _ in own]
         ys = [m.planted.value for _, m in own]
         ends = [[m.planted.value - m.planted.low for _, m in own], [m.planted.high - m.planted.value for _, m in own]]
+        for x, y, count in zip(xs, ys, (count for count, _ in own), strict=True):
+            if any(r.flagged for r, _ in points if (r.repetitions, r.defense) == (count, name)):
+                axes.annotate(MARK, (x, y), xytext=(4, 4), textcoords="offset points", color=look["color"])
         axes.errorbar(xs, ys, yerr=ends, capsize=2, elinewidth=0.8, linewidth=0.9, **look)
 
 

@@ -9,7 +9,10 @@ from typing import Any
 from redteam import codec
 from redteam.canary.measures import Comparison, Found, Measure, Signal, compare_all, fewest_to_prove, measure
 from redteam.errors import ReportError
+from redteam.learned import has_learned
+from redteam.recipes import NONE
 from redteam.report import Failure
+from redteam.statistics.binomial import clopper_pearson_high
 from redteam.statistics.exposure import chance
 
 FORMAT = "redteam.drill/1"
@@ -21,7 +24,9 @@ class CellResult:
 
     `sizes` are those of the alphabet at each place of the secret; `left` secrets are still possible for a canary once
     all others in the data are known. `exact` names the attacks all of whose guesses were the best of all candidates.
-    `right` of `tested` texts that nobody trained on were classified correctly.
+    `right` of `tested` texts that nobody trained on were classified correctly, and `right_own` of `own` rows of users
+    that were trained on, of which always answering their commonest label would get the share `commonest`. `kept` of
+    `passes` is the pass whose model early stopping kept, None without.
     """
 
     pattern: str
@@ -39,6 +44,18 @@ class CellResult:
     right: int
     tested: int
     notes: tuple[str, ...] = ()
+    right_own: int | None = None
+    own: int | None = None
+    commonest: float | None = None
+    kept: int | None = None
+    passes: int | None = None
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the model is not shown to have learned anything; False where an older cell does not say."""
+        if self.right_own is None or self.own is None or self.commonest is None:
+            return False
+        return not has_learned(self.right_own, self.own, self.commonest)
 
 
 @dataclass(frozen=True)
@@ -84,7 +101,9 @@ class Row:
     """One sentence, number of repetitions and defence over its seeds: a line of the table.
 
     `left` secrets are still possible for a canary once all others are known. `accuracy` is the mean over the seeds, all
-    on the same texts.
+    on the same texts. `kept` are the passes that early stopping kept, of `passes`. Of the seeds `untrained` no accuracy
+    shows that they learned anything. `collapsed`: the upper end of the accuracy's one-sided exact 95 % interval is below
+    half of what the same sentence and number of repetitions has without a defence.
     """
 
     pattern: str
@@ -97,6 +116,15 @@ class Row:
     left: int
     accuracy: float
     attacks: tuple[Extracted, ...]
+    kept: tuple[int, ...] = ()
+    passes: int | None = None
+    untrained: tuple[int, ...] = ()
+    collapsed: bool = False
+
+    @property
+    def flagged(self) -> bool:
+        """Whether that nothing comes out may be for the reason that nothing was learned."""
+        return self.collapsed or bool(self.untrained)
 
     @property
     def proven(self) -> tuple[str, ...]:
@@ -164,7 +192,22 @@ def rows_of(cells: Sequence[CellResult], *, alpha: float, each: float) -> tuple[
     together: dict[tuple[str, int, str], list[CellResult]] = {}
     for cell in cells:
         together.setdefault((cell.template, cell.repetitions, cell.defense), []).append(cell)
-    return tuple(_row(some, alpha, each) for some in together.values())
+    plain = {(c.template, c.repetitions): _accuracy(some) for (*_, name), some in together.items() if name == NONE
+             for c in some[:1]}  # fmt: skip
+    return tuple(
+        _row(some, alpha, each, plain.get((some[0].template, some[0].repetitions))) for some in together.values()
+    )
+
+
+def _accuracy(cells: Sequence[CellResult]) -> float:
+    return sum(cell.right for cell in cells) / sum(cell.tested for cell in cells)
+
+
+def _collapsed(cells: Sequence[CellResult], plain: float | None) -> bool:
+    if plain is None:
+        return False
+    right, tested = sum(cell.right for cell in cells), sum(cell.tested for cell in cells)
+    return float(clopper_pearson_high(right, tested, 0.05)) < plain / 2
 
 
 def too_few(rows: Sequence[Row], each: float) -> Iterator[str]:
@@ -183,7 +226,7 @@ def too_few(rows: Sequence[Row], each: float) -> Iterator[str]:
         )
 
 
-def _row(cells: list[CellResult], alpha: float, each: float) -> Row:
+def _row(cells: list[CellResult], alpha: float, each: float, plain: float | None) -> Row:
     first = cells[0]
     attacks = dict.fromkeys(found.attack for cell in cells for found in cell.found)
     return Row(
@@ -195,8 +238,12 @@ def _row(cells: list[CellResult], alpha: float, each: float) -> Row:
         sum(cell.canaries for cell in cells),
         sum(cell.crowded for cell in cells),
         min(cell.left for cell in cells),
-        sum(cell.right for cell in cells) / sum(cell.tested for cell in cells),
+        _accuracy(cells),
         tuple(_extracted(attack, cells, alpha, each) for attack in attacks if _everywhere(attack, cells)),
+        tuple(cell.kept for cell in cells if cell.kept is not None),
+        first.passes,
+        tuple(cell.seed for cell in cells if cell.untrained),
+        _collapsed(cells, plain),
     )
 
 

@@ -8,12 +8,14 @@ from redteam.formats.escape import markdown
 from redteam.wording import plural, range_of
 
 _WIDEST = 160
+MARK = "!"  # beside the accuracy of a row that learned nothing, or next to nothing
 _HEADERS = (
     "pattern",
     "R",
     "defence",
     "canaries",
     "accuracy",
+    "pass",
     "whole secret",
     "twins",
     "symbols",
@@ -67,7 +69,7 @@ def problems(report: DrillReport) -> tuple[str, ...]:
     """Return what went wrong, or stands in the way of a finding."""
     failed = [f"FAILED: {f.words}: {f.reason}" for f in report.failures]
     broken = (f"FAILED: {line}" for line in report.broken)
-    return (*failed, *broken, *too_few(report.rows, report.each), *_in_short(report.skipped))
+    return (*failed, *broken, *untrained(report), *too_few(report.rows, report.each), *_in_short(report.skipped))
 
 
 def _in_short(lines: tuple[str, ...]) -> Iterator[str]:
@@ -88,7 +90,7 @@ def _legend(report: DrillReport) -> Iterator[str]:
             f"of {len(report.rows)}, at up to {plural(most, 'repetition')}"
         )
     elif report.rows:
-        yield "no attack got more out of planted secrets than out of unseen twins"
+        yield "no attack got more out of planted secrets than out of unseen twins" + _but(report)
     if report.headline is not None:
         yield (
             f"whole secret, twins, symbols: by {report.headline}, of all attacks the one that got the most whole "
@@ -109,7 +111,14 @@ def _legend(report: DrillReport) -> Iterator[str]:
             f"{crowded} canaries share sentence and label with another, and a guess can be right for one of them only: "
             "success says less than is known; say --label per-canary or --canaries 1"
         )
+    if any(row.kept for row in report.rows):
+        yield "pass: whose model early stopping kept, by the loss on rows of users that were kept apart"
     yield "accuracy on texts kept apart; nothing extracted is no evidence that nothing was learned"
+
+
+def _but(report: DrillReport) -> str:
+    flagged = sum(row.flagged for row in report.rows)
+    return f", but {plural(flagged, 'row')} of {len(report.rows)} learned too little to tell" if flagged else ""
 
 
 def _cells(row: Row, headline: str | None) -> tuple[str, ...]:
@@ -120,13 +129,39 @@ def _cells(row: Row, headline: str | None) -> tuple[str, ...]:
         str(row.repetitions),
         row.defense,
         str(row.canaries),
-        f"{row.accuracy:.1%}",
+        f"{row.accuracy:.1%}" + (MARK if row.flagged else ""),
+        _kept(row),
         _interval(success),
         "-" if success is None else f"{success.twins:.2f}",
         "-" if symbols is None else f"{symbols.planted.value:.2f}",
         _exposed(row) or "-",
         ", ".join(row.proven) or "none",
     )
+
+
+def _kept(row: Row) -> str:
+    """Return the pass that early stopping kept, of how many; over several seeds the first and the last."""
+    if not row.kept:
+        return "-"
+    first, last = min(row.kept), max(row.kept)
+    return (f"{first}" if first == last else f"{first} to {last}") + (f" of {row.passes}" if row.passes else "")
+
+
+def untrained(report: DrillReport) -> Iterator[str]:
+    """Yield one line for each row whose models learned nothing: that nothing comes out says nothing there."""
+    for row in report.rows:
+        where = f"{row.template}, R {row.repetitions}, {row.defense}"
+        if row.untrained:
+            seeds = "" if len(row.untrained) == len(row.seeds) else f", seed {', '.join(map(str, row.untrained))}"
+            yield (
+                f"UNTRAINED{MARK}: {where}{seeds}: not right on its own rows significantly more often than always "
+                "answering their commonest label: that nothing comes out says nothing"
+            )
+        elif row.collapsed:
+            yield (
+                f"COLLAPSED{MARK}: {where}: accuracy is below half of that without a defence: what does not come out "
+                "may not have been learned, no more than anything else"
+            )
 
 
 def _interval(measure: Measure | None) -> str:

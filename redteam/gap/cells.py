@@ -99,7 +99,7 @@ def run_cell(task: Task, check: Check) -> CellResult:
         raise DataError(f"{experiment.data}: changed while the experiment ran; start again")
     report = attack_cell(task, check, alpha=ALPHA)
     write_atomic(task.folder / "report.json", report.to_json())
-    result = _result(task, report, clock.seconds)
+    result = _result(task, report, clock.seconds, Ledger.load(files.ledger).recipe.parameters.get("epochs"))
     save_cell(task, result, format=FORMAT)
     return result
 
@@ -127,11 +127,10 @@ def forget_cell(folder: Path) -> None:
         path.unlink()
 
 
-def _result(task: Task, report: AuditReport, seconds: float | None) -> CellResult:
+def _result(task: Task, report: AuditReport, seconds: float | None, passes: Any) -> CellResult:
     if report.accuracy is None:
         why = "; ".join(f"{failure.attack}: {failure.reason}" for failure in report.failures)
         raise StatisticsError(f"no attack gave evidence ({why or report.grade_reason})")
-    passes = task.defense.parameters().get("epochs")
     return CellResult(
         trainer=task.cell.trainer,
         defense=task.defense.id,
@@ -147,6 +146,7 @@ def _result(task: Task, report: AuditReport, seconds: float | None) -> CellResul
         alpha=report.multiplicity.alpha,
         evidence=report.evidence,
         failures=report.failures,
+        commonest=report.accuracy.commonest,
     )
 
 

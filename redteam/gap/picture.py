@@ -7,6 +7,7 @@ from typing import Any
 
 from redteam.figures import COLOURS, GREY, MARKERS, figure, say_empty
 from redteam.gap.report import GapReport, Row
+from redteam.gap.table import MARK
 
 _SIZE = (11.0, 4.8)  # inches
 
@@ -19,6 +20,8 @@ def draw(report: GapReport, *paths: Path) -> None:
         _theory_against_practice(theory, report.rows, styles)
         _utility_against_leakage(leakage, report.rows, styles)
         _legend(drawn, styles, claims=any(_overclaimed(row) for row in report.rows))
+        if any(row.untrained for row in report.rows):
+            drawn.supxlabel(f"{MARK} learned nothing: that nothing leaks there says nothing about privacy", fontsize=8)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def _theory_against_practice(axes: Any, rows: tuple[Row, ...], styles: dict[str,
         axes.plot([earned], [most], marker="_", color=GREY, markersize=11)
         axes.plot([earned] * 2, [y, most], color=GREY, linewidth=0.7, linestyle=":")
         axes.errorbar([earned], [y], yerr=ends, capsize=3, zorder=3, **look)
+        if row.untrained:
+            axes.annotate(MARK, (earned, y), xytext=(5, 5), textcoords="offset points", color=style.colour, fontsize=8)
         if _overclaimed(row) and row.claimed is not None:
             axes.plot([row.claimed.epsilon], [y], zorder=4, **look | {"markersize": 11, "markerfacecolor": "none"})
             axes.plot([row.claimed.epsilon, earned], [y, y], color=style.colour, linewidth=0.7, alpha=0.6)
@@ -104,7 +109,7 @@ def _utility_against_leakage(axes: Any, rows: tuple[Row, ...], styles: dict[str,
         look = {"color": style.colour, "marker": style.marker, "markersize": style.size, "linestyle": "none"}
         ends = {"xerr": [[x.mean - x.low], [x.high - x.mean]], "yerr": [[y.mean - y.low], [y.high - y.mean]]}
         axes.errorbar([x.mean], [y.mean], elinewidth=0.8, capsize=2, **ends, **look)
-        words = "∞" if row.epsilon is None else f"{row.epsilon:g}"
+        words = ("∞" if row.epsilon is None else f"{row.epsilon:g}") + (MARK if row.untrained else "")
         near = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 8}
         axes.annotate(words, (x.mean, y.mean), color=style.colour, **near)
 

@@ -9,6 +9,7 @@ from typing import Any
 from redteam import codec
 from redteam.checks import speaks_of
 from redteam.errors import ReportError
+from redteam.learned import has_learned
 from redteam.report import Budget, Evidence, Failure, Guarantee, Interval, Metric
 
 FORMAT = "redteam.gap/1"
@@ -20,6 +21,7 @@ class CellResult:
 
     `accuracy` is on held-out texts. `seconds` is the processor time of the training loop on one thread, None where too
     few steps were seen to say; `passes` how often it went over its members. `evidence` holds together at `alpha`.
+    Always answering the members' commonest label would be right on the share `commonest` of them.
     """
 
     trainer: str
@@ -36,6 +38,14 @@ class CellResult:
     alpha: float
     evidence: tuple[Evidence, ...]
     failures: tuple[Failure, ...]
+    commonest: float | None = None
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the model is not shown to have learned anything; False where an older cell does not say."""
+        if self.commonest is None:
+            return False
+        return not has_learned(self.accuracy_members * self.members, self.members, self.commonest)
 
     @property
     def strongest(self) -> Evidence | None:
@@ -103,7 +113,8 @@ class Measure:
 class Row:
     """One trainer at one epsilon over its seeds: a line of the table.
 
-    `time_ratio` is the time of a pass over the members in units of plain's of the same seed.
+    `time_ratio` is the time of a pass over the members in units of plain's of the same seed. Of the seeds `untrained`
+    no accuracy shows that they learned anything: that nothing leaks there says nothing.
     """
 
     trainer: str
@@ -114,6 +125,7 @@ class Row:
     claimed: Budget | None
     earned: Budget | None
     measures: tuple[Measure, ...]
+    untrained: tuple[int, ...] = ()
 
     def best(self, metric: Metric, fpr: float | None = None) -> Measure | None:
         """Return the signal with the highest mean of a metric."""
@@ -175,6 +187,7 @@ def _row(trainer: str, epsilon: float | None, cells: list[CellResult], plain: di
         claimed=max((g.claimed for g in guarantees), key=lambda b: b.epsilon) if whole else None,
         earned=max((g.earned for g in guarantees), key=lambda b: b.epsilon) if whole else None,
         measures=_measures(cells),
+        untrained=tuple(cell.seed for cell in cells if cell.untrained),
     )
 
 

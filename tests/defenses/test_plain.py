@@ -69,5 +69,10 @@ def test_the_learning_rate_rises_and_falls():
 
 
 def test_settings():
-    assert Plain().parameters() == {"epochs": 3, "batch_size": 32, "learning_rate": None, "weight_decay": 0.01}
+    assert Plain().parameters() == {
+        "epochs": None,
+        "batch_size": None,
+        "learning_rate": None,
+        "weight_decay": 0.01,
+    }
     assert (Plain.id, Plain.name) == ("RD100", "plain")
