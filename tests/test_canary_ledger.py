@@ -8,6 +8,7 @@ import pytest
 from canary_rows import DIGITS, PIN, ROWS, draw, write_rows
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from defenses.plain import Plain
 from redteam.canary import (
     Plan,
     Planting,
@@ -20,11 +21,30 @@ from redteam.canary import (
 from redteam.canary.alphabets import common_words, whole_words
 from redteam.errors import LedgerError, UsageError
 from redteam.files import sha256
+from redteam.train import train
 
 
 @pytest.fixture
 def data(tmp_path):
     return write_rows(tmp_path)
+
+
+def test_a_training_is_told_which_rows_no_user_wrote(data, tmp_path):
+    planted = plant(data, tmp_path / "p.csv", Plan((PIN,), canaries=4, repetitions=(3,), decoys=1))
+    seen = []
+
+    class Spy(Plain):
+        def fit(self, start, examples, **options):
+            seen.append(examples)
+            return super().fit(start, examples, **options)
+
+    train(planted.data, tmp_path / "m.pt", Spy(1))
+    (rows,) = seen
+    marked = set(rows.rows[rows.planted].tolist())
+    assert marked == canary_rows(planted.planting)
+    assert 0 < len(marked) < len(rows)
+    train(data, tmp_path / "m.pt", Spy(1))
+    assert seen[1].planted is None
 
 
 class TestLedger:

@@ -48,6 +48,28 @@ class TestRows:
         assert row.by("RT299").measure("hamming").planted.value == pytest.approx(0.3)
         assert row.by("RT299").measure("exposure").planted.value == 13.0
 
+    def test_a_row_that_learned_nothing_or_next_to_nothing_is_flagged(self):
+        own = {"own": 1000, "commonest": 0.2}
+        rows = rows_of(
+            [
+                cell(right=80, finds=IN, right_own=900, **own),
+                cell("all", right=9, finds=IN, right_own=300, kept=1, passes=20, **own),
+                cell("d", right=45, finds=IN, right_own=500, **own),  # half as good, as far as can be told
+                cell("es", right=20, finds=IN, right_own=200, kept=7, passes=20, **own),
+                cell("old", right=80, finds=IN),
+            ],
+            alpha=0.05,
+            each=0.005,
+        )
+        assert [row.collapsed for row in rows] == [False, True, False, True, False]
+        assert [row.untrained for row in rows] == [(), (), (), (0,), ()]
+        assert [(row.kept, row.passes) for row in rows[1:4]] == [((1,), 20), ((), None), ((7,), 20)]
+        shown = render_text(DrillReport({}, 0.05, 10, 0.005, rows, (), (), (), "2026-01-01", "0"))
+        assert "1 of 20" in shown
+        assert "COLLAPSED!: pin {digit:4}, R 1, all" in " ".join(shown.split())
+        assert "UNTRAINED!: pin {digit:4}, R 1, es" in " ".join(shown.split())
+        assert "but 2 rows of 5 learned too little to tell" in " ".join(shown.split())
+
     def test_a_finding_is_more_than_the_twins_at_the_level_of_the_whole_drill(self):
         out, kept = rows_of([cell(finds=OUT), cell("all", finds=IN)], alpha=0.05, each=0.005)
         assert out.proven == ("RT299",)

@@ -33,6 +33,17 @@ def test_time_is_compared_with_plain_of_the_same_seed():
     assert rows_of([cells[0], slower])[1].time_ratio.mean == pytest.approx(0.75)
 
 
+def test_a_row_whose_model_learned_nothing_is_flagged():
+    cells = [cell("plain", None), *(cell("edpsgd", 0.5, seed=s, earned=0.5) for s in (0, 1))]
+    cells = [replace(c, commonest=0.4) for c in cells]
+    cells[2] = replace(cells[2], accuracy_members=0.41)  # 287 of 700, where always one label is right on 280
+    made = report_of(cells)
+    assert [row.untrained for row in made.rows] == [(), (1,)]
+    assert "UNTRAINED!: edpsgd at epsilon 0.5, seed 1: not right" in " ".join(render_text(made).split())
+    assert "90.0% [88.0%, 92.0%]!" in render_markdown(made)
+    assert [row.untrained for row in report_of([replace(c, commonest=None) for c in cells]).rows] == [(), ()]
+
+
 def test_a_seed_without_a_guarantee_or_a_signal_leaves_the_row_without():
     one, two = cell("x", 8.0, 0, earned=7.0), cell("x", 8.0, 1)
     (row,) = rows_of([one, two])

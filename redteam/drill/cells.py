@@ -192,7 +192,7 @@ def _train(task: Task, planted: Planted, check: Check) -> tuple[Trained, int | N
     def show(step: int, steps: int, loss: float) -> None:
         check()
 
-    defense = task.defense.settled(start, len(rows))
+    defense = task.defense.settled(start, len(users))  # the same passes for every R
     trained = defense.fit(start, rows, seed=seed, population=len(rows), checkpoint=checkpoint, progress=show)
     passes = defense.parameters().get("epochs")
     return trained, passes if isinstance(passes, int) else None

@@ -102,8 +102,8 @@ class Row:
 
     `left` secrets are still possible for a canary once all others are known. `accuracy` is the mean over the seeds, all
     on the same texts. `kept` are the passes that early stopping kept, of `passes`. Of the seeds `untrained` no accuracy
-    shows that they learned anything. `collapsed`: the upper end of the accuracy's one-sided exact 95 % interval is below
-    half of what the same sentence and number of repetitions has without a defence.
+    shows that they learned anything. `collapsed`: the upper end of the accuracy's one-sided exact 95 % interval is
+    below half of what the same sentence and number of repetitions has without a defence.
     """
 
     pattern: str

@@ -74,8 +74,8 @@ def untrained(report: GapReport) -> Iterator[str]:
             seeds = "" if len(row.untrained) == len(row.seeds) else f", seed {', '.join(map(str, row.untrained))}"
             yield (
                 f"UNTRAINED{MARK}: {row.trainer} at epsilon {epsilon_words(row.epsilon)}{seeds}: not right on its "
-                "members significantly more often than always answering their commonest label: that nothing leaks from it says "
-                "nothing about privacy"
+                "members significantly more often than always answering their commonest label: that nothing leaks "
+                "from it says nothing about privacy"
             )
 
 

@@ -1,12 +1,17 @@
 """Plain training learns what can be learned, sees every row once an epoch, and promises nothing."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import WORDS, sentences
 
+from defenses.dpsgd import DPSGD
+from defenses.edpsgd import EDPSGD
 from defenses.plain import Plain
+from defenses.regularised.early_stopping import EarlyStopping
+from defenses.regularised.label_smoothing import LabelSmoothing
 from defenses.training import _schedule, batches_of_like_length
 from redteam.data import Examples
 from redteam.models.starting import start_model
@@ -66,6 +71,46 @@ def test_the_learning_rate_rises_and_falls():
         top = shares.index(1)
         assert shares[top:] == sorted(shares[top:], reverse=True)
         assert shares[: top + 1] == sorted(shares[: top + 1])
+
+
+@pytest.mark.parametrize("spec", ["tiny", "bilstm"])
+def test_many_labels_get_the_steps_they_take(spec):
+    """With three passes, as for few labels, 20 labels stay near chance."""
+    words = [f"{a}{b}" for a in ("al", "be", "ga", "de") for b in ("pa", "ko", "mi", "tu", "so")]
+    rows = Examples(
+        np.arange(240),
+        tuple(f"{words[i % 20]} {WORDS[i % 7]} {i}" for i in range(240)),
+        tuple(words[i % 20] for i in range(240)),
+    )
+    few, chosen = [
+        how.fit(start_model(spec, rows, learn_from=rows, seed=0), rows, seed=0).target
+        for how in (Plain(3, 32), Plain())
+    ]
+    right = [
+        float(np.mean([few.labels[i] == own for i, own in zip(t.predict(rows), rows.labels, strict=True)]))
+        for t in (few, chosen)
+    ]
+    assert right[0] < 0.5
+    assert right[1] > 0.95
+
+
+def test_what_is_given_is_kept_and_the_rest_follows_from_rows_and_labels():
+    rows = separable(60, seed=0)
+    start = start_model("tiny", rows, learn_from=rows, seed=0)
+    assert Plain(2, 16, 1e-2).settled(start, 5000) == Plain(2, 16, 1e-2)
+    assert Plain(0).settled(start, 5000) == Plain(0, 32, 1e-3)
+    assert Plain().settled(start, 5000) == Plain(3, 32, 1e-3)  # three labels: few steps suffice
+    many = replace(start, labels=tuple(map(str, range(77))))
+    assert Plain().settled(many, 2500) == Plain(30, 32, 1e-3)
+    assert Plain().settled(many, 2500).settled(many, 9) == Plain(30, 32, 1e-3)
+    assert EarlyStopping().settled(many, 2500).epochs == 60
+    assert LabelSmoothing().settled(many, 2500).epochs == 30
+    for private in (EDPSGD(), DPSGD()):
+        found = private.settled(many, 2500)
+        assert (found.batch_size, found.weights) == (416, "all")
+        assert found.epochs > private.settled(start, 2500).epochs == 10
+        assert private.settled(replace(many, pretrained=True), 2500).weights == "biases"
+        assert replace(private, weights="all", epochs=4).settled(many, 2500).epochs == 4
 
 
 def test_settings():

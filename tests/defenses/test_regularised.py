@@ -10,7 +10,7 @@ from conftest import sentences
 from defenses.plain import Plain
 from defenses.regularised import Regularised
 from defenses.regularised.deduplication import Deduplication
-from defenses.regularised.rows import hold_out
+from defenses.regularised.rows import distinct, hold_out
 from redteam.bundle import load_bundle, save_bundle
 from redteam.data import Examples
 from redteam.defense import Checkpoint
@@ -98,6 +98,7 @@ class TestEarlyStopping:
         best = int(np.argmin(losses))
         assert len(losses) < 12  # it did stop
         assert f"pass {best + 1} of 12, by 6 rows" in found.notes[0]
+        assert found.kept_pass == best + 1
         assert float(found.target.losses(apart).mean()) == pytest.approx(min(losses), abs=1e-6)
 
     def test_a_training_that_gets_better_goes_to_the_end(self):
@@ -142,6 +143,26 @@ class TestEarlyStopping:
         rows = Examples(np.arange(30), (*("again",) * 20, *(f"text {i}" for i in range(10))), ("a",) * 30)
         for seed in range(20):
             assert "again" not in hold_out(rows, 0.2, seed)[1].texts
+
+    def test_canaries_are_all_trained_on(self):
+        """Thirty copies of a canary would fill the part kept apart, and say when to stop as no user's row does."""
+        texts = (*("my pin is 4 7",) * 30, *(f"pin {i}" for i in range(10)), *(f"text {i}" for i in range(260)))
+        planted = np.arange(300) < 40
+        rows = Examples(np.arange(300), texts, ("a", "b") * 150, planted=planted)
+        for seed in range(30):
+            kept, apart = hold_out(rows, 0.1, seed)
+            assert len(apart) == 26  # a tenth of the users' texts
+            assert not apart.planted.any()
+            assert kept.planted.sum() == 40
+
+    def test_a_users_text_that_is_a_canarys_says_nothing_either(self):
+        texts = ("my pin is 4 7", *(f"text {i}" for i in range(9)), "My PIN is 4 7")
+        rows = Examples(np.arange(11), texts, ("a",) * 11, planted=np.arange(11) == 10)
+        for seed in range(20):
+            assert "my pin is 4 7" not in hold_out(rows, 0.5, seed)[1].texts
+        once = distinct(rows)
+        assert len(once) == 10
+        assert once.planted.tolist() == [True] + [False] * 9
 
     def test_too_few_rows_are_one_line(self):
         rows = Examples(np.arange(2), ("one", "two"), ("a", "b"))
