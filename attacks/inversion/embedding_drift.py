@@ -1,24 +1,26 @@
 """RT204 embedding drift: which words were in the training data, read off the embedding table.
 
 Fine-tuning moves the rows of those tokens that occurred in the training data. All other rows stay as in the public
-encoder that training started from or, under weight decay, shrink by one factor common to all. The adversary holds the
-weights and the base (`--base DIR`), takes that factor from the rows that kept their direction best, and scores each
-token of the vocabulary by the norm of what the factor leaves unexplained. A secret is ranked by the score of its
-tokens, and its exposure is its place among all candidates: the more they moved, the more likely they were seen. No
-label and no order of words is known this way, so there is no guess; but the scores narrow the candidates of RT202 and
-RT203.
+encoder that training started from or, under weight decay, move in one way common to all: they shrink by one factor or,
+where Adam and its like are given the decay as a part of the gradient, each entry moves by a function of its value, and
+that further than any trained one. The adversary holds the weights and the base (`--base DIR`), learns the common move
+from the rows that it explains best (a factor, unless a function of the value explains more), and scores each token of
+the vocabulary by what the common move leaves unexplained. A secret is ranked by the score of its tokens, and its
+exposure is its place among all candidates: the more they moved apart, the more likely they were seen. No label and no
+order of words is known this way, so there is no guess; but the scores narrow the candidates of RT202 and RT203.
 
 Where nothing moved, the embeddings were frozen, and the attack does not apply. A base with other tokens has no rows to
 compare, and is an error: what it would have told is unknown.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attacks.inversion._common_move import fit_common_moves, untouched
 from attacks.inversion.sentences import IntArray, Space, by_space
 from redteam.errors import TargetError
 from redteam.inversion import ENUMERABLE, Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
@@ -29,14 +31,19 @@ if TYPE_CHECKING:
 
 _STILLEST = 0.01  # share of the rows, those that kept their direction best, that tell the factor of weight decay
 _ROUNDING = 1e-6  # of a row's norm: what float32 makes of a row that only shrank
+_BETTER = 0.9  # a function of the value must leave so much less than a factor does
+_ROWS = 1 << 14  # scored at a time
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far each token's embedding moved beyond weight decay, [vocabulary]; `decay` is the factor common to all."""
+    """How far each token's embedding moved apart from what is common to all, [vocabulary].
+
+    `decay` is the factor of a common shrinking, None where the common move is no shrinking.
+    """
 
     scores: FloatArray
-    decay: float
+    decay: float | None
 
 
 def drift(target: Target, base: Path | None) -> Drift:
@@ -67,13 +74,37 @@ def _as_saved(table: FloatArray) -> Iterator[FloatArray]:
 
 def moved(after: FloatArray, before: FloatArray) -> Drift:
     """Return the drift from two tables, [vocabulary, width] each."""
+    decay = _common_factor(after, before)
+    shrunk = np.linalg.norm(after - decay * before, axis=1)
+    least, best = _BETTER * _stillness(shrunk), None
+    if least <= _ROUNDING * float(np.median(np.linalg.norm(before, axis=1))):
+        return Drift(shrunk, decay)
+    for move in fit_common_moves(after, before):
+        left = _stillness(_by_rows(move.left, after, before))
+        if left < least:
+            least, best = left, move
+    return Drift(shrunk, decay) if best is None else Drift(_by_rows(best.scores, after, before), None)
+
+
+def _by_rows(of: Callable[[FloatArray, FloatArray], FloatArray], after: FloatArray, before: FloatArray) -> FloatArray:
+    """Return one number of each row, of a part of the rows at a time: a table may fill half of the memory."""
+    parts = range(0, len(before), _ROWS)
+    return np.concatenate([of(after[first : first + _ROWS], before[first : first + _ROWS]) for first in parts])
+
+
+def _common_factor(after: FloatArray, before: FloatArray) -> float:
+    """Return the factor of the rows that kept their direction best."""
     norms = np.einsum("vd,vd->v", before, before)
     known = norms > 0
     factors = np.einsum("vd,vd->v", after, before)[known] / norms[known]
     turned = np.linalg.norm(after[known] - factors[:, None] * before[known], axis=1) / np.sqrt(norms[known])
     stillest = np.argsort(turned, kind="stable")[: max(1, int(_STILLEST * len(turned)))]
-    decay = float(np.median(factors[stillest]))
-    return Drift(np.linalg.norm(after - decay * before, axis=1), decay)
+    return float(np.median(factors[stillest]))
+
+
+def _stillness(left: FloatArray) -> float:
+    """Return what a common move leaves of the rows that it explains best, at the most."""
+    return float(np.partition(left, untouched(len(left)) - 1)[untouched(len(left)) - 1])
 
 
 def membership_auc(found: Drift, target: Target, texts: Sequence[str], *, alpha: float) -> "Interval":
@@ -138,11 +169,11 @@ class EmbeddingDrift(InversionAttack):
             space: Candidates.look_at(space, _Losses(_symbol_scores(space, target, found)).of, **how, progress=progress)
             for space in by_space(questions)
         }
-        answers = []
+        answers, details = [], {} if found.decay is None else {"decay": found.decay}
         for question in questions:
             candidates = of_space[Space(question.pattern, question.alphabets)]
             secrets = [suspect.secret for suspect in suspects if suspect.question == question.id]
-            answers.append(Answer(question.id, ranked=candidates.rank(0, secrets), details={"decay": found.decay}))
+            answers.append(Answer(question.id, ranked=candidates.rank(0, secrets), details=details))
         return tuple(answers)
 
 

@@ -8,6 +8,7 @@ from redteam.canary.extract import Extraction
 from redteam.canary.measures import Comparison, Group, Measure
 from redteam.exit_codes import LEAK, PASS
 from redteam.formats.layout import bullets, draw, headline, pairs, section, table
+from redteam.report import Interval
 from redteam.wording import number, plural
 
 _NAMES = {
@@ -30,9 +31,7 @@ def render(report: Extraction, *, width: int = 100, color: bool = False) -> str:
     parts: list[RenderableType] = [headline(word, summary(report), style)]
     parts += (_of_group(group) for group in report.groups)
     for attack, auc in report.token_auc.items():
-        told = f"{number(auc.value, digits=4)} [{number(auc.low, digits=4)}, {number(auc.high, digits=4)}]"
-        line = f"tokens of the training data told from those that are in no text of it: AUC {told}"
-        parts.append(section(f"{attack}, all tokens", bullets([line])))
+        parts.append(section(f"{attack}, all tokens", bullets(_of_tokens(auc))))
     if report.found and report.found[0].secret is not None:
         parts.append(section("Secrets", _secrets(report)))
     if report.failures:
@@ -56,6 +55,16 @@ def summary(report: Extraction) -> str:
     if report.problems:
         return f"{target}: {report.problems[0]}"
     return f"{target}: no attack got more out of planted secrets than out of unseen twins"
+
+
+def _of_tokens(auc: Interval) -> Iterator[str]:
+    told = f"{number(auc.value, digits=4)} [{number(auc.low, digits=4)}, {number(auc.high, digits=4)}]"
+    yield f"tokens of the training data told from those that are in no text of it: AUC {told}"
+    if auc.high < 0.5:
+        yield (
+            "that is proven to be below 0.5: here tokens of the training data moved less than all others; turned round, "
+            f"the scores tell them apart with AUC {number(1 - auc.value, digits=4)}, and so do ranks by this attack"
+        )
 
 
 def _of_group(group: Group) -> RenderableType:

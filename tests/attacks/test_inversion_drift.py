@@ -1,5 +1,6 @@
 """RT204: rows that moved, weight decay taken off, and a base that is none."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import inversion_cases as cases
@@ -23,6 +24,7 @@ from redteam.data import Examples
 from redteam.errors import TargetError
 from redteam.inversion import NotApplicable
 from redteam.models.starting import start_model
+from redteam.report import Interval
 
 TEXTS = ("call amber book", "play basil cedar", "amber amber play", "call cedar") * 8
 UNSEEN = ("delta", "ember", "fjord", "grove", "haven")
@@ -111,6 +113,99 @@ class TestScores:
             drift(target, base)
 
 
+OPTIMIZERS = {
+    "SGD": lambda rows: torch.optim.SGD(rows, lr=0.5),
+    "SGD with momentum and decay": lambda rows: torch.optim.SGD(rows, lr=0.1, momentum=0.9, weight_decay=1e-3),
+    "Adam": lambda rows: torch.optim.Adam(rows, lr=1e-3),
+    "Adam with little decay": lambda rows: torch.optim.Adam(rows, lr=1e-3, weight_decay=1e-4),
+    "Adam with decay": lambda rows: torch.optim.Adam(rows, lr=1e-3, weight_decay=0.01),
+    "Adam with much decay": lambda rows: torch.optim.Adam(rows, lr=1e-3, weight_decay=0.1),
+    "RAdam with decay": lambda rows: torch.optim.RAdam(rows, lr=1e-3, weight_decay=0.01),
+    "AdamW": lambda rows: torch.optim.AdamW(rows, lr=1e-3, weight_decay=0.1),
+    "Adagrad with decay": lambda rows: torch.optim.Adagrad(rows, lr=0.01, weight_decay=0.01),
+    "RMSprop with decay": lambda rows: torch.optim.RMSprop(rows, lr=1e-3, weight_decay=0.01),
+    "Adafactor": lambda rows: torch.optim.Adafactor(rows, lr=0.01, weight_decay=0.01),
+}
+
+
+def trained_rows(optimizer, *, rows=240, share=0.5, noise=0.0, signal=1.0, shared_decoder=False, seed=0):
+    """Embeddings before and after a training of bags of words, few of them common; and which words were seen.
+
+    Rows of common words are shorter, as in real encoders.
+    """
+    rng, width = np.random.default_rng(seed), 16
+    seen = rng.permutation(rows)[: int(share * rows)]
+    torch.manual_seed(seed)
+    table = torch.nn.Embedding(rows, width)
+    with torch.no_grad():
+        table.weight *= 0.05
+        table.weight[seen[: len(seen) // 2]] *= 0.7
+    head = torch.nn.Linear(width, 5)
+    before = table.weight.detach().double().numpy().copy()
+    common = 1 / np.arange(1, len(seen) + 1)
+    drawn = np.concatenate([seen[rng.choice(len(seen), size=(400 - len(seen) // 6, 6), p=common / common.sum())],
+                            seen[: 6 * (len(seen) // 6)].reshape(-1, 6)])  # fmt: skip
+    texts, labels = torch.from_numpy(drawn), torch.from_numpy(rng.integers(5, size=len(drawn)))
+    stepping = OPTIMIZERS[optimizer]([table.weight, *head.parameters()])
+    for _ in range(4):
+        for batch in torch.from_numpy(rng.permutation(len(texts))).split(16):
+            stepping.zero_grad()
+            hidden = table(texts[batch]).mean(dim=1)
+            loss = torch.nn.functional.cross_entropy(head(torch.tanh(20 * hidden)), labels[batch])
+            if shared_decoder:
+                loss = loss + torch.nn.functional.cross_entropy(hidden @ table.weight.T, texts[batch, 0])
+            loss.backward()
+            table.weight.grad.mul_(signal).add_(noise * torch.randn_like(table.weight))
+            stepping.step()
+    return before, table.weight.detach().double().numpy(), np.isin(np.arange(rows), drawn)
+
+
+def area(scores, positive):
+    return float((scores[positive][:, None] > scores[~positive]).mean())
+
+
+class TestOptimizers:
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    def test_what_was_seen_is_told_apart_whatever_trained_it(self, optimizer):
+        before, after, seen = trained_rows(optimizer)
+        assert area(moved(after, before).scores, seen) > 0.99
+
+    @pytest.mark.parametrize("optimizer", ["SGD", "Adam with little decay", "Adam with decay", "AdamW"])
+    def test_though_nearly_all_was_seen(self, optimizer):
+        before, after, seen = trained_rows(optimizer, share=0.92)
+        assert 0.9 < seen.mean() < 0.93
+        assert area(moved(after, before).scores, seen) > 0.99
+
+    @pytest.mark.parametrize("optimizer", ["SGD", "Adam with much decay", "AdamW"])
+    def test_under_noise_on_all_rows(self, optimizer):
+        before, after, seen = trained_rows(optimizer, noise=2e-3)
+        assert area(moved(after, before).scores, seen) > 0.55
+
+    @pytest.mark.parametrize("optimizer", ["SGD", "Adam with decay", "AdamW", "RMSprop with decay"])
+    def test_noise_alone_tells_nothing_though_common_rows_are_shorter(self, optimizer):
+        areas = []
+        for seed in range(3):
+            before, after, seen = trained_rows(optimizer, noise=2e-3, signal=0.0, seed=seed)
+            areas.append(area(moved(after, before).scores, seen))
+        assert abs(np.mean(areas) - 0.5) < 0.07  # three standard errors
+
+    @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "Adam with decay", "AdamW"])
+    def test_a_decoder_that_shares_the_table_moves_all_rows_alike(self, optimizer):
+        before, after, seen = trained_rows(optimizer, rows=1000, share=0.1, shared_decoder=True)
+        assert area(moved(after, before).scores, seen) > 0.9
+
+    def test_a_factor_is_named_only_where_rows_shrink(self):
+        assert moved(*trained_rows("AdamW")[1::-1]).decay < 1
+        assert moved(*trained_rows("Adam with decay")[1::-1]).decay is None
+
+    def test_rows_without_values_and_few_rows(self):
+        before, after, seen = trained_rows("Adam with decay", rows=60)
+        before[~seen][:1] = after[~seen][:1] = 0.0
+        assert np.isfinite(moved(after, before).scores).all()
+        few = moved(after[:3] + 0.1, before[:3])
+        assert np.isfinite(few.scores).all()
+
+
 class TestAttack:
     def test_tokens_are_told_apart_in_the_report(self, base):
         target, planted = tuned(base), planting_of("my {w:2}", canaries=7)
@@ -126,6 +221,10 @@ class TestAttack:
         assert still.token_auc == {}
         assert "embeddings frozen" in still.failures[0].reason
         nothing = ("!", "?")  # no token of any text is known
+        inverted = replace(report, token_auc={"RT204": Interval(0.1, 0.05, 0.2, 0.05)})
+        assert "proven to be below 0.5" in render(inverted, width=200)
+        assert "tells them apart with AUC 0.9" in render(inverted, width=200)
+        assert "below 0.5" not in render(report, width=200)
         broken = extract(target, planted, (EmbeddingDrift(),), attacker=Attacker(base=base), texts=nothing)
         assert broken.exit_code == 2
         assert broken.failures[0].kind == "failed"
