@@ -49,6 +49,8 @@ def rule_on(limit: Limit, report: AuditReport) -> Ruling:
     planted = limit.metric in CANARY_METRICS and report.data.canaries > 0
     if not covered and (limit.required or planted) and not (report.grade == "C" and limit.metric in ("auc", "tpr")):
         problems = (_missing(limit, report),)
+    if covered and planted:
+        problems = (*problems, *_unasked(limit, report))
     return Ruling(checks, problems, unsettled)
 
 
@@ -186,6 +188,17 @@ def _missing(limit: Limit, report: AuditReport) -> str:
             return f"{limit.name}: the data holds {held}, but no attack gave an {what}: audit with {able}"
         return f"{limit.name}: the report has no {what}: audit a model with canaries, or drop the limit"
     return f"{limit.name}: the report has no {what}: audit again with a membership attack (RT1xx)"
+
+
+def _unasked(limit: Limit, report: AuditReport) -> tuple[str, ...]:
+    """Say that no attack applied to some of the canaries: what the others show is nothing about them."""
+    asked: dict[str, int] = {}
+    for evidence in report.evidence:
+        if evidence.metric == limit.metric:
+            asked[evidence.attack] = asked.get(evidence.attack, 0) + evidence.members
+    held, most = report.data.canaries, max(asked.values())
+    what = SYMBOLS[limit.metric]
+    return () if most >= held else (f"{limit.name}: no attack gave an {what} for {held - most} of {held} canaries",)
 
 
 def _too_small(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:

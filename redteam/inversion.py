@@ -118,8 +118,9 @@ class InversionAttack(ABC):
 
     `id` is stable and never re-used, `needs` is the least access it works with. `guesses` and `ranks` say which answers
     it gives; both are judged, so they are declared and not found out. `compares`: whether a reference makes a
-    difference. `scores_tokens`: whether there is a `token_auc`. A guess must not depend on the suspects: how
-    unlikely a whole secret is by luck is counted over all candidates, and not over two.
+    difference. `scores_tokens`: whether there is a `token_auc`. `searches`: whether it looks for what an attack that
+    `enumerates` finds in any case. A guess must not depend on the suspects: how unlikely a whole secret is by luck is
+    counted over all candidates, and not over two.
     """
 
     id: ClassVar[str]
@@ -129,6 +130,11 @@ class InversionAttack(ABC):
     ranks: ClassVar[bool] = True
     compares: ClassVar[bool] = True
     scores_tokens: ClassVar[bool] = False
+    searches: ClassVar[bool] = False
+
+    def enumerates(self, question: Question) -> bool:
+        """Return whether it looks at every candidate of a question, so that a search finds nothing better."""
+        return False
 
     def token_auc(self, target: Target, texts: Sequence[str], *, base: Path | None, alpha: float) -> "Interval":
         """Return how well it tells the tokens of the training `texts` from those of no text; raise NotApplicable."""
@@ -150,5 +156,5 @@ class InversionAttack(ABC):
 
         `reference` is a classifier with the same labels that never saw the canaries: losses are then compared with
         its. `base` is the directory of the public encoder that training started from. `progress` is called every second
-        or so. Raises NotApplicable.
+        or so. Raises NotApplicable; who asked then asks about each pattern by itself.
         """

@@ -69,6 +69,7 @@ def make_plan(
         *_canary_line(planted, target.access, each),
         *(_attack_line(attack, target) for attack in attacks),
         *(_attack_line(attack, target) for attack in (planted.attacks if planted else ())),
+        *(f"{spared.attack}      not run: {spared.reason}" for spared in (planted.spared if planted else ())),
         f"error      {settings.alpha:g} in all, {each:.2g} for each interval",
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_accuracy_line(target, split, policy),

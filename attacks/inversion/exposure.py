@@ -40,6 +40,10 @@ class ExposureRank(InversionAttack):
     enumerable: int = ENUMERABLE
     sample: int = 10_000
 
+    def enumerates(self, question: Question) -> bool:
+        """Return whether every candidate of a question is looked at."""
+        return question.size <= self.enumerable
+
     def extract(
         self,
         target: Target,

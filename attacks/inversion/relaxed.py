@@ -53,6 +53,7 @@ class RelaxedInversion(InversionAttack):
     name = "relaxed inversion"
     needs = Access.WEIGHTS
     ranks = False
+    searches = True
 
     restarts: int = 48
     learning_rate: float = 0.2

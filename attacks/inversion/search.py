@@ -41,6 +41,7 @@ class SwapSearch(InversionAttack):
     name = "search"
     needs = Access.WEIGHTS
     ranks = False
+    searches = True
 
     restarts: int = 4
     random_starts: int = 8

@@ -193,7 +193,11 @@ def _neighbours(space: Space) -> IntArray:
 def _spelling(base: list[int], spans: list[tuple[int, int]], found: list[list[int]], space: Space) -> Spelling | None:
     """Take the pieces of each symbol out of the sentences in which it is the only change."""
     pieces, counts, row = [], [], 0
-    for (first, last), size in zip(spans, space.sizes, strict=True):
+    wide: list[tuple[int, int]] = []
+    for span, size in zip(spans, space.sizes, strict=True):
+        first, last = _widened(base, span, found[row : row + size])
+        if wide and first < wide[-1][1]:
+            return None
         behind = len(base) - last
         own = [ids[first : len(ids) - behind] for ids in found[row : row + size]]
         if not all(own):
@@ -201,7 +205,24 @@ def _spelling(base: list[int], spans: list[tuple[int, int]], found: list[list[in
         most = max(map(len, own))
         pieces.append(np.array([ids + [0] * (most - len(ids)) for ids in own], dtype=np.int64))
         counts.append(np.array([len(ids) for ids in own], dtype=np.int64))
+        wide.append((first, last))
         row += size
-    edges = [0, *(edge for span in spans for edge in span), len(base)]
+    edges = [0, *(edge for span in wide for edge in span), len(base)]
     runs = [np.array(base[a:b], dtype=np.int64) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     return Spelling(tuple(runs), tuple(pieces), tuple(counts))
+
+
+def _widened(base: list[int], span: tuple[int, int], found: list[list[int]]) -> tuple[int, int]:
+    """Return the tokens of the base that some symbol of a place changes: also a blank that one symbol is merged with.
+
+    A byte-level vocabulary may have a piece for a blank with one digit, and for the next one two pieces.
+    """
+    before = min(_alike_until(base, ids) for ids in found)
+    behind = min(_alike_until(base[::-1], ids[::-1]) for ids in found)
+    return min(span[0], before), max(span[1], len(base) - behind)
+
+
+def _alike_until(one: list[int], other: list[int]) -> int:
+    """Return the length of what two lists of ids have in common from the start on."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -93,6 +93,32 @@ def runs_of(attacks: Sequence[InversionAttack], attacker: Attacker) -> list[Run]
     return runs
 
 
+def without_searches(
+    attacks: Sequence[InversionAttack], planting: Planting, access: Access, *, kept: Sequence[str] = ()
+) -> tuple[tuple[InversionAttack, ...], tuple[Failure, ...]]:
+    """Leave out attacks that search where one of the others looks at every candidate: they would cost error and time.
+
+    Those whose id is among `kept` stay. Return those to be run, and why the others are not.
+    """
+    questions = questions_of(planting)
+    able = [attack for attack in attacks if access >= attack.needs]
+    whole = next((attack for attack in able if all(attack.enumerates(question) for question in questions)), None)
+    if whole is None:
+        return tuple(attacks), ()
+    why = f"{whole.id} ranks every candidate, where a search has nothing to find; name it with --attack to run it"
+    left = [attack.id for attack in attacks if attack.searches and attack.id not in kept]
+    run = tuple(attack for attack in attacks if attack.id not in left)
+    return run, tuple(Failure(attack, "not_applicable", why) for attack in left)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The answers of an attack, one for each canary that it could be asked about, and why there are no others."""
+
+    answers: tuple[Answer, ...]
+    failures: tuple[Failure, ...] = ()
+
+
 def ask(
     attack: InversionAttack,
     target: Target,
@@ -101,12 +127,38 @@ def ask(
     attacker: Attacker = Attacker(),
     seed: int,
     progress: Progress = unwatched,
-) -> tuple[Answer, ...] | Failure:
-    """Return an attack's answers, one for each canary in order and complete, or why there are none."""
+) -> Asked:
+    """Ask an attack about all canaries and, where it does not apply to all patterns, about each pattern by itself."""
     if target.access < attack.needs:
         reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
-        return Failure(attack.id, "not_applicable", reason)
+        return Asked((), (Failure(attack.id, "not_applicable", reason),))
     questions, suspects = questions_of(planting), suspects_of(planting)
+    patterns = list(dict.fromkeys(question.pattern for question in questions))
+
+    def of(asked: Sequence[Question]) -> Asked:
+        own = {question.id for question in asked}
+        return _ask(attack, target, asked, [s for s in suspects if s.question in own], attacker, seed, progress)
+
+    whole = of(questions)
+    if len(patterns) == 1 or not whole.failures or whole.failures[0].kind == "failed":
+        return whole
+    parts = [of([question for question in questions if question.pattern == pattern]) for pattern in patterns]
+    if any(failure.kind == "failed" for part in parts for failure in part.failures):
+        return Asked((), tuple(failure for part in parts for failure in part.failures if failure.kind == "failed"))
+    by_id = {answer.question: answer for part in parts for answer in part.answers}
+    answers = tuple(by_id[question.id] for question in questions if question.id in by_id)
+    return Asked(answers, tuple(dict.fromkeys(failure for part in parts for failure in part.failures)))
+
+
+def _ask(
+    attack: InversionAttack,
+    target: Target,
+    questions: Sequence[Question],
+    suspects: Sequence[Suspect],
+    attacker: Attacker,
+    seed: int,
+    progress: Progress,
+) -> Asked:
     reference, base = attacker.reference, attacker.base
     try:
         answers = tuple(
@@ -114,10 +166,10 @@ def ask(
         )
         _check_answers(attack, questions, suspects, answers)
     except NotApplicable as error:
-        return Failure(attack.id, "not_applicable", one_line(error))
+        return Asked((), (Failure(attack.id, "not_applicable", one_line(error)),))
     except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end a drill as a pass
-        return Failure(attack.id, "failed", one_line(error))
-    return answers
+        return Asked((), (Failure(attack.id, "failed", one_line(error)),))
+    return Asked(answers)
 
 
 def _check_answers(

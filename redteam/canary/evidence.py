@@ -22,11 +22,15 @@ from redteam.target import Access, Target
 
 @dataclass(frozen=True)
 class CanaryAudit:
-    """The canaries that the training data holds, and what is tried to get them out."""
+    """The canaries that the training data holds, and what is tried to get them out.
+
+    `spared` are attacks that are not run, and why; they take no share of the error.
+    """
 
     planting: Planting
     attacks: tuple[InversionAttack, ...]
     attacker: Attacker = field(default_factory=Attacker)
+    spared: tuple[Failure, ...] = ()
 
     def intervals(self, access: Access) -> int:
         """Return how many intervals `run` gives at most: what they add to the family that shares the error."""
@@ -71,22 +75,21 @@ class CanaryAudit:
         """Yield for each attack and number of repetitions, `R=10`, the extraction rate and the exposure.
 
         Each interval misses at most `each` of the time; the extraction rate is of whole secrets, the exposure the
-        median. An attack that gives nothing is a Failure.
+        median. An attack that gives nothing, or nothing of a pattern, is a Failure.
         """
+        yield from self.spared
         for attack in self.attacks:
-            answers = ask(attack, target, self.planting, attacker=self.attacker, seed=seed, progress=progress)
-            if isinstance(answers, Failure):
-                yield answers
-                continue
-            found = join_answers(attack.id, self.planting, {answer.question: answer for answer in answers})
+            asked = ask(attack, target, self.planting, attacker=self.attacker, seed=seed, progress=progress)
+            yield from asked.failures
+            found = join_answers(attack.id, self.planting, {answer.question: answer for answer in asked.answers})
             if attack.ranks and any(one.exposure is None for one in found):
                 yield Failure(attack.id, "failed", "ranks without an exposure: there is no number to judge")
                 continue
             for count in repeated(self.planting):
                 group = [one for one in found if one.repetitions == count]
-                if attack.guesses:
+                if attack.guesses and group:
                     yield self._rate(group, each)
-                if attack.ranks:
+                if attack.ranks and group:
                     yield _exposure(group, each)
 
     def _rate(self, found: Sequence[Found], each: float) -> Evidence:

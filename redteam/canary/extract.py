@@ -75,6 +75,7 @@ def extract(
     attacks: Sequence[InversionAttack],
     *,
     attacker: Attacker = Attacker(),
+    spared: Sequence[Failure] = (),
     required: bool = False,
     alpha: float = 0.05,
     seed: int = 0,
@@ -84,9 +85,9 @@ def extract(
 ) -> Extraction:
     """Run the attacks on `target` and report what they got; with `required`, one that does not apply is a problem.
 
-    With a reference, attacks that compare with it are run without it too. With the training `texts`, attacks that score
-    tokens are measured by them. Raises TargetError where the target or the reference lacks a canary's label,
-    UsageError where a tokenizer mixes secrets up.
+    `spared` are attacks that are not run, and why. With a reference, attacks that compare with it are run without it
+    too. With the training `texts`, attacks that score tokens are measured by them. Raises TargetError where the target
+    or the reference lacks a canary's label, UsageError where a tokenizer mixes secrets up.
     """
     for model in (target, attacker.reference):
         if model is not None:
@@ -94,10 +95,10 @@ def extract(
     runs = runs_of(attacks, attacker)
     tests = max(1, count_tests([run.attack for run in runs], planting, target.access))
     groups, found, failures = _asked(runs, target, planting, alpha, alpha / tests, seed, show_text, progress)
-    stopped = {failure.attack for failure in failures}
+    stopped = {failure.attack for failure in failures} - {group.attack for group in groups}
     scoring = [a for a in attacks if texts is not None and a.scores_tokens and a.id not in stopped]
     aucs, broken = _token_aucs(scoring, target, texts or (), attacker.base, alpha)
-    failures += broken
+    failures += [*broken, *spared]
     return Extraction(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
         canaries=len(planting.canaries),
@@ -108,7 +109,7 @@ def extract(
         groups=tuple(groups),
         found=tuple(found),
         failures=tuple(failures),
-        problems=tuple(_problems(groups, failures, required, alpha / tests, candidates_left(planting))),
+        problems=tuple(_problems(groups, found, failures, required, alpha / tests, planting)),
         settings={attack.id: settings_of(attack) for attack in attacks},
         token_auc=aucs,
         seed=seed,
@@ -132,15 +133,13 @@ def _asked(
     found: list[Found] = []
     failures: list[Failure] = []
     for run in runs:
-        answers = ask(run.attack, target, planting, attacker=run.attacker, seed=seed, progress=progress)
-        if isinstance(answers, Failure):
-            failures.append(replace(answers, attack=run.name))
-        else:
-            by_question = {answer.question: answer for answer in answers}
-            own = join_answers(run.name, planting, by_question, show_text=show_text)
-            found += own
-            exact = {answer.question for answer in answers if answer.exact}
-            groups += _groups(run, planting, own, exact, alpha, each)
+        asked = ask(run.attack, target, planting, attacker=run.attacker, seed=seed, progress=progress)
+        failures += [replace(failure, attack=run.name) for failure in asked.failures]
+        by_question = {answer.question: answer for answer in asked.answers}
+        own = join_answers(run.name, planting, by_question, show_text=show_text)
+        found += own
+        exact = {answer.question for answer in asked.answers if answer.exact}
+        groups += _groups(run, planting, own, exact, alpha, each)
     return groups, found, failures
 
 
@@ -168,8 +167,11 @@ def _groups(
     alpha: float,
     level: float,
 ) -> Iterator[Group]:
+    asked = {each.canary for each in found}
     for count in repeated(planting):
-        canaries = [canary for canary in planting.canaries if canary.repetitions == count]
+        canaries = [c for c in planting.canaries if c.repetitions == count and c.id in asked]
+        if not canaries:
+            continue
         yield measure_group(
             run.name,
             canaries,
@@ -184,7 +186,12 @@ def _groups(
 
 
 def _problems(
-    groups: Sequence[Group], failures: Sequence[Failure], required: bool, level: float, left: int
+    groups: Sequence[Group],
+    found: Sequence[Found],
+    failures: Sequence[Failure],
+    required: bool,
+    level: float,
+    planting: Planting,
 ) -> Iterator[str]:
     """Yield what keeps a drill without a finding from being a pass."""
     for failure in failures:
@@ -192,9 +199,15 @@ def _problems(
             yield f"{failure.attack} gave nothing: {failure.reason}"
     if not groups and not required:
         yield "no attack could be run on this target"
-    for count, canaries in {group.repetitions: group.canaries for group in groups}.items():
+    unasked = len(planting.canaries) - len({one.canary for one in found})
+    if groups and unasked:
+        yield f"no attack could be run for {unasked} of {len(planting.canaries)} canaries"
+    largest = {group.repetitions: 0 for group in groups}
+    for group in groups:
+        largest[group.repetitions] = max(largest[group.repetitions], group.canaries)
+    for count, canaries in largest.items():
         tests = [each for group in groups if group.repetitions == count for each in group.comparisons]
-        fewest = fewest_to_prove(tests, left=left, level=level)
+        fewest = fewest_to_prove(tests, left=candidates_left(planting), level=level)
         if canaries < fewest:
             yield (
                 f"{canaries} canaries of {count} repetitions can prove nothing at the level {level:.2g}, however many "

@@ -104,8 +104,9 @@ class Group:
 def join_answers(
     attack: str, planting: Planting, answers: Mapping[str, Answer], *, show_text: bool = False
 ) -> tuple[Found, ...]:
-    """Return what was found of each canary, from the answers by question."""
-    return tuple(_found(attack, canary, answers[canary.id], show_text) for canary in planting.canaries)
+    """Return what was found of each canary that was asked about, from the answers by question."""
+    asked = [canary for canary in planting.canaries if canary.id in answers]
+    return tuple(_found(attack, canary, answers[canary.id], show_text) for canary in asked)
 
 
 def measure_group(

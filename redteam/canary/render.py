@@ -62,7 +62,7 @@ def _of_tokens(auc: Interval) -> Iterator[str]:
     yield f"tokens of the training data told from those that are in no text of it: AUC {told}"
     if auc.high < 0.5:
         yield (
-            "that is proven to be below 0.5: here tokens of the training data moved less than all others; turned round, "
+            "that is proven to be below 0.5: here tokens of the training data moved less than others; turned round, "
             f"the scores tell them apart with AUC {number(1 - auc.value, digits=4)}, and so do ranks by this attack"
         )
 

@@ -69,7 +69,7 @@ def audit(
     request = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
     case = _open(target, files, columns, request | {"token_env": token_env})
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text)
-    attacks, planted = _chosen(attack, case, base)
+    attacks, planted = _chosen(attack, case, base, limits.require)
     if plan:
         return tell(_plan(case, attacks, planted, limits, settings))
     report = _run(case, attacks, planted, settings, restart)
@@ -129,7 +129,7 @@ def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool) -> "S
 
 
 def _chosen(
-    wanted: list[str] | None, case: "Case", base: Path | None
+    wanted: list[str] | None, case: "Case", base: Path | None, required: Sequence[str]
 ) -> "tuple[tuple[Attack, ...], CanaryAudit | None]":
     """Return the attacks on membership, and the canaries with the attacks after them, where there are any."""
     from redteam.attack import Attack
@@ -145,17 +145,24 @@ def _chosen(
     if case.planting is None and ((wanted and inversions) or base is not None):
         what = f"--attack {inversions[0].id}" if wanted and inversions else f"--base {base}"
         raise UsageError(f"{what}: the training data holds no canaries to extract; see: redteam canary plant --help")
-    return tuple(attack for attack in chosen if isinstance(attack, Attack)), _canaries(case, inversions, base)
+    kept = None if wanted else required
+    return tuple(attack for attack in chosen if isinstance(attack, Attack)), _canaries(case, inversions, base, kept)
 
 
-def _canaries(case: "Case", inversions: "tuple[InversionAttack, ...]", base: Path | None) -> "CanaryAudit | None":
-    from redteam.canary.ask import Attacker
+def _canaries(
+    case: "Case", inversions: "tuple[InversionAttack, ...]", base: Path | None, kept: Sequence[str] | None
+) -> "CanaryAudit | None":
+    """Return the canaries with the attacks after them: all, unless `kept` says which need not be left out."""
+    from redteam.canary.ask import Attacker, without_searches
     from redteam.canary.evidence import CanaryAudit
 
     if case.planting is None:
         return None
     check_base(base, inversions)
-    return CanaryAudit(case.planting, inversions, Attacker(base=base))
+    if kept is None:
+        return CanaryAudit(case.planting, inversions, Attacker(base=base))
+    run, spared = without_searches(inversions, case.planting, case.target.access, kept=kept)
+    return CanaryAudit(case.planting, run, Attacker(base=base), spared)
 
 
 def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:

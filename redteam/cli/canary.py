@@ -95,7 +95,7 @@ def extract(
     token_env: o.TokenVariable = None,
 ) -> None:
     """Extract canaries: exit 0 none proven, 1 extracted, 2 not settled."""
-    from redteam.canary.ask import Attacker
+    from redteam.canary.ask import Attacker, without_searches
     from redteam.canary.extract import extract as run
     from redteam.tuning import tune
 
@@ -106,6 +106,8 @@ def extract(
     attacks = tune(_chosen(attack, narrow), set or ())
     _check_helpers(attacks, base, data, reference)
     opened = _open(target, token_env, ledger)
+    named = [each.id for each in attacks if attack or each != type(each)()]  # one that was set differently is wanted
+    attacks, spared = without_searches(attacks, planting, opened.access, kept=named)
     texts = None if data is None else _trained_on(data, planting, target, ledger)
     attacker = Attacker(None if reference is None else _reference(reference, opened, planting), base)
     with progress("extracting") as show:
@@ -114,6 +116,7 @@ def extract(
             planting,
             attacks,
             attacker=attacker,
+            spared=spared,
             required=bool(attack),
             alpha=alpha,
             seed=seed,

@@ -100,3 +100,57 @@ class TestSpelling:
         picks = own.draw(500, np.random.default_rng(0))
         picks[:50, 0] = 299
         assert composed(spell(tokenizer, own, name="t"), picks) == token_ids(tokenizer, own.texts(picks), name="t")
+
+
+def merged_digits(digits="123456789", *, prefix=False):
+    """Byte-level pieces, of which some are a blank with a digit: the other digits stand beside their blank."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*letters, *(f"\u0120{digit}" for digit in digits)]
+    merges = [("\u0120", digit) for digit in digits]
+    made = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=prefix), decoders.ByteLevel()
+    return made
+
+
+def unigram(digits="123456789"):
+    """Pieces of a Unigram model, in which a blank is a letter of the word behind it."""
+    letters = [(letter, -8.0) for letter in "\u2581abcdefghijklmnopqrstuvwxyz0123456789."]
+    pieces = [("<unk>", -20.0), *letters, *((f"\u2581{digit}", -4.0) for digit in digits), ("12", -3.0)]
+    made = Tokenizer(models.Unigram(pieces, unk_id=0))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    return made
+
+
+def characters():
+    """Every character is a token, blanks too."""
+    made = Tokenizer(models.BPE({c: i for i, c in enumerate([" ", ".", *"abcdefghijklmnopqrstuvwxyz0123456789"])}, []))
+    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return made
+
+
+class TestEveryKindOfTokenizer:
+    @pytest.mark.parametrize("template", ["my pin is {w:4}", "{w:3} is my pin", "pin {w:2}.", "a {w:1} b {w:2}"])
+    @pytest.mark.parametrize(
+        "tokenizer",
+        [
+            merged_digits(),
+            merged_digits(prefix=True),
+            merged_digits("0"),
+            merged_digits("37"),
+            unigram(),
+            unigram("5"),
+            characters(),
+            byte_level(),
+        ],
+    )
+    @pytest.mark.parametrize("symbols", [tuple("0123456789"), ("12", "1", "0", "mary", "ann", "1212", "a")])
+    def test_a_blank_belongs_to_the_symbol_where_some_symbol_is_merged_with_it(self, template, tokenizer, symbols):
+        own = space(template, symbols)
+        spelling = spell(tokenizer, own, name="t")
+        assert spelling is not None
+        picks = own.draw(200, np.random.default_rng(0))
+        assert composed(spelling, picks) == token_ids(tokenizer, own.texts(picks), name="t")
+
+    def test_merged_and_unmerged_symbols_are_of_several_shapes(self):
+        spelling = spell(merged_digits(), space("my pin is {w:4}", tuple("0123456789")), name="t")
+        assert [counts.tolist() for counts in spelling.counts] == [[2] + [1] * 9] * 4
