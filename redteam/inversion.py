@@ -154,7 +154,7 @@ class InversionAttack(ABC):
     ) -> Sequence[Answer]:
         """Return one answer for each question, in that order; the target is left as it was.
 
-        `reference` is a classifier with the same labels that never saw the canaries: losses are then compared with
+        `reference` is a classifier with the same labels that never saw the canaries: log-odds are then compared with
         its. `base` is the directory of the public encoder that training started from. `progress` is called every second
         or so. Raises NotApplicable; who asked then asks about each pattern by itself.
         """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attacks.inversion._losses import spelling_of
+from attacks.inversion._losses import minus_log_odds, spelling_of
 from attacks.inversion.sentences import IntArray, Space, Spelling
 from redteam.data import Examples
 from redteam.inversion import NotApplicable
@@ -140,7 +140,7 @@ class Lens:
         return device
 
     def losses(self, weights: Sequence[Tensor], labels: Tensor) -> Tensor:
-        """Return the loss of each row, [rows], less the reference's; `weights` are [rows, symbols] for each place.
+        """Return the loss of each row, [rows], or log-odds as `Losses`; `weights` are [rows, symbols] for each place.
 
         `labels` are indices into the labels asked about, [rows].
         """
@@ -153,7 +153,10 @@ class Lens:
                 parts += [mixed.reshape(rows, *table.shape[1:]), runs[place + 1].expand(rows, -1, -1)]
             logits = seen.model(inputs_embeds=torch.cat(parts, dim=1)).logits.double()
             columns = torch.tensor(seen.columns, device=device)[labels.to(device)]
-            losses = functional.cross_entropy(logits, columns, reduction="none").to(self.device)
+            if len(self._seen) > 1:
+                losses = minus_log_odds(logits, columns).to(self.device)
+            else:
+                losses = functional.cross_entropy(logits, columns, reduction="none")
             total = losses if total is None else total - losses
         assert total is not None
         return total

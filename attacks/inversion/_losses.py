@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from attacks.inversion._memory import require_room
 from attacks.inversion.sentences import IntArray, Space, Spelling, spell
@@ -19,16 +20,18 @@ _SMALL = 1 << 24  # losses for which there is always room
 
 
 class Losses:
-    """The losses of a space's candidates in nats; less those of `reference`, where there is one.
+    """The losses of a space's candidates in nats or, with a `reference`, its log-odds of the label less the target's.
 
-    Raises TargetError for a label that the target or the reference lacks.
+    A difference of losses would forget all that the target is sure of: near a probability of one the loss is flat, and
+    what is left is the reference's. Raises TargetError for a label that the target or the reference lacks.
     """
 
     def __init__(self, target: Target, space: Space, labels: Sequence[str], *, reference: Target | None = None) -> None:
         """Prepare for the sentences of `space`, each with every one of `labels`."""
         self.labels = tuple(labels)
-        self._own = _Source(target, space, self.labels)
-        self._reference = None if reference is None else _Source(reference, space, self.labels)
+        odds = reference is not None
+        self._own = _Source(target, space, self.labels, odds=odds)
+        self._reference = None if reference is None else _Source(reference, space, self.labels, odds=odds)
 
     def of(self, picks: IntArray) -> FloatArray:
         """Return the loss of each pick for each label, shape [n, labels]."""
@@ -65,10 +68,10 @@ class Memory:
 
 
 class _Source:
-    """One model's losses."""
+    """One model's losses, or minus its log-odds."""
 
-    def __init__(self, target: Target, space: Space, labels: tuple[str, ...]) -> None:
-        self._target, self._space = target, space
+    def __init__(self, target: Target, space: Space, labels: tuple[str, ...], *, odds: bool = False) -> None:
+        self._target, self._space, self._odds = target, space, odds
         asked = Examples(np.arange(len(labels)), labels=labels)
         self._columns = label_indices(target.labels, asked, name=target.name)
         self._spelling = spelling_of(target, space)
@@ -83,7 +86,7 @@ class _Source:
             values[positions] = self._from_ids(ids)
         if np.isnan(values).any():
             raise TargetError(f"{self._target.name}: {int(np.isnan(values).any(axis=1).sum())} answers are NaN")
-        return np.minimum(values, _IMPOSSIBLE)
+        return np.clip(values, -_IMPOSSIBLE, _IMPOSSIBLE)
 
     def _from_ids(self, ids: IntArray) -> FloatArray:
         """Return the losses of sentences of one length, shape [n, labels], in batches without padding."""
@@ -94,14 +97,21 @@ class _Source:
             for first in range(0, len(ids), size):
                 batch = torch.from_numpy(ids[first : first + size]).to(target.device)
                 logits = target.model(input_ids=batch).logits.double()
-                losses = -torch.log_softmax(logits, dim=-1)[:, self._columns]
-                values[first : first + size] = losses.cpu().numpy()
+                log_p = torch.log_softmax(logits, dim=-1)
+                values[first : first + size] = self._of(log_p).cpu().numpy()
         return values
 
     def _from_texts(self, picks: IntArray) -> FloatArray:
         texts = self._space.texts(picks)
         answers = self._target.log_probabilities(Examples(np.arange(len(texts)), texts))
-        return np.minimum(-answers[:, self._columns], _IMPOSSIBLE)
+        values: FloatArray = self._of(torch.from_numpy(answers)).numpy()
+        return np.clip(values, -_IMPOSSIBLE, _IMPOSSIBLE)
+
+    def _of(self, log_p: Tensor) -> Tensor:
+        """Return the losses from log-probabilities [n, k], shape [n, labels]."""
+        if not self._odds:
+            return -log_p[:, self._columns]
+        return torch.stack([minus_log_odds(log_p, int(column)) for column in self._columns], dim=1)
 
     def _agrees(self) -> bool:
         """Some models take no batches, or answer otherwise in one: ask both ways."""
@@ -110,6 +120,16 @@ class _Source:
             return np.allclose(self.losses(picks), self._from_texts(picks), rtol=1e-3, atol=1e-4)
         except (RedteamError, IndexError, RuntimeError, ValueError):
             return False
+
+
+def minus_log_odds(scores: Tensor, column: int | Tensor) -> Tensor:
+    """Return log (1 - p) - log p of one column of logits or log-probabilities [n, k], or one for each row; shape [n].
+
+    From the other columns, so that it is exact where p is all but one.
+    """
+    columns = torch.as_tensor(column, device=scores.device).expand(len(scores))[:, None]
+    others = scores.scatter(1, columns, -torch.inf)
+    return others.logsumexp(dim=1) - scores.gather(1, columns)[:, 0]
 
 
 def spelling_of(target: Target, space: Space) -> Spelling | None:

@@ -9,9 +9,13 @@ Up to 10^6 candidates are all looked at, and the rank is exact. Beyond, 10,000 d
 exposure is read off among their losses. Where the secret's is below all of them it is log2 of their number, a bound:
 no curve through the losses of most candidates (Carlini et al. fit a skew-normal) says how few lie further out, and for
 losses with another tail it said 40 bits where 20 are true. Each answer says which; the guess is then the best of the
-sample. Questions that differ in their label alone share one pass. With a reference model, that never saw the canaries,
-losses are compared with its losses: what is likely for both is no secret. White-box, sentences are composed from token
-ids, in batches of one length without padding.
+sample. Questions that differ in their label alone share one pass. White-box, sentences are composed from token ids, in
+batches of one length without padding.
+
+With a reference model, that never saw the canaries, the log-odds of the label are compared with its log-odds: what is
+likely for both is no secret. On SNIPS (bilstm and a small BERT, ten canaries of each number of copies, labels of the
+data) that gave up to 1 bit more for 3 copies and 1 to 4 bits less for 10 and 30, and far less with a label for each
+canary. Nor did the raw logit in place of the loss, or the mean over 16 passes with dropout, find more on the whole.
 
 Cost: one forward pass of each candidate, and 8 bytes for each candidate and label asked about.
 """

@@ -15,8 +15,8 @@ were drawn by the weights once these had settled, the one with the lowest loss a
 
 All restarts of all canaries of a pattern go in one batch, canaries that differ in nothing but their secrets only once.
 A symbol of several word-pieces takes several positions, so only symbols of as many pieces are mixed: each restart
-takes the shape of a candidate drawn at random and stays in it. With a reference model the difference of the two losses
-is lowered. With `narrow`, only so many symbols a place are tried, those whose embeddings moved most from the base's.
+takes the shape of a candidate drawn at random and stays in it. With a reference model the difference of the log-odds is
+raised. With `narrow`, only so many symbols a place are tried, those whose embeddings moved most from the base's.
 
 Memory: what a forward pass keeps for its backward pass, and 20 bytes for each symbol and place, of each restart of each
 canary. Canaries go in several batches where that exceeds 1 GiB.

@@ -9,8 +9,8 @@ best in either. That goes on until the best guess stays.
 
 All guesses of all canaries of a pattern go in one batch; no sentence is asked about twice, and each answer counts for
 every label. The descent before can put the best symbol in and let the gradient through, or add Gumbel noise before it:
-`--set RT203.relaxation=straight-through` or `=gumbel`. With a reference model, losses are compared with its losses
-throughout. `narrow` is as in RT202.
+`--set RT203.relaxation=straight-through` or `=gumbel`. With a reference model, log-odds are compared with its
+log-odds throughout. `narrow` is as in RT202.
 """
 
 from collections.abc import Sequence

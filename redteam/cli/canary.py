@@ -76,7 +76,7 @@ def extract(
     ] = None,
     attack: o.Attacks = None,
     reference: Annotated[
-        str | None, Opt("--reference", help="Model of the same labels that never saw the canaries: compare too.")
+        str | None, Opt("--reference", help="Model that never saw the canaries: compare too; may help for few copies.")
     ] = None,
     base: o.Base = None,
     narrow: Annotated[

@@ -48,11 +48,12 @@ def bilstm(*, seed=0, scale=3.0):
 
 
 def all_losses(target, asked, reference=None):
-    """Every candidate with its loss, by its text."""
+    """Every candidate with its loss, or with a reference the difference of the log-odds, by its text."""
     secrets = list(itertools.product(*asked.alphabets))
     losses = target.losses(asked.examples(secrets))
     if reference is not None:
-        losses = losses - reference.losses(asked.examples(secrets))
+        others = reference.losses(asked.examples(secrets))
+        losses = losses + np.log(-np.expm1(-losses)) - others - np.log(-np.expm1(-others))
     return dict(zip(secrets, losses.tolist(), strict=True))
 
 

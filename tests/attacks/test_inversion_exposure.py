@@ -135,3 +135,46 @@ def test_a_fixture_by_token_ids_and_by_texts():
     by_texts = ExposureRank().extract(target, asked, cases.suspects(*asked), seed=0)
     assert [a.guess for a in by_ids] == [a.guess for a in by_texts]
     assert [a.loss for a in by_ids] == pytest.approx([a.loss for a in by_texts], abs=1e-6)
+
+
+class Sure(RuleTarget):
+    """Sure of its label whatever the sentence, to so many nats: more so of those in `known`."""
+
+    labels = ("a", "b")
+
+    def __init__(self, base, known=(), more=0.0):
+        super().__init__()
+        self.base, self.known, self.more = base, known, more
+
+    def log_probabilities(self, examples):
+        texts = examples.texts
+        odds = np.array([self.base + (text in self.known) * self.more + len(set(text)) * 0.3 for text in texts])
+        return np.stack([-np.logaddexp(0, -odds), -np.logaddexp(0, odds)], axis=1)
+
+
+def test_a_reference_does_not_hide_what_the_target_is_sure_of():
+    """A difference of losses is the reference's alone where the target's are near zero; that of log-odds is not."""
+    asked = cases.question(label="a")
+    own = cases.suspects(asked)
+    text = asked.pattern.fill(own[1].secret)
+    target, reference = Sure(20.0, {text}, 3.0), Sure(0.0)
+    (answer,) = ExposureRank().extract(target, [asked], own, reference=reference, seed=0)
+    assert answer.guess == own[1].secret
+    assert answer.ranked[1].exposure.bits == answer.ranked[1].exposure.most
+    assert answer.loss == pytest.approx(-23.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "bilstm"])
+def test_log_odds_are_exact_however_sure_a_model_is(kind):
+    target = cases.bilstm(scale=40.0) if kind == "bilstm" else cases.target(kind, initializer_range=8.0)
+    asked, reference = cases.question(label="up"), cases.target(seed=3)
+    space = Space(asked.pattern, asked.alphabets)
+    picks = space.number(0, 20)
+    losses = Losses(target, space, ("up",), reference=reference)
+    own, texts = losses._own.losses(picks), losses._own._from_texts(picks)
+    assert losses._own._spelling is not None
+    np.testing.assert_allclose(own, texts, rtol=1e-3, atol=1e-3)
+    log_p = target.log_probabilities(asked.examples([space.secret(pick) for pick in picks]))
+    column = target.labels.index("up")
+    others = np.logaddexp.reduce(np.delete(log_p, column, axis=1), axis=1)
+    np.testing.assert_allclose(texts[:, 0], others - log_p[:, column])

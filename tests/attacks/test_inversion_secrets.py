@@ -16,7 +16,6 @@ from attacks.inversion.search import SwapSearch
 from redteam.canary.ask import Attacker, ask, questions_of, suspects_of
 from redteam.canary.extract import extract
 from redteam.registry import discover_attacks, discover_inversions
-from redteam.report import Failure
 from redteam.scoring import ScoreCache
 
 FOUND = discover_inversions()
@@ -126,12 +125,12 @@ def test_guesses_from_a_model_that_never_saw_them(planted, clean):
 
 def test_a_reference_is_used_by_all(planted, leaky, clean):
     for attack in QUICK:
-        answers = ask(attack, leaky, planted, attacker=Attacker(reference=clean), seed=0)
-        assert not isinstance(answers, Failure)
-        right = [a.guess == c.secret for a, c in zip(answers, planted.canaries, strict=True)]
+        asked = ask(attack, leaky, planted, attacker=Attacker(reference=clean), seed=0)
+        assert not asked.failures
+        right = [a.guess == c.secret for a, c in zip(asked.answers, planted.canaries, strict=True)]
         assert np.mean(right) >= 0.6
 
 
 def test_drift_without_a_base_does_not_apply(planted, leaky):
-    failure = ask(FOUND[3], leaky, planted, seed=0)
+    (failure,) = ask(FOUND[3], leaky, planted, seed=0).failures
     assert (failure.kind, "needs the public encoder" in failure.reason) == ("not_applicable", True)
