@@ -43,7 +43,7 @@ def verify(
     ] = None,
     clipping: Annotated[str | None, o.Opt("--clipping", help="RD102: example or microbatch.")] = None,
     sampling: Annotated[str | None, o.Opt("--sampling", help="RD102: poisson or shuffled.")] = None,
-    alpha: Annotated[float, o.Opt("--alpha", help="Chance of calling an honest trainer a liar.")] = 0.05,
+    alpha: Annotated[float, o.Opt("--alpha", help="Chance of calling an honest trainer a liar.")] = 0.01,
     seed: o.Seed = 0,
     format: Annotated[Format, o.Opt("--format", "-f", help="How to print the result.")] = Format.text,
     output: o.ReportFile = None,

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redteam.verify.dirac import LAYERS, Design
-from redteam.verify.rehearsal import Reader, Rehearsed, Values, centred, marked, require_finite
+from redteam.verify.rehearsal import Reader, Rehearsed, Values, centred, require_finite
 
 Scores = dict[str, npt.NDArray[np.float64]]
 
@@ -46,7 +46,6 @@ class Adversary:
     rehearsed: Rehearsed
     claim: Claim
     noise: list[tuple[float, ...]] = field(default_factory=list)
-    marks_seen: list[Values] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Start all scores at zero."""
@@ -77,7 +76,6 @@ class Adversary:
         self._score(step, whitened, np.array(strengths))
         self._compare(gradients, at)
         self.noise.append(tuple(spreads))
-        self.marks_seen.append(marked(gradients, self.design.canaries))
 
     def scores(self) -> Scores:
         """Return every score, [canaries] each; more says "in"."""
@@ -86,8 +84,9 @@ class Adversary:
     def _score(self, step: int, whitened: list[Values], strengths: npt.NDArray[np.float64]) -> None:
         product: Values = np.add(*(z * np.float32(s) for z, s in zip(whitened, strengths, strict=True)))
         log_ratio: Values = product - np.float32((strengths**2).sum() / 2)
-        even = np.float32(self.claim.strength / np.sqrt(LAYERS))
-        claimed: Values = even * np.add(*whitened) - np.float32(self.claim.strength**2 / 2)
+        parts = self.claim.strength * np.array(self.design.kinds[0].parts)
+        along: Values = np.add(*(z * np.float32(part) for z, part in zip(whitened, parts, strict=True)))
+        claimed: Values = along - np.float32(self.claim.strength**2 / 2)
         self._scores["likelihood, as claimed"] += _mixed(claimed, self.claim.rate)
         self._scores["likelihood, as rehearsed"] += _mixed(log_ratio, self.rehearsed.rate)
         if step < self.rehearsed.steps:

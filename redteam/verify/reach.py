@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from redteam.defense import Mechanism
 from redteam.verify.adversary import Adversary, Claim
+from redteam.verify.check import Check
 from redteam.verify.dirac import LAYERS, Coins
+from redteam.verify.moves import Move, above
 from redteam.verify.rehearsal import Rehearsed
 
 _NEARLY = 0.97  # of what is claimed: clipping a little below the norm hides nothing
 _ERRORS = 3.5  # standard errors: an honest trainer falls short by more once in 4,000 times
+_AS_CLAIMED = 0.1  # means of micro-batches of two are off by more, by their divisor
 _HALF = 0.5  # what allows for less does not tell what is claimed from nothing
 
 
@@ -75,6 +79,35 @@ def reach(claim: Claim, rehearsed: Rehearsed, canaries: int, attacks: Sequence[t
     noise = 2 / (rate * takes**0.5)  # of a difference of two means of half the canaries each
     sampling = moved * (2 * (1 - rate) / (rate * takes)) ** 0.5  # those that are in do not take part equally often
     return Reach(moved, float(np.hypot(noise, sampling)), claim.strength)
+
+
+def beside(reached: Reach, family: int) -> list[Check]:
+    """Return whether an example moves a step too far among companions that pull the other way."""
+    if family == 1:
+        return []
+    words = f"an example among {family - 1} others moves a step {reached.share:.2f} times as far"
+    p = above(reached.moved, reached.error, reached.claimed)
+    return [Check(f"{words} as clip and noise multiplier say (are their means clipped, not each?)", p)]
+
+
+def best(measured: Sequence[Reach]) -> Reach | None:
+    """Return the largest share: canaries of one kind that were seen in full are enough."""
+    return max(measured, key=lambda one: one.share if np.isfinite(one.share) else -np.inf, default=None)
+
+
+def of_move(moved: Move | None, mechanism: Mechanism, *, clip: float, population: int) -> list[Reach]:
+    """Return how far examples moved the steps that read them: in noises, and by itself where its size is as claimed.
+
+    A trainer with more noise than it says moves fewer noises and hides nothing.
+    """
+    if moved is None or not mechanism.noise_multiplier > 0:
+        return []
+    claimed = 1 / mechanism.noise_multiplier
+    found = [Reach(moved.length, moved.error, claimed)]
+    by_itself = float(np.linalg.norm(moved.raw)) * mechanism.sample_rate * population / clip
+    if moved.length > 0 and abs(by_itself - 1) <= _AS_CLAIMED and moved.length < claimed:
+        found.append(Reach(by_itself * claimed, moved.error * by_itself * claimed / moved.length, claimed))
+    return found
 
 
 def _moved(adversary: Adversary, coins: Coins) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":

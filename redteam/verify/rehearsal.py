@@ -15,8 +15,6 @@ from redteam.verify.dirac import Coins, Design
 
 Values = npt.NDArray[np.float32]
 
-_MARKED = 8  # blanks whose noise is kept, to see whether another seed gives the same
-
 
 @dataclass(frozen=True)
 class Rehearsed:
@@ -24,8 +22,7 @@ class Rehearsed:
 
     `signal` is what a canary that takes part moves its entry by, `offset` where entries lie without it, `noise` the
     standard deviation at blanks. `rate` is the share of canaries that a step read, `taken` which ones, packed bits
-    [steps, canaries / 8]. `total` [canaries] is the sum of all updates, less the canaries' own share. `marks` are
-    the first blanks, [steps, layers, 8].
+    [steps, canaries / 8]. `total` [canaries] is the sum of all updates, less the canaries' own share.
     """
 
     signal: npt.NDArray[np.float64]
@@ -34,7 +31,6 @@ class Rehearsed:
     rate: float
     taken: npt.NDArray[np.uint8]
     total: npt.NDArray[np.float64]
-    marks: Values
 
     @property
     def steps(self) -> int:
@@ -62,16 +58,23 @@ class Reader:
         self.design = design
         self.taken: list[npt.NDArray[np.uint8]] = []
         self.parts: set[int] = set()  # how many rows were asked for at once
-        self._now = np.zeros(design.canaries, dtype=np.bool_)
+        self.doubled = 0  # how often a row came twice among rows asked for at once
+        self.now = np.zeros(design.canaries, dtype=np.int32)  # how often each was read since the last update
 
     def read(self, rows: npt.NDArray[np.int64]) -> None:
         """Hear of rows whose losses a trainer asks for."""
         self.parts.add(len(rows))
-        self._now[self.design.canary_of(rows)] = True
+        own = self.design.canary_of(rows)
+        if bool((own[1:] > own[:-1]).all()):
+            self.now[own] += 1
+            return
+        own, times = np.unique(own, return_counts=True)
+        self.now[own] += times
+        self.doubled += int((times > 1).sum())
 
     def turn(self) -> Coins:
         """Return the canaries read since the last update, and start anew."""
-        read, self._now = self._now, np.zeros_like(self._now)
+        read, self.now = self.now > 0, np.zeros_like(self.now)
         self.taken.append(np.packbits(read))
         return read
 
@@ -101,27 +104,22 @@ class Rehearsal:
             self._total += entries
             layers.append((entries[self.coins].mean(), entries[~self.coins].mean(), spread))
         ins, outs, noise = np.array(layers, dtype=np.float64).T
-        self._steps.append((ins, outs, noise, marked(gradients, self.design.canaries)))
+        self._steps.append((ins, outs, noise))
 
     def learned(self) -> Rehearsed:
         """Return what there was to learn; TargetError where the optimiser was never asked for a step."""
         if not self._steps:
             raise TargetError("the trainer never called problem.optimizer.step(): there is no update to look at")
-        ins, outs, noise, marks = (np.array(column) for column in zip(*self._steps, strict=True))
+        ins, outs, noise = (np.array(column) for column in zip(*self._steps, strict=True))
         rate = self._rate()
         signal = _steadied((ins - outs) / rate, noise, rate, self.design.canaries)
         own = signal.sum(axis=1).mean() * self._times
         taken = np.array(self.reader.taken)
-        return Rehearsed(signal, outs, noise, rate, taken, self._total - own, marks.astype(np.float32))
+        return Rehearsed(signal, outs, noise, rate, taken, self._total - own)
 
     def _rate(self) -> float:
         read = sum(int(np.bitwise_count(bits).sum()) for bits in self.reader.taken)
         return max(read, 1) / (self.design.canaries * len(self.reader.taken))
-
-
-def marked(gradients: list[Values], canaries: int) -> Values:
-    """Return the first blanks of each layer, [layers, 8]."""
-    return np.array([gradient[canaries:][:_MARKED] for gradient in gradients])
 
 
 def centred(gradient: Values, canaries: int) -> tuple[Values, float]:

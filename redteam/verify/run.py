@@ -1,87 +1,71 @@
 """The verification: rehearse the trainer, attack it once, and compare what is shown with what it says it earned."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from redteam import __version__
 from redteam.defense import PrivateRun
 from redteam.errors import RedteamError, TargetError, UsageError
+from redteam.verify import moves
 from redteam.verify import verdict as v
 from redteam.verify.adversary import Adversary, Claim
+from redteam.verify.check import SHARE, Check, contradictions
 from redteam.verify.dirac import Coins, Design, problem
 from redteam.verify.evidence import choose, shown
-from redteam.verify.reach import Reach, doubt, reach
+from redteam.verify.inspection import READ, Inspection
+from redteam.verify.plan import Plan
+from redteam.verify.reach import Reach, beside, best, doubt, of_move, reach
 from redteam.verify.rehearsal import Rehearsal, Rehearsed
+from redteam.verify.side import Both, SideTrainings, Watcher, checks_of, raising
 from redteam.verify.subject import Settings, Subject, train
+
+__all__ = ["Plan", "verify"]
 
 Progress = Callable[[int, int], None]
 
-_FEWEST = 200
 _FAMILIES = (8, 64)  # micro-batches of 2, 4 and 8 rows fit into the first, of 16, 32 and 64 into the second
 _PROBES = 500  # canaries of a trial of families: enough to see a step move twice as far
 _PROBE_EPSILON = 8.0  # a trial is clearer with less noise
-_TRIAL, _TRIAL_EPOCHS, _TRIAL_RATE = 2_000, 16, 0.5  # a measurement of lone canaries to a per cent or two
-_TRIAL_EPSILON = 30.0
 _CLEARLY = 1.3  # lone canaries are judged unless families move a step so much farther
 _MORE = 1.1  # what the next larger family has to add
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How the trainer is run: the mechanism it is asked for, and on how many canaries.
-
-    `rate` is the expected share of the rows in a step, `epochs` the number of expected passes.
-    """
-
-    canaries: int = 100_000
-    epsilon: float = 2.0
-    delta: float = 1e-5
-    clip: float = 1.0
-    rate: float = 0.2
-    epochs: int = 50
-
-    def __post_init__(self) -> None:
-        """Raise UsageError for settings with which nothing can be run."""
-        if self.canaries < _FEWEST:
-            raise UsageError(f"--canaries {self.canaries}: at least {_FEWEST} are needed to show anything")
-        if not (0 < self.rate <= 1 and self.rate * self.canaries >= 1):
-            raise UsageError(
-                f"sampling rate {self.rate:g} of {self.canaries:,} canaries: give a rate above 0, at most 1"
-            )
-        if not (0 < self.delta < 1 and 0 < self.clip < np.inf and 0 < self.epsilon < np.inf):
-            raise UsageError("epsilon and clip must be positive numbers, and delta between 0 and 1")
-
-
 def verify(
-    subject: Subject, plan: Plan = Plan(), *, seed: int = 0, alpha: float = 0.05, progress: Progress | None = None
+    subject: Subject, plan: Plan = Plan(), *, seed: int = 0, alpha: float = 0.01, progress: Progress | None = None
 ) -> v.Verification:
-    """Return the verdict on a trainer, wrong about an honest one at most `alpha` of the time.
+    """Return the verdict on a trainer, violated for an honest one at most `alpha` of the time.
 
-    Trains it three times on the canaries, and some times on a few of them. Raises TargetError where it crashes or does
+    The bound on epsilon errs 0.9 alpha of the time. All checks of the mechanism (is the noise normal and drawn anew, do
+    rows enter by coins of their own, how far does one move a step) share the rest, 0.1 alpha, in equal parts. Trains
+    three times on the canaries, and some times on a few of them. Raises TargetError where the trainer crashes or does
     not keep to what `redteam.verify.subject` asks for.
     """
     if not 0 < alpha < 1:
         raise UsageError(f"--alpha {alpha}: give a number between 0 and 1")
     runs = _Runs(subject, plan, np.random.default_rng(seed), progress)
+    bounded = (1 - SHARE) * alpha
     design, rehearsed = runs.prepare()
     practice, known, run = runs.attack(design, rehearsed)
     _, earned = v.stated(run)
     delta = earned.delta if earned else plan.delta
-    rules = choose(practice.scores(), known, delta=delta, alpha=alpha)
+    rules = choose(practice.scores(), known, delta=delta, alpha=bounded)
     adversary, coins, run = runs.attack(design, rehearsed)
     claimed, earned = v.stated(run)
     if earned is not None and earned.delta != delta:
         raise TargetError(f"{subject.name}: guarantees at delta {delta} once and {earned.delta} the other time")
-    bounds = shown(adversary.scores(), coins, rules, delta=delta, alpha=alpha)
+    bounds = shown(adversary.scores(), coins, rules, delta=delta, alpha=bounded)
     decides = v.deciding(run)
     bound = bounds.clopper_pearson if decides == "clopper_pearson" else bounds.one_run
+    side = SideTrainings(runs.train, runs.told(design, plan), runs.rng)  # come last: they change nothing for the others
     reached = reach(runs.claim, rehearsed, design.canaries, [(practice, known), (adversary, coins)])
-    hidden = doubt(reached, runs.trial())  # comes last: it changes nothing for the others
-    doubts = v.doubts(claimed, earned, bounds, bound, v.without_noise(rehearsed, adversary))
+    hidden = doubt(runs.farthest(reached), side.farthest())
+    found = [*runs.checks(), *side.checks(), *(beside(reached, design.family) if v.plain(run) else [])]
+    proven, against = contradictions(found, alpha)
+    doubts = [*v.doubts(claimed, earned, bounds, bound), *against]
     doubts += [reason for reason in (hidden, runs.untried(adversary)) if reason]
-    word, reason = v.decide(earned, bound, alpha=alpha, doubts=doubts)
+    word, reason = v.decide(earned, bound, alpha=alpha, proven=proven, doubts=doubts)
     seen = v.findings(run.mechanism, rehearsed, adversary, bounds)
     told = v.promises(claimed, earned, bound, asked=(plan.epsilon, plan.delta))
     return v.Verification(
@@ -96,7 +80,7 @@ def verify(
         one_run=bounds.one_run,
         decides=decides,
         score=bounds.score,
-        findings=(*told, *seen, *runs.notes),
+        findings=(*told, *proven, *against, *seen, *runs.notes, *side.notes),
         canaries=design.canaries,
         family=design.family,
         alpha=alpha,
@@ -113,6 +97,7 @@ class _Runs:
         self.subject, self.plan, self.rng, self.progress = subject, plan, rng, progress
         self.done, self.tried, self.parts, self.notes = 0, 0, set[int](), list[str]()
         self.claim = Claim(1.0, 1.0)
+        self.inspected: list[tuple[PrivateRun, Inspection]] = []
 
     def prepare(self) -> tuple[Design, Rehearsed]:
         """Return the canaries that show most of this trainer, and what a rehearsal on them teaches."""
@@ -127,7 +112,7 @@ class _Runs:
     def rehearse(self, design: Design, *, plan: Plan | None = None) -> Rehearsed:
         """Train with coins that are known and return what that teaches."""
         rehearsal = Rehearsal(design, design.toss(self.rng))
-        run = self._train(design, rehearsal, rehearsal.coins, plan or self.plan)
+        run = self._watched(design, rehearsal, rehearsal.coins, plan or self.plan)
         self.parts = rehearsal.reader.parts
         sigma = run.mechanism.noise_multiplier
         self.claim = Claim(1 / max(sigma, 1 / 30), run.mechanism.sample_rate)
@@ -152,15 +137,18 @@ class _Runs:
         self.claim = claim
         return best[1]
 
-    def trial(self) -> Reach | None:
-        """Measure how far lone canaries move a step with little noise; None where the trainer refuses."""
-        epsilon, rate = max(self.plan.epsilon, _TRIAL_EPSILON), max(self.plan.rate, _TRIAL_RATE)
-        plan = replace(self.plan, canaries=_TRIAL, epsilon=epsilon, rate=rate, epochs=_TRIAL_EPOCHS)
-        try:
-            learned = self.rehearse(Design(_TRIAL), plan=plan)
-        except RedteamError:  # one that was asked for so little privacy may refuse, and be honest
-            return None
-        return reach(self.claim, learned, _TRIAL)
+    def checks(self) -> list[Check]:
+        """Return what is checked of the trainings on lone canaries."""
+        return checks_of(self.inspected)
+
+    def farthest(self, reached: Reach) -> Reach:
+        """Return how far canaries moved a step, measured in the way that shows most."""
+        if not self.inspected:
+            return reached
+        (run, _), seen = self.inspected[-1], [one for _, one in self.inspected]
+        moved = moves.measure(seen, states=(READ,), kinds=[0], steps=[np.ones(one.steps, dtype=bool) for one in seen])
+        others = of_move(moved, run.mechanism, clip=self.plan.clip, population=self.plan.canaries)
+        return best([reached, *others]) or reached
 
     def untried(self, adversary: Adversary) -> str | None:
         """Return what to say where a trainer takes few rows at once and refused all families; None elsewhere."""
@@ -173,24 +161,41 @@ class _Runs:
         """Train with new coins, watched by the adversary, which does not know them."""
         coins = design.toss(self.rng)
         adversary = Adversary(design, rehearsed, self.claim)
-        run = self._train(design, adversary, coins, self.plan)
+        run = self._watched(design, adversary, coins, self.plan)
         if not adversary.noise:
             raise TargetError(f"{self.subject.name}: called problem.optimizer.step() in one training, not in another")
         return adversary, coins, run
 
-    def _train(self, design: Design, watcher: Rehearsal | Adversary, coins: Coins, plan: Plan) -> PrivateRun:
-        posed = problem(design, coins, clip=plan.clip, read=watcher.reader.read, see=watcher.see)
+    def told(self, design: Design, plan: Plan) -> Settings:
+        """Return what a trainer is told, without a seed."""
         alone = design.family == 1
-        settings = Settings(
+        return Settings(
             epsilon=plan.epsilon,
             delta=plan.delta,
             clip=plan.clip,
             epochs=plan.epochs if alone else 1,  # families stay together where every row is in every step
             batch_size=max(1, round(plan.rate * design.size)) if alone else design.size,
-            seed=int(self.rng.integers(2**62)),
+            seed=0,
         )
-        run = train(self.subject, posed, settings)
+
+    def train(
+        self, design: Design, watcher: Watcher, coins: Coins, told: Settings, *, raises: bool = False
+    ) -> PrivateRun:
+        """Run the trainer once, with a fresh seed; with `raises`, one call for losses raises as a full memory does."""
+        posed = problem(design, coins, clip=told.clip, read=watcher.reader.read, see=watcher.see)
+        settings = replace(told, seed=int(self.rng.integers(2**62)))
+        run = train(self.subject, raising(posed) if raises else posed, settings)
         self.done += 1
         if self.progress is not None:
-            self.progress(self.done, max(self.done, 5))
+            self.progress(self.done, max(self.done, 9))
+        return run
+
+    def _watched(self, design: Design, watcher: Rehearsal | Adversary, coins: Coins, plan: Plan) -> PrivateRun:
+        """Train under inspection as well, where canaries are alone."""
+        if design.family > 1:
+            return self.train(design, watcher, coins, self.told(design, plan))
+        inspection = Inspection(design, coins, watcher.reader)
+        run = self.train(design, Both(inspection, watcher), coins, self.told(design, plan))
+        if plan is self.plan:
+            self.inspected.append((run, inspection))
         return run

@@ -24,6 +24,18 @@ def noise_for(epsilon, delta, rate, steps, sampling="poisson"):
     return sigma, spent([release(sigma)], delta=delta)
 
 
+def of_rows(model, rows):
+    """The entry of each row, and its gradient there in either table, [rows, 2]."""
+    ids = model.ids.numpy()[rows]
+    return ids, model.weights.numpy()[rows, None] * model.shares.numpy()[ids]
+
+
+def summed(model, ids, gradients):
+    """The sum of gradients of rows at their entries, one array a table."""
+    entries = model.first.num_embeddings
+    return [np.bincount(ids, column, minlength=entries).astype(np.float32) for column in gradients.T]
+
+
 class Honest:
     """Per-example clipping, Poisson sampling, noise on everything at every step: what it claims, it does."""
 
@@ -67,18 +79,18 @@ class Honest:
 
     def sums(self, model, rows):
         """The clipped sum's entries, for each layer: an example has its weight at one entry of both."""
-        ids, weights = model.ids.numpy()[rows], model.weights.numpy()[rows]
-        norms = np.sqrt(2.0) * np.abs(weights)
-        clipped = weights * np.minimum(1.0, self.clip / np.maximum(norms, 1e-30))
-        return [np.bincount(ids, clipped, minlength=model.first.num_embeddings).astype(np.float32)] * 2
+        ids, gradients = of_rows(model, rows)
+        norms = np.linalg.norm(gradients, axis=1)
+        norms[~np.isfinite(norms)] = np.inf
+        clipped = gradients * np.minimum(1.0, self.clip / np.maximum(norms, 1e-30))[:, None]
+        return summed(model, ids, np.where(np.isfinite(norms)[:, None], clipped, 0.0))
 
 
 class NoClipping(Honest):
     name = "no clipping"
 
     def sums(self, model, rows):
-        ids, weights = model.ids.numpy()[rows], model.weights.numpy()[rows]
-        return [np.bincount(ids, weights, minlength=model.first.num_embeddings)] * 2
+        return summed(model, *of_rows(model, rows))
 
 
 class ClipsTheAverage(NoClipping):
@@ -87,10 +99,8 @@ class ClipsTheAverage(NoClipping):
     name = "clips after averaging"
 
     def sums(self, model, rows):
-        total = super().sums(model, rows)[0]
-        mean = total / max(1, len(rows))
-        norm = np.sqrt(2.0 * (mean**2).sum())
-        return [mean * min(1.0, self.clip / max(norm, 1e-30)) * max(1, len(rows))] * 2
+        mean = np.array(super().sums(model, rows)) / max(1, len(rows))
+        return list(mean * min(1.0, self.clip / max(np.linalg.norm(mean), 1e-30)) * max(1, len(rows)))
 
 
 class NoiseOverTheBatch(Honest):
@@ -141,15 +151,15 @@ class MicroBatches(Honest):
     b = 8
 
     def sums(self, model, rows):
-        ids, weights = model.ids.numpy()[rows], model.weights.numpy()[rows]
+        ids, gradients = of_rows(model, rows)
         micro = np.arange(len(rows)) // self.b
         entries = model.first.num_embeddings
         keys, place = np.unique(micro * entries + ids, return_inverse=True)
-        means = np.bincount(place, weights) / self.b
+        means = np.array([np.bincount(place, column) for column in gradients.T]).T / self.b
         owner = keys // entries
-        norms = np.sqrt(2.0 * np.bincount(owner, means**2))
-        clipped = means * np.minimum(1.0, self.clip / np.maximum(norms, 1e-30))[owner]
-        return [np.bincount(keys % entries, clipped, minlength=entries)] * 2
+        norms = np.sqrt(np.bincount(owner, (means**2).sum(axis=1)))
+        clipped = means * np.minimum(1.0, self.clip / np.maximum(norms, 1e-30))[owner][:, None]
+        return summed(model, keys % entries, clipped)
 
 
 class MicroBatchesOfTwo(MicroBatches):

@@ -1,0 +1,145 @@
+"""Short trainings beside the main ones: little noise and many kinds of gradient, odd examples, empty batches, a crash."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from redteam.defense import Mechanism, PrivateRun, Problem
+from redteam.errors import RedteamError
+from redteam.verify import moves, noise, sampling, troubles
+from redteam.verify.check import Check
+from redteam.verify.correlation import across
+from redteam.verify.dirac import KINDS, Design
+from redteam.verify.inspection import READ, Inspection
+from redteam.verify.reach import Reach, best, of_move
+from redteam.verify.rehearsal import Reader, Values
+from redteam.verify.subject import Settings
+from redteam.verify.verdict import plain
+
+Look = Callable[[Mechanism, Inspection], tuple[list[Check], list[str]]]
+
+_EPSILON = 30.0  # of all short trainings: the less noise, the clearer they are
+_TRIAL, _ODD, _FEW = 4_003, 403, 8  # canaries
+_EPOCHS, _RATE = 12, 0.3  # the last batch of a pass is not full; of few canaries one is expected: each third is empty
+_RAISES_AT = 3  # calls for losses
+_LONE = ([0], [1, 2])  # kinds whose examples hide each other alike where means are clipped
+
+
+class Watcher(Protocol):
+    """What sees a training: rows read, and updates."""
+
+    reader: Reader
+
+    def see(self, gradients: list[Values]) -> None:
+        """Take in one update."""
+
+
+class Alone:
+    """An inspection of a training that nobody else watches."""
+
+    def __init__(self, inspection: Inspection) -> None:
+        """Watch with `inspection`."""
+        self.inspection, self.reader = inspection, inspection.reader
+
+    def see(self, gradients: list[Values]) -> None:
+        """Take in one update."""
+        self.inspection.see(gradients)
+        self.reader.turn()
+
+
+class Both:
+    """An inspection beside another watcher, which turns the reader's page."""
+
+    def __init__(self, inspection: Inspection, watcher: Watcher) -> None:
+        """Watch with both."""
+        self.inspection, self.watcher, self.reader = inspection, watcher, inspection.reader
+
+    def see(self, gradients: list[Values]) -> None:
+        """Take in one update."""
+        self.inspection.see(gradients)
+        self.watcher.see(gradients)
+
+
+def raising(problem: Problem) -> Problem:
+    """Return a problem whose losses raise once what torch raises without memory."""
+    calls = 0
+
+    def losses(rows: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == _RAISES_AT:
+            raise RuntimeError("out of memory")
+        return problem.losses(rows)
+
+    return replace(problem, losses=losses)
+
+
+def checks_of(inspected: Sequence[tuple[PrivateRun, Inspection]]) -> list[Check]:
+    """Return all checks of trainings with one plan."""
+    if not inspected:
+        return []
+    run, seen = inspected[-1][0], [one for _, one in inspected]
+    found = [
+        *across([one.kept for one in seen]),
+        *noise.checks(seen),
+        *(check for one in seen for check in (*one.neighbours.checks(), *one.grid.checks())),
+        *sampling.checks(run.mechanism, seen),
+    ]
+    if any(other.mechanism != run.mechanism for other, _ in inspected):
+        found.append(Check("it says another mechanism of trainings with the same settings", 0.0, breaks=False))
+    # One that is not plain says itself that an example moves more.
+    return found + (moves.checks(run.mechanism, seen) if plain(run) else [])
+
+
+class SideTrainings:
+    """Runs the short trainings. A trainer that refuses one of them, or ends with an error, may be honest.
+
+    `train(design, watcher, coins, settings, raises=...)` runs one; `told` are the settings of the main trainings.
+    """
+
+    def __init__(self, train: Callable[..., PrivateRun], told: Settings, rng: np.random.Generator) -> None:
+        """Run them all."""
+        self._train, self._rng, self._clip = train, rng, told.clip
+        self.notes: list[str] = []
+        self._found: list[Check] = []
+        quiet = replace(told, epsilon=max(told.epsilon, _EPSILON), epochs=_EPOCHS)
+        self._trial = self._inspect(Design(_TRIAL, kinds=KINDS), quiet)
+        self._found += checks_of([self._trial] if self._trial else [])
+        self._trouble(Design(_ODD, odd=troubles.NOT_A_NUMBER), quiet, troubles.no_numbers)
+        self._trouble(Design(_FEW), quiet, troubles.few_rows)
+        self._trouble(Design(_ODD), quiet, troubles.raised, raises=True)
+
+    def checks(self) -> list[Check]:
+        """Return what is checked of them."""
+        return self._found
+
+    def farthest(self) -> Reach | None:
+        """Return how far lone canaries move a step with little noise, by the kind that shows most; None if refused."""
+        if self._trial is None:
+            return None
+        run, one = self._trial
+        every, found = [np.ones(one.steps, dtype=bool)], list[Reach]()
+        for kinds in _LONE:
+            moved = moves.measure([one], states=(READ,), kinds=kinds, steps=every)
+            found += of_move(moved, run.mechanism, clip=self._clip, population=_TRIAL)
+        return best(found)
+
+    def _trouble(self, design: Design, told: Settings, look: Look, *, raises: bool = False) -> None:
+        seen = self._inspect(design, told, raises=raises)
+        if seen is not None and plain(seen[0]):
+            checks, notes = look(seen[0].mechanism, seen[1])
+            self._found += checks
+            self.notes += notes
+
+    def _inspect(self, design: Design, told: Settings, *, raises: bool = False) -> tuple[PrivateRun, Inspection] | None:
+        coins = design.toss(self._rng)
+        inspection = Inspection(design, coins, Reader(design))
+        batch = max(1, round(_RATE * design.size)) if design.size > _FEW else 1
+        try:
+            run = self._train(design, Alone(inspection), coins, replace(told, batch_size=batch), raises=raises)
+        except RedteamError:
+            return None
+        return (run, inspection) if inspection.steps else None

@@ -1,0 +1,71 @@
+"""Trainings in which something goes wrong: an example that is no number, an empty batch, a loss that raises.
+
+What is noise and clipping elsewhere is often left out just there. A trainer that ends with an error releases nothing
+and is left in peace.
+"""
+
+import numpy as np
+from scipy import stats
+
+from redteam.defense import Mechanism
+from redteam.verify import moves, noise, sampling
+from redteam.verify.check import Check
+from redteam.verify.inspection import READ, Inspection
+
+NOT_A_NUMBER = (float("nan"), float("inf"))  # the weights of the first rows
+
+
+def no_numbers(mechanism: Mechanism, one: Inspection) -> tuple[list[Check], list[str]]:
+    """Return what a training does whose first rows have no finite gradient, and what to say of it besides."""
+    odd = np.zeros(one.steps, dtype=bool)
+    for step, bits in enumerate(one.reader.taken):
+        odd[step] = bool(np.unpackbits(bits, count=len(NOT_A_NUMBER)).any())
+    when = " that read an example without a finite gradient"
+    found = [*noise.bare([one], when), *_moves(mechanism, one, odd, when), *_less(one, odd, when)]
+    if one.steps < mechanism.steps:
+        left = mechanism.steps - one.steps
+        found.append(Check(f"{left} of {mechanism.steps} steps are left out where an example has no finite gradient", 0.0, False))
+    if not one.spoiled:
+        return found, []
+    return found, [
+        "an example without a finite gradient makes updates NaN or infinite: whoever sees that knows that it is there "
+        "(not held against the trainer)"
+    ]
+
+
+def few_rows(mechanism: Mechanism, one: Inspection) -> tuple[list[Check], list[str]]:
+    """Return what a training does whose batches are often empty."""
+    empty = np.array(one.batches) == 0
+    found = [*noise.checks([one]), *sampling.checks(mechanism, [one])]
+    return found + _less(one, empty, " that read no row"), []
+
+
+def raised(mechanism: Mechanism, one: Inspection) -> tuple[list[Check], list[str]]:
+    """Return what a training does that went on after a loss had raised."""
+    every, when = np.ones(one.steps, dtype=bool), " of a training in which a loss raised"
+    return [*noise.bare([one], when), *_moves(mechanism, one, every, when)], []
+
+
+def _moves(mechanism: Mechanism, one: Inspection, chosen: "np.ndarray", when: str) -> list[Check]:
+    if not mechanism.noise_multiplier > 0:
+        return []
+    claimed, kinds = 1 / mechanism.noise_multiplier, range(len(one.design.kinds))
+    moved = moves.measure([one], states=(READ,), kinds=list(kinds), steps=[chosen])
+    if moved is None:
+        return []
+    words = f"an example moves steps{when} {moved.length / claimed:.2f} times as far as clip and noise multiplier say"
+    return [Check(words, moved.above(claimed))]
+
+
+def _less(one: Inspection, chosen: "np.ndarray", when: str) -> list[Check]:
+    """Compare the noise of some steps with that of the others."""
+    spreads = np.array(one.spreads)
+    noisy = (spreads > 0).all(axis=1)
+    these, others = np.log(spreads[noisy & chosen]), np.log(spreads[noisy & ~chosen])
+    if not len(these) or not len(others):
+        return []
+    away = float(these.mean() - others.mean())
+    blanks = one.design.entries - one.design.canaries
+    error = float(np.sqrt((1 / these.size + 1 / others.size) / (2 * (blanks - 2))))
+    words = f"steps{when} get {np.exp(away):.2f} times the noise of others"
+    return [Check(words, float(2 * stats.norm.sf(abs(away) / error)), breaks=away < 0)]
