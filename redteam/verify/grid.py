@@ -40,7 +40,7 @@ class Grid:
         """Return whether entries that moved lie off a grid on which the blanks lie."""
         inner = slice(1, -1)  # farther out there is nothing to compare
         (met, of), (hit, tried) = self.met[:, inner], self.hit[:, inner]
-        expected, found, total = float((tried * met / np.maximum(of, 1)).sum()), float(hit.sum()), float(tried.sum())
+        expected, found, total = float((tried * met / np.maximum(of, 1)).sum()), int(hit.sum()), int(tried.sum())
         if not expected:
             return []
         p = float(special.bdtr(found, total, _GRANTED * expected / total))

@@ -69,7 +69,7 @@ def _tails(seen: Sequence[Inspection]) -> list[Check]:
     found = []
     for tail, count in zip(TAILS, far, strict=True):
         chance = beyond(tail, blanks)
-        few, many = special.bdtr(count, n, chance), special.bdtrc(count - 1, n, chance) if count else 1.0
+        few, many = special.bdtr(int(count), n, chance), special.bdtrc(int(count) - 1, n, chance) if count else 1.0
         p = min(1.0, 2 * float(min(few, many)))
         words = f"{count:,} of {n:,} numbers lie beyond {tail:g} standard deviations, {n * chance:.3g} should"
         found.append(Check(f"noise: not Gaussian ({words})", p))
@@ -147,7 +147,7 @@ def _ratio(
     m, free = _blanks(one), np.broadcast_to(free, usable.shape)[usable]
     ratio = within[usable] / free * (m - 3) / (m - 1)  # F(free, m - 1) over its mean
     z = float((ratio - 1 + _DIFFERENT).sum() / np.sqrt((2 / free + 2 / (m - 1)).sum()))
-    words = f"noise: less of it {name} than elsewhere ({np.sqrt(ratio.mean()):.2f} times)"
+    words = f"noise: less of it {name} than elsewhere ({np.sqrt(max(0.0, float(ratio.mean()))):.2f} times)"
     return [Check(words, float(stats.norm.cdf(z)))]
 
 

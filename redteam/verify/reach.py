@@ -45,6 +45,10 @@ class Reach:
         """Whether it is clearly less than is claimed; NaN is."""
         return not self.share >= self._least
 
+    def of(self, part: float) -> "Reach":
+        """Return the same with a part of the claim as the claim."""
+        return Reach(self.moved, self.error, part * self.claimed)
+
     @property
     def _least(self) -> float:
         return _NEARLY - _ERRORS * self.error / self.claimed

@@ -60,7 +60,7 @@ def verify(
     bound = bounds.clopper_pearson if decides == "clopper_pearson" else bounds.one_run
     side = SideTrainings(runs.train, runs.told(design, plan), runs.rng)  # come last: they change nothing for the others
     reached = reach(runs.claim, rehearsed, design.canaries, [(practice, known), (adversary, coins)])
-    hidden = doubt(runs.farthest(reached), side.farthest())
+    hidden = doubt(runs.farthest(reached).of(side.shortened()), side.farthest())
     found = [*runs.checks(), *side.checks(), *(beside(reached, design.family) if v.plain(run) else [])]
     proven, against = contradictions(found, alpha)
     doubts = [*v.doubts(claimed, earned, bounds, bound), *against]

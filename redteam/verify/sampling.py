@@ -29,7 +29,8 @@ def checks(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[Check]:
         return [*found, Check("it never asks for the losses of rows: what it samples cannot be seen", 0.0, breaks=False)]
     if mechanism.sampling != "poisson":
         return [*found, *_passes(mechanism, seen)]
-    return [*found, *_rate(mechanism, seen), *(_poisson(seen) if mechanism.sample_rate < 1 else [])]
+    whole = not any(one.steps < mechanism.steps for one in seen)  # else an update may hold several batches
+    return [*found, *_rate(mechanism, seen, whole), *(_poisson(seen) if whole and mechanism.sample_rate < 1 else [])]
 
 
 def _passes(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[Check]:
@@ -41,13 +42,15 @@ def _passes(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[Check]:
     return [Check(f"sampling: a row is in {most:,} steps of {passes:,} passes, not in one of each", 0.0)]
 
 
-def _rate(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[Check]:
+def _rate(mechanism: Mechanism, seen: Sequence[Inspection], whole: bool) -> list[Check]:
     """Return whether more rows are read than the rate says: over all steps, and in one of them."""
     told = min(1.0, _MORE * mechanism.sample_rate)
-    trials = sum(one.design.canaries * one.steps for one in seen)
+    trials = sum(one.design.canaries * max(one.steps, mechanism.steps) for one in seen)
     read = sum(int(one.times.sum()) for one in seen)
     words = f"sampling: steps read rows at rate {read / trials:.3g}; the claim is {mechanism.sample_rate:.3g}"
     found = [Check(words, _at_least(read, trials, told))]
+    if not whole:
+        return found
     steps = sum(one.steps for one in seen)
     each = [(_at_least(batch, one.design.canaries, told), batch) for one in seen for batch in one.batches]
     p, batch = min(each, default=(1.0, 0))

@@ -25,7 +25,9 @@ _EPSILON = 30.0  # of all short trainings: the less noise, the clearer they are
 _TRIAL, _ODD, _FEW = 4_003, 403, 8  # canaries
 _EPOCHS, _RATE = 12, 0.3  # the last batch of a pass is not full; of few canaries one is expected: each third is empty
 _RAISES_AT = 3  # calls for losses
-_LONE = ([0], [1, 2])  # kinds whose examples hide each other alike where means are clipped
+_SINGLE = [1, 2]  # kinds with a gradient in one table alone
+_LONE = ([0], _SINGLE)  # of the same size: where means of examples are clipped, they hide each other alike
+_ERRORS = 4.0  # standard errors that make a difference clear
 
 
 class Watcher(Protocol):
@@ -118,14 +120,26 @@ class SideTrainings:
 
     def farthest(self) -> Reach | None:
         """Return how far lone canaries move a step with little noise, by the kind that shows most; None if refused."""
+        return best([reach for kinds in _LONE for reach in self._reached(kinds)])
+
+    def shortened(self) -> float:
+        """Return how far the canaries of the main trainings move a step, over those that it moves most, 1 at most.
+
+        What clips in L1 moves some directions less and hides none: other directions show it. Without clear evidence, 1.
+        """
+        usual, others = best(self._reached([0])), best(self._reached(_SINGLE))
+        if usual is None or others is None or others.short or others.coarse:
+            return 1.0
+        ratio = usual.share / others.share
+        error = (usual.error + others.error) / usual.claimed
+        return ratio if ratio < 1 - max(_ERRORS * error, 0.1) else 1.0
+
+    def _reached(self, kinds: list[int]) -> list[Reach]:
         if self._trial is None:
-            return None
+            return []
         run, one = self._trial
-        every, found = [np.ones(one.steps, dtype=bool)], list[Reach]()
-        for kinds in _LONE:
-            moved = moves.measure([one], states=(READ,), kinds=kinds, steps=every)
-            found += of_move(moved, run.mechanism, clip=self._clip, population=_TRIAL)
-        return best(found)
+        moved = moves.measure([one], states=(READ,), kinds=kinds, steps=[np.ones(one.steps, dtype=bool)])
+        return of_move(moved, run.mechanism, clip=self._clip, population=_TRIAL)
 
     def _trouble(self, design: Design, told: Settings, look: Look, *, raises: bool = False) -> None:
         seen = self._inspect(design, told, raises=raises)

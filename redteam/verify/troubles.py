@@ -37,6 +37,9 @@ def few_rows(mechanism: Mechanism, one: Inspection) -> tuple[list[Check], list[s
     """Return what a training does whose batches are often empty."""
     empty = np.array(one.batches) == 0
     found = [*noise.checks([one]), *sampling.checks(mechanism, [one])]
+    silent = int((empty & np.array(one.still)).sum())
+    if silent:
+        found.append(Check(f"{silent} of {int(empty.sum())} steps that read no row get no noise", 0.0))
     return found + _less(one, empty, " that read no row"), []
 
 
@@ -62,10 +65,12 @@ def _less(one: Inspection, chosen: "np.ndarray", when: str) -> list[Check]:
     spreads = np.array(one.spreads)
     noisy = (spreads > 0).all(axis=1)
     these, others = np.log(spreads[noisy & chosen]), np.log(spreads[noisy & ~chosen])
-    if not len(these) or not len(others):
+    if len(these) < 3 or len(others) < 3:
         return []
-    away = float(these.mean() - others.mean())
-    blanks = one.design.entries - one.design.canaries
-    error = float(np.sqrt((1 / these.size + 1 / others.size) / (2 * (blanks - 2))))
+    these, others = these.mean(axis=1), others.mean(axis=1)
+    away, free = float(these.mean() - others.mean()), len(these) + len(others) - 2
+    variance = (these.var() * len(these) + others.var() * len(others)) / free  # whatever the noise does over time
+    error = float(np.sqrt(variance * (1 / len(these) + 1 / len(others))))
+    p = float(2 * stats.t.sf(abs(away) / error, free)) if error > 0 else float(away == 0)
     words = f"steps{when} get {np.exp(away):.2f} times the noise of others"
-    return [Check(words, float(2 * stats.norm.sf(abs(away) / error)), breaks=away < 0)]
+    return [Check(words, p, breaks=away < 0)]

@@ -49,20 +49,35 @@ class Honest:
         sigma, epsilon = noise_for(settings.epsilon, settings.delta, claimed, steps, self.sampling)
         rng = np.random.default_rng(settings.seed)
         self.rate, self.steps, self.clip = rate, steps, settings.clip
+        self.started(problem, settings)
         for step in range(steps):
-            rows = self.rows(rng, problem.size, step)
-            problem.losses(torch.from_numpy(rows))  # an adversary hears of them
-            sums = self.sums(problem.model, rows)
-            divisor = rate * problem.population
-            for layer, parameter in enumerate(problem.model.parameters()):
-                std = self.std(step, layer) * sigma * settings.clip
-                noise = self.noise(rng, step, layer, len(parameter))
-                total = torch.from_numpy((sums[layer] + std * noise) / divisor)
-                parameter.grad = total.float().reshape(parameter.shape)
-            problem.optimizer.step()
+            self.take(problem, rng, step, sigma)
         budget = Budget(epsilon, settings.delta, "example", "add or remove one", "PLD")
         mechanism = Mechanism(settings.clip, sigma, claimed, steps, self.sampling)
         return PrivateRun(mechanism, Guarantee(budget, budget))
+
+    def started(self, problem, settings):
+        """Prepare for a training."""
+
+    def take(self, problem, rng, step, sigma):
+        """Do one step."""
+        rows = self.rows(rng, problem.size, step)
+        problem.losses(torch.from_numpy(rows))  # an adversary hears of them
+        sums = self.sums(problem.model, rows)
+        stds = [self.std(step, layer) * sigma * self.clip for layer in range(2)]
+        noises = [std * self.noise(rng, step, layer, len(sums[layer])) for layer, std in enumerate(stds)]
+        self.release(problem, self.add(sums, noises), self.divisor(problem, rows))
+
+    def add(self, sums, noises):
+        return [total + noise for total, noise in zip(sums, noises, strict=True)]
+
+    def divisor(self, problem, rows):
+        return self.rate * problem.population
+
+    def release(self, problem, totals, divisor):
+        for parameter, total in zip(problem.model.parameters(), totals, strict=True):
+            parameter.grad = torch.from_numpy(np.asarray(total) / divisor).float().reshape(parameter.shape)
+        problem.optimizer.step()
 
     def claimed_rate(self, rate):
         return rate
