@@ -76,38 +76,24 @@ def checks(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[Check]:
     """Return all that is checked of what examples do in trainings of one mechanism and design."""
     if not mechanism.noise_multiplier > 0 or not seen:
         return []
-    claimed = 1 / mechanism.noise_multiplier
-    kinds = list(range(len(seen[0].design.kinds)))
-    found = []
-    for name, steps in _chosen(seen, mechanism):
-        for own in [kinds] if len(kinds) == 1 else [kinds, *([kind] for kind in kinds)]:
-            moved = measure(seen, states=(READ,), kinds=own, steps=steps)
-            if moved is not None:
-                words = f"{moved.length / claimed:.2f} times as far as clip and noise multiplier say"
-                found.append(Check(f"an example moves a step {words}{name}", moved.above(claimed)))
-    return [*worst(found), *_again(seen, kinds, claimed), *_unread(seen, kinds)]
-
-
-def _again(seen: Sequence[Inspection], kinds: list[int], claimed: float) -> list[Check]:
-    """Return whether a row that a step read more often than others moves it farther."""
+    claimed, kinds = 1 / mechanism.noise_multiplier, range(len(seen[0].design.kinds))
     every = [np.ones(one.steps, dtype=bool) for one in seen]
-    moved = measure(seen, states=(AGAIN,), kinds=kinds, steps=every)
-    found = []
-    if moved is not None:
-        words = f"{moved.length / claimed:.2f} times as far as clip and noise multiplier say"
-        found.append(Check(f"an example that a step reads more than once moves it {words}", moved.above(claimed)))
+    said = "times as far as clip and noise multiplier say"
+    found, again, unread = [], [], []
+    for kind in kinds:
+        for name, steps in _chosen(seen, mechanism):
+            if (moved := measure(seen, states=(READ,), kinds=[kind], steps=steps)) is not None:
+                words = f"an example moves a step {moved.length / claimed:.2f} {said}{name}"
+                found.append(Check(words, moved.above(claimed)))
+        if (moved := measure(seen, states=(AGAIN,), kinds=[kind], steps=every)) is not None:
+            words = f"an example that a step reads more than once moves it {moved.length / claimed:.2f} {said}"
+            again.append(Check(words, moved.above(claimed)))
+        if (moved := measure(seen, states=(UNREAD,), kinds=[kind], steps=every)) is not None:
+            words = "rows move steps that did not ask for their losses"
+            unread.append(Check(words, moved.above(0.0), breaks=False))
     if any(one.reader.doubled for one in seen):
-        found.append(Check("sampling: a row is in one step more than once", 0.0, breaks=False))
-    return found
-
-
-def _unread(seen: Sequence[Inspection], kinds: list[int]) -> list[Check]:
-    """Return whether rows that a step never read move it."""
-    every = [np.ones(one.steps, dtype=bool) for one in seen]
-    moved = measure(seen, states=(UNREAD,), kinds=kinds, steps=every)
-    if moved is None:
-        return []
-    return [Check("rows move steps that did not ask for their losses", moved.above(0.0), breaks=False)]
+        unread.append(Check("sampling: a row is in one step more than once", 0.0, breaks=False))
+    return [*worst(found), *worst(again), *worst(unread)]
 
 
 def _chosen(

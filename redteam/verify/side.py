@@ -25,8 +25,7 @@ _EPSILON = 30.0  # of all short trainings: the less noise, the clearer they are
 _TRIAL, _ODD, _FEW = 4_003, 403, 8  # canaries
 _EPOCHS, _RATE = 12, 0.3  # the last batch of a pass is not full; of few canaries one is expected: each third is empty
 _RAISES_AT = 3  # calls for losses
-_SINGLE = [1, 2]  # kinds with a gradient in one table alone
-_LONE = ([0], _SINGLE)  # of the same size: where means of examples are clipped, they hide each other alike
+_USUAL, _SINGLE = 0, (1, 2)  # kinds as in the main trainings, and with a gradient in one table alone, of the same size
 _ERRORS = 4.0  # standard errors that make a difference clear
 
 
@@ -120,26 +119,28 @@ class SideTrainings:
 
     def farthest(self) -> Reach | None:
         """Return how far lone canaries move a step with little noise, by the kind that shows most; None if refused."""
-        return best([reach for kinds in _LONE for reach in self._reached(kinds)])
+        return best(self._reached(_USUAL, *_SINGLE))
 
     def shortened(self) -> float:
         """Return how far the canaries of the main trainings move a step, over those that it moves most, 1 at most.
 
         What clips in L1 moves some directions less and hides none: other directions show it. Without clear evidence, 1.
         """
-        usual, others = best(self._reached([0])), best(self._reached(_SINGLE))
+        usual, others = best(self._reached(_USUAL)), best(self._reached(*_SINGLE))
         if usual is None or others is None or others.short or others.coarse:
             return 1.0
         ratio = usual.share / others.share
         error = (usual.error + others.error) / usual.claimed
         return ratio if ratio < 1 - max(_ERRORS * error, 0.1) else 1.0
 
-    def _reached(self, kinds: list[int]) -> list[Reach]:
+    def _reached(self, *kinds: int) -> list[Reach]:
         if self._trial is None:
             return []
-        run, one = self._trial
-        moved = moves.measure([one], states=(READ,), kinds=kinds, steps=[np.ones(one.steps, dtype=bool)])
-        return of_move(moved, run.mechanism, clip=self._clip, population=_TRIAL)
+        (run, one), found = self._trial, list[Reach]()
+        for kind in kinds:
+            moved = moves.measure([one], states=(READ,), kinds=[kind], steps=[np.ones(one.steps, dtype=bool)])
+            found += of_move(moved, run.mechanism, clip=self._clip, population=_TRIAL)
+        return found
 
     def _trouble(self, design: Design, told: Settings, look: Look, *, raises: bool = False) -> None:
         seen = self._inspect(design, told, raises=raises)
