@@ -27,7 +27,7 @@ def worst(checks: Sequence[Check]) -> list[Check]:
 
 
 def level(alpha: float) -> float:
-    """Return what p has to be at most, so that all checks of a verification together err `SHARE * alpha` of the time."""
+    """Return what p has to be at most, so that all checks of a verification err `SHARE * alpha` of the time."""
     return SHARE * alpha / MOST
 
 

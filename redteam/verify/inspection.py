@@ -1,4 +1,4 @@
-"""What the updates of one training show to whoever knows the coins: the noise where nothing moves, and what moves where.
+"""What the updates of one training show to whoever knows the coins: noise where nothing moves, and what moves.
 
 The adversary must not know the coins, for its scores have to be valid; an inspection knows them, scores nothing, and is
 there to ask whether each step is the mechanism that the trainer says it runs. It keeps sums, some steps' noise at the

@@ -96,9 +96,7 @@ def checks(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[Check]:
     return [*worst(found), *worst(again), *worst(unread)]
 
 
-def _chosen(
-    seen: Sequence[Inspection], mechanism: Mechanism
-) -> Iterator[tuple[str, list[npt.NDArray[np.bool_]]]]:
+def _chosen(seen: Sequence[Inspection], mechanism: Mechanism) -> Iterator[tuple[str, list[npt.NDArray[np.bool_]]]]:
     """Yield the steps that are looked at together; which ones depends on nothing that a move is measured by."""
     one_pass = max(1, round(1 / mechanism.sample_rate))
     places = [np.arange(one.steps) for one in seen]

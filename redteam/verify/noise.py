@@ -135,7 +135,7 @@ def _everywhere(seen: Sequence[Inspection]) -> list[Check]:
 def _ratio(
     name: str, squares: Floats, counts: Floats, noisy: npt.NDArray[np.bool_], one: Inspection, state: int
 ) -> list[Check]:
-    """Compare the variance of entries with that of the blanks, step by step; entries that move by the same lose that."""
+    """Compare the variance of entries with that of the blanks, step by step; entries that moved lose their mean."""
     sums = np.array(one.sums)  # [steps, layers, kinds, states]
     each = np.array(one.counts)[:, None]
     means = sums[..., state] ** 2 / np.maximum(each[..., state], 1)

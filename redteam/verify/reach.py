@@ -109,8 +109,9 @@ def of_move(moved: Move | None, mechanism: Mechanism, *, clip: float, population
     claimed = 1 / mechanism.noise_multiplier
     found = [Reach(moved.length, moved.error, claimed)]
     by_itself = float(np.linalg.norm(moved.raw)) * mechanism.sample_rate * population / clip
-    if moved.length > 0 and abs(by_itself - 1) <= _AS_CLAIMED and moved.length < claimed:
-        found.append(Reach(by_itself * claimed, moved.error * by_itself * claimed / moved.length, claimed))
+    relative = moved.error / moved.length if moved.length > 0 else np.inf
+    if abs(by_itself - 1) <= max(_AS_CLAIMED, min(_ERRORS * relative, _HALF)) and moved.length < claimed:
+        found.append(Reach(by_itself * claimed, relative * by_itself * claimed, claimed))
     return found
 
 

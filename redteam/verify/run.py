@@ -25,6 +25,7 @@ __all__ = ["Plan", "verify"]
 
 Progress = Callable[[int, int], None]
 
+_DEFAULT = Plan()
 _FAMILIES = (8, 64)  # micro-batches of 2, 4 and 8 rows fit into the first, of 16, 32 and 64 into the second
 _PROBES = 500  # canaries of a trial of families: enough to see a step move twice as far
 _PROBE_EPSILON = 8.0  # a trial is clearer with less noise
@@ -33,7 +34,7 @@ _MORE = 1.1  # what the next larger family has to add
 
 
 def verify(
-    subject: Subject, plan: Plan = Plan(), *, seed: int = 0, alpha: float = 0.01, progress: Progress | None = None
+    subject: Subject, plan: Plan = _DEFAULT, *, seed: int = 0, alpha: float = 0.01, progress: Progress | None = None
 ) -> v.Verification:
     """Return the verdict on a trainer, violated for an honest one at most `alpha` of the time.
 

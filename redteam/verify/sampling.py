@@ -1,6 +1,7 @@
 """Do steps read rows as the trainer says: how often, and each by a coin of its own?"""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,10 @@ def checks(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[Check]:
             words = f"there were {one.steps:,} updates; the claim is {mechanism.steps:,} steps"
             found.append(Check(words, 0.0, breaks=False))
     if not any(one.times.any() for one in seen):
-        return [*found, Check("it never asks for the losses of rows: what it samples cannot be seen", 0.0, breaks=False)]
+        return [
+            *found,
+            Check("it never asks for the losses of rows: what it samples cannot be seen", 0.0, breaks=False),
+        ]
     if mechanism.sampling != "poisson":
         return [*found, *_passes(mechanism, seen)]
     whole = not any(one.steps < mechanism.steps for one in seen)  # else an update may hold several batches
@@ -122,7 +126,7 @@ def _overlaps(seen: Sequence[Inspection]) -> list[Check]:
             for lag in sorted(lags)
             for at in range(one.steps - lag)
         ]
-    for left, right in zip(seen, seen[1:], strict=False):
+    for left, right in pairwise(seen):
         both = zip(left.reader.taken, right.reader.taken, strict=False)
         pairs += [(a, b, "trainings with other seeds") for a, b in both]
     if not pairs:
@@ -155,7 +159,9 @@ def _neighbours(seen: Sequence[Inspection]) -> list[Check]:
         return []
     few, many = special.bdtr(both, pairs, rate**2), _at_least(both, pairs, rate**2)
     # The rate is that of these very rows, which takes away from the spread of pairs and adds none.
-    words = f"sampling: not Poisson (both of two neighbouring rows are read {both / pairs / rate**2:.2f} times as often)"
+    words = (
+        f"sampling: not Poisson (two neighbouring rows are read together {both / pairs / rate**2:.2f} times as often)"
+    )
     return [Check(words, min(1.0, 2 * float(min(few, many))))]
 
 

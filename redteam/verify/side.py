@@ -1,4 +1,4 @@
-"""Short trainings beside the main ones: little noise and many kinds of gradient, odd examples, empty batches, a crash."""
+"""Short trainings beside the main ones: little noise, many kinds of gradient, odd examples, empty batches, a crash."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -24,7 +24,8 @@ def no_numbers(mechanism: Mechanism, one: Inspection) -> tuple[list[Check], list
     found = [*noise.bare([one], when), *_moves(mechanism, one, odd, when), *_less(one, odd, when)]
     if one.steps < mechanism.steps:
         left = mechanism.steps - one.steps
-        found.append(Check(f"{left} of {mechanism.steps} steps are left out where an example has no finite gradient", 0.0, False))
+        words = f"{left} of {mechanism.steps} steps are left out where an example has no finite gradient"
+        found.append(Check(words, 0.0, breaks=False))
     if not one.spoiled:
         return found, []
     return found, [

@@ -626,9 +626,7 @@ class NoClipIfNotFinite(Careless):
 @to(OWN, "no noise in a table whose sum is not finite")
 class LayerNotFinite(Careless):
     def add(self, sums, noises):
-        return [
-            total + noise if np.isfinite(total).all() else total for total, noise in zip(sums, noises, strict=True)
-        ]
+        return [total + noise if np.isfinite(total).all() else total for total, noise in zip(sums, noises, strict=True)]
 
 
 @to(OWN, "the last sum again, without noise, where one is not finite")
@@ -758,7 +756,8 @@ class Normalised(Honest):
     def sums(self, model, rows):
         ids, gradients = of_rows(model, rows)
         norms = np.linalg.norm(gradients, axis=1)[:, None]
-        unit = self.clip * gradients / (norms + 0.01)
+        with np.errstate(invalid="ignore"):
+            unit = self.clip * gradients / (norms + 0.01)
         return summed(model, ids, np.where(np.isfinite(norms), np.nan_to_num(unit), 0.0))
 
 

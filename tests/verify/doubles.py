@@ -96,9 +96,8 @@ class Honest:
         """The clipped sum's entries, for each layer: an example has its weight at one entry of both."""
         ids, gradients = of_rows(model, rows)
         norms = np.linalg.norm(gradients, axis=1)
-        norms[~np.isfinite(norms)] = np.inf
-        clipped = gradients * np.minimum(1.0, self.clip / np.maximum(norms, 1e-30))[:, None]
-        return summed(model, ids, np.where(np.isfinite(norms)[:, None], clipped, 0.0))
+        gradients[~np.isfinite(norms)] = 0.0
+        return summed(model, ids, gradients * np.minimum(1.0, self.clip / np.maximum(norms, 1e-30))[:, None])
 
 
 class NoClipping(Honest):

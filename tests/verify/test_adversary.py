@@ -123,7 +123,6 @@ def test_a_likelihood_ratio_is_that_of_the_naive_sum():
         rate=0.5,
         taken=np.zeros((steps, 7), dtype=np.uint8),
         total=np.zeros(50),
-        marks=np.zeros((steps, 2, 8), dtype=np.float32),
     )
     adversary, expected = Adversary(design, known, Claim(1.0, 0.5)), np.zeros(50)
     for rows, gradients in watched(design, coins, steps=steps, seed=3):
