@@ -6,6 +6,7 @@ import pytest
 from redteam.defense import Mechanism, PrivateRun
 from redteam.report import Budget, Guarantee
 from redteam.statistics.epsilon import EpsilonBound
+from redteam.verify.check import Check, contradictions, level, worst
 from redteam.verify.evidence import Shown
 from redteam.verify.reach import Reach, doubt
 from redteam.verify.verdict import decide, deciding, doubts, promises, stated
@@ -40,16 +41,31 @@ def test_a_doubt_forbids_consistent_and_hides_no_violation():
     assert decide(budget(2.0), bound(2.5, 9.0), alpha=0.05, doubts=["hidden"])[0] == "violated"
 
 
+def test_what_is_proven_is_a_violation_whatever_the_bound_shows():
+    word, reason = decide(budget(2.0), bound(0.1, 1.0), alpha=0.05, proven=["noise: not Gaussian"], doubts=["hidden"])
+    assert word == "violated"
+    assert "noise: not Gaussian" in reason
+
+
+def test_checks_share_a_part_of_alpha():
+    found = [Check("certain", 0.0), Check("odd", level(0.05), breaks=False), Check("luck", 2 * level(0.05))]
+    assert contradictions([*found, found[0]], 0.05) == (["certain"], ["odd"])
+    assert worst([]) == []
+    (one,) = worst([Check("a", 0.2), Check("b", 0.1), Check("c", 0.9)])
+    assert (one.says, one.p) == ("b", pytest.approx(0.3))
+
+
 def test_what_exceeds_a_claim_or_needs_independence_is_a_doubt():
-    def found(low, independent, *, claimed=2.0, earned=6.0, bare=None):
-        shown = Shown("s", bound(independent, 9.0), bound(0.0, 9.0), bound(low, 9.0))
-        return doubts(budget(claimed), budget(earned), shown, shown.one_run, bare)
+    def found(low, independent, *, claimed=2.0, earned=6.0, gaussian=0.0):
+        shown = Shown("s", bound(independent, 9.0), bound(gaussian, 9.0), bound(low, 9.0))
+        return doubts(budget(claimed), budget(earned), shown, shown.one_run)
 
     assert found(1.0, 1.0) == []
     assert found(2.0, 6.0) == []
     assert ["the claim is broken" in doubt for doubt in found(3.0, 1.0)] == [True]
     assert ["if canaries are independent" in doubt for doubt in found(1.0, 6.5)] == [True]
-    assert found(1.0, 1.0, bare="2 of 9 steps get no noise") == ["2 of 9 steps get no noise, beside a finite epsilon"]
+    assert found(1.0, 1.0, gaussian=6.2) == []
+    assert ["if the mechanism is Gaussian" in doubt for doubt in found(1.0, 1.0, gaussian=6.4)] == [True]
 
 
 def test_what_was_not_asked_for_is_said():

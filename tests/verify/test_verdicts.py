@@ -27,24 +27,24 @@ FINER = (
 )
 
 
-@pytest.mark.parametrize(("epsilon", "canaries"), [(1.0, 1_000), (2.0, 1_000), (4.0, 1_000), (8.0, 30_000)])
+@pytest.mark.parametrize(("epsilon", "canaries"), [(1.0, 1_000), (2.0, 1_000), (4.0, 2_000), (8.0, 30_000)])
 def test_an_honest_trainer_is_hardly_ever_called_a_liar(epsilon, canaries):
-    runs = 20 if canaries == 1_000 else 4
+    runs = 10 if canaries <= 2_000 else 2
     plan = Plan(canaries=canaries, epsilon=epsilon, epochs=2)
     words = [verify(doubles.Honest(), plan, seed=seed).verdict for seed in range(runs)]
-    assert words.count("violated") <= 4  # more than 4 of 20 at 5 % happen in 0.3 % of such tests
+    assert words.count("violated") <= 1  # more than 1 of 10 at 1 % happen in 0.4 % of such tests
     assert words.count("inconclusive") == 0
 
 
 @pytest.mark.parametrize("bug", [bug for bug in doubles.BUGS if bug not in FINER])
 def test_a_gross_bug_is_caught_every_time(bug):
-    assert [verify(bug(), GROSS, seed=seed).verdict for seed in range(20)].count("violated") >= 19
+    assert {verify(bug(), GROSS, seed=seed).verdict for seed in range(5)} == {"violated"}
 
 
 @pytest.mark.parametrize("bug", FINER)
 def test_a_bug_that_doubles_the_signal_is_caught(bug):
     plan = replace(FINE, canaries=30_000) if bug is doubles.MicroBatchesOf32 else FINE
-    result = verify(bug(), plan, seed=1)
+    result = verify(bug(), plan, seed=1, alpha=0.05)
     assert result.verdict == "violated"
     assert result.clopper_pearson.low > result.earned.epsilon
     assert (result.family > 1) == bug.__name__.startswith("Micro")
@@ -66,7 +66,7 @@ def test_too_few_canaries_settle_nothing():
 
 
 def test_what_holds_no_canary_shows_nothing():
-    bounds = [verify(doubles.NeverAdded(), Plan(canaries=5_000, epochs=3), seed=seed) for seed in range(10)]
+    bounds = [verify(doubles.NeverAdded(), Plan(canaries=5_000, epochs=3), seed=seed) for seed in range(5)]
     assert sum(result.clopper_pearson.low > 0 for result in bounds) <= 2
     assert sum(result.one_run.low > 0 for result in bounds) <= 2
 
@@ -79,13 +79,13 @@ def test_the_same_seed_gives_the_same_numbers():
 
 
 SEEN = {
-    doubles.NoiseOnceAnEpoch: "8 of 10 steps get no noise",
-    doubles.NoiseUsedAgain: "the noise of one step comes again at the next",
+    doubles.NoiseOnceAnEpoch: "24 of 30 steps get no noise",
+    doubles.NoiseUsedAgain: "noise: comes again in steps of a training (correlation +1.00)",
     doubles.NoiseForOneLayer: "layer 2 of 2 gets no noise at any step",
     doubles.DecayedNoise: "the noise is not the same at all steps: the least is 0.3",
-    doubles.TwiceTheData: "steps read rows at rate 0.",
+    doubles.TwiceTheData: "sampling: steps read rows at rate 0.2",
     doubles.FixedOrder: "each step reads the same rows under another seed: the order is predictable, not random",
-    doubles.ConstantSeed: "the noise is the same under another seed, so it can be subtracted",
+    doubles.ConstantSeed: "noise: comes again in two trainings with other seeds (correlation +1.00)",
     doubles.HalfTheNoise: "a canary stands out from a step's noise 2.",
 }
 
@@ -146,9 +146,9 @@ HIDE = {
 
 @pytest.mark.parametrize("hides", HIDE)
 def test_who_hides_the_canaries_is_not_called_consistent(hides):
-    results = [verify(hides(), GROSS, seed=seed) for seed in range(12)]
+    results = [verify(hides(), GROSS, seed=seed) for seed in range(4)]
     assert all(result.verdict != "consistent" and result.exit_code != 0 for result in results)
-    assert sum(HIDE[hides] in result.reason for result in results) >= 10
+    assert sum(HIDE[hides] in result.reason for result in results) >= 3
 
 
 def closing(problem, settings):

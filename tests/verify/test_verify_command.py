@@ -79,7 +79,19 @@ def test_an_honest_function_is_consistent(here):
 
 
 def test_half_the_noise_is_a_violation(here, tmp_path):
-    result = here("trainers:half", "--canaries", "40000", "--epochs", "4", "--format", "json", "-o", "found.json")
+    result = here(
+        "trainers:half",
+        "--canaries",
+        "40000",
+        "--epochs",
+        "4",
+        "--alpha",
+        "0.05",
+        "--format",
+        "json",
+        "-o",
+        "found.json",
+    )
     assert result.returncode == 1, result.stderr
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert (found["format"], found["verdict"]) == ("redteam.verification/1", "violated")
