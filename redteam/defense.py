@@ -68,8 +68,9 @@ class Problem:
 class Mechanism:
     """What a private training says that each of its steps does; an adversary is told all of it.
 
-    Each of `steps` steps takes rows by `sampling` at rate `sample_rate`, clips to norm `clip`, adds noise of standard
-    deviation `noise_multiplier * clip` (at the start, where it decays) and divides by `sample_rate * population`.
+    Each of `steps` steps takes rows by `sampling` at rate `sample_rate`, clips to L2 norm `clip`, adds Gaussian noise
+    of standard deviation `noise_multiplier * clip` (at the start, where it decays) and divides by
+    `sample_rate * population`.
     """
 
     clip: float

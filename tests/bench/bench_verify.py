@@ -2,6 +2,7 @@
 
 python tests/bench/bench_verify.py honest [--runs 100] [--trainer double|RD102|RD101] [--canaries 5000]
 python tests/bench/bench_verify.py bugs   [--runs 100] [--canaries 100000] [--epsilon 2] [--only CLASS]
+python tests/bench/bench_verify.py table  [--runs 1] [--canaries 1000]  (every broken and every unusual honest trainer)
 python tests/bench/bench_verify.py tight  [--canaries 1000000] [--epsilon 8] [--trainer RD102]
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "verify"))
+import broken
 import doubles
 
 from redteam.registry import choose, discover_defenses
@@ -69,6 +71,19 @@ def bugs(options):
         )
 
 
+def table(options):
+    """Say of every broken trainer, and of every unusual honest one, what came out and why."""
+    plan = Plan(canaries=options.canaries or 1_000, epochs=2)
+    for group in ("NAMED", "OWN", "HONEST"):
+        words = []
+        for trainer in getattr(broken, group):
+            for seed in range(options.seed, options.seed + options.runs):
+                result = verify(trainer(), plan, seed=seed)
+                words.append(result.verdict)
+                print(f"{group}: {trainer.name}: {result.verdict}: {result.reason}", flush=True)
+        print(f"{group}: " + ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words))), flush=True)
+
+
 def tight(options):
     """Say how much of the earned epsilon the bounds reach."""
     for epsilon in options.epsilon or EPSILONS:
@@ -86,7 +101,7 @@ def tight(options):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("honest", "bugs", "tight"))
+    parser.add_argument("what", choices=("honest", "bugs", "table", "tight"))
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--canaries", type=int)
     parser.add_argument("--epsilon", type=float, action="append")
@@ -95,4 +110,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    {"honest": honest, "bugs": bugs, "tight": tight}[asked.what](asked)
+    {"honest": honest, "bugs": bugs, "table": table, "tight": tight}[asked.what](asked)
