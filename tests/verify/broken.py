@@ -579,8 +579,8 @@ class OnePart(Honest):
         return 1 / np.sqrt(8)  # of eight workers' noise, one's share arrives
 
 
-@to(OWN, "zeros released where a batch is small")
-class Zeros(SkipsEmpty):
+@to(OWN, "zeros released where a batch is large")
+class Zeros(DropsLarge):
     def release(self, problem, totals, divisor):
         Honest.release(self, problem, totals if self.any else [total * 0 for total in totals], divisor)
 
