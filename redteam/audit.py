@@ -6,12 +6,14 @@ every applicable attack counts with each of its signals, and each signal with it
 and, where coins decided membership, its epsilon; where the data holds canaries, every attack after them counts with
 its extraction rate and its exposure for each number of repetitions. Each interval misses the truth with probability at
 most alpha / intervals, hence all of them hold together with probability at least 1 - alpha, whatever their dependence
-(Bonferroni). The breakdown by label is a family of its own with its own alpha, and is never judged. The controls have
-a level of their own, `redteam.grading`.
+(Bonferroni). The breakdowns by label and by group are families of their own with their own alpha, and are never
+judged. The controls have a level of their own, `redteam.grading`. Where whole users were put in or left out, every
+interval is over users, `redteam.grouping`.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,12 +21,13 @@ import numpy as np
 
 from redteam import __version__
 from redteam.attack import Attack, Control
-from redteam.breakdown import by_label, measure_accuracy, most_exposed
+from redteam.breakdown import by_group, measure_accuracy, most_exposed
 from redteam.canary.evidence import CanaryAudit
 from redteam.coins import Canaries, fair_canaries
 from redteam.data import BoolArray, Examples, Split
 from redteam.errors import StatisticsError
 from redteam.grading import grade_evidence, one_line, run_controls
+from redteam.grouping import Grouping
 from redteam.inversion import unwatched
 from redteam.registry import discover_attacks, discover_controls
 from redteam.report import (
@@ -38,11 +41,13 @@ from redteam.report import (
     Multiplicity,
     Scope,
     TargetSummary,
+    Unit,
+    Users,
     rule_of,
 )
 from redteam.resolution import ceiling
 from redteam.scoring import ScoreCache
-from redteam.statistics.area import area_interval
+from redteam.statistics.area import area, area_interval
 from redteam.statistics.ranking import Ranking, rank
 from redteam.statistics.tpr import tpr_interval
 from redteam.target import Access, FloatArray, Target, label_indices
@@ -63,7 +68,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one signal of an attack gave: its scores, and the evidence from them."""
+    """What one signal of an attack gave: its scores, one a row, and the evidence from them."""
 
     attack: str
     signal: str
@@ -99,14 +104,19 @@ def audit(
     cache = ScoreCache(target, folder=folder, progress=progress, restart=restart, tell=tell)
     if planted is not None:
         planted.check(target)
-    results, failures = run_controls(controls, pool, is_member, randomised=split.randomised, seed=settings.seed)
+    units = Grouping.of(pool, is_member, split.unit)
+    looked_at = units.control_pool(pool, seed=settings.seed)
+    results, failures = run_controls(
+        controls, looked_at, units.is_member, randomised=split.randomised, seed=settings.seed
+    )
     grade, reason = grade_evidence(split, results, failures)
-    canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
+    canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
     known = canaries if isinstance(canaries, Canaries) else None
     extraction = () if planted is None else planted.planned(target.access)
-    ids = intervals_planned(attacks, target.access, settings.fprs, epsilon=known is not None) + extraction
-    share = _share(ids, len(extraction), settings, known)
-    attacked = run_attacks(cache, blind, is_member, attacks, settings=settings, each=share.each, canaries=known)
+    own = intervals_planned(attacks, target.access, settings.fprs, epsilon=known is not None, unit=units.unit)
+    ids = own + extraction
+    share = _share(ids, len(extraction), settings, known, units.unit)
+    attacked = run_attacks(cache, blind, units, attacks, settings=settings, each=share.each, canaries=known)
     outcomes = list(_refusals(attacks, reason) if grade == "C" else attacked)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
     failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
@@ -135,13 +145,15 @@ def audit(
         ),
         failures=tuple(failures),
         controls=tuple(results),
-        classes=by_label(first.scores, is_member, pool, alpha=settings.alpha) if first else (),
+        classes=by_group(pool.labels, first.scores, units, alpha=settings.alpha) if first else (),
         classes_signal=f"{first.attack}:{first.signal}" if first else None,
         exposed=most_exposed(first.scores, is_member, pool, split.salt, settings.show_text) if first else (),
         guarantee=guarantee,
         seed=settings.seed,
         accuracy=accuracy,
         scope=Scope(tuple(asked), ids, guarantee is not None, accuracy is not None),
+        users=_users(split, first, is_member),
+        groups=by_group(pool.groups, first.scores, units, alpha=settings.alpha) if first else (),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
     )
@@ -150,7 +162,7 @@ def audit(
 def run_attacks(
     target: Target,
     pool: Examples,
-    is_member: BoolArray,
+    units: Grouping,
     attacks: Sequence[Attack],
     *,
     settings: Settings,
@@ -175,7 +187,7 @@ def run_attacks(
             yield Failure(attack.id, "failed", one_line(error))
             continue
         for signal in attack.signals:
-            yield _measure(attack.id, signal, scores.get(signal), is_member, settings, each, canaries)
+            yield _measure(attack.id, signal, scores.get(signal), units, settings, each, canaries)
 
 
 def intervals_judged(attacks: Sequence[Attack], access: Access, fprs: Sequence[float], *, epsilon: bool = False) -> int:
@@ -184,13 +196,18 @@ def intervals_judged(attacks: Sequence[Attack], access: Access, fprs: Sequence[f
 
 
 def intervals_planned(
-    attacks: Sequence[Attack], access: Access, fprs: Sequence[float], *, epsilon: bool = False
+    attacks: Sequence[Attack],
+    access: Access,
+    fprs: Sequence[float],
+    *,
+    epsilon: bool = False,
+    unit: Unit = "example",
 ) -> tuple[str, ...]:
     """Return the id of each of these intervals, by which a report shows whether all of them are there."""
     rules: list[tuple[Metric, float | None]] = [("auc", None), *(("tpr", fpr) for fpr in fprs)]
     rules += [("epsilon", None)] if epsilon else []
     return tuple(
-        f"{rule_of(attack.id, metric, fpr)}:{signal}"
+        f"{rule_of(attack.id, metric, fpr, unit)}:{signal}"
         for attack in attacks
         if access >= attack.needs
         for signal in attack.signals
@@ -214,7 +231,7 @@ def _measure(
     attack: str,
     signal: str,
     scores: FloatArray | None,
-    is_member: BoolArray,
+    units: Grouping,
     settings: Settings,
     each: float,
     canaries: Canaries | None,
@@ -222,16 +239,21 @@ def _measure(
     if scores is None:
         return Failure(attack, "failed", f"{signal}: the attack returned no scores for it")
     try:
-        ranking, values = rank(scores, is_member), np.asarray(scores, dtype=np.float64)
+        values = units.score(scores)
+        ranking = rank(values, units.is_member)
         evidence = [_evidence(attack, signal, "auc", ranking, area_interval(ranking, alpha=each))]
         for fpr in settings.fprs:
             interval = tpr_interval(ranking, fpr=fpr, alpha=each, seed=settings.seed)
             evidence.append(_evidence(attack, signal, "tpr", ranking, interval, fpr))
         if canaries is not None:
-            evidence.append(canaries.measure(attack, signal, values, is_member, alpha=each, seed=settings.seed))
+            coins = canaries.measure(
+                attack, signal, np.asarray(values, np.float64), units.is_member, alpha=each, seed=settings.seed
+            )
+            evidence.append(coins)
     except StatisticsError as error:
         return Failure(attack, "failed", f"{signal}: {error}")
-    return Measured(attack, signal, values, tuple(evidence))
+    own = np.asarray(scores, dtype=np.float64)
+    return Measured(attack, signal, own, tuple(replace(each, unit=units.unit) for each in evidence))
 
 
 def _evidence(
@@ -247,14 +269,17 @@ def _anonymous(pool: Examples) -> Examples:
     return Examples(np.arange(len(pool)), pool.texts, pool.labels)
 
 
-def _share(ids: Sequence[str], extraction: int, settings: Settings, canaries: Canaries | None) -> Multiplicity:
+def _share(
+    ids: Sequence[str], extraction: int, settings: Settings, canaries: Canaries | None, unit: Unit
+) -> Multiplicity:
     intervals = max(1, len(ids))
     rates = ", ".join(f"{fpr:g}" for fpr in settings.fprs)
     epsilon = "" if canaries is None else f", and its epsilon at delta {canaries.delta:g} by one_run; {LOW_BOUND}"
     secrets = f"; {extraction} are extraction rates and exposures of canaries" if extraction else ""
     method = (
         f"Bonferroni: {settings.alpha:g} shared equally over {intervals} intervals, "
-        f"the AUC of every signal and its TPR at an FPR of {rates}{epsilon}{secrets}"
+        f"the AUC of every signal{' over users' if unit == 'user' else ''} and its TPR at an FPR of {rates}"
+        f"{epsilon}{secrets}"
     )
     return Multiplicity(settings.alpha, intervals, settings.alpha / intervals, method)
 
@@ -262,6 +287,15 @@ def _share(ids: Sequence[str], extraction: int, settings: Settings, canaries: Ca
 def _refusals(attacks: Sequence[Attack], reason: str) -> Iterator[Failure]:
     for attack in attacks:
         yield Failure(attack.id, "refused", f"evidence is grade C: {reason}")
+
+
+def _users(split: Split, first: Measured | None, is_member: BoolArray) -> Users | None:
+    """Return how the users stand and, where they are the unit, what their rows would show if they were draws."""
+    if split.users is None or split.unit == "example" or first is None:
+        return split.users
+    with contextlib.suppress(StatisticsError):
+        return replace(split.users, rows_auc=area(rank(first.scores, is_member)))
+    return split.users
 
 
 def _data_summary(split: Split, planted: CanaryAudit | None) -> DataSummary:

@@ -1,12 +1,14 @@
-"""Where a leak sits: by label, and in which rows."""
+"""Where a leak sits: by label, by group, and in which rows."""
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 import numpy as np
 
 from redteam.data import BoolArray, Examples
 from redteam.errors import StatisticsError
+from redteam.grouping import Grouping
 from redteam.report import Accuracy, ClassLeak, ExposedRow, Interval
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
@@ -16,22 +18,27 @@ _FEWEST = 10  # of either side; below it an interval says nothing
 _ROWS = 10
 
 
-def by_label(scores: FloatArray, is_member: BoolArray, pool: Examples, *, alpha: float) -> tuple[ClassLeak, ...]:
-    """Return the AUC within each label, the surest leak first; all intervals hold together at level `alpha`.
+def by_group(
+    groups: Sequence[str] | None, scores: FloatArray, units: Grouping, *, alpha: float
+) -> tuple[ClassLeak, ...]:
+    """Return the AUC within each label or other group of rows, the surest leak first, together at level `alpha`.
 
-    Labels with fewer than 10 members or non-members, or with one score for all, have no interval.
+    `groups` and `scores` are [n]. A user counts in each group that she has rows in, by those rows. Groups with fewer
+    than 10 members or non-members, or with one score for all, have no interval.
     """
-    if pool.labels is None:
+    if groups is None:
         return ()
-    names, own = np.unique(np.array(pool.labels, dtype=object), return_inverse=True)
-    rows = [np.nonzero(own == i)[0] for i in range(len(names))]
-    sides = [(int(is_member[r].sum()), int((~is_member[r]).sum())) for r in rows]
+    names, own = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    order, starts = np.argsort(own, kind="stable"), np.cumsum(np.bincount(own))[:-1]
+    rows = np.split(order, starts)
+    parts = [units.within(r) for r in rows]
+    sides = [(int(part.is_member.sum()), int((~part.is_member).sum())) for part in parts]
     judged = sum(min(side) >= _FEWEST for side in sides)
     leaks = []
-    for name, r, (members, nonmembers) in zip(names, rows, sides, strict=True):
+    for name, r, part, (members, nonmembers) in zip(names, rows, parts, sides, strict=True):
         interval = None
         if min(members, nonmembers) >= _FEWEST:
-            interval = _interval(scores[r], is_member[r], alpha / judged)
+            interval = _interval(part.score(scores[r]), part.is_member, alpha / judged)
         leaks.append(ClassLeak(str(name), members, nonmembers, interval))
     return tuple(sorted(leaks, key=lambda leak: (-(leak.auc.low if leak.auc else -1.0), leak.label)))
 

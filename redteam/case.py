@@ -151,6 +151,8 @@ def _from_files(
     """Read both sides; canaries are no members, since their twins are nowhere."""
     inside, outside = (read_examples(path, sources.columns) for path in (members, nonmembers))
     users, notes = without(inside.examples, canary_texts(planting)), inside.notes + outside.notes
+    if (users.users is None) != (outside.examples.users is None):
+        notes += (f"only one of {members.name} and {nonmembers.name} says whose its rows are: users are not looked at",)
     if sources.reference is None:
         return Split.of(users, outside.examples), notes
     apart = read_examples(sources.reference, sources.columns)
@@ -161,14 +163,15 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
     path = sources.ledger or ledger_path(Path(name))
     if sources.ledger is None and not path.is_file():
         raise _no_ledger(name, path)
-    if sources.columns != Columns():
-        raise UsageError("the ledger says which columns hold what; leave out --text-column and the like")
+    columns = sources.columns
+    if replace(columns, user=None, group=None) != Columns():
+        raise UsageError("the ledger says which columns hold what; leave out all but --user-column and --group-column")
     if sources.canaries is not None:
         raise UsageError("--canaries goes with --members or --data: the model's ledger says what was planted")
     target = load_target(name, **options)
     ledger = Ledger.load(path)
     ledger.check_model(target.digest, path)
-    split, notes = ledger.split(path, data=sources.data)
+    split, notes = ledger.split(path, data=sources.data, user=columns.user, group=columns.group)
     beside = ledger_beside(name, target)
     if beside is not None and beside[0].resolve() != path.resolve():
         notes += check_agreement(*beside, split, (sources.data,))

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redteam.limits import Limit
-from redteam.report import CANARY_METRICS, AuditReport, Budget, Evidence, Guarantee
+from redteam.report import CANARY_METRICS, AuditReport, Budget, Evidence, Guarantee, Unit
 from redteam.resolution import examples_needed
 from redteam.verdict import Check, Outcome
-from redteam.wording import LOW_BOUND, SYMBOLS, against, number, plural, range_of, some
+from redteam.wording import LOW_BOUND, SYMBOLS, against, number, of_either, plural, range_of, some
 
 GUARANTEE = "guarantee.epsilon"
 
@@ -104,9 +104,10 @@ def standing_guarantee(report: AuditReport) -> Guarantee | None:
 def refutes(evidence: Evidence, budget: Budget, report: AuditReport) -> bool:
     """Tell whether a measured epsilon proves a budget wrong: more was measured, at a delta that is no smaller.
 
-    Examples are measured, and a budget for whole clients covers their examples too.
+    Only where both are about the same unit: what is measured of a user's rows together, no budget for single examples
+    forbids, and a budget for users allows an exchange of one example more than the removal of a user.
     """
-    if evidence.metric != "epsilon" or not admissible(evidence, report):
+    if evidence.metric != "epsilon" or not admissible(evidence, report) or not budget.covers(evidence.unit):
         return False
     return speaks_of(evidence, budget.delta) and not evidence.interval.low <= budget.epsilon
 
@@ -122,9 +123,14 @@ def _compares(evidence: Evidence, limit: Limit) -> bool:
 
 def _guaranteed(limit: Limit, report: AuditReport) -> bool:
     guarantee = standing_guarantee(report)
-    if guarantee is None or limit.delta is None:
+    if guarantee is None or limit.delta is None or not _about(guarantee, report):
         return False
     return guarantee.earned.epsilon <= limit.limit and guarantee.earned.delta <= limit.delta
+
+
+def _about(guarantee: Guarantee, report: AuditReport) -> bool:
+    """Tell whether a guarantee can settle what a report is about: one for single examples settles nothing for users."""
+    return report.unit == "example" or guarantee.earned.covers(report.unit)
 
 
 def _guarantee_checks(limit: Limit, report: AuditReport) -> tuple[Check, ...]:
@@ -139,6 +145,11 @@ def _unbounded(limit: Limit, report: AuditReport, outcomes: Sequence[tuple[Evide
     if _guaranteed(limit, report) or any(o == "exceeded" for _, o in outcomes):
         return ()
     guarantee = standing_guarantee(report)
+    if guarantee is not None and not _about(guarantee, report):
+        return (
+            f"{limit.name} is not met for users: the guarantee is for each {guarantee.earned.unit}, and says nothing "
+            "about all rows of a user together: train with a guarantee for users, or audit rows by coins of their own",
+        )
     if guarantee is not None:
         return (
             f"{limit.name} is not met by the guarantee: the training earned epsilon {guarantee.earned.epsilon:g} at "
@@ -203,32 +214,32 @@ def _unasked(limit: Limit, report: AuditReport) -> tuple[str, ...]:
 
 def _too_small(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:
     """Say once per sample size that it could never fail the limit, and which size could."""
-    sizes: dict[tuple[int, int, float, float], list[str]] = {}
+    sizes: dict[tuple[int, int, float, float, Unit], list[str]] = {}
     for e in evidence:
-        sizes.setdefault((e.members, e.nonmembers, e.ceiling, e.interval.alpha), []).append(e.id)
+        sizes.setdefault((e.members, e.nonmembers, e.ceiling, e.interval.alpha, e.unit), []).append(e.id)
     return tuple(
-        f"{limit.name} cannot be judged on {_sample(limit, members, nonmembers)}: a perfect attack would prove no "
-        f"more than {number(ceiling)} ({some(ids)}); {_way_out(limit, ceiling, alpha)}"
-        for (members, nonmembers, ceiling, alpha), ids in sizes.items()
+        f"{limit.name} cannot be judged on {_sample(limit, members, nonmembers, unit)}: a perfect attack would prove "
+        f"no more than {number(ceiling)} ({some(ids)}); {_way_out(limit, ceiling, alpha, unit)}"
+        for (members, nonmembers, ceiling, alpha, unit), ids in sizes.items()
     )
 
 
-def _sample(limit: Limit, members: int, nonmembers: int) -> str:
+def _sample(limit: Limit, members: int, nonmembers: int, unit: Unit) -> str:
     if limit.metric in CANARY_METRICS:
         return plural(members, "canary", "canaries")
-    return f"{plural(members, 'member')} and {plural(nonmembers, 'non-member')}"
+    return of_either(members, nonmembers, unit)
 
 
-def _way_out(limit: Limit, ceiling: float, alpha: float) -> str:
+def _way_out(limit: Limit, ceiling: float, alpha: float, unit: Unit) -> str:
     if limit.metric == "epsilon":
-        return "audit more randomised examples"
+        return f"audit more randomised {unit}s"
     if limit.metric in CANARY_METRICS:
         longer = limit.metric == "exposure" and ceiling > 0
         return "plant longer secrets and train again" if longer else "plant more canaries and train again"
     needed = examples_needed(limit.metric, limit.limit, alpha=alpha, fpr=limit.fpr) if 0 < alpha < 1 else None
     if needed is None:
         return "no number of examples would do: lower the limit"
-    return f"audit at least {plural(needed[0], 'member')} and {plural(needed[1], 'non-member')}"
+    return f"audit at least {of_either(*needed, unit)}"
 
 
 def _unsettled(limit: Limit, evidence: Sequence[Evidence]) -> str:
@@ -239,7 +250,7 @@ def _unsettled(limit: Limit, evidence: Sequence[Evidence]) -> str:
             f"{limit.name}: nothing is proven to come out by {ids} ({value}), and no attack can prove that nothing does"
         )
     shown = against(widest.interval, limit.limit, ", limit ", widest.rule)
-    more = "canaries" if limit.metric in CANARY_METRICS else "examples"
+    more = "canaries" if limit.metric in CANARY_METRICS else f"{widest.unit}s"
     why = f"the interval reaches over the limit, more {more} would narrow it"
     if limit.metric == "epsilon":
         why = f"an attack never bounds epsilon from above, only a guarantee does. {LOW_BOUND}"

@@ -3,11 +3,14 @@
 The method is `one_run` (T. Steinke, M. Nasr, M. Jagielski, 2023), the only one that is valid for one model whatever
 the training does. It asks for fair coins, so where examples were put in with another probability, they are thinned
 until the coins of those that are left are fair. A text that stood in the data more than once is no canary: its coin
-put in several examples, and the guarantee is about one.
+put in several examples, and the guarantee is about one. Where users had a coin for all of their rows, users are the
+canaries, and the epsilon is theirs: it says nothing about one example, nor does one for examples about users.
 """
 
 import hashlib
 from dataclasses import dataclass
+
+import numpy as np
 
 from redteam.data import BoolArray, Split, text_key
 from redteam.report import Evidence, Guarantee, Interval
@@ -21,7 +24,7 @@ _FEWEST = 2  # of either side
 
 @dataclass(frozen=True, eq=False)
 class Canaries:
-    """The examples of the pool whose coins were fair (`kept`, in its order), and the delta to measure at."""
+    """The examples or users of the pool whose coins were fair (`kept`, in its order), and the delta to measure at."""
 
     kept: BoolArray
     members: int
@@ -41,19 +44,25 @@ class Canaries:
 
 
 def fair_canaries(split: Split, is_member: BoolArray, guarantee: Guarantee | None, *, seed: int) -> Canaries | str:
-    """Return the canaries among the pool of `split`, or why no epsilon can be measured on it."""
+    """Return the canaries among the pool of `split`, or why no epsilon can be measured on it.
+
+    `is_member` is of the units of the split: its rows, or its users.
+    """
     if not split.randomised:
         return "no coin put examples in or left them out"
     if split.inclusion is None:
         return "the probability with which coins put examples in is not known"
-    alone = split.stood_alone(seed)
+    users = split.unit == "user"  # each with her own coin, whatever she wrote
+    alone = np.ones(len(is_member), dtype=np.bool_) if users else split.stood_alone(seed)
     if alone is None:
         return "without the texts nothing tells which of them stood in the data more than once"
     kept = fair_coins(is_member, inclusion=split.inclusion, seed=_lots(split, seed)) & alone
     members, nonmembers = int((kept & is_member).sum()), int((kept & ~is_member).sum())
     if min(members, nonmembers) < _FEWEST:
-        return f"{members} members and {nonmembers} non-members stood in the data once and had fair coins"
-    return Canaries(kept, members, nonmembers, DELTA if guarantee is None else guarantee.earned.delta)
+        who = f"{members} members and {nonmembers} non-members"
+        return f"{who} {'are users who' if users else 'stood in the data once and'} had fair coins"
+    same = guarantee is not None and guarantee.earned.covers(split.unit)
+    return Canaries(kept, members, nonmembers, guarantee.earned.delta if guarantee and same else DELTA)
 
 
 def _lots(split: Split, seed: int) -> int:

@@ -110,6 +110,8 @@ def _notes(old: AuditReport, new: AuditReport, changes: tuple[Change, ...]) -> I
         yield "a report of grade C says nothing about membership: no such change is proven"
     if any(is_epsilon(change.id) for change in changes):
         yield LOW_BOUND
+    if old.unit != new.unit:
+        yield f"the old report is about each {old.unit}, the new one about each {new.unit}: the two do not compare"
     if (old.data.members, old.data.nonmembers) != (new.data.members, new.data.nonmembers):
         yield f"the data differ in size: {_size(old)}, then {_size(new)}"
 

@@ -26,6 +26,8 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
         yield f"{shared.intervals} intervals at {shared.each:g} do not share {shared.alpha:g}"
     if len({evidence.id for evidence in report.evidence}) != len(report.evidence):
         yield "two numbers have the same id"
+    if len({evidence.unit for evidence in report.evidence if evidence.metric not in CANARY_METRICS}) > 1:
+        yield "some numbers are of examples and some of users"
     for control in report.controls:
         blunted = control.auc.high < 0.5 and not control.may_be_below_chance
         if report.grade != "C" and (control.auc.low > 0.5 or blunted):
@@ -50,12 +52,19 @@ def _of_evidence(evidence: Evidence, report: AuditReport) -> Iterator[str]:
         return
     if not math.isclose(interval.alpha, report.multiplicity.each, rel_tol=_CLOSE):
         yield f"{evidence.id} has level {interval.alpha:g}, the report says {report.multiplicity.each:g} each"
-    if (evidence.members, evidence.nonmembers) != (report.data.members, report.data.nonmembers):
-        yield f"{evidence.id} is of another number of examples than the report"
+    if (evidence.members, evidence.nonmembers) != _sizes(evidence, report):
+        yield f"{evidence.id} is of another number of {evidence.unit}s than the report"
         return
     most = ceiling(evidence.metric, evidence.members, evidence.nonmembers, alpha=interval.alpha, fpr=evidence.fpr)
     if not abs(evidence.ceiling - most) <= _CLOSE:
         yield f"{evidence.id} has ceiling {evidence.ceiling:g}, {evidence.members} members allow {most:g}"
+
+
+def _sizes(evidence: Evidence, report: AuditReport) -> tuple[int, int]:
+    """Return how many members and non-members there are of the evidence's unit; none of users where none are known."""
+    if evidence.unit == "example":
+        return report.data.members, report.data.nonmembers
+    return (0, 0) if report.users is None else (report.users.members, report.users.nonmembers)
 
 
 def _of_canaries(evidence: Evidence, report: AuditReport) -> Iterator[str]:
@@ -82,8 +91,9 @@ def _of_epsilon(evidence: Evidence, report: AuditReport) -> Iterator[str]:
     if not math.isclose(interval.alpha, report.multiplicity.each, rel_tol=_CLOSE):
         yield f"{evidence.id} has level {interval.alpha:g}, the report says {report.multiplicity.each:g} each"
         return
-    if not (0 <= sizes[0] <= report.data.members and 0 <= sizes[1] <= report.data.nonmembers):
-        yield f"{evidence.id} is of more examples than the report"
+    members, nonmembers = _sizes(evidence, report)
+    if not (0 <= sizes[0] <= members and 0 <= sizes[1] <= nonmembers):
+        yield f"{evidence.id} is of more {evidence.unit}s than the report"
         return
     most = ceiling("epsilon", *sizes, alpha=interval.alpha, delta=evidence.delta)
     if not (abs(evidence.ceiling - most) <= _CLOSE and 0 <= interval.low <= most + _CLOSE):

@@ -3,14 +3,16 @@
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from redteam.errors import DataError
+from redteam.report import Unit, Users
 from redteam.tables import Table, read_table
+from redteam.units import check_enough, divide_rows, divide_users, guessed_users, how_many, unit_of
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -140,10 +142,10 @@ def text_key(text: str) -> bytes:
 class Split:
     """Members and non-members of one training set, no text twice and none on both sides.
 
-    `randomised`: every text was put in or left out by an independent coin, with probability `inclusion` of being put in
+    `randomised`: every unit was put in or left out by an independent coin, with probability `inclusion` of being put in
     where that is known; `redrawn` says that the coins were drawn again and agree. `alone` tells, members first, which
     texts stood in the data once: the coin of a repeated text put in several examples at once. `salt` keys the hashes
-    in reports.
+    in reports. `unit` is what was put in or left out as a whole, `users` how those of the rows stand, where known.
     """
 
     members: Examples
@@ -156,6 +158,8 @@ class Split:
     inclusion: float | None = None
     redrawn: bool = False
     alone: BoolArray | None = None
+    unit: Unit = "example"
+    users: Users | None = None
 
     @classmethod
     def of(
@@ -168,31 +172,37 @@ class Split:
         salt: str | None = None,
         inclusion: float | None = None,
         redrawn: bool = False,
+        unit: Unit | None = None,
     ) -> "Split":
         """Divide honestly: move texts that stand on both sides out, keep one of each repeated text.
 
-        `randomised` and `inclusion` are taken from the caller. Raises DataError where fewer than 2 are left on either
-        side, or `inclusion` is no probability between 0 and 1.
+        `randomised` and `inclusion` are taken from the caller. Where the rows of users were put in or left out together
+        (`unit`; None finds out), users on both sides are moved out instead, and all texts of several users. Raises
+        DataError where fewer than 2 are left on either side, `inclusion` is no probability between 0 and 1, a row lacks
+        its user, or coins of whole users left one on both sides.
         """
         if inclusion is not None and not 0 < inclusion < 1:
             raise DataError(f"inclusion is {inclusion}; a coin's probability lies between 0 and 1, both excluded")
-        if members.texts is None or nonmembers.texts is None:
-            _enough(members, nonmembers, moved_out=0)
-            return cls(members, nonmembers, reference, randomised, salt=salt, inclusion=inclusion, redrawn=redrawn)
-        inside, outside = _places(members), _places(nonmembers)
-        both = inside.keys() & outside.keys()
-        in_places = [where for key, where in inside.items() if key not in both]
-        out_places = [where for key, where in outside.items() if key not in both]
-        kept_in = members.take([where[0] for where in in_places])
-        kept_out = nonmembers.take([where[0] for where in out_places])
-        duplicates = len(members) + len(nonmembers) - len(inside) - len(outside)
-        _enough(kept_in, kept_out, moved_out=len(both))
-        if reference is not None:
-            used = inside.keys() | outside.keys()
-            own = _places(reference)
-            reference = reference.take([where[0] for key, where in own.items() if key not in used])
-        alone = np.array([len(where) == 1 for where in (*in_places, *out_places)], dtype=np.bool_)
-        return cls(kept_in, kept_out, reference, randomised, len(both), duplicates, salt, inclusion, redrawn, alone)
+        owners, users, unit = unit_of(members.users, nonmembers.users, unit)
+        if unit == "user" and randomised and users is not None and users.both:
+            raise DataError(f"{users.both} users have rows on both sides: no coin of whole users put them there")
+        moved, duplicates, alone = 0, 0, None
+        textless = members.texts is None or nonmembers.texts is None
+        if not textless or unit == "user":
+            keys = _keys(members, nonmembers, reference)
+            found = divide_users(owners, *keys) if unit == "user" else divide_rows(*keys)
+            members, nonmembers = members.take(found.inside), nonmembers.take(found.outside)
+            moved, duplicates, alone = found.moved, found.duplicates, None if textless else found.alone
+            reference = None if reference is None else reference.take(found.apart)
+        sizes = len(members), len(nonmembers)
+        if unit == "user" and users is not None:
+            sizes = how_many(members.users), how_many(nonmembers.users)
+            users = replace(users, members=sizes[0], nonmembers=sizes[1])
+            unit = "user" if users.most > 1 else "example"  # a user with one row is an example
+        check_enough(*sizes, unit, moved_out=moved)
+        return cls(
+            members, nonmembers, reference, randomised, moved, duplicates, salt, inclusion, redrawn, alone, unit, users
+        )
 
     def pool(self, seed: int) -> tuple[Examples, BoolArray]:
         """Return members and non-members shuffled together, and apart from them who is a member."""
@@ -208,19 +218,12 @@ class Split:
         return np.random.default_rng([seed, 0x9001]).permutation(len(self.members) + len(self.nonmembers))
 
 
-def _enough(members: Examples, nonmembers: Examples, *, moved_out: int) -> None:
-    for side, kept in (("members", members), ("non-members", nonmembers)):
-        if len(kept) < 2:
-            why = f" after {moved_out} texts found on both sides were moved out" if moved_out else ""
-            raise DataError(f"{len(kept)} {side}{why}: an audit needs at least 2 of either")
-
-
-def _places(examples: Examples) -> dict[bytes, list[int]]:
-    """Map the fingerprint of each distinct text to its positions."""
-    places: dict[bytes, list[int]] = {}
-    for position, text in enumerate(examples.texts or ()):
-        places.setdefault(text_key(text), []).append(position)
-    return places
+def _keys(*sides: Examples | None) -> list[list[bytes]]:
+    """Return the fingerprints of the texts of each side; a row without one has its own, as if none were like it."""
+    return [
+        [text_key(side.texts[row]) if side.texts else b"%d %d" % (i, row) for row in range(len(side))] if side else []
+        for i, side in enumerate(sides)
+    ]
 
 
 @dataclass(frozen=True)
@@ -267,15 +270,17 @@ def _read(path: Path, columns: Columns, *, with_split: bool) -> Reading:
         if names[what] is None:
             raise DataError(f"{path}: no {what} column among {table.names}; say --{what}-column NAME")
     passed_over = tuple(_pass_over(table, columns, names))
+    users, doubts = guessed_users(_cells(table, names, "user"), names["user"], named=columns.user is not None)
+    names["user"] = names["user"] if users else None
     guessed = [f"{what} = {name!r}" for what, name in names.items() if name and not getattr(columns, what)]
     notes = table.notes + ((f"{path.name}: guessed columns: {', '.join(guessed)}",) if guessed else ())
-    notes += passed_over
+    notes += passed_over + doubts
     examples = Examples(
         rows=np.arange(table.rows),
         texts=_cells(table, names, "text", required=True),
         labels=_cells(table, names, "label", required=True),
         ids=_cells(table, names, "id"),
-        users=_cells(table, names, "user"),
+        users=users,
         groups=_cells(table, names, "group"),
     )
     sides = _cells(table, names, "split", required=True)

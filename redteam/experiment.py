@@ -131,9 +131,12 @@ def run_cells(
 
 
 def write_rows(examples: Examples, folder: Path, name: str) -> Path:
-    """Write texts and labels to a file that is named after what is in it, readable by its owner only."""
-    pairs = zip(examples.texts or (), examples.labels or (), strict=True)
-    text = "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in pairs)
+    """Write what is known of the rows to a file that is named after what is in it, readable by its owner only."""
+    columns = {"text": examples.texts, "label": examples.labels, "id": examples.ids}
+    columns |= {"user": examples.users, "group": examples.groups}
+    known = {what: cells for what, cells in columns.items() if cells is not None}
+    lines = (dict(zip(known, cells, strict=True)) for cells in zip(*known.values(), strict=True))
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     path = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
     if not path.exists():
         write_atomic(path, text, mode=0o600)

@@ -1,7 +1,7 @@
 """How far evidence about membership can be trusted: what the controls saw, and the grade that follows.
 
-A, randomised: every text was put in or left out by an independent coin, that was drawn again and agrees or that the
-caller vouches for. B, split:
+A, randomised: every text, or every user with all rows, was put in or left out by an independent coin, that was drawn
+again and agrees or that the caller vouches for. B, split:
 the two sides are said to come from one source and the controls tell them apart no better than chance. C, unknown:
 they do, or could not be asked; the membership metrics would measure the data and are refused. A control that does
 worse than chance is as bad a sign: near-copies of the same texts stand on both sides, which hides leaks.
@@ -17,6 +17,7 @@ from redteam.errors import DataError, StatisticsError
 from redteam.report import BLIND_CONTROL, ControlResult, Failure, Grade
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
+from redteam.wording import plural
 
 # Two-sided level of each control's interval, whatever the report's own: some 1.5 % of honest splits are refused.
 _LEVEL = 0.01
@@ -46,7 +47,27 @@ def run_controls(
 
 
 def grade_evidence(split: Split, results: Sequence[ControlResult], failures: Sequence[Failure]) -> tuple[Grade, str]:
-    """Return the grade and one sentence that gives its reason."""
+    """Return the grade of what is measured, of rows or of users, and one sentence that gives its reason."""
+    grade, reason = _grade(split, results, failures)
+    return grade, reason + _about_users(split)
+
+
+def _about_users(split: Split) -> str:
+    """Say what the grade is not about, where users stand on both sides, and who was moved out where they are judged."""
+    users = split.users
+    if users is None or not users.both:
+        return ""
+    if split.unit == "user":
+        return f"; {plural(users.both, 'user')} with rows on both sides were left out"
+    of = plural(users.members + users.nonmembers + users.both, "user")
+    return (
+        f"; that is about single rows: {users.both:,} of {of} have rows on both sides, so for a user nothing "
+        "is measured, at any grade"
+    )
+
+
+def _grade(split: Split, results: Sequence[ControlResult], failures: Sequence[Failure]) -> tuple[Grade, str]:
+    one = "user" if split.unit == "user" else "text"
     for result in results:
         seen = f"AUC {result.auc.value:.2f} [{result.auc.low:.2f}, {result.auc.high:.2f}]"
         if result.auc.low > 0.5:
@@ -55,9 +76,9 @@ def grade_evidence(split: Split, results: Sequence[ControlResult], failures: Seq
             what = "near-copies of the same texts seem to stand on both sides"
             return "C", f"{result.control} does worse than chance, {seen}: {what}, which would hide leaks"
     if split.randomised and split.redrawn:
-        return "A", "every text was put in or left out by its own coin, drawn again from the ledger's seed and key"
+        return "A", f"every {one} was put in or left out by its own coin, drawn again from the ledger's seed and key"
     if split.randomised:
-        said = "every text is said to have been put in or left out by its own coin"
+        said = f"every {one} is said to have been put in or left out by its own coin"
         return "A", f"{said}; this was taken on the caller's word, no coin was drawn again"
     broken = [failure for failure in failures if failure.kind == "failed"]
     if broken:

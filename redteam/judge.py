@@ -116,7 +116,14 @@ def _incomparable(report: AuditReport) -> Iterator[str]:
         return
     for budget, which in ((report.guarantee.claimed, "claimed"), (report.guarantee.earned, "earned")):
         above = [e for e in report.evidence if e.metric == "epsilon" and not e.interval.low <= budget.epsilon]
-        apart = [e for e in above if admissible(e, report) and not speaks_of(e, budget.delta)]
+        others = [e.id for e in above if not budget.covers(e.unit) and e.unit == "example" and admissible(e, report)]
+        if others:
+            yield (
+                f"{some(others)}: more than the {which} epsilon {budget.epsilon:g} for each {budget.unit} was "
+                "measured, but for single examples, which does not compare: audit users who were drawn by coins"
+            )
+        same = [e for e in above if budget.covers(e.unit)]
+        apart = [e for e in same if admissible(e, report) and not speaks_of(e, budget.delta)]
         if apart:
             deltas = " and ".join(dict.fromkeys("no" if e.delta is None else f"{e.delta:g}" for e in apart))
             yield (
@@ -168,6 +175,11 @@ def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> It
             yield from ruling.unsettled
         if _taken_on_trust(report) and report.grade == "B":
             yield "no control ran: that members and non-members come from one source was taken on trust"
+    if report.unit == "example" and report.users is not None and report.users.both:
+        yield (
+            f"{plural(report.users.both, 'user')} with rows on both sides: single rows were judged, and nothing for a "
+            "user: train with --user-column to measure users"
+        )
     for failure in report.failures:
         if failure.kind == "not_applicable" and failure.attack not in policy.require:
             yield f"{failure.attack} does not apply: {failure.reason}"

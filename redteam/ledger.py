@@ -8,16 +8,17 @@ import hashlib
 import hmac
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from redteam import codec
 from redteam.canary.planting import Planting, canary_rows
 from redteam.data import Columns, Examples, Split, read_examples, text_key
-from redteam.errors import LedgerError
+from redteam.errors import DataError, LedgerError, UsageError
 from redteam.files import sha256, write_atomic
-from redteam.report import Guarantee
+from redteam.report import Guarantee, Unit
+from redteam.units import user_key
 
 FORMAT = "redteam.ledger/1"
 
@@ -37,6 +38,7 @@ class Membership:
     """Which rows were trained on, held out, and kept apart for reference, and the coins that decided it.
 
     `seed` and `key` draw the coins again; the key is the fingerprint of the whole data file unless another was given.
+    `unit` says what had one coin: a text, or a user with all of her rows.
     """
 
     randomised: bool
@@ -47,6 +49,7 @@ class Membership:
     nonmembers: tuple[int, ...]
     reference: tuple[int, ...]
     key: str = ""
+    unit: Unit = "example"
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,14 @@ class Ledger:
         except ValueError as error:
             raise LedgerError(f"{path}: {error}") from None
 
-    def split(self, path: Path, *, data: Path | None = None) -> tuple[Split, tuple[str, ...]]:
+    def split(
+        self, path: Path, *, data: Path | None = None, user: str | None = None, group: str | None = None
+    ) -> tuple[Split, tuple[str, ...]]:
         """Read the data again and divide it as training did; `path` is where this ledger lies.
 
-        Rows of canaries are on neither side. Raises LedgerError where the data changed, a row is on two sides, or the
-        coins do not fall as stated.
+        Rows of canaries are on neither side. `user` and `group` are columns that training was not told of. Raises
+        LedgerError where the data changed, a row is on two sides, or the coins do not fall as stated, UsageError where
+        the coins were those of other users.
         """
         source = data or (path.resolve().parent / self.data.path).resolve()
         if not source.is_file():
@@ -108,8 +114,10 @@ class Ledger:
             raise LedgerError(f"{where}; put it back or say --ledger {path} --data FILE")
         if sha256(source) != self.data.sha256:
             raise LedgerError(f"{source}: changed since training (SHA-256 differs from the ledger's); restore it")
-        reading = read_examples(source, Columns(**self.data.columns))
+        reading = read_examples(source, self._columns(path, user, group))
         examples = reading.examples
+        if user is None and self.membership.unit == "example" and "" in (examples.users or ()):
+            examples = replace(examples, users=None)  # no one asked whose rows they are, and they do not say
         planted = canary_rows(self.planting(path))
         self._check_rows(path, len(examples), planted)
         if self.membership.randomised:
@@ -123,8 +131,18 @@ class Ledger:
             salt=self.salt,
             inclusion=1.0 - sides.holdout if sides.randomised else None,
             redrawn=sides.randomised,
+            unit=sides.unit if sides.randomised else None,
         )
         return split, reading.notes
+
+    def _columns(self, path: Path, user: str | None, group: str | None) -> Columns:
+        known = Columns(**self.data.columns)
+        if user is not None and user != known.user and self.membership.unit == "user":
+            raise UsageError(
+                f"--user-column {user}: {path} drew who was trained on by column {known.user!r}; leave the option out, "
+                "or train again"
+            )
+        return replace(known, user=user or known.user, group=group or known.group)
 
     def check_model(self, digest: str | None, path: Path) -> None:
         """Raise LedgerError where the model is known not to be the one this ledger was written for."""
@@ -154,7 +172,7 @@ class Ledger:
     def _check_coins(self, path: Path, examples: Examples, planted: frozenset[int]) -> None:
         sides = self.membership
         shares = {"holdout": sides.holdout, "reference": sides.reference_share}
-        drawn = flip_coins(examples, **shares, seed=sides.seed, key=sides.key, planted=planted)
+        drawn = flip_coins(examples, **shares, seed=sides.seed, key=sides.key, planted=planted, unit=sides.unit)
         if (drawn["members"], drawn["nonmembers"], drawn["reference"]) != (
             sides.members,
             sides.nonmembers,
@@ -171,20 +189,28 @@ def flip_coins(
     seed: int,
     key: str = "",
     planted: frozenset[int] = frozenset(),
+    unit: Unit = "example",
 ) -> dict[str, tuple[int, ...]]:
-    """Draw every text's side by its own coin: reference first, then held out with probability `holdout`.
+    """Draw the side of every text, or of every user, by its own coin: reference first, then held out with `holdout`.
 
     The coin is a keyed hash of the folded text, so repeated texts share one and fall on one side, the order of the
     rows does not matter, and whoever has `key` and `seed` can draw it again. Nobody else can: with a public key,
     membership could be computed without the model. Rows `planted`, those of canaries, get no coin: how often each is
-    trained on is part of the plan. Returns the row numbers of each side.
+    trained on is part of the plan. With the unit "user" it is the user's name that is hashed. Returns the row numbers
+    of each side; raises DataError where a row names no user.
     """
     secret = hashlib.sha256(f"redteam coin {seed} {key}".encode()).digest()
+    names = examples.users if unit == "user" else examples.texts
+    if unit == "user" and names is None:
+        raise DataError("nothing says whose the rows are: name the column of users")
+    key_of = user_key if unit == "user" else text_key
     sides: dict[str, list[int]] = {"members": [], "nonmembers": [], "reference": []}
-    for row, text in enumerate(examples.texts or ()):
+    for row, name in enumerate(names or ()):
         if row in planted:
             continue
-        digest = hmac.digest(secret, text_key(text), "sha256")
+        if unit == "user" and not name.strip():
+            raise DataError(f"row {row + 1} names no user: fill it, or train without the column of users")
+        digest = hmac.digest(secret, key_of(name), "sha256")
         apart = int.from_bytes(digest[:8], "big") / 2**64 < reference
         out = int.from_bytes(digest[8:16], "big") / 2**64 < holdout
         sides["reference" if apart else "nonmembers" if out else "members"].append(row)

@@ -17,6 +17,7 @@ from redteam.canary.ask import fewest_candidates, repeated
 from redteam.canary.evidence import CanaryAudit
 from redteam.coins import Canaries, fair_canaries
 from redteam.data import Split
+from redteam.grouping import Grouping
 from redteam.inversion import InversionAttack
 from redteam.learned import fewest_right
 from redteam.limits import Limit, Policy
@@ -54,8 +55,9 @@ def make_plan(
     planted: CanaryAudit | None = None,
 ) -> Plan:
     """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
-    members, nonmembers = len(split.members), len(split.nonmembers)
-    canaries = fair_canaries(split, split.pool(settings.seed)[1], guarantee, seed=settings.seed)
+    units = Grouping.of(*split.pool(settings.seed), split.unit)
+    members, nonmembers = int(units.is_member.sum()), int((~units.is_member).sum())
+    canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
     known = isinstance(canaries, Canaries)
     extraction = 0 if planted is None else planted.intervals(target.access)
     each = settings.alpha / max(1, intervals_judged(attacks, target.access, settings.fprs, epsilon=known) + extraction)
@@ -63,8 +65,9 @@ def make_plan(
     besides = "" if planted is None else "; besides that of the attacks after canaries"
     lines = [
         f"target     {target.name} ({target.kind}, {target.access.word}), {len(target.labels)} labels",
-        f"examples   {members:,} members, {nonmembers:,} non-members"
+        f"examples   {len(split.members):,} members, {len(split.nonmembers):,} non-members"
         f" ({split.moved_out} texts on both sides moved out, {split.duplicates} repeats dropped)",
+        *_user_line(split),
         f"membership {'drawn by coins (grade A)' if split.randomised else 'a split (grade B at best)'}",
         *_canary_line(planted, target.access, each),
         *(_attack_line(attack, target) for attack in attacks),
@@ -96,6 +99,19 @@ def _accuracy_line(target: Target, split: Split, policy: Policy) -> tuple[str, .
     return (
         f"accuracy   at least {enough:,} of {of:,} members must be right (commonest label {commonest:.1%}), or exit 2",
     )
+
+
+def _user_line(split: Split) -> tuple[str, ...]:
+    users = split.users
+    if users is None:
+        return ()
+    if split.unit == "user":
+        return (
+            f"users      {users.members:,} members, {users.nonmembers:,} non-members, each measured by all rows"
+            f" ({users.both:,} on both sides moved out)",
+        )
+    judged = "rows are measured, and nothing for a user" if users.most > 1 else "with one row each"
+    return (f"users      {users.members + users.nonmembers + users.both:,}, {users.both:,} on both sides: {judged}",)
 
 
 def _canary_line(planted: CanaryAudit | None, access: Access, each: float) -> tuple[str, ...]:

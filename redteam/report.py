@@ -18,6 +18,7 @@ SCHEMA_ID = "urn:redteam:report:1"
 
 Grade = Literal["A", "B", "C"]
 Metric = Literal["auc", "tpr", "epsilon", "exposure", "extraction_rate"]
+Unit = Literal["example", "user"]
 CANARY_METRICS: tuple[Metric, ...] = ("exposure", "extraction_rate")
 
 
@@ -35,9 +36,10 @@ class Interval:
             raise ValueError(f"not an interval: {self.low} <= {self.value} <= {self.high}")
 
 
-def rule_of(attack: str, metric: Metric, fpr: float | None = None) -> str:
-    """Return the stable name of a metric of an attack, such as `RT101.auc` or `RT102.tpr@0.01`."""
-    return f"{attack}.{metric}" + ("" if fpr is None else f"@{fpr:g}")
+def rule_of(attack: str, metric: Metric, fpr: float | None = None, unit: Unit = "example") -> str:
+    """Return the stable name of a metric of an attack, such as `RT101.auc` or `RT102.user.tpr@0.01`."""
+    of = "" if unit == "example" else f"{unit}."
+    return f"{attack}.{of}{metric}" + ("" if fpr is None else f"@{fpr:g}")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Evidence:
     `ceiling` is the largest lower bound that a perfect attack could have shown on this many examples: a limit at or
     above it cannot be tested by this sample. An epsilon holds at `delta`; its low end is one-sided, and as no attack
     bounds epsilon from above, its high end is the ceiling and its value the low end. Of an exposure (the median, in
-    bits) and of an extraction rate `members` are planted secrets and `nonmembers` their unseen twins.
+    bits) and of an extraction rate `members` are planted secrets and `nonmembers` their unseen twins. Where `unit` is
+    "user", they are users, and each has one score, the mean of her rows' scores.
     """
 
     attack: str
@@ -59,11 +62,12 @@ class Evidence:
     ceiling: float
     fpr: float | None = None
     delta: float | None = None
+    unit: Unit = "example"
 
     @property
     def rule(self) -> str:
-        """The stable name of what is judged: attack and metric, such as `RT101.auc` or `RT102.tpr@0.01`."""
-        return rule_of(self.attack, self.metric, self.fpr)
+        """The stable name of what is judged, such as `RT101.auc`, `RT102.tpr@0.01` or, of users, `RT102.user.auc`."""
+        return rule_of(self.attack, self.metric, self.fpr, self.unit)
 
     @property
     def id(self) -> str:
@@ -95,7 +99,10 @@ class ControlResult:
 
 @dataclass(frozen=True)
 class ClassLeak:
-    """The AUC of one attack among the examples of one label; `auc` is None where the label has too few."""
+    """The AUC of one attack among the examples of one label or group; `auc` is None where it has too few.
+
+    Where users are measured, `members` and `nonmembers` are users with such examples.
+    """
 
     label: str
     members: int
@@ -119,9 +126,16 @@ class Budget:
 
     epsilon: float
     delta: float
-    unit: Literal["example", "client"]
+    unit: Literal["example", "user", "client"]
     neighbouring: str
     accountant: str
+
+    def covers(self, unit: Unit) -> bool:
+        """Tell whether the guarantee is about such units: one for examples says nothing about users, nor the reverse.
+
+        A client is whose device it is: a user.
+        """
+        return (self.unit == "example") == (unit == "example")
 
 
 @dataclass(frozen=True)
@@ -153,6 +167,21 @@ class DataSummary:
     moved_out: int
     duplicates: int
     canaries: int = 0
+
+
+@dataclass(frozen=True)
+class Users:
+    """How the users of the data stand: so many on either side alone, on both, and the rows of the one with most.
+
+    `rows_auc` is the AUC of the first signal row by row where users are measured: described and not judged, since the
+    rows of one user are no independent draws.
+    """
+
+    members: int
+    nonmembers: int
+    both: int
+    most: int
+    rows_auc: float | None = None
 
 
 @dataclass(frozen=True)
@@ -195,8 +224,8 @@ class Scope:
 class AuditReport:
     """Everything one audit found out about one target.
 
-    `classes` is the breakdown by label of the signal `classes_signal`, corrected over the labels on its own. `scope` is
-    None in reports of older versions only.
+    `classes` is the breakdown by label of the signal `classes_signal`, corrected over the labels on its own, and
+    `groups` that by group. `scope` is None in reports of older versions only.
     """
 
     target: TargetSummary
@@ -216,7 +245,14 @@ class AuditReport:
     tool_version: str
     accuracy: Accuracy | None = None
     scope: Scope | None = None
+    users: Users | None = None
+    groups: tuple[ClassLeak, ...] = ()
     format: str = FORMAT
+
+    @property
+    def unit(self) -> Unit:
+        """What members and non-members of the membership metrics are."""
+        return "user" if any(each.unit == "user" for each in self.evidence) else "example"
 
     def to_json(self) -> str:
         """Return the report as indented JSON text ending in a newline."""

@@ -23,6 +23,9 @@ from redteam.files import write_atomic
 from redteam.ledger import DataFile, Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
 from redteam.models.starting import Start, start_model
 from redteam.models.tokens import cut_at
+from redteam.report import Guarantee, Unit
+from redteam.units import how_many
+from redteam.wording import plural
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class Coins:
-    """How membership is drawn: the share kept apart for reference, then the chance to be held out.
+    """How membership is drawn: the share kept apart, which no attack here uses yet, then the chance to be held out.
 
     Without a `key` the fingerprint of the data file is the key: one must have all of the data to draw the coins.
     Against somebody who has, choose a secret key or seed.
@@ -87,11 +90,7 @@ def train(
     key = source.sha256 if coins.key is None else coins.key
     planting = canaries_beside(data)
     planted = canary_rows(planting)
-    shares = {"holdout": coins.holdout, "reference": coins.reference}
-    sides = flip_coins(reading.examples, **shares, seed=coins.seed, key=key, planted=planted)
-    for side in ("members", "nonmembers"):
-        if len(sides[side]) < 2:
-            raise DataError(f"{data}: {len(sides[side])} {side} of {len(reading.examples)} rows: not enough data")
+    unit, sides = _draw(data, reading.examples, coins, key, planted)
     members = reading.examples.take(sides["members"])
     users = len(reading.examples) - len(planted)
     expected = max(1, round(users * (1 - coins.reference) * (1 - coins.holdout))) + len(planted)
@@ -111,7 +110,7 @@ def train(
     Ledger(
         model=trained.bundle.digest(),
         data=source,
-        membership=Membership(True, coins.seed, coins.holdout, coins.reference, **sides, key=key),
+        membership=Membership(True, coins.seed, coins.holdout, coins.reference, **sides, key=key, unit=unit),
         recipe=TrainingRecipe(defense.id, {"model": portable(model), **defense.parameters()} | noise, coins.seed),
         guarantee=trained.guarantee,
         salt=secrets.token_hex(16),
@@ -119,9 +118,32 @@ def train(
     ).save(ledger)
     _forget(checkpoint)
     nonmembers = reading.examples.take(sides["nonmembers"])
-    told = (*reading.notes, *_chosen(asked, defense, expected, start), *trained.notes)
-    told += (*(_caveats(noise, model) if trained.guarantee else ()), *_planted(planting))
+    told = (*reading.notes, *_drawn(unit, members, nonmembers), *_chosen(asked, defense, expected, start))
+    told += (*trained.notes, *(_caveats(noise, model) if trained.guarantee else ()), *_planted(planting))
+    told += tuple(_uncovered(trained.guarantee, reading.examples.users))
     return TrainedFiles(output, ledger, trained, members, nonmembers, told)
+
+
+def _draw(
+    data: Path, examples: Examples, coins: Coins, key: str, planted: frozenset[int]
+) -> tuple[Unit, dict[str, tuple[int, ...]]]:
+    """Flip a coin for every user where the rows say whose they are, else for every text; DataError for an empty one."""
+    unit: Unit = "example" if examples.users is None else "user"
+    shares = {"holdout": coins.holdout, "reference": coins.reference}
+    sides = flip_coins(examples, **shares, seed=coins.seed, key=key, planted=planted, unit=unit)
+    for side in ("members", "nonmembers"):
+        if len(sides[side]) < 2:
+            raise DataError(f"{data}: {len(sides[side])} {side} of {len(examples)} rows: not enough data")
+        if unit == "user" and how_many(examples.take(sides[side]).users) < 2:
+            users = plural(how_many(examples.users), "user")
+            raise DataError(f"{data}: coins of {users} leave fewer than 2 {side}: not enough users")
+    return unit, sides
+
+
+def _drawn(unit: Unit, members: Examples, nonmembers: Examples) -> Iterator[str]:
+    if unit == "user":
+        inside, outside = how_many(members.users), how_many(nonmembers.users)
+        yield f"each user had one coin for all rows: {inside:,} users were trained on, {outside:,} were held out"
 
 
 def _check_output(output: Path, data: Path) -> None:
@@ -166,6 +188,12 @@ def _noise_of(defense: Defense, *, from_seed: bool) -> dict[str, str]:
     if from_seed:
         raise UsageError(f"--noise-from-seed: {defense.id} ({defense.name}) adds no noise")
     return {}
+
+
+def _uncovered(guarantee: Guarantee | None, users: tuple[str, ...] | None) -> Iterator[str]:
+    """Say that a guarantee for examples is none for users who have several."""
+    if guarantee is not None and guarantee.earned.unit == "example" and users and how_many(users) < len(users):
+        yield "the guarantee is for each example: it does not cover all rows of a user together"
 
 
 def _caveats(noise: dict[str, str], model: ModelChoice) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from redteam.report import Budget, Evidence, Interval, Metric
+from redteam.report import Budget, Evidence, Interval, Metric, Unit
 
 SYMBOLS: dict[Metric, str] = {
     "auc": "AUC",
@@ -42,6 +42,13 @@ def number(value: float, *, digits: int = 2) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Write a count with its noun: `1 limit`, `2 limits`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def of_either(members: int, nonmembers: int, unit: Unit) -> str:
+    """Write how many there are of either side: `1 member and 2 non-members`, or users who are that."""
+    if unit == "user":
+        return f"{plural(members, 'user')} who are members and {nonmembers:,} who are not"
+    return f"{plural(members, 'member')} and {plural(nonmembers, 'non-member')}"
 
 
 def range_of(interval: Interval, *, digits: int = 2) -> str:
@@ -93,28 +100,33 @@ def some(names: Sequence[str]) -> str:
     return f"{names[0]} and {len(names) - 1} more"
 
 
-def accusation(fpr: float) -> str:
+def accusation(fpr: float, unit: Unit = "example") -> str:
     """Say a false-positive rate as a price: `1 false accusation per 100 non-members`."""
-    return f"1 false accusation per {number(1 / fpr, digits=0 if fpr <= 0.1 else 1)} non-members"
+    whom = "non-members" if unit == "example" else "users who are no members"
+    return f"1 false accusation per {number(1 / fpr, digits=0 if fpr <= 0.1 else 1)} {whom}"
 
 
 def leak_message(evidence: Evidence, limit: float) -> str:
     """Say in plain words what evidence above its limit shows, with the numbers."""
-    who, signal = f"an outsider who thresholds {evidence.signal}", f"{evidence.attack}, {evidence.signal}"
+    rows = "" if evidence.unit == "example" else " (mean over all rows of a user)"
+    who, signal = f"an outsider who thresholds {evidence.signal}{rows}", f"{evidence.attack}, {evidence.signal}"
     at = "" if evidence.fpr is None else f" at FPR {evidence.fpr:g}"
     numbers = f"{SYMBOLS[evidence.metric]} {against(evidence.interval, limit, f'{at}, limit ', evidence.rule)}"
     match evidence.metric:
         case "auc":
-            return f"{who} tells members from non-members: {numbers}"
+            apart = "members from non-members"
+            if evidence.unit == "user":
+                apart = "users whose rows were trained on from users whose rows were not"
+            return f"{who} tells {apart}: {numbers}"
         case "tpr":
-            price = accusation(evidence.fpr or 1.0)
-            return f"{who} singles out members at a price of {price}: {numbers}"
+            price = accusation(evidence.fpr or 1.0, evidence.unit)
+            whom = "members" if evidence.unit == "example" else "users whose rows were trained on"
+            return f"{who} singles out {whom} at a price of {price}: {numbers}"
         case "epsilon":
             digits = decimals(evidence.interval, limit)
             shown = f"epsilon {bound_of(evidence, digits=digits)}{_at_delta(evidence)}"
-            return (
-                f"{who} proves that more privacy was spent than allowed: {shown}, limit {number(limit, digits=digits)}"
-            )
+            spent = "more privacy was spent" if evidence.unit == "example" else "more privacy of a user was spent"
+            return f"{who} proves that {spent} than allowed: {shown}, limit {number(limit, digits=digits)}"
         case "exposure":
             return f"secrets planted in the training data stand out from those that were not ({signal}): {numbers}"
         case "extraction_rate":

@@ -105,6 +105,18 @@ class TestFiles:
         assert set(table.columns["split"]) == {"Train"}
         assert Counter(table.columns["note"]) == {"n": 9, "": 2}
 
+    def test_the_rows_of_one_secret_are_those_of_one_new_user(self, tmp_path):
+        path = tmp_path / "data.csv"
+        path.write_text("text,label,who\n" + "".join(f"say {i},x,{i % 7}\n" for i in range(30)))
+        plan = Plan((PIN,), canaries=2, repetitions=(3,), decoys=1, label="fresh")
+        planted = plant(path, tmp_path / "out.csv", plan, columns=Columns(user="who"))
+        users = read_table(planted.data).columns["who"]
+        mine = [
+            {users[row] for row in one.rows} for canary in planted.planting.canaries for one in (canary, *canary.decoys)
+        ]
+        assert sorted(min(some) for some in mine) == ["10", "7", "8", "9"]
+        assert all(len(some) == 1 for some in mine)
+
     def test_a_column_whose_word_for_training_is_not_known(self, tmp_path):
         (tmp_path / "d.csv").write_text("text,label,split\n" + "".join(f"t{i},x{i % 2},trn\n" for i in range(9)))
         with pytest.raises(RedteamError, match=r"^column 'split' seems to say .* one of train, training, [^\n]*$"):

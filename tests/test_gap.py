@@ -13,7 +13,7 @@ from gap_doubles import Boaster, Clumsy, cell, evidence, numbers
 from attacks.membership.loss import LossThreshold
 from defenses.plain import Plain
 from redteam import experiment
-from redteam.data import Columns
+from redteam.data import Columns, read_examples
 from redteam.errors import DataError, UsageError
 from redteam.gap.cells import take_gap_cell
 from redteam.gap.grid import Cell, Trainer, choose_trainers, grid, parse_epsilons
@@ -247,3 +247,30 @@ def test_a_cell_names_the_code_of_plug_ins(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, "rt_plugin")
     assert [list(each) for each in found] == [["rt_plugin.Mine"]] * 2
     assert found[0] != found[1]
+
+
+def test_what_users_lose_does_not_break_a_claim_for_examples():
+    rows = cell("dpsgd", 1.0, earned=1.0, low=3.0)
+    users = replace(rows, evidence=tuple(replace(each, unit="user") for each in rows.evidence))
+    assert rows.exceeds
+    assert not users.exceeds
+    budgets = rows.guarantee
+    of_users = type(budgets)(*(replace(each, unit="user") for each in (budgets.claimed, budgets.earned)))
+    assert replace(users, guarantee=of_users).exceeds
+    assert not replace(rows, guarantee=of_users).exceeds
+
+
+def test_a_sample_of_rows_keeps_their_users_and_groups(tmp_path):
+    path = tmp_path / "data.jsonl"
+    rows = sentences(200, seed=1)
+    lines = [
+        json.dumps({"text": text, "label": label, "who": f"u{i % 50}", "g": "ab"[i % 2]})
+        for i, (text, label) in enumerate(zip(rows.texts, rows.labels, strict=True))
+    ]
+    path.write_text("\n".join(lines))
+    columns = Columns(user="who", group="g")
+    shared, _ = open_experiment(path, tmp_path, [LossThreshold()], columns=columns, rows=100)
+    kept = read_examples(shared.data, shared.columns).examples
+    owner = dict(zip(rows.texts, (f"u{i % 50}" for i in range(200)), strict=True))
+    assert [owner[text] for text in kept.texts] == list(kept.users)
+    assert set(kept.groups) == {"a", "b"}

@@ -368,11 +368,53 @@ def test_a_guarantee_at_a_smaller_delta_settles_what_the_measurement_cannot():
     assert verdict(replace(found, guarantee=None), EPSILON).exit_code == 2
 
 
-def test_a_guarantee_for_clients_covers_their_examples():
-    clients = guarantee(1, 1)
-    clients = Guarantee(*(replace(each, unit="client") for each in (clients.claimed, clients.earned)))
-    assert verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A", guarantee=clients), EPSILON).exit_code == 0
-    assert verdict(report(at(1e-5), grade="A", guarantee=clients), EPSILON).exit_code == 1
+def of_unit(unit, epsilon=1):
+    budgets = guarantee(epsilon, epsilon)
+    return Guarantee(*(replace(each, unit=unit) for each in (budgets.claimed, budgets.earned)))
+
+
+@pytest.mark.parametrize("unit", ["user", "client"])
+def test_a_guarantee_for_users_is_not_refuted_by_what_is_measured_of_examples_and_never_passes_then(unit):
+    assert verdict(report(evidence(0.1, 0.5, "epsilon"), grade="A", guarantee=of_unit(unit)), EPSILON).exit_code == 0
+    judged = verdict(report(at(1e-5), grade="A", guarantee=of_unit(unit)), EPSILON)
+    assert (judged.exit_code, judged.findings) == (2, ())
+    assert f"epsilon 1 for each {unit} was measured, but for single examples" in judged.problems[0]
+
+
+def of_users(found):
+    return replace(found, unit="user")
+
+
+@pytest.mark.parametrize("unit", ["user", "client"])
+def test_a_guarantee_for_users_is_refuted_by_what_is_measured_of_users(unit):
+    judged = verdict(report(of_users(at(1e-5)), grade="A", guarantee=of_unit(unit)), EPSILON)
+    assert [finding.id for finding in judged.findings] == ["claim:epsilon"]
+    calm = report(of_users(evidence(0.1, 0.5, "epsilon")), grade="A", guarantee=of_unit(unit))
+    assert verdict(calm, EPSILON).exit_code == 0
+
+
+def test_a_guarantee_for_examples_neither_passes_nor_is_refuted_by_what_is_measured_of_users():
+    judged = verdict(report(of_users(at(1e-5)), grade="A", guarantee=of_unit("example")), EPSILON)
+    assert (judged.exit_code, judged.findings) == (2, ())  # within the limit of 8, above the guarantee of 1
+    assert judged.problems[0].startswith("max_epsilon 8 at delta 1e-05 is not met for users: the guarantee is for each")
+    above = report(of_users(evidence(9, 12, "epsilon")), grade="A", guarantee=of_unit("example"))
+    judged = verdict(above, EPSILON)
+    assert [finding.id for finding in judged.findings] == ["RT101.user.epsilon:loss"]  # the limit is on users too
+    assert "more privacy of a user was spent than allowed" in judged.findings[0].message
+
+
+def test_limits_hold_for_users_and_findings_speak_of_them():
+    judged = verdict(report(of_users(evidence(0.9, 0.95))), AUC)
+    assert judged.exit_code == 1
+    assert judged.findings[0].id == "RT101.user.auc:loss"
+    assert "tells users whose rows were trained on from users whose rows were not" in judged.findings[0].message
+    assert judged.findings[0].fingerprint != verdict(report(evidence(0.9, 0.95)), AUC).findings[0].fingerprint
+
+
+def test_a_baseline_of_rows_excuses_no_leak_of_users():
+    rows, users = report(evidence(0.9, 0.95)), report(of_users(evidence(0.9, 0.95)))
+    assert verdict(users, AUC, baseline=users).exit_code == 0
+    assert verdict(users, AUC, baseline=rows).exit_code == 1
 
 
 def test_a_bound_on_epsilon_is_worded_as_one():

@@ -11,7 +11,7 @@ from conftest import sentences
 from scipy.stats import binom, chi2
 
 from redteam.data import Columns, Examples, read_examples
-from redteam.errors import DataError, LedgerError
+from redteam.errors import DataError, LedgerError, UsageError
 from redteam.ledger import Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
 from redteam.report import Budget, Guarantee
 
@@ -257,3 +257,65 @@ def test_where_the_ledger_lies(tmp_path):
     assert ledger_path(tmp_path / "v1.2.pt") == tmp_path / "v1.2.ledger.json"
     (tmp_path / "folder.v2").mkdir()
     assert ledger_path(tmp_path / "folder.v2") == tmp_path / "folder.v2" / "ledger.json"
+
+
+class TestUsers:
+    """Users with rows of their own, drawn as a whole."""
+
+    @pytest.fixture
+    def owned(self, data, where):
+        data.write_text(
+            "text,label,user,play\n"
+            + "".join(f"{t},{'xy'[i % 2]},person {i % 40},p{i % 3}\n" for i, t in enumerate(TEXTS))
+        )
+        reading = read_examples(data, Columns(user="user"))
+        sides = flip_coins(reading.examples, holdout=0.5, seed=3, unit="user")
+        return Ledger(
+            model="ab" * 32,
+            data=describe_data(data, reading.columns, ROWS, beside=where),
+            membership=Membership(True, 3, 0.5, 0.0, **sides, unit="user"),
+            recipe=TrainingRecipe("RD100", {}, 3),
+            guarantee=None,
+            salt="00" * 16,
+        )
+
+    def test_the_coins_of_users_are_drawn_again(self, owned, where):
+        owned.save(where)
+        split, _ = Ledger.load(where).split(where)
+        assert (split.unit, split.redrawn, split.users.both) == ("user", True, 0)
+        assert split.users.members + split.users.nonmembers == 40
+        assert "person" not in where.read_text()
+
+    def test_coins_of_rows_are_not_taken_for_those_of_users_nor_the_reverse(self, owned, ledger, where):
+        for one, unit in ((owned, "example"), (ledger, "user")):
+            replace(one, membership=replace(one.membership, unit=unit)).save(where)
+            with pytest.raises(LedgerError, match=r"membership is not what its seed draws|changed since training"):
+                Ledger.load(where).split(where)
+
+    def test_users_may_be_named_afterwards_but_not_others_than_were_drawn(self, owned, where):
+        owned.save(where)
+        with pytest.raises(UsageError, match=r"--user-column play: .* drew who was trained on by column 'user'"):
+            owned.split(where, user="play")
+        split, _ = owned.split(where, user="user", group="play")
+        assert set(split.members.groups) == {"p0", "p1", "p2"}
+        examples = read_examples(where.parent.parent / "data" / "all.csv", Columns()).examples
+        sides = flip_coins(examples, holdout=0.5, seed=3)
+        columns = owned.data.columns | {"user": None}
+        rows = replace(
+            owned, data=replace(owned.data, columns=columns), membership=Membership(True, 3, 0.5, 0.0, **sides)
+        )
+        assert rows.split(where, user="user")[0].users.both > 30
+        assert rows.split(where, user="user")[0].unit == "example"
+
+    def test_a_ledger_of_rows_with_a_gap_among_its_users_is_still_read(self, owned, data, where):
+        data.write_text(data.read_text().replace("person 7,", ",", 1))
+        examples = read_examples(data, Columns(user="user")).examples
+        sides = flip_coins(examples, holdout=0.5, seed=3)
+        old = replace(
+            owned,
+            data=describe_data(data, Columns("text", "label", user="user"), ROWS, beside=where),
+            membership=Membership(True, 3, 0.5, 0.0, **sides),
+        )
+        assert old.split(where)[0].users is None
+        with pytest.raises(DataError, match="has no user"):
+            old.split(where, user="user")

@@ -125,22 +125,32 @@ def _check_output(data: Path, output: Path, ledger: Path) -> None:
 
 
 def _new_rows(canaries: Sequence[Canary], table: Table, reading: Reading) -> dict[int, Row]:
-    """Return the cells of every new row by its position in the planted file."""
+    """Return the cells of every new row by its position in the planted file.
+
+    Whose id or user is named gets a new one, so that no row looks planted by what it lacks.
+    """
     columns = reading.columns
     assert columns.text is not None  # reading saw to it
     assert columns.label is not None
     common = _training_side(table, columns)
     cells: dict[int, dict[str, str | None]] = {}
+    owned: list[tuple[int, ...]] = []  # the rows of one secret are those of one user
     for canary in canaries:
         fill = Pattern.parse(canary.template).fill
         kinds = [(canary.secret, canary.label, canary.rows)]
         kinds += [(decoy.secret, decoy.label, decoy.rows) for decoy in canary.decoys]
         for secret, label, rows in kinds:
             cells |= {row: {**common, columns.text: fill(secret), columns.label: label} for row in rows}
+            owned.append(rows)
     if columns.id is not None:
         names = _new_ids(table.columns[columns.id], len(cells))
         for row, name in zip(sorted(cells), names, strict=True):
             cells[row][columns.id] = name
+    if columns.user is not None:
+        names = _new_ids(table.columns[columns.user], len(owned))
+        for rows, name in zip(sorted(owned), names, strict=True):
+            for row in rows:
+                cells[row][columns.user] = name
     return dict(cells)
 
 
@@ -150,7 +160,7 @@ def _training_side(table: Table, columns: Columns) -> dict[str, str | None]:
     Raises DataError where such a column has no cell that is known to say so: canaries that a trainer leaves out would
     look like secrets that it keeps.
     """
-    used = {columns.text, columns.label, columns.id}
+    used = {columns.text, columns.label, columns.id, columns.user}
     sides: dict[str, str | None] = {}
     for name, cells in table.columns.items():
         if name.lower() in _SPLITS and name not in used:

@@ -62,10 +62,12 @@ def audit(
 ) -> None:
     """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
     limits, older = _rules(policy, baseline)
-    read = (members, nonmembers, reference, data, scores, ledger, canaries, base)
+    if reference is not None:
+        raise UsageError(f"--reference {reference}: no attack uses texts kept apart from both sides yet; leave it out")
+    read = (members, nonmembers, data, scores, ledger, canaries, base)
     check_output(output, policy, baseline, *read, *_named(target))
     columns = (text_column, label_column, id_column, user_column, group_column, split_column)
-    files = (members, nonmembers, reference, data, ledger, scores, canaries)
+    files = (members, nonmembers, data, ledger, scores, canaries)
     request = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
     case = _open(target, files, columns, request | {"token_env": token_env})
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text)
@@ -110,8 +112,8 @@ def _open(
     from redteam.case import Sources, open_case
     from redteam.data import Columns
 
-    members, nonmembers, reference, data, ledger, scores, canaries = files
-    sources = Sources(members, nonmembers, reference, data, ledger, scores, canaries, Columns(*columns))
+    members, nonmembers, data, ledger, scores, canaries = files
+    sources = Sources(members, nonmembers, None, data, ledger, scores, canaries, Columns(*columns))
     case = open_case(target, sources, _asked(target, request))
     for note in case.notes:
         say(note)

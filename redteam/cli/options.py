@@ -14,7 +14,7 @@ Target = Annotated[
 ]
 Members = Annotated[Path | None, Opt("--members", help="File of texts that were trained on.")]
 Nonmembers = Annotated[Path | None, Opt("--nonmembers", help="File of texts that were not.")]
-Reference = Annotated[Path | None, Opt("--reference", help="File of texts kept apart from both.")]
+Reference = Annotated[Path | None, Opt("--reference", hidden=True, help="Refused: no attack uses it yet.")]
 Data = Annotated[Path | None, Opt("--data", help="One file with a split column; or where the ledger's data is now.")]
 Scores = Annotated[Path | None, Opt("--scores", help="Saved scores with membership, instead of a target.")]
 LedgerFile = Annotated[Path | None, Opt("--ledger", help="The ledger [default: beside the model].")]
@@ -44,8 +44,8 @@ ShowText = Annotated[bool, Opt("--show-text", help="Put the texts of exposed row
 TextColumn = Annotated[str | None, Opt("--text-column", help="Column of the texts [default: guessed].")]
 LabelColumn = Annotated[str | None, Opt("--label-column", help="Column of the labels [default: guessed].")]
 IdColumn = Annotated[str | None, Opt("--id-column", help="Column of row ids, for the report.")]
-UserColumn = Annotated[str | None, Opt("--user-column", help="Column of the user each row belongs to.")]
-GroupColumn = Annotated[str | None, Opt("--group-column", help="Column of the group each row belongs to.")]
+UserColumn = Annotated[str | None, Opt("--user-column", help="Column of users: drawn and measured as a whole.")]
+GroupColumn = Annotated[str | None, Opt("--group-column", help="Column of groups, for the report.")]
 SplitColumn = Annotated[str | None, Opt("--split-column", help="With --data: column of member or nonmember.")]
 
 BatchSize = Annotated[int | None, Opt("--batch-size", min=1, help="Endpoint: texts in one request.")]
@@ -74,7 +74,7 @@ Validation = Annotated[float | None, Opt("--validation", help="Early stopping: s
 Patience = Annotated[int | None, Opt("--patience", min=1, help="Early stopping: passes without a better loss.")]
 Holdout = Annotated[float, Opt("--holdout", min=0.01, max=0.99, help="Chance of a text to be held out.")]
 ReferenceShare = Annotated[
-    float, Opt("--reference", min=0.0, max=0.9, help="Share of the texts kept apart for reference models.")
+    float, Opt("--reference", min=0.0, max=0.9, hidden=True, help="Refused: no attack uses it yet.")
 ]
 Forget = Annotated[bool, Opt("--restart", help="Forget the answers kept of an audit that was broken off.")]
 Restart = Annotated[bool, Opt("--restart", help="Forget an unfinished training.")]

@@ -66,10 +66,14 @@ def train(
     """Train on a random half of DATA; write a model and its ledger."""
     asked = {name: value for name, value in locals().items() if name in _SETTINGS}
     check_output(output, data, Path(model))
+    if reference > 0:
+        raise UsageError(
+            f"--reference {reference:g}: no attack uses texts kept apart yet; leave it out, or raise --holdout"
+        )
     _check_finite(asked | {"dropout": dropout, "holdout": holdout, "reference": reference})
     trainer, of_model = _configured(defense, asked | {"secure_noise": secure_noise or None}, dropout)
     columns = (text_column, label_column, id_column, user_column, group_column)
-    shape, coins = (model, layers, freeze_embeddings, of_model), (holdout, reference, seed)
+    shape, coins = (model, layers, freeze_embeddings, of_model), (holdout, 0.0, seed)
     _run(data, output, trainer, columns, shape, coins, restart=restart, noise_from_seed=noise_from_seed)
 
 

@@ -5,6 +5,7 @@ processes and resumable cell by cell, and `report_drill` puts them side by side.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,11 @@ def open_drill(
     to files in `folder`. Raises DataError or UsageError for data that no cell could be trained on.
     """
     reading, fingerprint = read_examples(data, columns), sha256(data)
+    examples = replace(reading.examples, ids=None, users=None, groups=None)  # secrets have no owner here
     if rows is not None and rows < _FEWEST_ROWS:
         raise UsageError(f"--rows {rows}: at least {_FEWEST_ROWS} are needed to train and to test")
     if not attacks:
         raise UsageError("no attack to extract with; see: redteam attacks")
-    examples = reading.examples
     if rows is not None and rows < len(examples):
         examples = examples.take(np.sort(np.random.default_rng(0).permutation(len(examples))[:rows]))
     sides = flip_coins(examples, holdout=_TESTED, seed=0, key=fingerprint)

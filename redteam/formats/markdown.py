@@ -9,7 +9,7 @@ from typing import Any
 from redteam.formats import prose
 from redteam.formats.escape import code, markdown
 from redteam.limits import Policy
-from redteam.report import AuditReport, Evidence
+from redteam.report import AuditReport, ClassLeak, Evidence
 from redteam.verdict import Check, Outcome, State, Verdict
 from redteam.wording import LOW_BOUND, bound_of, decimals, number, plural, range_of
 
@@ -31,7 +31,8 @@ def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -
         markdown(prose.summary(verdict).partition(": ")[2]),
         "",
         f"Target {code(report.target.name)}, {plural(report.data.members, 'member')} and "
-        f"{plural(report.data.nonmembers, 'non-member')}, evidence of grade {report.grade}, "
+        f"{plural(report.data.nonmembers, 'non-member')}, evidence of grade {report.grade}"
+        f"{' for single rows, none for users' if prose.unmeasured_users(report) else ''}, "
         f"judged by {code(policy.source)}.",
         *_checks(report, verdict),
         *(f"\n{LOW_BOUND}" for _ in prose.legend(report)),
@@ -40,7 +41,8 @@ def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -
         *_details("What the numbers mean", _meanings(report)),
         *_details("Guarantee", _guarantee(report)),
         *_details("Evidence", _evidence(report, verdict)),
-        *_details("Labels", _classes(report)),
+        *_details("Labels", _classes(report, "label", report.classes)),
+        *_details("Groups", _classes(report, "group", report.groups)),
         *_details("Notes and limits of this audit", _notes(report, verdict)),
         *_details("What to do next", _bullets(prose.next_steps(report, verdict))),
     ]
@@ -119,17 +121,19 @@ def _row(evidence: Evidence) -> str:
     return f"| {code(evidence.id)} | {shown} |"
 
 
-def _classes(report: AuditReport) -> Iterator[str]:
-    known = [each for each in report.classes if each.auc is not None]
+def _classes(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...]) -> Iterator[str]:
+    known = [each for each in leaks if each.auc is not None]
     if not known:
         return
     known.sort(key=lambda each: -1.0 if each.auc is None else each.auc.low, reverse=True)
-    yield from (f"| label | AUC of {markdown(report.classes_signal or 'the attack')} |", "|---|---|")
+    yield from (f"| {what} | AUC of {markdown(report.classes_signal or 'the attack')} |", "|---|---|")
     yield from (f"| {code(each.label)} | {range_of(each.auc)} |" for each in known if each.auc is not None)
 
 
 def _notes(report: AuditReport, verdict: Verdict) -> Iterator[str]:
     yield from _bullets(verdict.notes)
-    yield f"- grade {report.grade}: {markdown(prose.GRADES[report.grade])}"
+    if (users := prose.user_line(report)) is not None:
+        yield f"- users: {markdown(users)}"
+    yield f"- grade {report.grade}: {markdown(prose.grade_words(report))}"
     yield f"- {markdown(prose.confidence(report))}"
     yield from (f"- not seen: {markdown(each)}" for each in prose.blind_spots(report))

@@ -7,13 +7,13 @@ from redteam.checks import admissible, standing_guarantee
 from redteam.report import AuditReport, Evidence, Grade
 from redteam.resolution import smallest_resolvable_fpr
 from redteam.verdict import Verdict
-from redteam.wording import LOW_BOUND, SYMBOLS, accusation, against, bound_of, measured, number, plural
+from redteam.wording import LOW_BOUND, SYMBOLS, accusation, against, bound_of, measured, number, of_either, plural
 
 _LUCK = "which is not proven to be more than luck"
 HEADLINES = {"pass": "PASS", "leak": "LEAK", "not_audited": "NOT AUDITED"}
 
 GRADES: dict[Grade, str] = {
-    "A": "randomised: a recorded coin flip put every audited example in or left it out, so what tells "
+    "A": "randomised: a recorded coin flip put every audited {unit} in or left it out, so what tells "
     "members from non-members is the training itself, and a lower bound on epsilon from this one "
     "model is valid",
     "B": "split: members and non-members come from one source, so AUC and TPR stand as far as that is true "
@@ -21,6 +21,38 @@ GRADES: dict[Grade, str] = {
     "C": "unknown: members and non-members differ before any model is asked, so membership numbers would "
     "measure the data and not the model; they are refused",
 }
+
+
+def grade_words(report: AuditReport) -> str:
+    """Say what the report's grade means, of the examples or of the users that were audited."""
+    return GRADES[report.grade].format(unit=report.unit)
+
+
+def unmeasured_users(report: AuditReport) -> bool:
+    """Tell whether users have rows on both sides, so that single rows were measured and nothing about a user."""
+    return report.unit == "example" and report.users is not None and report.users.both > 0
+
+
+def user_line(report: AuditReport) -> str | None:
+    """Say how the rows belong to users, where that is known."""
+    users = report.users
+    if users is None:
+        return None
+    stand = (
+        f"{plural(users.members, 'user')} among members, {users.nonmembers:,} among non-members, "
+        f"{users.both:,} on both sides, up to {plural(users.most, 'row')} each"
+    )
+    if users.most == 1:
+        return f"{stand}: a row is a user"
+    if report.unit == "example":
+        return f"{stand}: NOT MEASURED, the numbers are about single rows" if users.both else stand
+    left_out = " (left out)" if users.both else ""
+    if users.rows_auc is None:
+        return f"{stand}{left_out}; each is measured by all rows"
+    return (
+        f"{stand}{left_out}; each is measured by all rows. Row by row the AUC of {report.classes_signal} is "
+        f"{number(users.rows_auc)}, which is not judged: the rows of a user are no independent draws"
+    )
 
 
 def summary(verdict: Verdict) -> str:
@@ -41,7 +73,8 @@ def summary(verdict: Verdict) -> str:
 
 def metric_name(evidence: Evidence) -> str:
     """Return the short name of what was measured, such as `TPR@0.01`."""
-    return SYMBOLS[evidence.metric] + ("" if evidence.fpr is None else f"@{evidence.fpr:g}")
+    of = "" if evidence.unit == "example" else f" per {evidence.unit}"
+    return SYMBOLS[evidence.metric] + ("" if evidence.fpr is None else f"@{evidence.fpr:g}") + of
 
 
 def strongest(report: AuditReport) -> tuple[Evidence, ...]:
@@ -79,7 +112,8 @@ def guarantee_rows(report: AuditReport) -> Iterator[tuple[str, str, str, str, st
     best = [each for each in strongest(report) if each.metric == "epsilon"]
     for each in best:
         delta = "-" if each.delta is None else f"{each.delta:.0e}"
-        most = f"this sample could have shown up to {number(each.ceiling)}"
+        of = "" if report.guarantee.earned.covers(each.unit) else f"one {each.unit}, which does not compare; "
+        most = f"{of}this sample could have shown up to {number(each.ceiling)}"
         yield "measured", measured(each.interval, each.rule), delta, f"{each.attack} {each.signal}", most
     if not best:
         yield "measured", "-", "-", "-", "no epsilon was measured: that takes membership drawn by coins"
@@ -90,20 +124,25 @@ def meaning(evidence: Evidence) -> str:
     value, low = evidence.interval.value, evidence.interval.low
     match evidence.metric:
         case "auc":
+            two = "one person's example that was used in training and one that was not"
+            if evidence.unit == "user":
+                two = "rows of one user that were used in training and rows of one that were not"
             return (
-                "shown one person's example that was used in training and one that was not, the attacker "
-                f"picks the right one {value * 100:.0f} times in 100, {_cautiously(low)}; a coin gets 50"
+                f"shown {two}, the attacker picks the right one {value * 100:.0f} times in 100, {_cautiously(low)}; "
+                "a coin gets 50"
             )
         case "tpr":
             fpr = evidence.fpr or 1.0
             sure = f"and at least {_share(low)} on the cautious reading" if low > fpr else _LUCK
+            whom = "members" if evidence.unit == "example" else "users who were trained on"
             return (
-                f"{_share(value)} members are exposed at a price of {accusation(fpr)}, {sure}; "
+                f"{_share(value)} {whom} are exposed at a price of {accusation(fpr, evidence.unit)}, {sure}; "
                 f"a coin exposes {_share(fpr)}"
             )
         case "epsilon":
+            what = "one person's example" if evidence.unit == "example" else "what one user wrote, all together,"
             return (
-                f"one person's example shifts the odds of what the model shows by a factor of at least "
+                f"{what} shifts the odds of what the model shows by a factor of at least "
                 f"{_factor(low)}: epsilon is {bound_of(evidence)}; a factor of 1 would be perfect privacy. {LOW_BOUND}"
             )
         case "exposure":
@@ -124,7 +163,8 @@ def confidence(report: AuditReport) -> str:
         f"with {shared.intervals} intervals and an error of {shared.alpha:g} allowed to the report as a "
         f"whole, each may miss the truth with probability {shared.each:g} ({shared.method}): all "
         f"numbers of the evidence table hold at once with a confidence of {100 * (1 - shared.alpha):g}%, those of the "
-        f"labels among themselves, and each control's by itself"
+        f"labels among themselves, {'those of the groups among themselves, ' if report.groups else ''}and each "
+        "control's by itself"
     )
 
 
@@ -145,14 +185,17 @@ def blind_spots(report: AuditReport) -> Iterator[str]:
         yield f"what is repeated more often than the {canaries}, or is easier to learn than they are"
     yield "members that stand out by looking less trained-on than anyone: the TPR is measured in one direction"
     yield "what near-copies hide: a non-member that repeats a member in other words makes the two harder to tell apart"
-    if report.data.nonmembers > 0 and 0 < report.multiplicity.each < 1:
-        smallest = smallest_resolvable_fpr(report.data.nonmembers, alpha=report.multiplicity.each)
-        non = plural(report.data.nonmembers, "non-member")
+    if unmeasured_users(report):
+        yield "what all rows of a user together tell: they stand on both sides, and only single rows were measured"
+    members, nonmembers = report.data.members, report.data.nonmembers
+    if report.unit == "user" and report.users is not None:
+        members, nonmembers = report.users.members, report.users.nonmembers
+        yield "a single row that is remembered among many of its user's: all rows of a user give one score, their mean"
+    if nonmembers > 0 and 0 < report.multiplicity.each < 1:
+        smallest = smallest_resolvable_fpr(nonmembers, alpha=report.multiplicity.each)
+        non = plural(nonmembers, "non-member") if report.unit == "example" else plural(nonmembers, "held-out user")
         yield f"leaks that show only below a false-positive rate of {smallest:.2g}: {non} resolve no less"
-    yield (
-        f"anyone outside the {plural(report.data.members, 'member')} and "
-        f"{plural(report.data.nonmembers, 'non-member')} that were audited"
-    )
+    yield f"anyone outside the {of_either(members, nonmembers, report.unit)} that were audited"
 
 
 def next_steps(report: AuditReport, verdict: Verdict) -> tuple[str, ...]:
@@ -174,6 +217,9 @@ def guarantee_status(report: AuditReport) -> str:
         return "the training claims no guarantee"
     if standing_guarantee(report) is None:
         return "refuted: an attack measured more than the training says it earned"
+    epsilons = [each for each in report.evidence if each.metric == "epsilon"]
+    if epsilons and not any(report.guarantee.earned.covers(each.unit) for each in epsilons):
+        return f"not tested: it is for each {report.guarantee.earned.unit}, what was measured is for each {report.unit}"
     return "not refuted: no attack measured more than was earned"
 
 

@@ -14,7 +14,7 @@ from redteam.formats import prose
 from redteam.formats.escape import clip
 from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
 from redteam.limits import Policy
-from redteam.report import AuditReport, Evidence
+from redteam.report import AuditReport, ClassLeak, Evidence
 from redteam.verdict import Check, Finding, Outcome, State, Verdict
 from redteam.wording import LOW_BOUND, decimals, number, plural, range_of
 
@@ -26,6 +26,7 @@ _OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "unjudgeable": ("not judged", "yellow"),
     "reversed": ("reversed", "yellow"),
 }
+_MOST_GROUPS = 20  # of a column that nobody chose for its few values
 _STATES: dict[State, tuple[str, str]] = {
     "proven": ("LEAK", "bold red"),
     "waived": ("waived", "yellow"),
@@ -71,8 +72,8 @@ def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
     target, data = report.target, report.data
     digest = f", digest {target.digest[:12]}" if target.digest else ""
     counts = (
-        f"{plural(data.members, 'member')}, {plural(data.nonmembers, 'non-member')}, "
-        f"{data.reference:,} for reference; left out: {data.moved_out:,} that moved, "
+        f"{plural(data.members, 'member')}, {plural(data.nonmembers, 'non-member')}"
+        f"{f', {data.reference:,} kept apart' if data.reference else ''}; left out: {data.moved_out:,} that moved, "
         f"{plural(data.duplicates, 'duplicate')}"
     )
     counts += f"; {plural(data.canaries, 'canary', 'canaries')} planted besides" if data.canaries else ""
@@ -87,6 +88,8 @@ def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
         seen = report.accuracy
         shown = f"right on {seen.members:.1%} of members, {seen.nonmembers:.1%} of non-members"
         rows.insert(3, ("accuracy", f"{shown}; the commonest label is {seen.commonest:.1%}"))
+    if (users := prose.user_line(report)) is not None:
+        rows.insert(3, ("users", (users, "yellow" if prose.unmeasured_users(report) else "")))
     yield section("Target and data", pairs(rows))
 
 
@@ -160,11 +163,15 @@ def _guarantee(report: AuditReport) -> Iterator[RenderableType]:
 
 
 def _classes(report: AuditReport) -> Iterator[RenderableType]:
-    if not report.classes:
-        return
-    known = [each for each in report.classes if each.auc is not None]
+    for what, leaks, most in (("label", report.classes, None), ("group", report.groups, _MOST_GROUPS)):
+        if leaks:
+            yield _breakdown(report, what, leaks, most)
+
+
+def _breakdown(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...], most: int | None) -> RenderableType:
+    known = [each for each in leaks if each.auc is not None]
     known.sort(key=lambda each: -1.0 if each.auc is None else each.auc.low, reverse=True)
-    unknown = [each for each in report.classes if each.auc is None]
+    unknown = [each for each in leaks if each.auc is None]
     rows = [
         (
             clip(each.label, 40),
@@ -172,11 +179,13 @@ def _classes(report: AuditReport) -> Iterator[RenderableType]:
             f"{each.nonmembers:,}",
             "too few" if each.auc is None else range_of(each.auc),
         )
-        for each in (*known, *unknown)
+        for each in (*known, *unknown)[:most]
     ]
-    headers = ("label", "members", "non-members", "AUC")
-    title = f"Which labels leak most (AUC of {report.classes_signal}, intervals corrected over the labels)"
-    yield section(title, table(headers, rows, right=("members", "non-members", "AUC")))
+    headers = (what, "members", "non-members", "AUC")
+    title = f"Which {what}s leak most (AUC of {report.classes_signal}, intervals corrected over the {what}s)"
+    drawn = table(headers, rows, right=("members", "non-members", "AUC"))
+    more = [bullets([f"and {len(leaks) - len(rows):,} more"])] if len(rows) < len(leaks) else []
+    return section(title, drawn, *more)
 
 
 def _exposed(report: AuditReport) -> Iterator[RenderableType]:
@@ -200,12 +209,13 @@ def _exposed(report: AuditReport) -> Iterator[RenderableType]:
 def _worth(report: AuditReport) -> Iterator[RenderableType]:
     controls = [f"control {each.control} saw AUC {range_of(each.auc)}" for each in report.controls]
     lines = [
-        prose.GRADES[report.grade],
+        prose.grade_words(report),
         f"why: {report.grade_reason}",
         *(controls or ["no control ran"]),
         prose.confidence(report),
     ]
-    yield section(f"What this evidence is worth: grade {report.grade}", bullets(lines))
+    of = " for single rows, none for users" if prose.unmeasured_users(report) else ""
+    yield section(f"What this evidence is worth: grade {report.grade}{of}", bullets(lines))
 
 
 def _failures(report: AuditReport) -> Iterator[RenderableType]:

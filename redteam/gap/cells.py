@@ -138,7 +138,7 @@ def _result(task: Task, report: AuditReport, seconds: float | None, passes: Any)
         seed=task.cell.seed,
         members=report.data.members,
         nonmembers=report.data.nonmembers,
-        accuracy=_share(report.accuracy.nonmembers, report.data.nonmembers),
+        accuracy=_share(report.accuracy.nonmembers, _draws(report)),
         accuracy_members=report.accuracy.members,
         seconds=seconds,
         passes=passes if isinstance(passes, int) else None,
@@ -150,13 +150,18 @@ def _result(task: Task, report: AuditReport, seconds: float | None, passes: Any)
     )
 
 
+def _draws(report: AuditReport) -> int:
+    """Return how many of the held-out texts count as independent: one a user where users were held out."""
+    return report.data.nonmembers if report.unit == "example" or report.users is None else report.users.nonmembers
+
+
 def _share(share: float, of: int) -> Interval:
     """Return a share of so many independent texts with its interval (Clopper and Pearson 1934)."""
     from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
 
     count = round(share * of)
     low, high = (float(bound(count, of, ALPHA / 2)) for bound in (clopper_pearson_low, clopper_pearson_high))
-    return Interval(count / of, min(low, count / of), max(high, count / of), ALPHA)
+    return Interval(share, min(low, share), max(high, share), ALPHA)
 
 
 class _Clock:

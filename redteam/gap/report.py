@@ -58,6 +58,8 @@ class CellResult:
         found, guarantee = self.strongest, self.guarantee
         if found is None or guarantee is None or not speaks_of(found, guarantee.earned.delta):
             return False
+        if not guarantee.earned.covers(found.unit):  # what users lose together, a guarantee for examples does not bound
+            return False
         return not found.interval.low <= guarantee.earned.epsilon
 
 

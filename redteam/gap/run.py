@@ -46,9 +46,15 @@ def open_experiment(
         raise UsageError(f"--rows {rows}: at least {_FEWEST_ROWS} are needed to train and to attack")
     if rows is not None and rows < len(reading.examples):
         some = np.sort(np.random.default_rng(0).permutation(len(reading.examples))[:rows])
-        data, columns = write_rows(reading.examples.take(some), folder, "rows"), Columns("text", "label")
+        kept = reading.examples.take(some)
+        named = {"id": kept.ids, "user": kept.users, "group": kept.groups}
+        data, columns = write_rows(kept, folder, "rows"), Columns("text", "label", **_known(named))
     shared = Experiment(data, sha256(data), columns, model, starting_weights(model.spec), holdout, tuple(attacks))
     return shared, reading.notes
+
+
+def _known(columns: dict[str, tuple[str, ...] | None]) -> dict[str, str]:
+    return {what: what for what, cells in columns.items() if cells is not None}
 
 
 def tasks_of(

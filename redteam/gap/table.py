@@ -111,6 +111,8 @@ def _legend(report: GapReport) -> Iterator[str]:
     model = report.settings.get("model")
     if budgets and isinstance(model, dict) and model.get("spec") in ("tiny", "bilstm"):
         yield "no guarantee covers the vocabulary, which this model learned from its members' texts"
+    if any(each.unit == "user" for cell in report.cells for each in cell.evidence):
+        yield "measured, AUC and TPR are per user, by all rows; guarantees for examples do not compare with them"
     if any(row.best("epsilon") for row in report.rows):
         yield "measured: lower bound on epsilon by the best attack, of what a perfect one could have shown here"
     seeds = sorted({seed for row in report.rows for seed in row.seeds})

@@ -13,6 +13,7 @@ from redteam.target import Access, FloatArray, IntArray, label_indices, own_labe
 from redteam.targets import cells
 from redteam.targets.answers import log_probabilities, probability_fault, shown
 from redteam.targets.scorefile import ScoreFile, open_score_file
+from redteam.units import guessed_users
 
 _GUESSES = {
     "split": ("member", "is_member", "membership", "split"),
@@ -115,6 +116,8 @@ def load_scores(
     table, notes = file.read(list(dict.fromkeys([*choice.names.values(), *choice.numbers])), choice.numbers)
     choice, passed_over = _pass_over(choice, columns, table)
     examples = _examples(path, choice, table)
+    users, doubts = guessed_users(examples.users, choice.names.get("user"), named=columns.user is not None)
+    examples, notes = replace(examples, users=users), notes + doubts
     side = cells.sides(path, choice.names["split"], table[choice.names["split"]])
     target = _target(path, choice, table, examples)
     del table

@@ -17,6 +17,7 @@ from redteam.report import (
     Interval,
     Multiplicity,
     TargetSummary,
+    Users,
 )
 from redteam.resolution import ceiling, extraction_ceiling
 from redteam.verdict import Verdict
@@ -158,6 +159,27 @@ def _canaries() -> Sample:
     return Sample(replace(report, data=replace(report.data, canaries=40), failures=(failure,)), DEFAULT)
 
 
+def _users() -> Sample:
+    """Whole users were drawn, and the guarantee is for examples: a leak of users, and a claim that is not compared."""
+    budget = Budget(1.0, 1e-5, "example", "add or remove one", "RDP")
+    found = (auc(0.71, 0.05, n=1000), tpr(0.004, 0.02, 0.04, n=1000), epsilon(1.4))
+    report = replace(
+        _report(*(replace(each, unit="user") for each in found)),
+        grade="A",
+        grade_reason="every user was put in or left out by its own coin, drawn again from the ledger's seed and key",
+        guarantee=Guarantee(budget, budget),
+        users=Users(1000, 1000, 0, 40, 0.62),
+        groups=(ClassLeak("comedy", 400, 420, Interval(0.74, 0.68, 0.8, 0.025)), ClassLeak("history", 3, 2, None)),
+        classes_signal="RT101:loss",
+    )
+    return Sample(report, replace(DEFAULT, max_epsilon=8.0))
+
+
+def _straddling() -> Sample:
+    """Rows had coins of their own, so that users stand on both sides."""
+    return Sample(replace(_safe().report, grade="A", users=Users(3, 2, 395, 20)), DEFAULT)
+
+
 def _hostile() -> Sample:
     report = _report(auc(0.93, 0.02, HOSTILE), tpr(0.15, 0.2, 0.26, HOSTILE))
     report = replace(
@@ -166,6 +188,7 @@ def _hostile() -> Sample:
         grade_reason=HOSTILE,
         failures=(Failure(HOSTILE, "failed", HOSTILE), Failure("RT105", "not_applicable", HOSTILE)),
         classes=(ClassLeak(HOSTILE, 9, 9, Interval(0.7, 0.6, 0.8, 0.01)), ClassLeak(HOSTILE, 1, 1, None)),
+        groups=(ClassLeak(HOSTILE, 9, 9, Interval(0.7, 0.6, 0.8, 0.01)), ClassLeak(HOSTILE, 1, 1, None)),
         classes_signal=HOSTILE,
         exposed=(ExposedRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
         created=HOSTILE,
@@ -183,5 +206,7 @@ SAMPLES: dict[str, Sample] = {
     "waived": _waived(),
     "private": _private(),
     "canaries": _canaries(),
+    "users": _users(),
+    "straddling": _straddling(),
     "hostile": _hostile(),
 }
