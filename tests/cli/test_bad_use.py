@@ -31,7 +31,7 @@ def bench(tmp_path_factory):
         ("audit model.pt --group-column which", "no column 'which' for group"),
         ("audit model.pt --id-column id", "leave out all but --user-column and --group-column"),
         ("train data.csv --reference 0.2", "--reference 0.2: no attack uses texts kept apart yet; leave it out"),
-        ("train data.csv --user-column label", "3 users leave"),
+        ("train data.csv --user-column nobody", "no column 'nobody' for user"),
         ("audit model.pt --members a --nonmembers b --data c", "--members and --data exclude each other"),
         ("audit model.pt --members a --nonmembers b --ledger c", "--members and --ledger exclude each other"),
         ("audit --scores a --data c", "--scores and --data exclude each other"),

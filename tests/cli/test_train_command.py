@@ -79,7 +79,7 @@ def test_the_shares_are_those_asked_for(folder):
         "freeze_embeddings": False,
         "dropout": 0.3,
     }
-    assert report(folder, "shares.pt", code=2)["data"]["nonmembers"] == sides["nonmembers"]  # 2: too few held out
+    assert report(folder, "shares.pt")["data"]["nonmembers"] == sides["nonmembers"]
 
 
 def test_a_model_in_another_folder_finds_its_data(folder):

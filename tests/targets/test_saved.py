@@ -55,7 +55,7 @@ def test_probabilities(tmp_path, suffix):
 def test_texts_and_ids(tmp_path, suffix):
     columns = {"member": MEMBER, "score": SCORE, "text": ["one", "two", "One ", "naïve", "three"]}
     columns |= {"id": ["r1", "r2", "r3", "r4", "r5"], "user": [7, 7, 8, 8, 9], "group": ["g"] * 5, "label": ["x"] * 5}
-    target, split, notes = load_scores(write(tmp_path, suffix, columns))
+    target, split, notes = load_scores(write(tmp_path, suffix, columns), columns=Columns(user="user"))
     assert (split.members.texts, split.members.ids) == (("one", "three"), ("r1", "r5"))
     assert (split.members.users, split.members.groups, split.duplicates) == (("7", "9"), ("g", "g"), 1)
     assert split.members.labels == ("x", "x")
