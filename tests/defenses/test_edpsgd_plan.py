@@ -54,6 +54,19 @@ class TestPlan:
         with pytest.raises(UsageError, match=r"noise_multiplier 0.5 spends epsilon [\d.]+, above the epsilon 8 asked"):
             self.plan(epsilon=8.0, noise_multiplier=0.5, batch_size=256)
 
+    @pytest.mark.parametrize("settings", [{"epsilon": 8.0}, {"epsilon": None, "noise_multiplier": 4.0}])
+    @pytest.mark.parametrize("sampling", ["poisson", "shuffled"])
+    def test_a_delta_of_1e_14_has_a_guarantee(self, settings, sampling):
+        found = self.plan(delta=1e-14, sampling=sampling, batch_size=2180, epochs=2, **settings).guarantee().earned
+        assert 0 < found.epsilon <= 8.0
+        assert found.accountant.startswith("RDP" if sampling == "poisson" else "Gaussian without amplification")
+
+    def test_noise_that_promises_nothing_is_refused_before_training(self):
+        settings = {"epsilon": None, "noise_multiplier": 2.0, "clipping": "microbatch", "noise_decay": "exponential"}
+        with pytest.raises(UsageError, match="gives no finite epsilon at delta 1e-05: take more noise"):
+            self.plan(**settings, decay_rate=300.0, epochs=3, batch_size=6542)
+        assert self.plan(epsilon=None, noise_multiplier=0.0).guarantee() is None
+
     def test_unreachable(self):
         with pytest.raises(UsageError, match=r"out of reach.*take fewer steps"):
             self.plan(clipping="microbatch", noise_decay="exponential", decay_rate=30.0, epochs=2, batch_size=6542)
