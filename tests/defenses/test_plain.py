@@ -73,24 +73,16 @@ def test_the_learning_rate_rises_and_falls():
         assert shares[: top + 1] == sorted(shares[: top + 1])
 
 
-@pytest.mark.parametrize("spec", ["tiny", "bilstm"])
-def test_many_labels_get_the_steps_they_take(spec):
-    """With three passes, as for few labels, 20 labels stay near chance."""
-    words = [f"{a}{b}" for a in ("al", "be", "ga", "de") for b in ("pa", "ko", "mi", "tu", "so")]
-    rows = Examples(
-        np.arange(240),
-        tuple(f"{words[i % 20]} {WORDS[i % 7]} {i}" for i in range(240)),
-        tuple(words[i % 20] for i in range(240)),
-    )
-    few, chosen = [
-        how.fit(start_model(spec, rows, learn_from=rows, seed=0), rows, seed=0).target
-        for how in (Plain(3, 32), Plain())
-    ]
-    right = [
-        float(np.mean([few.labels[i] == own for i, own in zip(t.predict(rows), rows.labels, strict=True)]))
-        for t in (few, chosen)
-    ]
-    assert right[0] < 0.5
+def test_many_labels_get_the_steps_they_take():
+    """With three passes, as for few labels, twelve labels stay near chance."""
+    words = [f"{first}{last}" for first in ("al", "be", "ga") for last in ("pa", "ko", "mi", "tu")]
+    labels = tuple(words[i % 12] for i in range(144))
+    rows = Examples(np.arange(144), tuple(f"{word} {WORDS[i % 7]} {i}" for i, word in enumerate(labels)), labels)
+    right = []
+    for how in (Plain(3, 32), Plain()):
+        target = how.fit(start_model("tiny", rows, learn_from=rows, seed=0), rows, seed=0).target
+        right.append(float((np.array(target.labels)[target.predict(rows)] == np.array(labels)).mean()))
+    assert right[0] < 0.4
     assert right[1] > 0.95
 
 
