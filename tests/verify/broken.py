@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from doubles import Honest, of_rows, summed
 
-from redteam.defense import Mechanism, PrivateRun
+from redteam.errors import UsageError
 
 NAMED, OWN, HONEST = [], [], []
 
@@ -761,29 +761,18 @@ class Normalised(Honest):
         return summed(model, ids, np.where(np.isfinite(norms), np.nan_to_num(unit), 0.0))
 
 
-def by_autograd(problem, settings):
-    """A naive loop as one would write it: each row's gradient by a backward pass, in rows that share no entry."""
-    trainer = Honest()
+@to(HONEST, "by autograd")
+class Autograd(Honest):
+    """Takes gradients from the losses it asks for, not from the model's numbers; rows must not share an entry."""
 
-    class Loop(Honest):
-        name = "by autograd"
-
-        def take(self, problem, rng, step, sigma):
-            rows = self.rows(rng, problem.size, step)
-            tables = list(problem.model.parameters())
-            total = [torch.zeros_like(table) for table in tables]
-            for row in rows:
-                losses = problem.losses(torch.tensor([row]))
-                gradients = torch.autograd.grad(losses.sum(), tables)
-                norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-                for part, gradient in zip(total, gradients, strict=True):
-                    part += gradient * min(1.0, self.clip / (float(norm) + 1e-6))
-            noises = [sigma * self.clip * self.noise(rng, step, 0, len(table)) for table in tables]
-            sums = [part.flatten().numpy() for part in total]
-            self.release(problem, self.add(sums, noises), self.divisor(problem, rows))
-
-    trainer = Loop()
-    return trainer(problem, settings)
-
-
-__all__ = ["HONEST", "NAMED", "OWN", "Mechanism", "PrivateRun", "by_autograd"]
+    def take(self, problem, rng, step, sigma):
+        rows = self.rows(rng, problem.size, step)
+        if len(np.unique(problem.model.ids.numpy())) < problem.size:
+            raise UsageError("rows that share an entry have no gradients of their own here")
+        tables = list(problem.model.parameters())
+        losses = problem.losses(torch.from_numpy(rows))
+        parts = [part.flatten() for part in torch.autograd.grad(losses.sum(), tables)]
+        norms = torch.stack(parts).norm(dim=0)
+        factors = (self.clip / (norms + 1e-6)).clamp(max=1.0)
+        noises = [sigma * self.clip * self.noise(rng, step, 0, len(table)) for table in tables]
+        self.release(problem, self.add([(part * factors).numpy() for part in parts], noises), problem.size * self.rate)

@@ -12,7 +12,6 @@ from redteam.verify.dirac import Design
 from redteam.verify.inspection import Inspection
 from redteam.verify.rehearsal import Reader
 from redteam.verify.run import Plan, verify
-from redteam.verify.subject import FunctionSubject
 
 SMALL = Plan(canaries=500, epochs=2)
 OPEN = (broken.SkipsEmpty, broken.DropsLarge, broken.SkipsNotFinite, broken.Zeros)  # seen, and not proven to leak
@@ -25,17 +24,20 @@ def test_a_broken_trainer_is_caught(trainer):
     assert result.verdict == ("inconclusive" if trainer in OPEN else "violated"), result.reason
 
 
-UNUSUAL = (broken.MoreNoise, broken.ReleasedBf16, broken.L1, broken.NotAmplified, broken.AsksTwice, broken.SaysShuffled)
+UNUSUAL = (
+    broken.Autograd,
+    broken.MoreNoise,
+    broken.ReleasedBf16,
+    broken.L1,
+    broken.NotAmplified,
+    broken.AsksTwice,
+    broken.SaysShuffled,
+)
 
 
 @pytest.mark.parametrize("trainer", UNUSUAL, ids=lambda trainer: trainer.name)
 def test_an_unusual_honest_trainer_is_consistent(trainer):
     result = verify(trainer(), Plan(canaries=1_000, epochs=4), seed=3)
-    assert result.verdict == "consistent", result.reason
-
-
-def test_a_naive_loop_is_consistent():
-    result = verify(FunctionSubject("loop", broken.by_autograd), Plan(canaries=400, epochs=2, epsilon=1.0), seed=1)
     assert result.verdict == "consistent", result.reason
 
 
