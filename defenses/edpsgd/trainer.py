@@ -165,8 +165,8 @@ class PrivateTrainer:
                 f"{size:,} rows in a shuffled pass that began with {self._size:,}: end the pass with those"
             )
         self._size, self._sampler = size, self._sampler_over(size)
-        self._begin()
         while self.steps_done < steps:
+            self._begin()  # not before: weights and a saved state may still be loaded
             before = self.steps_done
             self._given = torch.from_numpy(self._sampler.rows(before))
             yield self._given
