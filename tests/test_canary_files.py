@@ -107,9 +107,11 @@ class TestFiles:
 
     def test_the_rows_of_one_secret_are_those_of_one_new_user(self, tmp_path):
         path = tmp_path / "data.csv"
-        path.write_text("text,label,who\n" + "".join(f"say {i},x,{i % 7}\n" for i in range(30)))
+        path.write_text("text,label,who,g\n" + "".join(f"say {i},x,{i % 7},{'aab'[i % 3]}\n" for i in range(30)))
         plan = Plan((PIN,), canaries=2, repetitions=(3,), decoys=1, label="fresh")
-        planted = plant(path, tmp_path / "out.csv", plan, columns=Columns(user="who"))
+        planted = plant(path, tmp_path / "out.csv", plan, columns=Columns(user="who", group="g"))
+        groups = read_table(planted.data).columns["g"]
+        assert {groups[row] for row in canary_rows(planted.planting)} == {"a"}
         users = read_table(planted.data).columns["who"]
         mine = [
             {users[row] for row in one.rows} for canary in planted.planting.canaries for one in (canary, *canary.decoys)

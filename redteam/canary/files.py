@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ def _check_output(data: Path, output: Path, ledger: Path) -> None:
 def _new_rows(canaries: Sequence[Canary], table: Table, reading: Reading) -> dict[int, Row]:
     """Return the cells of every new row by its position in the planted file.
 
-    Whose id or user is named gets a new one, so that no row looks planted by what it lacks.
+    Where ids or users are named, rows get new ones, and of groups the commonest: no row looks planted by what it lacks.
     """
     columns = reading.columns
     assert columns.text is not None  # reading saw to it
@@ -151,6 +152,10 @@ def _new_rows(canaries: Sequence[Canary], table: Table, reading: Reading) -> dic
         for rows, name in zip(sorted(owned), names, strict=True):
             for row in rows:
                 cells[row][columns.user] = name
+    if columns.group is not None:
+        commonest = Counter(cell for cell in table.columns[columns.group] if cell).most_common(1)
+        for new in cells.values():
+            new[columns.group] = commonest[0][0] if commonest else None
     return dict(cells)
 
 

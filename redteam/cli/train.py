@@ -66,11 +66,8 @@ def train(
     """Train on a random half of DATA; write a model and its ledger."""
     asked = {name: value for name, value in locals().items() if name in _SETTINGS}
     check_output(output, data, Path(model))
-    if reference > 0:
-        raise UsageError(
-            f"--reference {reference:g}: no attack uses texts kept apart yet; leave it out, or raise --holdout"
-        )
-    _check_finite(asked | {"dropout": dropout, "holdout": holdout, "reference": reference})
+    _refuse_reference(reference)
+    _check_finite(asked | {"dropout": dropout, "holdout": holdout})
     trainer, of_model = _configured(defense, asked | {"secure_noise": secure_noise or None}, dropout)
     columns = (text_column, label_column, id_column, user_column, group_column)
     shape, coins = (model, layers, freeze_embeddings, of_model), (holdout, 0.0, seed)
@@ -95,6 +92,13 @@ def _run(
     with progress("training") as show:
         files = run(data, output, trainer, columns=named, model=model, coins=drawn, progress=show, **how)
     _report(files, time.monotonic() - started)
+
+
+def _refuse_reference(share: float) -> None:
+    if share:
+        raise UsageError(
+            f"--reference {share:g}: no attack uses texts kept apart yet; leave it out, or raise --holdout"
+        )
 
 
 def _check_finite(asked: dict[str, Any]) -> None:
