@@ -69,7 +69,7 @@ def _server():
 
 def _stop(process):
     process.stdin.close()
-    process.wait(timeout=10)
+    process.wait(timeout=300)
     process.stdout.close()
 
 

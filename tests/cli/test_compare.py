@@ -156,7 +156,7 @@ def test_the_exit_code_says_whether_anything_is_worse(tmp_path, old, new, option
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert result.returncode == code
     assert result.stderr.count("\n") == 1

@@ -33,7 +33,7 @@ def run(tmp_path):
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=600,
             preexec_fn=preexec_fn,
         )
 
@@ -225,7 +225,7 @@ def test_judging_imports_no_ml_stack(tmp_path):
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
         loaded = set(re.split(r"[ \n]", result.stderr))
         assert "redteam.judge" in loaded

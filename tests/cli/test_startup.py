@@ -29,7 +29,7 @@ def run(*arguments, cwd, **environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
 
 

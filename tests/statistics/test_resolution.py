@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -81,10 +80,10 @@ def test_a_limit_that_no_sample_exceeds_needs_no_number():
     assert examples_needed("auc", float("nan"), alpha=0.05) is None
 
 
-def test_the_answer_is_quick():
-    start = time.perf_counter()
-    examples_needed("tpr", 0.9999, alpha=0.0005, fpr=1e-6)
-    assert time.perf_counter() - start < 0.01
+def test_an_answer_of_many_millions():
+    members, nonmembers = examples_needed("tpr", 0.9999, alpha=0.0005, fpr=1e-6)
+    assert members > 10_000
+    assert nonmembers > 1_000_000
 
 
 def test_too_few_examples_have_no_ceiling():

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from populations import allowed
@@ -128,12 +126,11 @@ def test_a_split_judges_on_scores_that_did_not_choose():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
-def test_a_hundred_thousand_canaries_take_seconds(strategy):
+def test_a_hundred_thousand_canaries(strategy):
     rng = np.random.default_rng(0)
     members, others = rng.normal(0.3, 1, 100_000), rng.normal(0, 1, 100_000)
-    start = time.perf_counter()
-    strategy.lower_bound(members, others, advantage_bound, alpha=0.05)
-    assert time.perf_counter() - start < 3
+    found = strategy.lower_bound(members, others, advantage_bound, alpha=0.05)
+    assert 0.05 < found <= 0.1192 + 1e-3  # 2 Phi(0.15) - 1, the largest advantage there is
 
 
 @pytest.mark.parametrize(
