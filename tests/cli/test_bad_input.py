@@ -123,7 +123,14 @@ TABLES = {
 def test_data_that_cannot_be_audited(bench, name):
     content, words = TABLES[name]
     (bench / name).write_bytes(content)
-    assert words in fails(bench, "audit", "model.pt", "--members", name, "--nonmembers", "others.csv")
+    (bench / "apart.pt").write_bytes((bench / "model.pt").read_bytes())  # without its ledger, which would know better
+    assert words in fails(bench, "audit", "apart.pt", "--members", name, "--nonmembers", "others.csv")
+
+
+def test_members_that_the_ledger_beside_the_model_contradicts(bench):
+    line = fails(bench, "audit", "model.pt", *SIDES)
+    assert "model.ledger.json: is the ledger of this very model and contradicts what is said of it: " in line
+    assert "700 of the 700 members are not in its data" in line
 
 
 def test_sides_that_are_the_same_or_missing(bench):

@@ -193,7 +193,7 @@ def test_a_full_disk_leaves_what_was_there(bench):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
 def test_a_full_standard_output(bench):
-    for arguments in (("attacks",), ("--version",), ("--help",), ("audit", "model.pt", *SIDES, "--plan")):
+    for arguments in (("attacks",), ("--version",), ("--help",), ("audit", "model.pt", "--plan")):
         result = fast(*arguments, cwd=bench, stdout="/dev/full")
         assert result.returncode == 2
         assert "No space left on device" in result.stderr
