@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from redteam.errors import DataError
 from redteam.report import Unit, Users
-from redteam.tables import Table, read_table
+from redteam.tables import Table, pass_over, read_table
 from redteam.units import check_enough, divide_rows, divide_users, guessed_users, how_many, unit_of
 
 IntArray = npt.NDArray[np.int64]
@@ -269,7 +269,7 @@ def _read(path: Path, columns: Columns, *, with_split: bool) -> Reading:
     for what in required:
         if names[what] is None:
             raise DataError(f"{path}: no {what} column among {table.names}; say --{what}-column NAME")
-    passed_over = tuple(_pass_over(table, columns, names))
+    passed_over = tuple(pass_over(table, vars(columns), names))
     users, doubts = guessed_users(_cells(table, names, "user"), names["user"], named=columns.user is not None)
     names["user"] = names["user"] if users else None
     guessed = [f"{what} = {name!r}" for what, name in names.items() if name and not getattr(columns, what)]
@@ -300,15 +300,6 @@ def _choose(table: Table, columns: Columns, *, with_split: bool) -> dict[str, st
         if named[what] is None and (what != "split" or with_split):
             named[what] = next((lowered[guess] for guess in guesses if guess in lowered), None)
     return named
-
-
-def _pass_over(table: Table, columns: Columns, names: dict[str, str | None]) -> Iterator[str]:
-    """Forget columns that were guessed by their name alone and cannot be what it says; yield a note for each."""
-    for what in ("id", "user", "group"):
-        name = names[what]
-        if name is not None and getattr(columns, what) is None and (wrong := table.fault(name, what)):
-            names[what] = None
-            yield f"{Path(table.source).name}: {wrong.partition(';')[0]}: not used"
 
 
 def _cells(table: Table, names: dict[str, str | None], what: str, *, required: bool = False) -> tuple[str, ...] | None:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,15 @@ def read_table(path: Path) -> Table:
     if not table.columns or table.rows == 0:
         raise DataError(f"{path}: no rows")
     return table
+
+
+def pass_over(table: Table, given: Mapping[str, str | None], names: dict[str, str | None]) -> Iterator[str]:
+    """Forget in `names` columns that nobody gave, and that cannot be what their name says; yield a note for each."""
+    for what in ("id", "user", "group"):
+        name = names[what]
+        if name is not None and given[what] is None and (wrong := table.fault(name, what)):
+            names[what] = None
+            yield f"{Path(table.source).name}: {wrong.partition(';')[0]}: not used"
 
 
 def read_text(path: Path) -> str:
