@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 LARGEST_DEFAULT_BATCH = 512
 USUAL_PASSES = 10  # with few labels
 _FEW_LABELS = 8
-_MOST, _LONGEST = 3.0, 2.0  # times the passes, and times the learning rate
+_MOST, _MOST_PRETRAINED = 3.0, 2.0  # times the passes
+_LONGEST = 2.0  # times the learning rate
 _RATE_FACTORS = {"all": 5.0, "biases": 50.0}  # times what suits the model without privacy: steps are few
 
 Private = TypeVar("Private", bound="Settings")
@@ -101,10 +102,9 @@ def settle(settings: Private, start: Start, rows: int) -> Private:
     With many labels each gets less of the signal, and the noise stays: that takes more passes and longer steps. Noise
     grows with the number of weights, and a pretrained model needs few of them. All of it is public.
     """
-    many = min(max(1.0, math.sqrt(len(start.labels) / _FEW_LABELS)), _MOST)
+    many = min(max(1.0, math.sqrt(len(start.labels) / _FEW_LABELS)), _MOST_PRETRAINED if start.pretrained else _MOST)
     weights = settings.weights or ("biases" if start.pretrained else "all")
-    longer = min(many, _LONGEST) if weights == "all" else 1.0
-    rate = settings.learning_rate or start.learning_rate * _RATE_FACTORS[weights] * longer
+    rate = settings.learning_rate or start.learning_rate * _RATE_FACTORS[weights] * min(many, _LONGEST)
     return replace(
         settings,
         epochs=round(USUAL_PASSES * many) if settings.epochs is None else settings.epochs,
