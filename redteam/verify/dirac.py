@@ -165,7 +165,7 @@ class Watched(torch.optim.Optimizer):
             return "changed the weights outside problem.optimizer.step(): what it releases so, nobody sees"
         here = (self._model.ids, self._model.weights, self._model.shares)
         same = (
-            a is b and torch.allclose(a, kept, rtol=0.0, atol=0.0, equal_nan=True)
+            a is b and torch.equal(a.view(torch.int32), kept.view(torch.int32))  # bits: NaN is NaN
             for a, b, kept in zip(here, self._inputs, self._given, strict=True)
         )
         return "" if all(same) else "changed the data that it was given"

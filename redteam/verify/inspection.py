@@ -52,7 +52,7 @@ class Inspection:
         self.histogram = np.zeros(len(BINS) - 1, dtype=np.int64)
         self.tails = np.zeros(len(TAILS), dtype=np.int64)
         self.times = np.zeros(self.design.canaries, dtype=np.int64)
-        self.power = np.zeros((LAYERS, self.design.canaries))  # squared noises where canaries are out
+        self.power = np.zeros((LAYERS, self.design.canaries))  # squares; noise alone where canaries are out
         self.noisy = np.zeros(LAYERS, dtype=np.int64)  # steps with noise
         self.neighbours, self.grid = Neighbours(), Grid()
         self.spoiled = False  # whether an update held what is no number
@@ -65,7 +65,7 @@ class Inspection:
     def see(self, gradients: list[Values]) -> None:
         """Take in one update; entries that are no numbers are left out."""
         step, read = self.steps, self.reader.now
-        mode = int(np.median(read[read > 0])) if bool(read.any()) else 1
+        mode = int(np.median(read[read > 0])) if int(read.max()) > 1 else 1
         state = np.where(self.coins, UNREAD + (read > 0) + (read > mode), OUT)
         code = self.kind_of * 4 + state
         shape = (len(self.design.kinds), 4)
@@ -73,18 +73,21 @@ class Inspection:
         self.times += read > 0
         self.counts.append(np.bincount(code, minlength=shape[0] * 4).reshape(shape).astype(np.float64))
         self.still.append(not any(bool(gradient.any()) for gradient in gradients))
-        numbers = [float(np.isfinite(gradient[self.design.canaries :]).mean()) for gradient in gradients]
-        self.lost.append(min(numbers) < _NUMBERS)
-        self.spoiled = self.spoiled or not all(bool(np.isfinite(gradient).all()) for gradient in gradients)
+        whole = all(bool(np.isfinite(gradient.sum(dtype=np.float64))) for gradient in gradients)
+        numbers = [1.0 if whole else np.isfinite(gradient[self.design.canaries :]).mean() for gradient in gradients]
+        self.lost.append(bool(min(numbers) < _NUMBERS))
+        self.spoiled = self.spoiled or not whole
+        gradients = gradients if whole else [np.where(np.isfinite(one), one, np.float32(0)) for one in gradients]
         layers = [self._whitened(gradient) for gradient in gradients]
         spreads = np.array([spread for _, _, spread in layers])
         self.spreads.append(spreads)
         sums, squares = np.zeros((LAYERS, *shape)), np.zeros((LAYERS, 4))
         for layer, (entries, blanks, spread) in enumerate(layers):
             sums[layer] = np.bincount(code, entries, minlength=shape[0] * 4).reshape(shape)
-            squares[layer] = np.bincount(state, entries**2, minlength=4)
+            power = entries * entries
+            squares[layer] = np.bincount(state, power, minlength=4)
             if spread > 0:
-                self._note(layer, entries, blanks)
+                self._note(layer, power, blanks)
         self.sums.append(sums)
         self.squares.append(squares)
         self.fourths.append(np.array([float((blanks**4).mean()) for _, blanks, _ in layers]))
@@ -104,22 +107,20 @@ class Inspection:
     def _whitened(self, gradient: Values) -> tuple[Values, Values, float]:
         """Return the canaries' entries and the blanks in standard deviations of the blanks, and that deviation."""
         blanks = gradient[self.design.canaries :].astype(np.float64)
-        blanks = np.where(np.isfinite(blanks), blanks, 0.0)
         entries = gradient[: self.design.canaries]
-        entries = np.where(np.isfinite(entries), entries, np.float32(0.0))
-        spread, largest = float(blanks.std()), float(np.abs(entries).max())
+        spread, largest = float(blanks.std()), max(float(entries.max()), -float(entries.min()))
         if not spread > _BARE * largest:
             return np.zeros_like(entries), np.zeros(len(blanks), dtype=np.float32), 0.0
         middle = blanks.mean()
         whitened = (entries - np.float32(middle)) * np.float32(1 / spread)
         return whitened, ((blanks - middle) / spread).astype(np.float32), spread
 
-    def _note(self, layer: int, entries: Values, blanks: Values) -> None:
-        """Count the noise at the blanks, and add up its squares where canaries are out."""
+    def _note(self, layer: int, power: Values, blanks: Values) -> None:
+        """Count the noise at the blanks, and add up its squares at canaries."""
         places = np.clip(((blanks + 4.0) * 20.0).astype(np.int64) + 1, 0, len(self.histogram) - 1)
         places[blanks < -4.0] = 0
         self.histogram += np.bincount(places, minlength=len(self.histogram))
         far = np.abs(blanks)
         self.tails += np.array([int((far > tail).sum()) for tail in TAILS])
-        self.power[layer] += np.where(self.coins, np.float32(0.0), entries**2)
+        self.power[layer] += power
         self.noisy[layer] += 1

@@ -96,7 +96,7 @@ class Honest:
         """The clipped sum's entries, for each layer: an example has its weight at one entry of both."""
         ids, gradients = of_rows(model, rows)
         norms = np.linalg.norm(gradients, axis=1)
-        gradients[~np.isfinite(norms)] = 0.0
+        gradients[~np.isfinite(norms)], norms[~np.isfinite(norms)] = 0.0, 1.0  # they add nothing
         return summed(model, ids, gradients * np.minimum(1.0, self.clip / np.maximum(norms, 1e-30))[:, None])
 
 

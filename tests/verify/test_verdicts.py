@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_numbers():
 
 
 SEEN = {
-    doubles.NoiseOnceAnEpoch: "24 of 30 steps get no noise",
+    doubles.NoiseOnceAnEpoch: "16 of 20 steps get no noise",
     doubles.NoiseUsedAgain: "noise: comes again in steps of a training (correlation +1.00)",
     doubles.NoiseForOneLayer: "layer 2 of 2 gets no noise at any step",
     doubles.DecayedNoise: "the noise is not the same at all steps: the least is 0.3",
