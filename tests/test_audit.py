@@ -12,7 +12,7 @@ from attacks.membership.confidence import Confidence
 from attacks.membership.loss import LossThreshold
 from redteam.attack import Attack
 from redteam.audit import Settings, audit, intervals_judged
-from redteam.data import Examples, Split
+from redteam.data import Examples, Split, join
 from redteam.errors import TargetError
 from redteam.judge import judge
 from redteam.policy import load_policy
@@ -48,7 +48,7 @@ class Broken(Attack):
 
 def test_a_leak_is_proven_and_its_absence_passes():
     split = Split.of(MEMBERS, OTHERS)
-    leaky, safe = audit(RuleTarget(MEMBERS), split), audit(RuleTarget(), split)
+    leaky, safe = audit(RuleTarget(MEMBERS), split), audit(RuleTarget(join(MEMBERS, OTHERS), share=0.8), split)
     assert (leaky.grade, safe.grade) == ("B", "B")
     assert verdict(leaky).exit_code == 1
     assert verdict(safe).exit_code == 0
