@@ -43,6 +43,13 @@ def sentences(count, *, seed, words=6, labels=("a", "b", "c")):
     return Examples(np.arange(count), texts, tuple(rng.choice(labels, size=count)))
 
 
+def learnable(count, *, seed):
+    """Such sentences with a word before them that says the label: a model learns that in no time."""
+    rows = sentences(count, seed=seed)
+    texts = tuple(f"{label * 3} {text}" for text, label in zip(rows.texts, rows.labels, strict=True))
+    return Examples(rows.rows, texts, rows.labels)
+
+
 class RuleTarget:
     """A target that knows some texts by heart: probability `known` for their own label, noise for all others."""
 

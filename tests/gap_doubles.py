@@ -22,7 +22,7 @@ class Boaster(Defense):
     epsilon: float | None = 8.0
     noise_multiplier: float | None = None
     delta: float = 1e-5
-    epochs: int = 1
+    epochs: int = 30
     batch_size: int = 32
 
     def fit(self, start, examples, **options):

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, sentences
+from conftest import ROOT, learnable
 from forks import fast
 from materials import error_line, leftovers, write
 
@@ -48,7 +48,7 @@ def run(*arguments, cwd, before="", **options):
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gap")
-    write(folder / "data.csv", sentences(240, seed=1))
+    write(folder / "data.csv", learnable(240, seed=1))
     return folder
 
 
