@@ -140,7 +140,7 @@ def test_a_later_grid_takes_the_cells_that_are_there(data, unbroken, tmp_path):
 
 def test_other_settings_are_refused_by_name_before_any_training(data, unbroken):
     other = (Trainer("plain", Plain(3)), FAKES[1])
-    with pytest.raises(UsageError, match=r"cell\.json: was done with epochs 30, now 3; .*--restart"):
+    with pytest.raises(UsageError, match=r"cell\.json: was done with epochs 1, now 3; .*--restart"):
         list(run_gap(tasks(data, unbroken[0], trainers=other)))
 
 

@@ -4,7 +4,7 @@ import json
 import signal
 
 import pytest
-from conftest import ROOT, sentences
+from conftest import ROOT, learnable
 from forks import fast
 from materials import error_line, leftovers, write
 
@@ -56,7 +56,7 @@ def run(*arguments, cwd, before="", **options):
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drill")
-    write(folder / "data.csv", sentences(160, seed=1))
+    write(folder / "data.csv", learnable(160, seed=1))
     return folder
 
 
@@ -111,15 +111,18 @@ def test_broken_off_in_a_training_it_goes_on_with_the_same_numbers(bench, unbrok
 
 
 def test_what_is_not_proven_with_enough_canaries_exits_0_and_with_too_few_2(bench):
-    once = (*GRID[:-4], "--repetitions", "1", "--layers", "1", "--epochs", "1", "--defense", "none")
+    once = (*GRID[:-4], "--repetitions", "1", "--layers", "1", "--epochs", "30", "--defense", "none")
     assert run(*once, "--canaries", "12", "-o", "kept", cwd=bench).returncode == 0
+    untaught = run(*once[:-4], "--epochs", "1", "--defense", "none", "--canaries", "12", "-o", "untaught", cwd=bench)
+    assert untaught.returncode == 2
+    assert "UNTRAINED!" in untaught.stdout
     few = run(*once, "--length", "1", "--canaries", "1", "-o", "few", cwd=bench)  # one of ten is soon guessed
     assert few.returncode == 2
     assert "1 canaries a row can prove nothing" in few.stdout
 
 
 def test_an_attack_that_breaks_exits_2(bench):
-    once = (*GRID[:-4], "--repetitions", "1", "--layers", "1", "--epochs", "1", "--defense", "none")
+    once = (*GRID[:-4], "--repetitions", "1", "--layers", "1", "--epochs", "30", "--defense", "none")
     result = run(*once, "-o", "fell", cwd=bench, before=BROKEN)
     assert result.returncode == 2
     assert "FAILED: attack RT299" in result.stdout
