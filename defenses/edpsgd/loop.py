@@ -90,12 +90,12 @@ def fit_texts(
 ) -> Trained:
     """Train `start` on the texts by AdamW with a short warm-up and a linear decay; the same loop as `train_on`."""
     model, trainer = start.model.train(), settle(trainer, start, population or len(examples))
-    if not start.pretrained:
-        widen(model)
     if start.dropout is None:
         set_dropout(model, 0.0)  # the noise keeps the model from learning rows by heart, and costs enough
     if trainer.weights == "biases":
         freeze_matrices(model)
+    if not start.pretrained:
+        widen(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     rate = trainer.learning_rate or start.learning_rate  # which is settled
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=trainer.weight_decay, fused=True)
@@ -111,7 +111,7 @@ def fit_texts(
 
 
 def widen(model: nn.Module) -> None:
-    """Scale the new weights of a narrow transformer to 1 / sqrt(width), in place.
+    """Scale what is trained of the new weights of a narrow transformer to 1 / sqrt(width), in place.
 
     The usual standard deviation of 0.02 is made for a width of 768. In a narrower model it leaves so little gradient
     to the lower layers that noise drowns it; an optimiser that rescales gradients hides that where there is no noise.
@@ -122,7 +122,7 @@ def widen(model: nn.Module) -> None:
         return
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.dim() > 1:
+            if parameter.dim() > 1 and parameter.requires_grad:
                 parameter.mul_(width**-0.5 / usual)
 
 

@@ -129,15 +129,15 @@ def _configured(name: str, asked: dict[str, Any], dropout: float | None) -> "tup
 def _report(files: "TrainedFiles", seconds: float) -> None:
     for note in files.notes:
         say(note)
-    say(
-        f"trained on {len(files.members):,} members in {seconds:.0f} s, {len(files.nonmembers):,} texts held out: "
-        f"{_accuracy(files, 'members'):.1%} right on members, {_accuracy(files, 'nonmembers'):.1%} on held-out texts"
-    )
     if not _learned(files):
         say(
             "the model has learned nothing that shows: it is not right on its members significantly more often than "
             "always answering their commonest label; try more --epochs, another --learning-rate or a larger --epsilon"
         )
+    say(
+        f"trained on {len(files.members):,} members in {seconds:.0f} s, {len(files.nonmembers):,} texts held out: "
+        f"{_accuracy(files, 'members'):.1%} right on members, {_accuracy(files, 'nonmembers'):.1%} on held-out texts"
+    )
     for line in _guaranteed(files.trained.guarantee):
         say(line)
     say(

@@ -13,7 +13,7 @@ QUICK = ("--epochs", "1", "--batch-size", "16")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("train")
     write(folder / "data.csv", sentences(300, seed=1))
-    (folder / "redteam.toml").write_text("max_auc = 0.9")
+    (folder / "redteam.toml").write_text("max_auc = 0.9\nallow_untrained = true")
     for model in ("tiny", "bilstm"):
         result = train(folder, "--model", model, "-o", f"{model}.pt")
         *_, trained, wrote = result.stderr.splitlines()

@@ -14,6 +14,7 @@ from torch import nn
 
 from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD, loop
+from defenses.edpsgd.loop import widen
 from redteam.defense import Checkpoint, Problem
 from redteam.errors import RedteamError, UsageError
 from redteam.ledger import Ledger
@@ -223,6 +224,23 @@ def test_weights_biases_leaves_matrices_and_words_alone(kind):
     assert moved == trained
     with pytest.raises(UsageError, match="weights 'some': must be one of all, biases"):
         kind(weights="some")
+
+
+def test_what_is_not_asked_for_suits_private_training():
+    """No dropout, and of a narrow new transformer weights of the scale of its width."""
+    for asked, rate in ((None, 0.0), (0.3, 0.3)):
+        start = start_model("tiny", EXAMPLES, learn_from=EXAMPLES, seed=0, dropout=asked)
+        EDPSGD(**QUICK).fit(start, EXAMPLES, seed=0)
+        assert {m.p for m in start.model.modules() if isinstance(m, torch.nn.Dropout)} == {rate}
+    start = start_model("tiny", EXAMPLES, learn_from=EXAMPLES, seed=0, freeze_embeddings=True)
+    words, dense = start.model.get_input_embeddings().weight.clone(), start.model.bert.pooler.dense.weight.clone()
+    widen(start.model)
+    assert torch.equal(start.model.get_input_embeddings().weight, words)
+    torch.testing.assert_close(start.model.bert.pooler.dense.weight, dense * 6.25)  # 1 / 8 over 0.02
+    lstm = start_model("bilstm", EXAMPLES, learn_from=EXAMPLES, seed=0).model
+    before = {name: tensor.clone() for name, tensor in lstm.state_dict().items()}
+    widen(lstm)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in lstm.state_dict().items())
 
 
 class TestWhatGoesWrong:
