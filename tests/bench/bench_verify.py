@@ -37,7 +37,7 @@ def honest(options):
     for epsilon in options.epsilon or EPSILONS:
         started, words, bounds = time.monotonic(), [], []
         for seed in range(options.runs):
-            canaries = options.canaries or (5_000 if epsilon < 8 else 30_000)  # fewer could not show more than 8
+            canaries = options.canaries or (5_000 if epsilon < 8 else 60_000)  # fewer could not show more than 8
             plan = Plan(canaries=canaries, epsilon=epsilon)
             result = verify(subject(options.trainer), plan, seed=1000 * seed + int(epsilon))
             words.append(result.verdict)
@@ -102,12 +102,13 @@ def tight(options):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("honest", "bugs", "table", "tight"))
-    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--runs", type=int)
     parser.add_argument("--canaries", type=int)
     parser.add_argument("--epsilon", type=float, action="append")
     parser.add_argument("--trainer", default="double")
     parser.add_argument("--only")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    asked.runs = asked.runs or (1 if asked.what == "table" else 100)
     torch.set_num_threads(1)
     {"honest": honest, "bugs": bugs, "table": table, "tight": tight}[asked.what](asked)
