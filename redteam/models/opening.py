@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
@@ -98,9 +99,11 @@ def read_directory(path: Path) -> Bundle:
     labels = label_names(config, str(path))
     check_labels(raw, str(path))
     if config.problem_type in ("multi_label_classification", "regression") or len(labels) < 2:
-        kind = config.problem_type or f"{len(labels)} label"
-        raise BundleError(f"{path}: {kind}: only classifiers that choose one of several labels can be audited")
-    weights = load_weights(path, config, _kind(config, str(path)))
+        what = config.problem_type or f"{len(labels)} label"
+        raise BundleError(f"{path}: {what}: only classifiers that choose one of several labels can be audited")
+    kind = _kind(config, str(path))
+    _check_architecture(config, kind, str(path))
+    weights = load_weights(path, config, kind)
     model = weights.model
     if weights.missing:
         raise BundleError(f"{path}: weights of {min(weights.missing)!r} are missing: not a fine-tuned text classifier")
@@ -200,9 +203,11 @@ def _checked_config(bundle: Bundle, name: str) -> Any:
         raise BundleError(f"{name}: the labels of the config are not those that the bundle names")
     try:
         with quiet(), torch.device("meta"), no_init_weights():
-            expected = _build(config).state_dict()
+            built = _build(config)
+            expected = built.state_dict()
     except Exception as error:
         raise BundleError(f"{name}: no classifier can be built from the config ({first_line(error)})") from None
+    _check_architecture(config, type(built), name)
     for key in sorted(expected.keys() ^ bundle.state.keys()):
         where = "lacks" if key in expected else "has an unexpected"
         raise BundleError(f"{name}: the state_dict {where} tensor {key!r}")
@@ -223,6 +228,20 @@ def _kind(config: Any, name: str) -> type[PreTrainedModel]:
             return type(_build(config))
     except Exception as error:
         raise BundleError(f"{name}: no classifier can be built from the config ({first_line(error)})") from None
+
+
+def _check_architecture(config: Any, kind: type[PreTrainedModel], name: str) -> None:
+    """Refuse what was saved from a class of somebody's own: its weights fit, and it may compute something else.
+
+    Other classes of transformers have other tensors, where they compute otherwise.
+    """
+    stated = config.architectures
+    for each in stated if isinstance(stated, list | tuple) else ():
+        if isinstance(each, str) and each != kind.__name__ and not hasattr(transformers, each):
+            raise BundleError(
+                f"{name}: was saved from a {each[:80]}, a class of its own, and would be opened as a {kind.__name__}, "
+                "which may answer otherwise: audit it as a function, MODULE:FUNCTION"
+            )
 
 
 def _build(config: Any, **options: Any) -> PreTrainedModel:

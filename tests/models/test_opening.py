@@ -321,3 +321,27 @@ def test_minilm_fine_tuned_by_others(tmp_path):
     np.testing.assert_allclose(answers(target), expected, atol=1e-5)
     write_directory(packed, tmp_path / "again", name="m")
     assert read_directory(tmp_path / "again").digest() == packed.digest()
+
+
+class TestTheClassItWasSavedFrom:
+    """Weights of a class of somebody's own may fit a class of transformers that computes something else with them."""
+
+    def altered(self, folder, stated):
+        raw = json.loads((folder / "config.json").read_text()) | {"architectures": stated}
+        (folder / "config.json").write_text(json.dumps(raw))
+        return folder
+
+    @pytest.mark.parametrize("stated", [["BertMeanPooled"], ["BertForSequenceClassification", "Mine"]])
+    def test_of_its_own(self, hf, stated):
+        with pytest.raises(BundleError, match=r"saved from a (BertMeanPooled|Mine), .*audit it as a function"):
+            read_directory(self.altered(hf, stated))
+
+    def test_of_its_own_in_a_bundle(self, hf):
+        made = read_directory(hf)
+        with pytest.raises(BundleError, match="saved from a BertMeanPooled"):
+            open_model(replace(made, config=made.config | {"architectures": ["BertMeanPooled"]}), name="m.pt")
+
+    @pytest.mark.parametrize("stated", [None, [], ["BertForMaskedLM"], ["BertModel"]])
+    def test_others_that_are_known(self, hf, stated):
+        """A config is often that of the encoder still, where weights were saved by hand."""
+        open_model(read_directory(self.altered(hf, stated)), name="m")
