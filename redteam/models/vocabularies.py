@@ -38,6 +38,8 @@ def check_vocabularies(path: Path, whole: Mapping[str, Any], settings: Mapping[s
     for file in sorted(path.glob("*.model")):
         _compare_pieces(path, file, numbers, dict(pieces) if isinstance(pieces, list) else None)
     _check_added(path, settings, added, numbers | named)
+    _check_specials(path, "tokenizer_config.json", settings, added)
+    _check_specials(path, "special_tokens_map.json", _read_json(path / "special_tokens_map.json") or {}, added)
 
 
 def _compare(path: Path, file: str, other: Mapping[str, int], own: Mapping[str, int], added: Mapping[str, int]) -> None:
@@ -100,6 +102,20 @@ def _check_added(path: Path, settings: Mapping[str, Any], added: Mapping[str, An
         for flag in _FLAGS:
             if isinstance(entry.get(flag), bool) and entry[flag] != found[flag]:
                 _refuse(path, "tokenizer_config.json", f"{flag} of {token!r} is {entry[flag]}", f"{found[flag]}")
+
+
+def _check_specials(path: Path, file: str, settings: Mapping[str, Any], added: Mapping[str, Any]) -> None:
+    """Special tokens of the user's own are cut out of texts as well, by the tokenizer that the model was trained with.
+
+    The usual ones, such as [PAD], no text holds: a tokenizer.json made by hand may leave them among the ordinary.
+    """
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        stated = settings.get(key)
+        listed = list(stated.values()) if isinstance(stated, Mapping) else stated
+        for entry in listed if isinstance(listed, list) else []:
+            token = entry.get("content") if isinstance(entry, Mapping) else entry
+            if isinstance(token, str) and token not in added:
+                _refuse(path, file, f"{token!r} is a special token", "none")
 
 
 def _refuse(path: Path, file: str, there: str, here: str) -> NoReturn:

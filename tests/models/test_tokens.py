@@ -413,6 +413,30 @@ class TestWithoutTokenizerJson:
             load_tokenizer(hf)
 
 
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"additional_special_tokens": ["[E1]"]},
+        {"additional_special_tokens": [{"content": "monday"}]},
+        {"extra_special_tokens": ["[MASK]", "[E1]"]},
+        {"extra_special_tokens": {"entity_token": "[E1]"}},
+    ],
+)
+def test_special_tokens_that_its_own_file_does_not_cut_out(tmp_path, file, stated):
+    hf = folder(tmp_path / "hf", unusual())
+    (hf / file).write_text(json.dumps(stated))
+    with pytest.raises(BundleError, match=rf"{file} and tokenizer.json disagree: '(\[E1\]|monday)' is a special token"):
+        load_tokenizer(hf)
+
+
+def test_special_tokens_that_its_own_file_cuts_out_too(tmp_path):
+    made = unusual()
+    made.add_special_tokens(["[E1]"])
+    hf = folder(tmp_path / "hf", made, settings={"additional_special_tokens": ["[E1]", "[MASK]"]})
+    assert token_ids(load_tokenizer(hf), ODD, name="m") == expected(made, 512)
+
+
 def test_a_token_that_is_added_and_ruled(tmp_path):
     """An added token's rules are those of tokenizer.json, and are the same after packing."""
     made = tokenizer()
