@@ -74,7 +74,7 @@ def strings(
     kind = column.type
     if pa.types.is_floating(kind):
         whole = pc.cast(column, pa.int64(), safe=False)  # Parquet turns whole numbers with a gap into floats
-        column = whole if pc.all(pc.equal(pc.cast(whole, kind), column)).as_py() else column
+        column = whole if pc.all(pc.equal(pc.cast(whole, kind, safe=False), column)).as_py() else column
     try:
         values = [value or "" for value in pc.cast(column, pa.large_string()).to_pylist()]
     except UnicodeDecodeError:

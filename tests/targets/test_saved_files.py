@@ -185,6 +185,16 @@ def test_broken_parquet(tmp_path, columns, fragment):
     assert fragment in failure(tmp_path / "s.parquet")
 
 
+@pytest.mark.parametrize("large", [1e30, 2.0**60 + 2**10, 1.5])
+def test_labels_that_are_large_numbers(tmp_path, large):
+    labels = [large, 2 * large, large, 2 * large]
+    pq.write_table(
+        pa.table({"label": labels, "member": [1, 1, 0, 0], "score": [0.1, 0.2, 0.3, 0.4]}), tmp_path / "s.parquet"
+    )
+    _, split, _ = load_scores(tmp_path / "s.parquet")
+    assert [float(label) for label in split.members.labels] == labels[:2]
+
+
 def test_parquet_that_is_none(tmp_path, save):
     assert "cannot be read" in failure(save("hello", "s.parquet"))
     whole = write(tmp_path, ".parquet", {"member": MEMBER, "score": SCORE}).read_bytes()
