@@ -55,6 +55,9 @@ def _of_evidence(evidence: Evidence, report: AuditReport) -> Iterator[str]:
     if (evidence.members, evidence.nonmembers) != _sizes(evidence, report):
         yield f"{evidence.id} is of another number of {evidence.unit}s than the report"
         return
+    if evidence.metric == "tpr" and not (evidence.fpr is not None and 0 < evidence.fpr < 1):
+        yield f"{evidence.id} is a TPR at an FPR of {evidence.fpr}"
+        return
     most = ceiling(evidence.metric, evidence.members, evidence.nonmembers, alpha=interval.alpha, fpr=evidence.fpr)
     if not abs(evidence.ceiling - most) <= _CLOSE:
         yield f"{evidence.id} has ceiling {evidence.ceiling:g}, {evidence.members} members allow {most:g}"
