@@ -15,6 +15,7 @@ from redteam.attack import Attack, Control
 from redteam.defense import Defense
 from redteam.errors import UsageError
 from redteam.inversion import InversionAttack
+from redteam.neighbours import check_neighbour
 
 Plugin = TypeVar("Plugin", bound=Attack | InversionAttack | Control | Defense)
 
@@ -60,6 +61,8 @@ def _discover(kind: type[Plugin], package: str, group: str) -> tuple[Plugin, ...
     plugins = [c() for c in classes if issubclass(c, kind) and not inspect.isabstract(c)]
     for entry in entry_points(group=group):
         plugins += _installed(entry, kind)
+    if not plugins:
+        raise UsageError(f"no {kind.__name__} found in the package {package!r}: install redteam again")
     by_id = {plugin.id: plugin for plugin in plugins}
     if len(by_id) != len(plugins):
         ids = [plugin.id for plugin in plugins]
@@ -81,6 +84,7 @@ def _installed(entry: EntryPoint, kind: type[Plugin]) -> list[Plugin]:
 
 
 def _modules(package: str) -> list[ModuleType]:
+    check_neighbour(package)
     root = importlib.import_module(package)
     names = [info.name for info in pkgutil.walk_packages(root.__path__, f"{package}.")]
     return [importlib.import_module(name) for name in names]

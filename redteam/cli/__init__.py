@@ -23,6 +23,7 @@ from redteam.cli.train import train
 from redteam.cli.verify import verify
 from redteam.errors import RedteamError, UsageError
 from redteam.exit_codes import INTERRUPTED, NOT_AUDITED
+from redteam.neighbours import check_neighbours
 
 app = typer.Typer(
     name="redteam",
@@ -51,6 +52,7 @@ def version(
     if context.invoked_subcommand is None:
         tell(context.get_help())
         raise UsageError("name a command, such as: redteam audit model.pt")
+    check_neighbours()
 
 
 def main() -> NoReturn:

@@ -16,6 +16,7 @@ from redteam.codec import each_once
 from redteam.errors import BundleError
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
 from redteam.models.characters import CharacterBert, CharacterBertConfig, CharacterBiLSTM, CharacterBiLSTMConfig
+from redteam.models.contained import check_contained
 
 _OURS: dict[Any, Any] = {
     BiLSTMConfig: BiLSTMForSequenceClassification,
@@ -44,7 +45,8 @@ _MOST_LABELS = 100_000
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return a directory's config.json; raise BundleError where there is none."""
+    """Return a directory's config.json; raise BundleError where there is none, or a file leads out of it."""
+    check_contained(path)
     try:
         raw = json.loads((path / "config.json").read_text(encoding="utf-8"), object_pairs_hook=each_once)
     except (OSError, ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from redteam.bundle import Bundle
 from redteam.errors import BundleError
 from redteam.models.configs import first_line, quiet, read_config, read_tokenizer_config
+from redteam.models.contained import check_contained, check_settings
 from redteam.models.settled import settled
 from redteam.models.sources import check_sources, with_ends
 
@@ -37,6 +38,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
     Raises BundleError where there is none, or where another file of the directory tells of other tokens.
     """
+    check_contained(path)
     if (path / _VOCABULARIES[0]).is_file():
         return _from_its_own_file(path)
     if not any((path / name).is_file() for name in _VOCABULARIES) and not any(path.glob("*.model")):
@@ -48,6 +50,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
             f"{path}: has {model} but no {_VOCABULARIES[0]}; save its fast tokenizer beside the model, or run: "
             "pip install sentencepiece"
         )
+    check_settings(path)
     with _no_panic(str(path)), quiet():
         whole = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         tokenizer = settled(whole.backend_tokenizer)

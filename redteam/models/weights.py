@@ -117,7 +117,7 @@ def _shards(index: Path) -> list[Path]:
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise BundleError(f"{index.parent}: weights cannot be loaded ({index.name}: {first_line(error)})") from None
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or Path(name).name != name or name == "..":
             raise BundleError(f"{index.parent}: weights cannot be loaded ({index.name} names {name!r})")
     return [index.parent / name for name in sorted(names)]
 

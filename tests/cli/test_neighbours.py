@@ -1,0 +1,31 @@
+"""A user's own package called `attacks` or `defenses` is never taken for ours."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from redteam.errors import UsageError
+from redteam.registry import discover_attacks
+
+
+@pytest.mark.parametrize("name", ["attacks", "defenses"])
+@pytest.mark.parametrize("kind", ["package", "module"])
+def test_a_package_of_the_same_name(tmp_path, name, kind):
+    if kind == "package":
+        (tmp_path / name).mkdir()
+    (tmp_path / (f"{name}/__init__.py" if kind == "package" else f"{name}.py")).write_text("print('mine')\n")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "redteam", name]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
+    assert f"package {name!r} is {tmp_path.resolve() / name}" in result.stderr
+
+
+def test_nothing_found_is_an_error(monkeypatch):
+    monkeypatch.setattr("redteam.registry._modules", lambda package: [])
+    monkeypatch.setattr("redteam.registry.entry_points", lambda group: [])
+    with pytest.raises(UsageError, match="no Attack found in the package 'attacks'"):
+        discover_attacks()
