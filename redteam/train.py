@@ -118,7 +118,7 @@ def train(
     ).save(ledger)
     _forget(checkpoint)
     nonmembers = reading.examples.take(sides["nonmembers"])
-    told = (*reading.notes, *_drawn(unit, members, nonmembers), *_chosen(asked, defense, expected, start))
+    told = (*reading.notes, *start.notes, *_drawn(unit, members, nonmembers), *_chosen(asked, defense, expected, start))
     told += (*trained.notes, *(_caveats(noise, model) if trained.guarantee else ()), *_planted(planting))
     told += tuple(_uncovered(trained.guarantee, reading.examples.users))
     return TrainedFiles(output, ledger, trained, members, nonmembers, told)

@@ -4,6 +4,7 @@ import errno
 import json
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def read_directory(path: Path) -> Bundle:
     weights = load_weights(path, config, kind)
     model = weights.model
     if weights.missing:
-        raise BundleError(f"{path}: weights of {min(weights.missing)!r} are missing: not a fine-tuned text classifier")
+        raise BundleError(f"{path}: {_lacks(weights, len(labels))}")
     dropped = weights.unplaced
     wrong = refusal(dropped, model)
     if wrong:
@@ -120,7 +121,7 @@ def read_directory(path: Path) -> Bundle:
         labels=labels,
         max_length=longest_input(model, path) or 512,
         files={file: text for file, text in files.items() if text is not None},
-        notes=(f"{path}: {said(dropped)}",) if dropped else (),
+        notes=(*weights.notes, *((f"{path}: {said(dropped)}",) if dropped else ())),
     )
 
 
@@ -152,10 +153,13 @@ def write_directory(bundle: Bundle, path: Path, *, name: str) -> None:
         folder.replace(path)
 
 
-def load_encoder(path: Path, labels: tuple[str, ...], *, layers: int | None) -> PreTrainedModel:
+def load_encoder(
+    path: Path, labels: tuple[str, ...], *, layers: int | None, tell: Callable[[str], None] | None = None
+) -> PreTrainedModel:
     """Open a directory's encoder under a fresh classifier for `labels`, cut to its first `layers` layers.
 
-    In float32, whatever the precision of the file: training in half precision fails on a CPU.
+    In float32, whatever the precision of the file: training in half precision fails on a CPU. `tell` hears what was
+    done to the names in the file.
     """
     config = make_config(read_config(path), str(path))
     if layers is not None:
@@ -169,6 +173,8 @@ def load_encoder(path: Path, labels: tuple[str, ...], *, layers: int | None) -> 
     with quiet():
         model = _build(config, dtype=torch.float32)
     weights = load_weights(path, config, type(model))
+    for note in weights.notes if tell is not None else ():
+        tell(note)
     lost = weights.missing
     body = sorted(key for key in lost if not _within(key, _HEADS) and not _within(key, _POOLERS))
     if body:
@@ -181,6 +187,19 @@ def load_encoder(path: Path, labels: tuple[str, ...], *, layers: int | None) -> 
     kept = {key: value for key, value in state.items() if key not in lost and not _within(key, _HEADS)}
     model.load_state_dict(kept, strict=False)
     return model
+
+
+def _lacks(weights: Weights, labels: int) -> str:
+    """Return what is wrong with weights that do not fill the config's classifier."""
+    for key, (found, wanted) in sorted(weights.unfit.items()):
+        if _within(key, _HEADS) and found and wanted[:1] == (labels,) and found[1:] == wanted[1:]:
+            return (
+                f"the classifier has {found[0]} rows ({key!r}), the config names {labels} labels; write the names of "
+                f"all {found[0]} into id2label and label2id, in the order that the model was trained with"
+            )
+    for key, (found, wanted) in sorted(weights.unfit.items()):
+        return f"tensor {key!r} has shape {found}, the config says {wanted}: they are not of one model"
+    return f"weights of {min(weights.missing)!r} are missing: not a fine-tuned text classifier"
 
 
 def _left_behind(key: str, weights: Weights, layers: int | None) -> bool:

@@ -29,7 +29,7 @@ class Start:
     """A model ready to be trained: its weights, its tokenizer, its labels and the longest input in tokens.
 
     `learning_rate` suits it without privacy; `pretrained` tells whether its weights know language already, `dropout`
-    what was asked for (None: its own).
+    what was asked for (None: its own), `notes` what was done to open its file.
     """
 
     model: PreTrainedModel
@@ -39,6 +39,7 @@ class Start:
     learning_rate: float
     pretrained: bool = False
     dropout: float | None = None
+    notes: tuple[str, ...] = ()
 
     def bundle(self) -> Bundle:
         """Return the model as it is now, with tensors of its own."""
@@ -78,8 +79,10 @@ def start_model(
         start = Start(build(tokenizer.get_vocab_size(), labels, layers), tokenizer, labels, 128, 1e-3)
     else:
         path = directory(spec)
-        model = load_encoder(path, labels, layers=layers)
+        notes: list[str] = []
+        model = load_encoder(path, labels, layers=layers, tell=notes.append)
         start = Start(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4, True)
+        start = replace(start, notes=tuple(notes))
     if dropout is not None:
         set_dropout(start.model, dropout)
         start = replace(start, dropout=dropout)

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from redteam.errors import BundleError
 from redteam.models.configs import first_line, quiet
 from redteam.models.plain import plain_tensor, same_kind, same_numbers
+from redteam.models.wrappers import unwrapped
 
 # In the order in which transformers looks for them.
 _FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -23,12 +24,18 @@ _COUNTERS = ".num_batches_tracked"
 
 @dataclass(frozen=True)
 class Weights:
-    """A model with a file's tensors in it, the tensors as the file has them, and what did not fit on either side."""
+    """A model with a file's tensors in it, the tensors as the file has them, and what did not fit on either side.
+
+    `unfit` holds the shapes, in the file and in the model, of those that differ; they are `missing` too. `notes` say
+    what was done to the names of the file.
+    """
 
     model: PreTrainedModel
     stored: Mapping[str, torch.Tensor]
     missing: frozenset[str]
     unplaced: Mapping[str, torch.Tensor]
+    unfit: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    notes: tuple[str, ...] = ()
 
 
 def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weights:
@@ -38,7 +45,7 @@ def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weight
     """
     if (path / "adapter_config.json").exists():
         raise BundleError(f"{path}: holds an adapter, which needs another model; merge the two and save again")
-    stored = stored_tensors(path)
+    stored, notes = unwrapped(stored_tensors(path), str(path))
     real = [tensor.dtype for tensor in stored.values() if tensor.dtype.is_floating_point]
     try:
         with quiet():
@@ -53,14 +60,14 @@ def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weight
             )
     except Exception as error:
         raise BundleError(f"{path}: weights cannot be loaded ({first_line(error)})") from None
-    unfit = {key for key, *_ in info["mismatched_keys"]}
+    unfit = {key: (tuple(found), tuple(wanted)) for key, found, wanted in info["mismatched_keys"]}
     places = _places(stored, model)
     unplaced = {key: stored[key] for key, place in places.items() if place is None and _is_dropped(key, model, info)}
     # What was renamed first, as `gamma` is, and had no place then, is told by its new name.
     unplaced |= {key: torch.tensor(torch.nan) for key in info["unexpected_keys"] if key not in stored}
     filled = set(places.values())
     missing = set(info["missing_keys"]) | {key for key in _made_up(model) if key not in filled}
-    lost = {key for key in missing | unfit if not key.endswith(_COUNTERS)}
+    lost = {key for key in missing | unfit.keys() if not key.endswith(_COUNTERS)}
     apart = untied(model, stored)
     if apart:
         raise BundleError(
@@ -68,7 +75,7 @@ def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weight
         )
     fitting = {key: place for key, place in places.items() if place not in unfit}
     _check_numbers(path, model, stored, fitting, unplaced.keys())
-    return Weights(model.eval(), stored, frozenset(lost), unplaced)
+    return Weights(model.eval(), stored, frozenset(lost), unplaced, unfit, notes)
 
 
 def untied(model: PreTrainedModel, state: Mapping[str, torch.Tensor]) -> tuple[str, str] | None:

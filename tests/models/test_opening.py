@@ -179,7 +179,7 @@ class TestRefusals:
             ({"model_type": "no such"}, "a config of model type 'no such' cannot be built"),
             ({"num_hidden_layers": 1}, "for which its config has no layer"),
             ({"num_hidden_layers": 3}, "are missing: not a fine-tuned text classifier"),
-            ({"hidden_size": 32}, "are missing: not a fine-tuned text classifier"),
+            ({"hidden_size": 32}, "has shape (16,), the config says (32,): they are not of one model"),
             ({"quantization_config": {"quant_method": "gptq"}}, "would load code or another model"),
         ],
     )

@@ -127,7 +127,7 @@ class TestArchitectures:
             assert "are missing: not a fine-tuned text classifier" in said
         name = found[len(found) // 2]
         said = refusal(change(kind, tmp_path / "wide", add={name: torch.cat([state[name]] * 2)}))
-        assert f"weights of {name!r} are missing" in said
+        assert f"tensor {name!r} has shape {(2 * len(state[name]), state[name].shape[1])}, the config says" in said
         said = refusal(change(kind, tmp_path / "int", add={name: state[name].to(torch.int8)}))
         assert f"tensor {name!r} holds torch.int8, the model's is torch.float32 (quantised?): refused" in said
         said = refusal(change(kind, tmp_path / "fp8", add={name: state[name].to(torch.float8_e5m2)}))
