@@ -13,6 +13,7 @@ or multi-head attention; RD102 trains the first. Needs: pip install 'redteam[dp]
 """
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,9 +31,12 @@ from defenses.edpsgd.checks import check_losses, check_optimizer
 from defenses.edpsgd.loop import fit_texts, run
 from defenses.edpsgd.noise import NoiseSource, fill_normal
 from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of, passes_of, settle
+from defenses.edpsgd.refusals import TrainedWeights, refuse_compiled
 from defenses.edpsgd.sampling import IntArray, Sampler, parts_of
 from defenses.edpsgd.separation import Separation, unclipped
+from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.trainer import Losses, Outcome
+from defenses.opacus_exact import MOST_ROWS, check_exact, forget_gradients
 from redteam.data import Examples
 from redteam.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
 from redteam.errors import UsageError
@@ -121,6 +125,7 @@ class DPSGD(Defense):
             physical_batch=self.physical_batch,
         )
         try:
+            steps.check_exact(problem.losses, np.arange(min(problem.size, MOST_ROWS)))
             dropped = run(problem, plan, steps, sampler, checkpoint=checkpoint, progress=progress, schedule=schedule)
         finally:
             steps.close()
@@ -157,7 +162,9 @@ class OpacusSteps:
     ) -> None:
         """Hook the model; `close` takes the hooks off. Raises UsageError, by name, for what Opacus cannot train."""
         opacus, optimizers = _opacus()
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        refuse_compiled(model)
+        self.trained = TrainedWeights(model)
+        self.parameters = list(self.trained.parameters)
         check_optimizer(optimizer, self.parameters)
         _refuse_unsupported(opacus, model)
         self.source, self.physical_batch, self.model = source, physical_batch, model
@@ -170,7 +177,7 @@ class OpacusSteps:
             generator=self.noise,
         )
         self.optimizer.add_noise = self._add_noise
-        self.hooked = opacus.GradSampleModule(model)
+        self.hooked = _hooked(opacus, model)
         self.separation = Separation(model, unclipped(self.parameters, clip))
         self._step, self._rows = 0, np.zeros(0, dtype=np.int64)
 
@@ -179,6 +186,7 @@ class OpacusSteps:
         from opacus.utils.batch_memory_manager import BatchMemoryManager
 
         self._step, self._rows = number, rows
+        self.trained.check()
         self._check(number, losses, rows)
         loader: DataLoader[int] = DataLoader(
             range(int(rows.max(initial=0)) + 1),  # type: ignore[arg-type]  # a data set of row numbers
@@ -195,9 +203,16 @@ class OpacusSteps:
                 self.optimizer.zero_grad(set_to_none=True)
         return Outcome(total / len(rows) if len(rows) else math.nan, len(rows), 0)
 
+    def check_exact(self, losses: Losses, rows: IntArray) -> None:
+        """Raise UnsupportedLayer unless Opacus gives each of the rows, [b], the gradient that is its own."""
+        part = torch.from_numpy(rows).to(self.parameters[0].device)
+        with _positions_expanded(self.model, len(part)):
+            check_exact(self.hooked, self.model, self.trained, losses, part)
+
     def _check(self, number: int, losses: Losses, rows: IntArray) -> None:
-        """Refuse losses of rows that are mixed; Opacus looks away meanwhile."""
+        """Refuse losses of rows that are mixed, while Opacus looks away; then ask whether its gradients are right."""
         parts, coins = parts_of(rows, None, at_once=self.physical_batch), self.source.generator(number, "separation")
+        due = len(rows) > 0 and self.separation.due(number, self.source.generator(number, "exact"))
         self.hooked.disable_hooks()
         try:
             with warnings.catch_warnings():
@@ -205,12 +220,14 @@ class OpacusSteps:
                 self.separation.check_batch(number, losses, parts, self.parameters[0].device, coins)
         finally:
             self.hooked.enable_hooks()
+        if due:
+            self.check_exact(losses, coins.permutation(rows)[:MOST_ROWS])
 
     def close(self) -> None:
         """Take off hooks and gradients."""
         self.hooked.remove_hooks()
+        forget_gradients(self.model)
         for parameter in self.parameters:  # its own del_grad_sample stops at a frozen one
-            parameter.grad = None
             for name in ("summed_grad", "grad_sample", "_forward_counter"):
                 if hasattr(parameter, name):
                     delattr(parameter, name)
@@ -237,6 +254,10 @@ class OpacusSteps:
             values = losses(part)
             check_losses(values, len(part))
             values.mean().backward()  # type: ignore[no-untyped-call]
+        for name, parameter in zip(self.trained.names, self.parameters, strict=True):
+            found = getattr(parameter, "grad_sample", None)
+            if found is not None and (isinstance(found, list) or len(found) != len(part)):
+                raise UnsupportedLayer(f"{name}: Opacus has gradients of other examples for it; try --defense edpsgd")
         for parameter in self.parameters:  # what the loss does not reach has no gradient, as in ordinary training
             if getattr(parameter, "grad_sample", None) is None:
                 parameter.grad_sample = parameter.new_zeros((len(part), *parameter.shape))  # type: ignore[attr-defined]
@@ -258,6 +279,19 @@ def _positions_expanded(model: nn.Module, rows: int) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _hooked(opacus: Any, model: nn.Module) -> Any:
+    try:
+        return opacus.GradSampleModule(model)
+    except NotImplementedError as error:  # a trained layer with buffers, such as a table that scales what it gives
+        said = " ".join(str(error).split())
+        found = re.search(r"currently support\((.*?):(\w+)\(", said)
+        layer = f"{found[1]} ({found[2]})" if found else said[:160]
+        raise UnsupportedLayer(
+            f"Opacus has no exact gradient of each example for {layer}: it is trained and has buffers; "
+            "try RD102 (--defense edpsgd)"
+        ) from None
 
 
 def _refuse_unsupported(opacus: Any, model: nn.Module) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from defenses.edpsgd.refusals import refuse_closures
 from redteam.errors import UsageError
 
 LARGEST_WEIGHTS = 1e12  # norm; beyond it products of weights overflow float32 and every loss is NaN
@@ -22,7 +23,8 @@ def check_mechanism(*, clip: float, noise_multiplier: float, physical_batch: int
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
-    """Raise UsageError where the optimiser would train what the clipper does not see."""
+    """Raise UsageError where the optimiser would train what the clipper does not see, or ask for losses itself."""
+    refuse_closures(optimizer)
     known = {id(p) for p in parameters}
     foreign = sum(id(p) not in known and p.requires_grad for group in optimizer.param_groups for p in group["params"])
     if foreign:

@@ -28,11 +28,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from defenses.edpsgd import kernel as compiled
 from defenses.edpsgd.backward import BackwardPass, Scratch
 from defenses.edpsgd.calls import Calls
-from defenses.edpsgd.patching import patch, refuse_tables_that_shrink, restore
+from defenses.edpsgd.patching import lifted, patch, refuse_tables_that_shrink, restore
+from defenses.edpsgd.refusals import TrainedWeights, blamed, gradients, refuse_compiled, refuse_compiling
 from defenses.edpsgd.sampling import IntArray
 from defenses.edpsgd.separation import FLOOR, Losses, Separation
 from defenses.edpsgd.tape import Tape, UnsupportedLayer, Use
-from redteam.errors import UsageError
+from defenses.edpsgd.untouched import left_as_it_was
+from redteam.errors import RedteamError, UsageError
 
 __all__ = ["Clipped", "ExampleClipper", "UnsupportedLayer"]
 
@@ -61,14 +63,12 @@ class ExampleClipper:
 
     def __init__(self, model: nn.Module, *, clip: float, kernel: bool | None = None) -> None:
         """Take over the trainable layers of the model until `close`."""
+        refuse_compiled(model)
         refuse_tables_that_shrink(model)
         if not _CLIPS[0] <= clip <= _CLIPS[1]:
             raise UsageError(f"clip is {clip:g}; give a norm from {_CLIPS[0]:g} to {_CLIPS[1]:g}")
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        if not named:
-            raise UsageError("the model has no trainable parameters: nothing to clip")
-        self.parameters = tuple(p for _, p in named)
-        self._names = tuple(name for name, _ in named)
+        self._model, self._trained = model, TrainedWeights(model)
+        self.parameters, self._names = self._trained.parameters, self._trained.names
         if kernel and not compiled.available():
             raise UsageError("the compiled kernel was asked for and is not available here; leave kernel out")
         self._compiled = compiled.available() if kernel is None else kernel
@@ -130,6 +130,33 @@ class ExampleClipper:
         self.publish()
         return Clipped(norms, dropped)
 
+    def named(self, losses: Losses) -> Losses:
+        """Return `losses` with an error that only the rules of the layers bring about turned into UnsupportedLayer."""
+
+        def ask(rows: Tensor) -> Tensor:
+            try:
+                return losses(rows)
+            except RedteamError:
+                raise
+            except Exception as error:
+                refuse_compiling(error)
+                if not self._works_without(losses, rows):
+                    raise
+                raise UnsupportedLayer(
+                    f"{blamed(error, self._model)}: takes what a layer made of the batch for something else "
+                    f"({_first_line(error)}); no exact rule applies: freeze that layer, or train another model"
+                ) from error
+
+        return ask
+
+    def _works_without(self, losses: Losses, rows: Tensor) -> bool:
+        with lifted(self._patched), torch.no_grad(), left_as_it_was(self._model, []):
+            try:
+                losses(rows)
+            except Exception:
+                return False
+        return True
+
     def check_separate(self, losses: Losses, rows: Tensor, coins: np.random.Generator | None = None) -> None:
         """Refuse losses that mix examples; `losses(rows)`, called a few times, gives those of any rows, int64 [b].
 
@@ -172,6 +199,7 @@ class ExampleClipper:
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.is_grad_enabled():
+            self._trained.check()
             self._refuse_batch_norm()
             self._tape.batch = _leading((*args, *kwargs.values()))
             self._calls.note(args, kwargs)
@@ -179,6 +207,7 @@ class ExampleClipper:
     def _check(self, losses: Tensor) -> None:
         if not self._patched:
             raise UsageError("the ExampleClipper is closed")
+        self._trained.check()
         if losses.dim() != 1:
             raise UsageError(f"losses of shape {tuple(losses.shape)}; give one loss per example (reduction='none')")
         if not losses.requires_grad:
@@ -217,7 +246,7 @@ class ExampleClipper:
         self._tape.receiver = checked
         try:
             inputs = (self._tape.origin, *self.parameters)
-            grads = torch.autograd.grad(losses, inputs, weights, retain_graph=keep, allow_unused=True)
+            grads = gradients(losses, inputs, weights, retain_graph=keep)
         finally:
             self._tape.receiver = None
         reached = [n for n, g in zip(self._names, grads[1:], strict=True) if g is not None]
@@ -241,6 +270,10 @@ def _halves(batch: int, device: torch.device) -> list[Tensor]:
     order = torch.randperm(batch, generator=torch.Generator().manual_seed(0)).to(device)
     bits = [order // 2**k % 2 == 1 for k in range(min(3, (batch - 1).bit_length()))]
     return [mask for bit in bits for mask in (bit, ~bit)]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def _views(buffer: Tensor, parameters: tuple[nn.Parameter, ...]) -> list[Tensor]:

@@ -64,7 +64,12 @@ def run(
             torch.manual_seed(source.torch_seed(step, "dropout"))  # depends on the step, not on what came before
             if schedule is not None:
                 schedule(step / steps)
-            outcome = stepper.step(step, problem.losses, sampler.rows(step), lengths)
+            try:
+                outcome = stepper.step(step, problem.losses, sampler.rows(step), lengths)
+            except UsageError:
+                if not step and checkpoint is not None:  # nothing is trained or released: nothing to take up again
+                    checkpoint.path.unlink(missing_ok=True)
+                raise
             dropped += outcome.dropped
             _check_weights(stepper, plan, step + 1, checkpoint)
             if progress is not None:

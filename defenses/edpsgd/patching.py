@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +68,19 @@ def restore(patches: tuple[Patch, ...]) -> None:
     for each in patches:
         each.module.__dict__.pop(each.method, None)
         each.module.__class__ = each.kind
+
+
+@contextmanager
+def lifted(patches: tuple[Patch, ...]) -> Iterator[None]:
+    """Give the layers back as they were for a while."""
+    kept = [(each, each.module.__dict__[each.method], type(each.module)) for each in patches]
+    restore(patches)
+    try:
+        yield
+    finally:
+        for each, forward, kind in kept:
+            each.module.__class__ = kind
+            each.module.__dict__[each.method] = forward
 
 
 def _replace(module: nn.Module, method: str, forward: Forward) -> Patch:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from defenses.edpsgd.refusals import gradients
 from defenses.edpsgd.sampling import IntArray
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.tracing import Trace, moved_first
@@ -269,7 +270,7 @@ def unclipped(parameters: Sequence[nn.Parameter], clip: float) -> Gradient:
         chosen = losses[kept & losses.detach().isfinite()]
         if not (chosen.requires_grad and len(chosen)):
             return torch.zeros(1), FLOOR
-        grads = torch.autograd.grad(chosen.sum(), parameters, allow_unused=True)
+        grads = gradients(chosen.sum(), parameters)
         total = torch.cat([g.flatten().double() for g in grads if g is not None])
         if not bool(total.isfinite().all()) and not bool(losses.isfinite().all()):
             return total, math.inf

@@ -70,6 +70,7 @@ class ExampleSteps:
     def step(self, number: int, losses: Losses, rows: IntArray, lengths: IntArray | None) -> Outcome:
         """Do step `number` on a logical batch; the losses of its physical parts come from `losses`."""
         total, finite, dropped = 0.0, 0, 0
+        losses = self.clipper.named(losses)
         buffer, parts = self.clipper.buffer, parts_of(rows, lengths, at_once=self.physical_batch)
         self.clipper.check_batch(number, losses, parts, self.source.generator(number, "separation", branched=True))
         buffer.zero_()
