@@ -79,8 +79,20 @@ class ModelTarget:
         values = np.empty((len(tokens), len(self.labels)))
         budget = 0 if self._alone else TOKENS_PER_BATCH
         for rows in batches_by_length([len(ids) for ids in tokens], budget=budget):
-            values[rows] = self._score([tokens[i] for i in rows])
+            values[rows] = self._score_apart([tokens[i] for i in rows])
         return check_log_probabilities(values, len(tokens), len(self.labels), name=self.name)
+
+    def _score_apart(self, tokens: list[list[int]]) -> FloatArray:
+        """Return what `_score` does; where the batch fails, of one text after the other.
+
+        BART and T5 take no batch whose texts have another number of end tokens, as one with a literal `</s>` has.
+        """
+        try:
+            return self._score(tokens)
+        except TargetError:
+            if len(tokens) < 2:
+                raise
+        return np.concatenate([self._score([each]) for each in tokens])
 
     def _score(self, tokens: list[list[int]]) -> FloatArray:
         """Return the log-probabilities of one batch of token ids, shape [batch, k]."""
