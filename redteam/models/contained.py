@@ -28,14 +28,14 @@ def check_contained(path: Path) -> None:
     inside = [root]
     if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
         inside.append(root.parent.parent / "blobs")
-    for name in sorted(os.listdir(path)):
-        entry = path / name
-        if not name.endswith(_READ) or os.path.isdir(entry):
+    for entry in sorted(path.iterdir()):
+        name = entry.name
+        if not name.endswith(_READ) or entry.is_dir():
             continue
         target = Path(os.path.realpath(entry))
         if entry.is_symlink() and not any(target.is_relative_to(place) for place in inside):
             raise BundleError(f"{path}: {name} is a link out of the directory: refused; put the file in its place")
-        if os.path.exists(entry) and not os.path.isfile(entry):
+        if entry.exists() and not entry.is_file():
             raise BundleError(f"{path}: {name} is a pipe or a device, not a file: refused")
 
 
@@ -71,6 +71,6 @@ def _texts(value: Any, key: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], 
 
 def _is_file(value: str) -> bool:
     try:
-        return os.path.isfile(value)
+        return Path(value).is_file()
     except ValueError:  # a zero byte
         return False

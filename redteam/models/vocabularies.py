@@ -15,6 +15,7 @@ from redteam.errors import BundleError
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 _ORDINARY = 1  # the type of a piece that texts are spelled with, in SentencePiece
 _WAY_OUT = "remove the file that the model was not trained with"
+_USUAL = ("pad_token", "unk_token", "bos_token", "eos_token", "cls_token", "sep_token", "mask_token")
 
 
 def check_vocabularies(path: Path, whole: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -107,15 +108,26 @@ def _check_added(path: Path, settings: Mapping[str, Any], added: Mapping[str, An
 def _check_specials(path: Path, file: str, settings: Mapping[str, Any], added: Mapping[str, Any]) -> None:
     """Special tokens of the user's own are cut out of texts as well, by the tokenizer that the model was trained with.
 
-    The usual ones, such as [PAD], no text holds: a tokenizer.json made by hand may leave them among the ordinary.
+    The usual ones, such as [PAD], no text holds, unless they are words: a tokenizer.json made by hand may leave them
+    among the ordinary.
     """
     for key in ("additional_special_tokens", "extra_special_tokens"):
         stated = settings.get(key)
         listed = list(stated.values()) if isinstance(stated, Mapping) else stated
         for entry in listed if isinstance(listed, list) else []:
-            token = entry.get("content") if isinstance(entry, Mapping) else entry
-            if isinstance(token, str) and token not in added:
+            token = _content(entry)
+            if token is not None and token not in added:
                 _refuse(path, file, f"{token!r} is a special token", "none")
+    for key in _USUAL:
+        token = _content(settings.get(key))
+        if token is not None and token.isalnum() and token not in added:
+            _refuse(path, file, f"{token!r} is a special token", "a word")
+
+
+def _content(entry: Any) -> str | None:
+    """Return a token that is given as a text, or as an object with its content."""
+    token = entry.get("content") if isinstance(entry, Mapping) else entry
+    return token if isinstance(token, str) else None
 
 
 def _refuse(path: Path, file: str, there: str, here: str) -> NoReturn:

@@ -421,6 +421,8 @@ class TestWithoutTokenizerJson:
         {"additional_special_tokens": [{"content": "monday"}]},
         {"extra_special_tokens": ["[MASK]", "[E1]"]},
         {"extra_special_tokens": {"entity_token": "[E1]"}},
+        {"pad_token": "monday"},
+        {"sep_token": {"content": "monday"}},
     ],
 )
 def test_special_tokens_that_its_own_file_does_not_cut_out(tmp_path, file, stated):
