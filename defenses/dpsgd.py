@@ -234,7 +234,7 @@ class OpacusSteps:
 
     def _add_noise(self) -> None:
         """Do what Opacus's optimiser does at this point, with noise that was drawn in float64, of this very sum."""
-        history.extend(self.source, self._rows, [p.summed_grad for p in self.optimizer.params])
+        history.extend(self.source, self._rows, [p.summed_grad for p in self.optimizer.params], [self.std])
         self.source.reseed(self.noise, self._step)
         for parameter in self.optimizer.params:
             parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)

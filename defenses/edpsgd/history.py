@@ -2,17 +2,18 @@
 
 Two trainings may go on from one saved state. Were the noise of a step a function of (seed, step) alone, both would draw
 the same, and their difference would be bare signal. So the key of a step's noise also covers the weights that the
-training began or went on with, and the rows and the clipped sum of every step up to this one: where any of these
-differs by a bit, all noise from there on is fresh, and so are the coins of Poisson sampling, whose amplification does
-not hold for coins that somebody else used too. Where nothing differs, the same numbers come again: that is what resumes
-a training that was killed.
+training began or went on with, and the rows, the clipped sum and the scale of the noise of every step up to this one:
+where any of these differs by a bit, all noise from there on is fresh, and so are the coins of Poisson sampling, whose
+amplification does not hold for coins that somebody else used too. Where nothing differs, the same numbers come again:
+that is what resumes a training that was killed.
 
 Two branches are two trainings on one set of data: each one's epsilon counts itself alone. Until they part they are one
 training, and who sees both sees how far that was.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,9 +30,13 @@ def begin(source: NoiseSource, model: nn.Module, kept: Mapping[str, Any]) -> Non
     source.history = before if same else hashlib.sha256(b"begin" + before + bytes.fromhex(weights)).digest()
 
 
-def extend(source: NoiseSource, rows: IntArray, sums: Iterable[Tensor]) -> None:
-    """Add a step: the rows of its batch and what is about to get noise, before it gets any."""
+def extend(source: NoiseSource, rows: IntArray, sums: Iterable[Tensor], stds: Sequence[float]) -> None:
+    """Add a step: the rows of its batch and what is about to get noise of `stds`, before it gets any.
+
+    The same sum with the same noise at two scales is two equations that give the sum away.
+    """
     digest = hashlib.sha256(b"step" + source.history + len(rows).to_bytes(8, "little") + rows.tobytes())
+    digest.update(struct.pack(f"<{len(stds)}d", *stds))
     for part in sums:
         digest.update(_bytes(part))
     source.history = digest.digest()

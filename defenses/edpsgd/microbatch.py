@@ -158,7 +158,7 @@ class MicrobatchSteps:
             for part in parts_of(micro, None, at_once=self.physical_batch):
                 values.append(self._backward(part, losses, len(micro)))
             dropped += 0 if self._add() else len(micro)
-        history.extend(self.source, rows, [self.released])
+        history.extend(self.source, rows, [self.released], self._stds_at(number))
         self._add_noise(number)
         self._point(self.released)
         self.optimizer.step()
@@ -186,12 +186,17 @@ class MicrobatchSteps:
         pieces = np.split(rows[order], np.flatnonzero(np.diff(which[order])) + 1)
         return [piece for piece in pieces if len(piece)]
 
+    def _stds_at(self, number: int) -> list[float]:
+        """Return the standard deviation of the noise on each layer's mean."""
+        sigma = self.sigma * self.rule.factor(number // self.steps_per_epoch)
+        return [sigma * std / self.count for std in self.stds]
+
     def _add_noise(self, number: int) -> None:
         """Draw the noise of all layers at once, each then at its own scale: one stream, no number twice."""
-        sigma = self.sigma * self.rule.factor(number // self.steps_per_epoch)
-        self.source.fill(self.mean, float(sigma > 0), step=number)
-        for released, noise, std in zip(self.released_layers, self.mean_layers, self.stds, strict=True):
-            released.add_(noise, alpha=sigma * std / self.count)
+        stds = self._stds_at(number)
+        self.source.fill(self.mean, float(any(stds)), step=number)
+        for released, noise, std in zip(self.released_layers, self.mean_layers, stds, strict=True):
+            released.add_(noise, alpha=std)
 
     def _point(self, flat: torch.Tensor) -> None:
         views = torch.split(flat, [p.numel() for p in self.parameters])

@@ -80,7 +80,7 @@ class ExampleSteps:
             dropped += self.clipper.add(values, scale=self.scale).dropped
             kept = values.detach()[values.detach().isfinite()]
             total, finite = total + float(kept.double().sum()), finite + kept.numel()
-        history.extend(self.source, rows, [buffer])  # before the noise, which depends on it
+        history.extend(self.source, rows, [buffer], [self.std])  # before the noise, which depends on it
         self.source.add(buffer, self.std, step=number)
         self.clipper.publish()  # copies, a zero_grad() in the user's loop, and an empty batch need it
         self.optimizer.step()

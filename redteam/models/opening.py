@@ -173,8 +173,9 @@ def load_encoder(
     with quiet():
         model = _build(config, dtype=torch.float32)
     weights = load_weights(path, config, type(model))
-    for note in weights.notes if tell is not None else ():
-        tell(note)
+    if tell is not None:
+        for note in weights.notes:
+            tell(note)
     lost = weights.missing
     body = sorted(key for key in lost if not _within(key, _HEADS) and not _within(key, _POOLERS))
     if body:

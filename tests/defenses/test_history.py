@@ -1,6 +1,7 @@
 """Two trainings that go on from one state: the same where nothing differs, and fresh noise where anything does."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,6 +181,36 @@ def test_a_checkpoint_that_goes_on_with_other_data(name, tmp_path, monkeypatch):
     steps = [torch.diff(torch.stack(end), dim=0) for end in ends]
     for one, other in zip(steps[0], steps[2], strict=True):
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_one_seed_at_two_scales_of_noise_does_not_give_the_sum_away(name):
+    """Were the noise the same but for its scale, two first steps would be two equations, solved by the clean sum."""
+    if name == "opacus":
+        pytest.importorskip("opacus")
+    moved = []
+    for sigma in (SIGMA, 2 * SIGMA):
+        torch.manual_seed(0)
+        model, seen = nn.Linear(SIZE, 50), []
+        problem = Problem(model, torch.optim.SGD(model.parameters(), lr=0.1), losses_of(model), ROWS, ROWS)
+        before = flat(model)
+        settings = replace(TRAINERS[name], noise_multiplier=sigma, epochs=1)
+        settings.train_on(problem, seed=1, progress=lambda *_, model=model, seen=seen: seen.append(flat(model)))
+        moved.append(seen[0] - before)
+    assert abs(np.corrcoef(*moved)[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("clip", [100.0, 200.0])
+def test_clips_that_nobody_reaches_share_no_noise(clip):
+    moved = []
+    for each in (clip, 2 * clip):
+        torch.manual_seed(0)
+        model = nn.Linear(SIZE, 50)
+        private, before = trainer(model, clip=each), flat(model)
+        for rows in private.batches(steps=1):
+            private.step(losses_of(model), rows)
+        moved.append(flat(model) - before)
+    assert abs(np.corrcoef(*moved)[0, 1]) < 0.2
 
 
 def test_noise_that_is_added_is_the_noise_that_would_fill():
