@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from redteam.target import Target
 
 Progress = Callable[[int, int, float], None]
+
+# Whether a trainer may ask for losses again to see that rows stay apart. Who counts the rows that a step reads, as
+# `redteam verify` does, sets it to False.
+MAY_ASK_AGAIN: ContextVar[bool] = ContextVar("may_ask_again", default=True)
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,7 @@ class ExampleClipper:
         self._separation, self._calls = Separation(model, self._sum_of_kept), Calls(model)
         self._asked = False  # by who knows the losses, which tells more than the model alone
         self._patched = patch(model, self._tape)
-        for part, whole, rows in self._tape.parts:
-            if id(whole) in self._views:
-                self._views[id(part)] = self._views[id(whole)][rows]
+        self._views |= self._parts_of(self._views)
         self._hook = model.register_forward_pre_hook(self._called, prepend=True, with_kwargs=True)
         self._grads_before = [p.grad for p in self.parameters]
         self.publish()
@@ -178,9 +176,14 @@ class ExampleClipper:
         self._check(losses)
         self._check_separate(losses)
         views = dict(zip(map(id, self.parameters), _views(total, self.parameters), strict=True))
+        views |= self._parts_of(views)
         norms, _ = self._clip(losses, views, kept.to(total.dtype))
         possible = norms.clamp(max=self._bound)[kept & norms.isfinite()].double().sum()
         return total, float(possible) + FLOOR * min(self._bound, 1.0)
+
+    def _parts_of(self, views: dict[int, Tensor]) -> dict[int, Tensor]:
+        """Return the views of the stand-ins for parts of parameters."""
+        return {id(part): views[id(whole)][rows] for part, whole, rows in self._tape.parts if id(whole) in views}
 
     def _clip(self, losses: Tensor, views: dict[int, Tensor], scale: float | Tensor) -> tuple[Tensor, int]:
         """Add the clipped gradients, each times its scale, to `views`; return norms and how many were dropped."""

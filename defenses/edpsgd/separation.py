@@ -26,6 +26,7 @@ from defenses.edpsgd.sampling import IntArray
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.tracing import Trace, moved_first
 from defenses.edpsgd.untouched import eval_mode, generators, left_as_it_was
+from redteam.defense import MAY_ASK_AGAIN
 from redteam.errors import RedteamError
 
 Losses = Callable[[Tensor], Tensor]
@@ -64,6 +65,8 @@ class Separation:
 
     def due(self, step: int, coins: np.random.Generator) -> bool:
         """Return whether to check at a step, counted from 0: some 12 times in a thousand."""
+        if not MAY_ASK_AGAIN.get():
+            return False
         return self._done < _ALWAYS or coins.random() < max(1 / (step + 1), _LEAST_CHANCE)
 
     def check_now_and_then(self, losses: Losses, rows: Tensor) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from redteam.defense import Defense, Mechanism, PrivateRun, PrivateTraining, Problem
+from redteam.defense import MAY_ASK_AGAIN, Defense, Mechanism, PrivateRun, PrivateTraining, Problem
 from redteam.errors import RedteamError, TargetError, UsageError
 from redteam.report import Guarantee
 from redteam.verify.dirac import Watched
@@ -78,7 +78,11 @@ class DefenseSubject:
         asked["physical_batch"] = min(settings.batch_size, _AT_ONCE)
         chosen = known | {name: value for name, value in asked.items() if name in known} | dict(self.chosen)
         trainer: Any = type(self.defense)(**chosen)
-        run: PrivateRun = trainer.train_on(problem, seed=settings.seed)
+        token = MAY_ASK_AGAIN.set(False)  # the rows that a step reads are counted
+        try:
+            run: PrivateRun = trainer.train_on(problem, seed=settings.seed)
+        finally:
+            MAY_ASK_AGAIN.reset(token)
         return run
 
 

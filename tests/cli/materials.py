@@ -23,17 +23,24 @@ MEMBERS, OTHERS = sentences(700, seed=2), sentences(700, seed=3)
 SIDES = ("--members", "members.csv", "--nonmembers", "others.csv")
 _NOTE = re.compile(r"\S+: (guessed columns|columns|no texts|quote characters)")
 
-# A function for each way to answer: it knows the members by heart, or it does not, or it shows only labels.
+# A function for each way to answer: it knows the members by heart, or as much of the others, or it shows only labels.
 FUNCTIONS = """
 import csv, hashlib, pathlib
 
 labels = ["a", "b", "c"]
-with open(pathlib.Path(__file__).parent / "members.csv", encoding="utf-8", newline="") as file:
-    KNOWN = {row["text"]: row["label"] for row in csv.DictReader(file)}
 
 
-def ignorant(texts):
-    return [_noise(text) for text in texts]
+def _rows(name):
+    with open(pathlib.Path(__file__).parent / name, encoding="utf-8", newline="") as file:
+        return {row["text"]: row["label"] for row in csv.DictReader(file)}
+
+
+KNOWN = _rows("members.csv")
+ALL = KNOWN | _rows("others.csv")
+
+
+def even(texts):
+    return [_sure(text) if text in ALL and len(text) % 4 else _noise(text) for text in texts]
 
 
 def leaky(texts):
@@ -57,7 +64,7 @@ def _noise(text):
 
 
 def _sure(text):
-    return [0.05 * p + 0.95 * (label == KNOWN[text]) for p, label in zip(_noise(text), labels)]
+    return [0.05 * p + 0.95 * (label == ALL[text]) for p, label in zip(_noise(text), labels)]
 """
 
 

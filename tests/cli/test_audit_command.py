@@ -157,7 +157,7 @@ def test_members_and_nonmembers_in_files_of_their_own(bench):
     }
     assert as_json(result)["grade"] == "B"
     assert result.stderr.count("guessed columns: text = 'text', label = 'label', id = 'id'") == 2
-    audit(bench, "answers:ignorant", *SIDES, code=0)
+    audit(bench, "answers:even", *SIDES, code=0)
 
 
 def test_one_file_with_a_split_column(bench):

@@ -175,7 +175,7 @@ LITTLE_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, 
 def test_a_full_disk_leaves_what_was_there(bench):
     (bench / "report.json").write_text("before")
     options = ("-a", "RT101", "-f", "json", "-o", "report.json")
-    for target, code in (("answers:ignorant", 2), ("answers:leaky", 1)):
+    for target, code in (("answers:even", 2), ("answers:leaky", 1)):
         result = fast("audit", target, *SIDES, *options, cwd=bench, before=LITTLE_ROOM.format(1000))
         assert result.returncode == code
         assert "cannot write report.json: File too large" in result.stderr
@@ -248,7 +248,7 @@ def test_a_broken_plug_in_is_never_a_pass(bench, tmp_path, code, words):
     (tmp_path / "evil-1.dist-info" / "entry_points.txt").write_text("[redteam.attacks]\nevil = evil:Evil\n")
     (tmp_path / "evil.py").write_text(code)
     before = f"sys.path.insert(0, {str(tmp_path)!r})"
-    result = fast("audit", "answers:ignorant", *SIDES, "--exit-zero", cwd=bench, before=before)
+    result = fast("audit", "answers:even", *SIDES, "--exit-zero", cwd=bench, before=before)
     assert result.returncode == 2
     assert words in result.stderr
 
