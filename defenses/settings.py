@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from defenses.regularised import Regularised
 
 _STEPS = 200  # at least, and so many for each label:
-_STEPS_OF_A_LABEL = 30
+_STEPS_OF_A_LABEL, _OF_A_PRETRAINED = 30, 15
 _PASSES = (3, 60)
 _BATCH = 32
 _FEWEST_BATCHES = 10  # of a pass: few rows are taken in smaller batches, of at least:
@@ -27,9 +27,9 @@ _SMALLEST_BATCH = 8
 Ordinary = TypeVar("Ordinary", bound="Plain | Regularised")
 
 
-def passes_of(rows: int, labels: int, batch: int) -> int:
-    """Return how many passes an ordinary training makes over so many rows."""
-    steps = max(_STEPS, _STEPS_OF_A_LABEL * labels)
+def passes_of(rows: int, start: Start, batch: int) -> int:
+    """Return how many passes an ordinary training makes over so many rows; a pretrained model needs half as many."""
+    steps = max(_STEPS, (_OF_A_PRETRAINED if start.pretrained else _STEPS_OF_A_LABEL) * len(start.labels))
     return min(max(math.ceil(steps / math.ceil(max(1, rows) / batch)), _PASSES[0]), _PASSES[1])
 
 
@@ -43,7 +43,7 @@ def settle(defense: Ordinary, start: Start, rows: int) -> Ordinary:
     batch = batch_of(rows) if defense.batch_size is None else defense.batch_size
     passes = defense.epochs
     if passes is None:
-        passes = passes_of(rows, len(start.labels), batch) * (2 if getattr(defense, "early_stopping", False) else 1)
+        passes = passes_of(rows, start, batch) * (2 if getattr(defense, "early_stopping", False) else 1)
     rate = start.learning_rate if defense.learning_rate is None else defense.learning_rate
     return replace(defense, epochs=passes, batch_size=batch, learning_rate=rate)
 

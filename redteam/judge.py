@@ -55,9 +55,6 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
             "model: audit members and non-members that come from one source"
         )
     yield from _reversed(report)
-    untrained = _untrained(report)
-    if untrained is not None and not policy.allow_untrained:
-        yield untrained
     yield from _incomparable(report)
     yield from _failures(report, policy, "failed")  # before the limits, whose problems may come from it
     for ruling in rulings:
@@ -67,6 +64,9 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
     if policy.strict:
         yield from (f"strict: {each}" for each in _exposed_labels(report, policy))
     yield from _missing(report, policy)
+    untrained = _untrained(report)
+    if untrained is not None and not policy.allow_untrained:
+        yield untrained
     yield from _failures(report, policy, "refused")
     if policy.strict and _taken_on_trust(report):
         yield f"strict: no control ran, so grade {report.grade} was taken on trust: audit again with RT901"

@@ -29,7 +29,8 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def verdict(report, **changes):
-    return judge(report, replace(load_policy(None, today=TODAY), **changes), today=TODAY)
+    """Judge by the built-in limits; that a target answers at random, as `RuleTarget` does, is allowed."""
+    return judge(report, replace(load_policy(None, today=TODAY), **{"allow_untrained": True} | changes), today=TODAY)
 
 
 class Broken(Attack):
@@ -52,6 +53,9 @@ def test_a_leak_is_proven_and_its_absence_passes():
     assert (leaky.grade, safe.grade) == ("B", "B")
     assert verdict(leaky).exit_code == 1
     assert verdict(safe).exit_code == 0
+    untaught = verdict(safe, allow_untrained=False)  # it is right by chance alone, so that its silence says nothing
+    assert (untaught.exit_code, len(untaught.problems)) == (2, 1)
+    assert verdict(leaky, allow_untrained=False).exit_code == 1
     auc = next(e for e in leaky.evidence if e.rule == "RT101.auc")
     assert auc.interval.low > 0.95
     assert (auc.members, auc.nonmembers) == (900, 900)

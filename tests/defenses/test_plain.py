@@ -95,6 +95,7 @@ def test_what_is_given_is_kept_and_the_rest_follows_from_rows_and_labels():
     many = replace(start, labels=tuple(map(str, range(77))))
     assert Plain().settled(many, 2500) == Plain(30, 32, 1e-3)
     assert Plain().settled(many, 2500).settled(many, 9) == Plain(30, 32, 1e-3)
+    assert Plain().settled(replace(many, pretrained=True), 2500).epochs == 15
     assert EarlyStopping().settled(many, 2500).epochs == 60
     assert LabelSmoothing().settled(many, 2500).epochs == 30
     for private in (EDPSGD(), DPSGD()):
