@@ -107,7 +107,7 @@ def trainer(name, **settings):
 
 @pytest.mark.parametrize("settings", [{}, {"sampling": "shuffled"}, {"secure_noise": True}])
 def test_our_own_trainer_is_consistent(settings):
-    result = verify(trainer("RD102", **settings), Plan(canaries=5_000, epochs=4), seed=1)
+    result = verify(trainer("RD102", **settings), Plan(canaries=10_000, epochs=4), seed=1, alpha=0.05)
     assert result.verdict == "consistent", result.reason
     assert result.decides == "clopper_pearson"
     assert result.gdp.low > 0.3
@@ -238,4 +238,6 @@ def test_opacus_is_consistent():
     pytest.importorskip("opacus")
     result = verify(trainer("RD101"), Plan(canaries=1_000, epochs=4), seed=1)
     assert result.verdict == "consistent", result.reason
-    assert len(result.findings) == 1
+    told, odd = result.findings
+    assert told.startswith("the score that told most was")
+    assert odd.startswith("an example without a finite gradient makes updates NaN")
