@@ -3,6 +3,7 @@
 import copy
 
 import broken
+import doubles
 import numpy as np
 import pytest
 
@@ -14,8 +15,8 @@ from redteam.verify.rehearsal import Reader
 from redteam.verify.run import Plan, verify
 
 SMALL = Plan(canaries=500, epochs=2)
-OPEN = (broken.SkipsEmpty, broken.DropsLarge, broken.SkipsNotFinite, broken.Zeros)  # seen, and not proven to leak
-SOME = (broken.Antithetic, broken.Rescues, broken.BareEmpty, broken.RealBatch, broken.FromAbove, broken.Late, *OPEN)
+OPEN = broken.named("SkipsEmpty", "DropsLarge", "SkipsNotFinite", "Zeros")  # seen, and not proven to leak
+SOME = (*broken.named("Antithetic", "Rescues", "BareEmpty", "RealBatch", "FromAbove", "Late"), *OPEN)
 
 
 @pytest.mark.parametrize("trainer", [*broken.NAMED, *SOME], ids=lambda trainer: trainer.name)
@@ -24,15 +25,7 @@ def test_a_broken_trainer_is_caught(trainer):
     assert result.verdict == ("inconclusive" if trainer in OPEN else "violated"), result.reason
 
 
-UNUSUAL = (
-    broken.Autograd,
-    broken.MoreNoise,
-    broken.ReleasedBf16,
-    broken.L1,
-    broken.NotAmplified,
-    broken.AsksTwice,
-    broken.SaysShuffled,
-)
+UNUSUAL = broken.named("Autograd", "MoreNoise", "ReleasedBf16", "L1", "NotAmplified", "AsksTwice", "SaysShuffled")
 
 
 @pytest.mark.parametrize("trainer", UNUSUAL, ids=lambda trainer: trainer.name)
@@ -109,5 +102,5 @@ def test_no_more_checks_are_made_than_share_the_error(monkeypatch):
         return contradictions(kept, alpha)
 
     monkeypatch.setattr("redteam.verify.run.contradictions", counting)
-    verify(broken.Honest(), SMALL, seed=0)
+    verify(doubles.Honest(), SMALL, seed=0)
     assert 20 < counted[0] <= MOST
