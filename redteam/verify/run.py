@@ -1,4 +1,9 @@
-"""The verification: rehearse the trainer, attack it once, and compare what is shown with what it says it earned."""
+"""The verification: rehearse the trainer, attack it once, and compare what is shown with what it says it earned.
+
+An honest trainer is called violated at most alpha of the time. The bound on epsilon errs 0.9 alpha of the time; all
+checks of the mechanism (is the noise normal and drawn anew, do rows enter by coins of their own, how far does one move
+a step) share the rest, 0.1 alpha, in equal parts. It takes three trainings on the canaries, and short ones on a few.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,10 +43,7 @@ def verify(
 ) -> v.Verification:
     """Return the verdict on a trainer, violated for an honest one at most `alpha` of the time.
 
-    The bound on epsilon errs 0.9 alpha of the time. All checks of the mechanism (is the noise normal and drawn anew, do
-    rows enter by coins of their own, how far does one move a step) share the rest, 0.1 alpha, in equal parts. Trains
-    three times on the canaries, and some times on a few of them. Raises TargetError where the trainer crashes or does
-    not keep to what `redteam.verify.subject` asks for.
+    Raises TargetError where the trainer crashes or does not keep to what `redteam.verify.subject` asks for.
     """
     if not 0 < alpha < 1:
         raise UsageError(f"--alpha {alpha}: give a number between 0 and 1")
@@ -49,26 +51,23 @@ def verify(
     bounded = (1 - SHARE) * alpha
     design, rehearsed = runs.prepare()
     practice, known, run = runs.attack(design, rehearsed, inspect=False)  # two of three show enough, and cost less
-    _, earned = v.stated(run)
-    delta = earned.delta if earned else plan.delta
+    delta = _delta(run, plan)
     rules = choose(practice.scores(), known, delta=delta, alpha=bounded)
     adversary, coins, run = runs.attack(design, rehearsed)
     claimed, earned = v.stated(run)
-    if earned is not None and earned.delta != delta:
-        raise TargetError(f"{subject.name}: guarantees at delta {delta} once and {earned.delta} the other time")
+    if _delta(run, plan) != delta:
+        raise TargetError(f"{subject.name}: guarantees at delta {delta} once and {_delta(run, plan)} the other time")
     bounds = shown(adversary.scores(), coins, rules, delta=delta, alpha=bounded)
-    decides = v.deciding(run)
-    bound = bounds.clopper_pearson if decides == "clopper_pearson" else bounds.one_run
+    bound = bounds.clopper_pearson if v.plain(run) else bounds.one_run
     side = SideTrainings(runs.train, runs.told(design, plan), runs.rng)  # come last: they change nothing for the others
     reached = reach(runs.claim, rehearsed, design.canaries, [(practice, known), (adversary, coins)])
     hidden = doubt(runs.farthest(reached).of(side.shortened()), side.farthest())
-    found = [*runs.checks(), *side.checks(), *(beside(reached, design.family) if v.plain(run) else [])]
-    proven, against = contradictions(found, alpha)
-    doubts = [*v.doubts(claimed, earned, bounds, bound), *against]
-    doubts += [reason for reason in (hidden, runs.untried(adversary)) if reason]
+    proven, against = _contradictions(runs, side, run, reached, design, alpha)
+    hiding = [reason for reason in (hidden, runs.untried(adversary)) if reason]
+    doubts = [*v.doubts(claimed, earned, bounds, bound), *against, *hiding]
     word, reason = v.decide(earned, bound, alpha=alpha, proven=proven, doubts=doubts)
-    seen = v.findings(run.mechanism, rehearsed, adversary, bounds)
     told = v.promises(claimed, earned, bound, asked=(plan.epsilon, plan.delta))
+    findings = (*told, *proven, *against, *v.findings(run.mechanism, rehearsed, adversary, bounds))
     return v.Verification(
         subject=subject.name,
         verdict=word,
@@ -79,9 +78,9 @@ def verify(
         clopper_pearson=bounds.clopper_pearson,
         gdp=bounds.gdp,
         one_run=bounds.one_run,
-        decides=decides,
+        decides=v.deciding(run),
         score=bounds.score,
-        findings=(*told, *proven, *against, *seen, *runs.notes, *side.notes),
+        findings=(*findings, *runs.notes, *side.notes),
         canaries=design.canaries,
         family=design.family,
         alpha=alpha,
@@ -89,6 +88,19 @@ def verify(
         seed=seed,
         tool_version=__version__,
     )
+
+
+def _contradictions(
+    runs: "_Runs", side: SideTrainings, run: PrivateRun, reached: Reach, design: Design, alpha: float
+) -> tuple[list[str], list[str]]:
+    """Return what is proven to break the guarantee, and what else contradicts the trainer."""
+    among = beside(reached, design.family) if v.plain(run) else []
+    return contradictions([*runs.checks(), *side.checks(), *among], alpha)
+
+
+def _delta(run: PrivateRun, plan: Plan) -> float:
+    _, earned = v.stated(run)
+    return earned.delta if earned else plan.delta
 
 
 class _Runs:
