@@ -13,7 +13,6 @@ or multi-head attention; RD102 trains the first. Needs: pip install 'redteam[dp]
 """
 
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +35,7 @@ from defenses.edpsgd.sampling import IntArray, Sampler, parts_of
 from defenses.edpsgd.separation import Separation, unclipped
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.trainer import Losses, Outcome
-from defenses.opacus_exact import MOST_ROWS, check_exact, forget_gradients
+from defenses.opacus_exact import MOST_ROWS, check_exact, forget_gradients, hooked, refuse_unsupported
 from redteam.data import Examples
 from redteam.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
 from redteam.errors import UsageError
@@ -166,7 +165,7 @@ class OpacusSteps:
         self.trained = TrainedWeights(model)
         self.parameters = list(self.trained.parameters)
         check_optimizer(optimizer, self.parameters)
-        _refuse_unsupported(opacus, model)
+        refuse_unsupported(model)
         self.source, self.physical_batch, self.model = source, physical_batch, model
         self.noise, self.std = torch.Generator(self.parameters[0].device), noise_multiplier * clip
         self.optimizer = optimizers.DPOptimizer(
@@ -177,7 +176,7 @@ class OpacusSteps:
             generator=self.noise,
         )
         self.optimizer.add_noise = self._add_noise
-        self.hooked = _hooked(opacus, model)
+        self.hooked = hooked(opacus, model)
         self.separation = Separation(model, unclipped(self.parameters, clip))
         self._step, self._rows = 0, np.zeros(0, dtype=np.int64)
 
@@ -279,36 +278,6 @@ def _positions_expanded(model: nn.Module, rows: int) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _hooked(opacus: Any, model: nn.Module) -> Any:
-    try:
-        return opacus.GradSampleModule(model)
-    except NotImplementedError as error:  # a trained layer with buffers, such as a table that scales what it gives
-        said = " ".join(str(error).split())
-        found = re.search(r"currently support\((.*?):(\w+)\(", said)
-        layer = f"{found[1]} ({found[2]})" if found else said[:160]
-        raise UnsupportedLayer(
-            f"Opacus has no exact gradient of each example for {layer}: it is trained and has buffers; "
-            "try RD102 (--defense edpsgd)"
-        ) from None
-
-
-def _refuse_unsupported(opacus: Any, model: nn.Module) -> None:
-    """Raise UsageError naming the first layer that Opacus cannot train exactly."""
-    from opacus.validators import ModuleValidator
-
-    problems = ModuleValidator.validate(model.train(model.training), strict=False)
-    trained = [m for m in model.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
-    for module in (*trained, *model.modules()):
-        kind = type(module).__name__
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise UsageError(f"{kind} mixes the rows of a batch: no row can be bounded; use LayerNorm")
-        if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
-            raise UsageError(f"Opacus has no rule for {kind}: use its own DP{kind}, or --defense edpsgd")
-    for problem in problems:
-        if "training mode" not in str(problem):
-            raise UsageError(f"Opacus cannot train this model: {' '.join(str(problem).split())}")
 
 
 def _opacus() -> tuple[Any, Any]:

