@@ -77,11 +77,13 @@ class Separation:
 
     def check_batch(
         self, step: int, losses: Losses, parts: Sequence[IntArray], device: torch.device, coins: np.random.Generator
-    ) -> None:
-        """Do `check` on one of the physical parts of a step's batch, if the step is one to check."""
+    ) -> bool:
+        """Do `check` on one of the physical parts of a step's batch, if the step is one to check; return whether."""
         several = [part for part in parts if len(part) > 1]
-        if several and self.due(step, coins):
-            self.check(losses, torch.from_numpy(several[coins.integers(len(several))]).to(device), coins)
+        if not several or not self.due(step, coins):
+            return False
+        self.check(losses, torch.from_numpy(several[coins.integers(len(several))]).to(device), coins)
+        return True
 
     def check(self, losses: Losses, rows: Tensor, coins: np.random.Generator | None = None) -> None:
         """Raise UnsupportedLayer, with the name of the module where it can be found, unless rows int64 [b] stay apart.
