@@ -91,8 +91,8 @@ def state_digest(state: Mapping[str, torch.Tensor]) -> str:
     return total.hexdigest()
 
 
-def save_bundle(bundle: Bundle, path: Path) -> None:
-    """Write `model.pt` whole or not at all; OSError where it cannot be written."""
+def save_bundle(bundle: Bundle, path: Path, *, mode: int = 0o666) -> None:
+    """Write `model.pt` whole or not at all, readable as `mode` says; OSError where it cannot be written."""
     document = {
         "format": FORMAT,
         "config": json.dumps(bundle.config, sort_keys=True),
@@ -103,7 +103,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "files": dict(bundle.files),
     }
     try:
-        save_atomic(path, lambda temporary: torch.save(document, temporary))
+        save_atomic(path, lambda temporary: torch.save(document, temporary), mode=mode)
     except RuntimeError as error:  # how torch reports a full disk
         raise OSError(errno.EIO, f"cannot be written ({str(error).splitlines()[0][:80]})", str(path)) from None
 

@@ -13,6 +13,7 @@ from redteam.errors import DataError
 from redteam.report import Unit, Users
 from redteam.tables import Table, pass_over, read_table
 from redteam.units import check_enough, divide_rows, divide_users, guessed_users, how_many, unit_of
+from redteam.wording import shown
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -256,7 +257,7 @@ def read_split(
         side = sides_of.get(value.strip().lower())
         if side is None:
             known = ", ".join(v for values in _SPLIT_VALUES.values() for v in values)
-            raise DataError(f"{path}: row {position + 1}: {value!r} says nothing about membership; known: {known}")
+            raise DataError(f"{path}: row {position + 1}: {shown(value)} says nothing about membership; known: {known}")
         found[side].append(position)
     inside, outside, apart = (without(examples.take(rows), planted) for rows in found.values())
     return Split.of(inside, outside, apart if found["reference"] else None), reading.notes

@@ -1,11 +1,15 @@
 """Files written whole or not at all, and fingerprints of those that are read."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+_OLD = 60.0  # seconds; a younger file may be of somebody who is about to lock it
 
 
 def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o666) -> None:
@@ -25,8 +29,12 @@ def save_atomic(path: Path, save: Callable[[Path], object], *, mode: int = 0o666
         return
     final = path.resolve()
     temporary = final.with_name(f".{final.name[:40]}.{secrets.token_hex(8)}.tmp")
+    _sweep(final)
+    lock = -1
     try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        lock = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with contextlib.suppress(OSError):  # some network drives know no locks
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         save(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -37,6 +45,30 @@ def save_atomic(path: Path, save: Callable[[Path], object], *, mode: int = 0o666
         if isinstance(error, OSError) and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+def _sweep(final: Path) -> None:
+    """Take away temporary files for `final` that a kill left: whoever still writes one holds its lock."""
+    with contextlib.suppress(OSError):
+        for left in final.parent.iterdir():
+            head, _, end = left.name.removesuffix(".tmp").rpartition(".")
+            if head == f".{final.name[:40]}" and len(end) == 16 and left.name.endswith(".tmp"):
+                _remove_if_left(left)
+
+
+def _remove_if_left(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if time.time() - path.lstat().st_mtime < _OLD:
+            return
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(number)
 
 
 def sha256(path: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from redteam.errors import DataError
 from redteam.kinds import NUMBER, STRING, Kinds, fault, kind_of_type, kinds_of
 
+_LONGEST = 10_000_000  # characters of a cell
 _Row = tuple[int, list[str]]  # the line a row starts on, and its cells
 
 
@@ -57,6 +58,10 @@ def read_table(path: Path) -> Table:
     table = reader(path)
     if not table.columns or table.rows == 0:
         raise DataError(f"{path}: no rows")
+    for name, cells in table.columns.items():
+        for row, cell in enumerate(cells, start=1):
+            if cell is not None and len(cell) > _LONGEST:
+                raise DataError(f"{path}: row {row}: {name[:40]} has {len(cell):,} characters; at most {_LONGEST:,}")
     return table
 
 

@@ -101,6 +101,7 @@ def train(
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
     if restart:
         _forget(checkpoint)
+    _finish_cleaning(checkpoint, output)
     rows = mark_planted(reading.examples, planting).take(sorted({*sides["members"], *planted}))
     with _seed_of(noise, coins, checkpoint) as seed:
         trained = defense.fit(start, rows, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
@@ -116,6 +117,8 @@ def train(
         salt=secrets.token_hex(16),
         canaries=planting.encoded() if planting else (),
     ).save(ledger)
+    if _secret_of(checkpoint).exists():
+        write_atomic(_finished(checkpoint), f"{checkpoint.key}\n", mode=0o600)
     _forget(checkpoint)
     nonmembers = reading.examples.take(sides["nonmembers"])
     told = (*reading.notes, *start.notes, *_drawn(unit, members, nonmembers), *_chosen(asked, defense, expected, start))
@@ -236,8 +239,30 @@ def _secret_of(checkpoint: Checkpoint) -> Path:
 
 
 def _forget(checkpoint: Checkpoint) -> None:
-    for path in (_secret_of(checkpoint), checkpoint.path):  # a checkpoint without its secret is refused
+    for path in (_secret_of(checkpoint), checkpoint.path, _finished(checkpoint)):  # one without its secret is refused
         path.unlink(missing_ok=True)
+
+
+def _finished(checkpoint: Checkpoint) -> Path:
+    """Return the file that says that a private training is done, while its secret and its checkpoint are removed."""
+    return checkpoint.path.with_name(f"{checkpoint.path.name}.finished")
+
+
+def _finish_cleaning(checkpoint: Checkpoint, output: Path) -> None:
+    """Remove what a kill left of a private training that was finished; UsageError where it is this very one.
+
+    To train once more on the same data would spend the budget twice, for nothing.
+    """
+    path = _finished(checkpoint)
+    if not path.exists():
+        return
+    same = path.read_text(encoding="ascii", errors="replace").strip() == checkpoint.key
+    _forget(checkpoint)
+    if same and output.exists():
+        raise UsageError(
+            f"{output}: this private training was finished, the model and its ledger are written; what was left of it "
+            "is removed now, and there is nothing to train"
+        )
 
 
 def _shape(model: ModelChoice) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import gc
 import os
 import signal
 import sys
+import traceback
+import warnings
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -61,6 +63,8 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle workers that spin slow everything else down
     gc.set_threshold(50_000, 20, 100)  # the million objects of torch's import stay: looking through them takes seconds
     _replace_closed_streams()
+    if not sys.warnoptions and not os.environ.get("REDTEAM_DEBUG"):
+        warnings.simplefilter("ignore")  # what libraries advise is not for whoever runs an audit
     try:
         code = app(prog_name="redteam", standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
@@ -79,7 +83,7 @@ def main() -> NoReturn:
         os._exit(INTERRUPTED)  # a KeyboardInterrupt that passed through C code makes Python end by SIGINT instead
     except (Exception, SystemExit) as error:
         if os.environ.get("REDTEAM_DEBUG"):
-            raise
+            traceback.print_exc()
         _stop(_explain(error), NOT_AUDITED)
     finally:
         gc.freeze()  # nor does the end of the process have to look through them once more

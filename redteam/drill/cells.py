@@ -118,10 +118,10 @@ def forget_cell(folder: Path) -> None:
 
 def run_cell(task: Task, check: Check) -> CellResult:
     """Plant, train and extract, and write the cell down, cell.json last; `check` may interrupt between steps."""
-    task.folder.mkdir(parents=True, exist_ok=True)
+    task.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # models that leak are for nobody else
     planted = _plant(task)
     trained, passes = _train(task, planted, check)
-    save_bundle(trained.bundle, task.folder / "model.pt")
+    save_bundle(trained.bundle, task.folder / "model.pt", mode=0o600)
     target, shared = trained.target, task.drill
     report = extract(
         target,

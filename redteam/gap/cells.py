@@ -81,7 +81,7 @@ def take_gap_cell(task: Task) -> CellResult | None:
 
 def run_cell(task: Task, check: Check) -> CellResult:
     """Train and attack one model and write the cell down, cell.json last; `check` may interrupt at any step."""
-    task.folder.mkdir(parents=True, exist_ok=True)
+    task.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # models that leak are for nobody else
     model, clock = task.folder / "model.pt", _Clock(check)
     experiment, cell = task.experiment, task.cell
     files = train(

@@ -39,7 +39,10 @@ _DROPPED = (
     "_name_or_path",
     "transformers_version",
 )
-_COUNTS = re.compile(r"(num|n)_(.*_)?(layers?|groups?|blocks?)|\w+_layers")
+_COUNTS = re.compile(
+    r"(num|n)_(.*_)?(layers?|groups?|blocks?)|\w+_layers|inner_group_num|num_hash_functions|block_sizes|"
+    r"attention_types|block_repeats"
+)
 _MOST_LAYERS = 1000
 _MOST_LABELS = 100_000
 
@@ -63,8 +66,9 @@ def make_config(raw: Mapping[str, Any], name: str) -> Any:
         if key in _REFUSED and value:
             raise BundleError(f"{name}: the config has {key!r}, which would load code or another model: refused")
         limit = _MOST_LABELS if key == "num_labels" else _MOST_LAYERS if _COUNTS.fullmatch(key) else None
-        if limit is not None and isinstance(value, (int, float)) and not value <= limit:
-            raise BundleError(f"{name}: the config says {key} = {value}; at most {limit} can be built")
+        count = 0 if limit is None else _total(value)
+        if limit is not None and not count <= limit:
+            raise BundleError(f"{name}: the config says {key} = {str(value)[:60]}; at most {limit} can be built")
     kept = _without_dropped(raw)
     kind = kept.pop("model_type", None)
     try:
@@ -135,6 +139,13 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
         for key, item in value.items():
             yield str(key), item
             yield from _items(item)
+
+
+def _total(value: Any) -> float:
+    """Return a number, or the sum of those in lists of any depth: how many parts a config asks for."""
+    if isinstance(value, (list, tuple)):
+        return sum(_total(item) for item in value)
+    return value if isinstance(value, (int, float)) else 0
 
 
 def _without_dropped(value: Any) -> Any:

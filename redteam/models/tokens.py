@@ -1,5 +1,7 @@
 """Tokenizers from bundles and directories, and token ids from texts; a crash in their Rust code is an error of ours."""
 
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,6 +15,7 @@ from redteam.bundle import Bundle
 from redteam.errors import BundleError
 from redteam.models.configs import first_line, quiet, read_config, read_tokenizer_config
 from redteam.models.contained import check_contained, check_settings
+from redteam.models.growth import check_growth
 from redteam.models.settled import settled
 from redteam.models.sources import check_sources, with_ends
 
@@ -23,6 +26,8 @@ def open_tokenizer(bundle: Bundle, *, name: str) -> Tokenizer:
     """Return the bundle's tokenizer, cutting at `max_length` tokens and never padding; raise BundleError."""
     with _no_panic(name):
         tokenizer = settled(Tokenizer.from_str(bundle.tokenizer))
+        check_growth(tokenizer, name)
+        tokenizer.no_padding()
         special = tokenizer.num_special_tokens_to_add(False)
         marked = any(tokenizer.encode("a").type_ids)
     if not special < bundle.max_length < 1 << 31:
@@ -67,6 +72,8 @@ def _from_its_own_file(path: Path) -> Tokenizer:
     config = read_config(path) if (path / "config.json").is_file() else {}
     with _no_panic(str(path)):
         tokenizer = settled(Tokenizer.from_file(str(path / _VOCABULARIES[0])))
+        check_growth(tokenizer, str(path))
+        tokenizer.no_padding()
         check_sources(path, tokenizer, settings, config)
         with_ends(path, tokenizer, settings)
         kept = (tokenizer.truncation or {}).get("direction", "right")
@@ -90,8 +97,40 @@ def token_ids(tokenizer: Tokenizer, texts: Sequence[str], *, name: str) -> list[
 @contextmanager
 def _no_panic(name: str) -> Iterator[None]:
     try:
-        yield
+        with _hushed():
+            yield
     except (KeyboardInterrupt, SystemExit, MemoryError, BundleError):
         raise
     except BaseException as error:  # a panic in Rust code is no Exception, and would end the program as a traceback
         raise BundleError(f"{name}: its tokenizer is broken ({first_line(error)})") from None
+
+
+_LOCK = threading.Lock()
+_hushing: list[int] = []  # how many are inside: the first keeps the real stderr, the last puts it back
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Point the process's stderr at nothing: a panic in Rust code prints lines of its own, with pieces of the text."""
+    with _LOCK:
+        if not _hushing:
+            try:
+                real = os.dup(2)
+            except OSError:  # there is none
+                real = -1
+            else:
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, 2)
+                os.close(nothing)
+            _hushing.append(real)
+        _hushing.append(0)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _hushing.pop()
+            if len(_hushing) == 1:
+                real = _hushing.pop()
+                if real >= 0:
+                    os.dup2(real, 2)
+                    os.close(real)

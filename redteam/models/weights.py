@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from redteam.errors import BundleError
 from redteam.models.configs import first_line, quiet
 from redteam.models.plain import plain_tensor, same_kind, same_numbers
+from redteam.models.sizes import check_size
 from redteam.models.wrappers import unwrapped
 
 # In the order in which transformers looks for them.
@@ -45,6 +46,7 @@ def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weight
     """
     refuse_adapter(path)
     stored, notes = unwrapped(stored_tensors(path), str(path))
+    check_size(config, stored, str(path))
     real = [tensor.dtype for tensor in stored.values() if tensor.dtype.is_floating_point]
     try:
         with quiet():

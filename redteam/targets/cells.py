@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from redteam.errors import DataError
 from redteam.kinds import NOT_FINITE, fault, kind_of_type
 from redteam.target import FloatArray
+from redteam.wording import shown
 
 Columns = dict[str, Any]  # name -> pyarrow.ChunkedArray or Array
 # From the names of the wanted columns, and which of them are numbers, to columns and notes.
@@ -55,7 +56,7 @@ def sides(path: Path, name: str, column: Any) -> npt.NDArray[np.int8]:
         row = int(np.argmin(np.asarray(found.is_valid())))
         value = column[row].as_py()
         listed = ", ".join(word for word, _ in known if not word.endswith(".0"))
-        what = "empty" if value is None or value == "" else f"{str(value)[:30]!r} says nothing about membership"
+        what = "empty" if value is None or value == "" else f"{shown(str(value))} says nothing about membership"
         raise DataError(f"{path}: row {row + 1}: {name}: {what}; known: {listed}")
     codes: npt.NDArray[np.int8] = np.array([side for _, side in known], dtype=np.int8)
     return codes[np.asarray(found.to_numpy(), dtype=np.int64)]

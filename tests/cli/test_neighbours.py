@@ -29,3 +29,13 @@ def test_nothing_found_is_an_error(monkeypatch):
     monkeypatch.setattr("redteam.registry.entry_points", lambda group: [])
     with pytest.raises(UsageError, match="no Attack found in the package 'attacks'"):
         discover_attacks()
+
+
+def test_debugging_exits_2_as_well(tmp_path):
+    from forks import fast
+
+    broken = "import redteam.registry\ndef broken(): raise ZeroDivisionError('x')\n"
+    broken += "redteam.registry.discover_defenses = broken"
+    result = fast("defenses", cwd=tmp_path, env={"REDTEAM_DEBUG": "1"}, before=broken)
+    assert result.returncode == 2
+    assert "Traceback" in result.stderr
