@@ -12,7 +12,7 @@ from redteam.bundle import load_bundle
 from redteam.errors import BundleError
 from redteam.models.growth import check_growth
 from redteam.models.opening import read_directory, write_directory
-from redteam.models.tokens import load_tokenizer
+from redteam.models.tokens import _no_panic, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_tokenizer_that_grows_texts(folder):
     tokenizer.normalizer = growing(3)
     check_growth(tokenizer, "honest")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.ByteLevel()] * 20)
-    with pytest.raises(BundleError, match="20 steps|23 steps"):
+    with pytest.raises(BundleError, match=r"2[03] steps"):
         check_growth(tokenizer, "bytes")
 
 
@@ -71,11 +71,13 @@ def test_padding_is_switched_off_before_the_first_text(folder):
     assert load_tokenizer(folder).padding is None
 
 
-def test_a_panic_in_rust_code_prints_nothing(capfd):
-    from redteam.models.tokens import _no_panic
+def panic():
+    os.write(2, b"thread '<unnamed>' panicked at the text of somebody\n")
+    raise BaseException("panicked")  # as pyo3 does
 
-    with pytest.raises(BundleError, match="its tokenizer is broken"), _no_panic("m"):
-        os.write(2, b"thread '<unnamed>' panicked at the text of somebody\n")
-        raise BaseException("panicked")
+
+def test_a_panic_in_rust_code_prints_nothing(capfd):
+    with pytest.raises(BundleError, match="its tokenizer is broken"):
+        _no_panic("m")(panic)()
     os.write(2, b"heard\n")
     assert capfd.readouterr().err == "heard\n"
