@@ -58,6 +58,11 @@ def audit(
     retries: o.Retries = None,
     budget: o.RequestBudget = None,
     token_env: o.TokenVariable = None,
+    api: o.Api = None,
+    request_template: o.RequestTemplate = None,
+    response_path: o.ResponsePath = None,
+    header: o.Headers = None,
+    labels: o.Labels = None,
     restart: o.Forget = False,
 ) -> None:
     """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
@@ -69,7 +74,9 @@ def audit(
     columns = (text_column, label_column, id_column, user_column, group_column, split_column)
     files = (members, nonmembers, data, ledger, scores, canaries)
     request = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
-    case = _open(target, files, columns, request | {"token_env": token_env})
+    request |= {"token_env": token_env, "api": api, "headers": header or None}
+    request |= {"request_template": request_template, "response_path": response_path, "labels": labels}
+    case = _open(target, files, columns, request)
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text)
     attacks, planted = _chosen(attack, case, base, limits.require)
     if plan:
@@ -168,12 +175,36 @@ def _canaries(
 
 
 def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings for a target that is asked over the network; UsageError where it is not."""
+    """Return the settings for a target that is asked over the network; UsageError where it is not.
+
+    The labels are for every black box: a function has an order of its answers too.
+    """
     given = {name: value for name, value in request.items() if value is not None}
-    if given and not (target or "").startswith(("http://", "https://")):
-        option = next(iter(given)).replace("_", "-")
+    labels = given.pop("labels", None)
+    if given and not _is_url(target):
+        option = next(iter(given)).replace("_", "-").replace("headers", "header")
         raise UsageError(f"--{option} is for http(s) targets; {target or '--scores'} is none")
-    return given
+    if labels is None:
+        return given
+    if target is None or Path(target).exists() or not (_is_url(target) or ":" in target):
+        raise UsageError(f"--labels is for endpoints and functions; {target or '--scores'} names its labels itself")
+    return given | {"labels": _label_list(labels)}
+
+
+def _is_url(target: str | None) -> bool:
+    return (target or "").startswith(("http://", "https://"))
+
+
+def _label_list(said: str) -> list[str]:
+    """Return the labels of a list with commas, or of the lines of a file; UsageError where there are not two."""
+    try:
+        lines = Path(said).read_text(encoding="utf-8-sig").splitlines() if Path(said).is_file() else said.split(",")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--labels {said[:80]}: cannot be read ({type(error).__name__})") from None
+    labels = [line.strip() for line in lines if line.strip()]
+    if len(labels) < 2 or len(set(labels)) < len(labels):
+        raise UsageError(f"--labels {said[:80]}: wanted two or more different labels, a,b,c or a file of one a line")
+    return labels
 
 
 def _plan(

@@ -53,6 +53,28 @@ Timeout = Annotated[float | None, Opt("--timeout", help="Endpoint: seconds for o
 Retries = Annotated[int | None, Opt("--retries", min=0, help="Endpoint: tries after a failed request.")]
 RequestBudget = Annotated[int | None, Opt("--budget", min=1, help="Endpoint: most requests, retries counted.")]
 TokenVariable = Annotated[str | None, Opt("--token-env", help="Endpoint: environment variable that holds its token.")]
+Api = Annotated[
+    str | None,
+    Opt(
+        "--api",
+        help="Endpoint: how it is asked: auto, redteam, huggingface, tei, instances, kserve-v2[:INPUT], mlflow, "
+        "vllm-classify, torchserve.",
+    ),
+]
+RequestTemplate = Annotated[
+    str | None,
+    Opt("--request-template", help='Endpoint: JSON with "$texts", or "$text" for one, where the texts go.'),
+]
+ResponsePath = Annotated[
+    str | None, Opt("--response-path", help="Endpoint: where its answers are, such as data.*.scores.")
+]
+Headers = Annotated[
+    list[str] | None, Opt("--header", help="Endpoint: NAME=VARIABLE, a header with the value of that variable.")
+]
+Labels = Annotated[
+    str | None,
+    Opt("--labels", help="Endpoint or function: its labels in the order of its answers, a,b,c or a file of lines."),
+]
 
 TrainingData = Annotated[Path, typer.Argument(help="Labelled texts: .csv, .tsv, .jsonl or .parquet.")]
 ModelFile = Annotated[Path, Opt("--output", "-o", help="The model file to write.")]

@@ -61,6 +61,24 @@ def shown(labels: Iterable[str]) -> str:
     return ", ".join(repr(label[:30]) for label in some[:3]) + (", ..." if len(some) > 3 else "")
 
 
+def as_document(answer: Any) -> object:
+    """Give a bare answer the form of an endpoint's: names are predicted labels, the rest probabilities."""
+    if isinstance(answer, Mapping) or (
+        isinstance(answer, list) and _holds(answer, list) and _holds(answer[0], Mapping)
+    ):
+        return answer
+    if isinstance(answer, list | tuple) and _holds(answer, Mapping):
+        top_label = isinstance(answer[0].get("label"), str) and "score" in answer[0]
+        return answer if top_label else {"probabilities": answer}
+    names = isinstance(answer, list | tuple) and _holds(answer, str | int | np.integer)
+    names = names or (isinstance(answer, np.ndarray) and answer.ndim == 1 and answer.dtype.kind in "iuUO")
+    return {"labels": answer} if names else {"probabilities": answer}
+
+
+def _holds(values: Any, kind: Any) -> bool:
+    return isinstance(values, list | tuple) and bool(values) and isinstance(values[0], kind)
+
+
 class Answers:
     """Reads a black box's answers and holds it to what it answered before.
 
@@ -92,6 +110,7 @@ class Answers:
             scored = Scored(self._predicted(values), None)
         else:
             probabilities = self._probabilities(values, classes)
+            self._check_top(document.get("top") if isinstance(document, Mapping) else None, probabilities)
             scored = Scored(probabilities.argmax(axis=1), log_probabilities(probabilities))
         self.access = access
         return scored
@@ -174,6 +193,15 @@ class Answers:
         if fault is not None:
             raise self._error(f"answer {fault[0] + 1} of {len(array)}: {fault[1]}")
         return array
+
+    def _check_top(self, top: Any, probabilities: FloatArray) -> None:
+        """Hold the labels given for the columns against what a service says each row is surest of."""
+        if top is None or len(top) != len(probabilities):
+            return
+        for row, said in zip(probabilities, top, strict=True):
+            if said in self.labels and row[self.labels.index(said)] < row.max():
+                meant = self.labels[int(row.argmax())]
+                raise self._error(f"says {said[:30]!r} where the labels given say {meant!r}; give them in its order")
 
     def _scores_by_name(self, row: object, position: int) -> dict[str, Any]:
         if not _is_text_classification(row):

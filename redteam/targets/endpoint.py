@@ -3,9 +3,9 @@
 import functools
 import hashlib
 import ipaddress
-import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,26 +14,31 @@ import httpx
 from redteam.errors import TargetError
 from redteam.targets import wire
 from redteam.targets.answers import Scored
+from redteam.targets.apis import choose_api, settled
 from redteam.targets.blackbox import BlackBox
 
 _HINTS = {
-    400: 'is the form {"texts": [...]} what it takes?',
+    400: "is --api {api} its form? --api NAME says another, --request-template any",
     401: "put a valid token into ${token_env}",
     403: "put a valid token into ${token_env}",
     404: "check the path of the URL",
     405: "check the path of the URL",
     413: "a smaller batch_size may do",
-    422: 'is the form {"texts": [...]} what it takes?',
+    422: "is --api {api} its form? --api NAME says another, --request-template any",
 }
+
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_RESERVED = {"content-type", "content-length", "transfer-encoding", "accept-encoding", "host", "connection"}
 
 
 class Endpoint(BlackBox):
-    """A classifier that answers POST {"texts": [...]} in one of the forms of `redteam.targets.answers`.
+    """A classifier behind one of the forms of `redteam.targets.apis`, or of a template of the user's own.
 
     One probe request at construction finds access and labels. `retries` repeat a request after trouble on
     the line or status 429, 500, 502, 503, 504; `budget` is the most requests ever sent, probe and retries
     included (`requests` counts them); `timeout` bounds one request as a whole, in seconds. A token in the
-    environment variable `token_env` is sent as Bearer, never to another host and never in the clear.
+    environment variable `token_env` is sent as Bearer, never to another host and never in the clear; so are
+    `headers`, NAME=VARIABLE each, with the value of that environment variable.
     What goes wrong is a TargetError; no message holds a text, the token or the URL's secrets.
     """
 
@@ -49,22 +54,26 @@ class Endpoint(BlackBox):
         retries: int = 4,
         budget: int | None = None,
         token_env: str = "REDTEAM_TOKEN",
+        headers: Sequence[str] = (),
+        api: str = "auto",
+        request_template: str | None = None,
+        response_path: str | None = None,
         labels: Sequence[str] | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Check the settings and send the probe; `transport` and `sleep` are there for tests."""
         self._url, name = _address(url)
+        self._api = choose_api(api, self._url.host, self._url.path, template=request_template, response=response_path)
         super().__init__(name, labels, batch_size)
+        self.batch_size = 1 if self._api.one_by_one else batch_size
         self.timeout, self.retries, self.budget = timeout, retries, budget
         self.requests = 0
         self._token_env, self._transport, self._sleep = token_env, transport, sleep
         self._total = 0
         self._check_settings()
-        self._headers = self._credentials() | {
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-        }
+        self._secrets = self._credentials() | self._extra(headers)
+        self._headers = self._secrets | {"content-type": self._api.media_type, "accept-encoding": "identity"}
         self._probe()
 
     def _check_settings(self) -> None:
@@ -88,6 +97,26 @@ class Endpoint(BlackBox):
             raise TargetError(f"{self.name}: {what} would travel unencrypted; use https, or unset it")
         return {"authorization": f"Bearer {token}"} if token else {}
 
+    def _extra(self, headers: Sequence[str]) -> dict[str, str]:
+        """Return the headers that are named with an environment variable each; refuse what must not be sent."""
+        found: dict[str, str] = {}
+        for given in headers:
+            name, _, variable = given.partition("=")
+            name = name.strip().lower()
+            if not _HEADER.fullmatch(name) or not variable:
+                raise TargetError("--header: write NAME=VARIABLE, a header and the environment variable of its value")
+            if name in _RESERVED or name in found:
+                raise TargetError(f"--header {name}: is set already; leave it out")
+            value = os.environ.get(variable, "").strip()
+            if not value or not (value.isascii() and value.isprintable()):
+                raise TargetError(f"--header {name}: ${variable} is empty or has characters no header can carry")
+            found[name] = value
+        if "authorization" in found and (self._credentials() or self._url.userinfo):
+            raise TargetError(f"--header authorization: there is a token in ${self._token_env} or the URL too; use one")
+        if found and self._url.scheme == "http" and not _is_loopback(self._url.host):
+            raise TargetError(f"{self.name}: header {next(iter(found))} would travel unencrypted; use https")
+        return found
+
     def _score(self, texts: tuple[str, ...]) -> Scored:
         self.check_budget(len(texts))
         # A client lives for one call, so that no socket stays open and nobody has to close anything. Proxies
@@ -106,7 +135,8 @@ class Endpoint(BlackBox):
 
         It costs memory and time to compute, so that who finds it cannot try passwords.
         """
-        secret = "\n".join([str(self._url), self._url.userinfo.decode("latin-1"), *sorted(self._headers.values())])
+        sent = [f"{name}: {value}" for name, value in sorted(self._headers.items())]
+        secret = "\n".join([str(self._url), self._url.userinfo.decode("latin-1"), *sent, self._api.key])
         salt = f"redteam endpoint {self.name} {self._token_env}".encode()
         return hashlib.scrypt(secret.encode(), salt=salt, n=2**14, r=8, p=1).hex()
 
@@ -123,7 +153,7 @@ class Endpoint(BlackBox):
         )
 
     def _ask(self, texts: list[str]) -> object:
-        content = json.dumps({"texts": texts}).encode("ascii")
+        content = self._api.content(texts)
         reply, trouble = None, ""
         for attempt in range(self.retries + 1):
             self._check_left(trouble)
@@ -139,7 +169,7 @@ class Endpoint(BlackBox):
                 raise TargetError(f"{self.name}: an answer is larger than {limit}; use a smaller batch_size") from None
             else:
                 if reply.status not in wire.RETRIED:
-                    return self._document(reply)
+                    return self._document(reply, len(texts))
                 trouble = f"answered {reply.line}"
         tried = f"{self.retries + 1} attempts" if self.retries else "1 attempt"
         raise TargetError(f"{self.name}: {tried} failed, the last: {trouble}{self._progress()}; is the service up?")
@@ -157,18 +187,24 @@ class Endpoint(BlackBox):
     def _progress(self) -> str:
         return f", {self.scored} of {self._total} texts scored"
 
-    def _document(self, reply: wire.Reply) -> object:
+    def _document(self, reply: wire.Reply, texts: int) -> object:
         """Return the parsed body; raise TargetError for any status but success and for what is not JSON."""
         if 300 <= reply.status < 400:
             raise TargetError(f"{self.name}: answered {reply.line}; redirects are not followed, give the final URL")
         if not 200 <= reply.status < 300:
             hint = _HINTS.get(reply.status, "").replace("{token_env}", self._token_env)
+            hint = hint.replace("{api}", self._api.name)
             raise TargetError(f"{self.name}: answered {reply.line}{f'; {hint}' if hint else ''}")
         try:
-            return json.loads(reply.body)
+            document = self._api.parse(reply.body)
         except (ValueError, RecursionError):
             kind = reply.headers.get("content-type", "no content type")[:40]
             raise TargetError(f"{self.name}: answered {kind!r} that is not JSON; is this the right URL?") from None
+        self._api = settled(self._api, document)
+        try:
+            return self._api.answers(document, texts)
+        except ValueError as error:
+            raise TargetError(f"{self.name}: {error}; is --api {self._api.name} its form?") from None
 
 
 def _address(text: str) -> tuple[httpx.URL, str]:

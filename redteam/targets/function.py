@@ -7,7 +7,7 @@ import importlib
 import importlib.machinery
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from redteam.errors import TargetError
 from redteam.files import sha256
+from redteam.targets.answers import as_document
 from redteam.targets.blackbox import BlackBox
 
 
@@ -69,7 +70,7 @@ class FunctionTarget(BlackBox):
     def _ask(self, texts: list[str]) -> object:
         try:
             with surroundings(self._directory):
-                return _document(self._function(texts))
+                return as_document(self._function(texts))
         except (Exception, SystemExit) as error:  # the user's sys.exit(0) must not end an audit as a pass
             raise TargetError(f"{self.name}: raised {one_line(error)}") from None
 
@@ -117,24 +118,6 @@ def _check_place(source: str, name: str, directory: Path) -> None:
         return
     if Path(spec.origin).resolve() != Path(loaded).resolve():
         raise TargetError(f"{source}: {name} is imported from {loaded} already, which hides {spec.origin}; rename it")
-
-
-def _document(answer: Any) -> object:
-    """Give a bare answer the form of an endpoint's: names are predicted labels, the rest probabilities."""
-    if isinstance(answer, Mapping) or (
-        isinstance(answer, list) and _holds(answer, list) and _holds(answer[0], Mapping)
-    ):
-        return answer
-    if isinstance(answer, list | tuple) and _holds(answer, Mapping):
-        top_label = isinstance(answer[0].get("label"), str) and "score" in answer[0]
-        return answer if top_label else {"probabilities": answer}
-    names = isinstance(answer, list | tuple) and _holds(answer, str | int | np.integer)
-    names = names or (isinstance(answer, np.ndarray) and answer.ndim == 1 and answer.dtype.kind in "iuUO")
-    return {"labels": answer} if names else {"probabilities": answer}
-
-
-def _holds(values: Any, kind: Any) -> bool:
-    return isinstance(values, list | tuple) and bool(values) and isinstance(values[0], kind)
 
 
 def _declared(owner: object) -> Sequence[str] | None:

@@ -216,6 +216,35 @@ def test_an_endpoint(bench, shows, code):
         assert "4 requests of up to 350 texts" in plan.stdout or code == 2
 
 
+@pytest.mark.parametrize("written", ["list", "file"])
+def test_an_endpoint_of_another_form_whose_labels_are_given(bench, written):
+    sys.path.insert(0, str(bench))
+    import answers
+
+    def reply(handler, body):
+        send(handler, json.dumps({"predictions": answers.leaky(json.loads(body)["instances"])}).encode())
+
+    (bench / "labels.txt").write_text("\n".join(answers.labels) + "\n")
+    labels = ",".join(answers.labels) if written == "list" else "labels.txt"
+    with serve(reply) as url:
+        audit(bench, url, *SIDES, "--api", "instances", "--labels", labels, "--batch-size", "350", code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("answers:leaky", "--labels", "one"), "--labels one: wanted two or more"),
+        (("answers:leaky", "--labels", "a,b,a"), "wanted two or more different labels"),
+        (("answers:leaky", "--header", "A=B"), "--header is for http(s) targets"),
+        ((LEAKY, "--labels", "a,b"), "--labels is for endpoints and functions"),
+    ],
+)
+def test_settings_of_endpoints_elsewhere(bench, arguments, says):
+    result = fast("audit", *arguments, *SIDES, cwd=bench)
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert says in result.stderr
+
+
 def test_a_hugging_face_directory_with_the_ledger_of_its_bundle(bench, report):
     ledger = ("--ledger", LEAKY.with_name("model.ledger.json"))
     assert fast("unpack", LEAKY, "-o", "hf", cwd=bench).returncode == 0

@@ -132,7 +132,7 @@ def test_nonsense_is_one_line_and_is_not_asked_again(body, fragment):
 @pytest.mark.parametrize(
     ("status", "fragment"),
     [
-        (400, "answered 400 Bad Request; is the form"),
+        (400, "answered 400 Bad Request; is --api auto its form"),
         (401, "answered 401 Unauthorized; put a valid token into $REDTEAM_TOKEN"),
         (404, "answered 404 Not Found; check the path"),
         (413, "a smaller batch_size may do"),
