@@ -73,7 +73,7 @@ def audit(
     check_output(output, policy, baseline, *read, *_named(target))
     columns = (text_column, label_column, id_column, user_column, group_column, split_column)
     files = (members, nonmembers, data, ledger, scores, canaries)
-    request = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
+    request: dict[str, Any] = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
     request |= {"token_env": token_env, "api": api, "headers": header or None}
     request |= {"request_template": request_template, "response_path": response_path, "labels": labels}
     case = _open(target, files, columns, request)
