@@ -61,7 +61,7 @@ def verify(
     bound = bounds.clopper_pearson if v.plain(run) else bounds.one_run
     side = SideTrainings(runs.train, runs.told(design, plan), runs.rng)  # come last: they change nothing for the others
     reached = reach(runs.claim, rehearsed, design.canaries, [(practice, known), (adversary, coins)])
-    hidden = doubt(runs.farthest(reached).of(side.shortened()), side.farthest())
+    hidden = _hidden(runs.farthest(reached), side)
     proven, against = _contradictions(runs, side, run, reached, design, alpha)
     hiding = [reason for reason in (hidden, runs.untried(adversary)) if reason]
     doubts = [*v.doubts(claimed, earned, bounds, bound), *against, *hiding]
@@ -96,6 +96,16 @@ def _contradictions(
     """Return what is proven to break the guarantee, and what else contradicts the trainer."""
     among = beside(reached, design.family) if v.plain(run) else []
     return contradictions([*runs.checks(), *side.checks(), *among], alpha)
+
+
+def _hidden(reached: Reach, side: SideTrainings) -> str | None:
+    """Return why canaries could not have shown a violation; None too where all examples move a step alike, if less."""
+    trial = side.farthest()
+    found = doubt(reached.of(side.shortened()), trial)
+    part = side.steadily() if found and trial is not None and trial.short else None
+    if part is None or trial is None:
+        return found
+    return doubt(reached.of(part * side.shortened(part)), trial.of(part))
 
 
 def _delta(run: PrivateRun, plan: Plan) -> float:

@@ -16,6 +16,7 @@ from redteam.verify.dirac import KINDS, Design
 from redteam.verify.inspection import READ, Inspection
 from redteam.verify.reach import Reach, best, of_move
 from redteam.verify.rehearsal import Reader, Values
+from redteam.verify.steady import steady
 from redteam.verify.subject import Settings
 from redteam.verify.verdict import plain
 
@@ -25,6 +26,7 @@ _EPSILON = 30.0  # of all short trainings: the less noise, the clearer they are
 _TRIAL, _ODD, _FEW = 4_003, 403, 8  # canaries
 _EPOCHS, _RATE = 12, 0.3  # the last batch of a pass is not full; of few canaries one is expected: each third is empty
 _RAISES_AT = 3  # calls for losses
+_SPARSE = 1 / 16  # of the canaries are in where there should be few
 _USUAL, _SINGLE = 0, (1, 2)  # kinds as in the main trainings, and with a gradient in one table alone, of the same size
 _ERRORS = 4.0  # standard errors that make a difference clear
 
@@ -106,7 +108,7 @@ class SideTrainings:
         self._train, self._rng, self._clip = train, rng, told.clip
         self.notes: list[str] = []
         self._found: list[Check] = []
-        quiet = replace(told, epsilon=max(told.epsilon, _EPSILON), epochs=_EPOCHS)
+        self._quiet = quiet = replace(told, epsilon=max(told.epsilon, _EPSILON), epochs=_EPOCHS)
         self._trial = self._inspect(Design(_TRIAL, kinds=KINDS), quiet)
         self._found += checks_of([self._trial] if self._trial else [])
         self._trouble(Design(_ODD, odd=troubles.NOT_A_NUMBER), quiet, troubles.no_numbers)
@@ -121,13 +123,27 @@ class SideTrainings:
         """Return how far lone canaries move a step with little noise, by the kind that shows most; None if refused."""
         return best(self._reached(_USUAL, *_SINGLE))
 
-    def shortened(self) -> float:
+    def steadily(self) -> float | None:
+        """Return how far examples move a step over what is claimed, where all move it alike; None elsewhere.
+
+        That takes one more training, with few canaries in.
+        """
+        trial, reached = self._trial, self.farthest()
+        if trial is None or reached is None or not plain(trial[0]):
+            return None
+        few = self._inspect(Design(_TRIAL, kinds=KINDS), self._quiet, share=_SPARSE)
+        if few is None or few[0].mechanism != trial[0].mechanism or not steady(trial[1], few[1]):
+            return None
+        return min(1.0, reached.share)
+
+    def shortened(self, part: float = 1.0) -> float:
         """Return how far the canaries of the main trainings move a step, over those that it moves most, 1 at most.
 
         What clips in L1 moves some directions less and hides none: other directions show it. Without clear evidence, 1.
+        `part` of what is claimed counts as the claim.
         """
         usual, others = best(self._reached(_USUAL)), best(self._reached(*_SINGLE))
-        if usual is None or others is None or others.short or others.coarse:
+        if usual is None or others is None or others.of(part).short or others.of(part).coarse:
             return 1.0
         ratio = usual.share / others.share
         error = (usual.error + others.error) / usual.claimed
@@ -149,8 +165,10 @@ class SideTrainings:
             self._found += checks
             self.notes += notes
 
-    def _inspect(self, design: Design, told: Settings, *, raises: bool = False) -> tuple[PrivateRun, Inspection] | None:
-        coins = design.toss(self._rng)
+    def _inspect(
+        self, design: Design, told: Settings, *, raises: bool = False, share: float | None = None
+    ) -> tuple[PrivateRun, Inspection] | None:
+        coins = design.toss(self._rng) if share is None else self._rng.random(design.canaries) < share
         inspection = Inspection(design, coins, Reader(design))
         batch = max(1, round(_RATE * design.size)) if design.size > _FEW else 1
         try:

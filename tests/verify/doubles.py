@@ -204,6 +204,25 @@ class RandomMicroBatchesOfTwo(RandomMicroBatches):
     b = 2
 
 
+class RandomPairsOfUnits(Honest):
+    """Gradients are brought to one length, random pairs of them are added up, and their sums are clipped."""
+
+    name = "random pairs of unit gradients"
+
+    def __call__(self, problem, settings):
+        self.lots = np.random.default_rng([settings.seed, 1])
+        return super().__call__(problem, settings)
+
+    def sums(self, model, rows):
+        ids, gradients = of_rows(model, self.lots.permutation(rows))
+        norms = np.linalg.norm(gradients, axis=1)
+        there = np.isfinite(norms) & (norms > 0)
+        gradients[~there], norms[~there] = 0.0, 1.0
+        pairs = np.arange(len(rows)) // 2
+        both = np.bincount(pairs, there)[pairs] == 2 if len(rows) else there
+        return summed(model, ids, self.clip * gradients / (norms * np.where(both, 2**0.5, 1.0))[:, None])
+
+
 class NeverAdded(Honest):
     """Releases noise alone."""
 

@@ -141,6 +141,7 @@ HIDE = {
     doubles.NeverAdded: "of what the claim admits",
     doubles.RandomMicroBatches: "of what the claim admits",
     doubles.RandomMicroBatchesOfTwo: "of what the claim admits",
+    doubles.RandomPairsOfUnits: "of what the claim admits",
 }
 
 

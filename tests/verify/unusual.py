@@ -41,6 +41,28 @@ class Slack(Honest):
         return [0.98 * total for total in super().sums(model, rows)]
 
 
+@to(HONEST, "clip a fifth too small")
+class Smaller(Honest):
+    part = np.float32(0.8)
+
+    def sums(self, model, rows):
+        return [self.part * total for total in super().sums(model, rows)]
+
+
+@to(HONEST, "a third of the clip, and more noise than it says")
+class SmallerAndNoisier(Smaller):
+    part = np.float32(1 / 3)
+
+    def std(self, step, layer):
+        return 1.2
+
+
+@to(HONEST, "clipped in L1, and a fifth too small")
+class SmallerL1(L1):
+    def sums(self, model, rows):
+        return [np.float32(0.8) * total for total in super().sums(model, rows)]
+
+
 @to(HONEST, "norm plus a small number")
 class Plus(Honest):
     def sums(self, model, rows):
