@@ -221,6 +221,11 @@ class OpacusSteps:
         if done:
             self.check_exact(losses, coins.permutation(rows)[:MOST_ROWS])
 
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """What tells its trainings from those of other trainers."""
+        return type(self).__name__, self.std
+
     def close(self) -> None:
         """Take off hooks and gradients."""
         self.hooked.remove_hooks()
@@ -232,7 +237,8 @@ class OpacusSteps:
 
     def _add_noise(self) -> None:
         """Do what Opacus's optimiser does at this point, with noise that was drawn in float64, of this very sum."""
-        history.extend(self.source, self._rows, [p.summed_grad for p in self.optimizer.params], [self.std])
+        sums = [p.summed_grad for p in self.optimizer.params]
+        history.extend(self.source, self._rows, sums, [self.std], self.optimizer)
         self.source.reseed(self.noise, self._step)
         for parameter in self.optimizer.params:
             parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)

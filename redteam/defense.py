@@ -59,6 +59,7 @@ class Problem:
     `losses(rows)` runs `model` on `rows`, int64 [b], and returns their losses, float [b], one a row and none mixed with
     another. There are `size` rows. `population` is the number of rows that is public: sampling rate and divisor come
     from it and never from the realised data. `lengths` are the rows' lengths in tokens, to batch like with like.
+    `data` names the data, by a digest of them: trainings on other data draw other numbers though their seed is one.
     """
 
     model: "torch.nn.Module"
@@ -67,6 +68,7 @@ class Problem:
     size: int
     population: int
     lengths: tuple[int, ...] | None = None
+    data: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The loop of private training, whatever does its steps, and training on texts with it."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,11 +55,20 @@ def run(
     source, steps = sampler.source, plan.mechanism.steps
     state = TrainingState(problem.model, problem.optimizer, _keyed(checkpoint, source, problem.model))
     done, lengths = _resume(state, plan), None if problem.lengths is None else np.asarray(problem.lengths)
-    history.begin(source, problem.model, state.extra)
+    training = _identity(problem, plan, stepper, sampler)
+
+    def first() -> bytes:
+        at_once = stepper.physical_batch
+        told = b"" if problem.data else history.data_digest(problem, source, at_once=at_once)
+        return str(at_once).encode() + told
+
+    history.begin(source, problem.model, state.extra, training=training, optimizer=problem.optimizer, first=first)
     dropped, kept_at = int(state.extra.get("dropped", 0)), time.monotonic()
     if not done:
         _check_weights(stepper, plan, 0, checkpoint)
-        state.keep(0, plan.record(0) | history.keep(source, problem.model))  # something good to fall back on
+        state.keep(
+            0, plan.record(0) | history.keep(source, problem.model, training=training)
+        )  # something good to fall back on
     with Interrupts() as interrupts:
         for step in range(done, steps):
             torch.manual_seed(source.torch_seed(step, "dropout"))  # depends on the step, not on what came before
@@ -76,7 +86,7 @@ def run(
                 progress(step + 1, steps, outcome.loss)
             if interrupts.caught or time.monotonic() - kept_at > CHECKPOINT_EVERY:
                 spent = plan.record(step + 1) | {"dropped": dropped}
-                state.keep(step + 1, spent | history.keep(source, problem.model))
+                state.keep(step + 1, spent | history.keep(source, problem.model, training=training))
                 kept_at = time.monotonic()
                 interrupts.raise_if_caught()
         interrupts.raise_if_caught()
@@ -158,7 +168,9 @@ def text_problem(
         return functional.cross_entropy(model(**inputs).logits, targets[rows], reduction="none")
 
     size = len(tokens)
-    return Problem(model, optimizer, losses, size, population or size, tuple(len(ids) for ids in tokens))
+    lengths = tuple(len(ids) for ids in tokens)
+    data = hashlib.sha256(repr((tokens, targets.tolist())).encode()).hexdigest()
+    return Problem(model, optimizer, losses, size, population or size, lengths, data)
 
 
 def _keyed(checkpoint: Checkpoint | None, source: NoiseSource, model: nn.Module) -> Checkpoint | None:
@@ -167,6 +179,13 @@ def _keyed(checkpoint: Checkpoint | None, source: NoiseSource, model: nn.Module)
         return None
     device = next(model.parameters()).device
     return replace(checkpoint, key=f"{checkpoint.key} {source.generator_on(device)}")
+
+
+def _identity(problem: Problem, plan: Plan, stepper: "Stepper", sampler: Sampler) -> str:
+    lengths = None if problem.lengths is None else np.asarray(problem.lengths, dtype=np.int64)
+    public = (problem.size, problem.population, lengths, problem.data)
+    settings = (repr(plan.mechanism), plan.delta, plan.runs, sampler.steps_per_pass, stepper.settings)
+    return history.identity(problem.optimizer, *settings, *public)
 
 
 def _resume(state: TrainingState, plan: Plan) -> int:

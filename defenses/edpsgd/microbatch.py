@@ -13,7 +13,7 @@ its own noise.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -158,13 +158,18 @@ class MicrobatchSteps:
             for part in parts_of(micro, None, at_once=self.physical_batch):
                 values.append(self._backward(part, losses, len(micro)))
             dropped += 0 if self._add() else len(micro)
-        history.extend(self.source, rows, [self.released], self._stds_at(number))
+        history.extend(self.source, rows, [self.released], self._stds_at(number), self.optimizer)
         self._add_noise(number)
         self._point(self.released)
         self.optimizer.step()
         kept = torch.cat(values).double() if values else torch.zeros(0)
         kept = kept[kept.isfinite()]
         return Outcome(float(kept.mean()) if len(kept) else math.nan, len(rows), dropped)
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """What tells its trainings from those of other trainers."""
+        return type(self).__name__, repr(self.rule), self.count, self.sigma
 
     def close(self) -> None:
         """Leave no gradients behind."""

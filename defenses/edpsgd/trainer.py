@@ -80,7 +80,8 @@ class ExampleSteps:
             dropped += self.clipper.add(values, scale=self.scale).dropped
             kept = values.detach()[values.detach().isfinite()]
             total, finite = total + float(kept.double().sum()), finite + kept.numel()
-        history.extend(self.source, rows, [buffer], [self.std])  # before the noise, which depends on it
+        # Before the noise, which depends on it.
+        history.extend(self.source, rows, [buffer], [self.std], self.optimizer)
         self.source.add(buffer, self.std, step=number)
         self.clipper.publish()  # copies, a zero_grad() in the user's loop, and an empty batch need it
         self.optimizer.step()
@@ -90,6 +91,11 @@ class ExampleSteps:
     def parameters(self) -> Sequence[nn.Parameter]:
         """What is trained."""
         return self.clipper.parameters
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """What tells its trainings from those of other trainers."""
+        return type(self).__name__, self.scale, self.std
 
     def close(self) -> None:
         """Leave the model as it was, trained."""
@@ -124,12 +130,8 @@ class PrivateTrainer:
     ) -> None:
         """Check the settings and prepare the model."""
         check_mechanism(clip=clip, noise_multiplier=noise_multiplier, physical_batch=physical_batch)
-        self.clip, self.noise_multiplier, self.sample_rate, self.population = (
-            float(clip),
-            float(noise_multiplier),
-            float(sample_rate),
-            population,
-        )
+        self.clip, self.noise_multiplier = float(clip), float(noise_multiplier)
+        self.sample_rate, self.population = float(sample_rate), population
         self.sampling, self.drop_last, self.secure, self.physical_batch = sampling, drop_last, secure, physical_batch
         self.steps_done = self.dropped = 0
         self._optimizer, self._seed = optimizer, secrets.randbits(256) if seed is None else seed
@@ -139,6 +141,7 @@ class PrivateTrainer:
         self._lengths: IntArray | None = None
         self._size: int | None = None  # how many rows the last batches were taken from
         self._given: Tensor | None = None
+        self._data: str | bytes = ""
         self._steps = ExampleSteps(
             model,
             optimizer,
@@ -150,12 +153,15 @@ class PrivateTrainer:
         )
         self._good: tuple[int, list[Tensor]] = (0, [])
 
-    def batches(self, *, steps: int, size: int | None = None, lengths: Sequence[int] | None = None) -> Iterator[Tensor]:
+    def batches(
+        self, *, steps: int, size: int | None = None, lengths: Sequence[int] | None = None, data: str | bytes = ""
+    ) -> Iterator[Tensor]:
         """Yield the rows of each step, int64 [b], until `steps` are done in all; b varies and may be 0.
 
         `size` is how many rows there really are [default: as many as lengths, else the population]. With `lengths`, in
-        tokens by row, `step` puts like with like: it saves padding and costs no privacy. Raises UsageError where `size`
-        changes amid a shuffled pass: in another order, some rows would be in two of its batches.
+        tokens by row, `step` puts like with like: it saves padding and costs no privacy. `data` names the data,
+        by a digest of them: with a seed of your own, trainings on other data then do not even share the first batch.
+        Raises UsageError where `size` changes amid a shuffled pass: some rows would be in two of its batches.
         """
         self._lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
         size = size if size is not None else self.population if self._lengths is None else len(self._lengths)
@@ -165,7 +171,7 @@ class PrivateTrainer:
             raise UsageError(
                 f"{size:,} rows in a shuffled pass that began with {self._size:,}: end the pass with those"
             )
-        self._size, self._sampler = size, self._sampler_over(size)
+        self._size, self._sampler, self._data = size, self._sampler_over(size), data
         while self.steps_done < steps:
             self._begin()  # not before: weights and a saved state may still be loaded
             before = self.steps_done
@@ -224,7 +230,10 @@ class PrivateTrainer:
             if before != now:
                 raise UsageError(f"{name} is {now}, but the training began with {before}: go on with that one")
         self.steps_done, self.dropped = int(state["steps"]), int(state["dropped"])
-        self._size, self._kept = state["size"], {name: state.get(name, "") for name in ("history", "weights")}
+        self._size, self._kept = (
+            state["size"],
+            {name: state[name] for name in ("history", "weights", "training") if name in state},
+        )
         self._seed = int(state["seed"], 16)
         self._source = self._steps.source = NoiseSource(self._seed, secure=self.secure)
         self._sampler = self._sampler_over(self._sampler.size)
@@ -242,11 +251,18 @@ class PrivateTrainer:
     def _begin(self) -> None:
         """Begin the history with the weights that are there now, or take up the one that was loaded."""
         if not self._source.history:
-            history.begin(self._source, self._model, self._kept)
+            told, first = self._identity(), str(self.physical_batch).encode
+            history.begin(self._source, self._model, self._kept, training=told, optimizer=self._optimizer, first=first)
 
     def _history(self) -> dict[str, Any]:
-        self._begin()
-        return history.keep(self._source, self._model)
+        """Return the history so far; before the next batch, what was loaded of one."""
+        if not self._source.history:
+            return dict(self._kept)
+        return history.keep(self._source, self._model, training=self._identity())
+
+    def _identity(self) -> str:
+        public = (self._size, self._lengths, self._data)
+        return history.identity(self._optimizer, sorted(self._settings().items()), self._steps.settings, *public)
 
     def _settings(self) -> dict[str, Any]:
         names = ("clip", "noise_multiplier", "sample_rate", "population", "sampling", "drop_last", "secure")

@@ -1,6 +1,7 @@
 """Two trainings that go on from one state: the same where nothing differs, and fresh noise where anything does."""
 
 import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -129,6 +130,38 @@ class TestBranches:
         assert both_empty
         assert all(abs(np.corrcoef(one[i], other[i])[0, 1]) < 0.2 for i in both_empty)
 
+    def test_another_learning_rate_makes_the_next_coins_fresh(self):
+        """The step that it changes releases the same sum; were the coins of the next the same, two would share them."""
+        kept = half_way()
+        (one, _), taken = go_on(*kept, steps=2)
+        (other, _), others = go_on(*kept, steps=2, lr=0.2)
+        assert taken[0] == others[0]
+        assert taken[1] != others[1]
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
+
+    def test_a_state_that_was_taken_before_the_first_batch_changes_nothing(self):
+        ends = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            model = nn.Linear(SIZE, 50)
+            private = trainer(model)
+            if ends:
+                private.load_state_dict(private.state_dict())
+            for rows in private.batches(steps=2):
+                private.step(losses_of(model), rows)
+            ends.append(flat(model))
+        assert torch.equal(*ends)
+
+    def test_a_state_is_handed_on_by_who_did_no_step(self):
+        state, weights = half_way()
+        torch.manual_seed(5)
+        between = trainer(nn.Linear(SIZE, 50))
+        between.load_state_dict(state)
+        handed_on = pickle.loads(pickle.dumps(between.state_dict()))
+        (one, rows), (other, others) = go_on(state, weights), go_on(handed_on, weights)
+        assert rows == others
+        assert torch.equal(one[0], other[0])
+
     def test_a_state_of_before_goes_on_with_fresh_noise(self):
         state, weights = half_way()
         old = {name: value for name, value in state.items() if name not in ("history", "weights")}
@@ -141,11 +174,78 @@ def in_the_next_batch_of(state, weights):
     return go_on(state, weights, sampling="shuffled")[1][0][0]
 
 
+class TestFirstBatch:
+    """Of a training that begins: its coins fall before there is a sum that could tell two of them apart."""
+
+    @pytest.mark.parametrize("name", ["example", "microbatch of poisson", "opacus"])
+    def test_other_data_or_settings_draw_other_coins(self, name, monkeypatch):
+        if name == "opacus":
+            pytest.importorskip("opacus")
+        same = drawn_first(monkeypatch, name)
+        assert drawn_first(monkeypatch, name) == same
+        others = [
+            drawn_first(monkeypatch, name, flip=3),
+            drawn_first(monkeypatch, name, lr=0.2),
+            drawn_first(monkeypatch, name, data="a digest"),
+            drawn_first(monkeypatch, name, clip=2.0),
+            drawn_first(monkeypatch, name, epochs=5),
+            drawn_first(monkeypatch, name, physical_batch=63),
+        ]
+        assert all(abs(np.corrcoef(hits(other), hits(same))[0, 1]) < 0.4 for other in others)
+        assert len({tuple(rows) for rows in [same, *others]}) == len(others) + 1
+
+    def test_trainers_share_no_coins(self, monkeypatch):
+        pytest.importorskip("opacus")
+        drawn = [drawn_first(monkeypatch, name) for name in ("example", "microbatch of poisson", "opacus")]
+        assert len({tuple(rows) for rows in drawn}) == 3
+
+    def test_private_trainers_that_name_their_data(self):
+        drawn = []
+        for data in ("one", "one", "other", b"other"):
+            torch.manual_seed(0)
+            private = trainer(nn.Linear(SIZE, 50))
+            drawn.append(next(private.batches(steps=1, data=data)).tolist())
+        assert drawn[0] == drawn[1]
+        assert len({tuple(rows) for rows in drawn}) == 3
+
+    @pytest.mark.parametrize(("what", "value"), [("clip", 2.0), ("noise_multiplier", 5.0), ("population", ROWS + 1)])
+    def test_private_trainers_with_other_settings(self, what, value):
+        drawn = []
+        for changes in ({}, {what: value}):
+            torch.manual_seed(0)
+            drawn.append(next(trainer(nn.Linear(SIZE, 50), **changes).batches(steps=1, size=ROWS)).tolist())
+        assert drawn[0] != drawn[1]
+
+
+def hits(rows):
+    return np.isin(np.arange(ROWS), rows)
+
+
+def drawn_first(monkeypatch, name, *, flip=None, lr=0.1, data="", **changes):
+    """The rows of the first step."""
+    drawn, rows_of = [], Sampler.rows
+
+    def noted(self, step):
+        drawn.append(rows_of(self, step).tolist())
+        raise Stop
+
+    monkeypatch.setattr(Sampler, "rows", noted)
+    torch.manual_seed(0)
+    model = nn.Linear(SIZE, 50)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    problem = Problem(model, optimizer, losses_of(model, flip), ROWS, ROWS, data=data)
+    with pytest.raises(Stop):
+        replace(TRAINERS[name], **changes).train_on(problem, seed=1)
+    monkeypatch.setattr(Sampler, "rows", rows_of)
+    return drawn[0]
+
+
 QUICK = {"epsilon": None, "noise_multiplier": SIGMA, "epochs": 4, "batch_size": 30}
 TRAINERS = {
     "example": EDPSGD(**QUICK),
     "shuffled": EDPSGD(**QUICK, sampling="shuffled"),
     "microbatch": EDPSGD(**QUICK, clipping="microbatch", sampling="shuffled", microbatch=3),
+    "microbatch of poisson": EDPSGD(**QUICK, clipping="microbatch", microbatch=3),
     "opacus": DPSGD(**QUICK),
 }
 
