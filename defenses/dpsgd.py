@@ -177,7 +177,7 @@ class OpacusSteps:
         )
         self.optimizer.add_noise = self._add_noise
         self.hooked = hooked(opacus, model)
-        self.separation = Separation(model, unclipped(self.parameters, clip))
+        self.separation = Separation(model, unclipped(self.parameters, clip), alone=True)
         self._step, self._rows = 0, np.zeros(0, dtype=np.int64)
 
     def step(self, number: int, losses: Losses, rows: IntArray, lengths: IntArray | None) -> Outcome:

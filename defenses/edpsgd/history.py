@@ -41,11 +41,12 @@ def begin(
     optimizer: torch.optim.Optimizer,
     first: Callable[[], bytes] = bytes,
 ) -> None:
-    """Begin the history of the training that `identity` tells, with the model's weights, or take up the one of `kept`.
+    """Begin the history of the training that `identity` tells, with its weights, or take up the one of `kept`.
 
-    Other weights, or another training, begin a branch. `first` tells of the data where nothing was kept.
+    Other weights, another state of the optimiser, or another training begin a branch. `first` tells of the data where
+    nothing was kept.
     """
-    weights, before = weights_digest(model), bytes.fromhex(kept.get("history", ""))
+    weights, before = weights_digest(model, optimizer), bytes.fromhex(kept.get("history", ""))
     if before and (kept.get("weights"), kept.get("training")) == (weights, training):
         source.history = before
         return
@@ -71,9 +72,9 @@ def extend(
     source.history = digest.digest()
 
 
-def keep(source: NoiseSource, model: nn.Module, *, training: str) -> dict[str, str]:
+def keep(source: NoiseSource, model: nn.Module, *, training: str, optimizer: torch.optim.Optimizer) -> dict[str, str]:
     """Return what a saved state must hold of the history, as `begin` takes it."""
-    return {"history": source.history.hex(), "weights": weights_digest(model), "training": training}
+    return {"history": source.history.hex(), "weights": weights_digest(model, optimizer), "training": training}
 
 
 def identity(optimizer: torch.optim.Optimizer, *what: Any) -> str:
@@ -109,14 +110,20 @@ def data_digest(problem: Problem, source: NoiseSource, *, at_once: int) -> bytes
     return digest.digest()
 
 
-def weights_digest(model: nn.Module) -> str:
-    """Return SHA-256 of all parameters and persistent buffers."""
+def weights_digest(model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
+    """Return SHA-256 of all parameters, persistent buffers, and what the optimiser remembers of steps before."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in [*model.state_dict().items(), *_remembered(optimizer)]:
         if isinstance(tensor, Tensor):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _remembered(optimizer: torch.optim.Optimizer) -> Iterable[tuple[str, Any]]:
+    for place, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+        for name, value in sorted(optimizer.state.get(parameter, {}).items()):
+            yield f"{place} {name}", value
 
 
 def _bytes(tensor: Tensor) -> Any:

@@ -62,13 +62,14 @@ def run(
         told = b"" if problem.data else history.data_digest(problem, source, at_once=at_once)
         return str(at_once).encode() + told
 
+    def kept() -> dict[str, str]:
+        return history.keep(source, problem.model, training=training, optimizer=problem.optimizer)
+
     history.begin(source, problem.model, state.extra, training=training, optimizer=problem.optimizer, first=first)
     dropped, kept_at = int(state.extra.get("dropped", 0)), time.monotonic()
     if not done:
         _check_weights(stepper, plan, 0, checkpoint)
-        state.keep(
-            0, plan.record(0) | history.keep(source, problem.model, training=training)
-        )  # something good to fall back on
+        state.keep(0, plan.record(0) | kept())  # something good to fall back on
     with Interrupts() as interrupts:
         for step in range(done, steps):
             torch.manual_seed(source.torch_seed(step, "dropout"))  # depends on the step, not on what came before
@@ -86,7 +87,7 @@ def run(
                 progress(step + 1, steps, outcome.loss)
             if interrupts.caught or time.monotonic() - kept_at > CHECKPOINT_EVERY:
                 spent = plan.record(step + 1) | {"dropped": dropped}
-                state.keep(step + 1, spent | history.keep(source, problem.model, training=training))
+                state.keep(step + 1, spent | kept())
                 kept_at = time.monotonic()
                 interrupts.raise_if_caught()
         interrupts.raise_if_caught()

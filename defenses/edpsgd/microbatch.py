@@ -137,7 +137,7 @@ class MicrobatchSteps:
         self.count = rule.count(batch)
         self.parameters = [p for layer in layers for p in layer]
         check_optimizer(optimizer, self.parameters)
-        self.separation = Separation(model, unclipped(self.parameters, rule.clip))
+        self.separation = Separation(model, unclipped(self.parameters, rule.clip), alone=True)
         sizes = [sum(p.numel() for p in layer) for layer in layers]
         self.clips, self.stds = rule.clips(sizes), rule.stds(sizes)
         self.released, self.mean = (torch.zeros(sum(sizes), device=self.parameters[0].device) for _ in range(2))

@@ -4,7 +4,8 @@ A backward pass sees only mixing behind a trained layer. Mixing before it (mixup
 negatives), statistics that were detached, and a gate that is still zero leave no trace in it. So the losses are asked
 for again: with other rows in the place of half of the batch, and for a part of the batch alone. The losses of the rows
 that stay must stay as they are, and so must the clipped sum of their gradients: behind a gate that is zero only that
-moves. The forward must not leave traces of the rows in the model either.
+moves. Where gradients are summed up before they are clipped, those of both halves must add up to those of the batch: a
+backward of one's own may divide by a norm of all. Forward and backward must not leave traces of the rows in the model.
 
 The same random numbers are drawn each time, and all generators are given back as they were. Where how many are drawn
 depends on the rows, as dropout on padded texts does, other rows are tried; at last the model is asked in eval mode.
@@ -14,13 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from defenses.edpsgd.answers import Answer, agree, mark
 from defenses.edpsgd.refusals import gradients
 from defenses.edpsgd.sampling import IntArray
 from defenses.edpsgd.tape import UnsupportedLayer
@@ -40,27 +41,18 @@ FLOOR = 0.1  # of a clip: what is small against it is mostly rounding
 _ROUNDINGS = 4  # of a coarser format, where other rows change the shapes and with them the order of sums
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What the rows that stay say: their losses and gradients; and the generators' and buffers' state afterwards."""
-
-    losses: Tensor
-    gradient: Tensor
-    scale: float
-    drawn: tuple[Any, ...]
-    buffers: dict[str, Tensor]
-
-
 class Separation:
     """Checks a model's losses, at the first steps and then at some that nobody can foresee.
 
     `gradient(losses [b], kept bool [b])` runs the backward of losses; it returns the sum of the kept rows' gradients as
-    one vector, each of them clipped where that is how they are released, and how large such a sum might be.
+    one vector, each of them clipped where that is how they are released, and how large such a sum might be. `alone`
+    says that only the kept rows' losses go into that backward, which then cannot show what others' do to it.
     """
 
-    def __init__(self, model: nn.Module, gradient: Gradient) -> None:
+    def __init__(self, model: nn.Module, gradient: Gradient, *, alone: bool = False) -> None:
         """Nothing is asked yet."""
         self._model, self._gradient, self._done, self._seen = model, gradient, 0, 0
+        self._alone = alone
         self._coins = np.random.default_rng()  # what is found depends on them, what is trained does not
 
     def due(self, step: int, coins: np.random.Generator) -> bool:
@@ -96,10 +88,12 @@ class Separation:
         kept = torch.zeros(len(rows), dtype=torch.bool)
         stay = len(rows) // 2 | 1  # odd, so that pairs of neighbours are parted where those that stay come first
         kept[torch.from_numpy(coins.permutation(len(rows))[:stay])] = True
-        masks = (kept, ~kept) if not self._done else (kept,)
-        self._done += 1
-        for mask in masks:
-            _Question(self._model, self._gradient, losses, rows, mask.to(rows.device)).ask()
+        first, self._done = not self._done, self._done + 1
+        for mask in (kept, ~kept) if first else (kept,):
+            question = _Question(self._model, self._gradient, losses, rows, mask.to(rows.device))
+            question.ask(thorough=first)
+            if self._alone and mask is kept:
+                question.ask_sum()
 
 
 class _Question:
@@ -109,14 +103,14 @@ class _Question:
         self.model, self.gradient, self.losses, self.rows, self.kept = model, gradient, losses, rows, kept
         self.devices = sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
 
-    def ask(self) -> None:
-        """Compare the rows with some of them replaced, and with some of them left out."""
+    def ask(self, *, thorough: bool = False) -> None:
+        """Compare the rows with some of them replaced, in all ways if `thorough`, and with some of them left out."""
         with left_as_it_was(self.model, self.devices):
             before = self._generators()
             base = self._answer(self.rows, self.kept)
             drawn = base.drawn != before
             # Where numbers are drawn row by row, only those that come first are sure to draw the same.
-            done = self._replaced(base, self._as_they_are(), refuse=not drawn)
+            done = self._replaced(base, self._as_they_are(), refuse=not drawn, thorough=thorough and not drawn)
             if not done and drawn:
                 done = self._replaced(None, self._stay_first(), refuse=True)
             if not done:
@@ -130,17 +124,37 @@ class _Question:
                 if quiet.drawn == before:
                     self._alone(quiet)
 
+    def ask_sum(self) -> None:
+        """Compare the gradients of all rows with those of the rows that stay and of the others, added up."""
+        with left_as_it_was(self.model, self.devices):
+            parts = [self._answer(self.rows, kept) for kept in (self.kept, ~self.kept)]
+            whole = self._answer(self.rows, torch.ones_like(self.kept))
+            for part in parts:
+                self._check_buffers(whole, part)
+            scale = sum(part.scale for part in parts)
+            if not math.isfinite(scale) or not math.isfinite(whole.scale):
+                return
+            apart = float((whole.gradient - parts[0].gradient - parts[1].gradient).double().norm())
+            if apart > _TOLERANCE * scale:
+                rounding = self._trace(self.rows, self.kept).rounding
+                if apart > _ROUNDINGS * rounding * scale:
+                    raise UnsupportedLayer(
+                        "the backward: the gradients of some rows change with the losses of the other rows of the "
+                        "batch; examples are mixed, and no clip bounds what one of them does"
+                    )
+
     def _as_they_are(self) -> Tensor:
         return torch.arange(len(self.rows), device=self.rows.device)
 
     def _stay_first(self) -> Tensor:
         return torch.argsort(~self.kept, stable=True)
 
-    def _replaced(self, base: _Answer | None, order: Tensor, *, refuse: bool) -> bool:
-        """Compare with other rows in place of those that do not stay.
+    def _replaced(self, base: Answer | None, order: Tensor, *, refuse: bool, thorough: bool = False) -> bool:
+        """Compare with other rows in place of those that do not stay; if `thorough`, with all that are at hand.
 
         False where other numbers are drawn each time, and for rows that do not agree unless told to `refuse` them.
         """
+        agreed = False
         one, kept = self.rows[order], self.kept[order]
         base = base or _tried(self._answer, one, kept)
         for filling in self._fillings() if base is not None else ():
@@ -150,8 +164,9 @@ class _Question:
                 agreed = self._agreed(base, other, *pair)
                 if refuse and not agreed:
                     self._refuse(base, *pair)
-                return agreed
-        return False
+                if not thorough:
+                    return agreed
+        return agreed
 
     def _replaced_at_last(self) -> None:
         """Compare in eval mode whatever is drawn, the rows that stay first."""
@@ -163,7 +178,7 @@ class _Question:
         if not self._agreed(base, other, *pair):
             self._refuse(base, *pair)
 
-    def _alone(self, base: _Answer) -> None:
+    def _alone(self, base: Answer) -> None:
         """Compare with the rows that stay by themselves: nothing may depend on how many there are."""
         rows = self.rows[self.kept]
         pair = (self.rows, self.kept), (rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device))
@@ -185,9 +200,9 @@ class _Question:
         before = (self.kept.long().cumsum(0) - 1).clamp(min=0)
         return [*found, self.rows[self.kept][before]]
 
-    def _answer(self, rows: Tensor, kept: Tensor) -> _Answer:
+    def _answer(self, rows: Tensor, kept: Tensor) -> Answer:
         with left_as_it_was(self.model, self.devices):
-            versions = [(name, p, p._version) for name, p in self.model.named_parameters() if not p.is_inference()]
+            before = [(name, p, mark(p)) for name, p in self.model.named_parameters()]
             values = self.losses(rows)
             drawn = self._generators()
             if values.shape != (len(rows),):
@@ -195,25 +210,27 @@ class _Question:
                     f"the losses have shape {tuple(values.shape)} for {len(rows)} rows: give one loss a row, not "
                     "averaged (reduction='none')"
                 )
-            for name, parameter, version in versions:
-                if parameter._version != version:
-                    raise UnsupportedLayer(f"{name}: changed in place by the forward, where no noise covers it")
-            buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
             told = values.detach()[kept].double()
             gradient, scale = self.gradient(values, kept)
-            return _Answer(told, gradient, scale, drawn, buffers)
+            for name, parameter, was in before:
+                if mark(parameter) != was:
+                    raise UnsupportedLayer(
+                        f"{name}: changed in place by the forward or the backward, where no noise covers it"
+                    )
+            buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+            return Answer(told, gradient, scale, drawn, buffers)
 
-    def _agreed(self, base: _Answer, other: _Answer, one: _Asked, two: _Asked) -> bool:
+    def _agreed(self, base: Answer, other: Answer, one: _Asked, two: _Asked) -> bool:
         """Return whether the rows that stay say the same, but for rounding."""
         self._check_buffers(base, other)
-        if _agree(base, other, _TOLERANCE):
+        if agree(base, other, _TOLERANCE):
             return True
         traces = self._trace(*one), self._trace(*two)
         coarse = max(trace.rounding for trace in traces) if traces[0].shapes != traces[1].shapes else 0.0
-        return coarse > torch.finfo(torch.float32).eps and _agree(base, other, max(_TOLERANCE, _ROUNDINGS * coarse))
+        return coarse > torch.finfo(torch.float32).eps and agree(base, other, max(_TOLERANCE, _ROUNDINGS * coarse))
 
-    def _refuse(self, base: _Answer, one: _Asked, two: _Asked) -> NoReturn:
-        if not _agree(base, self._answer(*one), _TOLERANCE):
+    def _refuse(self, base: Answer, one: _Asked, two: _Asked) -> NoReturn:
+        if not agree(base, self._answer(*one), _TOLERANCE):
             raise UnsupportedLayer(
                 "the losses of the same rows are others when they are asked for again: they may depend on nothing but "
                 "the rows, the weights and the global random generators"
@@ -223,7 +240,7 @@ class _Question:
             "the other rows of the batch; examples are mixed, and no clip bounds what one of them does"
         )
 
-    def _check_buffers(self, base: _Answer, other: _Answer) -> None:
+    def _check_buffers(self, base: Answer, other: Answer) -> None:
         for name, buffer in base.buffers.items():
             there = other.buffers.get(name)
             if there is None or there.shape != buffer.shape or buffer.equal(there):
@@ -231,7 +248,8 @@ class _Question:
             same = buffer.isnan() & there.isnan() if buffer.is_floating_point() else torch.zeros_like(buffer).bool()
             if not bool(((buffer == there) | same).all()):
                 raise UnsupportedLayer(
-                    f"{name}: a buffer that the forward fills with what the rows of the batch say; no noise covers it"
+                    f"{name}: a buffer that the forward fills with what the rows of the batch say (or the backward); "
+                    "no noise covers it"
                 )
 
     def _trace(self, rows: Tensor, kept: Tensor) -> Trace:
@@ -243,7 +261,7 @@ class _Question:
         return generators(self.devices)
 
 
-def _tried(answer: Callable[[Tensor, Tensor], _Answer], rows: Tensor, kept: Tensor) -> _Answer | None:
+def _tried(answer: Callable[[Tensor, Tensor], Answer], rows: Tensor, kept: Tensor) -> Answer | None:
     """Return an answer; None where these rows are not taken, as an LSTM takes texts in the order of their lengths."""
     try:
         return answer(rows, kept)
@@ -251,21 +269,6 @@ def _tried(answer: Callable[[Tensor, Tensor], _Answer], rows: Tensor, kept: Tens
         raise
     except Exception:
         return None
-
-
-def _agree(one: _Answer, other: _Answer, tolerance: float) -> bool:
-    """Return whether losses and gradients are the same but for rounding; what is no number has to be none in both."""
-    a, b = one.losses, other.losses
-    finite = a.isfinite()
-    if not torch.equal(finite, b.isfinite()):
-        return False
-    a, b = a[finite], b[finite]
-    if bool(((a - b).abs() > tolerance * (1.0 + torch.maximum(a.abs(), b.abs()))).any()):
-        return False
-    if math.inf in (one.scale, other.scale):  # what is no number in some rows may spoil the gradients of all
-        return True
-    apart, scale = float((one.gradient - other.gradient).double().norm()), max(one.scale, other.scale)
-    return apart <= tolerance * scale or not (np.isfinite(one.scale) or np.isfinite(other.scale))
 
 
 def unclipped(parameters: Sequence[nn.Parameter], clip: float) -> Gradient:

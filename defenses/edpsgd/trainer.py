@@ -258,7 +258,7 @@ class PrivateTrainer:
         """Return the history so far; before the next batch, what was loaded of one."""
         if not self._source.history:
             return dict(self._kept)
-        return history.keep(self._source, self._model, training=self._identity())
+        return history.keep(self._source, self._model, training=self._identity(), optimizer=self._optimizer)
 
     def _identity(self) -> str:
         public = (self._size, self._lengths, self._data)

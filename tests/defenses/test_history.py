@@ -139,6 +139,27 @@ class TestBranches:
         assert taken[1] != others[1]
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
 
+    def test_what_the_optimiser_remembers_counts(self):
+        """Else the next step would be the same, and the one after it would share its coins."""
+        torch.manual_seed(0)
+        model = nn.Linear(SIZE, 50)
+        private = trainer(model)
+        private._optimizer = private._steps.optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for rows in private.batches(steps=3):
+            private.step(losses_of(model), rows)
+        state, weights, memory = private.state_dict(), model.state_dict(), private._optimizer.state_dict()
+        taken = []
+        for remembers in (True, True, False):
+            again = nn.Linear(SIZE, 50)
+            again.load_state_dict(weights)
+            other = trainer(again)
+            other._optimizer = other._steps.optimizer = torch.optim.Adam(again.parameters(), lr=0.01)
+            if remembers:
+                other._optimizer.load_state_dict(copy.deepcopy(memory))
+            other.load_state_dict(state)
+            taken.append(next(other.batches(steps=4)).tolist())
+        assert taken[0] == taken[1] != taken[2]
+
     def test_a_state_that_was_taken_before_the_first_batch_changes_nothing(self):
         ends = []
         for _ in range(2):
