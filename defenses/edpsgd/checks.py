@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,3 +46,20 @@ def weights_norm(parameters: Sequence[nn.Parameter]) -> float:
     with torch.no_grad():
         norms = [torch.linalg.vector_norm(p) for p in parameters]
         return float(torch.stack([n.to(norms[0].device) for n in norms]).double().norm()) if norms else 0.0
+
+
+def check_state(state: Any) -> None:
+    """Raise UsageError for a saved state that is none, or was damaged."""
+    kinds = {"settings": dict, "steps": int, "dropped": int, "size": int | None}
+    found = state if isinstance(state, dict) else {}
+    wrong = [name for name, kind in kinds.items() if name not in found or not isinstance(found[name], kind)]
+    digests = {name: found.get(name, "") for name in ("history", "weights", "training")}
+    wrong += [name for name, digits in digests.items() if not _is_hexadecimal(digits) or len(digits) % 2]
+    if not (found.get("seed") and _is_hexadecimal(found["seed"])):
+        wrong.append("seed")
+    if wrong:
+        raise UsageError(f"the saved state has no usable {wrong[0]}: give what state_dict() returned")
+
+
+def _is_hexadecimal(digits: Any) -> bool:
+    return isinstance(digits, str) and set(digits) <= set("0123456789abcdef")

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from defenses.edpsgd import history
+from defenses.edpsgd import checks, history
 from defenses.edpsgd.checks import LARGEST_WEIGHTS, check_losses, check_mechanism, check_optimizer, weights_norm
 from defenses.edpsgd.clipper import ExampleClipper
 from defenses.edpsgd.noise import NoiseSource
@@ -225,6 +225,7 @@ class PrivateTrainer:
         """
         if self.steps_done:
             raise UsageError(f"{self.steps_done:,} steps are done already: load the state before the first one")
+        checks.check_state(state)
         for name, now in self._settings().items():
             before = state["settings"].get(name)
             if before != now:
@@ -247,6 +248,9 @@ class PrivateTrainer:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+    def __reduce__(self) -> Any:
+        raise UsageError("a PrivateTrainer cannot be copied or pickled: keep its state_dict(), and load it in another")
 
     def _begin(self) -> None:
         """Begin the history with the weights that are there now, or take up the one that was loaded."""

@@ -15,6 +15,7 @@ from defenses.edpsgd import EDPSGD, PrivateTrainer, loop
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import Sampler
 from redteam.defense import Checkpoint, Problem
+from redteam.errors import UsageError
 
 ROWS, SIZE, SIGMA, RATE = 120, 40, 4.0, 0.25
 
@@ -55,14 +56,14 @@ def half_way(**changes):
     return private.state_dict(), copy.deepcopy(model.state_dict())
 
 
-def go_on(state, weights, *, steps=1, size=None, lr=0.1, flip=None, scale=1.0, between=None, **changes):
+def go_on(state, weights, *, steps=1, size=None, lr=0.1, flip=None, scale=1.0, data="", **changes):
     model = nn.Linear(SIZE, 50)
     model.load_state_dict(weights)
     private = trainer(model, **changes)
     private._optimizer.param_groups[0]["lr"] = lr
     private.load_state_dict(state)
     taken, moved = [], []
-    for rows in private.batches(steps=3 + steps, size=size):
+    for rows in private.batches(steps=3 + steps, size=size, data=data):
         before = flat(model)
         private.step(losses_of(model, flip, scale), rows)
         taken.append(rows.tolist())
@@ -86,7 +87,7 @@ class TestBranches:
         assert rows == others
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
-    @pytest.mark.parametrize("what", ["label", "scale", "a bit of the weights", "size"])
+    @pytest.mark.parametrize("what", ["label", "scale", "a bit of the weights", "size", "data"])
     def test_whatever_differs_makes_the_noise_fresh(self, what):
         state, weights = half_way()
         (one,), _ = go_on(state, weights)
@@ -96,6 +97,8 @@ class TestBranches:
             weights["bias"][3] = torch.nextafter(weights["bias"][3], torch.tensor(1e9))
         elif what == "label":
             branch = {"flip": in_the_next_batch(state, weights)}
+        elif what == "data":
+            branch = {"data": "other"}
         else:
             branch = {"scale": 1 + 1e-6} if what == "scale" else {"size": ROWS - 60}
         (other,), _ = go_on(state, weights, **branch)
@@ -182,6 +185,27 @@ class TestBranches:
         (one, rows), (other, others) = go_on(state, weights), go_on(handed_on, weights)
         assert rows == others
         assert torch.equal(one[0], other[0])
+
+    @pytest.mark.parametrize("name", ["settings", "steps", "size", "seed"])
+    def test_a_state_that_lacks_something(self, name):
+        state, weights = half_way()
+        del state[name]
+        with pytest.raises(UsageError, match=f"the saved state has no usable {name}: give what state_dict"):
+            go_on(state, weights)
+
+    def test_a_damaged_state(self):
+        state, weights = half_way()
+        for name, value in {"history": "0g", "seed": "secret", "steps": "3", "training": 7}.items():
+            with pytest.raises(UsageError, match=f"no usable {name}"):
+                go_on(state | {name: value}, weights)
+        with pytest.raises(UsageError, match="no usable settings"):
+            go_on([state], weights)
+
+    def test_trainers_are_not_copied(self):
+        """Both would train one model, and the first to close would take the rules from under the other."""
+        for copied in (copy.deepcopy, pickle.dumps):
+            with pytest.raises(UsageError, match="keep its state_dict"):
+                copied(trainer(nn.Linear(SIZE, 50)))
 
     def test_a_state_of_before_goes_on_with_fresh_noise(self):
         state, weights = half_way()
