@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from redteam.data import BoolArray, Examples
+from redteam.data import BoolArray, Examples, IntArray
 from redteam.errors import StatisticsError
 from redteam.grouping import Grouping
-from redteam.report import Accuracy, ClassLeak, ExposedRow, Interval
+from redteam.learned import wealth
+from redteam.report import Accuracy, ClassLeak, ExposedRow, Interval, UserAccuracy
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
 from redteam.target import Access, FloatArray, Target, label_indices
+from redteam.units import number_users
 
 _FEWEST = 10  # of either side; below it an interval says nothing
 _ROWS = 10
@@ -56,11 +58,30 @@ def measure_accuracy(target: Target, pool: Examples, is_member: BoolArray) -> Ac
         return None
     own = label_indices(target.labels, pool, name=target.name)
     right = target.predict(pool) == own
+    members = pool.take(np.nonzero(is_member)[0].tolist())
     return Accuracy(
         members=float(right[is_member].mean()),
         nonmembers=float(right[~is_member].mean()),
         commonest=float(np.bincount(own[is_member]).max() / is_member.sum()),
+        by_user=accuracy_by_user(right[is_member], own[is_member], members.users),
     )
+
+
+def accuracy_by_user(right: BoolArray, own: IntArray, users: Sequence[str] | None) -> UserAccuracy | None:
+    """Return how often an average user's rows are right; None where no user is named, or none has several rows.
+
+    `right` [n] tells which rows are, `own` [n] are their labels as numbers, `users` [n] whose they are.
+    """
+    if users is None:
+        return None
+    owners = number_users(users)
+    rows = np.bincount(owners)
+    if rows.max() == 1:
+        return None
+    shares = np.bincount(owners, weights=right) / rows
+    commonest = float(np.bincount(own, weights=1 / rows[owners]).max() / len(rows))
+    evidence = wealth(np.minimum(shares, 1.0).tolist(), commonest)
+    return UserAccuracy(len(rows), float(shares.mean()), commonest, evidence)
 
 
 def most_exposed(

@@ -11,7 +11,7 @@ from redteam.checks import Ruling, admissible, reversed_sides, rule_on, speaks_o
 from redteam.errors import PolicyError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.findings import as_findings, find_leaks, unused
-from redteam.learned import has_learned, surely_worse
+from redteam.learned import surely_worse
 from redteam.limits import Policy
 from redteam.policy import expired
 from redteam.report import BLIND_CONTROL, AuditReport
@@ -89,8 +89,12 @@ def _reversed(report: AuditReport) -> Iterator[str]:
 def _untrained(report: AuditReport) -> str | None:
     """Say where the target is not shown to have learned anything, or None: what it fails to leak then shows nothing."""
     seen, of = report.accuracy, max(1, report.data.members)
-    if seen is None or has_learned(seen.members * of, of, seen.commonest):
+    if seen is None or seen.shows_learning(of):
         return None
+    right, commonest, of_whom = seen.members, seen.commonest, f"{plural(of, 'member')} of its own"
+    if seen.by_user is not None:
+        right, commonest = seen.by_user.right, seen.by_user.commonest
+        of_whom = f"the rows of each of {plural(seen.by_user.users, 'member user')} on average"
     if seen.commonest >= 1:
         return (
             "all members have one label, so that no accuracy shows that the target has learned anything: audit members "
@@ -103,10 +107,10 @@ def _untrained(report: AuditReport) -> str | None:
             f"cut into other tokens than in training, or it is another model{_UNLESS}"
         )
     return (
-        f"the target is right on {seen.members:.1%} of {plural(of, 'member')} of its own, not significantly more than "
-        f"the {seen.commonest:.1%} of always answering their commonest label: the labels of model and data do not mean "
-        "the same, its texts are cut into other tokens than in training, it is another model, or its training failed "
-        f"(or the members are too few to tell){_UNLESS}"
+        f"the target is right on {right:.1%} of {of_whom}, not significantly more than the {commonest:.1%} of always "
+        "answering their commonest label: the labels of model and data do not mean the same, its texts are cut into "
+        "other tokens than in training, it is another model, or its training failed (or the members are too few to "
+        f"tell){_UNLESS}"
     )
 
 

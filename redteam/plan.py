@@ -13,15 +13,16 @@ import numpy as np
 
 from redteam.attack import Attack
 from redteam.audit import Settings, intervals_judged
+from redteam.breakdown import accuracy_by_user
 from redteam.canary.ask import fewest_candidates, repeated
 from redteam.canary.evidence import CanaryAudit
 from redteam.coins import Canaries, fair_canaries
 from redteam.data import Split
 from redteam.grouping import Grouping
 from redteam.inversion import InversionAttack
-from redteam.learned import fewest_right
+from redteam.learned import fewest_right, least_share
 from redteam.limits import Limit, Policy
-from redteam.report import CANARY_METRICS, Guarantee
+from redteam.report import CANARY_METRICS, Guarantee, UserAccuracy
 from redteam.resolution import ceiling, examples_needed, fewest_canaries, smallest_resolvable_fpr
 from redteam.target import Access, Target
 from redteam.wording import LOW_BOUND
@@ -93,11 +94,26 @@ def _accuracy_line(target: Target, split: Split, policy: Policy) -> tuple[str, .
     if labels is None or target.access == Access.LOSSES or policy.allow_untrained:
         return ()
     commonest = max(Counter(labels).values()) / of
+    number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    own = np.array([number[label] for label in labels])
+    by_user = accuracy_by_user(np.ones(of, dtype=np.bool_), own, split.members.users)
+    if by_user is not None:
+        return (_accuracy_of_users(by_user),)
     enough = fewest_right(of, commonest)
     if enough is None:
         return (f"accuracy   CANNOT show that the target has learned anything: {commonest:.0%} have one label: exit 2",)
     return (
         f"accuracy   at least {enough:,} of {of:,} members must be right (commonest label {commonest:.1%}), or exit 2",
+    )
+
+
+def _accuracy_of_users(seen: UserAccuracy) -> str:
+    share, users = least_share(seen.users, seen.commonest), plural(seen.users, "member user")
+    if share is None:
+        return f"accuracy   CANNOT show that the target has learned anything: {users} are too few: exit 2"
+    return (
+        f"accuracy   about {share:.0%} of the rows of each of {users} must be right (commonest label "
+        f"{seen.commonest:.1%}), or exit 2"
     )
 
 

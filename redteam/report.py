@@ -11,6 +11,7 @@ from typing import Literal
 
 from redteam import codec
 from redteam.errors import ReportError
+from redteam.learned import has_learned, users_show
 
 FORMAT = "redteam.report/1"
 BLIND_CONTROL = "RT901"  # the one that reads the texts: without it a split is taken on trust
@@ -185,15 +186,33 @@ class Users:
 
 
 @dataclass(frozen=True)
+class UserAccuracy:
+    """The same of members' users, each counted once; `evidence` that `right` lies above `commonest` is an e-value."""
+
+    users: int
+    right: float
+    commonest: float
+    evidence: float
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """How often the target is right on either side, and how often the members' commonest label would be on members.
 
-    The first and the last are counts of `DataSummary.members` texts, as shares.
+    The first and the last are counts of `DataSummary.members` texts, as shares. `by_user` stands for them where the
+    members' rows are of users who have several, since those are no independent draws.
     """
 
     members: float
     nonmembers: float
     commonest: float
+    by_user: UserAccuracy | None = None
+
+    def shows_learning(self, members: int) -> bool:
+        """Tell whether the target learned anything that shows, on so many members."""
+        if self.by_user is not None:
+            return users_show(self.by_user.evidence)
+        return has_learned(self.members * members, members, self.commonest)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from redteam.cli.progress import progress
 from redteam.errors import UsageError
 
 if TYPE_CHECKING:
-    from redteam.data import BoolArray, IntArray
+    from redteam.data import BoolArray, Examples, IntArray
     from redteam.defense import Defense
     from redteam.report import Guarantee
     from redteam.train import TrainedFiles
@@ -170,18 +170,24 @@ def _learned(files: "TrainedFiles") -> bool:
     """Tell whether an audit would take the model for one that has learned something."""
     from collections import Counter
 
-    from redteam.learned import has_learned
+    from redteam.breakdown import accuracy_by_user
+    from redteam.report import Accuracy
 
     right, own = _answers(files, "members")
-    return has_learned(int(right.sum()), len(own), max(Counter(own.tolist()).values()) / len(own))
+    users = _some(files.members).users
+    share, commonest = float(right.mean()), max(Counter(own.tolist()).values()) / len(own)
+    return Accuracy(share, share, commonest, accuracy_by_user(right, own, users)).shows_learning(len(own))
 
 
 def _answers(files: "TrainedFiles", side: str) -> "tuple[BoolArray, IntArray]":
-    """Return which labels are right, and the labels, of at most 2,000 rows of one side, evenly apart."""
+    """Return which labels are right, and the labels, of some rows of one side."""
     from redteam.target import label_indices
 
-    target = files.trained.target
-    rows = getattr(files, side)
-    some = rows.take(range(0, len(rows), -(-len(rows) // 2000)))  # a file may be sorted by label
+    target, some = files.trained.target, _some(getattr(files, side))
     own = label_indices(target.labels, some, name="model")
     return target.predict(some) == own, own
+
+
+def _some(rows: "Examples") -> "Examples":
+    """Return at most 2,000 of the rows, evenly apart: a file may be sorted by label."""
+    return rows.take(range(0, len(rows), -(-len(rows) // 2000)))

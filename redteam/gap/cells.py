@@ -147,6 +147,7 @@ def _result(task: Task, report: AuditReport, seconds: float | None, passes: Any)
         evidence=report.evidence,
         failures=report.failures,
         commonest=report.accuracy.commonest,
+        accuracy_by_user=report.accuracy.by_user,
     )
 
 

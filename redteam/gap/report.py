@@ -9,8 +9,7 @@ from typing import Any
 from redteam import codec
 from redteam.checks import speaks_of
 from redteam.errors import ReportError
-from redteam.learned import has_learned
-from redteam.report import Budget, Evidence, Failure, Guarantee, Interval, Metric
+from redteam.report import Accuracy, Budget, Evidence, Failure, Guarantee, Interval, Metric, UserAccuracy
 
 FORMAT = "redteam.gap/1"
 
@@ -21,7 +20,8 @@ class CellResult:
 
     `accuracy` is on held-out texts. `seconds` is the processor time of the training loop on one thread, None where too
     few steps were seen to say; `passes` how often it went over its members. `evidence` holds together at `alpha`.
-    Always answering the members' commonest label would be right on the share `commonest` of them.
+    Always answering the members' commonest label would be right on the share `commonest` of them; `accuracy_by_user`
+    stands for both where members are users with several rows.
     """
 
     trainer: str
@@ -39,13 +39,15 @@ class CellResult:
     evidence: tuple[Evidence, ...]
     failures: tuple[Failure, ...]
     commonest: float | None = None
+    accuracy_by_user: UserAccuracy | None = None
 
     @property
     def untrained(self) -> bool:
         """Whether the model is not shown to have learned anything; False where an older cell does not say."""
         if self.commonest is None:
             return False
-        return not has_learned(self.accuracy_members * self.members, self.members, self.commonest)
+        seen = Accuracy(self.accuracy_members, self.accuracy.value, self.commonest, self.accuracy_by_user)
+        return not seen.shows_learning(self.members)
 
     @property
     def strongest(self) -> Evidence | None:
