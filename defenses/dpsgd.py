@@ -49,8 +49,8 @@ class DPSGD(Defense):
     """Train by Opacus; `batch_size` is the expected logical batch (None: a sixth of the data, 512 at most).
 
     `physical_batch` examples are held at once, `runs` is how many trainings on this data the guarantee has to cover,
-    `weights` whether all are trained or biases, normalisation and the classifier alone. What is None is chosen for
-    the model, the public number of rows and the labels.
+    `weights` whether all are trained, or biases, normalisation and the classifier, or the classifier alone. What is None
+    is chosen for the model, the public number of rows and the labels.
     """
 
     id = "RD101"
@@ -66,7 +66,7 @@ class DPSGD(Defense):
     weight_decay: float = 0.0
     physical_batch: int = 64
     runs: int | None = None
-    weights: Literal["all", "biases"] | None = None
+    weights: Literal["all", "biases", "classifier"] | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -44,8 +44,8 @@ class EDPSGD(Defense):
 
     `batch_size` is the expected logical batch (None: a sixth of the data, 512 at most), `physical_batch` how many
     texts of 32 tokens are held at once, `runs` how many trainings on this data the guarantee has to cover, `weights`
-    whether all are trained or biases, normalisation and the classifier alone. What is None is chosen for the model, the
-    public number of rows and the labels. The settings from `microbatch` on are for
+    whether all are trained, or biases, normalisation and the classifier, or the classifier alone. What is None is chosen
+    for the model, the public number of rows and the labels. The settings from `microbatch` on are for
     clipping "microbatch". Raises UsageError for values that make no sense.
     """
 
@@ -67,7 +67,7 @@ class EDPSGD(Defense):
     accounting: Literal["poisson", "shuffled"] | None = None
     secure_noise: bool = False
     runs: int | None = None
-    weights: Literal["all", "biases"] | None = None
+    weights: Literal["all", "biases", "classifier"] | None = None
     microbatch: int = 16
     noise_decay: Decay = "none"
     decay_rate: float = 0.05

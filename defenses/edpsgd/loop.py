@@ -23,6 +23,7 @@ from redteam.data import Examples
 from redteam.defense import Checkpoint, Problem, Progress, Trained
 from redteam.errors import RedteamError, UsageError
 from redteam.interrupts import Interrupts
+from redteam.models.pooling import begin_with_mean
 from redteam.models.starting import Start, set_dropout
 from redteam.targets.model import pad_batch
 
@@ -110,8 +111,12 @@ def fit_texts(
         set_dropout(model, 0.0)  # the noise keeps the model from learning rows by heart, and costs enough
     if trainer.weights == "biases":
         freeze_matrices(model)
+    elif trainer.weights == "classifier":
+        freeze_body(model)
     if not start.pretrained:
         widen(model)
+        if trainer.weights == "all":
+            begin_with_mean(model)  # or noise drowns what little of the text reaches the first token
     trained = [p for p in model.parameters() if p.requires_grad]
     rate = trainer.learning_rate or start.learning_rate  # which is settled
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=trainer.weight_decay, fused=True)
@@ -152,6 +157,15 @@ def freeze_matrices(model: nn.Module) -> None:
     words = {id(p) for p in model.get_input_embeddings().parameters()}  # type: ignore[operator]
     for parameter in model.parameters():
         if parameter.dim() > 1 and id(parameter) in pretrained | words:
+            parameter.requires_grad_(False)
+
+
+def freeze_body(model: nn.Module) -> None:
+    """Leave only what classifies to be trained: of an encoder whose summary of a text is good as it is."""
+    base: nn.Module = getattr(model, "base_model", model)
+    body = {id(p) for p in base.parameters()} | {id(p) for p in model.get_input_embeddings().parameters()}  # type: ignore[operator]
+    for parameter in model.parameters():
+        if id(parameter) in body:
             parameter.requires_grad_(False)
 
 

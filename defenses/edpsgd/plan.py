@@ -23,7 +23,9 @@ USUAL_PASSES = 10  # with few labels
 _FEW_LABELS = 8
 _MOST, _MOST_PRETRAINED = 3.0, 2.0  # times the passes
 _LONGEST = 2.0  # times the learning rate
-_RATE_FACTORS = {"all": 5.0, "biases": 50.0}  # times what suits the model without privacy: steps are few
+_RATE_FACTORS = {"all": 5.0, "biases": 50.0, "classifier": 500.0}  # times what suits without privacy: steps are few
+_FEW_STEPS = 20  # of a classifier alone, for which that factor is meant; with more of them each is shorter
+_LARGEST_OF_A_CLASSIFIER = 4096  # rows of a batch, which is half of the data where that is less
 
 Private = TypeVar("Private", bound="Settings")
 
@@ -76,8 +78,8 @@ def check_settings(settings: "Settings") -> None:
         raise UsageError(f"epsilon {settings.epsilon:g}: must be a positive number, such as 8")
     if settings.epsilon is None and settings.noise_multiplier is None:
         raise UsageError("neither epsilon nor noise_multiplier: give one of them (noise_multiplier 0: no privacy)")
-    if settings.weights not in (None, "all", "biases"):
-        raise UsageError(f"weights {settings.weights!r}: must be one of all, biases")
+    if settings.weights not in (None, "all", "biases", "classifier"):
+        raise UsageError(f"weights {settings.weights!r}: must be one of all, biases, classifier")
     for name, value in (("epochs", settings.epochs), ("batch_size", settings.batch_size), ("runs", settings.runs)):
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}: must be at least 1")
@@ -100,16 +102,24 @@ def settle(settings: Private, start: Start, rows: int) -> Private:
     """Return a private training with its open settings chosen for a model and the public number of rows.
 
     With many labels each gets less of the signal, and the noise stays: that takes more passes and longer steps. Noise
-    grows with the number of weights, and a pretrained model needs few of them. All of it is public.
+    grows with the number of weights, and a pretrained model needs few of them: of a sentence encoder that sums a text
+    up by its mean, the classifier alone. What that is given never changes, so that few steps of large batches, which
+    noise harms least, are enough. All of it is public.
     """
     many = min(max(1.0, math.sqrt(len(start.labels) / _FEW_LABELS)), _MOST_PRETRAINED if start.pretrained else _MOST)
-    weights = settings.weights or ("biases" if start.pretrained else "all")
-    rate = settings.learning_rate or start.learning_rate * _RATE_FACTORS[weights] * min(many, _LONGEST)
+    weights = settings.weights or ("classifier" if start.pooled else "biases" if start.pretrained else "all")
+    passes = round(USUAL_PASSES * many) if settings.epochs is None else settings.epochs
+    if weights == "classifier" and settings.batch_size is None:
+        half = max(1, min(_LARGEST_OF_A_CLASSIFIER, rows // 2))
+        settings = replace(settings, batch_size=half)
+    batch = expected_batch(settings, rows)
+    steps = passes * rows / batch
+    longer = min(1.0, math.sqrt(_FEW_STEPS / steps)) if weights == "classifier" else min(many, _LONGEST)
     return replace(
         settings,
-        epochs=round(USUAL_PASSES * many) if settings.epochs is None else settings.epochs,
-        batch_size=expected_batch(settings, rows),
-        learning_rate=rate,
+        epochs=passes,
+        batch_size=batch,
+        learning_rate=settings.learning_rate or start.learning_rate * _RATE_FACTORS[weights] * longer,
         weights=weights,
     )
 

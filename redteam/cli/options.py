@@ -113,7 +113,7 @@ Accounting = Annotated[str | None, Opt("--accounting", help="Private: the accoun
 Microbatch = Annotated[int | None, Opt("--microbatch", min=1, help="Private: examples in one micro-batch.")]
 NoiseDecay = Annotated[str | None, Opt("--noise-decay", help="Private: none, linear, exponential or step.")]
 PhysicalBatch = Annotated[int | None, Opt("--physical-batch", min=1, help="Private: examples held at once.")]
-Weights = Annotated[str | None, Opt("--weights", help="Private: train all, or biases and classifier.")]
+Weights = Annotated[str | None, Opt("--weights", help="Private: train all, biases (and classifier), or classifier.")]
 SecureNoise = Annotated[bool, Opt("--secure-noise", help="Private: cryptographically secure noise only.")]
 NoiseFromSeed = Annotated[
     bool, Opt("--noise-from-seed", help="Private, for research: noise that who knows the seed can subtract.")

