@@ -49,7 +49,7 @@ class DPSGD(Defense):
     """Train by Opacus; `batch_size` is the expected logical batch (None: a sixth of the data, 512 at most).
 
     `physical_batch` examples are held at once, `runs` is how many trainings on this data the guarantee has to cover,
-    `weights` whether all are trained, or biases, normalisation and the classifier, or the classifier alone. What is None
+    `weights` whether all are trained; biases, normalisation and the classifier; or the classifier alone. What is None
     is chosen for the model, the public number of rows and the labels.
     """
 

@@ -34,6 +34,9 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
             yield f"grade {report.grade}, but {control.control} tells the sides apart"
     if len(report.evidence) > shared.intervals:
         yield f"{len(report.evidence)} numbers share the error of {shared.intervals}"
+    seen = None if report.accuracy is None else report.accuracy.by_user
+    if seen is not None and report.unit == "user" and (report.users is None or seen.users != report.users.members):
+        yield "its accuracy is of another number of users than the report"
     yield from what_is_missing(report)
     for evidence in report.evidence:
         yield from _of_evidence(evidence, report)

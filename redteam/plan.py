@@ -25,7 +25,7 @@ from redteam.limits import Limit, Policy
 from redteam.report import CANARY_METRICS, Guarantee, UserAccuracy
 from redteam.resolution import ceiling, examples_needed, fewest_canaries, smallest_resolvable_fpr
 from redteam.target import Access, Target
-from redteam.wording import LOW_BOUND
+from redteam.wording import LOW_BOUND, plural
 
 _OVERHEAD = 2.0  # a forward pass takes so many times its matrix products: softmax, norms, gathers (MiniLM, measured)
 _CONTROL_SECONDS = 1.5e-4  # per text that the blind control looks at

@@ -19,6 +19,7 @@ from redteam.report import (
     Interval,
     Multiplicity,
     TargetSummary,
+    UserAccuracy,
 )
 
 TODAY = date(2026, 7, 1)
@@ -561,6 +562,15 @@ class TestUntrained:
         allowed = self.accurate(right / of, commonest / of, of, replace(AUC, allow_untrained=True))
         assert allowed.exit_code == 0
         assert sum("allow_untrained" in note for note in allowed.notes) == (code == 2)
+
+    @pytest.mark.parametrize(("evidence_for", "code"), [(19.9, 2), (20.0, 0), (float("nan"), 2), (0.0, 2)])
+    def test_of_users_with_several_rows_each_user_counts_once(self, evidence_for, code):
+        """On 1,000 rows 40 % against 20 % would be beyond doubt; of 40 users they are not."""
+        seen = Accuracy(0.4, 0.1, 0.2, UserAccuracy(40, 0.39, 0.21, evidence_for))
+        judged = verdict(report(evidence(0.45, 0.52)), AUC, data=DataSummary(1000, 1000, 0, 0, 0), accuracy=seen)
+        assert judged.exit_code == code
+        told = "right on 39.0% of the rows of each of 40 member users on average, not significantly more than the 21.0%"
+        assert sum(told in problem for problem in judged.problems) == (code == 2)
 
     def test_a_proven_leak_stays_one(self):
         judged = self.accurate(0.02, 0.02, found=(0.7, 0.8))

@@ -48,7 +48,7 @@ class TestUsers:
     """Where rows are of users who have several, each user counts once."""
 
     def test_a_model_that_answers_by_user_is_not_taken_for_a_trained_one(self):
-        """It knows nothing: for all rows of a user it answers one label, drawn without looking. Rows seem to show it."""
+        """It knows nothing: for all rows of a user it answers one label, drawn blindly; rows seem to show more."""
         rng, by_rows, by_users = np.random.default_rng(0), 0, 0
         for _ in range(400):
             users = np.repeat(np.arange(40), 25)

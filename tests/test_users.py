@@ -222,6 +222,11 @@ class TestAudits:
         assert sum(leak.members for leak in report.classes) > sizes[0]  # a user counts in each label that she has
         assert all(leak.members <= sizes[0] for leak in report.classes)
         require_consistent(report, source="it")
+        seen = report.accuracy.by_user
+        assert (seen.users, seen.evidence >= 20) == (sizes[0], True)
+        fewer = replace(report, accuracy=replace(report.accuracy, by_user=replace(seen, users=7)))
+        with pytest.raises(ReportError, match="accuracy is of another number of users"):
+            require_consistent(fewer, source="it")
         forged = replace(report, users=replace(report.users, members=sizes[0] + 1))
         with pytest.raises(ReportError, match="another number of users"):
             require_consistent(forged, source="it")

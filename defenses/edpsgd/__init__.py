@@ -44,7 +44,7 @@ class EDPSGD(Defense):
 
     `batch_size` is the expected logical batch (None: a sixth of the data, 512 at most), `physical_batch` how many
     texts of 32 tokens are held at once, `runs` how many trainings on this data the guarantee has to cover, `weights`
-    whether all are trained, or biases, normalisation and the classifier, or the classifier alone. What is None is chosen
+    whether all are trained; biases, normalisation and the classifier; or the classifier alone. What is None is chosen
     for the model, the public number of rows and the labels. The settings from `microbatch` on are for
     clipping "microbatch". Raises UsageError for values that make no sense.
     """

@@ -25,7 +25,7 @@ _MOST, _MOST_PRETRAINED = 3.0, 2.0  # times the passes
 _LONGEST = 2.0  # times the learning rate
 _RATE_FACTORS = {"all": 5.0, "biases": 50.0, "classifier": 500.0}  # times what suits without privacy: steps are few
 _FEW_STEPS = 20  # of a classifier alone, for which that factor is meant; with more of them each is shorter
-_LARGEST_OF_A_CLASSIFIER = 4096  # rows of a batch, which is half of the data where that is less
+_LARGEST_OF_A_CLASSIFIER = 4096  # rows of a batch, which is all of the data where that is less
 
 Private = TypeVar("Private", bound="Settings")
 
@@ -103,18 +103,17 @@ def settle(settings: Private, start: Start, rows: int) -> Private:
 
     With many labels each gets less of the signal, and the noise stays: that takes more passes and longer steps. Noise
     grows with the number of weights, and a pretrained model needs few of them: of a sentence encoder that sums a text
-    up by its mean, the classifier alone. What that is given never changes, so that few steps of large batches, which
-    noise harms least, are enough. All of it is public.
+    up by its mean, the classifier alone. What that is given never changes, so that few steps are enough, of all rows,
+    which noise harms least. All of it is public.
     """
     many = min(max(1.0, math.sqrt(len(start.labels) / _FEW_LABELS)), _MOST_PRETRAINED if start.pretrained else _MOST)
     weights = settings.weights or ("classifier" if start.pooled else "biases" if start.pretrained else "all")
-    passes = round(USUAL_PASSES * many) if settings.epochs is None else settings.epochs
-    if weights == "classifier" and settings.batch_size is None:
-        half = max(1, min(_LARGEST_OF_A_CLASSIFIER, rows // 2))
-        settings = replace(settings, batch_size=half)
-    batch = expected_batch(settings, rows)
-    steps = passes * rows / batch
-    longer = min(1.0, math.sqrt(_FEW_STEPS / steps)) if weights == "classifier" else min(many, _LONGEST)
+    passes, batch = settings.epochs or round(USUAL_PASSES * many), expected_batch(settings, rows)
+    longer = min(many, _LONGEST)
+    if weights == "classifier":
+        passes = settings.epochs or USUAL_PASSES
+        batch = settings.batch_size or min(_LARGEST_OF_A_CLASSIFIER, rows)
+        longer = min(1.0, math.sqrt(_FEW_STEPS * batch / (passes * rows)))
     return replace(
         settings,
         epochs=passes,

@@ -21,7 +21,7 @@ _STRENGTH = 10.0  # of the mean against the first token's own state, which the l
 
 
 def pools_by_mean(path: Path) -> bool:
-    """Tell whether a directory says, as sentence-transformers writes it, that its texts are the mean of their tokens."""
+    """Tell whether a directory says, as sentence-transformers writes it, that texts are the mean of their tokens."""
     try:
         said = json.loads((path / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -3,8 +3,9 @@
 Wanted: every model is right on its members significantly more often than always answering one label, and plain ones on
 most held-out texts. 65 texts an intent, 5,005 in all, a coin takes half. Prints accuracy and processor seconds.
 
-Privately, MiniLM needs all of its layers: after two of them, what the classifier sees hardly depends on the text (its
-state varies by 0.2 % of its norm, after six by 59 %), and noise keeps the layers from changing that.
+Privately, a classifier on MiniLM's first token learns nothing after two layers (its state varies by 0.2 % of its norm
+from text to text) and less than it could after six: MiniLM sums a text up by the mean of its tokens, and so does the
+layer that `redteam.models.pooling` adds.
 """
 
 import argparse
@@ -30,8 +31,8 @@ INTENTS, TEXTS = 77, 65
 MODELS = {
     "tiny": ModelChoice("tiny"),
     "bilstm": ModelChoice("bilstm"),
-    "minilm": ModelChoice("minilm", layers=2, freeze_embeddings=True),
-    "minilm6": ModelChoice("minilm", freeze_embeddings=True),
+    "minilm": ModelChoice("minilm"),
+    "minilm2": ModelChoice("minilm", layers=2, freeze_embeddings=True),
 }
 
 
@@ -58,7 +59,7 @@ def right(target: Target, rows: Examples) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", nargs="*", default=["tiny", "bilstm", "minilm", "minilm6"])
+    parser.add_argument("--model", nargs="*", default=list(MODELS))
     parser.add_argument("--defense", nargs="*", default=["plain", "edpsgd"])
     chosen = parser.parse_args()
     torch.set_num_threads(1)

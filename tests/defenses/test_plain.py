@@ -105,10 +105,10 @@ def test_what_is_given_is_kept_and_the_rest_follows_from_rows_and_labels():
         assert private.settled(replace(many, pretrained=True), 2500).weights == "biases"
         mean = replace(many, pretrained=True, learning_rate=2e-4, pooled=True)
         found = private.settled(mean, 2500)
-        assert (found.batch_size, found.weights, found.epochs) == (1250, "classifier", 20)
-        assert found.learning_rate == pytest.approx(0.1 / 2**0.5)  # 40 steps, twice as many as are few
-        assert found == found.settled(mean, 9)
-        assert private.settled(mean, 10**6).batch_size == 4096
+        assert (found.batch_size, found.weights, found.epochs) == (2500, "classifier", 10)
+        assert (found.learning_rate, found.settled(mean, 2500)) == (pytest.approx(0.1), found)
+        larger = private.settled(mean, 40_960)
+        assert (larger.batch_size, larger.learning_rate) == (4096, pytest.approx(0.1 / 5**0.5))  # five times the steps
         assert replace(private, weights="biases", batch_size=7).settled(mean, 2500).batch_size == 7
         assert replace(private, weights="all", epochs=4).settled(many, 2500).epochs == 4
 
