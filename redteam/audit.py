@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from redteam import __version__
-from redteam.attack import Attack, Control
+from redteam.attack import Attack, Control, suited
 from redteam.breakdown import by_group, measure_accuracy, most_exposed
 from redteam.canary.evidence import CanaryAudit
 from redteam.coins import Canaries, fair_canaries
@@ -32,9 +32,11 @@ from redteam.inversion import unwatched
 from redteam.registry import discover_attacks, discover_controls
 from redteam.report import (
     AuditReport,
+    ControlResult,
     DataSummary,
     Evidence,
     Failure,
+    Grade,
     Guarantee,
     Interval,
     Metric,
@@ -47,10 +49,12 @@ from redteam.report import (
 )
 from redteam.resolution import ceiling
 from redteam.scoring import ScoreCache
+from redteam.skipped import MAX_SKIPPED, refused_texts, without_refused
 from redteam.statistics.area import area, area_interval
 from redteam.statistics.ranking import Ranking, rank
 from redteam.statistics.tpr import tpr_interval
 from redteam.target import Access, FloatArray, Target, label_indices
+from redteam.targets.answers import OTHER
 from redteam.wording import LOW_BOUND
 
 FPRS = (0.01,)
@@ -58,12 +62,16 @@ FPRS = (0.01,)
 
 @dataclass(frozen=True)
 class Settings:
-    """How an audit measures: total error, false-positive rates, seed, whether row texts may be shown."""
+    """How an audit measures: total error, false-positive rates, seed, whether row texts may be shown.
+
+    `max_skipped` is the share of either side that the target may refuse to answer; more end the audit.
+    """
 
     alpha: float = 0.05
     fprs: tuple[float, ...] = FPRS
     seed: int = 0
     show_text: bool = False
+    max_skipped: float = MAX_SKIPPED
 
 
 @dataclass(frozen=True)
@@ -92,28 +100,32 @@ def audit(
 ) -> AuditReport:
     """Attack `target` with the examples of `split` and report what was found; nothing is decided here.
 
-    `attacks` and `controls` default to all there are; `planted` are canaries in the training data and the attacks after
+    `attacks` and `controls` default to all there are, but for attacks that others outdo on this target; `planted` are canaries in the training data and the attacks after
     them. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told of their
     use. Raises TargetError or BundleError where the target gives no usable answers; what goes wrong inside one attack
     is a `Failure` in the report.
     """
-    attacks = discover_attacks() if attacks is None else tuple(attacks)
+    wanted = discover_attacks() if attacks is None else tuple(attacks)
     controls = discover_controls() if controls is None else tuple(controls)
-    pool, is_member = split.pool(settings.seed)
-    blind = pool if target.kind == "scores" else _anonymous(pool)  # saved scores are looked up by row
-    cache = ScoreCache(target, folder=folder, progress=progress, restart=restart, tell=tell)
+    cache = ScoreCache(
+        target, folder=folder, progress=progress, restart=restart, tell=tell, max_skipped=settings.max_skipped
+    )
     if planted is not None:
         planted.check(target)
-    units = Grouping.of(pool, is_member, split.unit)
-    looked_at = units.control_pool(pool, seed=settings.seed)
-    results, failures = run_controls(
-        controls, looked_at, units.is_member, randomised=split.randomised, seed=settings.seed
-    )
-    grade, reason = grade_evidence(split, results, failures)
+    given, looked = split, _look(split, controls, settings)
+    if looked.grade != "C" and any(target.access >= attack.needs for attack in wanted):
+        refused = refused_texts(cache, _blind(target, looked.pool))
+        if refused:
+            split = without_refused(split, refused, most=settings.max_skipped, name=target.name)
+            looked = _look(split, controls, settings)
+    attacks, access = suited(wanted, cache.access) if attacks is None else wanted, cache.access
+    pool, is_member, units = looked.pool, looked.is_member, looked.units
+    results, failures, grade, reason = looked.controls, [*looked.failures], looked.grade, looked.reason
+    blind = _blind(target, pool)
     canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
     known = canaries if isinstance(canaries, Canaries) else None
-    extraction = () if planted is None else planted.planned(target.access)
-    own = intervals_planned(attacks, target.access, settings.fprs, epsilon=known is not None, unit=units.unit)
+    extraction = () if planted is None else planted.planned(access)
+    own = intervals_planned(attacks, access, settings.fprs, epsilon=known is not None, unit=units.unit)
     ids = own + extraction
     share = _share(ids, len(extraction), settings, known, units.unit)
     attacked = run_attacks(cache, blind, units, attacks, settings=settings, each=share.each, canaries=known)
@@ -134,8 +146,8 @@ def audit(
         + [one.id for one in controls]
     )
     return AuditReport(
-        target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
-        data=_data_summary(split, planted),
+        target=_target_summary(cache, target),
+        data=_data_summary(split, given, planted),
         grade=grade,
         grade_reason=f"{reason}; no epsilon is measured: {canaries}" if grade == "A" and known is None else reason,
         multiplicity=share,
@@ -157,6 +169,35 @@ def audit(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    """A split in the order of its pool, and what the controls say of it."""
+
+    pool: Examples
+    is_member: BoolArray
+    units: Grouping
+    controls: tuple[ControlResult, ...]
+    failures: tuple[Failure, ...]
+    grade: Grade
+    reason: str
+
+
+def _look(split: Split, controls: Sequence[Control], settings: Settings) -> _Looked:
+    pool, is_member = split.pool(settings.seed)
+    units = Grouping.of(pool, is_member, split.unit)
+    looked_at = units.control_pool(pool, seed=settings.seed)
+    results, failures = run_controls(
+        controls, looked_at, units.is_member, randomised=split.randomised, seed=settings.seed
+    )
+    grade, reason = grade_evidence(split, results, failures)
+    return _Looked(pool, is_member, units, tuple(results), tuple(failures), grade, reason)
+
+
+def _blind(target: Target, pool: Examples) -> Examples:
+    """Return the pool as attacks see it; saved scores are looked up by row."""
+    return pool if target.kind == "scores" else _anonymous(pool)
 
 
 def run_attacks(
@@ -187,7 +228,7 @@ def run_attacks(
             yield Failure(attack.id, "failed", one_line(error))
             continue
         for signal in attack.signals:
-            yield _measure(attack.id, signal, scores.get(signal), units, settings, each, canaries)
+            yield _measure(attack, signal, scores.get(signal), units, settings, each, canaries)
 
 
 def intervals_judged(attacks: Sequence[Attack], access: Access, fprs: Sequence[float], *, epsilon: bool = False) -> int:
@@ -228,7 +269,7 @@ def _answer_once(target: Target, pool: Examples) -> None:
 
 
 def _measure(
-    attack: str,
+    by: Attack,
     signal: str,
     scores: FloatArray | None,
     units: Grouping,
@@ -236,11 +277,12 @@ def _measure(
     each: float,
     canaries: Canaries | None,
 ) -> Measured | Failure:
+    attack = by.id
     if scores is None:
         return Failure(attack, "failed", f"{signal}: the attack returned no scores for it")
     try:
         values = units.score(scores)
-        ranking = rank(values, units.is_member)
+        ranking = rank(values, units.is_member, may_tie=by.may_tie)
         evidence = [_evidence(attack, signal, "auc", ranking, area_interval(ranking, alpha=each))]
         for fpr in settings.fprs:
             interval = tpr_interval(ranking, fpr=fpr, alpha=each, seed=settings.seed)
@@ -298,7 +340,15 @@ def _users(split: Split, first: Measured | None, is_member: BoolArray) -> Users 
     return split.users
 
 
-def _data_summary(split: Split, planted: CanaryAudit | None) -> DataSummary:
+def _target_summary(cache: ScoreCache, target: Target) -> TargetSummary:
+    labels = sum(label != OTHER for label in target.labels)
+    notes: tuple[str, ...] = getattr(target, "remarks", ())
+    if cache.access < target.access:
+        notes += ("every probability is 0 or 1: they are taken for predicted labels, and audited as these",)
+    return TargetSummary(target.name, target.kind, cache.access.word, labels, target.digest, notes)
+
+
+def _data_summary(split: Split, given: Split, planted: CanaryAudit | None) -> DataSummary:
     return DataSummary(
         members=len(split.members),
         nonmembers=len(split.nonmembers),
@@ -306,4 +356,6 @@ def _data_summary(split: Split, planted: CanaryAudit | None) -> DataSummary:
         moved_out=split.moved_out,
         duplicates=split.duplicates,
         canaries=0 if planted is None else len(planted.planting.canaries),
+        skipped_members=len(given.members) - len(split.members),
+        skipped_nonmembers=len(given.nonmembers) - len(split.nonmembers),
     )

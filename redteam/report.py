@@ -149,18 +149,22 @@ class Guarantee:
 
 @dataclass(frozen=True)
 class TargetSummary:
-    """What was attacked, and how much of it the attacker sees."""
+    """What was attacked, how much of it the attacker sees, and what was made of answers that had another form."""
 
     name: str
     kind: str
     access: str
     classes: int
     digest: str | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DataSummary:
-    """How many examples were audited, how many were left out of it for cause, and how many canaries were planted."""
+    """How many examples were audited, how many were left out of it for cause, and how many canaries were planted.
+
+    `skipped_members` and `skipped_nonmembers` are texts that the target refused, which are in no other number.
+    """
 
     members: int
     nonmembers: int
@@ -168,6 +172,8 @@ class DataSummary:
     moved_out: int
     duplicates: int
     canaries: int = 0
+    skipped_members: int = 0
+    skipped_nonmembers: int = 0
 
 
 @dataclass(frozen=True)

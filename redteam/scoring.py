@@ -13,8 +13,10 @@ import numpy as np
 
 from redteam import __version__
 from redteam.data import Examples
+from redteam.errors import TargetError
 from redteam.files import save_atomic
-from redteam.target import Access, FloatArray, IntArray, Target, label_indices, own_label_losses
+from redteam.target import Access, BoolArray, FloatArray, IntArray, Target, label_indices, own_label_losses
+from redteam.targets.distributions import hard, widened
 
 _CHUNK = 1024  # rows asked for at a time, and the most that an interruption can lose
 _REQUESTS = 4  # requests at a time, of a target that says how many rows it takes in one
@@ -32,6 +34,9 @@ class ScoreCache:
     the pass is broken off and taken up again next time; nothing is left behind once a pass is complete. They are used
     only for a target of the same `identity`, digest and labels that still gives the same answers to some of them;
     `tell` is told how many, and `restart` forgets them. Saved scores pass through, since they cost nothing.
+
+    A black box may refuse a share `max_skipped` of the texts of a pass: `answered` says which, and all other methods
+    take none of these.
     """
 
     labels: tuple[str, ...]  # looked up in the target: those of one that answers labels only grow with its answers
@@ -44,12 +49,13 @@ class ScoreCache:
         progress: Callable[[int, int], None] | None = None,
         restart: bool = False,
         tell: Callable[[str], None] | None = None,
+        max_skipped: float = 0.0,
     ) -> None:
         """Wrap `target`; nothing is scored yet."""
         self.target, self.folder, self.restart = target, folder, restart
         self._tell = tell or (lambda line: None)
         self.name, self.kind, self.access = target.name, target.kind, target.access
-        self.digest = target.digest
+        self.digest, self.max_skipped = target.digest, max_skipped
         self.resumed = 0
         self._progress = progress or (lambda done, total: None)
         self._row_of: dict[str, int] = {}
@@ -66,7 +72,7 @@ class ScoreCache:
         if examples.texts is None:
             return self.target.predict(examples)
         if self.access == Access.LABELS:
-            return self._look_up(examples)[:, 0].astype(np.int64)
+            return self._whole(examples)[:, 0].astype(np.int64)
         predicted: IntArray = self.log_probabilities(examples).argmax(axis=1)
         return predicted
 
@@ -81,7 +87,27 @@ class ScoreCache:
         """Return natural-log probabilities, shape [n, k]."""
         if examples.texts is None or self.access < Access.PROBABILITIES:
             return self.target.log_probabilities(examples)
-        return self._look_up(examples)
+        return self._whole(examples)
+
+    def answered(self, examples: Examples) -> BoolArray:
+        """Ask for every text, and tell which were answered, shape [n]; raise TargetError where too many were not."""
+        if examples.texts is None or not hasattr(self.target, "attempt"):
+            return np.ones(len(examples), dtype=np.bool_)
+        return ~np.isnan(self._look_up(examples)).any(axis=1)
+
+    def settle(self) -> None:
+        """Lower the access to labels where every probability so far is 0 or 1: that is what the target shows."""
+        there = self._answers[~np.isnan(self._answers).any(axis=1)]
+        if self.access == Access.PROBABILITIES and hasattr(self.target, "attempt") and hard(there):
+            self.access = Access.LABELS
+            gone = np.isnan(self._answers).any(axis=1)
+            self._answers = np.where(gone, np.nan, self._answers.argmax(axis=1))[:, None]
+
+    def _whole(self, examples: Examples) -> FloatArray:
+        values = self._look_up(examples)
+        if hasattr(self.target, "attempt") and (gone := int(np.isnan(values).any(axis=1).sum())):
+            raise TargetError(f"{self.name}: refused {gone} of {len(values)} texts")
+        return values
 
     def _look_up(self, examples: Examples) -> FloatArray:
         texts = examples.texts or ()
@@ -99,13 +125,16 @@ class ScoreCache:
         part, labels = self._part_file(todo), self.labels
         answers, done = self._take_up(part, todo)
         self.resumed += done
+        allowed = int(self.max_skipped * len(todo))
         size, kept_at = _REQUESTS * getattr(self.target, "batch_size", _CHUNK // _REQUESTS), time.monotonic()
         if hasattr(self.target, "check_budget"):
             self.target.check_budget(len(todo) - done)  # before the first request, not at the last
         try:
             while done < len(todo):
                 chunk = todo.take(range(done, min(done + size, len(todo))))
-                answers[done : done + len(chunk)] = self._ask(chunk)
+                got = self._ask(chunk, refusals=allowed - int(np.isnan(answers[:done]).any(axis=1).sum()))
+                answers = widened(answers, got.shape[1])
+                answers[done : done + len(chunk)] = got
                 done += len(chunk)
                 self._progress(done, len(todo))
                 if time.monotonic() - kept_at > _KEEP_EVERY:
@@ -118,9 +147,15 @@ class ScoreCache:
             with contextlib.suppress(OSError):
                 part.unlink()
         self._row_of |= {text: len(self._answers) + i for i, text in enumerate(todo.texts or ())}
-        self._answers = np.concatenate([self._answers.reshape(-1, answers.shape[1]), answers])
+        before = widened(self._answers, answers.shape[1]) if len(self._answers) else np.empty((0, answers.shape[1]))
+        self._answers = np.concatenate([before, answers])
 
-    def _ask(self, chunk: Examples) -> FloatArray:
+    def _ask(self, chunk: Examples, *, refusals: int) -> FloatArray:
+        if hasattr(self.target, "attempt"):
+            values: FloatArray = self.target.attempt(chunk, refusals=max(0, refusals))
+            hardened = self.access == Access.LABELS and values.shape[1] > 1  # see `settle`
+            gone = np.isnan(values).any(axis=1)
+            return np.where(gone, np.nan, values.argmax(axis=1))[:, None] if hardened else values
         if self.access == Access.LABELS:
             return self.target.predict(chunk).astype(np.float64)[:, None]
         return self.target.log_probabilities(chunk)
@@ -175,9 +210,10 @@ class ScoreCache:
         rows = np.sort(np.random.default_rng(int(part.name[:16], 16)).permutation(len(kept))[:count])
         if hasattr(self.target, "check_budget"):
             self.target.check_budget(len(todo) - len(kept), again=count)
-        before, now = kept[rows], self._ask(todo.take(rows))
-        if before.shape != now.shape:
+        before, now = kept[rows], self._ask(todo.take(rows), refusals=count)
+        if before.shape != now.shape or not np.array_equal(np.isnan(before), np.isnan(now)):
             return count, False
+        before, now = np.nan_to_num(before), np.nan_to_num(now)  # of texts that were refused both times
         if self.access == Access.LABELS:
             return count, bool((before == now).all())
         with np.errstate(invalid="ignore"):  # two infinities

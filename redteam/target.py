@@ -16,6 +16,7 @@ from redteam.errors import TargetError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 _SCORE_FILES = (".csv", ".tsv", ".jsonl", ".parquet", ".npz")

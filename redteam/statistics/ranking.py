@@ -27,12 +27,12 @@ class Ranking:
     n_nonmembers: int
 
 
-def rank(scores: npt.ArrayLike, is_member: npt.ArrayLike) -> Ranking:
+def rank(scores: npt.ArrayLike, is_member: npt.ArrayLike, *, may_tie: bool = False) -> Ranking:
     """Sort scores into a Ranking; a higher score says "member".
 
     `scores`: shape (n,), finite numbers. `is_member`: shape (n,), booleans or 0 and 1. Raises StatisticsError where the
     shapes differ, a score is NaN or infinite, fewer than two members or non-members are given, or all scores
-    are equal.
+    are equal and that is not said to be an answer (`may_tie`).
     """
     values, member = _floats("scores", scores), _mask(is_member)
     if len(values) != len(member):
@@ -41,7 +41,7 @@ def rank(scores: npt.ArrayLike, is_member: npt.ArrayLike) -> Ranking:
     order = np.argsort(values)[::-1]  # which order ties have does not matter: they share a block
     values = values[order]
     last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
-    if len(last) == 1:
+    if len(last) == 1 and not may_tie:
         raise StatisticsError(f"all {len(values)} scores are equal ({values[0]:g}); they rank nobody")
     above = np.cumsum(member[order], dtype=np.int64)[last]
     members = np.diff(above, prepend=0)

@@ -2,12 +2,15 @@
 
 Accepted, for n texts and k labels:
 
-    {"probabilities": [{"label": p, ...}, ...]}                 n objects, each with the same k labels
+    {"probabilities": [{"label": p, ...}, ...]}                 n objects, each with all labels or the surest of them
     {"probabilities": [[p, ...], ...], "classes": [...]}        n rows; classes may be given beforehand
     {"labels": ["label", ...], "classes": [...]}                n predicted labels; classes are optional
-    [[{"label": ..., "score": p}, ...], ...]                    Hugging Face text classification, all k labels
+    [[{"label": ..., "score": p}, ...], ...]                    Hugging Face text classification
+    [{"label": ..., "score": p}, ...]                           the same, of the surest label alone
 
-Other keys are ignored. Where both are there, "probabilities" count and "labels" are ignored.
+Other keys are ignored. Where both are there, "probabilities" count and "labels" are ignored. Null, or an object with
+an "error", stands for a text that was refused. What is not quite a distribution is brought into the form of one, and
+counted: see `redteam.targets.distributions`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,73 +20,41 @@ from typing import Any
 import numpy as np
 
 from redteam.errors import TargetError
-from redteam.target import Access, FloatArray, IntArray
+from redteam.target import Access, BoolArray, FloatArray, IntArray
+from redteam.targets import distributions, forms
+from redteam.targets.forms import shown
 
-# A probability of exactly zero has no logarithm. The smallest normal double is below everything else that a
-# black box can answer, so a zero stays below every other answer and no two different answers become equal.
-FLOOR = float(np.finfo(np.float64).tiny)
-_TOLERANCE = 1e-3
-_TEXT_CLASSIFICATION = {"label", "score"}
+OTHER = "(another label)"  # the column of labels that only answers name, once no column can be added
+
+
+class Mismatch(TargetError):
+    """A batch that was not answered text by text; one text at a time may be."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Answers for n texts: indices of the predicted labels [n], log-probabilities [n, k] where shown."""
+    """Answers for n texts: indices of the predicted labels [n], log-probabilities [n, k] where shown.
+
+    Where `answered` [n] is False the text was refused: the index is -1 and the row NaN.
+    """
 
     predicted: IntArray
     log_probabilities: FloatArray | None
+    answered: BoolArray
 
-
-def log_probabilities(probabilities: FloatArray) -> FloatArray:
-    """Return natural logarithms, zeros raised to FLOOR (-708.4) and rounding above one cut, same shape."""
-    values = np.clip(probabilities, FLOOR, 1.0)
-    return np.log(values, out=values)
-
-
-def probability_fault(probabilities: FloatArray) -> tuple[int, str] | None:
-    """Return the first row of [n, k] that is not a distribution and what is wrong with it, or None."""
-    with np.errstate(all="ignore"):
-        total = probabilities.sum(axis=1)
-        wrong = (probabilities < 0).any(axis=1) | ~(np.abs(total - 1) <= _TOLERANCE)
-    if not wrong.any():
-        return None
-    row = int(wrong.argmax())
-    if not np.isfinite(probabilities[row]).all():
-        return row, "a probability is NaN or infinite"
-    if (least := probabilities[row].min()) < 0:
-        return row, f"a probability is negative ({least:.4g}); give probabilities, not logits"
-    return row, f"the probabilities sum to {total[row]:.4g}, not 1; give those of all labels, not rounded"
-
-
-def shown(labels: Iterable[str]) -> str:
-    """Return at most three labels for an error message, cut short: a broken service may send anything."""
-    some = list(labels)
-    return ", ".join(repr(label[:30]) for label in some[:3]) + (", ..." if len(some) > 3 else "")
-
-
-def as_document(answer: Any) -> object:
-    """Give a bare answer the form of an endpoint's: names are predicted labels, the rest probabilities."""
-    if isinstance(answer, Mapping) or (
-        isinstance(answer, list) and _holds(answer, list) and _holds(answer[0], Mapping)
-    ):
-        return answer
-    if isinstance(answer, list | tuple) and _holds(answer, Mapping):
-        top_label = isinstance(answer[0].get("label"), str) and "score" in answer[0]
-        return answer if top_label else {"probabilities": answer}
-    names = isinstance(answer, list | tuple) and _holds(answer, str | int | np.integer)
-    names = names or (isinstance(answer, np.ndarray) and answer.ndim == 1 and answer.dtype.kind in "iuUO")
-    return {"labels": answer} if names else {"probabilities": answer}
-
-
-def _holds(values: Any, kind: Any) -> bool:
-    return isinstance(values, list | tuple) and bool(values) and isinstance(values[0], kind)
+    @classmethod
+    def refused(cls, rows: int, columns: int | None) -> "Scored":
+        """Return the answers for texts of which none was answered."""
+        values = None if columns is None else np.full((rows, columns), np.nan)
+        return cls(np.full(rows, -1, np.int64), values, np.zeros(rows, np.bool_))
 
 
 class Answers:
     """Reads a black box's answers and holds it to what it answered before.
 
-    `labels` are given, named by the first answer, or - where predicted labels are all there is - those seen
-    so far: then `closed` is False, and labels are only ever appended, so that indices stay what they are.
+    `labels` are given, named by the first answer, or - where answers name only some of them - those seen so far: then
+    labels are only ever appended, so that indices stay what they are. `closed` is False where predicted labels are all
+    there is and nothing lists them. `met` are the labels that the data has (see `meet`).
     """
 
     def __init__(self, name: str, labels: Sequence[str] | None = None) -> None:
@@ -92,72 +63,84 @@ class Answers:
         self.labels: tuple[str, ...] = ()
         self.access: Access | None = None
         self.closed = self._given = labels is not None
+        self.partial = False
+        self.tally = forms.Tally()
+        self._named: set[str] = set()
+        self._first: set[str] = set()
+        self._met: tuple[str, ...] = ()
+        self._fixed = False
         if labels is not None:
-            self.labels = self._names(labels, "labels")
+            self.labels = forms.names(labels, "labels", self._error)
 
     def read(self, document: object, rows: int) -> Scored:
         """Return what `document` says about `rows` texts; raise TargetError if its form is not accepted."""
-        access, values = self._unpack(document)
+        access, values = forms.unpack(document, self._error)
         if self.access not in (None, access):
             raise self._error(f"answered {access.word} now and something else before; it must always show the same")
         named = document.get("classes") if isinstance(document, Mapping) else None
-        classes = None if named is None else self._names(named, "classes")
+        classes = None if named is None else forms.names(named, "classes", self._error)
         if classes is not None:
             self._settle(classes)
         if len(values) != rows:
-            raise self._error(f"answered {len(values)} rows for {rows} texts; send one for each text")
+            raise Mismatch(f"{self.name}: answered {len(values)} rows for {rows} texts; send one for each text")
+        there = forms.answered(values)
+        if not there.any():
+            return Scored.refused(rows, None if access is Access.LABELS else len(self.labels))
+        values = values if there.all() else [value for value, here in zip(values, there, strict=True) if here]
         if access is Access.LABELS:
-            scored = Scored(self._predicted(values), None)
+            scored = Scored(self._predicted(values), None, there)
         else:
             probabilities = self._probabilities(values, classes)
-            self._check_top(document.get("top") if isinstance(document, Mapping) else None, probabilities)
-            scored = Scored(probabilities.argmax(axis=1), log_probabilities(probabilities))
+            if there.all():
+                self._check_top(document.get("top") if isinstance(document, Mapping) else None, probabilities)
+            logs = distributions.log_probabilities(probabilities)
+            scored = Scored(probabilities.argmax(axis=1), logs, there)
         self.access = access
-        return scored
+        self.tally.rows += int(there.sum())
+        return scored if there.all() else _spread(scored)
 
     def admit(self, labels: Iterable[str]) -> None:
         """Append labels that no answer has named yet; does nothing where the labels are closed."""
         if not self.closed:
-            known = set(self.labels)
-            self.labels += tuple(label for label in dict.fromkeys(labels) if label not in known)
+            self._append(labels)
+
+    def meet(self, own: Iterable[str]) -> None:
+        """Learn which labels the data has, before its texts are asked for, so that each has a column.
+
+        Where answers name their labels and the data has others, only some are taken to be named; `check_met` finds out.
+        """
+        if self._fixed or self._given or not self._named:
+            return
+        self._fixed = True
+        known = {*self.labels, *(label.removeprefix("LABEL_") for label in self.labels)}
+        self._met = tuple(sorted(set(own) - known))
+        if self._met or self.partial:
+            self._open(self._met)
+
+    def check_met(self, own: Iterable[str]) -> None:
+        """Raise TargetError where the data's labels are not the answers': other names would hide every leak."""
+        if not self.partial or self._given:
+            return
+        plain = {*self._named, *(label.removeprefix("LABEL_") for label in self._named)}
+        if plain.isdisjoint(own):
+            answers, labels = shown(sorted(self._named)), shown(sorted(set(own)))
+            raise self._error(f"answers {answers}, the data has {labels}: no label is in both")
+        if not self.tally.varied:
+            lost = [label for label in self._met if label not in plain]
+            what = f"{len(lost)} labels unknown to the model ({shown(lost)})" if lost else "answers do not sum to 1"
+            raise self._error(f"{what}; it always names the same: {shown(sorted(self._named))}")
+
+    def _open(self, labels: Iterable[str]) -> None:
+        """Go on with labels that are only some, those named and a column for all others."""
+        self.partial = True
+        self._append([*labels, OTHER])
+
+    def _append(self, labels: Iterable[str]) -> None:
+        known = set(self.labels)
+        self.labels += tuple(label for label in dict.fromkeys(labels) if label not in known)
 
     def _error(self, what: str) -> TargetError:
         return TargetError(f"{self.name}: {what}")
-
-    def _unpack(self, document: object) -> tuple[Access, Any]:
-        """Return how much is shown and the rows that show it: something with a length."""
-        access, values = Access.PROBABILITIES, document
-        if isinstance(document, Mapping):
-            key = next((key for key in ("probabilities", "labels") if key in document), None)
-            if key is None:
-                keys = shown(str(key) for key in document) or "none"
-                raise self._error(f'answered an object without "probabilities" or "labels" (its keys: {keys})')
-            access, values = Access.PROBABILITIES if key == "probabilities" else Access.LABELS, document[key]
-        elif not (isinstance(document, list) and document and _is_text_classification(document[0])):
-            if isinstance(document, list) and document and _is_top_label(document[0]):
-                raise self._error("answered only the top label's score; send those of all labels (top_k=None)")
-            kind = type(document).__name__
-            raise self._error(f'answered a bare {kind}; wanted {{"probabilities": ...}} or {{"labels": ...}}')
-        if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
-            raise self._error(f"answered {type(values).__name__} where a list with one entry a text was wanted")
-        if hasattr(values, "shape") and len(values.shape) == 0:
-            raise self._error("answered a single number where a list with one entry a text was wanted")
-        return access, values
-
-    def _names(self, values: Any, what: str) -> tuple[str, ...]:
-        if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
-            raise self._error(f"{what} must be a list of names, not {type(values).__name__}")
-        names = tuple(self._name(value) for value in values)
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise self._error(f"{what} must be at least two different names, not {shown(names) or 'none'}")
-        return names
-
-    def _name(self, value: object) -> str:
-        if isinstance(value, str):
-            return str(value)
-        if isinstance(value, int | np.integer) and not isinstance(value, bool):
-            return str(value)
-        raise self._error(f"answered {type(value).__name__} where the name of a label was wanted")
 
     def _settle(self, labels: tuple[str, ...]) -> None:
         """Take the labels, or check that they are the ones known, in any order."""
@@ -169,7 +152,10 @@ class Answers:
             raise self._error(f"its labels are not the {len(self.labels)} {before} (they differ in {changed})")
 
     def _predicted(self, values: Any) -> IntArray:
-        names = [self._name(value) for value in values]
+        names = [forms.name(value, self._error) for value in values]
+        if self._given and set(names).isdisjoint(self.labels) and forms.positions(values, len(self.labels)):
+            self.tally.positions += len(names)
+            return np.array([int(value) for value in values], dtype=np.int64)
         unknown = sorted(set(names) - set(self.labels))
         if unknown and self.closed:
             raise self._error(f"answered labels outside the {len(self.labels)} known ones: {shown(unknown)}")
@@ -178,21 +164,50 @@ class Answers:
         return np.array([index[name] for name in names], dtype=np.int64)
 
     def _probabilities(self, values: Any, classes: tuple[str, ...] | None) -> FloatArray:
-        first = values[0] if isinstance(values, list | tuple) else None
-        if _is_text_classification(first):
-            values = [self._scores_by_name(row, i) for i, row in enumerate(values)]
-            first = values[0]
-        if isinstance(first, Mapping):
-            array = self._matrix(self._by_name(values), len(self.labels))
+        rows = forms.by_name(values, self._error)
+        if rows is not None:
+            given = self._given_by(rows)
+        elif classes is None and not self._given:
+            raise self._error('answered rows of probabilities without "classes"; name them, or give the labels')
         else:
-            if classes is None and not self._given:
-                raise self._error('answered rows of probabilities without "classes"; name them, or give the labels')
             order = classes or self.labels
-            array = self._matrix(values, len(order))[:, [order.index(label) for label in self.labels]]
-        fault = probability_fault(array)
-        if fault is not None:
-            raise self._error(f"answer {fault[0] + 1} of {len(array)}: {fault[1]}")
-        return array
+            given = forms.matrix(values, len(order), self._error)[:, [order.index(label) for label in self.labels]]
+        return self._distribution(given)
+
+    def _distribution(self, given: FloatArray) -> FloatArray:
+        """Return [n, k] that sum to 1, from [n, k] as answered: NaN where a label was left out."""
+        if self.tally.percent is None:
+            self.tally.percent = distributions.in_percent(given)
+        values = given / 100.0 if self.tally.percent else given
+        partial = np.isnan(values).any(axis=1)
+        for rows, fault in (
+            (~partial, distributions.probability_fault(values[~partial])),
+            (partial, distributions.partial_fault(values[partial])),
+        ):
+            if fault is not None:
+                where = int(np.flatnonzero(rows)[fault[0]])
+                raise self._error(f"answer {where + 1} of {len(values)}: {fault[1]}")
+        self.tally.partial += int(partial.sum())
+        values[partial] = distributions.completed(values[partial])
+        values[~partial], off = distributions.normalised(values[~partial])
+        self.tally.rounded += off
+        return values
+
+    def _given_by(self, rows: list[dict[str, Any]]) -> FloatArray:
+        """Return objects label -> p in the order of the labels [n, k], NaN where one was left out."""
+        if not self.closed and self.access is None:
+            self.labels, self.closed = tuple(rows[0]), True
+        named: set[str] = set().union(*rows)
+        strange = sorted(named - set(self.labels))
+        if strange and self._given:
+            changed = shown(sorted(named ^ set(self.labels)))
+            raise self._error(f"its labels are not the {len(self.labels)} given (they differ in {changed})")
+        if strange or (not self._first and _falls_short(rows)):
+            self._open(() if self._fixed else strange)
+        self._first = self._first or set(rows[0])
+        self.tally.varied += sum(row.keys() != self._first for row in rows)
+        self._named |= named
+        return forms.table(rows, self.labels, OTHER, self._error)
 
     def _check_top(self, top: Any, probabilities: FloatArray) -> None:
         """Hold the labels given for the columns against what a service says each row is surest of."""
@@ -203,45 +218,25 @@ class Answers:
                 meant = self.labels[int(row.argmax())]
                 raise self._error(f"says {said[:30]!r} where the labels given say {meant!r}; give them in its order")
 
-    def _scores_by_name(self, row: object, position: int) -> dict[str, Any]:
-        if not _is_text_classification(row):
-            raise self._error(f"answer {position + 1} is not a list of labels with scores like the others")
-        entries: list[Mapping[str, Any]] = row  # type: ignore[assignment]
-        scores = {self._name(entry["label"]): entry["score"] for entry in entries}
-        if len(scores) < len(entries):
-            raise self._error(f"answer {position + 1} names a label twice")
-        return scores
 
-    def _by_name(self, rows: Sequence[object]) -> list[list[Any]]:
-        """Bring objects label -> p into the order of the labels, which the first of them may have to say."""
-        table: list[list[Any]] = []
-        for position, row in enumerate(rows):
-            if not isinstance(row, Mapping):
-                raise self._error(f"answer {position + 1} is not an object like the others")
-            scores = {self._name(key): value for key, value in row.items()}
-            if position == 0:
-                self._settle(self._names(list(scores), "the labels of an answer"))
-            elif scores.keys() != set(self.labels):
-                differ = shown(sorted(scores.keys() ^ set(self.labels)))
-                raise self._error(f"answer {position + 1} of {len(rows)} has other labels than the first ({differ})")
-            table.append([scores[label] for label in self.labels])
-        return table
-
-    def _matrix(self, values: Any, columns: int) -> FloatArray:
-        try:
-            array = np.asarray(values)
-        except Exception as error:  # an array-like of any library may refuse in its own way
-            raise self._error(f"its probabilities do not make an array ({type(error).__name__})") from None
-        if array.dtype.kind not in "fiu":
-            raise self._error("its probabilities are not all numbers")
-        if array.ndim != 2 or array.shape[1] != columns:
-            raise self._error(f"answered shape {array.shape} for {len(array)} texts and {columns} labels")
-        return array.astype(np.float64)
+def _falls_short(rows: list[dict[str, Any]]) -> bool:
+    """Tell whether the first answer names a single label, or some that make less than a whole."""
+    numbers = [p for p in rows[0].values() if isinstance(p, int | float) and not isinstance(p, bool)]
+    if len(numbers) < len(rows[0]):
+        return False
+    stated = np.array([numbers], dtype=np.float64)
+    stated = stated / 100.0 if distributions.in_percent(np.append(stated, [[np.nan]], axis=1)) else stated
+    whole, part = distributions.probability_fault(stated), distributions.partial_fault(stated)
+    return len(numbers) < 2 or (whole is not None and part is None)
 
 
-def _is_top_label(value: object) -> bool:
-    return isinstance(value, Mapping) and value.keys() == _TEXT_CLASSIFICATION
-
-
-def _is_text_classification(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(_is_top_label(item) for item in value)
+def _spread(scored: Scored) -> Scored:
+    """Put the answers that there are into the places of their texts."""
+    there = scored.answered
+    predicted = np.full(len(there), -1, np.int64)
+    predicted[there] = scored.predicted
+    if scored.log_probabilities is None:
+        return Scored(predicted, None, there)
+    values = np.full((len(there), scored.log_probabilities.shape[1]), np.nan)
+    values[there] = scored.log_probabilities
+    return Scored(predicted, values, there)

@@ -8,14 +8,25 @@ import numpy as np
 from redteam.data import Examples
 from redteam.errors import TargetError
 from redteam.target import Access, FloatArray, IntArray, label_indices, own_label_losses
-from redteam.targets.answers import Answers, Scored, shown
+from redteam.targets.answers import Answers, Mismatch, Scored
+from redteam.targets.distributions import widened
+from redteam.targets.forms import shown
+from redteam.wording import plural
 
 PROBE = "What is the weather like today?"
 _ENOUGH_TO_MATCH = 10
 
 
+class Refused(TargetError):
+    """A request that was understood and not answered: one of its texts may be why."""
+
+
 class BlackBox(ABC):
     """Asks batch by batch and keeps the last answers: attacks ask for the same texts one after another.
+
+    A batch that is refused, or not answered text by text, is asked for in halves, down to single texts: so the text
+    that is refused is found, and how many texts are taken at a time. `attempt` leaves such texts unanswered, all
+    else fails on the first.
 
     Where answers are labels only and nothing names them all, `labels` grows with each `predict`, by what is
     answered and by the examples' own labels (a label never answered is then a wrong answer, not an error).
@@ -31,7 +42,8 @@ class BlackBox(ABC):
     def __init__(self, name: str, labels: Sequence[str] | None, batch_size: int) -> None:
         """Take the settings; the subclass calls `_probe` once it can ask."""
         self.name, self.digest, self.batch_size = name, None, batch_size
-        self.scored = 0
+        self.scored = self.refusals = 0
+        self._taken: int | None = None  # texts at a time, where that is fewer than were sent
         self._answers = Answers(name, labels)
         self._last: tuple[tuple[str, ...], Scored] | None = None
         self._matched = False
@@ -44,8 +56,33 @@ class BlackBox(ABC):
 
     def _probe(self) -> None:
         """Ask for one harmless text to learn the access and the labels."""
-        self._score((PROBE,))
+        if not self._score((PROBE,)).answered.all():
+            raise TargetError(f"{self.name}: gave no answer to a first, harmless text")
         self.access = self._answers.access or Access.LABELS
+        self._answers.tally.restart()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Lines on what was made of the answers so far."""
+        taken = () if self._taken is None else (f"takes no more than {plural(self._taken, 'text')} at a time",)
+        return taken + self._answers.tally.notes()
+
+    def meet(self, labels: Sequence[str]) -> None:
+        """Learn which labels the data has before its texts are asked for; `labels` may grow by these."""
+        self._answers.meet(labels)
+        self.labels = self._answers.labels
+
+    def attempt(self, examples: Examples, *, refusals: int) -> FloatArray:
+        """Return log-probabilities [n, k], or the predicted labels' indices [n, 1], NaN where a text was refused.
+
+        Raises TargetError as soon as more than `refusals` texts were.
+        """
+        scored = self._look_up(examples, refusals=refusals)
+        if scored.log_probabilities is not None:
+            return scored.log_probabilities.copy()
+        if not self._answers.closed and examples.labels is not None and scored.answered.any():
+            self._match(examples.labels, scored.predicted[scored.answered])
+        return np.where(scored.answered, scored.predicted.astype(np.float64), np.nan)[:, None]
 
     def predict(self, examples: Examples) -> IntArray:
         """Return the index in `labels` of each predicted label, shape [n]."""
@@ -57,6 +94,8 @@ class BlackBox(ABC):
     def losses(self, examples: Examples) -> FloatArray:
         """Return the negative log-likelihood of each example's own label in nats, shape [n], finite."""
         self._require_probabilities()
+        if self._answers.partial:
+            self.meet(examples.labels or ())
         own = label_indices(self.labels, examples, name=self.name)  # first: a wrong label must cost no request
         return own_label_losses(self.log_probabilities(examples), own)
 
@@ -72,28 +111,73 @@ class BlackBox(ABC):
         if self.access < Access.PROBABILITIES:
             raise TargetError(f"{self.name}: shows {self.access.word} only; there are no losses or probabilities")
 
-    def _look_up(self, examples: Examples) -> Scored:
+    def _look_up(self, examples: Examples, *, refusals: int = 0) -> Scored:
         texts = examples.texts
         if texts is None:
             raise TargetError(f"{self.name}: the examples carry no texts to ask for")
+        self.meet((examples.labels or ()) if self._answers.partial else ())
         if self._last is None or self._last[0] != texts:
-            self._last = (texts, self._score(texts))
-        return self._last[1]
+            self._last = (texts, self._score(texts, refusals=refusals))
+        scored = self._last[1]
+        if (gone := int((~scored.answered).sum())) > refusals:
+            raise TargetError(f"{self.name}: refused {gone} of {plural(len(texts), 'text')}")
+        if examples.labels is not None and self._answers.tally.rows >= _ENOUGH_TO_MATCH:
+            self._answers.check_met(examples.labels)
+        return scored
 
-    def _score(self, texts: tuple[str, ...]) -> Scored:
-        """Ask for every text once, in order; `scored` counts how many have been answered."""
-        batches: list[Scored] = []
-        self.scored = 0
-        for start in range(0, len(texts), self.batch_size):
-            batch = texts[start : start + self.batch_size]
-            batches.append(self._answers.read(self._ask(list(batch)), len(batch)))
-            self.scored += len(batch)
+    def _score(self, texts: tuple[str, ...], *, refusals: int = 0) -> Scored:
+        """Ask for every text once, in order; `scored` counts how many have been answered or refused."""
+        self.scored = self.refusals = 0
+        parts: list[Scored] = []
+        start = 0
+        while start < len(texts):
+            batch = texts[start : start + self.batch_size]  # which may shrink on the way
+            self._collect(batch, parts, refusals)
+            start += len(batch)
         self.labels = self._answers.labels
-        predicted = np.concatenate([np.empty(0, np.int64), *(batch.predicted for batch in batches)])
+        predicted = np.concatenate([np.empty(0, np.int64), *(part.predicted for part in parts)])
+        there = np.concatenate([np.empty(0, np.bool_), *(part.answered for part in parts)])
         if self._answers.access is not Access.PROBABILITIES:
-            return Scored(predicted, None)
-        values = [batch.log_probabilities for batch in batches if batch.log_probabilities is not None]
-        return Scored(predicted, np.concatenate([np.empty((0, len(self.labels))), *values]))
+            return Scored(predicted, None, there)
+        columns = len(self.labels)
+        values = [widened(part.log_probabilities, columns) for part in parts if part.log_probabilities is not None]
+        return Scored(predicted, np.concatenate([np.empty((0, columns)), *values]), there)
+
+    def _collect(self, texts: tuple[str, ...], parts: list[Scored], refusals: int) -> bool:
+        """Add the answers to a batch, in one request or, where that is refused, in several; tell whether one did."""
+        try:
+            part = self._answers.read(self._ask(list(texts)), len(texts))
+        except (Refused, Mismatch) as error:
+            if len(texts) > 1:
+                self._collect_halves(texts, parts, refusals)
+                return False
+            if isinstance(error, Mismatch) or self._answers.access is None:
+                raise
+            columns = len(self._answers.labels) if self._answers.access is Access.PROBABILITIES else None
+            part = Scored.refused(1, columns)
+            self._count(1, refusals, str(error))
+        else:
+            self._count(int((~part.answered).sum()), refusals, f"{self.name}: a text was not answered")
+        self.scored += len(texts)
+        parts.append(part)
+        return bool(part.answered.all())
+
+    def _collect_halves(self, texts: tuple[str, ...], parts: list[Scored], refusals: int) -> None:
+        """Ask for the halves of a batch that was refused; where both are answered, it was the size that was refused."""
+        half = -(-len(texts) // 2)
+        answered = []
+        for start in range(0, len(texts), half):
+            rest = texts[start : start + half]
+            size = min(self.batch_size, len(rest))  # what was found out meanwhile holds for the rest of the batch
+            answered += [self._collect(rest[i : i + size], parts, refusals) for i in range(0, len(rest), size)]
+        if all(answered) and half < self.batch_size:
+            self.batch_size = self._taken = half
+
+    def _count(self, refused: int, refusals: int, why: str) -> None:
+        self.refusals += refused
+        if self.refusals > refusals:
+            allowed = f"; more than the {refusals} texts that may be" if refusals else ""
+            raise TargetError(f"{why} ({plural(self.refusals, 'text')} refused{allowed})")
 
     def _match(self, own: tuple[str, ...], predicted: IntArray) -> None:
         """Refuse label names that never meet: every answer would count as wrong and no leak would show."""

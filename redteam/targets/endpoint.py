@@ -13,9 +13,9 @@ import httpx
 
 from redteam.errors import TargetError
 from redteam.targets import wire
-from redteam.targets.answers import Scored
+from redteam.targets.answers import Mismatch, Scored
 from redteam.targets.apis import choose_api, settled
-from redteam.targets.blackbox import BlackBox
+from redteam.targets.blackbox import BlackBox, Refused
 
 _HINTS = {
     400: "is --api {api} its form? --api NAME says another, --request-template any",
@@ -26,6 +26,8 @@ _HINTS = {
     413: "a smaller batch_size may do",
     422: "is --api {api} its form? --api NAME says another, --request-template any",
 }
+
+_OF_A_TEXT = frozenset({400, 413, 422})  # what a service may answer because of one text of many
 
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _RESERVED = {"content-type", "content-length", "transfer-encoding", "accept-encoding", "host", "connection"}
@@ -117,7 +119,7 @@ class Endpoint(BlackBox):
             raise TargetError(f"{self.name}: header {next(iter(found))} would travel unencrypted; use https")
         return found
 
-    def _score(self, texts: tuple[str, ...]) -> Scored:
+    def _score(self, texts: tuple[str, ...], *, refusals: int = 0) -> Scored:
         self.check_budget(len(texts))
         # A client lives for one call, so that no socket stays open and nobody has to close anything. Proxies
         # from the environment are not asked for what is on this machine: they would see a token in the clear.
@@ -127,7 +129,7 @@ class Endpoint(BlackBox):
             follow_redirects=False,
             trust_env=not _is_loopback(self._url.host),
         ) as self._client:
-            return super()._score(texts)
+            return super()._score(texts, refusals=refusals)
 
     @functools.cached_property
     def identity(self) -> str:
@@ -166,7 +168,7 @@ class Endpoint(BlackBox):
                 reply, trouble = None, str(error)
             except wire.TooLarge:
                 limit = f"{wire.BODY_LIMIT // 2**20} MiB"
-                raise TargetError(f"{self.name}: an answer is larger than {limit}; use a smaller batch_size") from None
+                raise Mismatch(f"{self.name}: an answer is larger than {limit}; use a smaller batch_size") from None
             else:
                 if reply.status not in wire.RETRIED:
                     return self._document(reply, len(texts))
@@ -194,7 +196,8 @@ class Endpoint(BlackBox):
         if not 200 <= reply.status < 300:
             hint = _HINTS.get(reply.status, "").replace("{token_env}", self._token_env)
             hint = hint.replace("{api}", self._api.name)
-            raise TargetError(f"{self.name}: answered {reply.line}{f'; {hint}' if hint else ''}")
+            kind = Refused if reply.status in _OF_A_TEXT else TargetError
+            raise kind(f"{self.name}: answered {reply.line}{f'; {hint}' if hint else ''}")
         try:
             document = self._api.parse(reply.body)
         except (ValueError, RecursionError):

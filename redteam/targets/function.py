@@ -16,7 +16,7 @@ import numpy as np
 
 from redteam.errors import TargetError
 from redteam.files import sha256
-from redteam.targets.answers import as_document
+from redteam.targets.forms import as_document
 from redteam.targets.blackbox import BlackBox
 
 

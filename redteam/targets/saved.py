@@ -11,7 +11,8 @@ from redteam.errors import DataError, TargetError
 from redteam.files import sha256
 from redteam.target import Access, FloatArray, IntArray, label_indices, own_label_losses
 from redteam.targets import cells
-from redteam.targets.answers import log_probabilities, probability_fault, shown
+from redteam.targets.distributions import hard, in_percent, log_probabilities, normalised, probability_fault
+from redteam.targets.forms import shown
 from redteam.targets.scorefile import ScoreFile, open_score_file
 from redteam.units import guessed_users
 

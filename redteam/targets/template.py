@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redteam.errors import TargetError
-from redteam.targets.answers import as_document
 from redteam.targets.api import Api, is_document, rows_of_one
+from redteam.targets.forms import as_document
 
 
 class Template(Api):
