@@ -55,6 +55,7 @@ from redteam.statistics.ranking import Ranking, rank
 from redteam.statistics.tpr import tpr_interval
 from redteam.target import Access, FloatArray, Target, label_indices
 from redteam.targets.answers import OTHER
+from redteam.targets.distributions import HARD
 from redteam.wording import LOW_BOUND
 
 FPRS = (0.01,)
@@ -344,7 +345,7 @@ def _target_summary(cache: ScoreCache, target: Target) -> TargetSummary:
     labels = sum(label != OTHER for label in target.labels)
     notes: tuple[str, ...] = getattr(target, "remarks", ())
     if cache.access < target.access:
-        notes += ("every probability is 0 or 1: they are taken for predicted labels, and audited as these",)
+        notes += (HARD,)
     return TargetSummary(target.name, target.kind, cache.access.word, labels, target.digest, notes)
 
 

@@ -198,6 +198,9 @@ def _missing(limit: Limit, report: AuditReport) -> str:
             able = "RT201" if limit.metric == "exposure" else "RT201, RT202 or RT203"
             return f"{limit.name}: the data holds {held}, but no attack gave an {what}: audit with {able}"
         return f"{limit.name}: the report has no {what}: audit a model with canaries, or drop the limit"
+    if report.target.access == "labels":
+        needs = "an attack that needs no more than labels, which is all that the target shows"
+        return f"{limit.name}: the report has no {what}: audit again without --attack, or with {needs}"
     return f"{limit.name}: the report has no {what}: audit again with a membership attack (RT1xx)"
 
 

@@ -11,13 +11,14 @@ from redteam.checks import Ruling, admissible, reversed_sides, rule_on, speaks_o
 from redteam.errors import PolicyError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.findings import as_findings, find_leaks, unused
-from redteam.learned import surely_worse
+from redteam.learned import same_share, surely_worse
 from redteam.limits import Policy
 from redteam.policy import expired
 from redteam.report import BLIND_CONTROL, AuditReport
 from redteam.verdict import Check, Finding, Status, Verdict
 from redteam.wording import plural, range_of, some
 
+_SURE = 0.01  # the level at which refusals differ, as that of the controls
 _UNLESS = "; allow_untrained = true in the policy accepts a target that is meant to know so little"
 
 
@@ -56,6 +57,7 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
         )
     yield from _reversed(report)
     yield from _incomparable(report)
+    yield from _refusals_differ(report)
     yield from _failures(report, policy, "failed")  # before the limits, whose problems may come from it
     for ruling in rulings:
         yield from ruling.problems
@@ -137,6 +139,30 @@ def _incomparable(report: AuditReport) -> Iterator[str]:
             )
 
 
+def _refusals_differ(report: AuditReport) -> Iterator[str]:
+    """Say that a target refuses texts of one side more often: what is left out may be what leaks."""
+    data = report.data
+    skipped = data.skipped_members, data.skipped_nonmembers
+    sizes = data.members + skipped[0], data.nonmembers + skipped[1]
+    if same_share(*skipped, *sizes) < _SURE:
+        yield (
+            f"the target refuses {skipped[0]:,} of {plural(sizes[0], 'member')} and {skipped[1]:,} of "
+            f"{plural(sizes[1], 'non-member')}, which is no chance: that itself tells members from non-members, and what "
+            "was left out may be what leaks: audit texts that it answers, or see why it refuses them"
+        )
+
+
+def _answers(report: AuditReport) -> Iterator[str]:
+    """Say what was made of the target's answers, and which texts it refused."""
+    yield from (f"{report.target.name}: {note}" for note in report.target.notes)
+    members, others = report.data.skipped_members, report.data.skipped_nonmembers
+    if members or others:
+        yield (
+            f"{report.target.name}: refused {plural(members, 'member')} and {plural(others, 'non-member')}, which are "
+            "left out"
+        )
+
+
 def _failures(report: AuditReport, policy: Policy, kind: str) -> Iterator[str]:
     for failure in report.failures:
         if failure.kind == kind and failure.attack not in policy.require:
@@ -170,6 +196,7 @@ def _exposed_labels(report: AuditReport, policy: Policy) -> Iterator[str]:
 
 
 def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> Iterator[str]:
+    yield from _answers(report)
     untrained = _untrained(report)
     if untrained is not None and policy.allow_untrained:
         yield f"allow_untrained = true lets a target pass of which this is true: {untrained.removesuffix(_UNLESS)}"

@@ -74,6 +74,24 @@ def surely_worse(right: float, of: int, commonest: float) -> bool:
     return _at_least(of - round(right), of, 1 - commonest) <= _SURE
 
 
+def same_share(first: int, second: int, of_first: int, of_second: int) -> float:
+    """Return the p-value of one share for both sides, two-sided, from so many of each (Fisher's exact test)."""
+    total = first + second
+    low, high = max(0, total - of_second), min(total, of_first)
+    if not 0 <= low <= high:
+        return 1.0
+
+    def log(k: int) -> float:
+        return _choose(of_first, k) + _choose(of_second, total - k) - _choose(of_first + of_second, total)
+
+    seen = log(first)
+    return min(1.0, math.fsum(math.exp(log(k)) for k in range(low, high + 1) if log(k) <= seen + 1e-9))
+
+
+def _choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
 def _at_least(k: int, n: int, p: float) -> float:
     """Return P[Bin(n, p) >= k] for k above the mean n p, exact but for rounding."""
     if not 0 < p < 1:

@@ -10,7 +10,7 @@ from conftest import RuleTarget, sentences
 
 from attacks.membership.confidence import Confidence
 from attacks.membership.loss import LossThreshold
-from redteam.attack import Attack
+from redteam.attack import Attack, suited
 from redteam.audit import Settings, audit, intervals_judged
 from redteam.data import Examples, Split, join
 from redteam.errors import TargetError
@@ -70,7 +70,8 @@ def test_the_error_is_shared_over_every_interval_that_can_be_judged():
     assert report.multiplicity.each == pytest.approx(0.06 / 15)
     assert {e.interval.alpha for e in report.evidence} == {report.multiplicity.each}
     assert "Bonferroni" in report.multiplicity.method
-    assert intervals_judged(discover_attacks(), Access.LOSSES, (0.01,)) == 2  # RT101 alone
+    assert intervals_judged(suited(discover_attacks(), Access.LOSSES), Access.LOSSES, (0.01,)) == 2  # RT101 alone
+    assert intervals_judged(suited(discover_attacks(), Access.LABELS), Access.LABELS, (0.01,)) == 2  # RT105 alone
 
 
 def test_same_seed_same_report_and_no_training_text_in_it():

@@ -16,6 +16,9 @@ from redteam.target import Access
 ATTACKS, CONTROLS, DEFENSES = discover_attacks(), discover_controls(), discover_defenses()
 INVERSIONS = discover_inversions()
 POOL, IS_MEMBER = Split.of(sentences(150, seed=1), sentences(150, seed=2)).pool(0)
+# Of so many labels nothing is right by chance: what is known by heart shows in the predicted labels alone.
+MANY = tuple(f"label {i:02d}" for i in range(40))
+LEAKED, INSIDE = Split.of(sentences(150, seed=1, labels=MANY), sentences(150, seed=2, labels=MANY)).pool(0)
 ids = {"ids": lambda plugin: plugin.id}
 
 
@@ -31,7 +34,7 @@ def model():
 
 
 def test_there_are_attacks_controls_and_defences():
-    assert {"RT101", "RT102"} <= {attack.id for attack in ATTACKS}
+    assert {"RT101", "RT102", "RT105"} <= {attack.id for attack in ATTACKS}
     assert "RT901" in {control.id for control in CONTROLS}
     assert {"RT201", "RT202", "RT203", "RT204"} <= {attack.id for attack in INVERSIONS}
     assert {"RD100", "RD110"} <= {defense.id for defense in DEFENSES}
@@ -81,9 +84,9 @@ def test_an_attack_leaves_the_target_unchanged(attack, model):
 def test_an_attack_finds_a_certain_leak_and_none_where_there_is_none(attack):
     from redteam.statistics.roc import auc_interval
 
-    members = POOL.take(np.nonzero(IS_MEMBER)[0])
-    leaky = attack.score(RuleTarget(members), POOL, seed=0)
-    assert max(auc_interval(s, IS_MEMBER, alpha=0.01).low for s in leaky.values()) > 0.9
+    members = LEAKED.take(np.nonzero(INSIDE)[0])
+    leaky = attack.score(RuleTarget(members, labels=MANY), LEAKED, seed=0)
+    assert max(auc_interval(s, INSIDE, alpha=0.01).low for s in leaky.values()) > 0.9
     for scores in attack.score(RuleTarget(), POOL, seed=0).values():
         interval = auc_interval(scores, IS_MEMBER, alpha=0.01)
         assert interval.low < 0.5 < interval.high

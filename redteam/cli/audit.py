@@ -63,6 +63,7 @@ def audit(
     response_path: o.ResponsePath = None,
     header: o.Headers = None,
     labels: o.Labels = None,
+    max_skipped: o.MaxSkipped = None,
     restart: o.Forget = False,
 ) -> None:
     """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
@@ -77,7 +78,7 @@ def audit(
     request |= {"token_env": token_env, "api": api, "headers": header or None}
     request |= {"request_template": request_template, "response_path": response_path, "labels": labels}
     case = _open(target, files, columns, request)
-    settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text)
+    settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text, max_skipped)
     attacks, planted = _chosen(attack, case, base, limits.require)
     if plan:
         return tell(_plan(case, attacks, planted, limits, settings))
@@ -127,20 +128,29 @@ def _open(
     return case
 
 
-def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool) -> "Settings":
+def _settings(
+    alpha: float, fprs: list[float], seed: int, show_text: bool, max_skipped: float | None
+) -> "Settings":
     from redteam.audit import FPRS, Settings
+    from redteam.skipped import MAX_SKIPPED
 
     check_alpha(alpha)
     for fpr in fprs:
         if not 0 < fpr < 1:
             raise UsageError(f"--fpr {fpr}: must lie between 0 and 1")
-    return Settings(alpha, tuple(dict.fromkeys(fprs)) or FPRS, seed, show_text)
+    skipped = MAX_SKIPPED if max_skipped is None else max_skipped
+    if not 0 <= skipped < 1:
+        raise UsageError(f"--max-skipped {skipped}: must lie between 0 and 1, 1 excluded")
+    return Settings(alpha, tuple(dict.fromkeys(fprs)) or FPRS, seed, show_text, skipped)
 
 
 def _chosen(
     wanted: list[str] | None, case: "Case", base: Path | None, required: Sequence[str]
-) -> "tuple[tuple[Attack, ...], CanaryAudit | None]":
-    """Return the attacks on membership, and the canaries with the attacks after them, where there are any."""
+) -> "tuple[tuple[Attack, ...] | None, CanaryAudit | None]":
+    """Return the attacks on membership, and the canaries with the attacks after them, where there are any.
+
+    None stands for all attacks that the target's answers are worth, which only these answers tell.
+    """
     from redteam.attack import Attack
     from redteam.inversion import InversionAttack
     from redteam.registry import choose, discover_attacks, discover_controls, discover_inversions
@@ -155,7 +165,9 @@ def _chosen(
         what = f"--attack {inversions[0].id}" if wanted and inversions else f"--base {base}"
         raise UsageError(f"{what}: the training data holds no canaries to extract; see: redteam canary plant --help")
     kept = None if wanted else required
-    return tuple(attack for attack in chosen if isinstance(attack, Attack)), _canaries(case, inversions, base, kept)
+    attacks = tuple(attack for attack in chosen if isinstance(attack, Attack))
+    named = wanted or any(attack.outdone_from is not None and attack.id in required for attack in attacks)
+    return attacks if named else None, _canaries(case, inversions, base, kept)
 
 
 def _canaries(
@@ -209,20 +221,24 @@ def _label_list(said: str) -> list[str]:
 
 def _plan(
     case: "Case",
-    attacks: "tuple[Attack, ...]",
+    attacks: "tuple[Attack, ...] | None",
     planted: "CanaryAudit | None",
     limits: "Policy",
     settings: "Settings",
 ) -> str:
+    from redteam.attack import suited
     from redteam.plan import make_plan
+    from redteam.registry import discover_attacks
 
+    if attacks is None:
+        attacks = suited(discover_attacks(), case.target.access)
     plan = make_plan(case.target, case.split, attacks, limits, settings, guarantee=case.guarantee, planted=planted)
     return plan.text
 
 
 def _run(
     case: "Case",
-    attacks: "tuple[Attack, ...]",
+    attacks: "tuple[Attack, ...] | None",
     planted: "CanaryAudit | None",
     settings: "Settings",
     restart: bool,

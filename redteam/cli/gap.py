@@ -115,10 +115,12 @@ def _tasks(
 ) -> "tuple[Task, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.data import Columns
+    from redteam.attack import suited
     from redteam.figures import require_matplotlib
     from redteam.gap.grid import choose_trainers, grid, parse_epsilons
     from redteam.gap.run import open_experiment, tasks_of
     from redteam.registry import discover_attacks, discover_defenses
+    from redteam.target import Access
     from redteam.train import ModelChoice
 
     if jobs < 1:
@@ -134,7 +136,7 @@ def _tasks(
     experiment, notes = open_experiment(
         data,
         output,
-        discover_attacks(),
+        suited(discover_attacks(), Access.WEIGHTS),
         columns=Columns(*columns),
         model=ModelChoice(size.model, size.layers, size.freeze_embeddings),
         rows=size.rows,

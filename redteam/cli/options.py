@@ -76,6 +76,10 @@ Labels = Annotated[
     Opt("--labels", help="Endpoint or function: its labels in the order of its answers, a,b,c or a file of lines."),
 ]
 
+MaxSkipped = Annotated[
+    float | None, Opt("--max-skipped", help="Endpoint or function: share of either side it may refuse [default: 0.05].")
+]
+
 TrainingData = Annotated[Path, typer.Argument(help="Labelled texts: .csv, .tsv, .jsonl or .parquet.")]
 ModelFile = Annotated[Path, Opt("--output", "-o", help="The model file to write.")]
 ModelSpec = Annotated[str, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory.")]

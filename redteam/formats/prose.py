@@ -96,10 +96,16 @@ def shown(evidence: Evidence) -> str:
 
 
 def legend(report: AuditReport) -> tuple[str, ...]:
-    """Say how to read the bounds on epsilon, where there are any."""
+    """Say how to read the bounds on epsilon and the rates of scores that have two values, where there are any."""
+    lines: tuple[str, ...] = ()
+    if report.target.access == "labels" and any(evidence.metric == "tpr" for evidence in report.evidence):
+        lines += (
+            "a label is right or wrong, so no threshold reaches the FPR exactly: the TPR is that of an attacker who "
+            "accuses some of those whose label is right, drawn by lot",
+        )
     if all(evidence.metric != "epsilon" for evidence in report.evidence):
-        return ()
-    return (f"an epsilon is a lower bound, (of ...) the largest that this sample could have shown. {LOW_BOUND}",)
+        return lines
+    return (*lines, f"an epsilon is a lower bound, (of ...) the largest that this sample could have shown. {LOW_BOUND}",)
 
 
 def guarantee_rows(report: AuditReport) -> Iterator[tuple[str, str, str, str, str]]:
@@ -185,6 +191,10 @@ def blind_spots(report: AuditReport) -> Iterator[str]:
         yield f"what is repeated more often than the {canaries}, or is easier to learn than they are"
     yield "members that stand out by looking less trained-on than anyone: the TPR is measured in one direction"
     yield "what near-copies hide: a non-member that repeats a member in other words makes the two harder to tell apart"
+    if report.target.access == "labels":
+        yield "what the labels of changed texts tell (label-only attacks by distance), or the probabilities behind them"
+    if report.data.skipped_members or report.data.skipped_nonmembers:
+        yield "the texts that the target refused"
     if unmeasured_users(report):
         yield "what all rows of a user together tell: they stand on both sides, and only single rows were measured"
     members, nonmembers = report.data.members, report.data.nonmembers

@@ -14,7 +14,7 @@ from redteam.formats import prose
 from redteam.formats.escape import clip
 from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
 from redteam.limits import Policy
-from redteam.report import AuditReport, ClassLeak, Evidence
+from redteam.report import AuditReport, ClassLeak, DataSummary, Evidence
 from redteam.verdict import Check, Finding, Outcome, State, Verdict
 from redteam.wording import LOW_BOUND, decimals, number, plural, range_of
 
@@ -68,13 +68,20 @@ def _headline(verdict: Verdict) -> Iterator[RenderableType]:
     yield headline(word, rest, _STYLES[verdict.status])
 
 
+def _skipped(data: DataSummary) -> str:
+    """Say how many texts of either side the target refused."""
+    if not data.skipped_members and not data.skipped_nonmembers:
+        return ""
+    return f", {plural(data.skipped_members, 'member')} and {plural(data.skipped_nonmembers, 'non-member')} refused"
+
+
 def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
     target, data = report.target, report.data
     digest = f", digest {target.digest[:12]}" if target.digest else ""
     counts = (
         f"{plural(data.members, 'member')}, {plural(data.nonmembers, 'non-member')}"
         f"{f', {data.reference:,} kept apart' if data.reference else ''}; left out: {data.moved_out:,} that moved, "
-        f"{plural(data.duplicates, 'duplicate')}"
+        f"{plural(data.duplicates, 'duplicate')}{_skipped(data)}"
     )
     counts += f"; {plural(data.canaries, 'canary', 'canaries')} planted besides" if data.canaries else ""
     rows: list[tuple[str, Cell]] = [

@@ -7,6 +7,7 @@ from redteam.target import BoolArray, FloatArray
 # A probability of exactly zero has no logarithm. The smallest normal double is below everything else that a
 # black box can answer, so a zero stays below every other answer and no two different answers become equal.
 FLOOR = float(np.finfo(np.float64).tiny)
+HARD = "every probability is 0 or 1: they are taken for predicted labels, and audited as these"
 TOLERANCE = 5e-3  # of a sum: what half precision loses, and no label that was left out
 _DECIMALS = (2, 3, 4)
 _LESS = 1 - 1e-9  # a label that was left out never ties with one that was not
@@ -44,7 +45,8 @@ def _first(probabilities: FloatArray, wrong: BoolArray, advice: str) -> tuple[in
         return row, "a probability is NaN or infinite"
     if (least := probabilities[row].min()) < 0:
         return row, f"a probability is negative ({least:.4g}); give probabilities, not logits"
-    return row, f"the probabilities sum to {probabilities[row].sum():.4g}, not 1; {advice}"
+    with np.errstate(over="ignore"):
+        return row, f"the probabilities sum to {probabilities[row].sum():.4g}, not 1; {advice}"
 
 
 def _rounded(values: FloatArray, *, whole: bool = True) -> BoolArray:
@@ -67,7 +69,8 @@ def in_percent(given: FloatArray) -> bool:
     """
     if not len(given) or not np.isfinite(given[~np.isnan(given)]).all():
         return False
-    total, partial = np.nansum(given, axis=1), np.isnan(given).any(axis=1)
+    with np.errstate(over="ignore"):
+        total, partial = np.nansum(given, axis=1), np.isnan(given).any(axis=1)
     hundredth = given / 100.0
     fits = probability_fault(hundredth[~partial]) is None and partial_fault(hundredth[partial]) is None
     return bool((total >= np.where(partial, 25.0, 2.0)).all()) and fits

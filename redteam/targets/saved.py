@@ -11,10 +11,11 @@ from redteam.errors import DataError, TargetError
 from redteam.files import sha256
 from redteam.target import Access, FloatArray, IntArray, label_indices, own_label_losses
 from redteam.targets import cells
-from redteam.targets.distributions import hard, in_percent, log_probabilities, normalised, probability_fault
+from redteam.targets.distributions import HARD, hard, in_percent, log_probabilities, normalised, probability_fault
 from redteam.targets.forms import shown
 from redteam.targets.scorefile import ScoreFile, open_score_file
 from redteam.units import guessed_users
+from redteam.wording import plural
 
 _GUESSES = {
     "split": ("member", "is_member", "membership", "split"),
@@ -31,7 +32,8 @@ _PROBABILITY = re.compile(r"(?:prob|p)([:_])(.+)", re.IGNORECASE)
 class SavedScores:
     """Stands in for a model that is not there: it answers for rows of its own file and for nothing else.
 
-    One of `losses` [n] (then access is LOSSES) and `log_probabilities` [n, k] (PROBABILITIES) is given.
+    One of `losses` [n] (then access is LOSSES) and `log_probabilities` [n, k] (PROBABILITIES, or LABELS where all are 0
+    or 1) is given. `remarks` say what was made of them.
     """
 
     kind = "scores"
@@ -45,10 +47,14 @@ class SavedScores:
         log_probabilities: FloatArray | None = None,
         labels: tuple[str, ...] = (),
         texts: tuple[str, ...] | None = None,
+        remarks: tuple[str, ...] = (),
     ) -> None:
         """Hold the arrays, which are those of all rows of the file in its order."""
         self.name, self.digest, self.labels = name, digest, labels
         self.access = Access.LOSSES if log_probabilities is None else Access.PROBABILITIES
+        if log_probabilities is not None and hard(log_probabilities):
+            self.access = Access.LABELS
+        self.remarks = remarks
         self._losses, self._log_probabilities, self._texts = losses, log_probabilities, texts
 
     def predict(self, examples: Examples) -> IntArray:
@@ -213,6 +219,10 @@ def _target(path: Path, choice: _Choice, table: cells.Columns, examples: Example
     matrix = np.empty((len(examples), len(labels)))
     for i, name in enumerate(choice.probabilities.values()):
         matrix[:, i] = cells.numbers(path, name, table.pop(name))  # popped: one copy of each column is enough
+    remarks: tuple[str, ...] = ()
+    if in_percent(matrix):
+        matrix /= 100.0
+        remarks += ("answers are percentages: divided by 100",)
     fault = probability_fault(matrix)
     if fault is not None:
         raise DataError(f"{path}: row {fault[0] + 1}: {fault[1]}")
@@ -221,5 +231,12 @@ def _target(path: Path, choice: _Choice, table: cells.Columns, examples: Example
     if unknown is not None:
         own = shown((examples.labels or ())[unknown : unknown + 1])
         raise DataError(f"{path}: row {unknown + 1}: label {own} has no probability column among {shown(labels)}")
+    matrix, off = normalised(matrix)
+    if off:
+        remarks += (f"{off:,} of {plural(len(matrix), 'row')} do not sum to 1, as rounded ones do: divided by their sums",)
     values = log_probabilities(matrix)
-    return SavedScores(path.name, digest=digest, log_probabilities=values, labels=labels, texts=texts)
+    if hard(values):
+        remarks += (HARD,)
+    return SavedScores(
+        path.name, digest=digest, log_probabilities=values, labels=labels, texts=texts, remarks=remarks
+    )

@@ -105,7 +105,9 @@ def test_a_class_set_that_changes_between_batches():
     service = Service()
     target = service.open(batch_size=2)
     service.answer = lambda texts: {"probabilities": [{"a": 0.5, "c": 0.5}] * len(texts)}
-    assert "not the 2 of the answers before" in failure(target.predict, examples(2))
+    assert np.exp(target.log_probabilities(examples(2))[0]) == pytest.approx([0.5, 0, 0.5])
+    assert target.labels == ("a", "b", "(another label)")  # the surest two of more than two
+    assert "not the 2 given" in failure(Service(service.answer).open, labels=["a", "b"])
 
 
 BAD_BODIES = [

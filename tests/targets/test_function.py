@@ -107,7 +107,8 @@ def test_batches_are_lists_of_their_own():
         (lambda texts: [[0.5, float("nan")]], "NaN or infinite"),
         (lambda texts: [[-3.0, 4.0]], "negative"),
         (lambda texts: torch.tensor([ROW], requires_grad=True), r"do not make an array \(RuntimeError\)"),
-        (lambda texts: [{"label": "a", "score": 0.9}], "only the top label"),
+        (lambda texts: [{"label": "a", "score": 9.0}], "more than there is"),
+        (lambda texts: [None for _ in texts], "no answer to a first, harmless text"),
         (lambda texts: (row for row in [ROW]), "answered generator where a list"),
     ],
 )
