@@ -75,6 +75,8 @@ class Answers:
     def read(self, document: object, rows: int) -> Scored:
         """Return what `document` says about `rows` texts; raise TargetError if its form is not accepted."""
         access, values = forms.unpack(document, self._error)
+        if len(values) == rows and not (there := forms.answered(values)).any():
+            return Scored.refused(rows, len(self.labels) if self.access is Access.PROBABILITIES else None)
         if self.access not in (None, access):
             raise self._error(f"answered {access.word} now and something else before; it must always show the same")
         named = document.get("classes") if isinstance(document, Mapping) else None
@@ -83,9 +85,6 @@ class Answers:
             self._settle(classes)
         if len(values) != rows:
             raise Mismatch(f"{self.name}: answered {len(values)} rows for {rows} texts; send one for each text")
-        there = forms.answered(values)
-        if not there.any():
-            return Scored.refused(rows, None if access is Access.LABELS else len(self.labels))
         values = values if there.all() else [value for value, here in zip(values, there, strict=True) if here]
         if access is Access.LABELS:
             scored = Scored(self._predicted(values), None, there)
@@ -195,14 +194,15 @@ class Answers:
 
     def _given_by(self, rows: list[dict[str, Any]]) -> FloatArray:
         """Return objects label -> p in the order of the labels [n, k], NaN where one was left out."""
-        if not self.closed and self.access is None:
+        fresh = not self.closed and self.access is None
+        if fresh:
             self.labels, self.closed = tuple(rows[0]), True
         named: set[str] = set().union(*rows)
         strange = sorted(named - set(self.labels))
         if strange and self._given:
             changed = shown(sorted(named ^ set(self.labels)))
             raise self._error(f"its labels are not the {len(self.labels)} given (they differ in {changed})")
-        if strange or (not self._first and _falls_short(rows)):
+        if strange or (fresh and _falls_short(rows)):
             self._open(() if self._fixed else strange)
         self._first = self._first or set(rows[0])
         self.tally.varied += sum(row.keys() != self._first for row in rows)

@@ -56,7 +56,7 @@ class BlackBox(ABC):
 
     def _probe(self) -> None:
         """Ask for one harmless text to learn the access and the labels."""
-        if not self._score((PROBE,)).answered.all():
+        if not self._score((PROBE,), refusals=1).answered.all():
             raise TargetError(f"{self.name}: gave no answer to a first, harmless text")
         self.access = self._answers.access or Access.LABELS
         self._answers.tally.restart()
