@@ -26,17 +26,15 @@ from redteam.canary.evidence import CanaryAudit
 from redteam.coins import Canaries, fair_canaries
 from redteam.data import BoolArray, Examples, Split
 from redteam.errors import StatisticsError
-from redteam.grading import grade_evidence, one_line, run_controls
+from redteam.grading import look, one_line
 from redteam.grouping import Grouping
 from redteam.inversion import unwatched
 from redteam.registry import discover_attacks, discover_controls
 from redteam.report import (
     AuditReport,
-    ControlResult,
     DataSummary,
     Evidence,
     Failure,
-    Grade,
     Guarantee,
     Interval,
     Metric,
@@ -101,10 +99,10 @@ def audit(
 ) -> AuditReport:
     """Attack `target` with the examples of `split` and report what was found; nothing is decided here.
 
-    `attacks` and `controls` default to all there are, but for attacks that others outdo on this target; `planted` are canaries in the training data and the attacks after
-    them. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told of their
-    use. Raises TargetError or BundleError where the target gives no usable answers; what goes wrong inside one attack
-    is a `Failure` in the report.
+    `attacks` and `controls` default to all there are, but for attacks that others outdo on this target; `planted` are
+    canaries in the training data and the attacks after them. `folder` is where answers of a broken-off pass are kept,
+    `restart` forgets them, and `tell` is told of their use. Raises TargetError or BundleError where the target gives no
+    usable answers, or refuses too many texts; what goes wrong inside one attack is a `Failure` in the report.
     """
     wanted = discover_attacks() if attacks is None else tuple(attacks)
     controls = discover_controls() if controls is None else tuple(controls)
@@ -113,12 +111,12 @@ def audit(
     )
     if planted is not None:
         planted.check(target)
-    given, looked = split, _look(split, controls, settings)
+    given, looked = split, look(split, controls, seed=settings.seed)
     if looked.grade != "C" and any(target.access >= attack.needs for attack in wanted):
         refused = refused_texts(cache, _blind(target, looked.pool))
         if refused:
             split = without_refused(split, refused, most=settings.max_skipped, name=target.name)
-            looked = _look(split, controls, settings)
+            looked = look(split, controls, seed=settings.seed)
     attacks, access = suited(wanted, cache.access) if attacks is None else wanted, cache.access
     pool, is_member, units = looked.pool, looked.is_member, looked.units
     results, failures, grade, reason = looked.controls, [*looked.failures], looked.grade, looked.reason
@@ -170,30 +168,6 @@ def audit(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Looked:
-    """A split in the order of its pool, and what the controls say of it."""
-
-    pool: Examples
-    is_member: BoolArray
-    units: Grouping
-    controls: tuple[ControlResult, ...]
-    failures: tuple[Failure, ...]
-    grade: Grade
-    reason: str
-
-
-def _look(split: Split, controls: Sequence[Control], settings: Settings) -> _Looked:
-    pool, is_member = split.pool(settings.seed)
-    units = Grouping.of(pool, is_member, split.unit)
-    looked_at = units.control_pool(pool, seed=settings.seed)
-    results, failures = run_controls(
-        controls, looked_at, units.is_member, randomised=split.randomised, seed=settings.seed
-    )
-    grade, reason = grade_evidence(split, results, failures)
-    return _Looked(pool, is_member, units, tuple(results), tuple(failures), grade, reason)
 
 
 def _blind(target: Target, pool: Examples) -> Examples:

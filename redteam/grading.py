@@ -8,12 +8,14 @@ worse than chance is as bad a sign: near-copies of the same texts stand on both 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from redteam.attack import Control
 from redteam.data import BoolArray, Examples, Split
 from redteam.errors import DataError, StatisticsError
+from redteam.grouping import Grouping
 from redteam.report import BLIND_CONTROL, ControlResult, Failure, Grade
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
@@ -24,6 +26,29 @@ _LEVEL = 0.01
 # Coins that were drawn again make members and non-members alike by construction, so that there a control above
 # chance is nearly always a false alarm; only one this unlikely says that the ledger is not the truth.
 _OVERRULES_COINS = 0.001
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A split in the order of its pool, what the controls say of it, and its grade."""
+
+    pool: Examples
+    is_member: BoolArray
+    units: Grouping
+    controls: tuple[ControlResult, ...]
+    failures: tuple[Failure, ...]
+    grade: Grade
+    reason: str
+
+
+def look(split: Split, controls: Sequence[Control], *, seed: int) -> Looked:
+    """Shuffle a split, run the controls on it, and grade it."""
+    pool, is_member = split.pool(seed)
+    units = Grouping.of(pool, is_member, split.unit)
+    looked_at = units.control_pool(pool, seed=seed)
+    results, failures = run_controls(controls, looked_at, units.is_member, randomised=split.randomised, seed=seed)
+    grade, reason = grade_evidence(split, results, failures)
+    return Looked(pool, is_member, units, tuple(results), tuple(failures), grade, reason)
 
 
 def run_controls(

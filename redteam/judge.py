@@ -147,8 +147,8 @@ def _refusals_differ(report: AuditReport) -> Iterator[str]:
     if same_share(*skipped, *sizes) < _SURE:
         yield (
             f"the target refuses {skipped[0]:,} of {plural(sizes[0], 'member')} and {skipped[1]:,} of "
-            f"{plural(sizes[1], 'non-member')}, which is no chance: that itself tells members from non-members, and what "
-            "was left out may be what leaks: audit texts that it answers, or see why it refuses them"
+            f"{plural(sizes[1], 'non-member')}, which is no chance: that itself tells members from non-members, and "
+            "what was left out may be what leaks: audit texts that it answers, or see why it refuses them"
         )
 
 

@@ -93,7 +93,8 @@ class ScoreCache:
         """Ask for every text, and tell which were answered, shape [n]; raise TargetError where too many were not."""
         if examples.texts is None or not hasattr(self.target, "attempt"):
             return np.ones(len(examples), dtype=np.bool_)
-        return ~np.isnan(self._look_up(examples)).any(axis=1)
+        there: BoolArray = np.logical_not(np.isnan(self._look_up(examples)).any(axis=1))
+        return there
 
     def settle(self) -> None:
         """Lower the access to labels where every probability so far is 0 or 1: that is what the target shows."""

@@ -33,9 +33,7 @@ def without_refused(split: Split, refused: frozenset[str], *, most: float, name:
     Which texts are refused depends on nothing but the texts and the target, so who was a member is looked at by nobody.
     """
     sides = {"members": split.members, "non-members": split.nonmembers}
-    kept = {
-        side: [i for i, text in enumerate(rows.texts or ()) if text not in refused] for side, rows in sides.items()
-    }
+    kept = {side: [i for i, text in enumerate(rows.texts or ()) if text not in refused] for side, rows in sides.items()}
     gone = {side: len(rows) - len(kept[side]) for side, rows in sides.items()}
     if any(gone[side] > most * len(rows) for side, rows in sides.items()):
         share = max(gone[side] / len(rows) for side, rows in sides.items())

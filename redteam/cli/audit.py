@@ -128,9 +128,7 @@ def _open(
     return case
 
 
-def _settings(
-    alpha: float, fprs: list[float], seed: int, show_text: bool, max_skipped: float | None
-) -> "Settings":
+def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool, max_skipped: float | None) -> "Settings":
     from redteam.audit import FPRS, Settings
     from redteam.skipped import MAX_SKIPPED
 

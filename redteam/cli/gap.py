@@ -114,8 +114,8 @@ def _tasks(
     data: Path, output: Path, columns: tuple[str | None, ...], size: _Grid, jobs: int, restart: bool
 ) -> "tuple[Task, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
-    from redteam.data import Columns
     from redteam.attack import suited
+    from redteam.data import Columns
     from redteam.figures import require_matplotlib
     from redteam.gap.grid import choose_trainers, grid, parse_epsilons
     from redteam.gap.run import open_experiment, tasks_of

@@ -105,7 +105,8 @@ def legend(report: AuditReport) -> tuple[str, ...]:
         )
     if all(evidence.metric != "epsilon" for evidence in report.evidence):
         return lines
-    return (*lines, f"an epsilon is a lower bound, (of ...) the largest that this sample could have shown. {LOW_BOUND}",)
+    low = f"an epsilon is a lower bound, (of ...) the largest that this sample could have shown. {LOW_BOUND}"
+    return (*lines, low)
 
 
 def guarantee_rows(report: AuditReport) -> Iterator[tuple[str, str, str, str, str]]:

@@ -68,7 +68,9 @@ def as_document(answer: Any) -> object:
         return answer
     if isinstance(answer, list | tuple) and isinstance(first, Mapping):
         if first.keys() == {"label"}:
-            return {"labels": [each["label"] if isinstance(each, Mapping) and "label" in each else each for each in answer]}
+            return {
+                "labels": [each["label"] if isinstance(each, Mapping) and "label" in each else each for each in answer]
+            }
         return list(answer) if _is_top_label(first) else {"probabilities": answer}
     names = isinstance(answer, list | tuple) and isinstance(first, str | int | np.integer)
     names = names or (isinstance(answer, np.ndarray) and answer.ndim == 1 and answer.dtype.kind in "iuUO")

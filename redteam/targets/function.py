@@ -16,8 +16,8 @@ import numpy as np
 
 from redteam.errors import TargetError
 from redteam.files import sha256
-from redteam.targets.forms import as_document
 from redteam.targets.blackbox import BlackBox
+from redteam.targets.forms import as_document
 
 
 class FunctionTarget(BlackBox):

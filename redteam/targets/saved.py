@@ -233,10 +233,10 @@ def _target(path: Path, choice: _Choice, table: cells.Columns, examples: Example
         raise DataError(f"{path}: row {unknown + 1}: label {own} has no probability column among {shown(labels)}")
     matrix, off = normalised(matrix)
     if off:
-        remarks += (f"{off:,} of {plural(len(matrix), 'row')} do not sum to 1, as rounded ones do: divided by their sums",)
+        remarks += (
+            f"{off:,} of {plural(len(matrix), 'row')} do not sum to 1, as rounded ones do: divided by their sums",
+        )
     values = log_probabilities(matrix)
     if hard(values):
         remarks += (HARD,)
-    return SavedScores(
-        path.name, digest=digest, log_probabilities=values, labels=labels, texts=texts, remarks=remarks
-    )
+    return SavedScores(path.name, digest=digest, log_probabilities=values, labels=labels, texts=texts, remarks=remarks)

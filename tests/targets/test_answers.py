@@ -5,7 +5,7 @@ import pytest
 
 from redteam.errors import TargetError
 from redteam.target import Access
-from redteam.targets.answers import OTHER, Answers
+from redteam.targets.answers import Answers
 from redteam.targets.distributions import FLOOR, log_probabilities, probability_fault
 
 AB = [{"a": 0.25, "b": 0.75}, {"b": 0.5, "a": 0.5}]
