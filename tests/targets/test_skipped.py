@@ -248,13 +248,12 @@ class TestCommand:
         def answer(texts):
             if not bad.isdisjoint(texts):
                 return None
-            rows = [
-                (0.2 * np.random.default_rng([*t.encode()]).dirichlet(np.ones(3)), t[0].replace("W", "a"))
-                for t in texts
-            ]
-            return {
-                "probabilities": [{n: q + 0.8 * (n == own) for n, q in zip(LABELS, p, strict=True)} for p, own in rows]
-            }
+            rows = []
+            for text in texts:
+                p = 0.2 * np.random.default_rng([*text.encode()]).dirichlet(np.ones(3))
+                own = text[0].replace("W", "a")  # the probe's
+                rows.append({n: q + 0.8 * (n == own) for n, q in zip(LABELS, p, strict=True)})
+            return {"probabilities": rows}
 
         done = self.run(tmp_path, answer, "--batch-size", "50", *options)
         assert done.returncode == code, done.stderr
