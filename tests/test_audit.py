@@ -54,7 +54,9 @@ def test_a_leak_is_proven_and_its_absence_passes():
     assert verdict(leaky).exit_code == 1
     assert verdict(safe).exit_code == 0
     assert verdict(safe, allow_untrained=False).exit_code == 0
-    untaught = verdict(audit(RuleTarget(), split), allow_untrained=False)  # it is right by chance alone, so that its silence says nothing
+    untaught = verdict(
+        audit(RuleTarget(), split), allow_untrained=False
+    )  # it is right by chance alone, so that its silence says nothing
     assert (untaught.exit_code, len(untaught.problems)) == (2, 1)
     assert verdict(leaky, allow_untrained=False).exit_code == 1
     auc = next(e for e in leaky.evidence if e.rule == "RT101.auc")
