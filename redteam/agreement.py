@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redteam.canary.planting import canary_rows
-from redteam.data import Columns, Examples, Split, read_examples, text_key
+from redteam.data import Columns, Examples, Split, fingerprint, read_examples, text_key
 from redteam.errors import LedgerError
-from redteam.files import sha256
 from redteam.ledger import Ledger, ledger_path
 from redteam.target import Target
 from redteam.wording import plural
@@ -86,7 +85,7 @@ def _sides(path: Path, ledger: Ledger, files: Iterable[Path | None]) -> _Sides |
     """Return what the ledger knows of each text, None where its data is nowhere."""
     known = path.resolve().parent / ledger.data.path
     for file in (known, *files):
-        if file is not None and file.is_file() and sha256(file) == ledger.data.sha256:
+        if file is not None and file.exists() and fingerprint(file) == ledger.data.sha256:
             return _divided(path, ledger, read_examples(file, Columns(**ledger.data.columns)).examples)
     return None
 
@@ -94,8 +93,8 @@ def _sides(path: Path, ledger: Ledger, files: Iterable[Path | None]) -> _Sides |
 def _divided(path: Path, ledger: Ledger, examples: Examples) -> _Sides:
     sides, planted = ledger.membership, canary_rows(ledger.planting(path))
     try:
-        trained = _keys(examples.take(sorted({*sides.members, *planted})))
-        apart = _keys(examples.take([*sides.nonmembers, *sides.reference]))
+        trained = _keys(examples.of_rows(sorted({*sides.members, *planted})))
+        apart = _keys(examples.of_rows([*sides.nonmembers, *sides.reference]))
     except IndexError:
         raise LedgerError(f"{path}: names a row beyond those of {ledger.data.path}: the ledger was edited") from None
     return _Sides(trained, apart - trained)

@@ -4,6 +4,7 @@ It names the data by relative path and SHA-256, the rows on either side, how the
 guarantee. `redteam audit model.pt` finds it without being told.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -14,9 +15,9 @@ from typing import Any
 
 from redteam import codec
 from redteam.canary.planting import Planting, canary_rows
-from redteam.data import Columns, Examples, Split, read_examples, text_key
+from redteam.data import Columns, Examples, Split, fingerprint, read_examples, text_key
 from redteam.errors import DataError, LedgerError, UsageError
-from redteam.files import sha256, write_atomic
+from redteam.files import write_atomic
 from redteam.report import Guarantee, Unit
 from redteam.units import user_key
 
@@ -109,24 +110,24 @@ class Ledger:
         the coins were those of other users.
         """
         source = data or (path.resolve().parent / self.data.path).resolve()
-        if not source.is_file():
+        if not source.exists():
             where = f"{path}: its data file {source} is not there"
             raise LedgerError(f"{where}; put it back or say --ledger {path} --data FILE")
-        if sha256(source) != self.data.sha256:
+        if _fingerprint(source) != self.data.sha256:
             raise LedgerError(f"{source}: changed since training (SHA-256 differs from the ledger's); restore it")
         reading = read_examples(source, self._columns(path, user, group))
         examples = reading.examples
         if user is None and self.membership.unit == "example" and "" in (examples.users or ()):
             examples = replace(examples, users=None)  # no one asked whose rows they are, and they do not say
         planted = canary_rows(self.planting(path))
-        self._check_rows(path, len(examples), planted)
+        self._check_rows(path, examples, reading.rows, planted)
         if self.membership.randomised:
             self._check_coins(path, examples, planted)
         sides = self.membership
         split = Split.of(
-            examples.take(sides.members),
-            examples.take(sides.nonmembers),
-            examples.take(sides.reference) if sides.reference else None,
+            examples.of_rows(sides.members),
+            examples.of_rows(sides.nonmembers),
+            examples.of_rows(sides.reference) if sides.reference else None,
             randomised=sides.randomised,
             salt=self.salt,
             inclusion=1.0 - sides.holdout if sides.randomised else None,
@@ -159,13 +160,15 @@ class Ledger:
             raise LedgerError(f"{path}: its canaries are those of other data: the ledger was edited; train again")
         return planting
 
-    def _check_rows(self, path: Path, rows: int, planted: frozenset[int]) -> None:
+    def _check_rows(self, path: Path, examples: Examples, rows: int, planted: frozenset[int]) -> None:
         sides = self.membership
         named = sides.members + sides.nonmembers + sides.reference
         if len(set(named)) != len(named):
             raise LedgerError(f"{path}: a row is on two sides: the ledger was edited")
         if any(not 0 <= row < rows for row in named):
             raise LedgerError(f"{path}: names a row beyond the {rows} of {self.data.path}: the ledger was edited")
+        if not set(named) <= set(examples.rows.tolist()):
+            raise LedgerError(f"{path}: names a row of {self.data.path} that has no text: the ledger was edited")
         if planted & set(named):
             raise LedgerError(f"{path}: a canary is on a side of the split: the ledger was edited")
 
@@ -205,7 +208,7 @@ def flip_coins(
         raise DataError("nothing says whose the rows are: name the column of users")
     key_of = user_key if unit == "user" else text_key
     sides: dict[str, list[int]] = {"members": [], "nonmembers": [], "reference": []}
-    for row, name in enumerate(names or ()):
+    for row, name in zip(examples.rows.tolist(), names or (), strict=False):
         if row in planted:
             continue
         if unit == "user" and not name.strip():
@@ -217,6 +220,13 @@ def flip_coins(
     return {side: tuple(rows) for side, rows in sides.items()}
 
 
+def _fingerprint(source: Path) -> str | None:
+    """Return the fingerprint of a data file, None for a folder that is none."""
+    with contextlib.suppress(DataError):
+        return fingerprint(source)
+    return None
+
+
 def ledger_path(model: Path) -> Path:
     """Return where the ledger of a model lies: `model.pt` has `model.ledger.json` beside it, a folder holds it."""
     return model / "ledger.json" if model.is_dir() else model.with_name(f"{model.stem}.ledger.json")
@@ -226,4 +236,4 @@ def describe_data(path: Path, columns: Columns, rows: int, *, beside: Path) -> D
     """Fingerprint a data file, its path relative to the folder of the ledger at `beside`."""
     relative = os.path.relpath(path.resolve(), beside.resolve().parent)
     named = {name: getattr(columns, name) for name in ("text", "label", "id", "user", "group")}
-    return DataFile(Path(relative).as_posix(), sha256(path), rows, named)
+    return DataFile(Path(relative).as_posix(), fingerprint(path), rows, named)

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from redteam.data import Examples
+from redteam.data.vocabulary import name_of
 from redteam.errors import TargetError
+from redteam.wording import shown
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -73,16 +75,22 @@ def label_indices(labels: tuple[str, ...], examples: Examples, *, name: str) -> 
 
     A Hugging Face model without label names (`LABEL_0`, `LABEL_1`) is met half way: a label "0" is `LABEL_0`.
     """
-    index = {label: i for i, label in enumerate(labels)}
-    index |= {label.removeprefix("LABEL_"): i for i, label in enumerate(labels) if label.startswith("LABEL_")}
+    index = label_index(labels)
     if examples.labels is None:
         raise TargetError(f"{name}: the examples carry no labels")
     unknown = sorted(set(examples.labels) - index.keys())
     if unknown:
-        some = ", ".join(repr(label) for label in unknown[:3])
+        some = ", ".join(shown(label) for label in unknown[:3])
         known = ", ".join(repr(label) for label in labels[:5]) + (", ..." if len(labels) > 5 else "")
         raise TargetError(f"{name}: {len(unknown)} labels unknown to the model ({some}); it knows {known}")
     return np.array([index[label] for label in examples.labels], dtype=np.int64)
+
+
+def label_index(labels: tuple[str, ...]) -> dict[str, int]:
+    """Return the place of each label by every spelling that a data file may have of it."""
+    index = {name_of(label): i for i, label in reversed(list(enumerate(labels)))}
+    index |= {label.removeprefix("LABEL_"): i for i, label in enumerate(labels) if label.startswith("LABEL_")}
+    return index | {label: i for i, label in enumerate(labels)}
 
 
 def own_label_losses(log_probabilities: FloatArray, own: IntArray) -> FloatArray:

@@ -86,12 +86,12 @@ def train(
     """
     _check_output(output, data)
     reading, ledger = read_examples(data, columns), ledger_path(output)
-    source = describe_data(data, reading.columns, len(reading.examples), beside=ledger)  # as it is now, not at the end
+    source = describe_data(data, reading.columns, reading.rows, beside=ledger)  # as it is now, not at the end
     key = source.sha256 if coins.key is None else coins.key
     planting = canaries_beside(data)
     planted = canary_rows(planting)
     unit, sides = _draw(data, reading.examples, coins, key, planted)
-    members = reading.examples.take(sides["members"])
+    members = reading.examples.of_rows(sides["members"])
     users = len(reading.examples) - len(planted)
     expected = max(1, round(users * (1 - coins.reference) * (1 - coins.holdout))) + len(planted)
     start = _start(model, reading.examples, members, planting, coins.seed)
@@ -102,7 +102,7 @@ def train(
     if restart:
         _forget(checkpoint)
     _finish_cleaning(checkpoint, output)
-    rows = mark_planted(reading.examples, planting).take(sorted({*sides["members"], *planted}))
+    rows = mark_planted(reading.examples, planting).of_rows(sorted({*sides["members"], *planted}))
     with _seed_of(noise, coins, checkpoint) as seed:
         trained = defense.fit(start, rows, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
     if trained.guarantee is not None and not noise:  # of a trainer that never asks for a secret
@@ -120,7 +120,7 @@ def train(
     if _secret_of(checkpoint).exists():
         write_atomic(_finished(checkpoint), f"{checkpoint.key}\n", mode=0o600)
     _forget(checkpoint)
-    nonmembers = reading.examples.take(sides["nonmembers"])
+    nonmembers = reading.examples.of_rows(sides["nonmembers"])
     told = (*reading.notes, *start.notes, *_drawn(unit, members, nonmembers), *_chosen(asked, defense, expected, start))
     told += (*trained.notes, *(_caveats(noise, model) if trained.guarantee else ()), *_planted(planting))
     told += tuple(_uncovered(trained.guarantee, reading.examples.users))
@@ -137,7 +137,7 @@ def _draw(
     for side in ("members", "nonmembers"):
         if len(sides[side]) < 2:
             raise DataError(f"{data}: {len(sides[side])} {side} of {len(examples)} rows: not enough data")
-        if unit == "user" and how_many(examples.take(sides[side]).users) < 2:
+        if unit == "user" and how_many(examples.of_rows(sides[side]).users) < 2:
             users = plural(how_many(examples.users), "user")
             raise DataError(f"{data}: coins of {users} leave fewer than 2 {side}: not enough users")
     return unit, sides

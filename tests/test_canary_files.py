@@ -25,8 +25,8 @@ from redteam.canary import (
 )
 from redteam.canary.place import place
 from redteam.data import Columns, read_examples, text_key
+from redteam.data.table import read_table
 from redteam.errors import RedteamError, UsageError
-from redteam.tables import read_table
 
 
 @pytest.fixture

@@ -14,16 +14,17 @@ from redteam.canary.pattern import Pattern
 from redteam.canary.place import Row, place
 from redteam.canary.planting import Canary, Planting, canaries_beside, canaries_path, canary_rows, crowded
 from redteam.canary.tokens import LISTED
-from redteam.data import Columns, Reading, read_examples
+from redteam.data import Columns, Reading, fingerprint, read_examples
+from redteam.data.table import Cells, read_table
+from redteam.data.vocabulary import MEMBER, WORDS, side_of
 from redteam.errors import DataError, UsageError
-from redteam.files import sha256, write_atomic
-from redteam.tables import Table, read_table
+from redteam.files import write_atomic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _SPLITS = ("split", "set", "subset", "partition", "membership", "member", "is_member")
-_TRAINING = ("train", "training", "member", "members", "in", "1", "true", "yes")
+_TRAINING = WORDS[MEMBER]
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ def plant(
     patterns = plan.check()
     if canaries_beside(data) is not None:
         raise UsageError(f"{data}: holds canaries already; plant all of them in the data as it was, at once")
-    reading, table, fingerprint = read_examples(data, columns), read_table(data), sha256(data)
+    reading, table, source = read_examples(data, columns), read_table(data), fingerprint(data)
     texts, labels = reading.examples.texts or (), reading.examples.labels or ()
-    key = fingerprint if plan.key is None else plan.key
+    key = source if plan.key is None else plan.key
     symbols = choose_alphabets(patterns, alphabets or {}, texts=texts, tokenizer=tokenizer)
     canaries = draw_canaries(plan, symbols, texts=texts, labels=labels, key=key)
     rows = _new_rows(canaries, table, reading)
@@ -66,7 +67,7 @@ def plant(
     whole = table.rows + len(rows)
     digest = hashlib.sha256(content).hexdigest()
     written = sum(of_users(pattern, symbols, texts) for pattern in patterns)
-    planting = Planting(fingerprint, digest, whole, plan.seed, key, symbols, canaries, written=written).sealed()
+    planting = Planting(source, digest, whole, plan.seed, key, symbols, canaries, written=written).sealed()
     planting.save(ledger)  # first: canaries that nobody can tell from users' rows would be worse
     try:
         write_atomic(output, content, mode=stat.S_IMODE(data.stat().st_mode) | 0o600)
@@ -88,8 +89,8 @@ def trained_texts(
     """
     planting.check_data(data)
     examples = read_examples(data, columns).examples
-    rows = range(len(examples)) if members is None else sorted({*members, *canary_rows(planting)})
-    return examples.take(rows).texts or ()
+    rows = examples.rows.tolist() if members is None else sorted({*members, *canary_rows(planting)})
+    return examples.of_rows(rows).texts or ()
 
 
 def _crowd(planting: Planting) -> tuple[str, ...]:
@@ -125,7 +126,7 @@ def _check_output(data: Path, output: Path, ledger: Path) -> None:
         raise UsageError(f"{output}: planting keeps the format; let the name end in {data.suffix}, as {data} does")
 
 
-def _new_rows(canaries: Sequence[Canary], table: Table, reading: Reading) -> dict[int, Row]:
+def _new_rows(canaries: Sequence[Canary], table: Cells, reading: Reading) -> dict[int, Row]:
     """Return the cells of every new row by its position in the planted file.
 
     Where ids or users are named, rows get new ones, and of groups the commonest: no row looks planted by what it lacks.
@@ -134,6 +135,7 @@ def _new_rows(canaries: Sequence[Canary], table: Table, reading: Reading) -> dic
     assert columns.text is not None  # reading saw to it
     assert columns.label is not None
     common = _training_side(table, columns)
+    number = {name: str(i) for i, name in enumerate(reading.classes)}  # the file holds numbers where names are read
     cells: dict[int, dict[str, str | None]] = {}
     owned: list[tuple[int, ...]] = []  # the rows of one secret are those of one user
     for canary in canaries:
@@ -141,7 +143,9 @@ def _new_rows(canaries: Sequence[Canary], table: Table, reading: Reading) -> dic
         kinds = [(canary.secret, canary.label, canary.rows)]
         kinds += [(decoy.secret, decoy.label, decoy.rows) for decoy in canary.decoys]
         for secret, label, rows in kinds:
-            cells |= {row: {**common, columns.text: fill(secret), columns.label: label} for row in rows}
+            cells |= {
+                row: {**common, columns.text: fill(secret), columns.label: number.get(label, label)} for row in rows
+            }
             owned.append(rows)
     if columns.id is not None:
         names = _new_ids(table.columns[columns.id], len(cells))
@@ -159,7 +163,7 @@ def _new_rows(canaries: Sequence[Canary], table: Table, reading: Reading) -> dic
     return dict(cells)
 
 
-def _training_side(table: Table, columns: Columns) -> dict[str, str | None]:
+def _training_side(table: Cells, columns: Columns) -> dict[str, str | None]:
     """Return the cells that say "train" in columns that say who is trained on.
 
     Raises DataError where such a column has no cell that is known to say so: canaries that a trainer leaves out would
@@ -169,7 +173,7 @@ def _training_side(table: Table, columns: Columns) -> dict[str, str | None]:
     sides: dict[str, str | None] = {}
     for name, cells in table.columns.items():
         if name.lower() in _SPLITS and name not in used:
-            sides[name] = next((cell for cell in cells if (cell or "").strip().lower() in _TRAINING), None)
+            sides[name] = next((cell for cell in cells if side_of(cell or "") == MEMBER), None)
             if sides[name] is None and any(cells):
                 raise DataError(
                     f"column {name!r} seems to say which rows are trained on, but no cell of it is one of "
@@ -187,7 +191,7 @@ def _new_ids(known: Sequence[str | None], count: int) -> list[str]:
     return [name for name in names if name not in taken][:count]
 
 
-def _check_result(output: Path, table: Table, rows: Mapping[int, Row]) -> None:
+def _check_result(output: Path, table: Cells, rows: Mapping[int, Row]) -> None:
     """Read what was written and compare it with what was there, cell by cell; DataError where it differs."""
     found = read_table(output)
     for name, before in table.columns.items():

@@ -7,25 +7,32 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from redteam.data.table import Cells
 from redteam.errors import DataError
-from redteam.tables import Table, read_text
 
 Row = Mapping[str, str | None]  # the cells of a new row by column; None where the row has nothing to say
 
 
-def place(source: Path, table: Table, rows: Mapping[int, Row]) -> bytes:
+_LARGEST = 2**30  # characters of a text file that canaries are planted in
+
+
+def place(source: Path, table: Cells, rows: Mapping[int, Row]) -> bytes:
     """Return the file `source`, read as `table`, with new rows at the given positions of the result.
 
-    Raises DataError where a cell cannot be written in this format.
+    Raises DataError where a cell cannot be written in this format, or the format is one that is only read.
     """
     kind = source.suffix.lower()
     if kind == ".parquet":
         return _place_in_parquet(source, rows)
-    text = read_text(source)
-    if kind in (".csv", ".tsv"):
-        delimiter = "," if kind == ".csv" else "\t"
-        quoted = '"' in text and not table.notes  # the one note there is says that quote characters are text
-        header, *old = _quoted_records(text, delimiter) if quoted else _lines(text, blank=_blank)
+    file = table.text
+    if file is None or kind not in (".csv", ".tsv", ".jsonl", ".ndjson"):
+        raise DataError(f"{source}: canaries are planted in .csv, .tsv, .jsonl and .parquet files; convert it")
+    if file.packed or file.encoding != "utf-8" or file.end != "\n":
+        raise DataError(f"{source}: canaries are planted in plain UTF-8 with line feeds; convert it")
+    text = file.whole(_LARGEST)
+    if table.dialect is not None:
+        delimiter = table.dialect.separator
+        header, *old = _quoted_records(text, delimiter) if table.dialect.quoted else _lines(text, blank=_blank)
         new = _delimited(list(table.columns), delimiter)
     else:
         header, old, new = "", _lines(text, blank=lambda line: not line.strip()), _json_line(text)
@@ -34,7 +41,7 @@ def place(source: Path, table: Table, rows: Mapping[int, Row]) -> bytes:
     end = _line_end(text)
     lines = iter([*old[:-1], _ended(old[-1], end)])
     whole = [new(rows[i]) + end if i in rows else next(lines) for i in range(len(old) + len(rows))]
-    mark = b"\xef\xbb\xbf" if source.read_bytes().startswith(b"\xef\xbb\xbf") else b""
+    mark = b"\xef\xbb\xbf" if file.marked else b""
     return mark + (header + "".join(whole)).encode("utf-8")
 
 

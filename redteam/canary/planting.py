@@ -14,9 +14,9 @@ import numpy as np
 
 from redteam import codec
 from redteam.canary.pattern import Pattern
-from redteam.data import Examples, text_key
+from redteam.data import Examples, fingerprint, text_key
 from redteam.errors import LedgerError, RedteamError
-from redteam.files import sha256, write_atomic
+from redteam.files import write_atomic
 
 FORMAT = "redteam.canaries/1"
 _LOST = "plant again and train again: without it no secret can be told from its twin"
@@ -141,7 +141,7 @@ class Planting:
 
     def check_data(self, data: Path) -> None:
         """Raise LedgerError where `data` is not the file that was planted."""
-        if sha256(data) != self.planted_sha256:
+        if fingerprint(data) != self.planted_sha256:
             raise LedgerError(f"{data}: changed since its canaries were planted (SHA-256 differs): restore it")
 
     def _check_secrets(self, path: Path) -> None:

@@ -17,13 +17,12 @@ from redteam.canary import Plan, Planting
 from redteam.canary.alphabets import choose_alphabets
 from redteam.canary.ask import signals_of
 from redteam.canary.draw import draw_canaries
-from redteam.data import Columns, read_examples
+from redteam.data import Columns, fingerprint, read_examples
 from redteam.drill.cells import ALPHA, Drill, Task, forget_cell, rows_in, run_cell, start_of, take_drill_cell
 from redteam.drill.grid import Cell, Trainer
 from redteam.drill.report import CellResult, DrillReport, FailedCell, rows_of
 from redteam.errors import DataError, UsageError
 from redteam.experiment import published, run_cells, starting_directory, starting_weights, write_rows
-from redteam.files import sha256
 from redteam.inversion import InversionAttack
 from redteam.ledger import flip_coins
 from redteam.parallel import Failed
@@ -52,7 +51,7 @@ def open_drill(
     A tenth of the texts is kept apart to test on; the two parts, of `rows` random rows where that is given, are written
     to files in `folder`. Raises DataError or UsageError for data that no cell could be trained on.
     """
-    reading, fingerprint = read_examples(data, columns), sha256(data)
+    reading, source = read_examples(data, columns), fingerprint(data)
     examples = replace(reading.examples, ids=None, users=None, groups=None)  # secrets have no owner here
     if rows is not None and rows < _FEWEST_ROWS:
         raise UsageError(f"--rows {rows}: at least {_FEWEST_ROWS} are needed to train and to test")
@@ -60,8 +59,8 @@ def open_drill(
         raise UsageError("no attack to extract with; see: redteam attacks")
     if rows is not None and rows < len(examples):
         examples = examples.take(np.sort(np.random.default_rng(0).permutation(len(examples))[:rows]))
-    sides = flip_coins(examples, holdout=_TESTED, seed=0, key=fingerprint)
-    kept, test = examples.take(sides["members"]), examples.take(sides["nonmembers"])
+    sides = flip_coins(examples, holdout=_TESTED, seed=0, key=source)
+    kept, test = examples.of_rows(sides["members"]), examples.of_rows(sides["nonmembers"])
     test = test.take(range(0, len(test), max(1, -(-len(test) // _MOST_TESTED))))  # a file may be sorted by label
     if len(kept) < 2 or not len(test):
         raise DataError(f"{data}: {len(examples)} rows are too few to train and to test")
@@ -69,7 +68,7 @@ def open_drill(
     shared = Drill(
         write_rows(kept, folder, "users"),
         write_rows(test, folder, "test"),
-        fingerprint,
+        source,
         len(examples),
         model,
         weights,
@@ -177,7 +176,7 @@ def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
 def _check_plans(drill: Drill, cells: Sequence[Cell]) -> None:
     """Draw every planting once, and build a model for every sentence, to see whether it can be done; forget both."""
     examples = read_examples(drill.data, Columns("text", "label")).examples
-    texts, labels, key = examples.texts or (), examples.labels or (), sha256(drill.data)
+    texts, labels, key = examples.texts or (), examples.labels or (), fingerprint(drill.data)
     for template, seed in dict.fromkeys((cell.template, cell.seed) for cell in cells):
         most = max(cell.repetitions for cell in cells)
         plan = Plan((template,), drill.canaries, (most,), drill.label, drill.decoys, seed)

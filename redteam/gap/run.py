@@ -13,10 +13,9 @@ import numpy as np
 
 from redteam import __version__
 from redteam.attack import Attack
-from redteam.data import Columns, read_examples
+from redteam.data import Columns, fingerprint, read_examples
 from redteam.errors import UsageError
 from redteam.experiment import published, run_cells, starting_weights, write_rows
-from redteam.files import sha256
 from redteam.gap.cells import ALPHA, Experiment, Task, attack_cell, forget_cell, run_cell, take_gap_cell
 from redteam.gap.grid import Cell, Trainer
 from redteam.gap.report import BrokenClaim, CellResult, FailedCell, GapReport, rows_of, strongest_bound
@@ -49,7 +48,7 @@ def open_experiment(
         kept = reading.examples.take(some)
         named = {"id": kept.ids, "user": kept.users, "group": kept.groups}
         data, columns = write_rows(kept, folder, "rows"), Columns("text", "label", **_known(named))
-    shared = Experiment(data, sha256(data), columns, model, starting_weights(model.spec), holdout, tuple(attacks))
+    shared = Experiment(data, fingerprint(data), columns, model, starting_weights(model.spec), holdout, tuple(attacks))
     return shared, reading.notes
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from redteam.data import Columns, Examples, Split
+from redteam.data import Columns, Examples, Split, fingerprint
+from redteam.data.column import Column, require
+from redteam.data.reading import by_side, checked_sides, with_text
+from redteam.data.table import Table, open_table, pass_over
+from redteam.data.vocabulary import name_of
 from redteam.errors import DataError, TargetError
-from redteam.files import sha256
 from redteam.target import Access, FloatArray, IntArray, label_indices, own_label_losses
-from redteam.targets import cells
 from redteam.targets.distributions import HARD, hard, in_percent, log_probabilities, normalised, probability_fault
 from redteam.targets.forms import shown
-from redteam.targets.scorefile import ScoreFile, open_score_file
 from redteam.units import guessed_users
 from redteam.wording import plural
 
@@ -118,31 +119,33 @@ def load_scores(
     Optional: text, id, user, group. Arguments name columns called otherwise. Raises DataError.
     """
     path = Path(path)
-    file = open_score_file(path)
+    file = open_table(path)
     choice = _choose(file, columns, score, loss)
-    table, notes = file.read(list(dict.fromkeys([*choice.names.values(), *choice.numbers])), choice.numbers)
-    choice, passed_over = _pass_over(choice, columns, table)
-    examples = _examples(path, choice, table)
-    users, doubts = guessed_users(examples.users, choice.names.get("user"), named=columns.user is not None)
-    examples, notes = replace(examples, users=users), notes + doubts
-    side = cells.sides(path, choice.names["split"], table[choice.names["split"]])
-    target = _target(path, choice, table, examples)
-    del table
-    parts = {code: examples.take(np.flatnonzero(side == code)) for code in (1, 0, 2)}
-    reference = parts[cells.REFERENCE] if len(parts[cells.REFERENCE]) else None
+    found = file.read([*choice.names.values(), *choice.numbers])
+    names: dict[str, str | None] = dict(choice.names)
+    passed_over = tuple(pass_over(path, found, vars(columns), names))
+    choice = replace(choice, names={what: name for what, name in names.items() if name is not None})
+    everything = _examples(choice, found)
+    target = _target(path, choice, found, everything)
+    kept, skipped = with_text(everything.texts, len(everything), path)
+    if choice.probabilities:
+        _check_labels(path, choice, found[choice.names["label"]], everything, kept)
+    users, doubts = guessed_users(everything.users, choice.names.get("user"), named=columns.user is not None)
+    examples = replace(everything, users=users).take(kept)
+    inside, outside, apart = by_side(examples, checked_sides(found[choice.names["split"]], kept))
     try:
-        split = Split.of(parts[cells.MEMBER], parts[cells.NONMEMBER], reference)
+        split = Split.of(inside, outside, apart if len(apart) else None)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     used = ", ".join(f"{what} = {name!r}" for what, name in choice.names.items() if what != "split")
-    notes += tuple(f"{path.name}: {each}" for each in passed_over)
-    notes = (*notes, f"{path.name}: columns: membership = {choice.names['split']!r}, {used}")
+    said = f"{path.name}: columns: membership = {choice.names['split']!r}, {used}"
+    notes = (*file.notes, *doubts, *passed_over, said, *skipped)
     if examples.texts is None:
         notes += (f"{path.name}: no texts: that members and non-members come from one source is on trust",)
     return target, split, notes
 
 
-def _choose(file: ScoreFile, columns: Columns, score: str | None, loss: str | None) -> _Choice:
+def _choose(file: Table, columns: Columns, score: str | None, loss: str | None) -> _Choice:
     """Find the columns by their usual names or the given ones; raise DataError where that is not plain."""
     lowered = {name.lower(): name for name in reversed(file.names)}
     given = {**vars(columns), "score": score, "loss": loss}
@@ -169,7 +172,7 @@ def _choose(file: ScoreFile, columns: Columns, score: str | None, loss: str | No
     return _Choice({k: v for k, v in names.items() if k in (*_GUESSES, found[0])}, found[0], probabilities)
 
 
-def _probability_columns(file: ScoreFile) -> dict[str, str]:
+def _probability_columns(file: Table) -> dict[str, str]:
     """Return label -> column; one with an underscore may be something else (`p_value`), so it takes two."""
     found: dict[str, dict[str, str]] = {":": {}, "_": {}}
     for name in file.names:
@@ -179,46 +182,32 @@ def _probability_columns(file: ScoreFile) -> dict[str, str]:
     return found[":"] or (found["_"] if len(found["_"]) > 1 else {})
 
 
-def _pass_over(choice: _Choice, given: Columns, table: cells.Columns) -> tuple[_Choice, list[str]]:
-    """Forget columns that were guessed by their name alone and cannot be what it says; return a note for each."""
-    notes = []
-    names = dict(choice.names)
-    for what in ("id", "user", "group"):
-        name = names.get(what)
-        if name is not None and getattr(given, what) is None:
-            wrong = cells.column_fault(name, table[name], what)
-            if wrong is not None:
-                del names[what]
-                notes.append(f"{wrong.partition(';')[0]}: not used")
-    return replace(choice, names=names), notes
-
-
-def _examples(path: Path, choice: _Choice, table: cells.Columns) -> Examples:
-    def cell(what: str, *, required: bool = False, few: bool = False) -> tuple[str, ...] | None:
+def _examples(choice: _Choice, found: dict[str, Column]) -> Examples:
+    def names(what: str) -> tuple[str, ...] | None:
         name = choice.names.get(what)
-        return None if name is None else cells.strings(path, name, table[name], what, required=required, few=few)
+        return None if name is None else found[name].names(what)
 
+    text = choice.names.get("text")
     return Examples(
-        rows=np.arange(len(table[choice.names["split"]])),
-        texts=cell("text", required=True),
-        labels=cell("label", required=bool(choice.probabilities), few=True),
-        ids=cell("id"),
-        users=cell("user", few=True),
-        groups=cell("group", few=True),
+        rows=np.arange(len(found[choice.names["split"]])),
+        texts=None if text is None else found[text].texts(),
+        labels=names("label"),
+        ids=names("id"),
+        users=names("user"),
+        groups=names("group"),
     )
 
 
-def _target(path: Path, choice: _Choice, table: cells.Columns, examples: Examples) -> SavedScores:
-    digest, texts = sha256(path), examples.texts
+def _target(path: Path, choice: _Choice, found: dict[str, Column], examples: Examples) -> SavedScores:
+    digest, texts = fingerprint(path), examples.texts
     if not choice.probabilities:
-        name = choice.names[choice.measure]
-        values = cells.numbers(path, name, table[name])
+        values = found[choice.names[choice.measure]].numbers()
         losses = -values if choice.measure == "score" else values
         return SavedScores(path.name, digest=digest, losses=losses, texts=texts)
     labels = tuple(choice.probabilities)
     matrix = np.empty((len(examples), len(labels)))
     for i, name in enumerate(choice.probabilities.values()):
-        matrix[:, i] = cells.numbers(path, name, table.pop(name))  # popped: one copy of each column is enough
+        matrix[:, i] = found.pop(name).numbers()  # popped: one copy of each column is enough
     remarks: tuple[str, ...] = ()
     if in_percent(matrix):
         matrix /= 100.0
@@ -226,11 +215,6 @@ def _target(path: Path, choice: _Choice, table: cells.Columns, examples: Example
     fault = probability_fault(matrix)
     if fault is not None:
         raise DataError(f"{path}: row {fault[0] + 1}: {fault[1]}")
-    known = {*labels, *(label.removeprefix("LABEL_") for label in labels)}
-    unknown = next((i for i, own in enumerate(examples.labels or ()) if own not in known), None)
-    if unknown is not None:
-        own = shown((examples.labels or ())[unknown : unknown + 1])
-        raise DataError(f"{path}: row {unknown + 1}: label {own} has no probability column among {shown(labels)}")
     matrix, off = normalised(matrix)
     if off:
         remarks += (
@@ -240,3 +224,14 @@ def _target(path: Path, choice: _Choice, table: cells.Columns, examples: Example
     if hard(values):
         remarks += (HARD,)
     return SavedScores(path.name, digest=digest, log_probabilities=values, labels=labels, texts=texts, remarks=remarks)
+
+
+def _check_labels(path: Path, choice: _Choice, column: Column, examples: Examples, kept: IntArray) -> None:
+    """Raise DataError for a label that is empty or has no probabilities, in the rows that are kept."""
+    labels, mask = examples.labels or (), np.isin(examples.rows, kept)
+    require(column, labels, mask)
+    known = {name for label in choice.probabilities for name in (label, label.removeprefix("LABEL_"), name_of(label))}
+    unknown = next((row for row in kept.tolist() if labels[row] not in known), None)
+    if unknown is not None:
+        own, columns = shown(labels[unknown : unknown + 1]), shown(list(choice.probabilities))
+        raise DataError(f"{path}: row {unknown + 1}: label {own} has no probability column among {columns}")
