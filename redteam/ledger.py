@@ -17,7 +17,7 @@ from redteam import codec
 from redteam.canary.planting import Planting, canary_rows
 from redteam.data import Columns, Examples, Split, fingerprint, read_examples, text_key
 from redteam.errors import DataError, LedgerError, UsageError
-from redteam.files import write_atomic
+from redteam.files import read_text, write_atomic
 from redteam.report import Guarantee, Unit
 from redteam.units import user_key
 
@@ -92,7 +92,7 @@ class Ledger:
     def load(cls, path: Path) -> "Ledger":
         """Read a ledger; raise LedgerError where it is missing, broken or of another format."""
         try:
-            return codec.parse(cls, path.read_text(encoding="utf-8"), "ledger", format=FORMAT, advice="train again")
+            return codec.parse(cls, read_text(path), "ledger", format=FORMAT, advice="train again")
         except OSError as error:
             raise LedgerError(f"{path}: cannot be read ({error.strerror or error})") from None
         except UnicodeDecodeError as error:

@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from redteam.errors import PolicyError
+from redteam.files import read_text
 from redteam.limits import BUILT_IN, DEFAULT, SAME_FPR, Limit, Policy, TprLimit, Waiver
 
 __all__ = [
@@ -117,7 +118,7 @@ def _toml(path: Path, text: str) -> dict[str, Any]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except UnicodeDecodeError as error:
         raise PolicyError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     except OSError as error:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from redteam import codec
 from redteam.errors import ReportError
+from redteam.files import read_text
 from redteam.learned import has_learned, users_show
 
 FORMAT = "redteam.report/1"
@@ -297,7 +298,7 @@ class AuditReport:
         from redteam.consistency import require_consistent
 
         try:
-            report = cls.from_json(path.read_text(encoding="utf-8"), source=str(path))
+            report = cls.from_json(read_text(path), source=str(path))
         except OSError as error:
             raise ReportError(f"{path}: cannot be read ({error.strerror or error})") from None
         except UnicodeDecodeError as error:

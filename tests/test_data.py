@@ -66,10 +66,18 @@ class TestColumns:
         with pytest.raises(DataError, match="no column 'words' for text; the file has 'text', 'label'"):
             read_examples(csv("text,label", "a,b"), Columns(text="words"))
 
-    @pytest.mark.parametrize(("rows", "said"), [(("a,x", " ,y"), "row 2: text is empty"), (("a,",), "row 1: label is")])
-    def test_empty_cells(self, csv, rows, said):
-        with pytest.raises(DataError, match=f"{said}.*fill it or drop the row"):
-            read_examples(csv("text,label", *rows), Columns())
+    def test_empty_labels(self, csv):
+        with pytest.raises(DataError, match=r"row 2: label is empty; fill it or drop the row"):
+            read_examples(csv("text,label", ",", "a, "), Columns())
+
+    def test_rows_without_a_text_are_skipped_counted_and_keep_their_numbers(self, csv):
+        reading = read_examples(csv("text,label,id", "a,x,", " ,y,", ",,", "b,y,", "\u3000,y,"), Columns())
+        assert (reading.examples.texts, reading.examples.labels) == (("a", "b"), ("x", "y"))
+        assert (reading.examples.rows.tolist(), reading.rows) == ([0, 3], 5)
+        assert reading.examples.name(1) == "row 4"
+        assert reading.notes[-1] == "data.csv: skipped 3 rows without a text"
+        with pytest.raises(DataError, match="no row has a text"):
+            read_examples(csv("text,label", " ,y"), Columns())
 
     def test_a_split_column_is_ignored_unless_named(self, csv):
         path = csv("text,label,split", "a,x,validation", "b,y,")
@@ -92,7 +100,7 @@ class TestSplitColumn:
         assert notes == ("data.csv: guessed columns: text = 'text', label = 'label', split = 'split'",)
 
     def test_refusals(self, csv):
-        with pytest.raises(DataError, match="row 2: 'valid' says nothing about membership; known: member"):
+        with pytest.raises(DataError, match="row 2: 'valid' says nothing about membership; known: train, "):
             read_split(csv("text,label,split", "a,x,train", "b,x,valid"), Columns())
         with pytest.raises(DataError, match="no split column among 'text', 'label'; say --split-column NAME"):
             read_split(csv("text,label", "a,x"), Columns())

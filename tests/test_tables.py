@@ -187,7 +187,7 @@ class TestParquet:
 
     def test_invalid_utf8(self, tmp_path):
         for bad in (pyarrow.array([b"caf\xe9"]), pyarrow.array([b"caf\xe9"]).view(pyarrow.string())):
-            with pytest.raises(DataError, match="a text is not UTF-8"):
+            with pytest.raises(DataError, match="row 1: text is not UTF-8"):
                 read_table(self.write(tmp_path / "a.parquet", text=bad))
 
     def test_no_rows_and_a_column_twice(self, tmp_path):
@@ -209,9 +209,9 @@ def test_missing_file_and_folder(tmp_path, suffix):
         read_table(folder)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.csv.gz", "a", "a.json"])
+@pytest.mark.parametrize("name", ["a.txt", "a.csv.zip", "a", "a.gz", "a.pkl"])
 def test_unknown_kind(tmp_path, name):
-    with pytest.raises(DataError, match=r"unknown kind of file '[^']*'; known: .csv, .tsv, .jsonl, .ndjson, .parquet"):
+    with pytest.raises(DataError, match=r"unknown kind of file '[^']*'; known: .csv, .tsv, .jsonl, .ndjson, .json, "):
         read_table(tmp_path / name)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from redteam.canary.pattern import Pattern
 from redteam.data import COMMON, fold
 from redteam.errors import UsageError
+from redteam.files import read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -97,7 +98,7 @@ def unknown_token(tokenizer: "Tokenizer") -> int | None:
 
 def _read(name: str, path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
         raise UsageError(f"--alphabet {name}={path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:

@@ -16,7 +16,7 @@ from redteam import codec
 from redteam.canary.pattern import Pattern
 from redteam.data import Examples, fingerprint, text_key
 from redteam.errors import LedgerError, RedteamError
-from redteam.files import write_atomic
+from redteam.files import read_text, write_atomic
 
 FORMAT = "redteam.canaries/1"
 _LOST = "plant again and train again: without it no secret can be told from its twin"
@@ -93,7 +93,7 @@ class Planting:
     def load(cls, path: Path) -> "Planting":
         """Read a canary ledger, or the canaries in a model's ledger; raise LedgerError where it is lost or edited."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except OSError as error:
             raise LedgerError(f"{path}: cannot be read ({error.strerror or error}); {_LOST}") from None
         except UnicodeDecodeError as error:
@@ -234,7 +234,7 @@ def _rows(canary: Canary) -> tuple[int, ...]:
 def is_of_model(path: Path) -> bool:
     """Tell whether a file is the ledger of a model, which keeps the canaries among other things."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and str(document.get("format", "")).startswith("redteam.ledger/")

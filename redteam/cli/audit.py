@@ -15,6 +15,7 @@ from redteam.cli.outputs import check_output
 from redteam.cli.present import Format, present, say, tell
 from redteam.cli.progress import progress
 from redteam.errors import UsageError
+from redteam.files import read_text
 
 if TYPE_CHECKING:
     from redteam.attack import Attack
@@ -208,7 +209,7 @@ def _is_url(target: str | None) -> bool:
 def _label_list(said: str) -> list[str]:
     """Return the labels of a list with commas, or of the lines of a file; UsageError where there are not two."""
     try:
-        lines = Path(said).read_text(encoding="utf-8-sig").splitlines() if Path(said).is_file() else said.split(",")
+        lines = read_text(Path(said)).splitlines() if Path(said).is_file() else said.split(",")
     except (OSError, ValueError) as error:
         raise UsageError(f"--labels {said[:80]}: cannot be read ({type(error).__name__})") from None
     labels = [line.strip() for line in lines if line.strip()]

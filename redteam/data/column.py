@@ -46,6 +46,11 @@ class Column:
         """The number of rows."""
         return len(self.values)
 
+    @property
+    def blank(self) -> bool:
+        """Whether no cell holds anything but white space."""
+        return not set(self.kinds) - {STRING} and not any((cell or "").strip() for cell in self.cells())
+
     def fault(self, what: str) -> str | None:
         """Say why a column cannot be what it is read for, such as "text" or "label"; None where it can."""
         return fault(self.kinds, self.name, what)

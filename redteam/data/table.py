@@ -19,7 +19,7 @@ _TEXTS: dict[str, Callable[[TextFile], Opened]] = {
     ".ndjson": open_json_lines,
     ".json": open_json,
 }
-_KNOWN = ".csv, .tsv, .jsonl, .ndjson, .json, all of them also as .gz, .parquet, .arrow, .npz"
+_KNOWN = ".csv, .tsv, .jsonl, .ndjson, .json, all of them also as .gz, .parquet, .arrow, .feather, .npz"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def open_table(path: Path) -> Table:
         text = TextFile(path)
         opened = _TEXTS[kind](text)
         return _some(Table(path, opened.names, opened.notes, opened, text))
-    arrows = {".parquet": open_parquet, ".arrow": open_arrow, ".npz": open_arrays}
+    arrows = {".parquet": open_parquet, ".arrow": open_arrow, ".feather": open_arrow, ".npz": open_arrays}
     if kind not in arrows:
         if path.is_dir():
             check_file(path)

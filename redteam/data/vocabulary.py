@@ -12,7 +12,7 @@ import re
 
 NONMEMBER, MEMBER, REFERENCE, UNKNOWN = 0, 1, 2, -1
 WORDS = {
-    MEMBER: ("member", "members", "train", "training", "in", "1", "true", "t", "yes", "y"),
+    MEMBER: ("train", "training", "member", "members", "in", "1", "true", "t", "yes", "y"),
     NONMEMBER: (
         *("nonmember", "nonmembers", "non-member", "non-members", "test", "testing", "holdout", "held-out", "out"),
         *("0", "false", "f", "no", "n"),

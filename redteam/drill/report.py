@@ -9,6 +9,7 @@ from typing import Any
 from redteam import codec
 from redteam.canary.measures import Comparison, Found, Measure, Signal, compare_all, fewest_to_prove, measure
 from redteam.errors import ReportError
+from redteam.files import read_text
 from redteam.learned import has_learned
 from redteam.recipes import NONE
 from redteam.report import Failure
@@ -179,7 +180,7 @@ class DrillReport:
     def load(cls, path: Path) -> "DrillReport":
         """Read a file that `to_json` wrote; raise ReportError where it is anything else."""
         try:
-            return codec.parse(cls, path.read_text(encoding="utf-8"), "drill", format=FORMAT, advice="run it again")
+            return codec.parse(cls, read_text(path), "drill", format=FORMAT, advice="run it again")
         except (OSError, ValueError) as error:
             raise ReportError(f"{path}: cannot be read as a drill's report ({error})") from None
 

@@ -9,6 +9,7 @@ from typing import Any
 from redteam import codec
 from redteam.checks import speaks_of
 from redteam.errors import ReportError
+from redteam.files import read_text
 from redteam.report import Accuracy, Budget, Evidence, Failure, Guarantee, Interval, Metric, UserAccuracy
 
 FORMAT = "redteam.gap/1"
@@ -158,7 +159,7 @@ class GapReport:
     def load(cls, path: Path) -> "GapReport":
         """Read a file that `to_json` wrote; raise ReportError where it is anything else."""
         try:
-            return codec.parse(cls, path.read_text(encoding="utf-8"), "gap", format=FORMAT, advice="run it again")
+            return codec.parse(cls, read_text(path), "gap", format=FORMAT, advice="run it again")
         except (OSError, ValueError) as error:
             raise ReportError(f"{path}: cannot be read as a gap report ({error})") from None
 

@@ -295,4 +295,11 @@ def _tokenizer_config(tokenizer: Tokenizer, bundle: Bundle) -> str:
 
 
 def _small_text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.stat().st_size <= _LARGEST_TEXT else None
+    if path.stat().st_size > _LARGEST_TEXT:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        if path.suffix == ".json":
+            raise BundleError(f"{path}: not UTF-8 text; save the model again") from None
+        return path.read_text(encoding="latin-1")  # a README of an older editor; no byte of it is lost

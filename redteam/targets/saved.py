@@ -124,6 +124,10 @@ def load_scores(
     found = file.read([*choice.names.values(), *choice.numbers])
     names: dict[str, str | None] = dict(choice.names)
     passed_over = tuple(pass_over(path, found, vars(columns), names))
+    text = names.get("text")
+    if text is not None and columns.text is None and found[text].blank:
+        names["text"] = None
+        passed_over += (f"{path.name}: column {text!r} is empty: not used",)
     choice = replace(choice, names={what: name for what, name in names.items() if name is not None})
     everything = _examples(choice, found)
     target = _target(path, choice, found, everything)

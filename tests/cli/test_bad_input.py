@@ -141,7 +141,7 @@ def test_sides_that_are_the_same_or_missing(bench):
     )
     assert "no split column" in fails(bench, "audit", "model.pt", "--data", "data.csv")
     split = ("--data", "members.csv", "--split-column", "id")
-    assert "says nothing about membership; known: member" in fails(bench, "audit", "model.pt", *split)
+    assert "says nothing about membership; known: train" in fails(bench, "audit", "model.pt", *split)
 
 
 SCORES = {
