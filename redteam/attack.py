@@ -36,6 +36,7 @@ class Control(ABC):
     id: ClassVar[str]
     name: ClassVar[str]
     may_be_below_chance: ClassVar[bool] = False  # else doing worse than chance refuses the evidence too
+    of_labels: ClassVar[bool] = False  # what it sees goes away where both sides are matched by label
 
     @abstractmethod
     def score(self, pool: Examples, is_member: BoolArray, *, seed: int) -> FloatArray:

@@ -47,7 +47,7 @@ from redteam.report import (
 )
 from redteam.resolution import ceiling
 from redteam.scoring import ScoreCache
-from redteam.skipped import MAX_SKIPPED, refused_texts, without_refused
+from redteam.skipped import MAX_SKIPPED, left_out, refused_texts, without_refused
 from redteam.statistics.area import area, area_interval
 from redteam.statistics.ranking import Ranking, rank
 from redteam.statistics.tpr import tpr_interval
@@ -111,14 +111,15 @@ def audit(
     )
     if planted is not None:
         planted.check(target)
-    given, looked = split, look(split, controls, seed=settings.seed)
+    looked, skipped = look(split, controls, seed=settings.seed), (0, 0)
     if looked.grade != "C" and any(target.access >= attack.needs for attack in wanted):
         refused = refused_texts(cache, _blind(target, looked.pool))
         if refused:
-            split = without_refused(split, refused, most=settings.max_skipped, name=target.name)
-            looked = look(split, controls, seed=settings.seed)
+            left = without_refused(looked.split, refused, most=settings.max_skipped, name=target.name)
+            skipped = left_out(looked.split, left)
+            looked = look(left, controls, seed=settings.seed, before=looked.matched)
     attacks, access = suited(wanted, cache.access) if attacks is None else wanted, cache.access
-    pool, is_member, units = looked.pool, looked.is_member, looked.units
+    split, pool, is_member, units = looked.split, looked.pool, looked.is_member, looked.units
     results, failures, grade, reason = looked.controls, [*looked.failures], looked.grade, looked.reason
     blind = _blind(target, pool)
     canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
@@ -146,7 +147,7 @@ def audit(
     )
     return AuditReport(
         target=_target_summary(cache, target),
-        data=_data_summary(split, given, planted),
+        data=_data_summary(split, skipped, planted),
         grade=grade,
         grade_reason=f"{reason}; no epsilon is measured: {canaries}" if grade == "A" and known is None else reason,
         multiplicity=share,
@@ -323,7 +324,7 @@ def _target_summary(cache: ScoreCache, target: Target) -> TargetSummary:
     return TargetSummary(target.name, target.kind, cache.access.word, labels, target.digest, notes)
 
 
-def _data_summary(split: Split, given: Split, planted: CanaryAudit | None) -> DataSummary:
+def _data_summary(split: Split, skipped: tuple[int, int], planted: CanaryAudit | None) -> DataSummary:
     return DataSummary(
         members=len(split.members),
         nonmembers=len(split.nonmembers),
@@ -331,6 +332,6 @@ def _data_summary(split: Split, given: Split, planted: CanaryAudit | None) -> Da
         moved_out=split.moved_out,
         duplicates=split.duplicates,
         canaries=0 if planted is None else len(planted.planting.canaries),
-        skipped_members=len(given.members) - len(split.members),
-        skipped_nonmembers=len(given.nonmembers) - len(split.nonmembers),
+        skipped_members=skipped[0],
+        skipped_nonmembers=skipped[1],
     )

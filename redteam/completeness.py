@@ -15,7 +15,7 @@ from redteam.wording import plural, some
 _SHARED = re.compile(r"shared equally over \d+ intervals")  # what an audit writes, and a report made by hand may not
 _OF_CANARIES = re.compile(r"; (\d+) are extraction rates and exposures of canaries")
 _BY_ACCESS = re.compile(r"needs \w+, the target gives \w+")  # then the attack's intervals were never counted
-_CONTROLS = re.compile(r"(.+) cannot tell the two sides apart without the target")
+_CONTROLS = re.compile(r"(.+) cannot tell the two sides apart without the target(?:;.*)?")
 
 
 def what_is_missing(report: AuditReport) -> Iterator[str]:

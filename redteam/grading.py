@@ -4,11 +4,12 @@ A, randomised: every text, or every user with all rows, was put in or left out b
 again and agrees or that the caller vouches for. B, split:
 the two sides are said to come from one source and the controls tell them apart no better than chance. C, unknown:
 they do, or could not be asked; the membership metrics would measure the data and are refused. A control that does
-worse than chance is as bad a sign: near-copies of the same texts stand on both sides, which hides leaks.
+worse than chance is as bad a sign: near-copies of the same texts stand on both sides, which hides leaks. Where only the
+labels of the sides differ, both are matched by label and looked at again.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,10 +17,11 @@ from redteam.attack import Control
 from redteam.data import BoolArray, Examples, Split
 from redteam.errors import DataError, StatisticsError
 from redteam.grouping import Grouping
+from redteam.matching import match_by_label
 from redteam.report import BLIND_CONTROL, ControlResult, Failure, Grade
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
-from redteam.wording import plural
+from redteam.wording import plural, range_of
 
 # Two-sided level of each control's interval, whatever the report's own: some 1.5 % of honest splits are refused.
 _LEVEL = 0.01
@@ -30,8 +32,12 @@ _OVERRULES_COINS = 0.001
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """A split in the order of its pool, what the controls say of it, and its grade."""
+    """What is audited of a split, in the order of its pool, what the controls say of it, and its grade.
 
+    `matched` says what matching by label left of it, and is empty where nothing was matched.
+    """
+
+    split: Split
     pool: Examples
     is_member: BoolArray
     units: Grouping
@@ -39,16 +45,31 @@ class Looked:
     failures: tuple[Failure, ...]
     grade: Grade
     reason: str
+    matched: str = ""
 
 
-def look(split: Split, controls: Sequence[Control], *, seed: int) -> Looked:
-    """Shuffle a split, run the controls on it, and grade it."""
+def look(split: Split, controls: Sequence[Control], *, seed: int, before: str = "") -> Looked:
+    """Shuffle a split, run the controls and grade it; where its labels alone tell the sides apart, match them first.
+
+    `before` is what matching did to the split already.
+    """
+    looked = _look(split, controls, seed)
+    of_labels = {control.id for control in controls if control.of_labels}
+    told = [result for result in looked.controls if result.control in of_labels and result.auc.low > 0.5]
+    found = match_by_label(split, seed=seed) if told else None
+    if found is not None:
+        looked = _look(found[0], controls, seed)
+        before += f"; {found[1]}; before that {_saw(told[0])}"
+    return replace(looked, reason=looked.reason + before, matched=before)
+
+
+def _look(split: Split, controls: Sequence[Control], seed: int) -> Looked:
     pool, is_member = split.pool(seed)
     units = Grouping.of(pool, is_member, split.unit)
     looked_at = units.control_pool(pool, seed=seed)
     results, failures = run_controls(controls, looked_at, units.is_member, randomised=split.randomised, seed=seed)
     grade, reason = grade_evidence(split, results, failures)
-    return Looked(pool, is_member, units, tuple(results), tuple(failures), grade, reason)
+    return Looked(split, pool, is_member, units, tuple(results), tuple(failures), grade, reason)
 
 
 def run_controls(
@@ -77,6 +98,11 @@ def grade_evidence(split: Split, results: Sequence[ControlResult], failures: Seq
     return grade, reason + _about_users(split)
 
 
+def _saw(result: ControlResult) -> str:
+    """Return what a control saw, in its numbers."""
+    return f"{result.control} saw AUC {range_of(result.auc)}"
+
+
 def _about_users(split: Split) -> str:
     """Say what the grade is not about, where users stand on both sides, and who was moved out where they are judged."""
     users = split.users
@@ -94,25 +120,27 @@ def _about_users(split: Split) -> str:
 def _grade(split: Split, results: Sequence[ControlResult], failures: Sequence[Failure]) -> tuple[Grade, str]:
     one = "user" if split.unit == "user" else "text"
     for result in results:
-        seen = f"AUC {result.auc.value:.2f} [{result.auc.low:.2f}, {result.auc.high:.2f}]"
+        seen = f"AUC {range_of(result.auc)}"
         if result.auc.low > 0.5:
             return "C", f"{result.control} tells members from non-members without the target, {seen}"
         if result.auc.high < 0.5 and not result.may_be_below_chance:
             what = "near-copies of the same texts seem to stand on both sides"
             return "C", f"{result.control} does worse than chance, {seen}: {what}, which would hide leaks"
+    beside = "".join(f"; {_saw(result)}" for result in results)
     if split.randomised and split.redrawn:
-        return "A", f"every {one} was put in or left out by its own coin, drawn again from the ledger's seed and key"
+        said = f"every {one} was put in or left out by its own coin, drawn again from the ledger's seed and key"
+        return "A", said + beside
     if split.randomised:
         said = f"every {one} is said to have been put in or left out by its own coin"
-        return "A", f"{said}; this was taken on the caller's word, no coin was drawn again"
+        return "A", f"{said}; this was taken on the caller's word, no coin was drawn again{beside}"
     broken = [failure for failure in failures if failure.kind == "failed"]
     if broken:
         what = "so nothing says that the two sides are alike"
-        return "C", f"{broken[0].attack} broke, {what}: {broken[0].reason}"
+        return "C", f"{broken[0].attack} broke, {what}: {broken[0].reason}{beside}"
     if all(result.control != BLIND_CONTROL for result in results):
-        return "B", "the split is taken on trust: no control could compare the texts of the two sides"
+        return "B", f"the split is taken on trust: no control could compare the texts of the two sides{beside}"
     names = " and ".join(result.control for result in results)
-    return "B", f"{names} cannot tell the two sides apart without the target"
+    return "B", f"{names} cannot tell the two sides apart without the target{beside}"
 
 
 def one_line(error: BaseException) -> str:

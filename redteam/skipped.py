@@ -52,3 +52,8 @@ def without_refused(split: Split, refused: frozenset[str], *, most: float, name:
         users = replace(users, members=sizes[0], nonmembers=sizes[1])
     check_enough(*sizes, split.unit, moved_out=split.moved_out)
     return replace(split, members=members, nonmembers=nonmembers, alone=alone, users=users)
+
+
+def left_out(before: Split, after: Split) -> tuple[int, int]:
+    """Return how many members and non-members a split lost."""
+    return len(before.members) - len(after.members), len(before.nonmembers) - len(after.nonmembers)

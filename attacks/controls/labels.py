@@ -2,8 +2,8 @@
 
 Each example is scored by the share of members among the earlier examples of its label, in the same progressive
 cross-validation as RT901. Above chance, some labels are commoner on one side, and a membership score that is higher
-for some labels than for others would measure that. A split stratified by label scores below chance, which is fine:
-there the labels are more alike than coins would make them.
+for some labels than for others would measure that: the audit matches both sides by label and looks again. A split
+stratified by label scores below chance, which is fine: there the labels are more alike than coins would make them.
 """
 
 import numpy as np
@@ -21,6 +21,7 @@ class LabelControl(Control):
     id = "RT902"
     name = "label control"
     may_be_below_chance = True
+    of_labels = True
 
     def score(self, pool: Examples, is_member: BoolArray, *, seed: int) -> FloatArray:
         """Return the share of members among a label's earlier examples, shape [n]; NaN in the first fold.
