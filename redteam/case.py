@@ -8,10 +8,11 @@ from typing import Any
 from redteam.agreement import check_agreement, ledger_beside
 from redteam.canary.planting import Planting, canaries_beside, canaries_path, canary_texts
 from redteam.data import Columns, Split, read_examples, read_split, without
+from redteam.data.labels import read_label_map, relabel
 from redteam.errors import LedgerError, RedteamError, TargetError, UsageError
 from redteam.ledger import Ledger, ledger_path
 from redteam.report import Guarantee
-from redteam.target import Target, load_target
+from redteam.target import Target, label_index, load_target
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Sources:
     """Where the examples come from; at most one of ledger, members with nonmembers, data, scores is used.
 
     Without any, the ledger beside the model. `data` together with a ledger says where its data file is now. `canaries`
-    is the canary ledger of a model trained elsewhere, where it is not beside the members or the data.
+    is the canary ledger of a model trained elsewhere, where it is not beside the members or the data. `label_map` is a
+    JSON file that says what labels of the data are called in the model.
     """
 
     members: Path | None = None
@@ -30,6 +32,7 @@ class Sources:
     scores: Path | None = None
     canaries: Path | None = None
     columns: Columns = field(default_factory=Columns)
+    label_map: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Ca
     if sources.scores is not None:
         from redteam.targets.saved import load_scores
 
-        saved, split, notes = load_scores(sources.scores, columns=sources.columns)
+        renamed = None if sources.label_map is None else read_label_map(sources.label_map)
+        saved, split, notes = load_scores(sources.scores, columns=sources.columns, label_map=renamed)
         return Case(saved, split, None, notes)
     assert name is not None  # _check saw to it
     if sources.members is not None and sources.nonmembers is not None:
@@ -65,11 +69,21 @@ def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Ca
         return _from_ledger(name, sources, options)
     target = load_target(name, **options)
     check_trained_on(planting, target, name)
+    split, renamed_labels = _relabelled(split, target, sources)
+    notes += renamed_labels
     found = ledger_beside(name, target)
     if found is not None:
         planting, split = _known_canaries(planting, split, *found)
         notes += check_agreement(*found, split, (sources.members, sources.nonmembers, sources.data))
     return Case(target, split, None, (*_opening_notes(target), *notes), planting)
+
+
+def _relabelled(split: Split, target: Target, sources: Sources) -> tuple[Split, tuple[str, ...]]:
+    """Return the split with its labels in the words of the target, and what was done to that end."""
+    given = None if sources.label_map is None else read_label_map(sources.label_map)
+    in_order = getattr(target, "labels_in_order", True)
+    names = target.labels if in_order else ()
+    return relabel(split, label_index(names), names, given=given, in_order=in_order)
 
 
 def _opening_notes(target: Target) -> tuple[str, ...]:
@@ -172,6 +186,8 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
     ledger = Ledger.load(path)
     ledger.check_model(target.digest, path)
     split, notes = ledger.split(path, data=sources.data, user=columns.user, group=columns.group)
+    split, renamed = _relabelled(split, target, sources)
+    notes += renamed
     beside = ledger_beside(name, target)
     if beside is not None and beside[0].resolve() != path.resolve():
         notes += check_agreement(*beside, split, (sources.data,))

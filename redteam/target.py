@@ -21,6 +21,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 
+_ADVICE = "say with --label-map FILE which is which"
 _SCORE_FILES = (".csv", ".tsv", ".jsonl", ".parquet", ".npz")
 
 
@@ -82,7 +83,7 @@ def label_indices(labels: tuple[str, ...], examples: Examples, *, name: str) -> 
     if unknown:
         some = ", ".join(shown(label) for label in unknown[:3])
         known = ", ".join(repr(label) for label in labels[:5]) + (", ..." if len(labels) > 5 else "")
-        raise TargetError(f"{name}: {len(unknown)} labels unknown to the model ({some}); it knows {known}")
+        raise TargetError(f"{name}: {len(unknown)} labels unknown to the model ({some}); it knows {known}; {_ADVICE}")
     return np.array([index[label] for label in examples.labels], dtype=np.int64)
 
 

@@ -65,20 +65,21 @@ def audit(
     header: o.Headers = None,
     labels: o.Labels = None,
     max_skipped: o.MaxSkipped = None,
+    label_map: o.LabelMap = None,
     restart: o.Forget = False,
 ) -> None:
     """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
     limits, older = _rules(policy, baseline)
     if reference is not None:
         raise UsageError(f"--reference {reference}: no attack uses texts kept apart from both sides yet; leave it out")
-    read = (members, nonmembers, data, scores, ledger, canaries, base)
+    read = (members, nonmembers, data, scores, ledger, canaries, base, label_map)
     check_output(output, policy, baseline, *read, *_named(target))
     columns = (text_column, label_column, id_column, user_column, group_column, split_column)
     files = (members, nonmembers, data, ledger, scores, canaries)
     request: dict[str, Any] = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
     request |= {"token_env": token_env, "api": api, "headers": header or None}
     request |= {"request_template": request_template, "response_path": response_path, "labels": labels}
-    case = _open(target, files, columns, request)
+    case = _open(target, files, columns, label_map, request)
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text, max_skipped)
     attacks, planted = _chosen(attack, case, base, limits.require)
     if plan:
@@ -116,13 +117,17 @@ def _rules(policy: Path | None, baseline: Path | None) -> "tuple[Policy, AuditRe
 
 
 def _open(
-    target: str | None, files: Sequence[Path | None], columns: Sequence[str | None], request: dict[str, Any]
+    target: str | None,
+    files: Sequence[Path | None],
+    columns: Sequence[str | None],
+    label_map: Path | None,
+    request: dict[str, Any],
 ) -> "Case":
     from redteam.case import Sources, open_case
     from redteam.data import Columns
 
     members, nonmembers, data, ledger, scores, canaries = files
-    sources = Sources(members, nonmembers, None, data, ledger, scores, canaries, Columns(*columns))
+    sources = Sources(members, nonmembers, None, data, ledger, scores, canaries, Columns(*columns), label_map)
     case = open_case(target, sources, _asked(target, request))
     for note in case.notes:
         say(note)

@@ -80,6 +80,11 @@ MaxSkipped = Annotated[
     float | None, Opt("--max-skipped", help="Endpoint or function: share of either side it may refuse [default: 0.05].")
 ]
 
+LabelMap = Annotated[
+    Path | None,
+    Opt("--label-map", help='JSON file of what labels of the data are called in the model: {"0": "negative"}.'),
+]
+
 TrainingData = Annotated[Path, typer.Argument(help="Labelled texts: .csv, .tsv, .jsonl or .parquet.")]
 ModelFile = Annotated[Path, Opt("--output", "-o", help="The model file to write.")]
 ModelSpec = Annotated[str, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory.")]

@@ -35,7 +35,8 @@ class Columns:
 class Examples:
     """Rows to audit or train on: `rows` are numbers in the file (from 0); what the file lacks is None.
 
-    `planted` marks the rows of canaries, which no user wrote; None where all are users'.
+    `planted` marks the rows of canaries, which no user wrote; None where all are users'. `classes` are the names for
+    which whole numbers stood in the file's labels, if it said so.
     """
 
     rows: IntArray
@@ -45,6 +46,7 @@ class Examples:
     users: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
     planted: BoolArray | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse columns of unequal length, which would put labels beside the wrong texts."""
@@ -72,6 +74,7 @@ class Examples:
             users=pick(self.users),
             groups=pick(self.groups),
             planted=None if self.planted is None else self.planted[order],
+            classes=self.classes,
         )
 
     def of_rows(self, rows: Iterable[int]) -> "Examples":
@@ -109,6 +112,7 @@ def join(first: Examples, second: Examples) -> Examples:
         users=both(first.users, second.users),
         groups=both(first.groups, second.groups),
         planted=_planted_in(first, second),
+        classes=first.classes if first.classes == second.classes else (),
     )
 
 

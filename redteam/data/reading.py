@@ -117,6 +117,7 @@ def _read(path: Path, columns: Columns, *, with_split: bool) -> Reading:
         ids=_names(found, names, "id", kept),
         users=users,
         groups=_names(found, names, "group", kept),
+        classes=label.classes,
     )
     side = names["split"]
     sides = None if side is None else checked_sides(found[side], kept)

@@ -62,7 +62,7 @@ class Answers:
         self.name = name
         self.labels: tuple[str, ...] = ()
         self.access: Access | None = None
-        self.closed = self._given = labels is not None
+        self.closed = self.given = labels is not None
         self.partial = False
         self.tally = forms.Tally()
         self._named: set[str] = set()
@@ -146,13 +146,13 @@ class Answers:
         if not self.closed and self.access is None:
             self.labels, self.closed = labels, True
         elif not self.closed or set(labels) != set(self.labels):
-            before = "given" if self._given else "of the answers before"
+            before = "given" if self.given else "of the answers before"
             changed = shown(sorted(set(labels) ^ set(self.labels)))
             raise self._error(f"its labels are not the {len(self.labels)} {before} (they differ in {changed})")
 
     def _predicted(self, values: Any) -> IntArray:
         names = [forms.name(value, self._error) for value in values]
-        if self._given and set(names).isdisjoint(self.labels) and forms.positions(values, len(self.labels)):
+        if self.given and set(names).isdisjoint(self.labels) and forms.positions(values, len(self.labels)):
             self.tally.positions += len(names)
             return np.array([int(value) for value in values], dtype=np.int64)
         unknown = sorted(set(names) - set(self.labels))
@@ -166,7 +166,7 @@ class Answers:
         rows = forms.by_name(values, self._error)
         if rows is not None:
             given = self._given_by(rows)
-        elif classes is None and not self._given:
+        elif classes is None and not self.given:
             raise self._error('answered rows of probabilities without "classes"; name them, or give the labels')
         else:
             order = classes or self.labels

@@ -50,6 +50,11 @@ class BlackBox(ABC):
         if not (isinstance(batch_size, int) and batch_size >= 1):
             raise TargetError(f"{name}: batch_size must be 1 or more, not {batch_size!r}")
 
+    @property
+    def labels_in_order(self) -> bool:
+        """Whether the labels were named beforehand: those of answers may come in any order."""
+        return self._answers.given
+
     @abstractmethod
     def _ask(self, texts: list[str]) -> object:
         """Return the raw answer for one batch."""

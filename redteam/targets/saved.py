@@ -1,6 +1,7 @@
 """Saved scores: what an attack or a model said about each row, in a file that also says who was a member."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from redteam.data import Columns, Examples, Split, fingerprint
 from redteam.data.column import Column, require
+from redteam.data.labels import by_map
 from redteam.data.reading import by_side, checked_sides, with_text
 from redteam.data.table import Table, open_table, pass_over
 from redteam.data.vocabulary import name_of
@@ -110,13 +112,14 @@ def load_scores(
     columns: Columns = _GUESSED_COLUMNS,
     score: str | None = None,
     loss: str | None = None,
+    label_map: Mapping[str, str] | None = None,
 ) -> tuple[SavedScores, Split, tuple[str, ...]]:
     """Read a file of scores; return the stand-in target, who was a member, and lines on what was decided.
 
     .csv, .tsv, .parquet, .jsonl or .npz. A membership column (member, is_member, membership, split) and one
     of: `score`, higher meaning "was trained on"; `loss`, lower meaning it; a probability of every label
     (`prob:NAME`, `p:NAME`, `prob_NAME`, `p_NAME`; in .npz `probabilities` and `labels`) with the own `label`.
-    Optional: text, id, user, group. Arguments name columns called otherwise. Raises DataError.
+    Optional: text, id, user, group. Arguments name columns called otherwise, `label_map` labels. Raises DataError.
     """
     path = Path(path)
     file = open_table(path)
@@ -130,6 +133,9 @@ def load_scores(
         passed_over += (f"{path.name}: column {text!r} is empty: not used",)
     choice = replace(choice, names={what: name for what, name in names.items() if name is not None})
     everything = _examples(choice, found)
+    if label_map is not None and everything.labels is not None:
+        words = by_map(set(everything.labels), label_map, found[choice.names["label"]].classes)
+        everything = replace(everything, labels=tuple(words.get(label, label) for label in everything.labels))
     target = _target(path, choice, found, everything)
     kept, skipped = with_text(everything.texts, len(everything), path)
     if choice.probabilities:
