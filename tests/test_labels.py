@@ -79,7 +79,7 @@ class TestMatching:
             "neutral",
             "positive",
         )
-        assert matched(("a",), (), given={"a": "what only answers will tell"})[0][0].startswith("what only")
+        assert matched(("a", "a"), (), given={"a": "what only answers will tell"})[0][0].startswith("what only")
         with pytest.raises(UsageError, match="--label-map: names 'nice', which is no label of the model"):
             matched(("0", "2"), NAMES, given={"0": "nice"})
 

@@ -37,7 +37,7 @@ def read_label_map(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in pairs:
         if found.setdefault(name_of(key), str(value)) != str(value):
-            raise UsageError(f"--label-map {path}: says two things of {shown(key)}")
+            raise UsageError(f"--label-map {path}: says two things of {shown(name_of(key))}")
     return found
 
 
@@ -85,7 +85,8 @@ def _guessed(
     if not names or not in_order or all(label in index for label in found):
         return {}, ""
     folded = {name.casefold(): name for name in names}
-    if len(folded) == len(names) == len({name.casefold() for name in {*names, *found}}):
+    spelled = {label.casefold() for label in found}
+    if len(folded) == len(names) and len(spelled) == len(found) and spelled <= folded.keys():
         words = {label: folded[label.casefold()] for label in found}
         return words, f"labels are those of the model but for capital letters ({_example(words)})"
     numbers = {name: str(number) for number, name in enumerate(classes)}
