@@ -85,7 +85,7 @@ LabelMap = Annotated[
     Opt("--label-map", help='JSON file of what labels of the data are called in the model: {"0": "negative"}.'),
 ]
 
-TrainingData = Annotated[Path, typer.Argument(help="Labelled texts: .csv, .tsv, .jsonl, .json, .parquet, .arrow or a saved dataset.")]
+TrainingData = Annotated[Path, typer.Argument(help="Labelled texts: .csv, .jsonl, .parquet or a saved dataset.")]
 ModelFile = Annotated[Path, Opt("--output", "-o", help="The model file to write.")]
 ModelSpec = Annotated[str, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory.")]
 Layers = Annotated[int | None, Opt("--layers", min=1, help="Keep only the first k layers.")]
