@@ -22,7 +22,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 _ADVICE = "say with --label-map FILE which is which"
-_SCORE_FILES = (".csv", ".tsv", ".jsonl", ".parquet", ".npz")
+_SCORE_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".gz", ".parquet", ".arrow", ".feather", ".npz")
 
 
 class Access(IntEnum):

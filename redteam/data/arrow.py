@@ -79,9 +79,10 @@ def _open_ipc(path: Path, parts: list[Path], classes: dict[str, tuple[str, ...]]
         no_column_twice(path, names, wanted)
         with blame(path, "Arrow"):
             tables = [_read_ipc(part, [names.index(name) for name in wanted]).select(wanted) for part in parts]
-            for table in tables:
-                table.validate(full=True)
             whole = pa.concat_tables(tables)
+        for name in wanted:
+            with blame(path, f"Arrow, column {name[:40]!r}"):
+                whole[name].validate(full=True)  # offsets of a broken file lead anywhere
         _check_rows(path, whole.num_rows)
         return [whole[name] for name in wanted]
 

@@ -300,6 +300,14 @@ class TestLongestInput:
         assert longest_input(model("xlnet")) is None
 
 
+def test_a_readme_of_an_older_editor_is_kept(hf):
+    (hf / "README.md").write_bytes("# Modèle café\n".encode("latin-1"))
+    assert read_directory(hf).files["README.md"] == "# Modèle café\n"
+    (hf / "special_tokens_map.json").write_bytes(b'{"unk_token": "caf\xe9"}')
+    with pytest.raises(BundleError, match=r"^[^\n]*special_tokens_map.json: not UTF-8 text; save the model again$"):
+        read_directory(hf)
+
+
 def test_labels_without_names_are_met_half_way(tmp_path):
     names = {"id2label": {0: "LABEL_0", 1: "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
     target = load_target(str(directory(tmp_path / "hf", made=model(**names))), device="cpu")
