@@ -304,7 +304,7 @@ def test_a_readme_of_an_older_editor_is_kept(hf):
     (hf / "README.md").write_bytes("# Modèle café\n".encode("latin-1"))
     assert read_directory(hf).files["README.md"] == "# Modèle café\n"
     (hf / "special_tokens_map.json").write_bytes(b'{"unk_token": "caf\xe9"}')
-    with pytest.raises(BundleError, match=r"^[^\n]*special_tokens_map.json: not UTF-8 text; save the model again$"):
+    with pytest.raises(BundleError, match=r"^[^\n]*special_tokens_map.json[^\n]*$"):
         read_directory(hf)
 
 
