@@ -108,7 +108,7 @@ class Answers:
 
         Where answers name their labels and the data has others, only some are taken to be named; `check_met` finds out.
         """
-        if self._fixed or self._given or not self._named:
+        if self._fixed or self.given or not self._named:
             return
         self._fixed = True
         known = {*self.labels, *(label.removeprefix("LABEL_") for label in self.labels)}
@@ -118,7 +118,7 @@ class Answers:
 
     def check_met(self, own: Iterable[str]) -> None:
         """Raise TargetError where the data's labels are not the answers': other names would hide every leak."""
-        if not self.partial or self._given:
+        if not self.partial or self.given:
             return
         plain = {*self._named, *(label.removeprefix("LABEL_") for label in self._named)}
         if plain.isdisjoint(own):
@@ -199,7 +199,7 @@ class Answers:
             self.labels, self.closed = tuple(rows[0]), True
         named: set[str] = set().union(*rows)
         strange = sorted(named - set(self.labels))
-        if strange and self._given:
+        if strange and self.given:
             changed = shown(sorted(named ^ set(self.labels)))
             raise self._error(f"its labels are not the {len(self.labels)} given (they differ in {changed})")
         if strange or (fresh and _falls_short(rows)):
