@@ -111,7 +111,7 @@ def refused(path, said=""):
     """The message with which a file is refused, as a bundle and as a target."""
     with pytest.raises(BundleError, match=r"^[^\n]*$") as caught:
         load_target(str(path), device="cpu")
-    assert said in str(caught.value)
+    assert said in str(caught.value), caught.value
     assert len(str(caught.value)) < 500 + len(str(path))
     return str(caught.value)
 

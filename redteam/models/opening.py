@@ -2,17 +2,15 @@
 
 import errno
 import json
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from redteam.bundle import Bundle
@@ -25,12 +23,14 @@ from redteam.models.configs import (
     quiet,
     read_config,
 )
-from redteam.models.harmless import refusal, said
+from redteam.models.directories import open_directory
+from redteam.models.harmless import refusal
+from redteam.models.heads import HEADS, POOLERS, build, check_architecture, left_behind, skeleton, within
 from redteam.models.labels import check_labels, label_names
 from redteam.models.plain import same_kind, same_numbers
 from redteam.models.settled import settled
 from redteam.models.tokens import load_tokenizer, open_tokenizer
-from redteam.models.weights import Weights, load_weights, refuse_adapter, untied
+from redteam.models.weights import load_weights, refuse_adapter, untied
 
 _TEXT_FILES = (
     "tokenizer_config.json",
@@ -43,35 +43,6 @@ _TEXT_FILES = (
     "README.md",
 )
 _LARGEST_TEXT = 16 << 20
-# Where the classifier on top of an encoder lies: trained afresh for other labels.
-_HEADS = (
-    "classifier",
-    "score",
-    "pre_classifier",
-    "classification_head",
-    "sequence_summary",
-    "logits_proj",
-)
-# What pretraining often leaves out below the classifier, and training can start from scratch.
-_POOLERS = ("pooler", "head")
-# What pretraining trains above an encoder, and a classifier has no use for.
-_PRETRAINED_HEADS = (
-    "cls",
-    "lm_head",
-    "lm_loss",
-    "final_logits_bias",
-    "predictions",
-    "sop_classifier",
-    "generator_predictions",
-    "generator_lm_head",
-    "discriminator_predictions",
-    "mask_predictions",
-    "lm_predictions",
-    "vocab_transform",
-    "vocab_layer_norm",
-    "vocab_projector",
-    "qa_outputs",
-)
 _SPECIAL_NAMES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
 
@@ -79,7 +50,7 @@ def open_model(bundle: Bundle, *, name: str) -> PreTrainedModel:
     """Return the bundle's model in float32 and eval mode; raise BundleError where its parts disagree."""
     config = _checked_config(bundle, name)
     with quiet(), no_init_weights():
-        model = _build(config, dtype=torch.float32)
+        model = build(config, dtype=torch.float32)
     apart = untied(model, bundle.state)
     if apart:
         raise BundleError(f"{name}: tensors {apart[0]!r} and {apart[1]!r} are one in this model, and differ here")
@@ -93,34 +64,22 @@ def open_model(bundle: Bundle, *, name: str) -> PreTrainedModel:
     return model.eval()
 
 
-def read_directory(path: Path) -> Bundle:
-    """Pack a Hugging Face text-classification directory; raise BundleError where it is not one."""
-    refuse_adapter(path)
-    raw = read_config(path)
-    config = make_config(raw, str(path))
-    labels = label_names(config, str(path))
-    check_labels(raw, str(path))
-    _check_kind(config.problem_type, len(labels), str(path))
-    kind = _kind(config, str(path))
-    _check_architecture(config, kind, str(path))
-    weights = load_weights(path, config, kind)
-    model = weights.model
-    if weights.missing:
-        raise BundleError(f"{path}: {_lacks(weights, len(labels))}")
-    dropped = weights.unplaced
-    wrong = refusal(dropped, model)
-    if wrong:
-        raise BundleError(f"{path}: {wrong}")
-    tokenizer = load_tokenizer(path)
-    files = {file: _small_text(path / file) for file in _TEXT_FILES if (path / file).is_file()}
+def read_directory(path: Path, *, base_model: Path | None = None) -> Bundle:
+    """Pack a Hugging Face text-classification directory; raise BundleError where it is not one.
+
+    An adapter of PEFT is merged onto `base_model`, or onto the directory that it names as its base.
+    """
+    opened = open_directory(path, base_model)
+    tokenizer = load_tokenizer(opened.tokenizer)
+    files = {file: _small_text(opened.tokenizer / file) for file in _TEXT_FILES if (opened.tokenizer / file).is_file()}
     return Bundle(
-        config=portable_config(model.config),
-        state=model.state_dict(),
+        config=portable_config(opened.model.config),
+        state=opened.model.state_dict(),
         tokenizer=tokenizer.to_str(),
-        labels=labels,
-        max_length=longest_input(model, path) or 512,
+        labels=opened.labels,
+        max_length=longest_input(opened.model, opened.tokenizer) or 512,
         files={file: text for file, text in files.items() if text is not None},
-        notes=(*weights.notes, *((f"{path}: {said(dropped)}",) if dropped else ())),
+        notes=opened.notes,
     )
 
 
@@ -135,7 +94,7 @@ def write_directory(bundle: Bundle, path: Path, *, name: str) -> None:
     tokenizer = open_tokenizer(bundle, name=name)
     config = _checked_config(bundle, name)
     with quiet(), no_init_weights():
-        model = _build(config)
+        model = build(config)
         model.load_state_dict(dict(bundle.state), strict=True, assign=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as scratch:
         folder = Path(scratch) / "model"
@@ -171,61 +130,23 @@ def load_encoder(
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = "single_label_classification"
     with quiet():
-        model = _build(config, dtype=torch.float32)
+        model = build(config, dtype=torch.float32)
     weights = load_weights(path, config, type(model))
     if tell is not None:
         for note in weights.notes:
             tell(note)
     lost = weights.missing
-    body = sorted(key for key in lost if not _within(key, _HEADS) and not _within(key, _POOLERS))
+    body = sorted(key for key in lost if not within(key, HEADS) and not within(key, POOLERS))
     if body:
         raise BundleError(f"{path}: weights of {body[0]!r} are missing or do not fit its config")
-    stray = {key: tensor for key, tensor in weights.unplaced.items() if not _left_behind(key, weights, layers)}
+    stray = {key: tensor for key, tensor in weights.unplaced.items() if not left_behind(key, weights, layers)}
     wrong = refusal(stray, model)
     if wrong:
         raise BundleError(f"{path}: {wrong}")
     state = weights.model.state_dict()
-    kept = {key: value for key, value in state.items() if key not in lost and not _within(key, _HEADS)}
+    kept = {key: value for key, value in state.items() if key not in lost and not within(key, HEADS)}
     model.load_state_dict(kept, strict=False)
     return model
-
-
-def _check_kind(problem: str | None, labels: int, name: str) -> None:
-    """Raise BundleError, naming the key of the config, for a model that does not choose one of several labels."""
-    only = "only classifiers that choose one of several labels can be audited"
-    if problem in ("multi_label_classification", "regression"):
-        what = "each label is answered by itself" if problem.startswith("multi") else "the answer is a number"
-        raise BundleError(f"{name}: the config says problem_type = {problem!r}, where {what}: {only}")
-    if labels < 2:
-        raise BundleError(
-            f"{name}: the config has {labels} label (num_labels = {labels}), so that one logit is all that the model "
-            f"answers: {only}; where it stands for yes or no, save a classifier with 2 labels and the weights [0, w]"
-        )
-
-
-def _lacks(weights: Weights, labels: int) -> str:
-    """Return what is wrong with weights that do not fill the config's classifier."""
-    for key, (found, wanted) in sorted(weights.unfit.items()):
-        if _within(key, _HEADS) and found and wanted[:1] == (labels,) and found[1:] == wanted[1:]:
-            return (
-                f"the classifier has {found[0]} rows ({key!r}), the config names {labels} labels; write the names of "
-                f"all {found[0]} into id2label and label2id, in the order that the model was trained with"
-            )
-    for key, (found, wanted) in sorted(weights.unfit.items()):
-        return f"tensor {key!r} has shape {found}, the config says {wanted}: they are not of one model"
-    return f"weights of {min(weights.missing)!r} are missing: not a fine-tuned text classifier"
-
-
-def _left_behind(key: str, weights: Weights, layers: int | None) -> bool:
-    """True for what training leaves behind: heads for other tasks, and layers above those that are kept."""
-    prefix = f"{weights.model.base_model_prefix}."
-    whole = any(name.startswith(prefix) for name in weights.stored)  # else an encoder saved alone
-    if whole and not key.startswith(prefix):
-        return True
-    if _within(key, _PRETRAINED_HEADS) or _within(key, _HEADS) or _within(key, _POOLERS):
-        return key.endswith((".weight", ".bias")) and "lora_" not in key
-    number = re.search(r"\.(\d+)\.", key)
-    return layers is not None and number is not None and int(number[1]) >= layers
 
 
 def _checked_config(bundle: Bundle, name: str) -> Any:
@@ -234,13 +155,9 @@ def _checked_config(bundle: Bundle, name: str) -> Any:
     check_labels(bundle.config, name)
     if label_names(config, name) != bundle.labels:
         raise BundleError(f"{name}: the labels of the config are not those that the bundle names")
-    try:
-        with quiet(), torch.device("meta"), no_init_weights():
-            built = _build(config)
-            expected = built.state_dict()
-    except Exception as error:
-        raise BundleError(f"{name}: no classifier can be built from the config ({first_line(error)})") from None
-    _check_architecture(config, type(built), name)
+    built = skeleton(config, name)
+    expected = built.state_dict()
+    check_architecture(config, type(built), name)
     for key in sorted(expected.keys() ^ bundle.state.keys()):
         where = "lacks" if key in expected else "has an unexpected"
         raise BundleError(f"{name}: the state_dict {where} tensor {key!r}")
@@ -252,40 +169,6 @@ def _checked_config(bundle: Bundle, name: str) -> Any:
             holds = f"holds {bundle.state[key].dtype}, the model's is {tensor.dtype}"
             raise BundleError(f"{name}: tensor {key!r} {holds}: refused")
     return config
-
-
-def _kind(config: Any, name: str) -> type[PreTrainedModel]:
-    """Return the class of the config's classifier, without taking memory for its weights."""
-    try:
-        with quiet(), torch.device("meta"), no_init_weights():
-            return type(_build(config))
-    except Exception as error:
-        raise BundleError(f"{name}: no classifier can be built from the config ({first_line(error)})") from None
-
-
-def _check_architecture(config: Any, kind: type[PreTrainedModel], name: str) -> None:
-    """Refuse what was saved from a class of somebody's own: its weights fit, and it may compute something else.
-
-    Other classes of transformers have other tensors, where they compute otherwise.
-    """
-    stated = config.architectures
-    for each in stated if isinstance(stated, list | tuple) else ():
-        if isinstance(each, str) and each != kind.__name__ and not hasattr(transformers, each):
-            raise BundleError(
-                f"{name}: was saved from a {each[:80]}, a class of its own, and would be opened as a {kind.__name__}, "
-                "which may answer otherwise: audit it as a function, MODULE:FUNCTION"
-            )
-
-
-def _build(config: Any, **options: Any) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, **options)
-    return model
-
-
-def _within(key: str, parts: tuple[str, ...]) -> bool:
-    """True for `classifier.weight` and `bert.pooler.dense.weight`, false for `bert.encoder.layer.0...`."""
-    first, second = [*key.split("."), ""][:2]
-    return first in parts or second in parts
 
 
 def _tokenizer_config(tokenizer: Tokenizer, bundle: Bundle) -> str:

@@ -83,8 +83,8 @@ def refuse_adapter(path: Path) -> None:
     """Raise BundleError for a directory of PEFT, which holds what changes another model and not that model."""
     if (path / "adapter_config.json").exists():
         raise BundleError(
-            f"{path}: holds an adapter (adapter_config.json), which needs another model: merge it with "
-            "merge_and_unload() of peft and save the result, with its tokenizer, as a directory of its own"
+            f"{path}: holds an adapter (adapter_config.json), which needs another model: merge the two with redteam "
+            "pack, and redteam unpack writes them as a directory of their own"
         )
 
 
@@ -107,14 +107,15 @@ def stored_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise BundleError(f"{path}: weights cannot be loaded (there is no {_FILES[0]} and no {_FILES[2]})")
     tensors: dict[str, torch.Tensor] = {}
     for file in _shards(path / found) if found.endswith(".json") else [path / found]:
-        for name, tensor in _read(file):
+        for name, tensor in read_tensors(file):
             if name in tensors:
                 raise BundleError(f"{path}: weights cannot be loaded (two shards hold {name!r})")
             tensors[name] = plain_tensor(tensor, name, str(file), parameters=True)
     return tensors
 
 
-def _read(file: Path) -> Iterator[tuple[Any, Any]]:
+def read_tensors(file: Path) -> Iterator[tuple[Any, Any]]:
+    """Yield what one file of weights holds by name, unchecked; raise BundleError where it holds more than data."""
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from redteam.bundle import Bundle, load_bundle, state_digest
 from redteam.data import Examples
-from redteam.errors import TargetError
+from redteam.errors import BundleError, TargetError
 from redteam.models.configs import first_line
 from redteam.models.opening import open_model, read_directory
 from redteam.models.tokens import open_tokenizer, token_ids
@@ -46,11 +46,17 @@ class ModelTarget:
         self._alone = self._padding_matters()
 
     @classmethod
-    def load(cls, path: Path, *, device: str | None = None) -> "ModelTarget":
-        """Open a file or a directory; `device` defaults to the accelerator if there is one."""
+    def load(cls, path: Path, *, device: str | None = None, base_model: Path | None = None) -> "ModelTarget":
+        """Open a file or a directory, an adapter's on top of `base_model`.
+
+        `device` defaults to the accelerator if there is one.
+        """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if path.is_dir():
-            return cls(read_directory(path), name=path.name, kind="directory", device=device)
+            bundle = read_directory(path, base_model=base_model)
+            return cls(bundle, name=path.name, kind="directory", device=device)
+        if base_model is not None:
+            raise BundleError(f"{path}: a file with a whole model and no adapter: --base-model is for one")
         return cls(load_bundle(path), name=path.name, kind="bundle", device=device)
 
     def weights_digest(self) -> str:
