@@ -184,6 +184,9 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
         raise UsageError("--canaries goes with --members or --data: the model's ledger says what was planted")
     target = load_target(name, **options)
     ledger = Ledger.load(path)
+    if options.get("max_length") is not None and target.digest not in (None, ledger.model):
+        cut = options["max_length"]
+        raise UsageError(f"--max-length {cut}: {path} is of the model as it cuts texts itself; leave it out")
     ledger.check_model(target.digest, path)
     split, notes = ledger.split(path, data=sources.data, user=columns.user, group=columns.group)
     split, renamed = _relabelled(split, target, sources)

@@ -54,6 +54,9 @@ def audit(
     user_column: o.UserColumn = None,
     group_column: o.GroupColumn = None,
     split_column: o.SplitColumn = None,
+    base_model: o.BaseModel = None,
+    max_length: o.MaxLength = None,
+    device: o.Device = None,
     batch_size: o.BatchSize = None,
     timeout: o.Timeout = None,
     retries: o.Retries = None,
@@ -78,6 +81,7 @@ def audit(
     files = (members, nonmembers, data, ledger, scores, canaries)
     request: dict[str, Any] = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
     request |= {"token_env": token_env, "api": api, "headers": header or None}
+    request |= {"base_model": base_model, "max_length": max_length, "device": device}
     request |= {"request_template": request_template, "response_path": response_path, "labels": labels}
     case = _open(target, files, columns, label_map, request)
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text, max_skipped)
@@ -191,15 +195,21 @@ def _canaries(
 
 
 def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings for a target that is asked over the network; UsageError where it is not.
+    """Return the settings for a target; UsageError for those that it does not have.
 
     The labels are for every black box: a function has an order of its answers too.
     """
     given = {name: value for name, value in request.items() if value is not None}
     labels = given.pop("labels", None)
+    for_all = {name: given.pop(name) for name in ("batch_size",) if name in given and target is not None}
+    for_models = {name: given.pop(name) for name in ("base_model", "max_length", "device") if name in given}
+    if for_models and (target is None or not Path(target).exists()):
+        option = next(iter(for_models)).replace("_", "-")
+        raise UsageError(f"--{option} is for models, a file or a directory; {target or '--scores'} is none")
     if given and not _is_url(target):
         option = next(iter(given)).replace("_", "-").replace("headers", "header")
         raise UsageError(f"--{option} is for http(s) targets; {target or '--scores'} is none")
+    given |= for_all | for_models
     if labels is None:
         return given
     if target is None or Path(target).exists() or not (_is_url(target) or ":" in target):

@@ -48,7 +48,18 @@ UserColumn = Annotated[str | None, Opt("--user-column", help="Column of users: d
 GroupColumn = Annotated[str | None, Opt("--group-column", help="Column of groups, for the report.")]
 SplitColumn = Annotated[str | None, Opt("--split-column", help="With --data: column of member or nonmember.")]
 
-BatchSize = Annotated[int | None, Opt("--batch-size", min=1, help="Endpoint: texts in one request.")]
+BaseModel = Annotated[
+    Path | None, Opt("--base-model", help="LoRA adapter: directory of its base [default: the one it names].")
+]
+MaxLength = Annotated[
+    int | None, Opt("--max-length", min=1, help="Model: cut texts at so many tokens [default: its own limit].")
+]
+Device = Annotated[
+    str | None, Opt("--device", help="Model: cpu, cuda, cuda:N or mps [default: cuda where there is one, else cpu].")
+]
+BatchSize = Annotated[
+    int | None, Opt("--batch-size", min=1, help="Texts in one request of an endpoint, call or forward pass.")
+]
 Timeout = Annotated[float | None, Opt("--timeout", help="Endpoint: seconds for one request.")]
 Retries = Annotated[int | None, Opt("--retries", min=0, help="Endpoint: tries after a failed request.")]
 RequestBudget = Annotated[int | None, Opt("--budget", min=1, help="Endpoint: most requests, retries counted.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from redteam.cli.options import ModelFile
+from redteam.cli.options import BaseModel, ModelFile
 from redteam.cli.outputs import check_output
 from redteam.cli.present import say
 from redteam.errors import UsageError
@@ -14,13 +14,14 @@ from redteam.errors import UsageError
 def pack(
     directory: Annotated[Path, typer.Argument(help="A Hugging Face text-classification directory.")],
     output: ModelFile = Path("model.pt"),
+    base_model: BaseModel = None,
 ) -> None:
-    """Pack a Hugging Face directory into a model.pt without code."""
+    """Pack a Hugging Face directory, or a LoRA adapter merged onto its base, into a model.pt without code."""
     from redteam.bundle import save_bundle
     from redteam.models.opening import read_directory
 
-    check_output(output, directory)
-    bundle = read_directory(directory)
+    check_output(output, directory, base_model)
+    bundle = read_directory(directory, base_model=base_model)
     save_bundle(bundle, output)
     for note in bundle.notes:
         say(note)

@@ -1,7 +1,9 @@
 """A classifier whose weights are at hand: a `model.pt` bundle or a Hugging Face directory."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from redteam.bundle import Bundle, load_bundle, state_digest
 from redteam.data import Examples
 from redteam.errors import BundleError, TargetError
 from redteam.models.configs import first_line
+from redteam.models.devices import check_device
 from redteam.models.opening import open_model, read_directory
 from redteam.models.tokens import open_tokenizer, token_ids
 from redteam.target import (
@@ -35,29 +38,46 @@ class ModelTarget:
 
     access = Access.WEIGHTS
 
-    def __init__(self, bundle: Bundle, *, name: str, kind: str = "bundle", device: str = "cpu") -> None:
-        """Open the bundle on `device`; raise BundleError where its parts do not fit together."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        name: str,
+        kind: str = "bundle",
+        device: str = "cpu",
+        max_length: int | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Open the bundle on `device`; raise BundleError where its parts do not fit together.
+
+        `max_length` cuts texts at so many tokens instead of the bundle's own limit, which makes it another target:
+        its digest is another. `batch_size` is the most texts in one forward pass.
+        """
+        if max_length is not None and max_length != bundle.max_length:
+            bundle, kind = replace(bundle, max_length=max_length), f"{kind}, texts cut at {max_length:,} tokens"
         self.name, self.kind, self.labels = name, kind, bundle.labels
-        self.model: PreTrainedModel = open_model(bundle, name=name).to(device)
+        self.device = check_device(device)
+        self.model: PreTrainedModel = open_model(bundle, name=name).to(self.device)
         self.tokenizer: Tokenizer = open_tokenizer(bundle, name=name)
         self.digest: str | None = bundle.digest()
         self.notes = bundle.notes
-        self.device = device
+        self._most = batch_size
         self._alone = self._padding_matters()
 
     @classmethod
-    def load(cls, path: Path, *, device: str | None = None, base_model: Path | None = None) -> "ModelTarget":
-        """Open a file or a directory, an adapter's on top of `base_model`.
+    def load(
+        cls, path: Path, *, device: str | None = None, base_model: Path | None = None, **options: Any
+    ) -> "ModelTarget":
+        """Open a file or a directory, an adapter's on top of `base_model`; other options are the constructor's.
 
-        `device` defaults to the accelerator if there is one.
+        `device` defaults to the accelerator if there is one. Raises BundleError, UsageError for no such device.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        options["device"] = check_device(device)
         if path.is_dir():
-            bundle = read_directory(path, base_model=base_model)
-            return cls(bundle, name=path.name, kind="directory", device=device)
+            return cls(read_directory(path, base_model=base_model), name=path.name, kind="directory", **options)
         if base_model is not None:
             raise BundleError(f"{path}: a file with a whole model and no adapter: --base-model is for one")
-        return cls(load_bundle(path), name=path.name, kind="bundle", device=device)
+        return cls(load_bundle(path), name=path.name, **options)
 
     def weights_digest(self) -> str:
         """Return the SHA-256 of the weights as they are now."""
@@ -84,7 +104,7 @@ class ModelTarget:
         tokens = token_ids(self.tokenizer, examples.texts, name=self.name)
         values = np.empty((len(tokens), len(self.labels)))
         budget = 0 if self._alone else TOKENS_PER_BATCH
-        for rows in batches_by_length([len(ids) for ids in tokens], budget=budget):
+        for rows in batches_by_length([len(ids) for ids in tokens], budget=budget, most=self._most):
             values[rows] = self._score_apart([tokens[i] for i in rows])
         return check_log_probabilities(values, len(tokens), len(self.labels), name=self.name)
 
@@ -130,11 +150,13 @@ class ModelTarget:
         return self.model.config.pad_token_id or 0
 
 
-def batches_by_length(lengths: list[int], *, budget: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:
-    """Yield positions of texts of like length, at most `budget` tokens a batch with its padding counted."""
+def batches_by_length(
+    lengths: list[int], *, budget: int = TOKENS_PER_BATCH, most: int | None = None
+) -> Iterator[list[int]]:
+    """Yield positions of texts of like length, at most `budget` tokens a batch, padding counted, and `most` texts."""
     batch: list[int] = []
     for position in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * max(lengths[position], 1) > budget:
+        if batch and ((len(batch) + 1) * max(lengths[position], 1) > budget or len(batch) == most):
             yield batch
             batch = []
         batch.append(position)
