@@ -11,6 +11,7 @@ import typer
 from redteam.cli import options as o
 from redteam.cli.base import check_base
 from redteam.cli.numbers import check_alpha
+from redteam.cli.opening import limits as limits_of_opening
 from redteam.cli.outputs import check_output
 from redteam.cli.present import Format, present, say, tell
 from redteam.cli.progress import progress
@@ -57,6 +58,8 @@ def audit(
     base_model: o.BaseModel = None,
     max_length: o.MaxLength = None,
     device: o.Device = None,
+    open_seconds: o.OpenSeconds = None,
+    open_memory: o.OpenMemory = None,
     batch_size: o.BatchSize = None,
     timeout: o.Timeout = None,
     retries: o.Retries = None,
@@ -83,6 +86,8 @@ def audit(
     request |= {"token_env": token_env, "api": api, "headers": header or None}
     request |= {"base_model": base_model, "max_length": max_length, "device": device}
     request |= {"request_template": request_template, "response_path": response_path, "labels": labels}
+    most = limits_of_opening(open_seconds, open_memory)
+    request |= {"limits": most} if target and Path(target).is_dir() else {}
     case = _open(target, files, columns, label_map, request)
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text, max_skipped)
     attacks, planted = _chosen(attack, case, base, limits.require)
@@ -202,7 +207,7 @@ def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in request.items() if value is not None}
     labels = given.pop("labels", None)
     for_all = {name: given.pop(name) for name in ("batch_size",) if name in given and target is not None}
-    for_models = {name: given.pop(name) for name in ("base_model", "max_length", "device") if name in given}
+    for_models = {name: given.pop(name) for name in ("base_model", "max_length", "device", "limits") if name in given}
     if for_models and (target is None or not Path(target).exists()):
         option = next(iter(for_models)).replace("_", "-")
         raise UsageError(f"--{option} is for models, a file or a directory; {target or '--scores'} is none")

@@ -10,6 +10,7 @@ import typer
 from redteam.cli import options as o
 from redteam.cli.base import check_base
 from redteam.cli.numbers import check_alpha, parse_numbers
+from redteam.cli.opening import limits
 from redteam.cli.outputs import check_output
 from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
@@ -242,7 +243,10 @@ def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":
 
     if token_env is not None and not name.startswith(("http://", "https://")):
         raise UsageError(f"--token-env is for http(s) targets; {name} is none")
-    target = load_target(name, **({} if token_env is None else {"token_env": token_env}))
+    how: dict[str, Any] = {} if token_env is None else {"token_env": token_env}
+    if Path(name).is_dir():
+        how["limits"] = limits(None, None)
+    target = load_target(name, **how)
     if ledger is not None:
         _check_ledger(name, target, ledger)
     return target

@@ -12,6 +12,7 @@ from redteam.cli import options as o
 from redteam.cli.base import check_base
 from redteam.cli.experiment import make_folder, watch
 from redteam.cli.numbers import parse_numbers
+from redteam.cli.opening import try_start
 from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.errors import UsageError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
@@ -172,6 +173,7 @@ def _tasks(
     trainers = choose_defenses(recipes, discover_defenses(), asked)
     cells = grid(patterns, parse_numbers(size.repetitions, "--repetitions"), trainers, size.seeds)
     make_folder(output)
+    try_start(size.model)
     shared, notes = open_drill(
         data,
         output,

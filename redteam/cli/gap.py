@@ -9,6 +9,7 @@ import typer
 
 from redteam.cli import options as o
 from redteam.cli.experiment import make_folder, watch
+from redteam.cli.opening import try_start
 from redteam.cli.present import deliver, say, tell, terminal
 from redteam.errors import UsageError
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
@@ -133,6 +134,7 @@ def _tasks(
     names = [name for name in map(str.strip, size.trainers.split(",")) if name]
     trainers = choose_trainers(names, discover_defenses(), asked, private)
     make_folder(output)
+    try_start(size.model)
     experiment, notes = open_experiment(
         data,
         output,

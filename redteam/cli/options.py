@@ -57,6 +57,12 @@ MaxLength = Annotated[
 Device = Annotated[
     str | None, Opt("--device", help="Model: cpu, cuda, cuda:N or mps [default: cuda where there is one, else cpu].")
 ]
+OpenSeconds = Annotated[
+    float | None, Opt("--open-seconds", help="Model directory: most seconds to open it [default: 60].")
+]
+OpenMemory = Annotated[
+    float | None, Opt("--open-memory", help="Model directory: most GiB, beside its weights, to open it [default: 4].")
+]
 BatchSize = Annotated[
     int | None, Opt("--batch-size", min=1, help="Texts in one request of an endpoint, call or forward pass.")
 ]

@@ -1,11 +1,13 @@
 """`redteam pack` and `redteam unpack`: a Hugging Face directory to one file without code, and back."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from redteam.cli.options import BaseModel, ModelFile
+from redteam.cli.opening import limits
+from redteam.cli.options import BaseModel, ModelFile, OpenMemory, OpenSeconds
 from redteam.cli.outputs import check_output
 from redteam.cli.present import say
 from redteam.errors import UsageError
@@ -15,12 +17,20 @@ def pack(
     directory: Annotated[Path, typer.Argument(help="A Hugging Face text-classification directory.")],
     output: ModelFile = Path("model.pt"),
     base_model: BaseModel = None,
+    open_seconds: OpenSeconds = None,
+    open_memory: OpenMemory = None,
 ) -> None:
     """Pack a Hugging Face directory, or a LoRA adapter merged onto its base, into a model.pt without code."""
     from redteam.bundle import save_bundle
     from redteam.models.opening import read_directory
+    from redteam.models.trial import try_first
 
     check_output(output, directory, base_model)
+    most = limits(open_seconds, open_memory)
+    if directory.is_dir():
+        opening = partial(read_directory, directory, base_model=base_model)
+        for note in try_first(opening, directory, most, base_model):
+            say(note)
     bundle = read_directory(directory, base_model=base_model)
     save_bundle(bundle, output)
     for note in bundle.notes:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redteam.cli import options as o
+from redteam.cli.opening import try_start
 from redteam.cli.outputs import check_output
 from redteam.cli.present import say
 from redteam.cli.progress import progress
@@ -61,6 +62,8 @@ def train(
     id_column: o.IdColumn = None,
     user_column: o.UserColumn = None,
     group_column: o.GroupColumn = None,
+    open_seconds: o.OpenSeconds = None,
+    open_memory: o.OpenMemory = None,
     restart: o.Restart = False,
 ) -> None:
     """Train on a random half of DATA; write a model and its ledger."""
@@ -69,6 +72,7 @@ def train(
     _refuse_reference(reference)
     _check_finite(asked | {"dropout": dropout, "holdout": holdout})
     trainer, of_model = _configured(defense, asked | {"secure_noise": secure_noise or None}, dropout)
+    try_start(model, open_seconds, open_memory)
     columns = (text_column, label_column, id_column, user_column, group_column)
     shape, coins = (model, layers, freeze_embeddings, of_model), (holdout, 0.0, seed)
     _run(data, output, trainer, columns, shape, coins, restart=restart, noise_from_seed=noise_from_seed)

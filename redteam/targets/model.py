@@ -17,6 +17,7 @@ from redteam.models.configs import first_line
 from redteam.models.devices import check_device
 from redteam.models.opening import open_model, read_directory
 from redteam.models.tokens import open_tokenizer, token_ids
+from redteam.models.trial import Limits, try_first
 from redteam.target import (
     Access,
     FloatArray,
@@ -66,15 +67,26 @@ class ModelTarget:
 
     @classmethod
     def load(
-        cls, path: Path, *, device: str | None = None, base_model: Path | None = None, **options: Any
+        cls,
+        path: Path,
+        *,
+        device: str | None = None,
+        base_model: Path | None = None,
+        limits: Limits | None = None,
+        **options: Any,
     ) -> "ModelTarget":
         """Open a file or a directory, an adapter's on top of `base_model`; other options are the constructor's.
 
-        `device` defaults to the accelerator if there is one. Raises BundleError, UsageError for no such device.
+        `device` defaults to the accelerator if there is one. With `limits` a directory is opened in a process of its
+        own first. Raises BundleError, UsageError for no such device.
         """
         options["device"] = check_device(device)
         if path.is_dir():
-            return cls(read_directory(path, base_model=base_model), name=path.name, kind="directory", **options)
+            again: dict[str, Any] = {**options, "base_model": base_model, "device": "cpu"}
+            tried = () if limits is None else try_first(lambda: cls.load(path, **again), path, limits, base_model)
+            bundle = read_directory(path, base_model=base_model)
+            bundle = replace(bundle, notes=(*tried, *bundle.notes))
+            return cls(bundle, name=path.name, kind="directory", **options)
         if base_model is not None:
             raise BundleError(f"{path}: a file with a whole model and no adapter: --base-model is for one")
         return cls(load_bundle(path), name=path.name, **options)

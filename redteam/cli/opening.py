@@ -1,0 +1,32 @@
+"""Directories that the command line opens are tried in a process of their own first: they may be a stranger's."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from redteam.cli.present import say
+
+if TYPE_CHECKING:
+    from redteam.models.trial import Limits
+
+_OURS = ("tiny", "bilstm", "minilm")
+
+
+def limits(seconds: float | None, memory: float | None) -> "Limits":
+    """Return the limits that were asked for; UsageError where they are none."""
+    from redteam.models.trial import Limits
+
+    usual = Limits()
+    return Limits(usual.seconds if seconds is None else seconds, usual.memory if memory is None else memory)
+
+
+def try_start(spec: str, seconds: float | None = None, memory: float | None = None) -> None:
+    """Try to open the directory that training is to start from, if `spec` names one."""
+    most, path = limits(seconds, memory), Path(spec)
+    if spec in _OURS or not path.is_dir():
+        return
+    from redteam.models.opening import load_encoder
+    from redteam.models.tokens import load_tokenizer
+    from redteam.models.trial import try_first
+
+    for note in try_first(lambda: (load_encoder(path, ("a", "b"), layers=None), load_tokenizer(path)), path, most):
+        say(note)
