@@ -6,7 +6,8 @@ whose process dies, are `Failed`; the others go on. Jobs must be safe to run twi
 ran beside it are run again, each alone, until it is known whose fault it was.
 
 Ctrl-C and SIGTERM let every running job come to a safe place, then raise KeyboardInterrupt; a second one ends
-everything at once. A job hears of it where it calls its `check`: as a signal of its own, or as KeyboardInterrupt.
+everything at once. A job hears of it where it calls its `check`: as a signal of its own, or as KeyboardInterrupt. One
+that has not come to a safe place within `GRACE` seconds is killed with its process, as by a power cut.
 """
 
 import atexit
@@ -30,6 +31,7 @@ Result = TypeVar("Result")
 Check = Callable[[], None]
 Work = Callable[[Job, Check], Result]
 
+GRACE = 1.5  # seconds
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -66,7 +68,7 @@ def _over_processes(
     work: Work[Job, Result], jobs: Sequence[Job], workers: int, backend: str
 ) -> Iterator[tuple[int, Result | Failed]]:
     left = dict(enumerate(jobs))
-    with tempfile.TemporaryDirectory(prefix="redteam-") as folder, _Stop(Path(folder) / "stop") as stop:
+    with tempfile.TemporaryDirectory(prefix="redteam-") as folder, _Stop(Path(folder) / "stop", backend) as stop:
         run = partial(_in_a_worker, work, str(stop.path), os.getpid())
         try:
             while left and not stop.asked:
@@ -140,6 +142,14 @@ def _end_workers(backend: str) -> None:
         finalize()
 
 
+def _kill_workers(backend: str) -> None:
+    """Kill the workers that run, without waiting for it: who waits for their results hears of it."""
+    if backend == "loky":
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
+
+
 def _in_a_worker(
     work: Work[Job, Result], stop: str, parent: int, position: int, job: Job
 ) -> tuple[int, Result | Failed | None]:
@@ -198,9 +208,11 @@ def _one_thread() -> Iterator[None]:
 class _Stop:
     """Turns the first interrupt into a file, which jobs look for in every process; the second strikes at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, backend: str) -> None:
         """Nothing is caught until the context is entered."""
         self.path, self.asked = path, False
+        self._patience = threading.Timer(GRACE, _kill_workers, (backend,))
+        self._patience.daemon = True
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -211,6 +223,7 @@ class _Stop:
 
     def __exit__(self, *_: object) -> None:
         """Give the handlers back."""
+        self._patience.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -224,3 +237,4 @@ class _Stop:
             raise KeyboardInterrupt
         self.asked = True
         self.path.touch()
+        self._patience.start()

@@ -120,8 +120,8 @@ def check_log_probabilities(values: FloatArray, rows: int, classes: int, *, name
 def load_target(source: str, **options: Any) -> Target:
     """Open what `source` names: model.pt, a Hugging Face directory, module:function or an http(s) URL.
 
-    Options are those of the target's own constructor (`device`, `batch_size`, `max_length`, `base_model`, `limits` for a
-    model; see `redteam.targets`). Raises BundleError or TargetError with one line that says what is wrong.
+    Options are those of the target's own constructor (`device`, `batch_size`, `max_length`, `base_model`, `limits` for
+    a model; see `redteam.targets`). Raises BundleError or TargetError with one line that says what is wrong.
     """
     if source.startswith(("http://", "https://")):
         from redteam.targets.endpoint import Endpoint

@@ -119,10 +119,12 @@ def test_another_backend_of_joblib_can_run_them():
 STOPPED = """
 import pathlib, sys, time
 sys.path.insert(0, "tests")
-from test_parallel import patient
+import test_parallel
+from redteam import parallel
 from redteam.parallel import run_jobs
+parallel.GRACE = float(sys.argv[3])
 try:
-    for outcome in run_jobs(patient, [sys.argv[1] + "/" + name for name in "abcd"], workers=2):
+    for outcome in run_jobs(getattr(test_parallel, sys.argv[2]), [sys.argv[1] + "/" + name for name in "abcd"], workers=2):
         print(outcome, flush=True)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
@@ -141,10 +143,18 @@ def patient(job, check):
         path.with_suffix(".away").touch()
 
 
+def stubborn(job, check):
+    """Note its process, and hear of nothing."""
+    Path(job).write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.02)
+
+
 @pytest.fixture
-def patients(tmp_path):
+def patients(tmp_path, request):
+    which, grace = getattr(request, "param", ("patient", "1000"))
     process = subprocess.Popen(
-        [sys.executable, "-c", STOPPED, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", STOPPED, str(tmp_path), which, grace], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     while not ((tmp_path / "a").exists() and (tmp_path / "b").exists()):
         assert process.poll() is None
@@ -160,6 +170,16 @@ def test_an_interrupt_lets_running_jobs_end_cleanly_and_starts_no_more(patients,
     patients.send_signal(number)
     assert patients.communicate(timeout=300)[0] == "interrupted\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.away", "b", "b.away"]
+
+
+@pytest.mark.parametrize("patients", [("stubborn", "0.1")], indirect=True)
+def test_a_job_that_does_not_come_to_a_safe_place_is_killed(patients, tmp_path):
+    patients.send_signal(signal.SIGINT)
+    assert patients.communicate(timeout=300)[0] == "interrupted\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    for job in "ab":
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / job).read_text()), 0)
 
 
 def test_workers_whose_parent_was_killed_stop_too(patients, tmp_path):

@@ -118,7 +118,8 @@ def lacks(weights: Weights, labels: int) -> str:
     for key, (found, wanted) in sorted(weights.unfit.items()):
         if within(key, HEADS) and found and wanted[:1] == (labels,) and found[1:] == wanted[1:]:
             return (
-                f"the classifier has {found[0]} rows ({key!r}), the config names {labels} labels; write the names of "
+                f"the classifier has {found[0]} row{'s' * (found[0] != 1)} ({key!r}), the config names {labels} "
+                f"label{'s' * (labels != 1)}; write the names of "
                 f"all {found[0]} into id2label and label2id, in the order that the model was trained with"
             )
     for key, (found, wanted) in sorted(weights.unfit.items()):

@@ -7,6 +7,7 @@ import importlib
 import importlib.machinery
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -72,7 +73,7 @@ class FunctionTarget(BlackBox):
             with surroundings(self._directory):
                 return as_document(self._function(texts))
         except (Exception, SystemExit) as error:  # the user's sys.exit(0) must not end an audit as a pass
-            raise TargetError(f"{self.name}: raised {one_line(error)}") from None
+            raise TargetError(f"{self.name}: raised {placed(error)}") from None
 
 
 def import_function(source: str) -> tuple[Any, ModuleType, Path]:
@@ -134,7 +135,7 @@ def _import(source: str, module_name: str, directory: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise TargetError(f"{source}: no module {error.name!r} here ({directory}) or installed") from None
-        raise TargetError(f"{source}: importing {module_name} raised {one_line(error)}") from None
+        raise TargetError(f"{source}: importing {module_name} raised {placed(error)}") from None
 
 
 @contextlib.contextmanager
@@ -151,7 +152,27 @@ def surroundings(directory: Path | None) -> Iterator[None]:
             sys.path.remove(entry)
 
 
+def placed(error: BaseException) -> str:
+    """Return the kind of an error of somebody's code and where it was raised, and what it says only where that is safe.
+
+    What it says may hold the texts that it was given, or read: the texts of the training, on whatever keeps the log.
+    With REDTEAM_DEBUG it is said in full.
+    """
+    kind, said = type(error).__name__, " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    if os.environ.get("REDTEAM_DEBUG"):
+        return f"{kind}{place}{f': {said}' if said else ''}"
+    if isinstance(error, ImportError | SyntaxError):  # about code: names of modules, a place in a file
+        return f"{kind}{place}: {(getattr(error, 'msg', None) or said)[:200]}"
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return f"{kind}: {error.code}{place}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{kind}{place}: {error.strerror}"
+    return f"{kind}{place}{' (REDTEAM_DEBUG=1 says what it says)' if said else ''}"
+
+
 def one_line(error: BaseException) -> str:
-    """Return the kind of an error and what it says, cut to fit one line."""
+    """Return the kind of an error and what it says, cut to fit one line: for code that sees made-up rows alone."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}{f': {message[:200]}' if message else ''}"

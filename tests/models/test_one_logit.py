@@ -26,6 +26,8 @@ def one(name="LABEL_0"):
 def test_the_probability_is_the_sigmoid(tmp_path, kind):
     torch.manual_seed(0)
     made = AutoModelForSequenceClassification.from_config(with_labels(small(kind).config, ("LABEL_0",))).eval()
+    if kind == "t5":
+        made.config.decoder_start_token_id = 0
     packed = read_directory(save(tmp_path / kind, made))
     with torch.inference_mode():
         logit = made(input_ids=IDS).logits
@@ -64,7 +66,7 @@ def test_two_names_for_one_row(tmp_path):
     ("stated", "words"),
     [
         ({"problem_type": "regression"}, "problem_type = 'regression', where the answer is a number"),
-        ({"id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}, "has 1 rows"),
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}, "has 1 row "),
     ],
 )
 def test_what_is_no_yes_or_no(tmp_path, stated, words):

@@ -180,7 +180,7 @@ class TestRefusals:
             ),
             (
                 {"id2label": {"0": "a"}, "label2id": {"a": 0}},
-                "1 label (num_labels = 1), so that one logit is all that the model answers: only classifiers",
+                "the classifier has 3 rows ('classifier.bias'), the config names 1 label; write the names",
             ),
             ({"id2label": {"1": "a", "2": "b", "3": "c"}}, "must number the labels from 0 without a gap"),
             ({"id2label": {"0": "a", "1": "b", "2": "a"}}, "names two labels 'a'"),
@@ -215,16 +215,19 @@ class TestRefusals:
         for content in (b"", weights[:7], weights[: len(weights) // 2], b"\xff" * 100):
             assert "weights cannot be loaded" in broken("model.safetensors", content)
         assert "its tokenizer is broken" in broken("tokenizer.json", b"{}")
-        assert "needs another model" in broken("adapter_config.json", b'{"base_model_name_or_path": "someone/model"}')
+        assert "names no peft_type" in broken("adapter_config.json", b'{"base_model_name_or_path": "someone/model"}')
         load_target(str(hf), device="cpu")
 
     def test_an_adapter_alone(self, hf):
         """PEFT saves no config.json: the message must not be about that."""
         (hf / "config.json").unlink()
-        (hf / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/model"}')
-        for opened in (read_directory, lambda path: load_encoder(path, LABELS, layers=None)):
-            with pytest.raises(BundleError, match=r"holds an adapter \(adapter_config\.json\).*merge_and_unload"):
-                opened(hf)
+        (hf / "model.safetensors").unlink()
+        stated = {"peft_type": "LORA", "base_model_name_or_path": "someone/model"}
+        (hf / "adapter_config.json").write_text(json.dumps(stated))
+        with pytest.raises(BundleError, match="its base 'someone/model' is no directory here: give its base with"):
+            read_directory(hf)
+        with pytest.raises(BundleError, match=r"holds an adapter \(adapter_config\.json\).*redteam pack"):
+            load_encoder(hf, LABELS, layers=None)
 
     def test_no_tokenizer(self, hf):
         for file in ("tokenizer.json", "tokenizer_config.json"):

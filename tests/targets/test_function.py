@@ -129,6 +129,24 @@ def test_what_the_function_raises_is_one_line(error):
     assert f"broken: raised {type(error).__name__}" in failure(FunctionTarget, broken, name="broken")
 
 
+@pytest.mark.parametrize("kind", [ValueError, KeyError, RuntimeError, OSError, SystemExit, AttributeError])
+def test_the_texts_are_not_said_again(kind, monkeypatch):
+    """Standard error is kept in logs; the texts are those of the training."""
+
+    def broken(texts):
+        if len(texts) > 1:
+            raise kind(f"cannot score {texts[1]}")
+        return [[0.5, 0.5]]
+
+    target = FunctionTarget(broken, labels=["a", "b"], name="broken")
+    examples = Examples(np.arange(2), ("one", "secret diagnosis"))
+    said = failure(target.log_probabilities, examples)
+    assert "secret" not in said
+    assert f"broken: raised {kind.__name__} at test_function.py:" in said
+    monkeypatch.setenv("REDTEAM_DEBUG", "1")
+    assert "cannot score secret diagnosis" in failure(target.log_probabilities, examples)
+
+
 def test_an_interrupt_stays_one():
     def interrupted(texts):
         raise KeyboardInterrupt
@@ -202,7 +220,7 @@ def test_attributes_of_attributes_and_options(module):
         ("rt_module:model.nothing", "has no 'model.nothing'"),
         ("rt_module:number", "rt_module:number: not callable"),
         ("rt_module:leave", "rt_module:leave: raised SystemExit: 0"),
-        ("rt_module:fail", "rt_module:fail: raised ValueError: no such model"),
+        ("rt_module:fail", "rt_module:fail: raised ValueError at rt_module.py:"),
         ("rt_module:model.score", "its labels are not the 2 given"),
         ("rt_absent:predict", "rt_absent:predict: no module 'rt_absent' here"),
         ("rt_absent.sub:predict", "no module 'rt_absent' here"),
@@ -217,10 +235,11 @@ def test_what_cannot_be_loaded(module, source, fragment):
 @pytest.mark.parametrize(
     ("code", "fragment"),
     [
-        ("raise SystemExit", "importing rt_broken raised SystemExit"),
-        ("import rt_missing", "importing rt_broken raised ModuleNotFoundError: No module named 'rt_missing'"),
+        ("raise SystemExit", "importing rt_broken raised SystemExit at rt_broken.py:1"),
+        ("import rt_missing", "raised ModuleNotFoundError at rt_broken.py:1: No module named 'rt_missing'"),
         ("def f(:", "importing rt_broken raised SyntaxError"),
-        ("raise ValueError('a\\nb')", "raised ValueError: a b"),
+        ("raise ValueError('a\\nb')", "raised ValueError at rt_broken.py:1 (REDTEAM_DEBUG=1 says what it says)"),
+        ("open('none.csv')", "raised FileNotFoundError at rt_broken.py:1: No such file or directory"),
     ],
 )
 def test_modules_that_cannot_be_imported(here, code, fragment):

@@ -45,7 +45,7 @@ def test_texts_at_once(tmp_path):
     seen = []
     one = load_target(str(hf), device="cpu", batch_size=2)
     one.model.register_forward_hook(lambda module, inputs, output: seen.append(len(output.logits)))
-    np.testing.assert_allclose(answers(one), answers(load_target(str(hf), device="cpu")), atol=1e-6)
+    np.testing.assert_allclose(answers(one), answers(load_target(str(hf), device="cpu")), atol=1e-5)
     assert max(seen) == 2
     assert sorted(i for batch in batches_by_length([3] * 7, most=3) for i in batch) == list(range(7))
     assert [len(batch) for batch in batches_by_length([3] * 7, most=3)] == [3, 3, 1]
