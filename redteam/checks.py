@@ -7,12 +7,13 @@ that it is below 1/2 need only turn the attack round: far below 1/2 is a leak wh
 elsewhere a sign that the sides are swapped or of two sources.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redteam.limits import Limit
 from redteam.report import CANARY_METRICS, AuditReport, Budget, Evidence, Guarantee, Unit
-from redteam.resolution import examples_needed
+from redteam.resolution import examples_needed, smallest_resolvable_fpr, tpr_ceiling
 from redteam.verdict import Check, Outcome
 from redteam.wording import LOW_BOUND, SYMBOLS, against, number, of_either, plural, range_of, some
 
@@ -221,10 +222,16 @@ def _too_small(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:
     for e in evidence:
         sizes.setdefault((e.members, e.nonmembers, e.ceiling, e.interval.alpha, e.unit), []).append(e.id)
     return tuple(
-        f"{limit.name} cannot be judged on {_sample(limit, members, nonmembers, unit)}: a perfect attack would prove "
-        f"no more than {number(ceiling)} ({some(ids)}); {_way_out(limit, ceiling, alpha, unit)}"
+        f"{limit.name} cannot be judged on {_sample(limit, members, nonmembers, unit)}: {_most(ceiling)} ({some(ids)}"
+        f"); {_way_out(limit, ceiling, alpha, unit, (members, nonmembers))}"
         for (members, nonmembers, ceiling, alpha, unit), ids in sizes.items()
     )
+
+
+def _most(ceiling: float) -> str:
+    if ceiling > 0:
+        return f"a perfect attack would prove no more than {number(ceiling)}"
+    return "not even a perfect attack would prove anything"
 
 
 def _sample(limit: Limit, members: int, nonmembers: int, unit: Unit) -> str:
@@ -233,7 +240,7 @@ def _sample(limit: Limit, members: int, nonmembers: int, unit: Unit) -> str:
     return of_either(members, nonmembers, unit)
 
 
-def _way_out(limit: Limit, ceiling: float, alpha: float, unit: Unit) -> str:
+def _way_out(limit: Limit, ceiling: float, alpha: float, unit: Unit, have: tuple[int, int]) -> str:
     if limit.metric == "epsilon":
         return f"audit more randomised {unit}s"
     if limit.metric in CANARY_METRICS:
@@ -242,7 +249,27 @@ def _way_out(limit: Limit, ceiling: float, alpha: float, unit: Unit) -> str:
     needed = examples_needed(limit.metric, limit.limit, alpha=alpha, fpr=limit.fpr) if 0 < alpha < 1 else None
     if needed is None:
         return "no number of examples would do: lower the limit"
-    return f"audit at least {of_either(*needed, unit)}"
+    return f"audit {_lacking(needed, have, unit)}{_other_fpr(limit, alpha, have)}"
+
+
+def _other_fpr(limit: Limit, alpha: float, have: tuple[int, int]) -> str:
+    """Offer the smallest FPR at which the same examples could break the same limit, where there is one."""
+    if limit.metric != "tpr" or limit.fpr is None or have[1] < 1:
+        return ""
+    least = math.ceil(1000 * smallest_resolvable_fpr(have[1], alpha=alpha)) / 1000
+    if not limit.fpr < least < 0.5 or tpr_ceiling(*have, fpr=least, alpha=alpha) <= limit.limit:
+        return ""
+    return f", or limit the TPR at an FPR of {least:g} or more"
+
+
+def _lacking(needed: tuple[int, int], have: tuple[int, int], unit: Unit) -> str:
+    """Return how many it takes, of one side only where the other has enough."""
+    short = [side for side in (0, 1) if have[side] < needed[side]]
+    if len(short) != 1:
+        return f"at least {of_either(*needed, unit)}"
+    (side,) = short
+    names = ("members", "non-members") if unit == "example" else ("users who are members", "users who are not")
+    return f"at least {needed[side]:,} {names[side]}"
 
 
 def _unsettled(limit: Limit, evidence: Sequence[Evidence]) -> str:

@@ -96,6 +96,22 @@ def test_a_sample_that_could_never_fail_is_a_problem_with_the_size_it_takes():
     assert "audit at least 8 members" in judged.problems[0]
 
 
+@pytest.mark.parametrize(
+    ("n", "most", "lacks"),
+    [
+        ((300, 300), 0.05, "audit at least 437 non-members, or limit the TPR at an FPR of 0.015 or more"),
+        ((300, 5), 0.05, "audit at least 437 non-members"),
+        ((2, 300), 0.4, "audit at least 5 members and 437 non-members"),
+        ((2, 500), 0.4, "audit at least 5 members"),
+    ],
+)
+def test_only_what_is_lacking_is_asked_for(n, most, lacks):
+    tpr = replace(evidence(0.0, 0.9, ceiling=0.0), metric="tpr", fpr=0.01, members=n[0], nonmembers=n[1])
+    problems = verdict(report(tpr), Policy(max_tpr=(TprLimit(0.01, most),))).problems
+    problem = next(each for each in problems if "cannot be judged on" in each)
+    assert problem.endswith(f"not even a perfect attack would prove anything (RT101.tpr@0.01:loss); {lacks}")
+
+
 def test_a_sample_that_could_never_fail_does_not_pass_for_being_narrow():
     assert verdict(report(evidence(0.5, 0.55, ceiling=0.58))).exit_code == 2
 

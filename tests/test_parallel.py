@@ -123,8 +123,9 @@ import test_parallel
 from redteam import parallel
 from redteam.parallel import run_jobs
 parallel.GRACE = float(sys.argv[3])
+work, jobs = getattr(test_parallel, sys.argv[2]), [sys.argv[1] + "/" + name for name in "abcd"]
 try:
-    for outcome in run_jobs(getattr(test_parallel, sys.argv[2]), [sys.argv[1] + "/" + name for name in "abcd"], workers=2):
+    for outcome in run_jobs(work, jobs, workers=2):
         print(outcome, flush=True)
 except KeyboardInterrupt:
     print("interrupted", flush=True)

@@ -25,8 +25,8 @@ def pack(
     from redteam.models.opening import read_directory
     from redteam.models.trial import try_first
 
-    check_output(output, directory, base_model)
     most = limits(open_seconds, open_memory)
+    check_output(output, directory, base_model)
     if directory.is_dir():
         opening = partial(read_directory, directory, base_model=base_model)
         for note in try_first(opening, directory, most, base_model):

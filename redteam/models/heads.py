@@ -61,10 +61,17 @@ def skeleton(config: Any, name: str) -> PreTrainedModel:
 
 def check_kind(problem: str | None, name: str) -> None:
     """Raise BundleError, naming the key of the config, for a model that does not choose one of several labels."""
-    only = "only classifiers that choose one of several labels can be audited"
-    if problem in ("multi_label_classification", "regression"):
-        what = "each label is answered by itself" if problem.startswith("multi") else "the answer is a number"
-        raise BundleError(f"{name}: the config says problem_type = {problem!r}, where {what}: {only}")
+    if problem == "multi_label_classification":
+        raise BundleError(
+            f"{name}: the config says problem_type = {problem!r}, where each label is answered by itself: only "
+            "classifiers that choose one of several labels can be audited. Missing are data with sets of labels, and "
+            "controls and thresholds for such sets; a function, MODULE:FUNCTION, of one label against the rest is audited"
+        )
+    if problem == "regression":
+        raise BundleError(
+            f"{name}: the config says problem_type = {problem!r}, where the answer is a number: only classifiers that "
+            "choose one of several labels can be audited"
+        )
 
 
 def check_architecture(config: Any, kind: type[PreTrainedModel], name: str) -> None:
