@@ -15,6 +15,7 @@ install: .venv/installed
 
 # The leaky model must be failed (exit 1) and the safe one passed (exit 0); anything else fails the demo.
 demo: install
+	@chmod 600 fixtures/*/*.ledger.json  # git makes them readable to everybody
 	@echo "== A model trained until it knew its examples by heart"
 	@$(BIN)/redteam audit fixtures/leaky/model.pt --policy fixtures/policy.toml; test $$? -eq 1 || { echo "demo: the leaky model was not failed" >&2; exit 1; }
 	@echo

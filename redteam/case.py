@@ -10,6 +10,7 @@ from redteam.canary.planting import Planting, canaries_beside, canaries_path, ca
 from redteam.data import Columns, Split, read_examples, read_split, without
 from redteam.data.labels import read_label_map, relabel
 from redteam.errors import LedgerError, RedteamError, TargetError, UsageError
+from redteam.files import open_to_others
 from redteam.ledger import Ledger, ledger_path
 from redteam.report import Guarantee
 from redteam.target import Target, label_index, load_target
@@ -75,7 +76,14 @@ def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Ca
     if found is not None:
         planting, split = _known_canaries(planting, split, *found)
         notes += check_agreement(*found, split, (sources.members, sources.nonmembers, sources.data))
-    return Case(target, split, None, (*_opening_notes(target), *notes), planting)
+    notes = (*_open_to_others(ledger_path(Path(name)), sources.canaries), *_opening_notes(target), *notes)
+    return Case(target, split, None, notes, planting)
+
+
+def _open_to_others(*paths: Path | None) -> tuple[str, ...]:
+    """Return a warning for each ledger that others may read."""
+    said = (open_to_others(path) for path in paths if path is not None)
+    return tuple(warning for warning in said if warning is not None)
 
 
 def _relabelled(split: Split, target: Target, sources: Sources) -> tuple[Split, tuple[str, ...]]:
@@ -194,7 +202,7 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
     beside = ledger_beside(name, target)
     if beside is not None and beside[0].resolve() != path.resolve():
         notes += check_agreement(*beside, split, (sources.data,))
-    notes = (*_opening_notes(target), *notes)
+    notes = (*_open_to_others(path), *_opening_notes(target), *notes)
     planting = ledger.planting(path)
     if target.digest != ledger.model:  # nothing shows that this is the model the ledger speaks of
         split = replace(split, randomised=False)

@@ -86,3 +86,11 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_to_others(path: Path) -> str | None:
+    """Return what to say of a private file that others than its owner may read; None where they may not."""
+    mode = path.stat().st_mode & 0o777 if os.name == "posix" and path.is_file() else 0
+    if not mode & 0o044:
+        return None
+    return f"{path}: can be read by others (mode {mode:o}), and says who was trained on: chmod 600 {path}"

@@ -13,6 +13,8 @@ from redteam.target import Access
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).parents[1]
+for _ledger in (ROOT / "fixtures").glob("*/*.ledger.json"):
+    _ledger.chmod(0o600)  # git makes them readable to everybody, of which an audit warns
 SNIPS = ROOT.parent / "shared" / "data" / "snips" / "snips.tsv"
 
 WORDS = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redteam.files import save_atomic, sha256, write_atomic
+from redteam.files import open_to_others, save_atomic, sha256, write_atomic
 
 
 def mode(path):
@@ -94,3 +94,18 @@ def test_devices_are_written_straight(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+def test_a_private_file_that_others_may_read(tmp_path):
+    path = tmp_path / "m.ledger.json"
+    path.write_text("{}")
+    for mode, warned in ((0o600, False), (0o700, False), (0o640, True), (0o604, True), (0o644, True)):
+        path.chmod(mode)
+        said = open_to_others(path)
+        assert (said is not None) == warned
+        assert (
+            said is None
+            or said
+            == f"{path}: can be read by others (mode {mode:o}), and says who was trained on: " + (f"chmod 600 {path}")
+        )
+    assert open_to_others(tmp_path / "none") is None

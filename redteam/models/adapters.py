@@ -87,9 +87,7 @@ def _base(path: Path, lora: Lora, given: Path | None) -> Path:
         )
     found = given if given is not None else _local(lora.base)
     if found is None or not found.is_dir():
-        named = (
-            "names no base" if lora.base is None else f"needs its base {lora.base[:120]!r}, which is no directory here"
-        )
+        named = "it names no base" if lora.base is None else f"its base {lora.base[:120]!r} is no directory here"
         named = named if given is None else f"--base-model {given} is no directory"
         raise BundleError(f"{path}: an adapter, and {named}: give its base with --base-model DIR (nothing is fetched)")
     if is_adapter(found):

@@ -65,7 +65,7 @@ def check_kind(problem: str | None, name: str) -> None:
         raise BundleError(
             f"{name}: the config says problem_type = {problem!r}, where each label is answered by itself: only "
             "classifiers that choose one of several labels can be audited. Missing are data with sets of labels, and "
-            "controls and thresholds for such sets; a function, MODULE:FUNCTION, of one label against the rest is audited"
+            "controls and thresholds for such sets; a function, MODULE:FUNCTION, of one label against the rest will do"
         )
     if problem == "regression":
         raise BundleError(

@@ -21,7 +21,7 @@ POLICY = ("--policy", FIXTURES / "policy.toml")
 LIMITS = "max_auc = 0.65\nmax_tpr = { fpr = 0.01, limit = 0.1 }\n"
 MEMBERS, OTHERS = sentences(700, seed=2), sentences(700, seed=3)
 SIDES = ("--members", "members.csv", "--nonmembers", "others.csv")
-_NOTE = re.compile(r"\S+: (guessed columns|columns|no texts|quote characters)")
+_NOTE = re.compile(r"\S+: (guessed columns|columns|no texts|quote characters|can be read by others)")
 
 # A function for each way to answer: it knows the members by heart, or as much of the others, or it shows only labels.
 FUNCTIONS = """
