@@ -101,11 +101,6 @@ def test_a_private_file_that_others_may_read(tmp_path):
     path.write_text("{}")
     for mode, warned in ((0o600, False), (0o700, False), (0o640, True), (0o604, True), (0o644, True)):
         path.chmod(mode)
-        said = open_to_others(path)
-        assert (said is not None) == warned
-        assert (
-            said is None
-            or said
-            == f"{path}: can be read by others (mode {mode:o}), and says who was trained on: " + (f"chmod 600 {path}")
-        )
+        said = open_to_others(path) or ""
+        assert (f"can be read by others (mode {mode:o})" in said) == warned
     assert open_to_others(tmp_path / "none") is None
