@@ -84,6 +84,8 @@ def try_first(work: Callable[[], object], path: Path, limits: Limits, *others: P
 
 
 def _size(folder: Path) -> int:
+    if not folder.is_dir():
+        return 0  # whoever opens it says what is wrong
     return sum(entry.stat().st_size for entry in folder.iterdir() if entry.suffix in _WEIGHTS and entry.is_file())
 
 

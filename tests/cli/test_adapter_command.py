@@ -37,7 +37,7 @@ def test_it_is_audited_on_top_of_its_base(bench):
     how = ("--max-length", "30", "--batch-size", "64", "--device", "cpu", "-f", "json", "--base-model", "base")
     result = fast("audit", "unnamed", *SIDES, *how, cwd=bench)
     packed = fast("audit", "named.pt", *SIDES, *how[:-2], cwd=bench)
-    first, second = (json.loads(each.stdout)["report"] for each in (result, packed))
+    first, second = (json.loads(each.stdout) for each in (result, packed))
     assert first["target"]["kind"] == "directory, texts cut at 30 tokens"
     assert second["target"]["kind"] == "bundle, texts cut at 30 tokens"
     assert first["target"]["digest"] == second["target"]["digest"]
