@@ -10,6 +10,7 @@ from redteam.errors import BundleError
 
 _MOST = 1000.0  # times as long
 _MOST_STEPS = 100
+_SPARE = 1_000_000  # numbers that stand for nothing
 
 
 def check_growth(tokenizer: Tokenizer, name: str) -> None:
@@ -23,6 +24,17 @@ def check_growth(tokenizer: Tokenizer, name: str) -> None:
         raise BundleError(
             f"{name}: its tokenizer has {len(steps)} steps that can make a text {factor:.3g} times as long; at most "
             f"{_MOST_STEPS} steps and {_MOST:.0f} times: refused"
+        )
+
+
+def check_numbers(tokenizer: Tokenizer, name: str) -> None:
+    """Raise BundleError where a token has a number far beyond how many there are: lists by number would not fit."""
+    numbers = tokenizer.get_vocab(with_added_tokens=True)
+    highest = max(numbers.values(), default=0)
+    if highest > 10 * len(numbers) + _SPARE:
+        token = next(token for token, number in numbers.items() if number == highest)
+        raise BundleError(
+            f"{name}: its tokenizer numbers {token[:40]!r} {highest:,} of {len(numbers):,} tokens: refused"
         )
 
 

@@ -15,7 +15,7 @@ from redteam.bundle import Bundle
 from redteam.errors import BundleError
 from redteam.models.configs import first_line, quiet, read_config, read_tokenizer_config
 from redteam.models.contained import check_contained, check_settings
-from redteam.models.growth import check_growth
+from redteam.models.growth import check_growth, check_numbers
 from redteam.models.settled import settled
 from redteam.models.sources import check_sources, with_ends
 
@@ -26,6 +26,7 @@ def open_tokenizer(bundle: Bundle, *, name: str) -> Tokenizer:
     """Return the bundle's tokenizer, cutting at `max_length` tokens and never padding; raise BundleError."""
     with _no_panic(name):
         tokenizer = settled(Tokenizer.from_str(bundle.tokenizer))
+        check_numbers(tokenizer, name)
         check_growth(tokenizer, name)
         tokenizer.no_padding()
         special = tokenizer.num_special_tokens_to_add(False)
@@ -72,6 +73,7 @@ def _from_its_own_file(path: Path) -> Tokenizer:
     config = read_config(path) if (path / "config.json").is_file() else {}
     with _no_panic(str(path)):
         tokenizer = settled(Tokenizer.from_file(str(path / _VOCABULARIES[0])))
+        check_numbers(tokenizer, str(path))
         check_growth(tokenizer, str(path))
         tokenizer.no_padding()
         check_sources(path, tokenizer, settings, config)

@@ -63,6 +63,17 @@ def test_a_tokenizer_that_grows_texts(folder):
         check_growth(tokenizer, "bytes")
 
 
+@pytest.mark.parametrize("number", [2**31, 2**31 - 1, 10**8])
+def test_a_token_with_a_number_beyond_all_others(folder, number):
+    path = folder / "tokenizer.json"
+    raw = json.loads(path.read_text())
+    token = max(raw["model"]["vocab"], key=raw["model"]["vocab"].get)
+    raw["model"]["vocab"][token] = number
+    path.write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match=f"its tokenizer numbers {token!r} {number:,} of"):
+        load_tokenizer(folder)
+
+
 def test_padding_is_switched_off_before_the_first_text(folder):
     path = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path))
