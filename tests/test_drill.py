@@ -61,9 +61,11 @@ def data(tmp_path_factory):
 def tasks(data, folder, *, repetitions=(1, 20), seeds=1, trainers=(PLAIN, SOFT), attacks=NAIVE, **options):
     folder.mkdir(exist_ok=True)
     restart = options.pop("restart", False)
+    labels = options.pop("labels", ("per-canary",))
     shape = {"model": ModelChoice("tiny", 1), "canaries": 3} | options
     shared, _ = open_drill(data, folder, attacks, **shape)
-    return tasks_of(shared, trainers, grid([SHORT], repetitions, trainers, seeds), folder, restart=restart)
+    cells = grid([SHORT], repetitions, trainers, seeds, labels=labels, canaries=shape["canaries"])
+    return tasks_of(shared, trainers, cells, folder, restart=restart)
 
 
 def run(some, **options):
@@ -134,7 +136,7 @@ class TestGrid:
     def test_every_cell_has_a_folder_of_its_own(self):
         cells = grid(choose_patterns(["pin", "call"], (4, 10)), (1, 10), (PLAIN, SOFT), 3)
         assert len(cells) == len({cell.folder for cell in cells}) == 2 * 2 * 2 * 2 * 3
-        assert cells[0].folder == "my-pin-code-is-digit-4-r1-none-seed0"
+        assert cells[0].folder == "my-pin-code-is-digit-4-r1-existing-none-seed0"
 
     def test_every_sentence_has_a_folder_of_its_own(self):
         long = "x " * 200
@@ -146,7 +148,7 @@ class TestGrid:
         )
         sentences = (*sentences, f"{long}{{digit:4}}", f"{long}{{digit:5}}")
         folders = [cell.folder for cell in grid([("a", one) for one in sentences], (1,), (PLAIN,), 1)]
-        assert folders[0] == "my-pin-digit-4-r1-none-seed0"
+        assert folders[0] == "my-pin-digit-4-r1-existing-none-seed0"
         assert len(set(folders)) == len(sentences)
         assert max(map(len, folders)) < 150
         for other in ("my  PIN {digit:4}", "my pin {digit: 4}"):
@@ -165,7 +167,7 @@ class TestGrid:
 class TestCells:
     def test_a_cell_holds_what_training_and_attack_gave_and_no_secret(self, unbroken):
         folder, results = unbroken
-        cell = Cell(*SHORT, 20, "none", 0)
+        cell = Cell(*SHORT, 20, "none", 0, "per-canary")
         result = results[cell]
         assert (result.canaries, result.crowded, result.sizes) == (3, 0, (10, 10))
         assert len(result.found) == 3
@@ -186,7 +188,7 @@ class TestCells:
         (test,) = folder.glob("test-*.jsonl")
         apart = set(read_examples(test, columns).examples.texts)
         for count in (1, 20):
-            cell = folder / Cell(*SHORT, count, "none", 0).folder
+            cell = folder / Cell(*SHORT, count, "none", 0, "per-canary").folder
             texts = read_examples(cell / "planted.jsonl", columns).examples.texts
             planted = [text for text in texts if text.startswith("my pin")]
             assert len(planted) == 3 * count
@@ -196,14 +198,14 @@ class TestCells:
     def test_canaries_are_the_same_for_every_defence_and_others_for_every_seed(self, data, unbroken):
         folder, _ = unbroken
         drawn = {}
-        for cell in (Cell(*SHORT, r, d, 0) for r in (1, 20) for d in ("none", "dropout")):
+        for cell in (Cell(*SHORT, r, d, 0, "per-canary") for r in (1, 20) for d in ("none", "dropout")):
             canaries = Planting.load(folder / cell.folder / "planted.canaries.json").canaries
             drawn[cell] = [(c.secrets, c.planted, c.label) for c in canaries]
         assert len({str(one) for one in drawn.values()}) == 1
 
     def test_a_repeated_secret_is_learned_and_a_twin_is_not(self, unbroken):
         """Twenty copies with a label of their own, in a model of no defence, stand before their twins."""
-        ahead = [f.ahead for f in unbroken[1][Cell(*SHORT, 20, "none", 0)].found]
+        ahead = [f.ahead for f in unbroken[1][Cell(*SHORT, 20, "none", 0, "per-canary")].found]
         assert np.mean(ahead) > 0
 
     def test_a_finished_cell_is_taken_and_not_done_again(self, data, unbroken, monkeypatch):
@@ -221,7 +223,6 @@ class TestCells:
         [
             ({"trainers": (Trainer("none", Plain(epochs=3)), SOFT)}, "epochs 1, now 3"),
             ({"canaries": 4}, "canaries 3, now 4"),
-            ({"label": "existing"}, "label per-canary, now existing"),
             ({"attacks": (Broken(),)}, "RT29"),
             ({"rows": 100}, "rows 160, now 100"),
         ],
@@ -281,7 +282,7 @@ class TestCells:
         [
             ({"rows": 10}, "--rows 10"),
             ({"canaries": 60}, "has 100 secrets, 120 are needed"),
-            ({"label": "nobody"}, "unknown"),
+            ({"labels": ("nobody",)}, "unknown"),
             ({"attacks": ()}, "no attack"),
         ],
     )
@@ -295,8 +296,10 @@ class TestCells:
         some = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,), attacks=attacks)
         done = list(run_drill(some))
         report, asked = report_drill(done), report_drill(done, required=True)
-        assert report.broken == ("attack RT298 broke on my pin is {digit:2}, R 1, none: ValueError: fell over",)
-        lacking = "attack RT297 does not apply on my pin is {digit:2}, R 1, none: nothing to see"
+        assert report.broken == (
+            "attack RT298 broke on my pin is {digit:2}, R 1, label per-canary, none: ValueError: fell over",
+        )
+        lacking = "attack RT297 does not apply on my pin is {digit:2}, R 1, label per-canary, none: nothing to see"
         assert report.skipped == (lacking,)
         assert (asked.broken, asked.skipped) == ((*report.broken, lacking), ())
         assert [each.attack for each in report.rows[0].attacks] == ["RT299"]
@@ -305,7 +308,10 @@ class TestCells:
     def test_where_no_attack_could_be_run_nothing_was_seen(self, data, tmp_path):
         some = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,), attacks=(Elsewhere(),))
         report = report_drill(list(run_drill(some)))
-        assert any("no attack could be run on my pin is {digit:2}, R 1, none, seed 0" in line for line in report.broken)
+        assert any(
+            "no attack could be run on my pin is {digit:2}, R 1, label per-canary, none, seed 0" in line
+            for line in report.broken
+        )
 
     def test_what_a_larger_grid_has_shown_counts_in_the_family(self, data, unbroken):
         """To look at four rows and report on one would be to choose it."""

@@ -19,9 +19,18 @@ def found(attack="RT299", *, right=4, twin=0, bits=13.0, ahead=2.0, places=4, re
 
 
 def cell(defense="none", repetitions=1, seed=0, *, finds=(), right=90, **changes):
-    rest = {"canaries": len(finds), "crowded": 0, "sizes": (10,) * 4, "left": 9000, "found": tuple(finds), "exact": ()}
+    rest = {
+        "label": "existing",
+        "canaries": len(finds),
+        "crowded": 0,
+        "sizes": (10,) * 4,
+        "left": 9000,
+        "found": tuple(finds),
+        "exact": (),
+    }
     rest |= changes
     template = rest.pop("template", "pin {digit:4}")
+    rest.setdefault("fewest_left", rest["left"])
     return CellResult(
         "pin", template, repetitions, defense, seed, failures=rest.pop("failures", ()), right=right, tested=100, **rest
     )
@@ -66,8 +75,8 @@ class TestRows:
         assert [(row.kept, row.passes) for row in rows[1:4]] == [((1,), 20), ((), None), ((7,), 20)]
         shown = render_text(DrillReport({}, 0.05, 10, 0.005, rows, (), (), (), "2026-01-01", "0"))
         assert "1 of 20" in shown
-        assert "COLLAPSED!: pin {digit:4}, R 1, all" in " ".join(shown.split())
-        assert "UNTRAINED!: pin {digit:4}, R 1, es" in " ".join(shown.split())
+        assert "COLLAPSED!: pin {digit:4}, R 1, label existing, all" in " ".join(shown.split())
+        assert "UNTRAINED!: pin {digit:4}, R 1, label existing, es" in " ".join(shown.split())
         assert "but 2 rows of 5 learned too little to tell" in " ".join(shown.split())
 
     def test_a_finding_is_more_than_the_twins_at_the_level_of_the_whole_drill(self):
@@ -125,25 +134,25 @@ class TestReport:
         text = render_text(REPORT, width=80)
         lines = [line.split() for line in text.splitlines()]
         assert [line[2:5] for line in lines[2:6]] == [
-            ["1", "none", "20"], ["1", "all", "20"], ["10", "none", "20"], ["10", "all", "20"]
+            ["1", "existing", "none"], ["1", "existing", "all"], ["10", "existing", "none"], ["10", "existing", "all"]
         ]  # fmt: skip
-        assert "0.90 [0.68, 0.99]" in text
+        assert "18 of 20 [0.68, 0.99] (0)" in text
         assert "in 2 rows of 4, at up to 10 repetitions" in " ".join(text.split())
         assert "0.05 for the whole drill, shared over 10" in " ".join(text.split())
 
     def test_markdown_has_every_measure(self):
         text = render_markdown(REPORT)
-        assert "| 1 | none | RT299 | success | 0.900 | 0.683 | 0.988 | 0.000 | 0.0001 |" in text
+        assert "| 1 | existing | none | RT299 | success | 0.900 | 0.683 | 0.988 | 0.000 | 0.0001 |" in text
         assert text.count("| guess |") == text.count("| rank |") == 4
 
     def test_what_failed_and_too_few_canaries_are_told(self):
-        failed = FailedCell("pin {digit:4}", 1, "all", 0, "fell over")
+        failed = FailedCell("pin {digit:4}", 1, "existing", "all", 0, "fell over")
         tiny = cell(finds=OUT[:3], left=8)
         skipped = tuple(f"attack RT204 does not apply on R {n}: needs --base" for n in (1, 10))
         report = report_of([tiny], failures=(failed,), broken=("attack RT298 broke on it: gone",), skipped=skipped)
         text = " ".join(render_text(report).split())
         assert "attack RT204 does not apply on R 1: needs --base (and on 1 other)" in text
-        assert "FAILED: pin {digit:4}, R 1, all, seed 0: fell over" in text
+        assert "FAILED: pin {digit:4}, R 1, label existing, all, seed 0: fell over" in text
         assert "FAILED: attack RT298 broke on it: gone" in text
         assert "3 canaries a row can prove nothing at the level 0.005" not in text  # three of ten each may
         few = report_of([cell(finds=OUT[:1], left=10)])
@@ -175,7 +184,7 @@ class TestPicture:
         monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (kept.append(self), save(self, *a, **k)))
         draw(REPORT, tmp_path / "drill.png")
         (axes,) = kept[-1].axes
-        assert axes.get_title() == "pin {digit:4}"
+        assert axes.get_title() == "pin {digit:4}\nlabel: existing"
         drawn = {bars[0].get_marker(): bars[0].get_ydata().tolist() for bars in axes.containers}
         assert drawn == {"o": [0.9, 0.9], "s": [0.0, 0.0]}
         assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "10"]

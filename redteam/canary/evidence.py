@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from redteam.canary.ask import Attacker, ask, check_target, repeated
 from redteam.canary.measures import Found, compare, exposure_interval, join_answers, whole_secrets
-from redteam.canary.planting import Planting, candidates_left
+from redteam.canary.planting import Planting, candidates_left, fewest_left
 from redteam.inversion import InversionAttack, Progress, unwatched
 from redteam.report import Evidence, Failure, Interval, Metric, rule_of
 from redteam.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
@@ -57,12 +57,12 @@ class CanaryAudit:
     def fewest(self, access: Access, *, each: float) -> int:
         """Return how many canaries of one number of repetitions it takes to prove that something comes out."""
         if any(attack.guesses for attack in self.able(access)):
-            return fewest_canaries(each / 4, left=candidates_left(self.planting))
+            return fewest_canaries(each / 4, left=fewest_left(self.planting))
         return fewest_canaries(each / 2)
 
     def rate_ceiling(self, canaries: int, *, each: float) -> float:
         """Return the lower bound on the extraction rate where all of so many canaries come out."""
-        enough = canaries >= fewest_canaries(each / 4, left=candidates_left(self.planting))
+        enough = canaries >= fewest_canaries(each / 4, left=fewest_left(self.planting))
         return extraction_ceiling(canaries, alpha=each) if enough else 0.0
 
     def check(self, target: Target) -> None:
@@ -95,10 +95,12 @@ class CanaryAudit:
     def _rate(self, found: Sequence[Found], each: float) -> Evidence:
         whole, count = whole_secrets(found)[0], len(found)
         interval = share_interval(whole, count, alpha=each)
-        if any(one.method not in (None, "exact") for one in found):
-            interval = replace(interval, high=1.0)  # the best of a sample: that it is wrong bounds nothing
+        if any(one.method not in (None, "exact") or one.tries < one.shared for one in found):
+            # the best of a sample, or one guess for several secrets: that it is wrong bounds nothing
+            interval = replace(interval, high=1.0)
         proven = compare(found, "guess", alpha=each / 4).proven
-        proven |= whole_secrets_p_value(whole, count, candidates_left(self.planting)) <= each / 4
+        left = candidates_left(self.planting) // max(one.tries for one in found)
+        proven |= whole_secrets_p_value(whole, count, left) <= each / 4
         most = self.rate_ceiling(count, each=each)
         return _evidence(found, "extraction_rate", interval if proven else _from_zero(interval), most)
 

@@ -15,7 +15,7 @@ from typing import Any
 from redteam import __version__, codec
 from redteam.canary.ask import Attacker, Run, ask, check_target, count_tests, repeated, runs_of, signals_of
 from redteam.canary.measures import Comparison, Found, Group, fewest_to_prove, join_answers, measure_group
-from redteam.canary.planting import Planting, candidates_left, crowded
+from redteam.canary.planting import Planting, candidates_left, crowded, fewest_left
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.grading import one_line
 from redteam.inversion import InversionAttack, NotApplicable, Progress, unwatched
@@ -30,7 +30,8 @@ FORMAT = "redteam.extraction/1"
 class Extraction:
     """Everything one drill found. `tests` comparisons with the twins share the error `alpha`, `each` of them so much.
 
-    `crowded` canaries share sentence and label with another: one guess can be right for one of them only.
+    `crowded` canaries share sentence and label with another: where an attack ranks all
+    candidates, as many of its guesses count as share them.
 
     Intervals of measures are each at `alpha` on their own. `problems` say why a drill that proves nothing is no pass.
     `settings` are those of the attacks, by id. `token_auc`, where the training texts were given, has for an attack that
@@ -207,7 +208,7 @@ def _problems(
         largest[group.repetitions] = max(largest[group.repetitions], group.canaries)
     for count, canaries in largest.items():
         tests = [each for group in groups if group.repetitions == count for each in group.comparisons]
-        fewest = fewest_to_prove(tests, left=candidates_left(planting), level=level)
+        fewest = fewest_to_prove(tests, left=fewest_left(planting), level=level)
         if canaries < fewest:
             yield (
                 f"{canaries} canaries of {count} repetitions can prove nothing at the level {level:.2g}, however many "

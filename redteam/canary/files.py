@@ -98,8 +98,9 @@ def _crowd(planting: Planting) -> tuple[str, ...]:
     if not shared:
         return ()
     return (
-        f"{shared} of {total} canaries share sentence and label with another, and a guess can be right for one of them "
-        "only: to measure how many come out, keep them apart by more patterns, fewer canaries or --label per-canary",
+        f"{shared} of {total} canaries share sentence and label with another: an attack that ranks all candidates "
+        "makes as many guesses as share them, but a search (secrets of over a million candidates) makes one for "
+        "all; to keep them apart, plant more patterns or fewer canaries",
     )
 
 

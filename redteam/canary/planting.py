@@ -217,14 +217,24 @@ def candidates_left(planting: Planting) -> int:
     return min(left)
 
 
-def crowded(planting: Planting) -> int:
-    """Return how many canaries share sentence and label with another, or with the decoy of another.
+def sharing(planting: Planting) -> dict[str, int]:
+    """Return for each canary, by id, how many planted secrets have its sentence and label: decoys too, and its own.
 
-    One guess can be right for one of them only.
+    No question tells these apart, and one guess can be right for one of them only.
     """
     sentences = Counter((canary.template, canary.label) for canary in planting.canaries)
     sentences.update((canary.template, decoy.label) for canary in planting.canaries for decoy in canary.decoys)
-    return sum(sentences[canary.template, canary.label] > 1 for canary in planting.canaries)
+    return {canary.id: sentences[canary.template, canary.label] for canary in planting.canaries}
+
+
+def crowded(planting: Planting) -> int:
+    """Return how many canaries share sentence and label with another, or with the decoy of another."""
+    return sum(count > 1 for count in sharing(planting).values())
+
+
+def fewest_left(planting: Planting) -> int:
+    """Return to how many secrets still possible there is one guess, where as many are made as share a question."""
+    return candidates_left(planting) // max(sharing(planting).values())
 
 
 def _rows(canary: Canary) -> tuple[int, ...]:

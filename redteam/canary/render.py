@@ -12,10 +12,11 @@ from redteam.report import Interval
 from redteam.wording import number, plural
 
 _NAMES = {
+    "exposure": ("median exposure, bits", 2),
     "success": ("whole secret", 4),
+    "guesses": ("guesses needed, median", 0),
     "token_accuracy": ("token accuracy", 3),
     "hamming": ("Hamming distance", 2),
-    "exposure": ("median exposure, bits", 2),
 }
 _METHODS = {"bounded": "at least log2 of the sample's size, where no sampled candidate has as low a loss"}
 _SIGNALS = {
@@ -121,5 +122,6 @@ def _method(report: Extraction) -> Iterator[tuple[str, str]]:
     yield "luck", "secrets are drawn uniformly: one guess that knows nothing is right once in all candidates"
     if report.crowded:
         shared = f"{report.crowded} of {report.canaries} canaries share sentence and label with another"
-        yield "limits", f"{shared}: a guess can be right for one of them only, so fewer come out than are known"
+        guesses = "an attack that ranks all candidates makes as many guesses as share them, any other a single one"
+        yield "limits", f"{shared}, and no question tells them apart: {guesses}, so that fewer come out than are known"
     yield "seed", str(report.seed)

@@ -21,7 +21,7 @@ from redteam.canary import Plan, Planted, Planting, canaries_path, check_tokeniz
 from redteam.canary.ask import Attacker
 from redteam.canary.extract import Extraction, extract
 from redteam.canary.pattern import Pattern
-from redteam.canary.planting import candidates_left, crowded
+from redteam.canary.planting import candidates_left, crowded, fewest_left
 from redteam.data import Columns, Examples, read_examples
 from redteam.defense import Checkpoint, Defense, Trained
 from redteam.drill.grid import Cell
@@ -37,7 +37,7 @@ from redteam.tuning import settings_of
 if TYPE_CHECKING:
     from redteam.models.starting import Start
 
-FORMAT = "redteam.drill-cell/1"
+FORMAT = "redteam.drill-cell/2"
 _MOST_TESTED = 2000
 ALPHA = 0.05  # of all comparisons with the twins of a whole drill together, and of each interval on its own
 
@@ -57,8 +57,7 @@ class Drill:
     model: ModelChoice
     weights: str | None
     base: Path | None
-    canaries: int
-    label: str
+    canaries: int  # in each model, but for one a model
     decoys: int
     attacks: tuple[InversionAttack, ...]
 
@@ -82,8 +81,7 @@ class Task:
                 "files": [shared.data.name, shared.test.name],  # named after what is in them
                 "model": portable(shared.model),
                 "weights": shared.weights,
-                "canaries": shared.canaries,
-                "label": shared.label,
+                "canaries": self.cell.canaries(shared.canaries),
                 "decoys": shared.decoys,
                 "attacks": {attack.id: settings_of(attack) for attack in shared.attacks},
                 "code": foreign_code((*shared.attacks, self.defense)),
@@ -99,12 +97,14 @@ def take_drill_cell(task: Task) -> CellResult | None:
     return take_cell(task, CellResult, format=FORMAT)
 
 
-def rows_in(folder: Path) -> Iterator[tuple[str, int, str]]:
-    """Yield sentence, repetitions and defence of every finished cell in a drill's folder, of whatever grid."""
+def rows_in(folder: Path) -> Iterator[tuple[str, int, str, str]]:
+    """Yield sentence, repetitions, label and defence of every finished cell in a drill's folder, of whatever grid."""
     for path in sorted(folder.glob("*/cell.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            cell = json.loads(path.read_text(encoding="utf-8"))["result"]
-            yield str(cell["template"]), int(cell["repetitions"]), str(cell["defense"])
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            cell = saved["result"]
+            label = cell["label"] if "label" in cell else saved["identity"]["label"]  # before there were several
+            yield str(cell["template"]), int(cell["repetitions"]), str(label), str(cell["defense"])
 
 
 def forget_cell(folder: Path) -> None:
@@ -158,13 +158,19 @@ def _planted_path(folder: Path) -> Path:
 def _plant(task: Task) -> Planted:
     """Plant anew, which gives the same file and ledger every time: the secrets follow from the data and the seed.
 
-    Canaries of one sentence and seed are the same under every defence and for every R, so that rows compare.
+    Secrets of one sentence and seed are the same under every defence and label and for every R, so that rows compare.
     """
     output, cell, shared = _planted_path(task.folder), task.cell, task.drill
     for path in (output, canaries_path(output)):
         path.unlink(missing_ok=True)
-    plan = Plan((cell.template,), shared.canaries, (cell.repetitions,), shared.label, shared.decoys, cell.seed)
+    plan = plan_of(cell, shared)
     return plant(shared.data, output, plan, columns=Columns("text", "label"))
+
+
+def plan_of(cell: Cell, drill: Drill) -> Plan:
+    """Return what is planted for a cell."""
+    canaries = cell.canaries(drill.canaries)
+    return Plan((cell.template,), canaries, (cell.repetitions,), cell.plan_label, drill.decoys, cell.seed)
 
 
 def start_of(model: ModelChoice, rows: Examples, users: Examples, planting: Planting, *, seed: int) -> "Start":
@@ -216,6 +222,7 @@ def _result(
     return CellResult(
         pattern=cell.pattern,
         template=cell.template,
+        label=cell.label,
         repetitions=cell.repetitions,
         defense=cell.defense,
         seed=cell.seed,
@@ -223,6 +230,7 @@ def _result(
         crowded=crowded(planting),
         sizes=tuple(len(planting.alphabets[name]) for name in Pattern.parse(cell.template).places),
         left=candidates_left(planting),
+        fewest_left=fewest_left(planting),
         found=report.found,
         exact=tuple(group.attack for group in report.groups if group.exact),
         failures=report.failures,

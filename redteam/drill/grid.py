@@ -1,4 +1,4 @@
-"""The grid of the drill: which sentences, how long a secret, how often repeated, under which defences."""
+"""The grid of the drill: which sentences, how long a secret, how often repeated, with which labels and defences."""
 
 import hashlib
 import re
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redteam.canary.draw import EXISTING, FRESH, PER_CANARY
 from redteam.canary.pattern import Pattern, Slot
 from redteam.data import fold
 from redteam.defense import Defense
@@ -14,6 +15,10 @@ from redteam.recipes import ALL, NONE, PARTS, choose_defense
 
 # The sentences of Parikh, Dupuy and Gupta (ACL 2022); n stands for the length of the secret.
 PATTERNS = {"call": "call {digit:n}", "pin": "my pin code is {digit:n}", "color": "color {color:n}"}
+ONE_PER_MODEL = "one-per-model"
+# How canaries are labelled: by one of the data's, dealt out; by a new one for each, which has the model tell the
+# secrets apart; by one new one for all; or by that, each in a model of its own, as in the paper.
+PROTOCOLS = (EXISTING, PER_CANARY, FRESH, ONE_PER_MODEL)
 _LONGEST = 80  # characters of a sentence in the name of a folder
 _PLAIN = re.compile(r"[a-z0-9 {}:]+")
 _LENGTH = re.compile(r":\s*n\s*\}")
@@ -21,13 +26,26 @@ _LENGTH = re.compile(r":\s*n\s*\}")
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a pattern as the grid names it and the template it makes, and all that it is trained with."""
+    """One training: a pattern as the grid names it and the template it makes, and all that it is trained with.
+
+    `label` is one of PROTOCOLS or a label of the data.
+    """
 
     pattern: str
     template: str
     repetitions: int
     defense: str
     seed: int
+    label: str = EXISTING
+
+    @property
+    def plan_label(self) -> str:
+        """The label that a plan takes."""
+        return FRESH if self.label == ONE_PER_MODEL else self.label
+
+    def canaries(self, each: int) -> int:
+        """Return how many canaries go into this model, where a row has `each` a seed."""
+        return 1 if self.label == ONE_PER_MODEL else each
 
     @property
     def folder(self) -> str:
@@ -35,13 +53,17 @@ class Cell:
         sentence = self.template
         if len(sentence) > _LONGEST or not _PLAIN.fullmatch(sentence):  # others would read like it, or be too long
             sentence = f"{sentence[:_LONGEST]} {hashlib.sha256(sentence.encode()).hexdigest()[:8]}"
-        words = re.sub(r"[^a-z0-9]+", "-", f"{sentence} r{self.repetitions} {self.defense}".lower()).strip("-")
+        label = self.label
+        if label not in PROTOCOLS:  # a label of the data may be long, or read like another
+            label = f"label {label[:20]} {hashlib.sha256(label.encode()).hexdigest()[:8]}"
+        named = f"{sentence} r{self.repetitions} {label} {self.defense}"
+        words = re.sub(r"[^a-z0-9]+", "-", named.lower()).strip("-")
         return f"{words}-seed{self.seed}"
 
     @property
     def words(self) -> str:
         """The cell as messages name it."""
-        return f"{self.template}, R {self.repetitions}, {self.defense}, seed {self.seed}"
+        return f"{self.template}, R {self.repetitions}, label {self.label}, {self.defense}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -87,14 +109,46 @@ def choose_defenses(names: Sequence[str], found: Sequence[Defense], asked: dict[
     return tuple(Trainer(title, defense) for title, defense in chosen.items())
 
 
+def choose_labels(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Return the protocols and labels of a list: names with commas between, but for a label of the data that has one.
+
+    `known` are the labels of the data. Raises UsageError for an empty list or an unknown name.
+    """
+    chosen: dict[str, None] = {}
+    for text in given:
+        for name in [text] if text in known else filter(None, map(str.strip, text.split(","))):
+            if name not in (*PROTOCOLS, *known):
+                some = ", ".join(repr(label) for label in known[:5]) + (", ..." if len(known) > 5 else "")
+                raise UsageError(f"--label {name!r}: unknown; known are {', '.join(PROTOCOLS)}; the data has {some}")
+            chosen[name] = None
+    if not chosen:
+        raise UsageError(f"--label: an empty list; name some of {', '.join(PROTOCOLS)}, or a label of the data")
+    return tuple(chosen)
+
+
 def grid(
-    patterns: Sequence[tuple[str, str]], repetitions: Sequence[int], trainers: Sequence[Trainer], seeds: int
+    patterns: Sequence[tuple[str, str]],
+    repetitions: Sequence[int],
+    trainers: Sequence[Trainer],
+    seeds: int,
+    *,
+    labels: Sequence[str] = (EXISTING,),
+    canaries: int = 1,
 ) -> tuple[Cell, ...]:
-    """Return every cell: all defences of one sentence and number of repetitions side by side, seed after seed."""
+    """Return every cell: all labels and defences of one sentence and number of repetitions side by side.
+
+    Seed comes after seed. With one canary a model there are as many models as elsewhere `canaries`, a seed each.
+    """
     return tuple(
-        Cell(name, template, count, trainer.name, seed)
+        Cell(name, template, count, trainer.name, model, label)
         for seed in range(seeds)
         for name, template in patterns
         for count in repetitions
+        for label in labels
+        for model in _models(label, seed, canaries)
         for trainer in trainers
     )
+
+
+def _models(label: str, seed: int, canaries: int) -> range:
+    return range(seed * canaries, (seed + 1) * canaries) if label == ONE_PER_MODEL else range(seed, seed + 1)

@@ -1,6 +1,6 @@
 """The picture of the drill: whole secrets that come out against how often they were repeated, for each defence.
 
-One panel for each sentence; intervals are those of the table, and the dashed line is what guessing gives.
+One panel for each sentence and label; intervals are those of the table, and the dashed line is what guessing gives.
 """
 
 from collections.abc import Iterator
@@ -19,15 +19,15 @@ _APART = 1.06  # factor between the marks of defences at one R, so that none hid
 
 def draw(report: DrillReport, *paths: Path) -> None:
     """Write the picture to files, each of the kind its suffix names: .png, .svg or .pdf."""
-    templates = list(dict.fromkeys(row.template for row in report.rows)) or [""]
-    columns = min(_COLUMNS, len(templates))
-    lines = -(-len(templates) // columns)
+    places = list(dict.fromkeys((row.template, row.label) for row in report.rows)) or [("", "")]
+    columns = min(_COLUMNS, len(places))
+    lines = -(-len(places) // columns)
     with figure((max(6.0, _PANEL[0] * columns), _PANEL[1] * lines + 0.6), *paths) as drawn:
         panels = drawn.subplots(lines, columns, squeeze=False).flatten().tolist()
         looks = _looks(report)
-        for template, axes in zip(templates, panels, strict=False):
-            _panel(axes, template, report, looks)
-        for axes in panels[len(templates) :]:
+        for place, axes in zip(places, panels, strict=False):
+            _panel(axes, place, report, looks)
+        for axes in panels[len(places) :]:
             axes.set_axis_off()
         _legend(drawn, looks)
         if any(row.flagged for row in report.rows):
@@ -46,10 +46,11 @@ def _looks(report: DrillReport) -> dict[str, dict[str, Any]]:
     }
 
 
-def _panel(axes: Any, template: str, report: DrillReport, looks: dict[str, dict[str, Any]]) -> None:
-    axes.set(title=template.replace("$", r"\$"), xscale="log", ylim=(-0.04, 1.04))
+def _panel(axes: Any, place: tuple[str, str], report: DrillReport, looks: dict[str, dict[str, Any]]) -> None:
+    title = f"{place[0]}\nlabel: {place[1]}" if place[1] else ""
+    axes.set(title=title.replace("$", r"\$"), xscale="log", ylim=(-0.04, 1.04))
     axes.set(xlabel="repetitions R", ylabel=f"whole secrets extracted by {report.headline or 'no attack'}")
-    points = list(_points(report, template))
+    points = list(_points(report, place))
     if not points:
         say_empty(axes, "no attack gave a guess")
         return
@@ -59,11 +60,11 @@ def _panel(axes: Any, template: str, report: DrillReport, looks: dict[str, dict[
     axes.set_xlim(counts[0] / 1.8, counts[-1] * 1.8)
     axes.axhline(points[0][1].chance, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
     middle = (len(looks) - 1) / 2
-    for place, (name, look) in enumerate(looks.items()):
+    for rank, (name, look) in enumerate(looks.items()):
         own = sorted(((row.repetitions, m) for row, m in points if row.defense == name), key=lambda pair: pair[0])
         if not own:
             continue
-        xs = [count * _APART ** (place - middle) for count, _ in own]
+        xs = [count * _APART ** (rank - middle) for count, _ in own]
         ys = [m.planted.value for _, m in own]
         ends = [[m.planted.value - m.planted.low for _, m in own], [m.planted.high - m.planted.value for _, m in own]]
         for x, y, count in zip(xs, ys, (count for count, _ in own), strict=True):
@@ -72,11 +73,11 @@ def _panel(axes: Any, template: str, report: DrillReport, looks: dict[str, dict[
         axes.errorbar(xs, ys, yerr=ends, capsize=2, elinewidth=0.8, linewidth=0.9, **look)
 
 
-def _points(report: DrillReport, template: str) -> Iterator[tuple[Row, Measure]]:
+def _points(report: DrillReport, place: tuple[str, str]) -> Iterator[tuple[Row, Measure]]:
     for row in report.rows:
         shown = row.by(report.headline)
         success = shown.measure("success") if shown else None
-        if row.template == template and success is not None:
+        if (row.template, row.label) == place and success is not None:
             yield row, success
 
 

@@ -16,7 +16,7 @@ from redteam.report import Failure
 from redteam.statistics.binomial import clopper_pearson_high
 from redteam.statistics.exposure import chance
 
-FORMAT = "redteam.drill/1"
+FORMAT = "redteam.drill/2"
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,11 @@ class CellResult:
     """One training and what each attack got out of it; no secret is in here.
 
     `sizes` are those of the alphabet at each place of the secret; `left` secrets are still possible for a canary once
-    all others in the data are known. `exact` names the attacks all of whose guesses were the best of all candidates.
-    `right` of `tested` texts that nobody trained on were classified correctly, and `right_own` of `own` rows of users
-    that were trained on, of which always answering their commonest label would get the share `commonest`. `kept` of
-    `passes` is the pass whose model early stopping kept, None without.
+    all others in the data are known, `fewest_left` for one guess where several secrets share a question. `exact` names
+    the attacks all of whose guesses were the best of all candidates. `right` of `tested` texts that nobody trained on
+    were classified correctly, and `right_own` of `own` rows of users that were trained on, of which always answering
+    their commonest label would get the share `commonest`. `kept` of `passes` is the pass whose model early stopping
+    kept, None without.
     """
 
     pattern: str
@@ -35,10 +36,12 @@ class CellResult:
     repetitions: int
     defense: str
     seed: int
+    label: str
     canaries: int
     crowded: int
     sizes: tuple[int, ...]
     left: int
+    fewest_left: int
     found: tuple[Found, ...]
     exact: tuple[str, ...]
     failures: tuple[Failure, ...]
@@ -50,6 +53,11 @@ class CellResult:
     commonest: float | None = None
     kept: int | None = None
     passes: int | None = None
+
+    @property
+    def words(self) -> str:
+        """The cell as messages name it."""
+        return f"{self.template}, R {self.repetitions}, label {self.label}, {self.defense}, seed {self.seed}"
 
     @property
     def untrained(self) -> bool:
@@ -65,6 +73,7 @@ class FailedCell:
 
     template: str
     repetitions: int
+    label: str
     defense: str
     seed: int
     reason: str
@@ -72,7 +81,7 @@ class FailedCell:
     @property
     def words(self) -> str:
         """The cell as messages name it."""
-        return f"{self.template}, R {self.repetitions}, {self.defense}, seed {self.seed}"
+        return f"{self.template}, R {self.repetitions}, label {self.label}, {self.defense}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -99,17 +108,18 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Row:
-    """One sentence, number of repetitions and defence over its seeds: a line of the table.
+    """One sentence, number of repetitions, label and defence over its seeds: a line of the table.
 
-    `left` secrets are still possible for a canary once all others are known. `accuracy` is the mean over the seeds, all
-    on the same texts. `kept` are the passes that early stopping kept, of `passes`. Of the seeds `untrained` no accuracy
-    shows that they learned anything. `collapsed`: the upper end of the accuracy's one-sided exact 95 % interval is
-    below half of what the same sentence and number of repetitions has without a defence.
+    `left` secrets are still possible for one guess once all others are known. `accuracy` is the mean over the seeds,
+    all on the same texts. `kept` are the passes that early stopping kept, of `passes`. Of the seeds `untrained` no
+    accuracy shows that they learned anything. `collapsed`: the upper end of the accuracy's one-sided exact 95 %
+    interval is below half of what the same sentence, number of repetitions and label has without a defence.
     """
 
     pattern: str
     template: str
     repetitions: int
+    label: str
     defense: str
     seeds: tuple[int, ...]
     canaries: int
@@ -186,18 +196,15 @@ class DrillReport:
 
 
 def rows_of(cells: Sequence[CellResult], *, alpha: float, each: float) -> tuple[Row, ...]:
-    """Return a row for each sentence, number of repetitions and defence, in the order in which they first come.
+    """Return a row for each sentence, number of repetitions, label and defence, in the order in which they first come.
 
     Intervals are at `alpha` on their own; each comparison with the twins is at the level `each`.
     """
-    together: dict[tuple[str, int, str], list[CellResult]] = {}
+    together: dict[tuple[str, int, str, str], list[CellResult]] = {}
     for cell in cells:
-        together.setdefault((cell.template, cell.repetitions, cell.defense), []).append(cell)
-    plain = {(c.template, c.repetitions): _accuracy(some) for (*_, name), some in together.items() if name == NONE
-             for c in some[:1]}  # fmt: skip
-    return tuple(
-        _row(some, alpha, each, plain.get((some[0].template, some[0].repetitions))) for some in together.values()
-    )
+        together.setdefault((cell.template, cell.repetitions, cell.label, cell.defense), []).append(cell)
+    plain = {key[:-1]: _accuracy(some) for key, some in together.items() if key[-1] == NONE}
+    return tuple(_row(some, alpha, each, plain.get(key[:-1])) for key, some in together.items())
 
 
 def _accuracy(cells: Sequence[CellResult]) -> float:
@@ -234,11 +241,12 @@ def _row(cells: list[CellResult], alpha: float, each: float, plain: float | None
         first.pattern,
         first.template,
         first.repetitions,
+        first.label,
         first.defense,
         tuple(cell.seed for cell in cells),
         sum(cell.canaries for cell in cells),
         sum(cell.crowded for cell in cells),
-        min(cell.left for cell in cells),
+        min(cell.fewest_left for cell in cells),
         _accuracy(cells),
         tuple(_extracted(attack, cells, alpha, each) for attack in attacks if _everywhere(attack, cells)),
         tuple(cell.kept for cell in cells if cell.kept is not None),

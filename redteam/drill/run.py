@@ -1,4 +1,4 @@
-"""The canary drill as a grid: plant secrets, train, and see what comes out, over sentences, repetitions and defences.
+"""The canary drill as a grid: plant, train and extract, over sentences, repetitions, labels and defences.
 
 The experiment of Parikh, Dupuy and Gupta (ACL 2022) for a classifier: `run_drill` does the cells of a grid, over
 processes and resumable cell by cell, and `report_drill` puts them side by side.
@@ -13,12 +13,22 @@ from typing import Any
 import numpy as np
 
 from redteam import __version__
-from redteam.canary import Plan, Planting
+from redteam.canary import Planting
 from redteam.canary.alphabets import choose_alphabets
 from redteam.canary.ask import signals_of
 from redteam.canary.draw import draw_canaries
 from redteam.data import Columns, fingerprint, read_examples
-from redteam.drill.cells import ALPHA, Drill, Task, forget_cell, rows_in, run_cell, start_of, take_drill_cell
+from redteam.drill.cells import (
+    ALPHA,
+    Drill,
+    Task,
+    forget_cell,
+    plan_of,
+    rows_in,
+    run_cell,
+    start_of,
+    take_drill_cell,
+)
 from redteam.drill.grid import Cell, Trainer
 from redteam.drill.report import CellResult, DrillReport, FailedCell, rows_of
 from redteam.errors import DataError, UsageError
@@ -43,7 +53,6 @@ def open_drill(
     model: ModelChoice = ModelChoice(),
     rows: int | None = None,
     canaries: int = 20,
-    label: str = "per-canary",
     decoys: int = 0,
 ) -> tuple[Drill, tuple[str, ...]]:
     """Read the data once and return what all cells share, with what reading it guessed.
@@ -74,11 +83,15 @@ def open_drill(
         weights,
         base,
         canaries,
-        label,
         decoys,
         tuple(attacks),
     )
     return shared, reading.notes
+
+
+def labels_of(drill: Drill) -> tuple[str, ...]:
+    """Return the labels of the data that canaries go into, sorted."""
+    return tuple(sorted(set(read_examples(drill.data, Columns("text", "label")).examples.labels or ())))
 
 
 def tasks_of(
@@ -107,7 +120,7 @@ def run_drill(
     for task, outcome in run_cells(tasks, take_drill_cell, run_cell, workers=workers, backend=backend):
         if isinstance(outcome, Failed):
             cell = task.cell
-            yield task, FailedCell(cell.template, cell.repetitions, cell.defense, cell.seed, outcome.reason)
+            yield task, FailedCell(cell.template, cell.repetitions, cell.label, cell.defense, cell.seed, outcome.reason)
         else:
             yield task, outcome
 
@@ -122,7 +135,7 @@ def report_drill(done: Sequence[tuple[Task, CellResult | FailedCell]], *, requir
     """
     tasks = [task for task, _ in done]
     cells = [result for _, result in done if isinstance(result, CellResult)]
-    rows = {(task.cell.template, task.cell.repetitions, task.cell.defense) for task in tasks}
+    rows = {(cell.template, cell.repetitions, cell.label, cell.defense) for cell in (task.cell for task in tasks)}
     rows |= set(rows_in(tasks[0].folder.parent))
     tests = max(1, len(rows) * sum(len(signals_of(attack)) for attack in tasks[0].drill.attacks))
     skipped = tuple(dict.fromkeys(_failures(cells, "not_applicable")))
@@ -145,7 +158,7 @@ def _failures(cells: Sequence[CellResult], kind: str) -> Iterator[str]:
     for cell in cells:
         for failure in cell.failures:
             if failure.kind == kind:
-                where = f"{cell.template}, R {cell.repetitions}, {cell.defense}"
+                where = f"{cell.template}, R {cell.repetitions}, label {cell.label}, {cell.defense}"
                 word = "broke" if kind == "failed" else "does not apply"
                 yield f"attack {failure.attack} {word} on {where}: {failure.reason}"
 
@@ -154,21 +167,21 @@ def _without_attack(cells: Sequence[CellResult]) -> Iterator[str]:
     """Yield one line for each cell on which no attack could be run: that nothing came out means nothing there."""
     for cell in cells:
         if not cell.found:
-            yield f"no attack could be run on {cell.template}, R {cell.repetitions}, {cell.defense}, seed {cell.seed}"
+            yield f"no attack could be run on {cell.words}"
 
 
 def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
     """Return what a reader must know to run the same drill; nothing of it depends on where it ran."""
-    shared = tasks[0].drill
+    shared, cells = tasks[0].drill, [task.cell for task in tasks]
     return {
         "fingerprint": published(shared.data_sha256),
         "rows": shared.rows,
         "model": portable(shared.model),
         "canaries": shared.canaries,
-        "label": shared.label,
+        "labels": list(dict.fromkeys(task.cell.label for task in tasks)),
         "decoys": shared.decoys,
         "attacks": {attack.id: settings_of(attack) for attack in shared.attacks},
-        "seeds": sorted({task.cell.seed for task in tasks}),
+        "seeds": {cell.label: sorted({t.cell.seed for t in tasks if t.cell.label == cell.label}) for cell in cells},
         "defenses": {t.cell.defense: {"id": t.defense.id, **t.defense.parameters()} for t in tasks},
     }
 
@@ -177,11 +190,12 @@ def _check_plans(drill: Drill, cells: Sequence[Cell]) -> None:
     """Draw every planting once, and build a model for every sentence, to see whether it can be done; forget both."""
     examples = read_examples(drill.data, Columns("text", "label")).examples
     texts, labels, key = examples.texts or (), examples.labels or (), fingerprint(drill.data)
-    for template, seed in dict.fromkeys((cell.template, cell.seed) for cell in cells):
-        most = max(cell.repetitions for cell in cells)
-        plan = Plan((template,), drill.canaries, (most,), drill.label, drill.decoys, seed)
+    most, started = max(cell.repetitions for cell in cells), set()
+    for cell in {(cell.template, cell.label, cell.seed): cell for cell in cells}.values():
+        plan = plan_of(replace(cell, repetitions=most), drill)
         symbols = choose_alphabets(plan.check(), {}, texts=texts)
         canaries = draw_canaries(plan, symbols, texts=texts, labels=labels, key=key)
-        if seed == 0:
-            planting = Planting("", "", len(texts), seed, key, symbols, canaries)
-            start_of(drill.model, examples, examples, planting, seed=seed)
+        if cell.template not in started:
+            started.add(cell.template)
+            planting = Planting("", "", len(texts), cell.seed, key, symbols, canaries)
+            start_of(drill.model, examples, examples, planting, seed=cell.seed)

@@ -2,28 +2,36 @@
 
 from collections.abc import Iterator
 
-from redteam.canary.measures import Measure
+from redteam.canary.draw import EXISTING, FRESH, PER_CANARY
+from redteam.canary.measures import Measure, Measured
+from redteam.drill.grid import ONE_PER_MODEL
 from redteam.drill.report import DrillReport, Extracted, Row, too_few
 from redteam.formats.escape import markdown
-from redteam.wording import plural, range_of
+from redteam.wording import plural
 
-_WIDEST = 160
+_WIDEST = 200
 MARK = "!"  # beside the accuracy of a row that learned nothing, or next to nothing
 _HEADERS = (
     "pattern",
     "R",
+    "label",
     "defence",
-    "canaries",
     "accuracy",
     "pass",
-    "whole secret",
-    "twins",
-    "symbols",
     "exposure",
+    "whole secrets",
+    "guesses needed",
     "proven by",
 )
-_DETAILS = ("pattern", "R", "defence", "attack", "measure", "planted", "lowest", "highest", "twins", "chance")
-_TESTS = ("pattern", "R", "defence", "attack", "by", "ahead", "behind", "level", "p", "proven")
+_PLACE = ("pattern", "R", "label", "defence", "attack")
+_DETAILS = (*_PLACE, "measure", "planted", "lowest", "highest", "twins", "chance")
+_TESTS = (*_PLACE, "by", "ahead", "behind", "level", "p", "proven")
+_LABELS = {
+    EXISTING: "one of the data's for each canary, dealt out",
+    PER_CANARY: "a new one for each canary, so that the model has to tell the secrets apart",
+    FRESH: "one new one for all canaries, which says no more than that a text is one",
+    ONE_PER_MODEL: "a new one, and each canary alone in a model of its own, all of which a row pools",
+}
 
 
 def render_text(report: DrillReport, *, width: int = 100, color: bool = False) -> str:
@@ -34,7 +42,7 @@ def render_text(report: DrillReport, *, width: int = 100, color: bool = False) -
     if not report.rows:
         return told
     lines = [_cells(row, report.headline) for row in report.rows]
-    right = tuple(header for header in _HEADERS if header not in ("pattern", "defence", "proven by"))
+    right = tuple(header for header in _HEADERS if header not in ("pattern", "label", "defence", "proven by"))
     # a cut number would be a wrong one: on a narrow terminal the lines of the table are longer than it
     return layout.draw([layout.table(_HEADERS, lines, right=right)], width=_WIDEST, color=color) + "\n" + told
 
@@ -91,26 +99,31 @@ def _legend(report: DrillReport) -> Iterator[str]:
         )
     elif report.rows:
         yield "no attack got more out of planted secrets than out of unseen twins" + _but(report)
+    if any(_ranked(row, "exposure", 1) for row in report.rows):
+        yield (
+            "exposure: median bits by which a secret stands out of all candidates; guesses needed: how many are to be "
+            "tried, best first, until it comes, the median; of unseen twins in brackets"
+        )
     if report.headline is not None:
         yield (
-            f"whole secret, twins, symbols: by {report.headline}, of all attacks the one that got the most whole "
-            f"secrets over all rows; intervals at {1 - report.alpha:.0%}, each on its own"
+            f"whole secrets: by {report.headline}, of all attacks the one that got the most over all rows, of unseen "
+            f"twins in brackets; intervals at {1 - report.alpha:.0%}, each on its own"
         )
-    if any(_exposed(row) for row in report.rows):
-        yield "exposure: median bits over all candidates, of twins in brackets"
     yield (
         "proven by: the attacks that get more from planted secrets than from twins, by a sign test, or more whole "
         f"secrets than by luck, each at {report.each:.2g}: {report.alpha:g} for the whole drill, shared over "
         f"{plural(report.tests, 'test')} (Bonferroni)"
     )
-    if report.settings.get("canaries", 1) > 1:
+    if any(row.canaries > len(row.seeds) for row in report.rows):
         yield "canaries of one model share its fate: intervals are for models like these, and wider over new trainings"
     crowded = sum(row.crowded for row in report.rows)
     if crowded:
         yield (
-            f"{crowded} canaries share sentence and label with another, and a guess can be right for one of them only: "
-            "success says less than is known; say --label per-canary or --canaries 1"
+            f"{plural(crowded, 'canary', 'canaries')} share sentence and label with another, which no question tells "
+            "apart: an attack that ranks all candidates makes as many guesses as share them, any other a single one"
         )
+    labels = dict.fromkeys(row.label for row in report.rows)
+    yield from (f"label {label}: {_LABELS[label]}" for label in labels if label in _LABELS)
     if any(row.kept for row in report.rows):
         yield "pass: whose model early stopping kept, by the loss on rows of users that were kept apart"
     yield "accuracy on texts kept apart; nothing extracted is no evidence that nothing was learned"
@@ -123,18 +136,17 @@ def _but(report: DrillReport) -> str:
 
 def _cells(row: Row, headline: str | None) -> tuple[str, ...]:
     shown = row.by(headline)
-    success, symbols = (shown.measure(name) if shown else None for name in ("success", "token_accuracy"))
+    success = shown.measure("success") if shown else None
     return (
         row.template,
         str(row.repetitions),
+        row.label,
         row.defense,
-        str(row.canaries),
         f"{row.accuracy:.1%}" + (MARK if row.flagged else ""),
         _kept(row),
-        _interval(success),
-        "-" if success is None else f"{success.twins:.2f}",
-        "-" if symbols is None else f"{symbols.planted.value:.2f}",
-        _exposed(row) or "-",
+        _ranked(row, "exposure", 1) or "-",
+        "-" if success is None else _counted(success, row.canaries),
+        _ranked(row, "guesses", 0) or "-",
         ", ".join(row.proven) or "none",
     )
 
@@ -150,7 +162,7 @@ def _kept(row: Row) -> str:
 def untrained(report: DrillReport) -> Iterator[str]:
     """Yield one line for each row whose models learned nothing: that nothing comes out says nothing there."""
     for row in report.rows:
-        where = f"{row.template}, R {row.repetitions}, {row.defense}"
+        where = f"{row.template}, R {row.repetitions}, label {row.label}, {row.defense}"
         if row.untrained:
             seeds = "" if len(row.untrained) == len(row.seeds) else f", seed {', '.join(map(str, row.untrained))}"
             yield (
@@ -164,14 +176,17 @@ def untrained(report: DrillReport) -> Iterator[str]:
             )
 
 
-def _interval(measure: Measure | None) -> str:
-    return "-" if measure is None else range_of(measure.planted)
+def _counted(measure: Measure, canaries: int) -> str:
+    """Return a share as a count, `17 of 20 [0.62, 0.97] (0)`: the interval is the share's, the twins in brackets."""
+    planted = measure.planted
+    out, twins = (round(share * canaries) for share in (planted.value, measure.twins))
+    return f"{out} of {canaries} [{planted.low:.2f}, {planted.high:.2f}] ({twins})"
 
 
-def _exposed(row: Row) -> str | None:
-    """Return the exposure by the first attack that measures it."""
-    found = next((m for each in row.attacks if (m := each.measure("exposure")) is not None), None)
-    return None if found is None else f"{found.planted.value:.1f} ({found.twins:.1f})"
+def _ranked(row: Row, name: Measured, digits: int) -> str | None:
+    """Return a median by the first attack that ranks, of twins in brackets."""
+    found = next((m for each in row.attacks if (m := each.measure(name)) is not None), None)
+    return None if found is None else f"{found.planted.value:,.{digits}f} ({found.twins:,.{digits}f})"
 
 
 def _measures(row: Row, each: Extracted) -> Iterator[tuple[str, ...]]:
@@ -189,7 +204,7 @@ def _comparisons(row: Row, each: Extracted) -> Iterator[tuple[str, ...]]:
 
 def _place(row: Row, each: Extracted) -> tuple[str, ...]:
     best = " (best of all candidates)" if each.exact else ""
-    return row.template, str(row.repetitions), row.defense, f"{each.attack}{best}"
+    return row.template, str(row.repetitions), row.label, row.defense, f"{each.attack}{best}"
 
 
 def _table(headers: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:

@@ -75,13 +75,13 @@ def numbers(folder):
 def test_it_prints_a_table_and_writes_it_with_a_picture(unbroken):
     result, folder = unbroken
     assert result.returncode == 1, result.stderr  # forty copies come out
-    rows = [line.split()[4:6] for line in result.stdout.splitlines()[2:6]]
-    assert rows == [["1", "none"], ["1", "deduplication"], ["40", "none"], ["40", "deduplication"]]
-    assert "4 of 4: my pin is {digit:2}, R 40, deduplication, seed 0: " in result.stderr
+    rows = [line.split()[4:7] for line in result.stdout.splitlines()[2:6]]
+    assert rows == [[str(r), "existing", name] for r in (1, 40) for name in ("none", "deduplication")]
+    assert "4 of 4: my pin is {digit:2}, R 40, label existing, deduplication, seed 0: " in result.stderr
     report = DrillReport.load(folder / "drill.json")
     proven = {(row.repetitions, row.defense): row.proven for row in report.rows}
     assert proven[40, "none"] == ("RT299",)
-    assert "| 40 | deduplication |" in (folder / "drill.md").read_text(encoding="utf-8")
+    assert "| 40 | existing | deduplication |" in (folder / "drill.md").read_text(encoding="utf-8")
     assert (folder / "drill.png").read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in (folder / "drill.svg").read_text(encoding="utf-8")
     assert leftovers(folder) == []
@@ -99,7 +99,7 @@ def test_run_again_it_takes_what_is_there_and_can_be_let_off(bench, unbroken):
 def test_broken_off_in_a_training_it_goes_on_with_the_same_numbers(bench, unbroken, number):
     folder = bench / f"broken{number.value}"
     command = (*GRID, *SMALL, "-o", folder.name)
-    sign = folder / "my-pin-is-digit-2-r40-none-seed0" / "model.pt.checkpoint"
+    sign = folder / "my-pin-is-digit-2-r40-existing-none-seed0" / "model.pt.checkpoint"
     stopped = run(*command, cwd=bench, before=EAGER, kill=(number, sign))
     assert stopped.returncode == (130 if number == signal.SIGINT else -9)
     assert stopped.stdout == ""
