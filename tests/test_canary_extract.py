@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -118,19 +119,49 @@ class TestFindings:
         assert "share sentence and label" in render(report)
         assert extract(NoiseModel("abc"), planting(canaries=3), [Enumeration()]).crowded == 0
 
+    def test_one_guess_for_several_secrets_bounds_no_rate(self):
+        """A search answers once for all that share a question: that few come out says little of what is known."""
+        shared, apart = planting(), planting(label="per-canary")
+        (rate,) = evidence(learned(shared), shared, Searching())
+        assert (rate.interval.value, rate.interval.high) == (3 / 20, 1.0)
+        report = extract(learned(shared), shared, [Searching()])
+        assert report.groups[0].comparisons[1].wins == 3
+        (rate,) = evidence(NoiseModel(c.label for c in apart.canaries), apart, Searching())
+        assert rate.interval.high < 0.5
+
+    def test_as_many_guesses_as_share_a_question_are_lucky_as_often(self):
+        """Models that know nothing, and canaries of one label: whole secrets come out as often as luck allows."""
+        level, fired, hits = 0.1, 0, 0
+        for seed in range(150):
+            planted = planting(canaries=10, label="a", seed=seed)
+            whole = extract(NoiseModel("abc", seed=seed), planted, [Enumeration()]).groups[0].comparisons[1]
+            fired, hits = fired + (whole.p_value <= level), hits + whole.wins
+        low, high = stats.binom.ppf([1e-4, 1 - 1e-4], 1500, 0.1)  # ten guesses of a hundred
+        assert low <= hits <= high
+        assert 0 < fired <= stats.binom.ppf(0.999, 150, level)
+
     def test_numbers_against_a_naive_twin(self):
         planted = planting()
         target = learned(planted, depth=0.4, seed=3)
         report = extract(target, planted, [Enumeration()])
         (group,) = report.groups
         by_name = {m.name: m for m in group.measures}
-        wins, right, bits = 0, [], []
+        wins, right, bits, hits, needed = 0, [], [], 0, []
+        asked = Counter(canary.label for canary in planted.canaries)
         for canary, (guess, exposure, losses) in zip(planted.canaries, naive(planted, target), strict=True):
             wins += losses[canary.secret] < losses[canary.twin]
             right.append(sum(a == b for a, b in zip(guess, canary.secret, strict=True)))
             bits.append(exposure)
+            order = sorted(losses, key=losses.get)
+            hits += canary.secret in order[: asked[canary.label]]
+            needed.append(order.index(canary.secret) + 1)
         assert group.comparisons[2].wins == wins
-        assert by_name["success"].planted.value == pytest.approx(np.mean([r == 2 for r in right]))
+        assert sum(r == 2 for r in right) < hits < 20
+        assert group.comparisons[1].wins == hits
+        assert by_name["success"].planted.value == pytest.approx(hits / 20)
+        assert by_name["guesses"].planted.value == pytest.approx(np.median(needed))
+        assert by_name["guesses"].planted.low >= 1
+        assert by_name["guesses"].chance == 50.5
         assert by_name["token_accuracy"].planted.value == pytest.approx(np.mean(right) / 2)
         assert by_name["hamming"].planted.value == pytest.approx(2 - np.mean(right))
         assert by_name["exposure"].planted.value == pytest.approx(np.median(bits))
@@ -238,8 +269,17 @@ class TestFindings:
             planted = planting("my {digit:1}", canaries=5, seed=seed)
             whole = extract(NoiseModel("abc", seed=seed), planted, [Enumeration()]).groups[0].comparisons[1]
             fired, hits = fired + (whole.p_value <= 0.05), hits + whole.wins
-        assert 60 <= hits <= 300  # a tenth of 1,500
+        assert 180 <= hits <= 360  # 270: a tenth of 1,500, and twice as often of those two that share a label
         assert fired <= stats.binom.ppf(0.999, 300, 0.05)
+
+
+class Searching(Enumeration):
+    """An attack that guesses, and ranks nothing."""
+
+    id, ranks = "RT296", False
+
+    def extract(self, target, questions, suspects, *, seed, **_):
+        return [replace(answer, ranked=()) for answer in super().extract(target, questions, suspects, seed=seed)]
 
 
 class Broken(Enumeration):
@@ -351,7 +391,7 @@ class TestReport:
         assert "EXTRACTED" in text
         assert "RT299, 10 repetitions, 20 canaries" in text
         assert "shared over 6 tests at 0.0083 each" in text
-        assert re.search(r"whole secrets guessed: \d, and whole twins: 0", text)
+        assert re.search(r"whole secrets guessed: \d+, and whole twins: 0", text)
         quiet = render(extract(NoiseModel("abc", seed=1), planted, [Enumeration()]))
         assert "no attack got more out of planted secrets than out of unseen twins" in quiet
 

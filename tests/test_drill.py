@@ -1,6 +1,8 @@
 """The drill as a grid: which cells there are, what of them is kept, and how they become rows and findings."""
 
+import inspect
 import json
+import re
 import stat
 from dataclasses import asdict
 
@@ -11,13 +13,17 @@ from enumeration import Enumeration
 
 from defenses.plain import Plain
 from defenses.regularised import Regularised
+from defenses.regularised.early_stopping import EarlyStopping
 from redteam import experiment
-from redteam.canary import Planting
+from redteam.canary import Plan, Planting
+from redteam.cli.canary import plant
+from redteam.cli.drill import _Grid
 from redteam.cli.numbers import parse_numbers
 from redteam.data import Columns, read_examples
-from redteam.drill.cells import take_drill_cell
-from redteam.drill.grid import Cell, Trainer, choose_defenses, choose_patterns, grid
+from redteam.drill.cells import rows_in, take_drill_cell
+from redteam.drill.grid import PROTOCOLS, Cell, Trainer, choose_defenses, choose_labels, choose_patterns, grid
 from redteam.drill.run import open_drill, report_drill, run_drill, tasks_of
+from redteam.drill.table import render_markdown
 from redteam.errors import UsageError
 from redteam.files import sha256
 from redteam.inversion import NotApplicable
@@ -155,6 +161,33 @@ class TestGrid:
             with pytest.raises(UsageError, match="one sentence is given twice"):
                 choose_patterns(["my pin {digit:4}", other], (4,))
 
+    def test_labels_are_the_datas_unless_others_are_named(self):
+        """One default for drill, plan and command."""
+        assert Plan(("a {digit:2}",)).label == "existing"
+        assert {cell.label for cell in grid([SHORT], (1,), (PLAIN,), 2)} == {"existing"}
+        assert _Grid().labels == ("existing",)
+        assert inspect.signature(plant).parameters["label"].default == "existing"
+
+    def test_labels_are_listed_and_those_of_the_data_known(self):
+        known = ("alarm", "books, and more", "fresh air")
+        assert choose_labels(["existing, per-canary,fresh", "one-per-model"], known) == PROTOCOLS
+        assert choose_labels(["books, and more", "alarm,existing,alarm"], known) == (known[1], "alarm", "existing")
+        for given, said in (([" ,"], "an empty list"), (["existing,books"], "'books': unknown; known are existing")):
+            with pytest.raises(UsageError, match=said):
+                choose_labels(given, known)
+
+    def test_one_canary_a_model_takes_as_many_models_as_others_take_canaries(self):
+        cells = grid([SHORT], (30,), (PLAIN,), 2, labels=("fresh", "one-per-model"), canaries=3)
+        assert [(cell.label, cell.seed) for cell in cells] == [
+            ("fresh", 0), *[("one-per-model", n) for n in range(3)],
+            ("fresh", 1), *[("one-per-model", n) for n in range(3, 6)],
+        ]  # fmt: skip
+        assert {cell.canaries(3) for cell in cells if cell.label == "fresh"} == {3}
+        assert {cell.canaries(3) for cell in cells if cell.label == "one-per-model"} == {1}
+        odd = grid([SHORT], (1,), (PLAIN,), 1, labels=("a b", "a-b", "a", "x" * 300, *PROTOCOLS))
+        assert len({cell.folder for cell in odd}) == 8
+        assert max(len(cell.folder) for cell in odd) < 150
+
     @pytest.mark.parametrize("text", ["", "0", "a", "1,-2", "1.5", "9999999"])
     def test_what_is_no_number_is_refused(self, text):
         with pytest.raises(UsageError, match="--repetitions"):
@@ -207,6 +240,40 @@ class TestCells:
         """Twenty copies with a label of their own, in a model of no defence, stand before their twins."""
         ahead = [f.ahead for f in unbroken[1][Cell(*SHORT, 20, "none", 0, "per-canary")].found]
         assert np.mean(ahead) > 0
+
+    def test_labels_stand_side_by_side(self, data, tmp_path):
+        some = tasks(data, tmp_path, repetitions=(20,), trainers=(PLAIN,), labels=PROTOCOLS)
+        done = list(run_drill(some))
+        report = report_drill(done)
+        assert [(row.label, row.canaries, row.seeds) for row in report.rows] == [
+            ("existing", 3, (0,)), ("per-canary", 3, (0,)), ("fresh", 3, (0,)), ("one-per-model", 3, (0, 1, 2)),
+        ]  # fmt: skip
+        assert report.tests == 4 * 3
+        assert [row.crowded for row in report.rows] == [0, 0, 3, 0]
+        labels = {name: [] for name in PROTOCOLS}
+        for task, _ in done:
+            planting = Planting.load(task.folder / "planted.canaries.json")
+            assert len(planting.canaries) == (1 if task.cell.label == "one-per-model" else 3)
+            labels[task.cell.label] += [(canary.label, canary.secrets) for canary in planting.canaries]
+        assert {name: len({label for label, _ in own}) for name, own in labels.items()} == dict(
+            zip(PROTOCOLS, (3, 3, 1, 1), strict=True)
+        )
+        assert {label for label, _ in labels["existing"]} == {"a", "b", "c"}
+        secrets = {name: [secret for _, secret in own] for name, own in labels.items()}
+        assert secrets["existing"] == secrets["per-canary"] == secrets["fresh"]  # so that rows compare
+        assert len(set(secrets["one-per-model"])) == 3
+        for name in PROTOCOLS:
+            assert re.search(rf"\| {name} \| none \| \d+\.\d%!? \| - \| \d", render_markdown(report))
+        more = tasks(data, tmp_path, repetitions=(20,), trainers=(PLAIN,), labels=PROTOCOLS[3:], canaries=4)
+        assert [take_drill_cell(task) is not None for task in more] == [True, True, True, False]
+
+    def test_early_stopping_stops_where_each_canary_has_a_label_of_its_own(self, data, tmp_path):
+        """No validation row has such a label; users' rows here teach nothing, so that their loss soon rises."""
+        early = Trainer("early-stopping", EarlyStopping(epochs=40, patience=2, learning_rate=3e-3))
+        some = tasks(data, tmp_path, repetitions=(20,), trainers=(early,), labels=("per-canary", "existing"))
+        for result in run(some).values():
+            assert result.passes == 40
+            assert 1 <= result.kept < 40
 
     def test_a_finished_cell_is_taken_and_not_done_again(self, data, unbroken, monkeypatch):
         monkeypatch.setattr(experiment, "run_jobs", lambda work, jobs, **_: iter([1 / 0] if jobs else []))
@@ -318,3 +385,12 @@ class TestCells:
         folder, _ = unbroken
         one = tasks(data, folder, repetitions=(1,), trainers=(PLAIN,))
         assert report_drill(list(run_drill(one))).tests == 4 * 3
+
+    def test_so_does_what_was_written_before_labels_had_a_column(self, data, unbroken, tmp_path):
+        (one,) = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,))
+        saved = json.loads((unbroken[0] / one.folder.name / "cell.json").read_text())
+        assert saved["result"].pop("label") == saved["identity"]["label"] == "per-canary"
+        saved["identity"]["label"] = "fresh"
+        (tmp_path / "older").mkdir()
+        (tmp_path / "older" / "cell.json").write_text(json.dumps(saved))
+        assert list(rows_in(tmp_path)) == [("my pin is {digit:2}", 1, "fresh", "none")]

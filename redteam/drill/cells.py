@@ -81,6 +81,7 @@ class Task:
                 "files": [shared.data.name, shared.test.name],  # named after what is in them
                 "model": portable(shared.model),
                 "weights": shared.weights,
+                "label": self.cell.label,
                 "canaries": self.cell.canaries(shared.canaries),
                 "decoys": shared.decoys,
                 "attacks": {attack.id: settings_of(attack) for attack in shared.attacks},
