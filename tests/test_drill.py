@@ -23,7 +23,7 @@ from redteam.data import Columns, read_examples
 from redteam.drill.cells import rows_in, take_drill_cell
 from redteam.drill.grid import PROTOCOLS, Cell, Trainer, choose_defenses, choose_labels, choose_patterns, grid
 from redteam.drill.run import open_drill, report_drill, run_drill, tasks_of
-from redteam.drill.table import render_markdown
+from redteam.drill.table import render_text
 from redteam.errors import UsageError
 from redteam.files import sha256
 from redteam.inversion import NotApplicable
@@ -263,7 +263,8 @@ class TestCells:
         assert secrets["existing"] == secrets["per-canary"] == secrets["fresh"]  # so that rows compare
         assert len(set(secrets["one-per-model"])) == 3
         for name in PROTOCOLS:
-            assert re.search(rf"\| {name} \| none \| \d+\.\d%!? \| - \| \d", render_markdown(report))
+            assert re.search(rf"  {name} +none +\d+\.\d%!? +-  +\d\.\d \(\d\.\d\) +\d of 3 ", render_text(report))
+            assert f"label {name}: " in render_text(report)
         more = tasks(data, tmp_path, repetitions=(20,), trainers=(PLAIN,), labels=PROTOCOLS[3:], canaries=4)
         assert [take_drill_cell(task) is not None for task in more] == [True, True, True, False]
 

@@ -145,7 +145,7 @@ def _cells(row: Row, headline: str | None) -> tuple[str, ...]:
         f"{row.accuracy:.1%}" + (MARK if row.flagged else ""),
         _kept(row),
         _ranked(row, "exposure", 1) or "-",
-        "-" if success is None else _counted(success, row.canaries),
+        f"- of {row.canaries}" if success is None else _counted(success, row.canaries),
         _ranked(row, "guesses", 0) or "-",
         ", ".join(row.proven) or "none",
     )
