@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from redteam.canary.measures import Found
+from redteam.canary.found import Found
 from redteam.drill.picture import draw
 from redteam.drill.report import CellResult, DrillReport, FailedCell, rows_of
 from redteam.drill.table import render_markdown, render_text

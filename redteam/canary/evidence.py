@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from redteam.canary.ask import Attacker, ask, check_target, repeated
-from redteam.canary.measures import Found, compare, exposure_interval, join_answers, whole_secrets
+from redteam.canary.found import Found, join_answers, whole_secrets
+from redteam.canary.measures import compare, exposure_interval
 from redteam.canary.planting import Planting, candidates_left, fewest_left
 from redteam.inversion import InversionAttack, Progress, unwatched
 from redteam.report import Evidence, Failure, Interval, Metric, rule_of

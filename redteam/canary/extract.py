@@ -14,7 +14,8 @@ from typing import Any
 
 from redteam import __version__, codec
 from redteam.canary.ask import Attacker, Run, ask, check_target, count_tests, repeated, runs_of, signals_of
-from redteam.canary.measures import Comparison, Found, Group, fewest_to_prove, join_answers, measure_group
+from redteam.canary.found import Found, join_answers
+from redteam.canary.measures import Comparison, Group, fewest_to_prove, measure_group
 from redteam.canary.planting import Planting, candidates_left, crowded, fewest_left
 from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.grading import one_line

@@ -1,4 +1,4 @@
-"""What attacks found, joined with the ledger: per canary, and per attack and number of repetitions with intervals."""
+"""What attacks found, as measures with intervals and as comparisons with the twins, for each number of repetitions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from redteam.canary.found import Found, whole_secrets
 from redteam.canary.pattern import Pattern
-from redteam.canary.planting import Canary, Planting, sharing
-from redteam.inversion import Answer, Ranked
+from redteam.canary.planting import Canary
 from redteam.report import Interval
 from redteam.resolution import fewest_canaries, whole_secrets_p_value
 from redteam.statistics.binomial import clopper_pearson_low
@@ -25,58 +25,6 @@ from redteam.statistics.exposure import (
 
 Signal = Literal["guess", "whole", "rank"]
 Measured = Literal["exposure", "success", "guesses", "token_accuracy", "hamming"]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What one attack found of one canary and of its twin; None where the attack does not answer that.
-
-    `right` counts symbols of the guess. `exposure` is in bits of at most `most`; `at_least` so much is proven, of
-    `provable` at most. `ahead` is the twin's loss minus the planted secret's. `guess` and `secret` only when asked for.
-    So many secrets as `shared` have this sentence and label, its own among them: no question tells them apart.
-    """
-
-    attack: str
-    canary: str
-    repetitions: int
-    places: int
-    right: int | None
-    right_of_twin: int | None
-    exposure: float | None
-    exposure_of_twin: float | None
-    at_least: float | None
-    provable: float | None
-    most: float | None
-    method: str | None
-    ahead: float | None
-    guess: str | None = None
-    secret: str | None = None
-    shared: int = 1
-
-    @property
-    def tries(self) -> int:
-        """How many guesses count: one for each secret that shares the question, where all candidates are ranked.
-
-        An attacker who knows that three are there names the first three. A search gives one guess for all of them.
-        """
-        return self.shared if self.method == "exact" else 1
-
-    @property
-    def whole(self) -> bool:
-        """Whether the whole planted secret is among the guesses that count."""
-        return self.right == self.places or self._among_first(self.exposure)
-
-    @property
-    def whole_of_twin(self) -> bool:
-        """Whether the whole unseen twin is."""
-        return self.right_of_twin == self.places or self._among_first(self.exposure_of_twin)
-
-    def guesses(self, bits: float | None) -> float:
-        """Return how many candidates are to be tried, best first, until one of such exposure comes."""
-        return float(2.0 ** ((self.most or 0.0) - (bits or 0.0)))
-
-    def _among_first(self, bits: float | None) -> bool:
-        return self.tries > 1 and bits is not None and round(self.guesses(bits)) <= self.tries
 
 
 @dataclass(frozen=True)
@@ -127,14 +75,6 @@ class Group:
     methods: tuple[str, ...]
     measures: tuple[Measure, ...]
     comparisons: tuple[Comparison, ...]
-
-
-def join_answers(
-    attack: str, planting: Planting, answers: Mapping[str, Answer], *, show_text: bool = False
-) -> tuple[Found, ...]:
-    """Return what was found of each canary that was asked about, from the answers by question."""
-    asked, shared = [canary for canary in planting.canaries if canary.id in answers], sharing(planting)
-    return tuple(_found(attack, canary, answers[canary.id], shared[canary.id], show_text) for canary in asked)
 
 
 def measure_group(
@@ -231,11 +171,6 @@ def _whole(found: Sequence[Found], left: int, level: float) -> Comparison:
     return Comparison("whole", hits, twins, len(found) - hits - twins, p_value, low, level, p_value <= level)
 
 
-def whole_secrets(found: Sequence[Found]) -> tuple[int, int]:
-    """Return how many whole secrets are among the guesses that count, and how many whole twins."""
-    return sum(f.whole for f in found), sum(f.whole_of_twin for f in found)
-
-
 def compare(found: Sequence[Found], signal: Signal, *, alpha: float) -> TwinTest:
     """Test planted secrets against their twins by one signal, one-sided at `alpha`."""
     if signal == "guess":
@@ -285,32 +220,3 @@ def _comparison(signal: Signal, test: TwinTest) -> Comparison:
     return Comparison(
         signal, test.wins, test.losses, test.ties, test.p_value, test.low, level=test.alpha, proven=test.proven
     )
-
-
-def _found(attack: str, canary: Canary, answer: Answer, shared: int, show_text: bool) -> Found:
-    ranked: dict[tuple[str, ...], Ranked] = {each.secret: each for each in answer.ranked}
-    planted, twin = ranked.get(canary.secret), ranked.get(canary.twin)
-    bits = planted.exposure if planted else None
-    bits_of_twin = twin.exposure if twin else None
-    return Found(
-        attack=attack,
-        canary=canary.id,
-        repetitions=canary.repetitions,
-        places=len(canary.secret),
-        right=_right(answer.guess, canary.secret),
-        right_of_twin=_right(answer.guess, canary.twin),
-        exposure=bits.bits if bits else None,
-        exposure_of_twin=bits_of_twin.bits if bits_of_twin else None,
-        at_least=bits.at_least if bits else None,
-        provable=bits.provable if bits else None,
-        most=bits.most if bits else None,
-        method=bits.method if bits else None,
-        ahead=twin.loss - planted.loss if planted and twin else None,
-        guess=" ".join(answer.guess) if show_text and answer.guess else None,
-        secret=" ".join(canary.secret) if show_text else None,
-        shared=shared,
-    )
-
-
-def _right(guess: tuple[str, ...] | None, secret: tuple[str, ...]) -> int | None:
-    return None if guess is None else sum(a == b for a, b in zip(guess, secret, strict=True))

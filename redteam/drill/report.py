@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from redteam import codec
-from redteam.canary.measures import Comparison, Found, Measure, Signal, compare_all, fewest_to_prove, measure
+from redteam.canary.found import Found
+from redteam.canary.measures import Comparison, Measure, Signal, compare_all, fewest_to_prove, measure
 from redteam.errors import ReportError
 from redteam.files import read_text
 from redteam.learned import has_learned

@@ -1,11 +1,13 @@
 """Whole secrets that come out of SNIPS models against repetitions, and what the paper's defences change.
 
-    python tests/bench/bench_drill.py [bilstm] [minilm] [defenses] [one]
+    python tests/bench/bench_drill.py [labels] [bilstm] [minilm] [defenses]
 
 Each part is a `redteam drill` of its own, in the folder build/drill-PART, and goes on where it was.
-bilstm: all of SNIPS, 20 canaries a model, each with a label of its own. minilm: cut to 2 layers, 2,000 rows. defenses:
+labels: the ways of labelling canaries side by side at 30 repetitions, all of SNIPS, by RT201 and by the attack of the
+paper (RT202 with its settings). The others give each canary a label of its own: bilstm: all of SNIPS, 20 canaries a
+model. minilm: cut to 2 layers, 2,000 rows. defenses:
 early stopping, dropout and characters one by one, in pairs and together, and deduplication, label smoothing, and
-training with differential privacy. one: one canary a model, with one new label, as in the paper; 20 models a row.
+training with differential privacy.
 Wanted: 0.5 and 0.9 of whole secrets without a defence; with all three the interval covers the twins' share. Takes hours
 (a bilstm on all of SNIPS trains in a minute, MiniLM in several); without names, bilstm runs alone.
 """
@@ -17,19 +19,22 @@ from pathlib import Path
 from snips import SNIPS
 
 PIN = ("--pattern", "my pin code is {digit:n}", "--length", "4", "--epochs", "20")
+OWN = ("--label", "per-canary")
+PAPER = ("--attack", "RT202", "--set", "RT202.restarts=1", "--set", "RT202.learning_rate=0.02")
+PAPER += ("--set", "RT202.hold=none")
 PARTS = {
-    "bilstm": ("--model", "bilstm", "--repetitions", "1,3,10,30,100", "--defense", "none"),
+    "labels": (
+        *("--model", "bilstm", "--repetitions", "30", "--defense", "none"),
+        *("--label", "existing,per-canary,fresh,one-per-model", "--attack", "RT201", *PAPER),
+    ),
+    "bilstm": ("--model", "bilstm", *OWN, "--repetitions", "1,3,10,30,100", "--defense", "none"),
     "minilm": (
-        *("--model", "minilm", "--layers", "2", "--rows", "2000"),
+        *("--model", "minilm", *OWN, "--layers", "2", "--rows", "2000"),
         *("--repetitions", "3,10,30,100,300", "--defense", "none"),
     ),
     "defenses": (
-        *("--model", "bilstm", "--repetitions", "1,3,10,100"),
+        *("--model", "bilstm", *OWN, "--repetitions", "1,3,10,100"),
         *("--defense", "none,es,d,ce,es+d,es+ce,d+ce,all,dedup,ls,edpsgd"),
-    ),
-    "one": (
-        *("--model", "bilstm", "--rows", "2000", "--canaries", "1", "--label", "fresh", "--seeds", "20"),
-        *("--repetitions", "10,100", "--defense", "none,all"),
     ),
 }
 
