@@ -223,7 +223,7 @@ class TestAttack:
         nothing = ("!", "?")  # no token of any text is known
         inverted = replace(report, token_auc={"RT204": Interval(0.1, 0.05, 0.2, 0.05)})
         assert "proven to be below 0.5" in render(inverted, width=200)
-        assert "tells them apart with AUC 0.9" in render(inverted, width=200)
+        assert "tell them apart with AUC 0.9" in render(inverted, width=200)
         assert "below 0.5" not in render(report, width=200)
         broken = extract(target, planted, (EmbeddingDrift(),), attacker=Attacker(base=base), texts=nothing)
         assert broken.exit_code == 2
