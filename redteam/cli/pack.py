@@ -20,7 +20,10 @@ def pack(
     open_seconds: OpenSeconds = None,
     open_memory: OpenMemory = None,
 ) -> None:
-    """Pack a Hugging Face directory, or a LoRA adapter merged onto its base, into a model.pt without code."""
+    """Pack a Hugging Face directory into a model.pt without code.
+
+    A LoRA adapter is merged onto its base.
+    """
     from redteam.bundle import save_bundle
     from redteam.models.opening import read_directory
     from redteam.models.trial import try_first

@@ -143,7 +143,7 @@ def late(handler, body):
         (answers(7), "answered a bare int"),
         (answers({"probabilities": []}), "answered 0 rows for 1 texts"),
         (answers({"probabilities": [[0.5, 0.5]], "classes": ["a", "b", "c"]}), "answered shape (1, 2)"),
-        (answers(lambda texts: {"probabilities": [{"x": 0.5, "y": 0.5}] * len(texts)}), "labels unknown to the model"),
+        (answers(lambda texts: {"probabilities": [{"x": 0.5, "y": 0.5}] * len(texts)}), "no label is in both"),
         (answers(lambda texts: {"probabilities": [{"a": 3, "b": -2}] * len(texts)}), "negative"),
     ],
 )
