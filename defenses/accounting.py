@@ -30,8 +30,8 @@ from fractions import Fraction
 from typing import Literal
 
 from defenses.privacy_loss import Event, epsilon_by_rdp, smallest_epsilon
-from redteam.errors import UsageError
-from redteam.report import Budget, Guarantee
+from redteam.core.errors import UsageError
+from redteam.report.values import Budget, Guarantee
 
 Sampling = Literal["poisson", "shuffled", "fixed"]
 Unit = Literal["example", "client"]

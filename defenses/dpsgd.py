@@ -36,10 +36,10 @@ from defenses.edpsgd.separation import Separation, unclipped
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.trainer import Losses, Outcome
 from defenses.opacus_exact import MOST_ROWS, check_exact, forget_gradients, hooked, refuse_unsupported
+from redteam.core.errors import UsageError
 from redteam.data import Examples
-from redteam.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
-from redteam.errors import UsageError
 from redteam.models.starting import Start
+from redteam.plugins.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
 
 _SLACK = 1e-5  # of the clip, as in RD102: the norms are float32
 

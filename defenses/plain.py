@@ -10,8 +10,8 @@ from typing import Self
 from defenses.settings import recipe_of, settle
 from defenses.training import train
 from redteam.data import Examples
-from redteam.defense import Checkpoint, Defense, Progress, Trained
 from redteam.models.starting import Start
+from redteam.plugins.defense import Checkpoint, Defense, Progress, Trained
 
 
 @dataclass(frozen=True)

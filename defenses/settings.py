@@ -7,15 +7,11 @@ depends on public numbers alone: the expected number of rows, and the labels, wh
 """
 
 import math
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import Field, fields, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from defenses.training import Recipe
 from redteam.models.starting import Start
-
-if TYPE_CHECKING:
-    from defenses.plain import Plain
-    from defenses.regularised import Regularised
 
 _STEPS = 200  # at least, and so many for each label:
 _STEPS_OF_A_LABEL, _OF_A_PRETRAINED = 30, 15
@@ -24,7 +20,29 @@ _BATCH = 32
 _FEWEST_BATCHES = 10  # of a pass: few rows are taken in smaller batches, of at least:
 _SMALLEST_BATCH = 8
 
-Ordinary = TypeVar("Ordinary", bound="Plain | Regularised")
+
+class OrdinaryTraining(Protocol):
+    """The settings of a trainer without noise; None is chosen here."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def epochs(self) -> int | None:
+        """Passes over the rows."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows of a step."""
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Of AdamW."""
+
+    def parameters(self) -> dict[str, Any]:
+        """All settings by name."""
+
+
+Ordinary = TypeVar("Ordinary", bound=OrdinaryTraining)
 
 
 def passes_of(rows: int, start: Start, batch: int) -> int:
@@ -48,7 +66,7 @@ def settle(defense: Ordinary, start: Start, rows: int) -> Ordinary:
     return replace(defense, epochs=passes, batch_size=batch, learning_rate=rate)
 
 
-def recipe_of(defense: "Plain | Regularised", start: Start, rows: int) -> Recipe:
+def recipe_of(defense: OrdinaryTraining, start: Start, rows: int) -> Recipe:
     """Return the recipe of an ordinary training, settled."""
     own = settle(defense, start, rows).parameters()
     return Recipe(**{field.name: own[field.name] for field in fields(Recipe) if field.name in own})

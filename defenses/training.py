@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from redteam.checkpoint import TrainingState
+from redteam.core.errors import RedteamError
+from redteam.core.interrupts import Interrupts
 from redteam.data import Examples
-from redteam.defense import Checkpoint, Progress
-from redteam.errors import RedteamError
-from redteam.interrupts import Interrupts
 from redteam.models.starting import Start
 from redteam.models.tokens import cut_at, token_ids
+from redteam.plugins.defense import Checkpoint, Progress
 from redteam.targets.model import batches_by_length, pad_batch
+from redteam.training.checkpoint import TrainingState
 
 _WARM_UP = 0.1  # share of the steps
 _CHECKPOINT_EVERY = 20.0  # seconds

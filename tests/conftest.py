@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from redteam.data import Examples
-from redteam.target import Access
+from redteam.targets.target import Access
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).parents[1]

@@ -4,9 +4,9 @@ import hashlib
 
 import numpy as np
 
-from redteam.inversion import Answer, InversionAttack, Ranked
+from redteam.plugins.inversion import Answer, InversionAttack, Ranked
 from redteam.statistics.exposure import exact_exposure
-from redteam.target import Access, label_indices
+from redteam.targets.target import Access, label_indices
 
 
 class Enumeration(InversionAttack):

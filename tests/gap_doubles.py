@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 
 from defenses.plain import Plain
-from redteam.defense import Defense
-from redteam.gap.report import CellResult, GapReport, rows_of
-from redteam.report import Budget, Evidence, Guarantee, Interval
+from redteam.experiments.gap.report import CellResult, GapReport, rows_of
+from redteam.plugins.defense import Defense
+from redteam.report.values import Budget, Evidence, Guarantee
+from redteam.statistics.interval import Interval
 
 
 def budget(epsilon, delta=1e-5):

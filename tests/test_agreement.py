@@ -7,13 +7,13 @@ from canary_rows import PIN
 from conftest import sentences
 
 from defenses.plain import Plain
+from redteam.auditing.inputs import Sources, open_case
 from redteam.canary import Plan, plant
-from redteam.canary.planting import canary_rows
-from redteam.case import Sources, open_case
+from redteam.core.errors import LedgerError
 from redteam.data import Columns, read_examples
-from redteam.errors import LedgerError
-from redteam.ledger import Ledger
-from redteam.train import Coins, ModelChoice, train
+from redteam.data.ledger import Ledger
+from redteam.data.planting import canary_rows
+from redteam.training.train import Coins, ModelChoice, train
 
 ROWS = sentences(80, seed=31)
 FRESH = sentences(20, seed=32)

@@ -10,14 +10,14 @@ from conftest import RuleTarget, sentences
 
 from attacks.membership.confidence import Confidence
 from attacks.membership.loss import LossThreshold
-from redteam.attack import Attack, suited
-from redteam.audit import Settings, audit, intervals_judged
+from redteam.auditing.run import Settings, audit, intervals_judged
+from redteam.core.errors import TargetError
 from redteam.data import Examples, Split, join
-from redteam.errors import TargetError
-from redteam.judge import judge
-from redteam.policy import load_policy
-from redteam.registry import discover_attacks
-from redteam.target import Access
+from redteam.plugins.attack import Attack, suited
+from redteam.plugins.registry import discover_attacks
+from redteam.policy.judge import judge
+from redteam.policy.reading import load_policy
+from redteam.targets.target import Access
 
 TODAY = date(2026, 1, 1)
 MEMBERS, OTHERS = sentences(900, seed=1), sentences(900, seed=2)

@@ -14,10 +14,10 @@ import torch
 from tiny_models import LABELS, bundle, document, no_network, refused
 from torch import nn
 
-from redteam.bundle import load_bundle, save_bundle, state_digest
+from redteam.core.errors import BundleError, TargetError
 from redteam.data import Examples
-from redteam.errors import BundleError, TargetError
-from redteam.target import load_target
+from redteam.models.bundle import load_bundle, save_bundle, state_digest
+from redteam.targets.loading import load_target
 from redteam.targets.model import ModelTarget
 
 

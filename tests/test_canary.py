@@ -9,8 +9,8 @@ from scipy import stats
 
 from redteam.canary import Pattern, Plan, Planting, Slot
 from redteam.canary.draw import of_users
-from redteam.canary.planting import candidates_left
-from redteam.errors import DataError, UsageError
+from redteam.core.errors import DataError, UsageError
+from redteam.data.planting import candidates_left
 
 
 class TestPattern:

@@ -11,20 +11,21 @@ from conftest import sentences
 from enumeration import Enumeration, NoiseModel
 
 from defenses.plain import Plain
-from redteam.audit import audit
+from redteam.auditing.inputs import Sources, open_case
+from redteam.auditing.plan import make_plan
+from redteam.auditing.run import audit
 from redteam.canary import Pattern, Plan, Planting, canary_rows, plant
 from redteam.canary.ask import Attacker
 from redteam.canary.evidence import CanaryAudit
-from redteam.case import Sources, open_case
+from redteam.core.errors import LedgerError, TargetError, UsageError
 from redteam.data import Columns, Split, read_examples
-from redteam.errors import LedgerError, TargetError, UsageError
-from redteam.judge import judge
-from redteam.ledger import Ledger
-from redteam.limits import DEFAULT, Policy
-from redteam.plan import make_plan
-from redteam.report import AuditReport
-from redteam.resolution import extraction_ceiling
-from redteam.train import Coins, ModelChoice, train
+from redteam.data.ledger import Ledger
+from redteam.data.planted import load_planting
+from redteam.policy.judge import judge
+from redteam.policy.limits import DEFAULT, Policy
+from redteam.report.reading import load_report
+from redteam.statistics.resolution import extraction_ceiling
+from redteam.training.train import Coins, ModelChoice, train
 
 TODAY = date(2026, 7, 1)
 PIN = "my pin is {digit:2}"
@@ -64,7 +65,7 @@ class TestTraining:
     def test_the_ledger_keeps_them(self, trained):
         folder, planted, done = trained
         assert Ledger.load(done.ledger).planting(done.ledger) == planted.planting
-        assert Planting.load(done.ledger) == planted.planting
+        assert load_planting(done.ledger) == planted.planting
         assert open_case(str(folder / "model.pt"), Sources(), {}).planting == planted.planting
 
     def test_the_vocabulary_does_not_depend_on_the_coins(self, trained, tmp_path):
@@ -252,7 +253,7 @@ class TestAudit:
         report = report_of(planting(repetitions=(2, 9)))
         path = tmp_path / "report.json"
         path.write_text(report.to_json(), encoding="utf-8")
-        assert AuditReport.load(path) == report
+        assert load_report(path) == report
 
     def test_a_leak_is_proven_under_the_built_in_limits_and_a_null_model_passes_them(self):
         leak = judge(report_of(planting()), DEFAULT, today=TODAY)
@@ -319,7 +320,7 @@ class TestAudit:
 
 
 def settings():
-    from redteam.audit import Settings
+    from redteam.auditing.run import Settings
 
     return Settings()
 
@@ -382,14 +383,14 @@ class TestLimits:
     ],
 )
 def test_an_edited_report_is_refused(tmp_path, change, said):
-    from redteam.errors import ReportError
+    from redteam.core.errors import ReportError
 
     document = json.loads(report_of(planting()).to_json())
     change(next(e for e in document["evidence"] if e["metric"] == "extraction_rate"))
     path = tmp_path / "report.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(ReportError, match=said):
-        AuditReport.load(path)
+        load_report(path)
 
 
 def test_a_real_model_gives_its_canaries_away(trained):

@@ -12,17 +12,18 @@ from conftest import ROOT
 from enumeration import Enumeration, NoiseModel
 from scipy import stats
 
-from redteam import codec
+from redteam.auditing.scoring import ScoreCache
 from redteam.canary import Pattern, Plan, Planting
 from redteam.canary.ask import count_tests, questions_of, suspects_of
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.extract import Extraction, extract
 from redteam.canary.render import render
-from redteam.errors import TargetError, UsageError
-from redteam.inversion import Answer, NotApplicable, Question, Ranked
-from redteam.resolution import extraction_ceiling
-from redteam.scoring import ScoreCache
-from redteam.target import Access, load_target
+from redteam.core import codec
+from redteam.core.errors import TargetError, UsageError
+from redteam.plugins.inversion import Answer, NotApplicable, Question, Ranked
+from redteam.statistics.resolution import extraction_ceiling
+from redteam.targets.loading import load_target
+from redteam.targets.target import Access
 
 SHORT = "my pin is {digit:2}"
 

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from redteam.canary import (
     Pattern,
     Plan,
-    Planting,
     canaries_beside,
     canaries_path,
     canary_rows,
     plant,
 )
 from redteam.canary.place import place
+from redteam.core.errors import RedteamError, UsageError
 from redteam.data import Columns, read_examples, text_key
+from redteam.data.planted import load_planting
 from redteam.data.table import read_table
-from redteam.errors import RedteamError, UsageError
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ class TestFiles:
         assert planted.ledger == canaries_path(out) == tmp_path / "planted.canaries.json"
         assert stat.S_IMODE(planted.ledger.stat().st_mode) == 0o600
         assert sorted(p.name for p in tmp_path.iterdir()) == ["data.csv", "planted.canaries.json", "planted.csv"]
-        assert Planting.load(planted.ledger) == planted.planting == canaries_beside(out)
+        assert load_planting(planted.ledger) == planted.planting == canaries_beside(out)
         said = repr(planted)
         for canary in planted.planting.canaries:
             assert repr(canary.secrets[0]) not in said

@@ -19,9 +19,10 @@ from redteam.canary import (
     vocabulary_texts,
 )
 from redteam.canary.alphabets import common_words, whole_words
-from redteam.errors import LedgerError, UsageError
-from redteam.files import sha256
-from redteam.train import train
+from redteam.core.errors import LedgerError, UsageError
+from redteam.core.files import sha256
+from redteam.data.planted import load_planting
+from redteam.training.train import train
 
 
 @pytest.fixture
@@ -57,11 +58,11 @@ class TestLedger:
         change(document)
         planted.ledger.write_text(json.dumps(document))
         if seal:
-            from redteam import codec
+            from redteam.core import codec
 
             replace(codec.decode(Planting, document), digest="").save(planted.ledger)
         with pytest.raises(LedgerError, match=r"^[^\n]*p\.canaries\.json: [^\n]*$") as caught:
-            Planting.load(planted.ledger)
+            load_planting(planted.ledger)
         for canary in planted.planting.canaries:
             assert " ".join(canary.secret) not in str(caught.value)
         return str(caught.value)
@@ -69,7 +70,7 @@ class TestLedger:
     def test_lost(self, planted):
         planted.ledger.unlink()
         with pytest.raises(LedgerError, match=r"cannot be read \(No such file.*plant again and train again"):
-            Planting.load(planted.ledger)
+            load_planting(planted.ledger)
         assert canaries_beside(planted.data) is None
         assert canary_rows(None) == frozenset()
 

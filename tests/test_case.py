@@ -6,11 +6,11 @@ from conftest import sentences
 from tiny_models import LABELS, bundle, directory
 
 from defenses.plain import Plain
-from redteam.bundle import save_bundle
-from redteam.case import Sources, open_case
+from redteam.auditing.inputs import Sources, open_case
+from redteam.core.errors import DataError, LedgerError, RedteamError, TargetError, UsageError
 from redteam.data import Columns
-from redteam.errors import DataError, LedgerError, RedteamError, TargetError, UsageError
-from redteam.train import Coins, train
+from redteam.models.bundle import save_bundle
+from redteam.training.train import Coins, train
 
 ROWS = sentences(60, seed=2, labels=LABELS)
 
@@ -177,7 +177,7 @@ def test_a_guarantee_whose_noise_anyone_can_draw_again_is_not_taken_over(tmp_pat
 
 def test_a_guarantee_of_a_trainer_that_takes_no_secret_is_not_taken_over(tmp_path):
     from defenses.edpsgd import EDPSGD
-    from redteam.defense import Defense
+    from redteam.plugins.defense import Defense
 
     class Installed(Defense):
         id, name = "RD199", "installed"

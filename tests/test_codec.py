@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jsonschema
 import pytest
 
-from redteam import codec
+from redteam.core import codec
 
 
 @dataclass(frozen=True)

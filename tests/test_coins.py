@@ -7,16 +7,16 @@ import pytest
 from conftest import RuleTarget, sentences
 
 from attacks.membership.loss import LossThreshold
-from redteam.audit import Settings, audit
-from redteam.coins import DELTA, Canaries, fair_canaries
-from redteam.consistency import require_consistent
+from redteam.auditing.epsilon import DELTA, Canaries, fair_canaries
+from redteam.auditing.plan import make_plan
+from redteam.auditing.run import Settings, audit
+from redteam.core.errors import DataError, ReportError
 from redteam.data import Split, join
-from redteam.errors import DataError, ReportError
-from redteam.limits import DEFAULT, Policy
-from redteam.plan import make_plan
-from redteam.report import AuditReport, Budget, Guarantee
-from redteam.resolution import ceiling
+from redteam.policy.limits import DEFAULT, Policy
+from redteam.report.consistency import require_consistent
+from redteam.report.values import AuditReport, Budget, Guarantee
 from redteam.statistics.epsilon import one_run
+from redteam.statistics.resolution import ceiling
 from redteam.statistics.thresholds import Split as Halves
 
 ROWS = sentences(3000, seed=1)

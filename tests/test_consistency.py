@@ -9,16 +9,16 @@ from conftest import ROOT, sentences
 from enumeration import Enumeration, NoiseModel
 
 from attacks.membership.loss import LossThreshold
-from redteam.attack import Attack
-from redteam.audit import audit
+from redteam.auditing.run import audit
 from redteam.canary import Plan, Planting
 from redteam.canary.evidence import CanaryAudit
-from redteam.consistency import require_consistent
+from redteam.core.errors import ReportError
 from redteam.data import Split
-from redteam.errors import ReportError
-from redteam.inversion import InversionAttack, NotApplicable
-from redteam.report import AuditReport
-from redteam.target import Access
+from redteam.plugins.attack import Attack
+from redteam.plugins.inversion import InversionAttack, NotApplicable
+from redteam.report.consistency import require_consistent
+from redteam.report.reading import load_report
+from redteam.targets.target import Access
 
 LEAKY = (ROOT / "fixtures" / "leaky" / "report.json").read_text(encoding="utf-8")
 
@@ -32,7 +32,7 @@ def edited(tmp_path, change):
 
 
 def test_a_report_as_it_was_written_is_read(tmp_path):
-    assert AuditReport.load(edited(tmp_path, lambda d: None)).to_json() == LEAKY
+    assert load_report(edited(tmp_path, lambda d: None)).to_json() == LEAKY
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_report_as_it_was_written_is_read(tmp_path):
 )
 def test_an_edited_report_is_refused(tmp_path, change, said):
     with pytest.raises(ReportError, match="contradicts itself") as error:
-        AuditReport.load(edited(tmp_path, change))
+        load_report(edited(tmp_path, change))
     assert said in str(error.value)
 
 
@@ -102,7 +102,7 @@ def both(*changes):
 )
 def test_an_older_report_is_held_to_what_it_says(tmp_path, change, said):
     with pytest.raises(ReportError, match="contradicts itself") as error:
-        AuditReport.load(edited(tmp_path, both(old, change)))
+        load_report(edited(tmp_path, both(old, change)))
     assert said in str(error.value)
 
 
@@ -114,7 +114,7 @@ def failure(attack, reason, kind="not_applicable"):
 
 
 def test_an_older_report_as_it_was_written_is_read(tmp_path):
-    assert AuditReport.load(edited(tmp_path, old)).scope is None
+    assert load_report(edited(tmp_path, old)).scope is None
 
 
 # Reports of audits in which something was planted, is not allowed or broke

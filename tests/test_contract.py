@@ -7,11 +7,11 @@ import pytest
 import torch
 from conftest import RuleTarget, sentences
 
-from redteam.attack import Attack, Control
 from redteam.data import Split
-from redteam.inversion import InversionAttack
-from redteam.registry import choose, discover_attacks, discover_controls, discover_defenses, discover_inversions
-from redteam.target import Access
+from redteam.plugins.attack import Attack, Control
+from redteam.plugins.inversion import InversionAttack
+from redteam.plugins.registry import choose, discover_attacks, discover_controls, discover_defenses, discover_inversions
+from redteam.targets.target import Access
 
 ATTACKS, CONTROLS, DEFENSES = discover_attacks(), discover_controls(), discover_defenses()
 INVERSIONS = discover_inversions()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import sentences
 
+from redteam.core.errors import DataError
 from redteam.data import Columns, Examples, Split, fold, join, read_examples, read_split, text_key
-from redteam.errors import DataError
 
 
 @pytest.fixture

@@ -14,21 +14,30 @@ from enumeration import Enumeration
 from defenses.plain import Plain
 from defenses.regularised import Regularised
 from defenses.regularised.early_stopping import EarlyStopping
-from redteam import experiment
-from redteam.canary import Plan, Planting
+from redteam.canary import Plan
 from redteam.cli.canary import plant
 from redteam.cli.drill import _Grid
 from redteam.cli.numbers import parse_numbers
+from redteam.core.errors import UsageError
+from redteam.core.files import sha256
 from redteam.data import Columns, read_examples
-from redteam.drill.cells import rows_in, take_drill_cell
-from redteam.drill.grid import PROTOCOLS, Cell, Trainer, choose_defenses, choose_labels, choose_patterns, grid
-from redteam.drill.run import open_drill, report_drill, run_drill, tasks_of
-from redteam.drill.table import render_text
-from redteam.errors import UsageError
-from redteam.files import sha256
-from redteam.inversion import NotApplicable
-from redteam.registry import discover_defenses
-from redteam.train import ModelChoice
+from redteam.data.planted import load_planting
+from redteam.experiments import experiment
+from redteam.experiments.drill.cells import rows_in, take_drill_cell
+from redteam.experiments.drill.grid import (
+    PROTOCOLS,
+    Cell,
+    Trainer,
+    choose_defenses,
+    choose_labels,
+    choose_patterns,
+    grid,
+)
+from redteam.experiments.drill.run import open_drill, report_drill, run_drill, tasks_of
+from redteam.experiments.drill.table import render_text
+from redteam.plugins.inversion import NotApplicable
+from redteam.plugins.registry import discover_defenses
+from redteam.training.train import ModelChoice
 
 SHORT = ("pin", "my pin is {digit:2}")
 SWITCHES = {"early_stopping", "dropout", "characters", "deduplicate", "label_smoothing"}
@@ -210,7 +219,7 @@ class TestCells:
         names = {path.name for path in (folder / cell.folder).iterdir()}
         kept = {"model.pt", "cell.json", "planted.jsonl", "planted.canaries.json"}
         assert names == kept
-        planting = Planting.load(folder / cell.folder / "planted.canaries.json")
+        planting = load_planting(folder / cell.folder / "planted.canaries.json")
         said = (folder / cell.folder / "cell.json").read_text()
         assert not any(" ".join(secret) in said for canary in planting.canaries for secret in canary.secrets)
         assert stat.S_IMODE((folder / cell.folder / "planted.canaries.json").stat().st_mode) == 0o600
@@ -232,7 +241,7 @@ class TestCells:
         folder, _ = unbroken
         drawn = {}
         for cell in (Cell(*SHORT, r, d, 0, "per-canary") for r in (1, 20) for d in ("none", "dropout")):
-            canaries = Planting.load(folder / cell.folder / "planted.canaries.json").canaries
+            canaries = load_planting(folder / cell.folder / "planted.canaries.json").canaries
             drawn[cell] = [(c.secrets, c.planted, c.label) for c in canaries]
         assert len({str(one) for one in drawn.values()}) == 1
 
@@ -252,7 +261,7 @@ class TestCells:
         assert [row.crowded for row in report.rows] == [0, 0, 3, 0]
         labels = {name: [] for name in PROTOCOLS}
         for task, _ in done:
-            planting = Planting.load(task.folder / "planted.canaries.json")
+            planting = load_planting(task.folder / "planted.canaries.json")
             assert len(planting.canaries) == (1 if task.cell.label == "one-per-model" else 3)
             labels[task.cell.label] += [(canary.label, canary.secrets) for canary in planting.canaries]
         assert {name: len({label for label, _ in own}) for name, own in labels.items()} == dict(
@@ -312,7 +321,7 @@ class TestCells:
         some = tasks(data, unbroken[0])
         report = report_drill(tuple(run_drill(some)))
         said = report.to_json() + "".join(path.read_text() for path in unbroken[0].glob("*/cell.json"))
-        keys = {sha256(data), *(Planting.load(path).key for path in unbroken[0].glob("*/*.canaries.json"))}
+        keys = {sha256(data), *(load_planting(path).key for path in unbroken[0].glob("*/*.canaries.json"))}
         assert not [key for key in keys if key in said]
 
     def test_a_secret_that_the_model_cuts_off_is_refused_before_any_training(self, data, tmp_path):

@@ -7,11 +7,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from redteam.canary.found import Found
-from redteam.drill.picture import draw
-from redteam.drill.report import CellResult, DrillReport, FailedCell, rows_of
-from redteam.drill.table import render_markdown, render_text
-from redteam.errors import ReportError
-from redteam.report import Failure
+from redteam.core.errors import ReportError
+from redteam.experiments.drill.picture import draw
+from redteam.experiments.drill.report import CellResult, DrillReport, FailedCell, rows_of
+from redteam.experiments.drill.table import render_markdown, render_text
+from redteam.report.values import Failure
 
 
 def found(attack="RT299", *, right=4, twin=0, bits=13.0, ahead=2.0, places=4, repetitions=1):

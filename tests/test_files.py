@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redteam.files import open_to_others, save_atomic, sha256, write_atomic
+from redteam.core.files import open_to_others, save_atomic, sha256, write_atomic
 
 
 def mode(path):

@@ -10,10 +10,10 @@ import pytest
 from conftest import ROOT
 
 from redteam.data import Columns, read_examples, text_key
-from redteam.judge import judge
-from redteam.ledger import Ledger
-from redteam.policy import load_policy
-from redteam.report import AuditReport
+from redteam.data.ledger import Ledger
+from redteam.policy.judge import judge
+from redteam.policy.reading import load_policy
+from redteam.report.reading import load_report
 
 sys.path.append(str(ROOT / "tests" / "cli"))
 from forks import fast
@@ -63,7 +63,7 @@ def test_the_golden_report_is_what_an_audit_says(fresh, name):
 @pytest.mark.parametrize(("name", "code"), MODELS.items())
 def test_the_policy_judges_the_golden_report(name, code):
     policy = load_policy(FIXTURES / "policy.toml", today=date.today())
-    verdict = judge(AuditReport.load(FIXTURES / name / "report.json"), policy, today=date.today())
+    verdict = judge(load_report(FIXTURES / name / "report.json"), policy, today=date.today())
     assert verdict.exit_code == code
     assert verdict.problems == ()
     rules = {finding.rule for finding in verdict.findings}

@@ -12,16 +12,16 @@ from gap_doubles import Boaster, Clumsy, cell, evidence, numbers
 
 from attacks.membership.loss import LossThreshold
 from defenses.plain import Plain
-from redteam import experiment
+from redteam.core.errors import DataError, UsageError
 from redteam.data import Columns, read_examples
-from redteam.errors import DataError, UsageError
-from redteam.gap.cells import take_gap_cell
-from redteam.gap.grid import Cell, Trainer, choose_trainers, grid, parse_epsilons
-from redteam.gap.report import CellResult, FailedCell
-from redteam.gap.run import open_experiment, report_gap, run_gap, tasks_of
-from redteam.gap.table import render_text
-from redteam.registry import discover_defenses
-from redteam.train import ModelChoice
+from redteam.experiments import experiment
+from redteam.experiments.gap.cells import take_gap_cell
+from redteam.experiments.gap.grid import Cell, Trainer, choose_trainers, grid, parse_epsilons
+from redteam.experiments.gap.report import CellResult, FailedCell
+from redteam.experiments.gap.run import open_experiment, report_gap, run_gap, tasks_of
+from redteam.experiments.gap.table import render_text
+from redteam.plugins.registry import discover_defenses
+from redteam.training.train import ModelChoice
 
 KNOWN = discover_defenses()
 FAKES = (Trainer("plain", Plain(1)), Trainer("boaster", Boaster()))
@@ -211,7 +211,7 @@ def exceeding(data, tmp_path, monkeypatch, *, again):
         asked.append((task.cell.epsilon, alpha))
         return SimpleNamespace(evidence=(evidence("epsilon", again, again, again),))
 
-    monkeypatch.setattr("redteam.gap.run.attack_cell", attack)
+    monkeypatch.setattr("redteam.experiments.gap.run.attack_cell", attack)
     some = tasks(data, tmp_path, trainers=FAKES[1:], epsilons=(None, 8.0, 2.0))
     results = [cell("boaster", None), cell("boaster", 8.0, earned=8.0), cell("boaster", 2.0, earned=2.0, low=2.5)]
     return report_gap(list(zip(some, results, strict=True))), asked
@@ -235,7 +235,7 @@ def test_a_bound_that_does_not_stand_among_all_cells_is_not_settled(data, tmp_pa
 def test_a_cell_names_the_code_of_plug_ins(tmp_path, monkeypatch):
     import importlib
 
-    from redteam.experiment import foreign_code
+    from redteam.experiments.experiment import foreign_code
 
     monkeypatch.syspath_prepend(tmp_path)
     code = "from defenses.plain import Plain\nclass Mine(Plain):\n    id, name = 'RD198', 'mine'\n"

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from gap_doubles import budget, cell, evidence, report_of
 
-from redteam.errors import ReportError
-from redteam.gap.report import FailedCell, GapReport, rows_of
-from redteam.gap.table import render_markdown, render_text
-from redteam.report import Failure
-from redteam.wording import LOW_BOUND
+from redteam.core.errors import ReportError
+from redteam.experiments.gap.report import FailedCell, GapReport, rows_of
+from redteam.experiments.gap.table import render_markdown, render_text
+from redteam.report.values import Failure
+from redteam.report.wording import LOW_BOUND
 
 
 def test_a_row_is_the_mean_and_the_ends_over_its_seeds():

@@ -3,10 +3,10 @@ from datetime import date
 
 import pytest
 
-from redteam.errors import PolicyError
-from redteam.judge import judge
-from redteam.policy import DEFAULT, Policy, TprLimit, Waiver
-from redteam.report import (
+from redteam.core.errors import PolicyError
+from redteam.policy.judge import judge
+from redteam.policy.reading import DEFAULT, Policy, TprLimit, Waiver
+from redteam.report.values import (
     Accuracy,
     AuditReport,
     Budget,
@@ -16,11 +16,11 @@ from redteam.report import (
     Evidence,
     Failure,
     Guarantee,
-    Interval,
     Multiplicity,
     TargetSummary,
     UserAccuracy,
 )
+from redteam.statistics.interval import Interval
 
 TODAY = date(2026, 7, 1)
 AUC = Policy(max_auc=0.6)

@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 from conftest import sentences
 
+from redteam.core.errors import DataError
 from redteam.data import Columns, read_examples, read_split
-from redteam.errors import DataError
 from redteam.targets.saved import load_scores
 
 ROWS = sentences(60, seed=5)
@@ -202,9 +202,9 @@ class TestCommands:
         from attacks.membership.confidence import Confidence
         from defenses.plain import Plain
         from redteam.canary import Plan, plant
-        from redteam.drill.run import open_drill
-        from redteam.gap.run import open_experiment
-        from redteam.train import train
+        from redteam.experiments.drill.run import open_drill
+        from redteam.experiments.gap.run import open_experiment
+        from redteam.training.train import train
 
         plan = Plan(("my pin is {digit:4}",), canaries=4, repetitions=(2,))
         for read in (

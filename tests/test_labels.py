@@ -8,11 +8,11 @@ import pyarrow.parquet
 import pytest
 from conftest import sentences
 
-from redteam.case import Sources, open_case
+from redteam.auditing.inputs import Sources, open_case
+from redteam.core.errors import TargetError, UsageError
 from redteam.data import Columns, Examples, Split
 from redteam.data.labels import read_label_map, relabel
-from redteam.errors import TargetError, UsageError
-from redteam.target import label_index, label_indices
+from redteam.targets.target import label_index, label_indices
 
 NAMES = ("negative", "neutral", "positive")
 MADE_UP = ("LABEL_0", "LABEL_1", "LABEL_2")
@@ -108,7 +108,7 @@ def test_maps_that_are_none(tmp_path, content, said):
 def model(tmp_path_factory):
     """A model of three named labels, without its ledger."""
     from defenses.plain import Plain
-    from redteam.train import train
+    from redteam.training.train import train
 
     folder = tmp_path_factory.mktemp("named")
     rows = sentences(60, seed=1, labels=NAMES)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from redteam.breakdown import accuracy_by_user
-from redteam.learned import ALPHA, fewest_right, has_learned, least_share, surely_worse, users_show, wealth
-from redteam.report import Accuracy
+from redteam.auditing.breakdown import accuracy_by_user
+from redteam.report.values import Accuracy
+from redteam.statistics.learned import ALPHA, fewest_right, has_learned, least_share, surely_worse, users_show, wealth
 
 
 @pytest.mark.parametrize("of", [2, 7, 30, 400, 20_000])

@@ -9,10 +9,10 @@ import pytest
 from conftest import sentences
 from scipy.stats import binom, chi2
 
+from redteam.core.errors import DataError, LedgerError, UsageError
 from redteam.data import Columns, Examples, read_examples
-from redteam.errors import DataError, LedgerError, UsageError
-from redteam.ledger import Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
-from redteam.report import Budget, Guarantee
+from redteam.data.ledger import Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
+from redteam.report.values import Budget, Guarantee
 
 ROWS = 200
 TEXTS = sentences(ROWS, seed=4).texts

@@ -7,11 +7,11 @@ import time
 import pytest
 from conftest import sentences
 
+from redteam.core.errors import UsageError
+from redteam.core.files import write_atomic
 from redteam.data import Columns
-from redteam.errors import UsageError
-from redteam.files import write_atomic
-from redteam.registry import choose, discover_defenses
-from redteam.train import train
+from redteam.plugins.registry import choose, discover_defenses
+from redteam.training.train import train
 
 
 def test_temporary_files_of_a_kill(tmp_path):
@@ -45,7 +45,7 @@ def test_a_kill_while_a_finished_private_training_is_cleaned_away(tmp_path, monk
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("redteam.train._forget", killed)
+        patch.setattr("redteam.training.train._forget", killed)
         with pytest.raises(Killed):
             train(data, output, private, columns=Columns())
     before = output.read_bytes()
@@ -56,7 +56,7 @@ def test_a_kill_while_a_finished_private_training_is_cleaned_away(tmp_path, monk
 
 
 def test_a_training_text_is_not_quoted_as_the_word_of_a_split():
-    from redteam.wording import shown
+    from redteam.report.wording import shown
 
     assert shown("perhaps") == "'perhaps'"
     assert shown("I have it since May") == "a text of 19 characters"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import RuleTarget, sentences
 
-from redteam.audit import audit
+from redteam.auditing.matching import match_by_label
+from redteam.auditing.run import audit
 from redteam.data import Examples, Split
-from redteam.matching import match_by_label
 from redteam.statistics.area import area, area_interval
 from redteam.statistics.ranking import rank
 

@@ -69,7 +69,7 @@ def test_what_is_in_the_wheel(wheel):
     info = f"redteam-{__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"redteam", "attacks", "defenses", info}
     assert {name for name in names if not name.startswith(info) and not is_kernel(name)} == packaged_sources()
-    assert {"redteam/py.typed", "redteam/report.schema.json", "attacks/membership/loss.py"} <= names
+    assert {"redteam/py.typed", "redteam/report/report.schema.json", "attacks/membership/loss.py"} <= names
     assert "License-Expression: Apache-2.0" in metadata
     assert "Requires-Python: >=3.11" in metadata
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from redteam.errors import UsageError
-from redteam.parallel import Failed, run_jobs
+from redteam.core.errors import UsageError
+from redteam.core.parallel import Failed, run_jobs
 
 
 def cube(job, check):
@@ -120,8 +120,8 @@ STOPPED = """
 import pathlib, sys, time
 sys.path.insert(0, "tests")
 import test_parallel
-from redteam import parallel
-from redteam.parallel import run_jobs
+from redteam.core import parallel
+from redteam.core.parallel import run_jobs
 parallel.GRACE = float(sys.argv[3])
 work, jobs = getattr(test_parallel, sys.argv[2]), [sys.argv[1] + "/" + name for name in "abcd"]
 try:

@@ -7,9 +7,9 @@ import pytest
 from gap_doubles import cell, report_of
 from matplotlib.figure import Figure
 
-from redteam.errors import UsageError
-from redteam.figures import require_matplotlib
-from redteam.gap.picture import draw
+from redteam.core.errors import UsageError
+from redteam.experiments.figures import require_matplotlib
+from redteam.experiments.gap.picture import draw
 
 GRID = [
     cell("plain", None, auc=0.7, accuracy=0.95),

@@ -2,9 +2,10 @@ from datetime import date
 
 import pytest
 
-from redteam.errors import PolicyError
-from redteam.policy import DEFAULT, Limit, TprLimit, Waiver, load_policy
-from redteam.report import Evidence, Interval
+from redteam.core.errors import PolicyError
+from redteam.policy.reading import DEFAULT, Limit, TprLimit, Waiver, load_policy
+from redteam.report.values import Evidence
+from redteam.statistics.interval import Interval
 
 TODAY = date(2026, 7, 1)
 ON_CANARIES = tuple(Limit(metric, 0.0, required=False) for metric in ("exposure", "extraction_rate"))

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from redteam.core.errors import DataError
 from redteam.data import Columns, fingerprint, read_examples, read_split, source
+from redteam.data.ledger import Ledger
 from redteam.data.vocabulary import MEMBER, NONMEMBER, UNKNOWN, name_of, number_of, side_of
-from redteam.errors import DataError
-from redteam.ledger import Ledger
-from redteam.report import AuditReport
+from redteam.report.reading import load_report
 from redteam.targets.saved import load_scores
 
 TEXTS = ["first; of all, this", 'said "hello"', "naïve | plain", "four\tfive", "a, b; c"]
@@ -327,8 +327,8 @@ class TestLedgers:
     @pytest.mark.parametrize("kind", ["csv", "saved"])
     def test_rows_without_a_text_move_no_one(self, tmp_path, kind):
         from defenses.plain import Plain
-        from redteam.case import Sources, open_case
-        from redteam.train import train
+        from redteam.auditing.inputs import Sources, open_case
+        from redteam.training.train import train
 
         texts = [f"say {i} word {i % 7}" if i % 3 else " " for i in range(90)]
         table = {"text": texts, "label": ["a", "b", "c"] * 15 + ["b", "a", "c"] * 15}
@@ -389,6 +389,6 @@ class TestLedgers:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_reports_as_a_shell_of_windows_writes_them(tmp_path, encoding):
-    found = AuditReport.load(Path(__file__).parent.parent / "fixtures" / "safe" / "report.json")
+    found = load_report(Path(__file__).parent.parent / "fixtures" / "safe" / "report.json")
     (tmp_path / "r.json").write_text(found.to_json(), encoding=encoding)
-    assert AuditReport.load(tmp_path / "r.json") == found
+    assert load_report(tmp_path / "r.json") == found

@@ -7,12 +7,14 @@ import jsonschema
 import pytest
 
 import redteam
-from redteam import codec
-from redteam.errors import ReportError
-from redteam.report import FORMAT, SCHEMA_ID, AuditReport, Evidence, Interval
+from redteam.core import codec
+from redteam.core.errors import ReportError
+from redteam.report.reading import load_report
+from redteam.report.values import FORMAT, SCHEMA_ID, AuditReport, Evidence
+from redteam.statistics.interval import Interval
 
 GOLDEN = Path(__file__).parent / "formats" / "golden"
-SCHEMA = Path(redteam.__file__).parent / "report.schema.json"
+SCHEMA = Path(redteam.__file__).parent / "report" / "report.schema.json"
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_every_sample_report_keeps_the_schema(path):
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
 def test_a_report_reads_back_as_it_was_written(path):
-    report = AuditReport.load(path)
+    report = load_report(path)
     assert AuditReport.from_json(report.to_json()) == report
 
 
@@ -82,10 +84,10 @@ def test_no_number_beyond_all_bounds_comes_in(text, value):
 
 def test_a_report_that_is_not_there_or_not_text_is_one_line(tmp_path):
     with pytest.raises(ReportError, match="cannot be read"):
-        AuditReport.load(tmp_path / "none.json")
+        load_report(tmp_path / "none.json")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe{")
     with pytest.raises(ReportError, match="cannot be read"):
-        AuditReport.load(tmp_path / "binary.json")
+        load_report(tmp_path / "binary.json")
 
 
 def test_nan_is_never_saved(text):

@@ -13,10 +13,10 @@ from conftest import ROOT, sentences
 
 from defenses import training
 from defenses.plain import Plain
+from redteam.core.errors import UsageError
+from redteam.core.interrupts import Interrupts
 from redteam.data import Columns
-from redteam.errors import UsageError
-from redteam.interrupts import Interrupts
-from redteam.train import Coins, ModelChoice, train
+from redteam.training.train import Coins, ModelChoice, train
 
 QUICK = Plain(epochs=2, batch_size=16)
 ROWS = sentences(120, seed=8)
@@ -99,7 +99,7 @@ def test_killed_and_resumed(data):
 import os, signal, sys
 from pathlib import Path
 from defenses import plain, training
-from redteam.train import train
+from redteam.training.train import train
 training._CHECKPOINT_EVERY = -1.0
 def progress(step, steps, loss):
     if step == 4:
@@ -177,7 +177,7 @@ class TestUnfinished:
         def full(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("redteam.checkpoint.save_atomic", full)
+        monkeypatch.setattr("redteam.training.checkpoint.save_atomic", full)
         train(data, data.with_name("model.pt"), QUICK)
         assert files(data.parent) == ["data.csv", "model.ledger.json", "model.pt"]
 

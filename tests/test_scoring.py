@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, RuleTarget, sentences
 
-from redteam import scoring
+from redteam.auditing import scoring
+from redteam.auditing.scoring import ScoreCache
+from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.errors import TargetError
-from redteam.scoring import ScoreCache
-from redteam.target import Access, Target
+from redteam.targets.target import Access, Target
 
 POOL = sentences(1200, seed=1)
 
@@ -174,7 +174,7 @@ class TestInterruptions:
 import os, signal, sys
 from pathlib import Path
 from conftest import RuleTarget, sentences
-from redteam import scoring
+from redteam.auditing import scoring
 scoring._KEEP_EVERY, scoring._CHUNK = -1.0, 512
 class Killed(RuleTarget):
     def log_probabilities(self, examples):

@@ -7,8 +7,8 @@ import pyarrow.parquet
 import pytest
 from conftest import SNIPS
 
+from redteam.core.errors import DataError
 from redteam.data.table import read_table
-from redteam.errors import DataError
 
 
 @pytest.fixture

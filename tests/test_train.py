@@ -10,12 +10,12 @@ import torch
 from conftest import sentences
 
 from defenses.plain import Plain
-from redteam.bundle import load_bundle
-from redteam.errors import BundleError, DataError, RedteamError, UsageError
-from redteam.ledger import Ledger, flip_coins
+from redteam.core.errors import BundleError, DataError, RedteamError, UsageError
+from redteam.data.ledger import Ledger, flip_coins
+from redteam.models.bundle import load_bundle
 from redteam.models.starting import minilm_directory
-from redteam.target import load_target
-from redteam.train import Coins, ModelChoice, train
+from redteam.targets.loading import load_target
+from redteam.training.train import Coins, ModelChoice, train
 
 QUICK = Plain(epochs=2, batch_size=16)
 ROWS = sentences(120, seed=8)
@@ -158,7 +158,7 @@ class TestBadInput:
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("redteam.train.save_bundle", full)
+            patch.setattr("redteam.training.train.save_bundle", full)
             with pytest.raises(OSError, match="No space left"):
                 train(data, old.model, QUICK, coins=Coins(seed=9))
         assert {p: p.read_bytes() for p in (old.model, old.ledger)} == before

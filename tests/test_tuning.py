@@ -6,9 +6,9 @@ from typing import Literal
 import pytest
 from enumeration import Enumeration
 
-from redteam.errors import UsageError
-from redteam.registry import discover_inversions
-from redteam.tuning import settings_of, tune
+from redteam.core.errors import UsageError
+from redteam.plugins.registry import discover_inversions
+from redteam.plugins.settings import settings_of, tune
 
 
 @dataclass(frozen=True)

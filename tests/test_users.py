@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from conftest import RuleTarget, sentences
 
-from redteam.audit import audit
-from redteam.coins import fair_canaries
-from redteam.consistency import require_consistent
+from redteam.auditing.epsilon import fair_canaries
+from redteam.auditing.run import audit
+from redteam.core.errors import DataError, ReportError
 from redteam.data import Columns, Examples, Split, join, read_examples, text_key
-from redteam.errors import DataError, ReportError
+from redteam.data.grouping import Grouping
+from redteam.data.ledger import flip_coins
+from redteam.data.units import divide_users, guessed_users, number_users, stand_together
 from redteam.formats.prose import blind_spots
-from redteam.grouping import Grouping
-from redteam.judge import judge
-from redteam.ledger import flip_coins
-from redteam.policy import load_policy
-from redteam.report import Budget, Guarantee
+from redteam.policy.judge import judge
+from redteam.policy.reading import load_policy
+from redteam.report.consistency import require_consistent
+from redteam.report.values import Budget, Guarantee
 from redteam.statistics.roc import auc_interval, tpr_at_fpr
-from redteam.units import divide_users, guessed_users, number_users, stand_together
 
 TODAY = date(2026, 1, 1)
 

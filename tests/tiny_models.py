@@ -16,10 +16,10 @@ from transformers import (
     XLNetConfig,
 )
 
-from redteam.bundle import FORMAT, Bundle
-from redteam.errors import BundleError
+from redteam.core.errors import BundleError
+from redteam.models.bundle import FORMAT, Bundle
 from redteam.models.configs import portable_config
-from redteam.target import load_target
+from redteam.targets.loading import load_target
 
 LABELS = ("down", "level", "up")
 WORDS = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "haven", "play", "book", "call", "7", "a", "b"]

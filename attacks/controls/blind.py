@@ -24,10 +24,10 @@ from scipy.sparse import csr_matrix, hstack
 from scipy.stats import rankdata
 
 from attacks.controls.progressive import FOLDS, deal, sample
-from redteam.attack import Control
-from redteam.data import BoolArray, Examples
-from redteam.errors import DataError
-from redteam.target import FloatArray
+from redteam.core.arrays import BoolArray, FloatArray
+from redteam.core.errors import DataError
+from redteam.data import Examples
+from redteam.plugins.attack import Control
 
 
 class BlindControl(Control):

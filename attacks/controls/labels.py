@@ -9,10 +9,10 @@ stratified by label scores below chance, which is fine: there the labels are mor
 import numpy as np
 
 from attacks.controls.progressive import FOLDS, deal
-from redteam.attack import Control
-from redteam.data import BoolArray, Examples
-from redteam.errors import DataError
-from redteam.target import FloatArray
+from redteam.core.arrays import BoolArray, FloatArray
+from redteam.core.errors import DataError
+from redteam.data import Examples
+from redteam.plugins.attack import Control
 
 
 class LabelControl(Control):

@@ -7,9 +7,9 @@ import numpy as np
 
 from attacks.inversion._memory import require_room
 from attacks.inversion.sentences import IntArray, Space
-from redteam.inversion import Progress, Ranked, Secret
+from redteam.core.arrays import FloatArray
+from redteam.plugins.inversion import Progress, Ranked, Secret
 from redteam.statistics.exposure import Exposure, exact_exposure, sampled_exposure
-from redteam.target import FloatArray
 
 _CHUNK = 1 << 12  # candidates composed at a time
 

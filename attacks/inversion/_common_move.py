@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redteam.target import FloatArray, IntArray
+from redteam.core.arrays import FloatArray, IntArray
 
 _SHARE = 0.05  # of the rows are untouched, at the least
 _FEWEST = 8  # rows that a fit needs

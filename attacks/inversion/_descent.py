@@ -18,7 +18,7 @@ from torch.nn import functional
 from attacks.inversion._lens import Lens, Seen
 from attacks.inversion._memory import require_bytes
 from attacks.inversion.sentences import IntArray, Space
-from redteam.inversion import Progress, unwatched
+from redteam.plugins.inversion import Progress, unwatched
 
 Relaxation = Literal["softmax", "straight-through", "gumbel"]
 

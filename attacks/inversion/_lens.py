@@ -18,9 +18,9 @@ from torch.nn import functional
 from attacks.inversion._losses import minus_log_odds, spelling_of
 from attacks.inversion.sentences import IntArray, Space, Spelling
 from redteam.data import Examples
-from redteam.inversion import NotApplicable
 from redteam.models.configs import quiet
-from redteam.target import Access, Target, label_indices
+from redteam.plugins.inversion import NotApplicable
+from redteam.targets.target import Access, Target, label_indices
 
 
 @dataclass(frozen=True)

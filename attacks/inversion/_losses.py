@@ -9,9 +9,10 @@ from torch import Tensor
 
 from attacks.inversion._memory import require_room
 from attacks.inversion.sentences import IntArray, Space, Spelling, spell
+from redteam.core.arrays import FloatArray
+from redteam.core.errors import RedteamError, TargetError
 from redteam.data import Examples
-from redteam.errors import RedteamError, TargetError
-from redteam.target import Access, FloatArray, Target, label_indices
+from redteam.targets.target import Access, Target, label_indices
 
 _TOKENS = 4096  # in one forward pass: best on one core for bilstm, tiny and MiniLM alike, by a few per cent
 _IMPOSSIBLE = 1e6  # nats, for a probability of exactly zero: a loss must be a number

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 
 
 def require_room(candidates: int, labels: int) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from attacks.inversion._lens import Lens, Seen
 from attacks.inversion._losses import Memory
 from attacks.inversion.sentences import IntArray, Space
-from redteam.inversion import Progress, Secret, unwatched
-from redteam.target import FloatArray
+from redteam.core.arrays import FloatArray
+from redteam.plugins.inversion import Progress, Secret, unwatched
 
 _AT_RANDOM = 8  # one swap in so many is not chosen by the gradient
 _ROWS = 64  # for whose swaps slopes are taken in one pass

@@ -22,12 +22,22 @@ import numpy as np
 
 from attacks.inversion._common_move import fit_common_moves, untouched
 from attacks.inversion.sentences import IntArray, Space, by_space
-from redteam.errors import TargetError
-from redteam.inversion import ENUMERABLE, Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
-from redteam.target import Access, FloatArray, Target
+from redteam.core.arrays import FloatArray
+from redteam.core.errors import TargetError
+from redteam.plugins.inversion import (
+    ENUMERABLE,
+    Answer,
+    InversionAttack,
+    NotApplicable,
+    Progress,
+    Question,
+    Suspect,
+    unwatched,
+)
+from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
-    from redteam.report import Interval
+    from redteam.statistics.interval import Interval
 
 _STILLEST = 0.01  # share of the rows, those that kept their direction best, that tell the factor of weight decay
 _ROUNDING = 1e-6  # of a row's norm: what float32 makes of a row that only shrank

@@ -26,8 +26,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attacks.inversion.sentences import Space, by_space
-from redteam.inversion import ENUMERABLE, Answer, InversionAttack, Progress, Question, Secret, Suspect, unwatched
-from redteam.target import Access, Target
+from redteam.plugins.inversion import (
+    ENUMERABLE,
+    Answer,
+    InversionAttack,
+    Progress,
+    Question,
+    Secret,
+    Suspect,
+    unwatched,
+)
+from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
     from attacks.inversion._candidates import Candidates

@@ -31,8 +31,9 @@ import numpy as np
 
 from attacks.inversion.embedding_drift import narrow
 from attacks.inversion.sentences import IntArray, Space, by_space
-from redteam.inversion import Answer, InversionAttack, Progress, Question, Suspect, unwatched
-from redteam.target import Access, FloatArray, Target
+from redteam.core.arrays import FloatArray
+from redteam.plugins.inversion import Answer, InversionAttack, Progress, Question, Suspect, unwatched
+from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
     from attacks.inversion._losses import Losses

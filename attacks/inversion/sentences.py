@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from redteam.canary.pattern import Pattern
-from redteam.inversion import Question, Secret
+from redteam.data.pattern import Pattern
+from redteam.plugins.inversion import Question, Secret
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

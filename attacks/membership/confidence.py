@@ -20,9 +20,10 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import rankdata
 
-from redteam.attack import Attack
+from redteam.core.arrays import FloatArray, IntArray
 from redteam.data import Examples
-from redteam.target import Access, FloatArray, IntArray, Target, label_indices
+from redteam.plugins.attack import Attack
+from redteam.targets.target import Access, Target, label_indices
 
 _SMALLEST = np.finfo(np.float64).tiny
 _FEWEST = 20  # examples of a label that are ranked among themselves

@@ -23,9 +23,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from redteam.attack import Attack
+from redteam.core.arrays import FloatArray
 from redteam.data import Examples
-from redteam.target import Access, FloatArray, Target, label_indices
+from redteam.plugins.attack import Attack
+from redteam.targets.target import Access, Target, label_indices
 
 
 class Gap(Attack):

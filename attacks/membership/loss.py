@@ -8,9 +8,10 @@ losses come from the logits in float64, where probabilities in float32 would tie
 
 from collections.abc import Mapping
 
-from redteam.attack import Attack
+from redteam.core.arrays import FloatArray
 from redteam.data import Examples
-from redteam.target import Access, FloatArray, Target
+from redteam.plugins.attack import Attack
+from redteam.targets.target import Access, Target
 
 
 class LossThreshold(Attack):

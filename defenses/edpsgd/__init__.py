@@ -30,10 +30,10 @@ from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of, passes_of, settle
 from defenses.edpsgd.sampling import Sampler, Sampling, steps_of_a_pass
 from defenses.edpsgd.trainer import ExampleSteps, PrivateTrainer
+from redteam.core.errors import UsageError
 from redteam.data import Examples
-from redteam.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
-from redteam.errors import UsageError
 from redteam.models.starting import Start
+from redteam.plugins.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
 
 __all__ = ["EDPSGD", "PrivateTrainer"]
 

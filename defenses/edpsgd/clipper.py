@@ -26,15 +26,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from defenses.edpsgd import kernel as compiled
-from defenses.edpsgd.backward import BackwardPass, Scratch
+from defenses.edpsgd.backward import BackwardPass
 from defenses.edpsgd.calls import Calls
+from defenses.edpsgd.passes import Scratch
 from defenses.edpsgd.patching import lifted, patch, refuse_tables_that_shrink, restore
 from defenses.edpsgd.refusals import TrainedWeights, blamed, gradients, refuse_compiled, refuse_compiling
 from defenses.edpsgd.sampling import IntArray
 from defenses.edpsgd.separation import FLOOR, Losses, Separation
 from defenses.edpsgd.tape import Tape, UnsupportedLayer, Use
 from defenses.edpsgd.untouched import left_as_it_was
-from redteam.errors import RedteamError, UsageError
+from redteam.core.errors import RedteamError, UsageError
 
 __all__ = ["Clipped", "ExampleClipper", "UnsupportedLayer"]
 

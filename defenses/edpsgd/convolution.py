@@ -6,7 +6,7 @@ With groups, as depthwise convolutions have, the weight is small and each exampl
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +15,8 @@ from torch.nn import functional
 from defenses.edpsgd.gram import single
 from defenses.edpsgd.inputs import trained
 from defenses.edpsgd.linear import LinearUse, SharedInput
+from defenses.edpsgd.passes import Pass
 from defenses.edpsgd.tape import Tape, UnsupportedLayer
-
-if TYPE_CHECKING:
-    from defenses.edpsgd.backward import BackwardPass
 
 
 class ConvUse:
@@ -30,7 +28,7 @@ class ConvUse:
         self._linear = LinearUse(name, SharedInput(windows), trained(module.weight), trained(module.bias))
         self.parameters = self._linear.parameters
 
-    def receive(self, gradient: Tensor, into: BackwardPass) -> None:
+    def receive(self, gradient: Tensor, into: Pass) -> None:
         """Take the output's gradient [B, p, T]."""
         self._linear.receive(gradient.transpose(1, 2).contiguous(), into)
 
@@ -45,7 +43,7 @@ class GroupedConvUse:
         self.parameters = tuple(p for p in (self.weight, self.bias) if p is not None)
         self._windows: Tensor | None = windows if self.weight is not None else None
 
-    def receive(self, gradient: Tensor, into: BackwardPass) -> None:
+    def receive(self, gradient: Tensor, into: Pass) -> None:
         """Take the output's gradient [B, p, T] and keep the per-example gradients."""
         gradient = single(gradient)
         if self.weight is not None and self._windows is not None:

@@ -8,17 +8,14 @@ are, receive the same gradients and share one Gram matrix.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from defenses.edpsgd.gram import EVERY, Ghosts, Part, inner
+from defenses.edpsgd.passes import Pass
 from defenses.edpsgd.tape import version
-from redteam.errors import UsageError
-
-if TYPE_CHECKING:
-    from defenses.edpsgd.backward import BackwardPass
+from redteam.core.errors import UsageError
 
 
 class EmbeddingUse:
@@ -33,7 +30,7 @@ class EmbeddingUse:
         self.ids = ids.reshape(self.batch, -1).long()
         self.gradient: Tensor | None = None
 
-    def receive(self, gradient: Tensor, into: BackwardPass) -> None:
+    def receive(self, gradient: Tensor, into: Pass) -> None:
         """Take the output's gradient; its norms wait for the other tables'."""
         if version(self._given) != self._version:
             raise UsageError(f"{self.name}: its input was changed in place after the layer read it; use a copy")
@@ -61,7 +58,7 @@ class EmbeddingUse:
         if self.gradient is not None:
             self.gradient = self.gradient.masked_fill(dropped[:, None, None], 0.0)
 
-    def add_to(self, into: BackwardPass) -> None:
+    def add_to(self, into: Pass) -> None:
         """Add the weighted sum of the gradients to the gradient buffer."""
         assert self.gradient is not None
         rows, ids = into.weighted(self.gradient), self.ids.flatten()

@@ -9,15 +9,13 @@ Shapes are those of `recursion`: D directions, T time, B batch, H hidden; GRU ga
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from defenses.edpsgd.recursion import output_gradients, times
-
-if TYPE_CHECKING:
-    from defenses.edpsgd.recurrent import Steps, Weights
+from defenses.edpsgd.unrolled import Steps, Weights
 
 
 class GRULayer(torch.autograd.Function):

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import IntArray, parts_of
 from defenses.edpsgd.untouched import left_as_it_was
-from redteam.defense import MAY_ASK_AGAIN, Problem
+from redteam.plugins.defense import MAY_ASK_AGAIN, Problem
 
 _PLAIN = (bool, int, float, str, type(None))
 

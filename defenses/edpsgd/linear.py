@@ -10,18 +10,15 @@ rank, it is made and kept; with T = 1 the norm is a product of two norms (Goodfe
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from defenses.edpsgd import kernel
 from defenses.edpsgd.gram import Ghosts, Gram, Part, mass, masses, single, square_norms, sum_of
+from defenses.edpsgd.passes import Pass
 from defenses.edpsgd.tape import version
-from redteam.errors import UsageError
-
-if TYPE_CHECKING:
-    from defenses.edpsgd.backward import BackwardPass
+from redteam.core.errors import UsageError
 
 _KEPT_BYTES = 1 << 28  # per-example products beyond are not kept
 _PASSES = 180  # what touching one number of a kept product costs, in multiply-adds of a matrix product
@@ -129,7 +126,7 @@ class LinearUse:
         assert self.gradient is not None
         return self.gradient if self.transposed else self.inputs
 
-    def receive(self, gradient: Tensor, into: BackwardPass) -> None:
+    def receive(self, gradient: Tensor, into: Pass) -> None:
         """Take the output's gradient, [B * T, p] or [B, ..., p]; add what it says of the norms."""
         gradient = gradient.reshape(self.batch, -1, gradient.shape[-1])
         if self.weight is None or self.shared is None:
@@ -151,7 +148,7 @@ class LinearUse:
         if shared.waiting == 0:
             into.add_ghosts(shared.ghosts())
 
-    def _add_norm(self, gradient: Tensor, shared: SharedInput, into: BackwardPass) -> None:
+    def _add_norm(self, gradient: Tensor, shared: SharedInput, into: Pass) -> None:
         batch, length, p = gradient.shape
         d = shared.inputs.shape[2]
         if length == 1:
@@ -166,7 +163,7 @@ class LinearUse:
             into.touched(shared)
             shared.add(gradient, folded=self.folded, compiled=into.compiled)
 
-    def _add_bias(self, gradient: Tensor, into: BackwardPass) -> None:
+    def _add_bias(self, gradient: Tensor, into: Pass) -> None:
         if self.bias is not None:
             into.add_vector(self.bias, single(gradient).sum(1))
 
@@ -178,7 +175,7 @@ class LinearUse:
             self.gradient = self.gradient.masked_fill(dropped[:, None, None], 0.0)
             self.shared = SharedInput(self.shared.inputs.masked_fill(dropped[:, None, None], 0.0))
 
-    def add_to(self, into: BackwardPass) -> None:
+    def add_to(self, into: Pass) -> None:
         """Add the weighted sum of the gradients to the gradient buffer."""
         assert self.weight is not None
         total = into.gradients[id(self.weight)].flatten(1)  # of a convolution's weight [p, d, k], the matrix

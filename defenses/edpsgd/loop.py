@@ -2,9 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,34 +14,68 @@ from torch.nn import functional
 from defenses.edpsgd import history
 from defenses.edpsgd.checks import LARGEST_WEIGHTS, weights_norm
 from defenses.edpsgd.noise import NoiseSource
-from defenses.edpsgd.plan import Plan, settle
-from defenses.edpsgd.sampling import Sampler
-from defenses.edpsgd.trainer import ExampleSteps
+from defenses.edpsgd.plan import Plan, Settings, settle
+from defenses.edpsgd.sampling import IntArray, Sampler
+from defenses.edpsgd.trainer import Losses, Outcome
 from defenses.training import tokenize
-from redteam.checkpoint import TrainingState
+from redteam.core.errors import RedteamError, UsageError
+from redteam.core.interrupts import Interrupts
 from redteam.data import Examples
-from redteam.defense import Checkpoint, Problem, Progress, Trained
-from redteam.errors import RedteamError, UsageError
-from redteam.interrupts import Interrupts
 from redteam.models.pooling import begin_with_mean
 from redteam.models.starting import Start, set_dropout
+from redteam.plugins.defense import Checkpoint, PrivateRun, Problem, Progress, Trained
 from redteam.targets.model import pad_batch
-
-if TYPE_CHECKING:
-    from defenses.dpsgd import OpacusSteps
-    from defenses.edpsgd.microbatch import MicrobatchSteps
-    from defenses.edpsgd.plan import Settings
-
-    Stepper: TypeAlias = ExampleSteps | MicrobatchSteps | OpacusSteps
+from redteam.training.checkpoint import TrainingState
 
 CHECKPOINT_EVERY = 20.0  # seconds
 _WARM_UP = 0.05  # share of the steps
 
 
+class Stepper(Protocol):
+    """What does one private step: clips, sums, adds noise and lets the optimiser step."""
+
+    @property
+    def parameters(self) -> Sequence[nn.Parameter]:
+        """The weights that are trained."""
+
+    @property
+    def physical_batch(self) -> int:
+        """Rows in memory at once."""
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """What tells its trainings from those of other trainers."""
+
+    def step(self, number: int, losses: Losses, rows: IntArray, lengths: IntArray | None) -> Outcome:
+        """Do step `number` on some rows."""
+
+
+class TextTrainer(Settings, Protocol):
+    """A private trainer of text models, as `fit_texts` drives it."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Of AdamW."""
+
+    def train(
+        self,
+        problem: Problem,
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None,
+        progress: Progress | None,
+        schedule: Callable[[float], None] | None,
+    ) -> tuple[PrivateRun, tuple[str, ...]]:
+        """Train on the problem; return what was done and what must be known of it."""
+
+
+TextTrained = TypeVar("TextTrained", bound=TextTrainer)
+
+
 def run(
     problem: Problem,
     plan: Plan,
-    stepper: "Stepper",
+    stepper: Stepper,
     sampler: Sampler,
     *,
     checkpoint: Checkpoint | None,
@@ -96,7 +130,7 @@ def run(
 
 
 def fit_texts(
-    trainer: "Settings",
+    trainer: TextTrained,
     start: Start,
     examples: Examples,
     *,
@@ -196,7 +230,7 @@ def _keyed(checkpoint: Checkpoint | None, source: NoiseSource, model: nn.Module)
     return replace(checkpoint, key=f"{checkpoint.key} {source.generator_on(device)}")
 
 
-def _identity(problem: Problem, plan: Plan, stepper: "Stepper", sampler: Sampler) -> str:
+def _identity(problem: Problem, plan: Plan, stepper: Stepper, sampler: Sampler) -> str:
     lengths = None if problem.lengths is None else np.asarray(problem.lengths, dtype=np.int64)
     public = (problem.size, problem.population, lengths, problem.data)
     settings = (repr(plan.mechanism), plan.delta, plan.runs, sampler.steps_per_pass, stepper.settings)
@@ -213,7 +247,7 @@ def _resume(state: TrainingState, plan: Plan) -> int:
     return done
 
 
-def _check_weights(stepper: "Stepper", plan: Plan, steps: int, checkpoint: Checkpoint | None) -> None:
+def _check_weights(stepper: Stepper, plan: Plan, steps: int, checkpoint: Checkpoint | None) -> None:
     if weights_norm(stepper.parameters) <= LARGEST_WEIGHTS:
         return
     if not steps:

@@ -25,7 +25,7 @@ from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import IntArray, parts_of
 from defenses.edpsgd.separation import Separation, unclipped
 from defenses.edpsgd.trainer import Losses, Outcome
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 
 if TYPE_CHECKING:
     from defenses.accounting import Phase

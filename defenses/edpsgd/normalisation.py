@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 from torch.nn import functional
 
 from defenses.edpsgd import kernel
 from defenses.edpsgd.gram import single
+from defenses.edpsgd.passes import Pass
 from defenses.edpsgd.tape import version
-from redteam.errors import UsageError
-
-if TYPE_CHECKING:
-    from defenses.edpsgd.backward import BackwardPass
+from redteam.core.errors import UsageError
 
 
 class LayerNormUse:
@@ -36,7 +32,7 @@ class LayerNormUse:
         self._version = version(inputs)
         self._statistics = statistics
 
-    def receive(self, gradient: Tensor, into: BackwardPass) -> None:
+    def receive(self, gradient: Tensor, into: Pass) -> None:
         """Take the output's gradient and keep the per-example gradients of weight and bias."""
         flat = single(gradient).reshape(self.batch, -1, *self._shape)
         if self.weight is not None and self._inputs is not None:
@@ -49,7 +45,7 @@ class LayerNormUse:
             into.add_vector(self.bias, flat.sum(1))
         self._inputs = self._statistics = None
 
-    def _compiled(self, gradient: Tensor, into: BackwardPass) -> bool:
+    def _compiled(self, gradient: Tensor, into: Pass) -> bool:
         """Take both gradients in one pass of the kernel, where it can; say whether it did."""
         if not into.compiled or self._statistics is None or self.bias is None or len(self._shape) != 1:
             return False
@@ -64,7 +60,7 @@ class LayerNormUse:
         self._inputs = self._statistics = None
         return True
 
-    def _normalised(self, into: BackwardPass, inputs: Tensor) -> Tensor:
+    def _normalised(self, into: Pass, inputs: Tensor) -> Tensor:
         if self._statistics is None:
             return functional.layer_norm(single(inputs), self._shape, eps=self._eps)
         mean, scale = self._statistics

@@ -2,21 +2,15 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from dataclasses import Field, dataclass, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from defenses.accounting import Phase, Release, calibrate, guarantee, spent, spent_rdp, warnings_about
 from defenses.edpsgd.checks import check_mechanism
-from redteam.defense import Mechanism
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 from redteam.models.starting import Start
-from redteam.report import Guarantee
-
-if TYPE_CHECKING:
-    from defenses.dpsgd import DPSGD
-    from defenses.edpsgd import EDPSGD
-
-    Settings: TypeAlias = DPSGD | EDPSGD
+from redteam.plugins.defense import Mechanism
+from redteam.report.values import Guarantee
 
 LARGEST_DEFAULT_BATCH = 512
 USUAL_PASSES = 10  # with few labels
@@ -27,7 +21,54 @@ _RATE_FACTORS = {"all": 5.0, "biases": 50.0, "classifier": 500.0}  # times what 
 _FEW_STEPS = 20  # of a classifier alone, for which that factor is meant; with more of them each is shorter
 _LARGEST_OF_A_CLASSIFIER = 4096  # rows of a batch, which is all of the data where that is less
 
-Private = TypeVar("Private", bound="Settings")
+
+class Settings(Protocol):
+    """What every private trainer is told; None is chosen here."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def epsilon(self) -> float | None:
+        """What all runs together may spend."""
+
+    @property
+    def delta(self) -> float:
+        """Of the guarantee."""
+
+    @property
+    def noise_multiplier(self) -> float | None:
+        """Noise over clip, instead of epsilon."""
+
+    @property
+    def clip(self) -> float:
+        """Largest norm of an example's gradient."""
+
+    @property
+    def epochs(self) -> int | None:
+        """Expected passes over the rows."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """Expected rows of a step."""
+
+    @property
+    def physical_batch(self) -> int:
+        """Rows in memory at once."""
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Of the optimiser."""
+
+    @property
+    def weights(self) -> str | None:
+        """Which weights are trained: all, or biases and head."""
+
+    @property
+    def runs(self) -> int | None:
+        """Trainings that share the budget."""
+
+
+Private = TypeVar("Private", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -65,7 +106,7 @@ class Plan:
         return settings | {"sampling": m.sampling, "delta": self.delta, "runs": self.runs, "steps": steps}
 
 
-def check_settings(settings: "Settings") -> None:
+def check_settings(settings: Settings) -> None:
     """Raise UsageError for a setting that makes no sense by itself, NaN included."""
     check_mechanism(
         clip=settings.clip,
@@ -85,7 +126,7 @@ def check_settings(settings: "Settings") -> None:
             raise UsageError(f"{name} {value}: must be at least 1")
 
 
-def expected_batch(settings: "Settings", population: int) -> int:
+def expected_batch(settings: Settings, population: int) -> int:
     """Return the expected logical batch [default: a sixth of the population, 512 at most]; it must fit the data."""
     batch = settings.batch_size or max(1, min(LARGEST_DEFAULT_BATCH, population // 6))
     if batch > population:
@@ -93,7 +134,7 @@ def expected_batch(settings: "Settings", population: int) -> int:
     return batch
 
 
-def passes_of(settings: "Settings") -> int:
+def passes_of(settings: Settings) -> int:
     """Return how often a training goes over the data; of one that is not settled, as often as is usual."""
     return USUAL_PASSES if settings.epochs is None else settings.epochs
 
@@ -123,7 +164,7 @@ def settle(settings: Private, start: Start, rows: int) -> Private:
     )
 
 
-def choose_noise(settings: "Settings", release_of: Callable[[float], Release]) -> float:
+def choose_noise(settings: Settings, release_of: Callable[[float], Release]) -> float:
     """Return the noise multiplier that was given, or the smallest that meets epsilon over all declared runs.
 
     Raises UsageError where no noise is enough, and where both are given and contradict each other.
@@ -146,7 +187,7 @@ def choose_noise(settings: "Settings", release_of: Callable[[float], Release]) -
     return settings.noise_multiplier
 
 
-def notes_of(plan: Plan, settings: "Settings", *, population: int, dropped: int) -> tuple[str, ...]:
+def notes_of(plan: Plan, settings: Settings, *, population: int, dropped: int) -> tuple[str, ...]:
     """Return what whoever trained must know of the guarantee, one sentence each."""
     told: list[str] = []
     if plan.mechanism.noise_multiplier > 0:

@@ -6,7 +6,7 @@ A per-example gradient is as small as the layer, so it is made and kept: the sum
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,8 @@ from torch.nn import functional
 
 from defenses.edpsgd.gram import single
 from defenses.edpsgd.inputs import trained
+from defenses.edpsgd.passes import Pass
 from defenses.edpsgd.tape import Tape, UnsupportedLayer
-
-if TYPE_CHECKING:
-    from defenses.edpsgd.backward import BackwardPass
 
 _PROBES = 4
 
@@ -32,7 +30,7 @@ class ScaleUse:
         self.parameters = tuple(p for p in (weight, bias) if p is not None)
         self._normalised: Tensor | None = normalised if weight is not None else None
 
-    def receive(self, gradient: Tensor, into: BackwardPass) -> None:
+    def receive(self, gradient: Tensor, into: Pass) -> None:
         """Take the output's gradient and keep the per-example gradients of weight and bias."""
         flat = single(self._arranged(gradient))
         if self.weight is not None and self._normalised is not None:

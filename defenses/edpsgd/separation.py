@@ -27,8 +27,8 @@ from defenses.edpsgd.sampling import IntArray
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.tracing import Trace, moved_first
 from defenses.edpsgd.untouched import eval_mode, generators, left_as_it_was
-from redteam.defense import MAY_ASK_AGAIN
-from redteam.errors import RedteamError
+from redteam.core.errors import RedteamError
+from redteam.plugins.defense import MAY_ASK_AGAIN
 
 Losses = Callable[[Tensor], Tensor]
 Gradient = Callable[[Tensor, Tensor], tuple[Tensor, float]]

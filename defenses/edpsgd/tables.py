@@ -6,7 +6,7 @@ nn.EmbeddingBag adds up rows or takes their mean, so each row's output gradient 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,8 @@ from torch.nn import functional
 
 from defenses.edpsgd.embedding import EmbeddingUse
 from defenses.edpsgd.gram import single
+from defenses.edpsgd.passes import Pass
 from defenses.edpsgd.tape import Tape, UnsupportedLayer
-
-if TYPE_CHECKING:
-    from defenses.edpsgd.backward import BackwardPass
 
 _RELATIVE = ("compute_bias", "compute_position_bias")
 
@@ -31,7 +29,7 @@ class BagUse:
         self._table = EmbeddingUse(name, weight, ids, padding)
         self.parameters = self._table.parameters
 
-    def receive(self, gradient: Tensor, into: BackwardPass) -> None:
+    def receive(self, gradient: Tensor, into: Pass) -> None:
         """Take the bags' gradient [B, d]."""
         self._table.receive(gradient.unsqueeze(1) * self._factors.unsqueeze(2).to(gradient.dtype), into)
 
@@ -45,7 +43,7 @@ class SmallTableUse:
         self.parameters: tuple[nn.Parameter, ...] = (weight,)
         self._ids = ids.reshape(self.batch, -1)
 
-    def receive(self, gradient: Tensor, into: BackwardPass) -> None:
+    def receive(self, gradient: Tensor, into: Pass) -> None:
         """Take the output's gradient [B, ..., d]."""
         rows = single(gradient).reshape(self.batch, -1, gradient.shape[-1])
         total = rows.new_zeros(self.batch, *self.weight.shape)

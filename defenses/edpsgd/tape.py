@@ -11,15 +11,13 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from redteam.errors import UsageError
-
-if TYPE_CHECKING:
-    from defenses.edpsgd.backward import BackwardPass
+from defenses.edpsgd.passes import Pass
+from redteam.core.errors import UsageError
 
 
 class UnsupportedLayer(UsageError):
@@ -33,7 +31,7 @@ class Use(Protocol):
     batch: int
     parameters: tuple[nn.Parameter, ...]
 
-    def receive(self, gradient: Tensor, into: BackwardPass) -> None:
+    def receive(self, gradient: Tensor, into: Pass) -> None:
         """Take the gradient of the loss for the layer's output."""
 
 

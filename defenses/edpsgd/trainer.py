@@ -27,7 +27,7 @@ from defenses.edpsgd.checks import LARGEST_WEIGHTS, check_losses, check_mechanis
 from defenses.edpsgd.clipper import ExampleClipper
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import IntArray, Sampler, Sampling, parts_of
-from redteam.errors import RedteamError, UsageError
+from redteam.core.errors import RedteamError, UsageError
 
 Losses = Callable[[Tensor], Tensor]
 

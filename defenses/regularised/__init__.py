@@ -20,11 +20,11 @@ from typing import Self
 from defenses.regularised.rows import distinct, hold_out
 from defenses.settings import recipe_of, settle
 from defenses.training import train
+from redteam.core.errors import UsageError
 from redteam.data import Examples
-from redteam.defense import Checkpoint, Defense, Progress, Trained
-from redteam.errors import UsageError
 from redteam.models.spelling import with_characters
 from redteam.models.starting import Start, set_dropout
+from redteam.plugins.defense import Checkpoint, Defense, Progress, Trained
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from redteam.core.errors import UsageError
 from redteam.data import Examples, text_key
-from redteam.errors import UsageError
 
 
 def distinct(examples: Examples) -> Examples:

@@ -6,9 +6,10 @@ nowhere: what an attack finds of it is chance and prior preference, measured and
 
 from redteam.canary.draw import Plan
 from redteam.canary.files import Planted, plant
-from redteam.canary.pattern import Pattern, Slot
-from redteam.canary.planting import Canary, Decoy, Planting, canaries_beside, canaries_path, canary_rows, mark_planted
 from redteam.canary.tokens import check_tokenizer, learn_from, vocabulary_texts
+from redteam.data.pattern import Pattern, Slot
+from redteam.data.planted import canaries_beside
+from redteam.data.planting import Canary, Decoy, Planting, canaries_path, canary_rows, mark_planted
 
 __all__ = [
     "Canary",

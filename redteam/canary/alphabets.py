@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redteam.canary.pattern import Pattern
+from redteam.core.errors import UsageError
+from redteam.core.files import read_text
 from redteam.data import COMMON, fold
-from redteam.errors import UsageError
-from redteam.files import read_text
+from redteam.data.pattern import Pattern
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

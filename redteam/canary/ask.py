@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from redteam.canary.measures import Signal
-from redteam.canary.pattern import Pattern
-from redteam.canary.planting import Planting
 from redteam.canary.tokens import check_tokenizer
+from redteam.core.errors import TargetError, one_line
 from redteam.data import Examples
-from redteam.errors import TargetError
-from redteam.grading import one_line
-from redteam.inversion import Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
-from redteam.report import Failure
-from redteam.target import Access, Target, label_indices
+from redteam.data.pattern import Pattern
+from redteam.data.planting import Planting
+from redteam.plugins.inversion import Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
+from redteam.report.values import Failure
+from redteam.targets.target import Access, Target, label_indices
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redteam.canary.pattern import Pattern
-from redteam.canary.planting import Canary, Decoy, coin
+from redteam.core.errors import DataError, UsageError
 from redteam.data import fold, text_key
-from redteam.errors import DataError, UsageError
+from redteam.data.pattern import Pattern
+from redteam.data.planting import Canary, Decoy, coin
 
 EXISTING, FRESH, PER_CANARY = "existing", "fresh", "per-canary"
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from redteam.canary.ask import Attacker, ask, check_target, repeated
 from redteam.canary.found import Found, join_answers, whole_secrets
 from redteam.canary.measures import compare, exposure_interval
-from redteam.canary.planting import Planting, candidates_left, fewest_left
-from redteam.inversion import InversionAttack, Progress, unwatched
-from redteam.report import Evidence, Failure, Interval, Metric, rule_of
-from redteam.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
+from redteam.data.planting import Planting, candidates_left, fewest_left
+from redteam.plugins.inversion import InversionAttack, Progress, unwatched
+from redteam.report.values import Evidence, Failure, Metric, rule_of
 from redteam.statistics.exposure import share_interval
-from redteam.target import Access, Target
+from redteam.statistics.interval import Interval
+from redteam.statistics.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
+from redteam.targets.target import Access, Target
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from redteam import __version__, codec
+from redteam import __version__
 from redteam.canary.ask import Attacker, Run, ask, check_target, count_tests, repeated, runs_of, signals_of
 from redteam.canary.found import Found, join_answers
 from redteam.canary.measures import Comparison, Group, fewest_to_prove, measure_group
-from redteam.canary.planting import Planting, candidates_left, crowded, fewest_left
-from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
-from redteam.grading import one_line
-from redteam.inversion import InversionAttack, NotApplicable, Progress, unwatched
-from redteam.report import Failure, Interval, TargetSummary
-from redteam.target import Target
-from redteam.tuning import settings_of
+from redteam.core import codec
+from redteam.core.errors import one_line
+from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.data.planting import Planting, candidates_left, crowded, fewest_left
+from redteam.plugins.inversion import InversionAttack, NotApplicable, Progress, unwatched
+from redteam.plugins.settings import settings_of
+from redteam.report.values import Failure, TargetSummary
+from redteam.statistics.interval import Interval
+from redteam.targets.target import Target
 
 FORMAT = "redteam.extraction/1"
 

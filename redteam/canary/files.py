@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from redteam.canary.alphabets import choose_alphabets
 from redteam.canary.draw import Plan, draw_canaries, of_users
-from redteam.canary.pattern import Pattern
 from redteam.canary.place import Row, place
-from redteam.canary.planting import Canary, Planting, canaries_beside, canaries_path, canary_rows, crowded
 from redteam.canary.tokens import LISTED
+from redteam.core.errors import DataError, UsageError
+from redteam.core.files import write_atomic
 from redteam.data import Columns, Reading, fingerprint, read_examples
+from redteam.data.pattern import Pattern
+from redteam.data.planted import canaries_beside
+from redteam.data.planting import Canary, Planting, canaries_path, canary_rows, crowded
 from redteam.data.table import Cells, read_table
 from redteam.data.vocabulary import MEMBER, WORDS, side_of
-from redteam.errors import DataError, UsageError
-from redteam.files import write_atomic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from redteam.canary.planting import Canary, Planting, sharing
-from redteam.inversion import Answer, Ranked
+from redteam.data.planting import Canary, Planting, sharing
+from redteam.plugins.inversion import Answer, Ranked
 
 
 @dataclass(frozen=True)

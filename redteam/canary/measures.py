@@ -7,10 +7,8 @@ from typing import Literal
 import numpy as np
 
 from redteam.canary.found import Found, whole_secrets
-from redteam.canary.pattern import Pattern
-from redteam.canary.planting import Canary
-from redteam.report import Interval
-from redteam.resolution import fewest_canaries, whole_secrets_p_value
+from redteam.data.pattern import Pattern
+from redteam.data.planting import Canary
 from redteam.statistics.binomial import clopper_pearson_low
 from redteam.statistics.exposure import (
     SAMPLE_ERROR,
@@ -22,6 +20,8 @@ from redteam.statistics.exposure import (
     median_interval,
     share_interval,
 )
+from redteam.statistics.interval import Interval
+from redteam.statistics.resolution import fewest_canaries, whole_secrets_p_value
 
 Signal = Literal["guess", "whole", "rank"]
 Measured = Literal["exposure", "success", "guesses", "token_accuracy", "hamming"]

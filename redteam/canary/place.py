@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from redteam.core.errors import DataError
 from redteam.data.table import Cells
-from redteam.errors import DataError
 
 Row = Mapping[str, str | None]  # the cells of a new row by column; None where the row has nothing to say
 

@@ -6,10 +6,10 @@ from rich.console import RenderableType
 
 from redteam.canary.extract import Extraction
 from redteam.canary.measures import Comparison, Group, Measure
-from redteam.exit_codes import LEAK, PASS
+from redteam.core.exit_codes import LEAK, PASS
 from redteam.formats.layout import bullets, draw, headline, pairs, section, table
-from redteam.report import Interval
-from redteam.wording import number, plural
+from redteam.report.wording import number, plural
+from redteam.statistics.interval import Interval
 
 _NAMES = {
     "exposure": ("median exposure, bits", 2),

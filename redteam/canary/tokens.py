@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from redteam.canary.alphabets import unknown_token
-from redteam.canary.pattern import Pattern
-from redteam.canary.planting import Planting
+from redteam.core.errors import UsageError
 from redteam.data import COMMON, Examples
-from redteam.errors import UsageError
+from redteam.data.pattern import Pattern
+from redteam.data.planting import Planting
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

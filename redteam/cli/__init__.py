@@ -23,9 +23,9 @@ from redteam.cli.present import say, silence, tell
 from redteam.cli.selftest import selftest
 from redteam.cli.train import train
 from redteam.cli.verify import verify
-from redteam.errors import RedteamError, UsageError
-from redteam.exit_codes import INTERRUPTED, NOT_AUDITED
-from redteam.neighbours import check_neighbours
+from redteam.core.errors import RedteamError, UsageError
+from redteam.core.exit_codes import INTERRUPTED, NOT_AUDITED
+from redteam.plugins.neighbours import check_neighbours
 
 app = typer.Typer(
     name="redteam",

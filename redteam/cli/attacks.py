@@ -10,9 +10,9 @@ import typer
 from redteam.cli.present import tell, terminal
 
 if TYPE_CHECKING:
-    from redteam.attack import Attack, Control
-    from redteam.defense import Defense
-    from redteam.inversion import InversionAttack
+    from redteam.plugins.attack import Attack, Control
+    from redteam.plugins.defense import Defense
+    from redteam.plugins.inversion import InversionAttack
 
     Plugin = Attack | InversionAttack | Control | Defense
 
@@ -21,7 +21,7 @@ Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its m
 
 def attacks(wanted: Wanted = None) -> None:
     """List attacks and controls, or print the manual page of one."""
-    from redteam.registry import discover_attacks, discover_controls, discover_inversions
+    from redteam.plugins.registry import discover_attacks, discover_controls, discover_inversions
 
     rows: list[tuple[Plugin, str]] = [(a, f"needs {a.needs.word}") for a in discover_attacks()]
     rows += [(a, f"needs {a.needs.word} and canaries") for a in discover_inversions()]
@@ -30,14 +30,14 @@ def attacks(wanted: Wanted = None) -> None:
 
 def defenses(wanted: Wanted = None) -> None:
     """List defences, or print the manual page of one."""
-    from redteam.registry import discover_defenses
+    from redteam.plugins.registry import discover_defenses
 
     _show([(d, "") for d in discover_defenses()], wanted)
 
 
 def _show(rows: "list[tuple[Plugin, str]]", wanted: str | None) -> None:
     if wanted is not None:
-        from redteam.registry import choose
+        from redteam.plugins.registry import choose
 
         plugins = tuple(plugin for plugin, _ in rows)
         (chosen,) = choose(plugins, [wanted])

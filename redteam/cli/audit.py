@@ -15,17 +15,18 @@ from redteam.cli.opening import limits as limits_of_opening
 from redteam.cli.outputs import check_output
 from redteam.cli.present import Format, present, say, tell
 from redteam.cli.progress import progress
-from redteam.errors import UsageError
-from redteam.files import read_text
+from redteam.core.errors import UsageError
+from redteam.core.files import read_text
 
 if TYPE_CHECKING:
-    from redteam.attack import Attack
-    from redteam.audit import Settings
+    from redteam.auditing.inputs import Case
+    from redteam.auditing.run import Settings
     from redteam.canary.evidence import CanaryAudit
-    from redteam.case import Case
-    from redteam.inversion import InversionAttack
-    from redteam.limits import Policy
-    from redteam.report import AuditReport
+    from redteam.plugins.attack import Attack
+    from redteam.plugins.inversion import InversionAttack
+    from redteam.policy.limits import Policy
+    from redteam.report.reading import load_report
+    from redteam.report.values import AuditReport
 
 
 def audit(
@@ -105,7 +106,7 @@ def _judged(
     output: Path | None,
     exit_zero: bool,
 ) -> int:
-    from redteam.judge import judge
+    from redteam.policy.judge import judge
 
     verdict = judge(report, limits, today=date.today(), baseline=older)
     return present(report, verdict, limits, format.value, output, exit_zero)
@@ -113,16 +114,15 @@ def _judged(
 
 def _named(target: str | None) -> tuple[Path, ...]:
     """Return the files that a target's name stands for: the model and the ledger beside it."""
-    from redteam.ledger import ledger_path
+    from redteam.data.ledger import ledger_path
 
     return () if target is None else (Path(target), ledger_path(Path(target)))
 
 
 def _rules(policy: Path | None, baseline: Path | None) -> "tuple[Policy, AuditReport | None]":
-    from redteam.policy import load_policy
-    from redteam.report import AuditReport
+    from redteam.policy.reading import load_policy
 
-    return load_policy(policy, today=date.today()), None if baseline is None else AuditReport.load(baseline)
+    return load_policy(policy, today=date.today()), None if baseline is None else load_report(baseline)
 
 
 def _open(
@@ -132,7 +132,7 @@ def _open(
     label_map: Path | None,
     request: dict[str, Any],
 ) -> "Case":
-    from redteam.case import Sources, open_case
+    from redteam.auditing.inputs import Sources, open_case
     from redteam.data import Columns
 
     members, nonmembers, data, ledger, scores, canaries = files
@@ -144,8 +144,8 @@ def _open(
 
 
 def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool, max_skipped: float | None) -> "Settings":
-    from redteam.audit import FPRS, Settings
-    from redteam.skipped import MAX_SKIPPED
+    from redteam.auditing.run import FPRS, Settings
+    from redteam.auditing.skipped import MAX_SKIPPED
 
     check_alpha(alpha)
     for fpr in fprs:
@@ -164,9 +164,9 @@ def _chosen(
 
     None stands for all attacks that the target's answers are worth, which only these answers tell.
     """
-    from redteam.attack import Attack
-    from redteam.inversion import InversionAttack
-    from redteam.registry import choose, discover_attacks, discover_controls, discover_inversions
+    from redteam.plugins.attack import Attack
+    from redteam.plugins.inversion import InversionAttack
+    from redteam.plugins.registry import choose, discover_attacks, discover_controls, discover_inversions
 
     for control in discover_controls():
         if {name.lower() for name in wanted or ()} & {control.id.lower(), control.name.lower()}:
@@ -245,9 +245,9 @@ def _plan(
     limits: "Policy",
     settings: "Settings",
 ) -> str:
-    from redteam.attack import suited
-    from redteam.plan import make_plan
-    from redteam.registry import discover_attacks
+    from redteam.auditing.plan import make_plan
+    from redteam.plugins.attack import suited
+    from redteam.plugins.registry import discover_attacks
 
     if attacks is None:
         attacks = suited(discover_attacks(), case.target.access)
@@ -262,7 +262,7 @@ def _run(
     settings: "Settings",
     restart: bool,
 ) -> "AuditReport":
-    from redteam.audit import audit as run
+    from redteam.auditing.run import audit as run
 
     with progress("scoring") as show:
         return run(

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from redteam.inversion import InversionAttack
+    from redteam.plugins.inversion import InversionAttack
 
 
 def check_base(base: Path | None, attacks: "Sequence[InversionAttack]") -> None:

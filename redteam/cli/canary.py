@@ -14,15 +14,15 @@ from redteam.cli.opening import limits
 from redteam.cli.outputs import check_output
 from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from redteam.canary import Planted, Planting
     from redteam.canary.extract import Extraction
-    from redteam.inversion import InversionAttack
-    from redteam.target import Target
+    from redteam.plugins.inversion import InversionAttack
+    from redteam.targets.target import Target
 
 canary = typer.Typer(
     name="canary", help="Plant secrets in training data, extract them from models.", rich_markup_mode=None
@@ -98,7 +98,7 @@ def extract(
     """Extract canaries: exit 0 none proven, 1 extracted, 2 not settled."""
     from redteam.canary.ask import Attacker, without_searches
     from redteam.canary.extract import extract as run
-    from redteam.tuning import tune
+    from redteam.plugins.settings import tune
 
     check_alpha(alpha)
     ledger = canaries or _beside(target)
@@ -179,7 +179,7 @@ def _alphabets(given: list[str]) -> dict[str, Path]:
 def _tokenizer(path: Path | None) -> "Tokenizer | None":
     if path is None:
         return None
-    from redteam.bundle import load_bundle
+    from redteam.models.bundle import load_bundle
     from redteam.models.tokens import load_tokenizer, open_tokenizer
 
     if not path.exists():
@@ -188,7 +188,7 @@ def _tokenizer(path: Path | None) -> "Tokenizer | None":
 
 
 def _beside(target: str) -> Path:
-    from redteam.ledger import ledger_path
+    from redteam.data.ledger import ledger_path
 
     if not Path(target).exists():
         raise UsageError(f"{target}: no file, so there is no ledger beside it; say --canaries LEDGER")
@@ -199,17 +199,17 @@ def _beside(target: str) -> Path:
 
 
 def _planting(ledger: Path) -> "Planting":
-    from redteam.canary import Planting
+    from redteam.data.planted import load_planting
 
-    return Planting.load(ledger)
+    return load_planting(ledger)
 
 
 def _trained_on(data: Path, planting: "Planting", target: str, ledger: Path) -> tuple[str, ...]:
     """Return the texts of the planted file that the model was trained on: its ledger says, where there is one."""
     from redteam.canary.files import trained_texts
-    from redteam.canary.planting import is_of_model
     from redteam.data import Columns
-    from redteam.ledger import Ledger, ledger_path
+    from redteam.data.ledger import Ledger, ledger_path
+    from redteam.data.planted import is_of_model
 
     own = next((path for path in (ledger, ledger_path(Path(target))) if is_of_model(path)), None)
     if own is None:
@@ -222,7 +222,7 @@ def _trained_on(data: Path, planting: "Planting", target: str, ledger: Path) -> 
 
 
 def _chosen(wanted: list[str] | None, narrow: int | None) -> "tuple[InversionAttack, ...]":
-    from redteam.registry import choose, discover_inversions
+    from redteam.plugins.registry import choose, discover_inversions
 
     found = discover_inversions()
     chosen = choose(found, wanted) if wanted else found
@@ -239,7 +239,7 @@ def _narrowed(attack: "InversionAttack", most: int) -> "InversionAttack":
 
 def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":
     """Open a target; LedgerError where the ledger is of a model, and of another one."""
-    from redteam.target import load_target
+    from redteam.targets.loading import load_target
 
     if token_env is not None and not name.startswith(("http://", "https://")):
         raise UsageError(f"--token-env is for http(s) targets; {name} is none")
@@ -254,7 +254,7 @@ def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":
 
 def _reference(name: str, target: "Target", planting: "Planting") -> "Target":
     """Open a reference; UsageError for the target itself, or where its ledger says that it saw the canaries."""
-    from redteam.ledger import Ledger, ledger_path
+    from redteam.data.ledger import Ledger, ledger_path
 
     opened = _open(name, None, None)
     if opened.digest is not None and opened.digest == target.digest:
@@ -272,11 +272,10 @@ def _reference(name: str, target: "Target", planting: "Planting") -> "Target":
 
 
 def _check_ledger(name: str, target: "Target", ledger: Path) -> None:
-    from redteam.canary import Planting
-    from redteam.canary.planting import is_of_model
-    from redteam.case import check_trained_on
-    from redteam.ledger import Ledger
+    from redteam.auditing.inputs import check_trained_on
+    from redteam.data.ledger import Ledger
+    from redteam.data.planted import is_of_model, load_planting
 
     if is_of_model(ledger):
         Ledger.load(ledger).check_model(target.digest, ledger)
-    check_trained_on(Planting.load(ledger), target, name)
+    check_trained_on(load_planting(ledger), target, name)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from redteam.cli.present import deliver, exit_code, say, terminal
-from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
 
 
 class Format(StrEnum):
@@ -26,16 +26,16 @@ def compare(
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 even where something is worse.")] = False,
 ) -> None:
     """Compare two saved reports: exit 1 if one number is worse."""
-    from redteam.comparison import compare_reports
     from redteam.formats.changes import as_json, as_markdown, as_text, headline
-    from redteam.report import AuditReport
+    from redteam.policy.comparison import compare_reports
+    from redteam.report.reading import load_report
 
     render: dict[Format, Callable[..., str]] = {
         Format.text: as_text,
         Format.json: as_json,
         Format.markdown: as_markdown,
     }
-    comparison = compare_reports(AuditReport.load(old), AuditReport.load(new))
+    comparison = compare_reports(load_report(old), load_report(new))
     delivered = deliver(render[format](comparison, **terminal(None)), None)
     say(": ".join(headline(comparison)))
     code = LEAK if comparison.worse else NOT_AUDITED if comparison.gaps else PASS

@@ -14,12 +14,12 @@ from redteam.cli.experiment import make_folder, watch
 from redteam.cli.numbers import parse_numbers
 from redteam.cli.opening import try_start
 from redteam.cli.present import deliver, exit_code, say, terminal
-from redteam.errors import UsageError
-from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.errors import UsageError
+from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
 
 if TYPE_CHECKING:
-    from redteam.drill.cells import Task
-    from redteam.drill.report import CellResult, DrillReport, FailedCell
+    from redteam.experiments.drill.cells import Task
+    from redteam.experiments.drill.report import CellResult, DrillReport, FailedCell
 
 
 Opt = typer.Option
@@ -154,12 +154,12 @@ def _tasks(
 ) -> "tuple[Task, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.data import Columns
-    from redteam.drill.grid import choose_defenses, choose_labels, choose_patterns, grid
-    from redteam.drill.run import labels_of, open_drill, tasks_of
-    from redteam.figures import require_matplotlib
-    from redteam.registry import choose, discover_defenses, discover_inversions
-    from redteam.train import ModelChoice
-    from redteam.tuning import tune
+    from redteam.experiments.drill.grid import choose_defenses, choose_labels, choose_patterns, grid
+    from redteam.experiments.drill.run import labels_of, open_drill, tasks_of
+    from redteam.experiments.figures import require_matplotlib
+    from redteam.plugins.registry import choose, discover_defenses, discover_inversions
+    from redteam.plugins.settings import tune
+    from redteam.training.train import ModelChoice
 
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: must be at least 1")
@@ -193,13 +193,13 @@ def _tasks(
 
 
 def _run(tasks: "tuple[Task, ...]", jobs: int, *, required: bool) -> "DrillReport":
-    from redteam.drill.run import report_drill, run_drill
+    from redteam.experiments.drill.run import report_drill, run_drill
 
     return report_drill(watch(tasks, run_drill(tasks, workers=jobs), _outcome), required=required)
 
 
 def _outcome(result: "CellResult | FailedCell") -> str:
-    from redteam.drill.report import FailedCell
+    from redteam.experiments.drill.report import FailedCell
 
     if isinstance(result, FailedCell):
         return f"failed: {result.reason}"
@@ -216,8 +216,8 @@ def _outcome(result: "CellResult | FailedCell") -> str:
 
 def _write(report: "DrillReport", output: Path) -> bool:
     """Write table and picture, and print the table; return whether all of it reached its place."""
-    from redteam.drill.picture import draw
-    from redteam.drill.table import render_markdown, render_text
+    from redteam.experiments.drill.picture import draw
+    from redteam.experiments.drill.table import render_markdown, render_text
 
     look = terminal(None)
     texts = {output / "drill.json": report.to_json(), output / "drill.md": render_markdown(report)}
@@ -235,7 +235,7 @@ def _write(report: "DrillReport", output: Path) -> bool:
 
 
 def _code(report: "DrillReport") -> int:
-    from redteam.drill.report import too_few
+    from redteam.experiments.drill.report import too_few
 
     if any(row.proven for row in report.rows):
         return LEAK

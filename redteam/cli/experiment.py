@@ -9,7 +9,7 @@ from typing import Any
 
 from redteam.cli.present import say
 from redteam.cli.progress import progress
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 
 
 def make_folder(output: Path) -> None:

@@ -11,12 +11,12 @@ from redteam.cli import options as o
 from redteam.cli.experiment import make_folder, watch
 from redteam.cli.opening import try_start
 from redteam.cli.present import deliver, say, tell, terminal
-from redteam.errors import UsageError
-from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.errors import UsageError
+from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
 
 if TYPE_CHECKING:
-    from redteam.gap.cells import Task
-    from redteam.gap.report import CellResult, FailedCell, GapReport
+    from redteam.experiments.gap.cells import Task
+    from redteam.experiments.gap.report import CellResult, FailedCell, GapReport
 
 
 Opt = typer.Option
@@ -115,14 +115,14 @@ def _tasks(
     data: Path, output: Path, columns: tuple[str | None, ...], size: _Grid, jobs: int, restart: bool
 ) -> "tuple[Task, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
-    from redteam.attack import suited
     from redteam.data import Columns
-    from redteam.figures import require_matplotlib
-    from redteam.gap.grid import choose_trainers, grid, parse_epsilons
-    from redteam.gap.run import open_experiment, tasks_of
-    from redteam.registry import discover_attacks, discover_defenses
-    from redteam.target import Access
-    from redteam.train import ModelChoice
+    from redteam.experiments.figures import require_matplotlib
+    from redteam.experiments.gap.grid import choose_trainers, grid, parse_epsilons
+    from redteam.experiments.gap.run import open_experiment, tasks_of
+    from redteam.plugins.attack import suited
+    from redteam.plugins.registry import discover_attacks, discover_defenses
+    from redteam.targets.target import Access
+    from redteam.training.train import ModelChoice
 
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: must be at least 1")
@@ -149,14 +149,14 @@ def _tasks(
 
 
 def _run(tasks: "tuple[Task, ...]", jobs: int) -> "GapReport":
-    from redteam.gap.run import report_gap, run_gap
+    from redteam.experiments.gap.run import report_gap, run_gap
 
     return report_gap(watch(tasks, run_gap(tasks, workers=jobs), _outcome))
 
 
 def _outcome(result: "CellResult | FailedCell") -> str:
-    from redteam.gap.report import FailedCell
-    from redteam.gap.table import short
+    from redteam.experiments.gap.report import FailedCell
+    from redteam.experiments.gap.table import short
 
     if isinstance(result, FailedCell):
         return f"failed: {result.reason}"
@@ -167,8 +167,8 @@ def _outcome(result: "CellResult | FailedCell") -> str:
 
 
 def _write(report: "GapReport", output: Path) -> None:
-    from redteam.gap.picture import draw
-    from redteam.gap.table import render_markdown, render_text
+    from redteam.experiments.gap.picture import draw
+    from redteam.experiments.gap.table import render_markdown, render_text
 
     files = {output / "gap.json": report.to_json(), output / "gap.md": render_markdown(report)}
     for path, text in files.items():
@@ -181,7 +181,7 @@ def _write(report: "GapReport", output: Path) -> None:
 
 
 def _code(report: "GapReport") -> int:
-    from redteam.gap.table import attack_failures
+    from redteam.experiments.gap.table import attack_failures
 
     if any(claim.proven for claim in report.broken):
         return LEAK

@@ -20,14 +20,14 @@ def gate(
     exit_zero: o.ExitZero = False,
 ) -> None:
     """Judge a saved report: exit 0 pass, 1 leak, 2 not audited."""
-    from redteam.judge import judge
-    from redteam.policy import load_policy
-    from redteam.report import AuditReport
+    from redteam.policy.judge import judge
+    from redteam.policy.reading import load_policy
+    from redteam.report.reading import load_report
 
     today = date.today()
     limits = load_policy(policy, today=today)
-    loaded = AuditReport.load(report)
-    older = None if baseline is None else AuditReport.load(baseline)
+    loaded = load_report(report)
+    older = None if baseline is None else load_report(baseline)
     refuse_overwriting(output, report, policy, baseline)
     verdict = judge(loaded, limits, today=today, baseline=older)
     raise typer.Exit(present(loaded, verdict, limits, format.value, output, exit_zero))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 
 
 def check_output(output: Path | None, *inputs: Path | None) -> None:

@@ -10,7 +10,7 @@ from redteam.cli.opening import limits
 from redteam.cli.options import BaseModel, ModelFile, OpenMemory, OpenSeconds
 from redteam.cli.outputs import check_output
 from redteam.cli.present import say
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 
 
 def pack(
@@ -24,7 +24,7 @@ def pack(
 
     A LoRA adapter is merged onto its base.
     """
-    from redteam.bundle import save_bundle
+    from redteam.models.bundle import save_bundle
     from redteam.models.opening import read_directory
     from redteam.models.trial import try_first
 
@@ -46,7 +46,7 @@ def unpack(
     output: Annotated[Path, typer.Option("--output", "-o", help="The directory to write.")] = Path("model"),
 ) -> None:
     """Unpack model.pt into a Hugging Face directory, same weights."""
-    from redteam.bundle import load_bundle
+    from redteam.models.bundle import load_bundle
     from redteam.models.opening import write_directory
 
     bundle = load_bundle(model)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
-from redteam.files import write_atomic
+from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.files import write_atomic
 from redteam.formats import FORMATS
 from redteam.formats.escape import clean
 
 if TYPE_CHECKING:
-    from redteam.limits import Policy
-    from redteam.report import AuditReport
-    from redteam.verdict import Verdict
+    from redteam.policy.limits import Policy
+    from redteam.policy.verdict import Verdict
+    from redteam.report.values import AuditReport
 
 _WIDEST = 100
 

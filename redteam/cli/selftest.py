@@ -8,7 +8,7 @@ from redteam.cli.progress import progress
 
 def selftest() -> None:
     """Audit what must leak, what must pass and what must be refused."""
-    from redteam.selftest import run_selftest
+    from redteam.auditing.selftest import run_selftest
 
     with progress("training a model that must leak") as show:
         results = run_selftest(progress=show)

@@ -10,13 +10,14 @@ from redteam.cli.opening import try_start
 from redteam.cli.outputs import check_output
 from redteam.cli.present import say
 from redteam.cli.progress import progress
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from redteam.data import BoolArray, Examples, IntArray
-    from redteam.defense import Defense
-    from redteam.report import Guarantee
-    from redteam.train import TrainedFiles
+    from redteam.core.arrays import BoolArray, IntArray
+    from redteam.data import Examples
+    from redteam.plugins.defense import Defense
+    from redteam.report.values import Guarantee
+    from redteam.training.train import TrainedFiles
 
 _TRAINING = ("epochs", "batch_size", "learning_rate", "weight_decay", "physical_batch", "runs", "weights")
 _REGULARISED = ("label_smoothing", "validation", "patience")
@@ -88,8 +89,8 @@ def _run(
     **how: bool,
 ) -> None:
     from redteam.data import Columns
-    from redteam.train import Coins, ModelChoice
-    from redteam.train import train as run
+    from redteam.training.train import Coins, ModelChoice
+    from redteam.training.train import train as run
 
     started = time.monotonic()
     named, model, drawn = Columns(*columns), ModelChoice(*shape), Coins(*coins)
@@ -117,8 +118,8 @@ def _configured(name: str, asked: dict[str, Any], dropout: float | None) -> "tup
 
     Raises UsageError for a setting that the defence does not have.
     """
-    from redteam.recipes import choose_defense
-    from redteam.registry import discover_defenses
+    from redteam.plugins.registry import discover_defenses
+    from redteam.training.recipes import choose_defense
 
     found = discover_defenses()
     given = {setting: value for setting, value in asked.items() if value is not None}
@@ -174,8 +175,8 @@ def _learned(files: "TrainedFiles") -> bool:
     """Tell whether an audit would take the model for one that has learned something."""
     from collections import Counter
 
-    from redteam.breakdown import accuracy_by_user
-    from redteam.report import Accuracy
+    from redteam.auditing.breakdown import accuracy_by_user
+    from redteam.report.values import Accuracy
 
     right, own = _answers(files, "members")
     users = _some(files.members).users
@@ -185,7 +186,7 @@ def _learned(files: "TrainedFiles") -> bool:
 
 def _answers(files: "TrainedFiles", side: str) -> "tuple[BoolArray, IntArray]":
     """Return which labels are right, and the labels, of some rows of one side."""
-    from redteam.target import label_indices
+    from redteam.targets.target import label_indices
 
     target, some = files.trained.target, _some(getattr(files, side))
     own = label_indices(target.labels, some, name="model")

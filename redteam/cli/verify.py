@@ -9,7 +9,7 @@ from redteam.cli import options as o
 from redteam.cli.outputs import check_output
 from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 
 if TYPE_CHECKING:
     from redteam.verify.subject import Subject
@@ -78,7 +78,7 @@ def verify(
 
 
 def _subject(named: str, chosen: dict[str, Any]) -> "Subject":
-    from redteam.registry import choose, discover_defenses
+    from redteam.plugins.registry import choose, discover_defenses
     from redteam.verify.subject import DefenseSubject, load_function
 
     given = {name: value for name, value in chosen.items() if value is not None}

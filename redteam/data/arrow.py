@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from redteam.core.errors import DataError
 from redteam.data.opened import Opened, no_column_twice
 from redteam.data.source import LARGEST, MOST_ROWS, check_file, read_document, saved_files
-from redteam.errors import DataError
 
 _BROKEN = (OSError, EOFError, KeyError, ValueError, RuntimeError, pa.ArrowException, zipfile.BadZipFile, zlib.error)
 _IPC_FILE = b"ARROW1"

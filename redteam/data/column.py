@@ -13,15 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from redteam.core.arrays import BoolArray, FloatArray
+from redteam.core.errors import DataError
 from redteam.data.kinds import NOT_FINITE, NUMBER, STRING, WHOLE, Kinds, fault, kind_of_type
 from redteam.data.opened import too_long
 from redteam.data.source import LONGEST_CELL
 from redteam.data.vocabulary import KNOWN, UNKNOWN, name_of, number_of, side_of, spelled
-from redteam.errors import DataError
-from redteam.wording import shown
+from redteam.report.wording import shown
 
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
 SideArray = npt.NDArray[np.int8]
 
 

@@ -5,10 +5,10 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from redteam.core.errors import DataError
 from redteam.data.kinds import STRING
 from redteam.data.opened import Builder, Opened, no_column_twice
 from redteam.data.source import LONGEST_CELL, MOST_ROWS, TextFile
-from redteam.errors import DataError
 
 _SEPARATORS = (",", ";", "\t", "|")
 _NAMES = {"\t": "tabs"}

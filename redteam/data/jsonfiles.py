@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from redteam.core.errors import DataError
 from redteam.data.opened import Builder, Opened
 from redteam.data.source import MOST_ROWS, TextFile
 from redteam.data.vocabulary import spelled
-from redteam.errors import DataError
 
 _LARGEST_DOCUMENT = 256 * 2**20  # characters
 

@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from redteam.core.errors import UsageError
+from redteam.core.files import read_text
 from redteam.data.examples import Examples
 from redteam.data.split import Split
 from redteam.data.vocabulary import name_of
-from redteam.errors import UsageError
-from redteam.files import read_text
-from redteam.wording import shown
+from redteam.report.wording import shown
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _LARGEST = 16 * 2**20  # bytes

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redteam.core.errors import DataError
 from redteam.data.kinds import STRING, kind_of
 from redteam.data.source import LONGEST_CELL
-from redteam.errors import DataError
 
 _BLOCK = 1 << 16  # rows; a million rows must fit a small machine, so they are no Python objects for long
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from redteam.data.examples import BoolArray, Columns, Examples, IntArray, without
+from redteam.core.arrays import BoolArray, IntArray
+from redteam.core.errors import DataError
+from redteam.data.examples import Columns, Examples, without
 from redteam.data.split import Split
+from redteam.data.units import guessed_users
 from redteam.data.vocabulary import MEMBER, NONMEMBER, REFERENCE, UNKNOWN
-from redteam.errors import DataError
-from redteam.units import guessed_users
-from redteam.wording import plural
+from redteam.report.wording import plural
 
 if TYPE_CHECKING:
     from redteam.data.column import Column, SideArray

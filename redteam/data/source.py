@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from redteam.errors import DataError
-from redteam.files import sha256
+from redteam.core.errors import DataError
+from redteam.core.files import sha256
 
 LARGEST = 4 * 2**30  # bytes of a file of rows
 LARGEST_UNPACKED = 2**30  # bytes that a compressed one may unpack to: a small file can hold a thousand times its size

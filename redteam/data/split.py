@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from redteam.data.examples import BoolArray, Examples, IntArray, join, text_key
-from redteam.errors import DataError
-from redteam.report import Unit, Users
-from redteam.units import check_enough, divide_rows, divide_users, how_many, unit_of
+from redteam.core.arrays import BoolArray, IntArray
+from redteam.core.errors import DataError
+from redteam.data.examples import Examples, join, text_key
+from redteam.data.units import check_enough, divide_rows, divide_users, how_many, unit_of
+from redteam.report.values import Unit, Users
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from redteam.core.errors import DataError
 from redteam.data.column import Column
 from redteam.data.delimited import Dialect, open_delimited
 from redteam.data.jsonfiles import open_json, open_json_lines
 from redteam.data.opened import Builder, Opened
 from redteam.data.source import TextFile, check_file
-from redteam.errors import DataError
 
 _TEXTS: dict[str, Callable[[TextFile], Opened]] = {
     ".csv": lambda text: open_delimited(text, ","),

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from redteam.limits import Policy
-    from redteam.report import AuditReport
-    from redteam.verdict import Verdict
+    from redteam.policy.limits import Policy
+    from redteam.policy.verdict import Verdict
+    from redteam.report.values import AuditReport
 
 
 class Render(Protocol):

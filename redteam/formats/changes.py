@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from redteam import codec
-from redteam.comparison import Change, Comparison, Direction
+from redteam.core import codec
 from redteam.formats.escape import code, json_text, markdown
-from redteam.report import Interval
-from redteam.wording import measured, plural
+from redteam.policy.comparison import Change, Comparison, Direction
+from redteam.report.wording import measured, plural
+from redteam.statistics.interval import Interval
 
 _STYLES: dict[Direction, str] = {"worse": "bold red", "better": "green"}
 

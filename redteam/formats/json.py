@@ -3,9 +3,9 @@
 from typing import Any
 
 from redteam.formats.escape import json_text
-from redteam.limits import Policy
-from redteam.report import AuditReport
-from redteam.verdict import Verdict
+from redteam.policy.limits import Policy
+from redteam.policy.verdict import Verdict
+from redteam.report.values import AuditReport
 
 
 def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:

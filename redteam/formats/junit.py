@@ -3,12 +3,12 @@
 from typing import Any
 from xml.etree import ElementTree
 
-from redteam.findings import CLAIM_ID
 from redteam.formats.escape import clean
-from redteam.limits import Policy
-from redteam.report import AuditReport
-from redteam.verdict import Check, Finding, Verdict
-from redteam.wording import LOW_BOUND, against, is_epsilon, measured
+from redteam.policy.findings import CLAIM_ID
+from redteam.policy.limits import Policy
+from redteam.policy.verdict import Check, Finding, Verdict
+from redteam.report.values import AuditReport
+from redteam.report.wording import LOW_BOUND, against, is_epsilon, measured
 
 
 def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:

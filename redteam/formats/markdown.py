@@ -8,10 +8,10 @@ from typing import Any
 
 from redteam.formats import prose
 from redteam.formats.escape import code, markdown
-from redteam.limits import Policy
-from redteam.report import AuditReport, ClassLeak, Evidence
-from redteam.verdict import Check, Outcome, State, Verdict
-from redteam.wording import LOW_BOUND, bound_of, decimals, number, plural, range_of
+from redteam.policy.limits import Policy
+from redteam.policy.verdict import Check, Outcome, State, Verdict
+from redteam.report.values import AuditReport, ClassLeak, Evidence
+from redteam.report.wording import LOW_BOUND, bound_of, decimals, number, plural, range_of
 
 _OUTCOMES: dict[Outcome, str] = {
     "exceeded": "**leak**",

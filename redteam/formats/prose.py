@@ -3,11 +3,21 @@
 import math
 from collections.abc import Iterator
 
-from redteam.checks import admissible, standing_guarantee
-from redteam.report import AuditReport, Evidence, Grade
-from redteam.resolution import smallest_resolvable_fpr
-from redteam.verdict import Verdict
-from redteam.wording import LOW_BOUND, SYMBOLS, accusation, against, bound_of, measured, number, of_either, plural
+from redteam.policy.checks import admissible, standing_guarantee
+from redteam.policy.verdict import Verdict
+from redteam.report.values import AuditReport, Evidence, Grade
+from redteam.report.wording import (
+    LOW_BOUND,
+    SYMBOLS,
+    accusation,
+    against,
+    bound_of,
+    measured,
+    number,
+    of_either,
+    plural,
+)
+from redteam.statistics.resolution import smallest_resolvable_fpr
 
 _LUCK = "which is not proven to be more than luck"
 HEADLINES = {"pass": "PASS", "leak": "LEAK", "not_audited": "NOT AUDITED"}

@@ -6,13 +6,13 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import quote
 
-from redteam.exit_codes import NOT_AUDITED
-from redteam.findings import CLAIM_RULE
+from redteam.core.exit_codes import NOT_AUDITED
 from redteam.formats.escape import clean
 from redteam.formats.prose import summary
-from redteam.limits import BUILT_IN, Policy
-from redteam.report import AuditReport
-from redteam.verdict import Finding, Verdict
+from redteam.policy.findings import CLAIM_RULE
+from redteam.policy.limits import BUILT_IN, Policy
+from redteam.policy.verdict import Finding, Verdict
+from redteam.report.values import AuditReport
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _METRIC = re.compile(r"\.(auc|tpr|epsilon|exposure|extraction_rate)(@|$)")

@@ -9,14 +9,14 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from redteam.checks import standing_guarantee
 from redteam.formats import prose
 from redteam.formats.escape import clip
 from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
-from redteam.limits import Policy
-from redteam.report import AuditReport, ClassLeak, DataSummary, Evidence
-from redteam.verdict import Check, Finding, Outcome, State, Verdict
-from redteam.wording import LOW_BOUND, decimals, number, plural, range_of
+from redteam.policy.checks import standing_guarantee
+from redteam.policy.limits import Policy
+from redteam.policy.verdict import Check, Finding, Outcome, State, Verdict
+from redteam.report.values import AuditReport, ClassLeak, DataSummary, Evidence
+from redteam.report.wording import LOW_BOUND, decimals, number, plural, range_of
 
 _STYLES = {"pass": "bold white on green", "leak": "bold white on red", "not_audited": "bold black on yellow"}
 _OUTCOMES: dict[Outcome, tuple[str, str]] = {

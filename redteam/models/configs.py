@@ -12,8 +12,8 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from redteam.codec import each_once
-from redteam.errors import BundleError
+from redteam.core.codec import each_once
+from redteam.core.errors import BundleError
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
 from redteam.models.characters import CharacterBert, CharacterBertConfig, CharacterBiLSTM, CharacterBiLSTMConfig
 from redteam.models.contained import check_contained

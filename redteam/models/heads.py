@@ -9,7 +9,7 @@ import transformers
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from redteam.errors import BundleError
+from redteam.core.errors import BundleError
 from redteam.models.configs import first_line, quiet
 from redteam.models.weights import Weights
 

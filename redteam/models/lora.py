@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redteam.codec import each_once
-from redteam.errors import BundleError
+from redteam.core.codec import each_once
+from redteam.core.errors import BundleError
 from redteam.models.contained import check_contained
 
 CONFIG = "adapter_config.json"

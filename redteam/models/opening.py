@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from redteam.bundle import Bundle
-from redteam.errors import BundleError
+from redteam.core.errors import BundleError
+from redteam.models.bundle import Bundle
 from redteam.models.configs import (
     first_line,
     longest_input,

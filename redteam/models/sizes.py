@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 from transformers.initialization import no_init_weights
 
-from redteam.errors import BundleError
+from redteam.core.errors import BundleError
 from redteam.models.configs import first_line, quiet
 
 _TIMES = 4

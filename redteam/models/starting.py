@@ -12,10 +12,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
-from redteam.bundle import Bundle, state_digest
+from redteam.core.errors import UsageError
 from redteam.data import COMMON, Examples
-from redteam.errors import UsageError
 from redteam.models.bilstm import BiLSTMConfig
+from redteam.models.bundle import Bundle, state_digest
 from redteam.models.configs import first_line, longest_input, portable_config
 from redteam.models.opening import load_encoder
 from redteam.models.pooling import add_mean, pools_by_mean

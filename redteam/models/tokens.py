@@ -11,8 +11,8 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from redteam.bundle import Bundle
-from redteam.errors import BundleError
+from redteam.core.errors import BundleError
+from redteam.models.bundle import Bundle
 from redteam.models.configs import first_line, quiet, read_config, read_tokenizer_config
 from redteam.models.contained import check_contained, check_settings
 from redteam.models.growth import check_growth, check_numbers

@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from redteam.errors import StatisticsError
-from redteam.resolution import require_rate
+from redteam.core.errors import StatisticsError
 from redteam.statistics.ranking import Floats
+from redteam.statistics.resolution import require_rate
 
 
 def clopper_pearson_low(k: npt.ArrayLike, n: npt.ArrayLike, alpha: float) -> Floats:

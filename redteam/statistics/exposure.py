@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from redteam.errors import StatisticsError
-from redteam.report import Interval
-from redteam.resolution import require_rate
+from redteam.core.errors import StatisticsError
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
+from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import finite_scores
+from redteam.statistics.resolution import require_rate
 
 Method = Literal["exact", "interpolated", "bounded"]
 

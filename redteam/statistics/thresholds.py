@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from redteam.errors import StatisticsError
-from redteam.resolution import first_part, require_rate
+from redteam.core.errors import StatisticsError
 from redteam.statistics.ranking import Counts, Floats, finite_scores
+from redteam.statistics.resolution import first_part, require_rate
 
 _CANDIDATES = 500  # thresholds tried on the half that chooses; any choice is valid there, so a few hundred do
 

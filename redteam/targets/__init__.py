@@ -1,1 +1,1 @@
-"""The kinds of target that can be attacked, one module each; `redteam.target.load_target` opens them."""
+"""The kinds of target that can be attacked, one module each; `redteam.targets.target.load_target` opens them."""

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from redteam.errors import TargetError
-from redteam.target import Access, BoolArray, FloatArray, IntArray
+from redteam.core.arrays import BoolArray, FloatArray, IntArray
+from redteam.core.errors import TargetError
 from redteam.targets import distributions, forms
 from redteam.targets.forms import shown
+from redteam.targets.target import Access
 
 OTHER = "(another label)"  # the column of labels that only answers name, once no column can be added
 

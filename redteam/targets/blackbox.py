@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from redteam.core.arrays import FloatArray, IntArray
+from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.errors import TargetError
-from redteam.target import Access, FloatArray, IntArray, label_indices, own_label_losses
+from redteam.report.wording import plural
 from redteam.targets.answers import Answers, Mismatch, Scored
 from redteam.targets.distributions import widened
 from redteam.targets.forms import shown
-from redteam.wording import plural
+from redteam.targets.target import Access, label_indices, own_label_losses
 
 PROBE = "What is the weather like today?"
 _ENOUGH_TO_MATCH = 10

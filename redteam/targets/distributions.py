@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from redteam.target import BoolArray, FloatArray
+from redteam.core.arrays import BoolArray, FloatArray
 
 # A probability of exactly zero has no logarithm. The smallest normal double is below everything else that a
 # black box can answer, so a zero stays below every other answer and no two different answers become equal.

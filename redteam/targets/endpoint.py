@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import httpx
 
-from redteam.errors import TargetError
+from redteam.core.errors import TargetError
 from redteam.targets import wire
 from redteam.targets.answers import Mismatch, Scored
 from redteam.targets.apis import choose_api, settled

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from redteam.errors import TargetError
-from redteam.target import Access, BoolArray, FloatArray
-from redteam.wording import plural
+from redteam.core.arrays import BoolArray, FloatArray
+from redteam.core.errors import TargetError
+from redteam.report.wording import plural
+from redteam.targets.target import Access
 
 Error = Callable[[str], TargetError]
 _TEXT_CLASSIFICATION = {"label", "score"}

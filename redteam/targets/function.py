@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from redteam.errors import TargetError
-from redteam.files import sha256
+from redteam.core.errors import TargetError
+from redteam.core.files import sha256
 from redteam.targets.blackbox import BlackBox
 from redteam.targets.forms import as_document
 
@@ -172,7 +172,7 @@ def placed(error: BaseException) -> str:
     return f"{kind}{place}{' (REDTEAM_DEBUG=1 says what it says)' if said else ''}"
 
 
-def one_line(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
     """Return the kind of an error and what it says, cut to fit one line: for code that sees made-up rows alone."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}{f': {message[:200]}' if message else ''}"

@@ -10,22 +10,16 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from redteam.bundle import Bundle, load_bundle, state_digest
+from redteam.core.arrays import FloatArray, IntArray
+from redteam.core.errors import BundleError, TargetError
 from redteam.data import Examples
-from redteam.errors import BundleError, TargetError
+from redteam.models.bundle import Bundle, load_bundle, state_digest
 from redteam.models.configs import first_line
 from redteam.models.devices import check_device
 from redteam.models.opening import open_model, read_directory
 from redteam.models.tokens import open_tokenizer, token_ids
 from redteam.models.trial import Limits, try_first
-from redteam.target import (
-    Access,
-    FloatArray,
-    IntArray,
-    check_log_probabilities,
-    label_indices,
-    own_label_losses,
-)
+from redteam.targets.target import Access, check_log_probabilities, label_indices, own_label_losses
 
 # Tokens in one forward pass: large enough to fill the matrix units, small enough to stay in the cache.
 TOKENS_PER_BATCH = 2048

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
+from redteam.core.arrays import FloatArray, IntArray
+from redteam.core.errors import DataError, TargetError
 from redteam.data import Columns, Examples, Split, fingerprint
 from redteam.data.column import Column, require
 from redteam.data.labels import by_map
 from redteam.data.reading import by_side, checked_sides, with_text
 from redteam.data.table import Table, open_table, pass_over
+from redteam.data.units import guessed_users
 from redteam.data.vocabulary import name_of
-from redteam.errors import DataError, TargetError
-from redteam.target import Access, FloatArray, IntArray, label_indices, own_label_losses
+from redteam.report.wording import plural
 from redteam.targets.distributions import HARD, hard, in_percent, log_probabilities, normalised, probability_fault
 from redteam.targets.forms import shown
-from redteam.units import guessed_users
-from redteam.wording import plural
+from redteam.targets.target import Access, label_indices, own_label_losses
 
 _GUESSES = {
     "split": ("member", "is_member", "membership", "split"),

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from redteam.defense import Problem
-from redteam.errors import TargetError
+from redteam.core.errors import TargetError
+from redteam.plugins.defense import Problem
 
 Coins = npt.NDArray[np.bool_]
 LAYERS = 2

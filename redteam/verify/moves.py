@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from redteam.defense import Mechanism
+from redteam.plugins.defense import Mechanism
 from redteam.verify.check import Check, worst
 from redteam.verify.dirac import LAYERS
 from redteam.verify.inspection import AGAIN, OUT, READ, UNREAD, Inspection

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redteam.defense import Mechanism
+from redteam.plugins.defense import Mechanism
 from redteam.verify.adversary import Adversary, Claim
 from redteam.verify.check import Check
 from redteam.verify.dirac import LAYERS, Coins

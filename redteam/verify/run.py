@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from redteam import __version__
-from redteam.defense import PrivateRun
-from redteam.errors import RedteamError, TargetError, UsageError
+from redteam.core.errors import RedteamError, TargetError, UsageError
+from redteam.plugins.defense import PrivateRun
 from redteam.verify import moves
 from redteam.verify import verdict as v
 from redteam.verify.adversary import Adversary, Claim

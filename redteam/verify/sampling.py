@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from redteam.defense import Mechanism
+from redteam.plugins.defense import Mechanism
 from redteam.verify.check import Check, worst
 from redteam.verify.inspection import Inspection
 

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from redteam.defense import Mechanism, PrivateRun, Problem
-from redteam.errors import RedteamError
+from redteam.core.errors import RedteamError
+from redteam.plugins.defense import Mechanism, PrivateRun, Problem
 from redteam.verify import moves, noise, sampling, troubles
 from redteam.verify.check import Check
 from redteam.verify.correlation import across

@@ -1,12 +1,13 @@
 """What is verified: a defence by id, or a function of the user's.
 
 A function is named `module:function` and called as `function(problem, settings)`. That runs its module, with everything
-the user may do. `problem` is a `redteam.defense.Problem`: a model, an optimiser, `losses(rows)` and the number of rows.
+the user may do. `problem` is a `redteam.plugins.defense.Problem`: a model, an optimiser, `losses(rows)` and the number
+of rows.
 `settings` is a `Settings`. The function trains in place: it calls `problem.losses(rows)` for the rows of a step, leaves
 its noisy gradient in each parameter's `.grad`, divided by `sample_rate * population`, and calls
-`problem.optimizer.step()`. It returns a `redteam.defense.PrivateRun`, or any object with the same two attributes:
+`problem.optimizer.step()`. It returns a `redteam.plugins.defense.PrivateRun`, or any object with these two attributes:
 `mechanism` (a `Mechanism`: clip, noise_multiplier, sample_rate, steps, sampling) and `guarantee` (a
-`redteam.report.Guarantee`, or None).
+`redteam.report.values.Guarantee`, or None).
 """
 
 import contextlib
@@ -17,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from redteam.defense import MAY_ASK_AGAIN, Defense, Mechanism, PrivateRun, PrivateTraining, Problem
-from redteam.errors import RedteamError, TargetError, UsageError
-from redteam.report import Guarantee
+from redteam.core.errors import RedteamError, TargetError, UsageError
+from redteam.plugins.defense import MAY_ASK_AGAIN, Defense, Mechanism, PrivateRun, PrivateTraining, Problem
+from redteam.report.values import Guarantee
 from redteam.verify.dirac import Watched
 
 _AT_ONCE = 4096  # rows in one backward pass, where a trainer can be told
@@ -127,9 +128,9 @@ def train(subject: Subject, problem: Problem, settings: Settings) -> PrivateRun:
     except RedteamError:
         raise
     except (Exception, SystemExit) as error:  # a trainer's sys.exit(0) must not end a verification as consistent
-        from redteam.targets.function import one_line
+        from redteam.targets.function import in_one_line
 
-        raise TargetError(f"{subject.name}: raised {one_line(error)}") from None
+        raise TargetError(f"{subject.name}: raised {in_one_line(error)}") from None
     now = list(problem.model.named_parameters())
     same = len(now) == len(held) and all(a == b and p is q for (a, p), (b, q) in zip(now, held, strict=True))
     if not same or [tuple(p.shape) for _, p in now] != shapes or len(list(problem.model.buffers())) != buffers:
@@ -144,13 +145,15 @@ def _check(name: str, run: PrivateRun) -> None:
     mechanism, guarantee = run.mechanism, run.guarantee
     numbers = ("clip", "noise_multiplier", "sample_rate", "steps")
     if not isinstance(mechanism, Mechanism) or not all(_is_number(getattr(mechanism, each)) for each in numbers):
-        raise TargetError(f"{name}: its mechanism is {_shortly(mechanism)}; return a redteam.defense.Mechanism")
+        raise TargetError(f"{name}: its mechanism is {_shortly(mechanism)}; return a redteam.plugins.defense.Mechanism")
     if not (mechanism.clip > 0 and mechanism.noise_multiplier >= 0 and 0 < mechanism.sample_rate <= 1):
         raise TargetError(f"{name}: its mechanism makes no sense: {_shortly(mechanism)}")
     if guarantee is None:
         return
     if not isinstance(guarantee, Guarantee):
-        raise TargetError(f"{name}: its guarantee is {_shortly(guarantee)}; return a redteam.report.Guarantee or None")
+        raise TargetError(
+            f"{name}: its guarantee is {_shortly(guarantee)}; return a redteam.report.values.Guarantee or None"
+        )
     for budget in (guarantee.claimed, guarantee.earned):
         if not (budget.epsilon >= 0 and 0 < budget.delta < 1):
             raise TargetError(f"{name}: guarantees epsilon {budget.epsilon} at delta {budget.delta}, which is none")

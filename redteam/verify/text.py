@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator
 
-from redteam import codec
+from redteam.core import codec
 from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
-from redteam.report import Budget
+from redteam.report.values import Budget
+from redteam.report.wording import number, plural
 from redteam.statistics.epsilon import EpsilonBound
 from redteam.verify.verdict import LOW_IS_NO_EVIDENCE, Verification
-from redteam.wording import number, plural
 
 _STYLES = {
     "consistent": "bold white on green",

@@ -7,7 +7,7 @@ and is left in peace.
 import numpy as np
 from scipy import stats
 
-from redteam.defense import Mechanism
+from redteam.plugins.defense import Mechanism
 from redteam.verify import moves, noise, sampling
 from redteam.verify.check import Check
 from redteam.verify.inspection import READ, Inspection

@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from redteam.defense import Mechanism, PrivateRun
-from redteam.exit_codes import LEAK, NOT_AUDITED, PASS
-from redteam.report import Budget
+from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.plugins.defense import Mechanism, PrivateRun
+from redteam.report.values import Budget
 from redteam.statistics.epsilon import EpsilonBound
 from redteam.verify.adversary import Adversary
 from redteam.verify.evidence import Shown

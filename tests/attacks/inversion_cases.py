@@ -8,14 +8,14 @@ import torch
 from conftest import sentences
 
 from defenses.plain import Plain
-from redteam.bundle import Bundle
 from redteam.canary import Pattern, Plan, Planting
 from redteam.canary.draw import draw_canaries
 from redteam.data import Examples
-from redteam.inversion import Question, Suspect
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
+from redteam.models.bundle import Bundle
 from redteam.models.configs import portable_config
 from redteam.models.starting import start_model
+from redteam.plugins.inversion import Question, Suspect
 from redteam.targets.model import ModelTarget
 
 DIGITS = tuple("0123456789")

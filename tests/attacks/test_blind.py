@@ -8,8 +8,8 @@ from conftest import SNIPS, sentences
 
 from attacks.controls.blind import BlindControl
 from attacks.controls.labels import LabelControl
+from redteam.core.errors import DataError
 from redteam.data import Columns, Examples, Split, join, read_examples
-from redteam.errors import DataError
 from redteam.statistics.roc import auc_interval
 
 CONTROLS = [BlindControl(), LabelControl()]

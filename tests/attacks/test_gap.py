@@ -9,16 +9,16 @@ from scipy.stats import binom
 
 from attacks.membership.confidence import Confidence
 from attacks.membership.gap import Gap
-from redteam.attack import suited
-from redteam.audit import audit
+from redteam.auditing.run import audit
 from redteam.data import Examples, Split
-from redteam.judge import judge
-from redteam.limits import DEFAULT
-from redteam.registry import discover_attacks
+from redteam.plugins.attack import suited
+from redteam.plugins.registry import discover_attacks
+from redteam.policy.judge import judge
+from redteam.policy.limits import DEFAULT
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
 from redteam.statistics.tpr import tpr_interval
-from redteam.target import Access
+from redteam.targets.target import Access
 
 TODAY = date(2026, 1, 1)
 EACH = 0.05 / 2  # of an audit of labels alone: the AUC and one TPR

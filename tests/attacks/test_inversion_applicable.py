@@ -12,7 +12,8 @@ from enumeration import Enumeration, NoiseModel
 from attacks.inversion.exposure import ExposureRank
 from attacks.inversion.relaxed import RelaxedInversion
 from attacks.inversion.search import SwapSearch
-from redteam.audit import Settings, audit
+from redteam.auditing.plan import make_plan
+from redteam.auditing.run import Settings, audit
 from redteam.canary import Pattern, Plan, Planting
 from redteam.canary.ask import ask, count_tests, without_searches
 from redteam.canary.evidence import CanaryAudit
@@ -20,12 +21,11 @@ from redteam.canary.extract import extract
 from redteam.canary.render import render
 from redteam.cli.audit import _chosen
 from redteam.data import Split
-from redteam.inversion import NotApplicable
-from redteam.judge import judge
-from redteam.limits import Policy
-from redteam.plan import make_plan
-from redteam.report import Failure
-from redteam.target import Access
+from redteam.plugins.inversion import NotApplicable
+from redteam.policy.judge import judge
+from redteam.policy.limits import Policy
+from redteam.report.values import Failure
+from redteam.targets.target import Access
 
 PATTERNS = ("my pin is {digit:2}", "my age is {digit:2}")
 TODAY = date(2026, 7, 1)

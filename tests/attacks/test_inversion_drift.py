@@ -20,11 +20,11 @@ from redteam.canary.ask import Attacker
 from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import extract
 from redteam.canary.render import render
+from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.errors import TargetError
-from redteam.inversion import NotApplicable
 from redteam.models.starting import start_model
-from redteam.report import Interval
+from redteam.plugins.inversion import NotApplicable
+from redteam.statistics.interval import Interval
 
 TEXTS = ("call amber book", "play basil cedar", "amber amber play", "call cedar") * 8
 UNSEEN = ("delta", "ember", "fjord", "grove", "haven")

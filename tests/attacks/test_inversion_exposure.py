@@ -10,8 +10,9 @@ from enumeration import Enumeration, NoiseModel
 from attacks.inversion._losses import Losses
 from attacks.inversion.exposure import ExposureRank
 from attacks.inversion.sentences import Space
-from redteam.errors import TargetError
-from redteam.target import Access, load_target
+from redteam.core.errors import TargetError
+from redteam.targets.loading import load_target
+from redteam.targets.target import Access
 
 ASKED = [cases.question(label=label, id=label) for label in ("up", "down")]
 

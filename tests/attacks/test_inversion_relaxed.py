@@ -12,7 +12,7 @@ from attacks.inversion._descent import Descent, descend, relax
 from attacks.inversion._lens import Lens, gradients, see
 from attacks.inversion.relaxed import RelaxedInversion
 from attacks.inversion.sentences import Space
-from redteam.inversion import NotApplicable
+from redteam.plugins.inversion import NotApplicable
 
 FAST = RelaxedInversion(restarts=3, hold=12)
 

@@ -13,10 +13,10 @@ from scipy import stats
 from attacks.inversion.exposure import ExposureRank
 from attacks.inversion.relaxed import RelaxedInversion
 from attacks.inversion.search import SwapSearch
+from redteam.auditing.scoring import ScoreCache
 from redteam.canary.ask import Attacker, ask, questions_of, suspects_of
 from redteam.canary.extract import extract
-from redteam.registry import discover_attacks, discover_inversions
-from redteam.scoring import ScoreCache
+from redteam.plugins.registry import discover_attacks, discover_inversions
 
 FOUND = discover_inversions()
 QUICK = (

@@ -6,7 +6,7 @@ from statistics import median
 
 from snips import ROWS, minilm_bundle, snips_examples
 
-from redteam.audit import audit
+from redteam.auditing.run import audit
 from redteam.data import Split
 from redteam.targets.model import ModelTarget
 

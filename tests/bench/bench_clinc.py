@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from redteam.data import Examples
-from redteam.learned import has_learned
-from redteam.registry import choose, discover_defenses
-from redteam.target import Target, label_indices
-from redteam.train import ModelChoice, train
+from redteam.plugins.registry import choose, discover_defenses
+from redteam.statistics.learned import has_learned
+from redteam.targets.target import Target, label_indices
+from redteam.training.train import ModelChoice, train
 
 CLINC = Path(__file__).parents[3] / "shared" / "data" / "clinc150" / "data_full.json"
 INTENTS, TEXTS = 77, 65

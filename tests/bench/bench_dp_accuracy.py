@@ -25,9 +25,9 @@ from snips import SNIPS, snips_examples
 
 from defenses.edpsgd import EDPSGD
 from defenses.plain import Plain
-from redteam.defense import Defense
-from redteam.target import label_indices
-from redteam.train import Coins, ModelChoice, train
+from redteam.plugins.defense import Defense
+from redteam.targets.target import label_indices
+from redteam.training.train import Coins, ModelChoice, train
 
 WANTED = {8.0: 0.02, 4.0: 0.04}
 

@@ -32,8 +32,8 @@ from redteam.canary import Pattern, Plan, Planting
 from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import extract
 from redteam.data import Examples
-from redteam.inversion import NotApplicable, Question
 from redteam.models.starting import minilm_directory, start_model
+from redteam.plugins.inversion import NotApplicable, Question
 from redteam.targets.model import ModelTarget
 
 DIGITS = tuple("0123456789")

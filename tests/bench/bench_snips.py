@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 from snips import SNIPS, snips_examples
 
-from redteam.audit import audit
-from redteam.case import Sources, open_case
+from redteam.auditing.inputs import Sources, open_case
+from redteam.auditing.run import audit
+from redteam.auditing.scoring import ScoreCache
 from redteam.data import Split
-from redteam.judge import judge
-from redteam.limits import DEFAULT, Policy
-from redteam.registry import choose, discover_defenses
-from redteam.report import AuditReport
-from redteam.scoring import ScoreCache
-from redteam.train import Coins, ModelChoice, train
+from redteam.plugins.registry import choose, discover_defenses
+from redteam.policy.judge import judge
+from redteam.policy.limits import DEFAULT, Policy
+from redteam.report.values import AuditReport
+from redteam.training.train import Coins, ModelChoice, train
 
 TODAY = date(2026, 1, 1)
 SPLITS, SIDE = 100, 2000

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[1] / "verify"))
 import broken
 import doubles
 
-from redteam.registry import choose, discover_defenses
+from redteam.plugins.registry import choose, discover_defenses
 from redteam.verify.run import Plan, verify
 from redteam.verify.subject import DefenseSubject
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from redteam.bundle import Bundle
 from redteam.data import Columns, Examples, read_examples
+from redteam.models.bundle import Bundle
 from redteam.models.configs import longest_input, portable_config
 from redteam.models.opening import load_encoder
 from redteam.models.starting import minilm_directory

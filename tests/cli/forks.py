@@ -19,9 +19,9 @@ from conftest import ROOT
 _SERVER = """
 import atexit, gc, json, os, sys, time
 import httpx, pyarrow.parquet, scipy.stats, sklearn.feature_extraction.text, sklearn.linear_model, torch, transformers
-import redteam.audit, redteam.cli, redteam.cli.progress, redteam.models.opening, redteam.selftest
-import redteam.targets.model, redteam.train
-from redteam.registry import discover_attacks, discover_defenses
+import redteam.auditing.run, redteam.cli, redteam.cli.progress, redteam.models.opening, redteam.auditing.selftest
+import redteam.targets.model, redteam.training.train
+from redteam.plugins.registry import discover_attacks, discover_defenses
 
 redteam.cli.progress._LINE_EVERY = float("inf")  # or the time that a machine takes would show in what is compared
 discover_attacks(), discover_defenses()

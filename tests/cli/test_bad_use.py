@@ -226,7 +226,12 @@ CRASHES = {
 @pytest.mark.parametrize("name", CRASHES)
 def test_a_crash_is_no_verdict(bench, name):
     function, words = CRASHES[name]
-    result = fast("audit", "model.pt", cwd=bench, before=f"{function}\nimport redteam.case\nredteam.case.open_case = f")
+    result = fast(
+        "audit",
+        "model.pt",
+        cwd=bench,
+        before=f"{function}\nimport redteam.auditing.inputs as i\ni.open_case = f",
+    )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.lstrip("\n").startswith("redteam: internal error, nothing was decided: ")
     assert result.stderr.strip().count("\n") == 0
@@ -234,8 +239,8 @@ def test_a_crash_is_no_verdict(bench, name):
 
 
 PLUGIN = '''"""RT150 evil: does harm."""
-from redteam.attack import Attack
-from redteam.target import Access
+from redteam.plugins.attack import Attack
+from redteam.targets.target import Access
 
 
 class Evil(Attack):

@@ -10,15 +10,15 @@ from conftest import ROOT, sentences
 from forks import fast
 from materials import SAFE, error_line, write
 
-from redteam.bundle import load_bundle, save_bundle
+from redteam.models.bundle import load_bundle, save_bundle
 
 sys.path.append(str(ROOT / "tests"))
 
 PIN = ("--pattern", "my pin is {digit:2}")
 FOUND = f"""
 sys.path.append({str(ROOT / "tests")!r})
-import enumeration, redteam.registry
-redteam.registry.discover_inversions = lambda: (enumeration.Enumeration(),)
+import enumeration, redteam.plugins.registry
+redteam.plugins.registry.discover_inversions = lambda: (enumeration.Enumeration(),)
 """
 
 
@@ -48,12 +48,12 @@ def folder(tmp_path_factory):
 
 
 def train(folder):
-    from redteam.bundle import save_bundle
     from redteam.canary import canaries_beside, canary_rows, vocabulary_texts
     from redteam.data import Columns, Examples, read_examples
+    from redteam.models.bundle import save_bundle
     from redteam.models.opening import write_directory
     from redteam.models.starting import start_model
-    from redteam.registry import choose, discover_defenses
+    from redteam.plugins.registry import choose, discover_defenses
 
     planting = canaries_beside(folder / "planted.csv")
     examples = read_examples(folder / "planted.csv", Columns()).examples
@@ -164,11 +164,11 @@ class TestExtract:
         assert json.loads(named)["groups"] == report["groups"]
 
     def test_the_ledger_of_the_model_will_do(self, folder):
-        from redteam.bundle import load_bundle
-        from redteam.canary import Planting
-        from redteam.ledger import DataFile, Ledger, Membership, TrainingRecipe
+        from redteam.data.ledger import DataFile, Ledger, Membership, TrainingRecipe
+        from redteam.data.planted import load_planting
+        from redteam.models.bundle import load_bundle
 
-        planting = Planting.load(folder / "planted.canaries.json")
+        planting = load_planting(folder / "planted.canaries.json")
         ledger = Ledger(
             model=load_bundle(folder / "model.pt").digest(),
             data=DataFile("planted.csv", planting.planted_sha256, planting.rows, {}),
@@ -259,7 +259,7 @@ class TestExtract:
         assert "digest differs" in fails(folder, "extract", "model.pt", "--canaries", "edited.json")
 
     def test_no_attack_is_no_pass(self, folder):
-        none = "import redteam.registry\nredteam.registry.discover_inversions = lambda: ()"
+        none = "import redteam.plugins.registry\nredteam.plugins.registry.discover_inversions = lambda: ()"
         result = fast("canary", "extract", "model.pt", "--canaries", "planted.canaries.json", cwd=folder, before=none)
         assert result.returncode == 2
         assert "NOT SETTLED" in result.stdout

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from redteam.comparison import compare_reports
-from redteam.errors import ReportError
+from redteam.core.errors import ReportError
 from redteam.formats.changes import as_json, as_markdown, as_text
-from redteam.report import AuditReport, Evidence, Interval
+from redteam.policy.comparison import compare_reports
+from redteam.report.reading import load_report
+from redteam.report.values import Evidence
+from redteam.statistics.interval import Interval
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "formats" / "golden"
 
 
 def load(name):
-    return AuditReport.load(GOLDEN / f"{name}.json")
+    return load_report(GOLDEN / f"{name}.json")
 
 
 def with_auc(low, high, **changes):

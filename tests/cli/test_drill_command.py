@@ -8,7 +8,7 @@ from conftest import ROOT, learnable
 from forks import fast
 from materials import error_line, leftovers, write
 
-from redteam.drill.report import DrillReport
+from redteam.experiments.drill.report import DrillReport
 
 # One attack, which tries every candidate; `before` is run in the process of the command.
 DOUBLES = f"""
@@ -17,8 +17,8 @@ if "drill" not in [c.callback.__name__ for c in redteam.cli.app.registered_comma
     redteam.cli.app.command()(redteam.cli.drill.drill)
 import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
-import enumeration, redteam.registry
-redteam.registry.discover_inversions = lambda: (enumeration.Enumeration(),)
+import enumeration, redteam.plugins.registry
+redteam.plugins.registry.discover_inversions = lambda: (enumeration.Enumeration(),)
 """
 BROKEN = """
 def extract(self, *_, **__):
@@ -89,7 +89,8 @@ def test_it_prints_a_table_and_writes_it_with_a_picture(unbroken):
 
 def test_run_again_it_takes_what_is_there_and_can_be_let_off(bench, unbroken):
     before = numbers(unbroken[1])
-    broken = "import redteam.experiment as e\ne.run_jobs = lambda work, jobs, **_: iter([] if not jobs else [1 / 0])"
+    broken = "import redteam.experiments.experiment as e\n"
+    broken += "e.run_jobs = lambda work, jobs, **_: iter([] if not jobs else [1 / 0])"
     again = run(*GRID, *SMALL, "-o", "unbroken", "--exit-zero", cwd=bench, before=broken)
     assert again.returncode == 0, again.stderr
     assert numbers(unbroken[1]) == before
@@ -170,7 +171,8 @@ def test_without_matplotlib_nothing_is_trained(bench):
 
 def test_a_preset_lays_the_papers_grid_out(bench):
     """Every cell fails at once, so that only the grid is seen."""
-    quick = "import redteam.drill.cells\ndef none(*_): raise ValueError('not now')\nredteam.drill.cells._plant = none"
+    quick = "import redteam.experiments.drill.cells\n"
+    quick += "def none(*_): raise ValueError('not now')\nredteam.experiments.drill.cells._plant = none"
     fewer = ("--length", "10", "--repetitions", "30,100")
     result = run("drill", "data.csv", "-o", "paper", "--preset", "parikh2022", *fewer, cwd=bench, before=quick)
     assert result.returncode == 2

@@ -12,27 +12,27 @@ from conftest import ROOT, learnable
 from forks import fast
 from materials import error_line, leftovers, write
 
-from redteam.gap.report import GapReport
+from redteam.experiments.gap.report import GapReport
 
 # Two trainers that are there only for these tests; `before` is run in the process of the command.
 DOUBLES = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
-import gap_doubles, redteam.registry
-known = redteam.registry.discover_defenses()
-redteam.registry.discover_defenses = lambda: (*known, gap_doubles.Boaster(), gap_doubles.Clumsy())
+import gap_doubles, redteam.plugins.registry
+known = redteam.plugins.registry.discover_defenses()
+redteam.plugins.registry.discover_defenses = lambda: (*known, gap_doubles.Boaster(), gap_doubles.Clumsy())
 """
 # Every attack on a model says that it shows an epsilon of 9.
 LOUD = """
-import dataclasses, redteam.gap, redteam.gap.cells
-quiet = redteam.gap.cells.attack_cell
+import dataclasses, redteam.experiments.gap, redteam.experiments.gap.cells
+quiet = redteam.experiments.gap.cells.attack_cell
 
 def loud(task, check, *, alpha):
     report = quiet(task, check, alpha=alpha)
     others = tuple(e for e in report.evidence if e.metric != "epsilon")
     return dataclasses.replace(report, evidence=(*others, gap_doubles.evidence("epsilon", 9, 9, 9, ceiling=9.5)))
 
-redteam.gap.attack_cell = redteam.gap.cells.attack_cell = loud
+redteam.experiments.gap.attack_cell = redteam.experiments.gap.cells.attack_cell = loud
 """
 EAGER = """
 import defenses.training
@@ -85,7 +85,8 @@ def test_it_prints_a_table_and_writes_it_with_a_picture(unbroken):
 
 def test_run_again_it_takes_what_is_there(bench, unbroken):
     before = numbers(unbroken[1])
-    broken = "import redteam.experiment as e\ne.run_jobs = lambda work, jobs, **_: iter([] if not jobs else [1 / 0])"
+    broken = "import redteam.experiments.experiment as e\n"
+    broken += "e.run_jobs = lambda work, jobs, **_: iter([] if not jobs else [1 / 0])"
     assert run(*GRID, "-o", "unbroken", cwd=bench, before=broken).returncode == 0
     assert numbers(unbroken[1]) == before
 

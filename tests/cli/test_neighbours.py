@@ -7,8 +7,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from redteam.errors import UsageError
-from redteam.registry import discover_attacks
+from redteam.core.errors import UsageError
+from redteam.plugins.registry import discover_attacks
 
 
 @pytest.mark.parametrize("name", ["attacks", "defenses"])
@@ -25,8 +25,8 @@ def test_a_package_of_the_same_name(tmp_path, name, kind):
 
 
 def test_nothing_found_is_an_error(monkeypatch):
-    monkeypatch.setattr("redteam.registry._modules", lambda package: [])
-    monkeypatch.setattr("redteam.registry.entry_points", lambda group: [])
+    monkeypatch.setattr("redteam.plugins.registry._modules", lambda package: [])
+    monkeypatch.setattr("redteam.plugins.registry.entry_points", lambda group: [])
     with pytest.raises(UsageError, match="no Attack found in the package 'attacks'"):
         discover_attacks()
 
@@ -34,8 +34,8 @@ def test_nothing_found_is_an_error(monkeypatch):
 def test_debugging_exits_2_as_well(tmp_path):
     from forks import fast
 
-    broken = "import redteam.registry\ndef broken(): raise ZeroDivisionError('x')\n"
-    broken += "redteam.registry.discover_defenses = broken"
+    broken = "import redteam.plugins.registry\ndef broken(): raise ZeroDivisionError('x')\n"
+    broken += "redteam.plugins.registry.discover_defenses = broken"
     result = fast("defenses", cwd=tmp_path, env={"REDTEAM_DEBUG": "1"}, before=broken)
     assert result.returncode == 2
     assert "Traceback" in result.stderr

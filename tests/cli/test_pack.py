@@ -5,7 +5,7 @@ from conftest import sentences
 from forks import fast
 from materials import error_line, leftovers, numbers, write
 
-from redteam.bundle import load_bundle
+from redteam.models.bundle import load_bundle
 
 
 @pytest.fixture(scope="module")

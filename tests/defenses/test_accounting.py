@@ -10,8 +10,8 @@ from scipy import integrate, optimize, stats
 
 from defenses import accounting, privacy_loss
 from defenses.accounting import Phase, Release, calibrate, claimed_and_earned, effective_multiplier, spent, spent_rdp
-from redteam.errors import UsageError
-from redteam.report import Budget, Guarantee
+from redteam.core.errors import UsageError
+from redteam.report.values import Budget, Guarantee
 
 SNIPS = 256 / 13_084
 

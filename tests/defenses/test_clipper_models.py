@@ -12,7 +12,7 @@ from torch.nn import functional
 from defenses.edpsgd import kernel
 from defenses.edpsgd.clipper import ExampleClipper
 from defenses.edpsgd.first_token import first_token_only
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
 from redteam.models.opening import load_encoder
 from redteam.models.starting import minilm_directory

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from defenses.dpsgd import DPSGD, OpacusSteps
 from defenses.edpsgd.noise import NoiseSource
-from redteam.defense import Problem
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
 from redteam.models.starting import start_model
+from redteam.plugins.defense import Problem
 
 pytest.importorskip("opacus")
 

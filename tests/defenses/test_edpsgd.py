@@ -15,11 +15,11 @@ from torch import nn
 from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD, loop
 from defenses.edpsgd.loop import widen
-from redteam.defense import Checkpoint, Problem
-from redteam.errors import RedteamError, UsageError
-from redteam.ledger import Ledger
+from redteam.core.errors import RedteamError, UsageError
+from redteam.data.ledger import Ledger
 from redteam.models.starting import start_model
-from redteam.train import Coins, train
+from redteam.plugins.defense import Checkpoint, Problem
+from redteam.training.train import Coins, train
 
 EXAMPLES = sentences(120, seed=8)
 QUICK = {"epsilon": None, "noise_multiplier": 1.0, "epochs": 2, "batch_size": 15}
@@ -188,7 +188,7 @@ class TestSecret:
 import os, signal, sys
 from pathlib import Path
 from defenses.edpsgd import EDPSGD, loop
-from redteam.train import train
+from redteam.training.train import train
 loop.CHECKPOINT_EVERY = -1.0
 def progress(step, steps, loss):
     if step == 4:

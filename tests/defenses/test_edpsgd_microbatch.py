@@ -13,8 +13,8 @@ from defenses.accounting import Phase, Release, spent
 from defenses.edpsgd import EDPSGD
 from defenses.edpsgd.microbatch import MicrobatchRule, MicrobatchSteps, layers_of
 from defenses.edpsgd.noise import NoiseSource
-from redteam.defense import Problem
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
+from redteam.plugins.defense import Problem
 
 ROWS, CLASSES = 40, 3
 

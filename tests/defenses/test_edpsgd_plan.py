@@ -10,9 +10,9 @@ from torch import nn
 from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD
 from defenses.edpsgd.plan import LARGEST_DEFAULT_BATCH
-from redteam.defense import PrivateTraining, Problem
-from redteam.errors import UsageError
-from redteam.registry import discover_defenses
+from redteam.core.errors import UsageError
+from redteam.plugins.defense import PrivateTraining, Problem
+from redteam.plugins.registry import discover_defenses
 
 
 class TestPlan:

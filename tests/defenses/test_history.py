@@ -14,8 +14,8 @@ from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD, PrivateTrainer, loop
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import Sampler
-from redteam.defense import Checkpoint, Problem
-from redteam.errors import UsageError
+from redteam.core.errors import UsageError
+from redteam.plugins.defense import Checkpoint, Problem
 
 ROWS, SIZE, SIGMA, RATE = 120, 40, 4.0, 0.25
 

@@ -11,13 +11,13 @@ from defenses.plain import Plain
 from defenses.regularised import Regularised
 from defenses.regularised.deduplication import Deduplication
 from defenses.regularised.rows import distinct, hold_out
-from redteam.bundle import load_bundle, save_bundle
+from redteam.core.errors import UsageError
 from redteam.data import Examples
-from redteam.defense import Checkpoint
-from redteam.errors import UsageError
+from redteam.models.bundle import load_bundle, save_bundle
 from redteam.models.spelling import spell, with_characters
 from redteam.models.starting import start_model
-from redteam.registry import choose, discover_defenses
+from redteam.plugins.defense import Checkpoint
+from redteam.plugins.registry import choose, discover_defenses
 from redteam.targets.model import ModelTarget
 
 ROWS = sentences(60, seed=1)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from datetime import date
 
-from redteam.policy import DEFAULT, Policy, TprLimit, Waiver
-from redteam.report import (
+from redteam.policy.reading import DEFAULT, Policy, TprLimit, Waiver
+from redteam.policy.verdict import Verdict
+from redteam.report.values import (
     AuditReport,
     Budget,
     ClassLeak,
@@ -14,13 +15,12 @@ from redteam.report import (
     ExposedRow,
     Failure,
     Guarantee,
-    Interval,
     Multiplicity,
     TargetSummary,
     Users,
 )
-from redteam.resolution import ceiling, extraction_ceiling
-from redteam.verdict import Verdict
+from redteam.statistics.interval import Interval
+from redteam.statistics.resolution import ceiling, extraction_ceiling
 
 TODAY = date(2026, 7, 1)
 ALPHA = 0.05 / 8
@@ -36,7 +36,7 @@ class Sample:
     baseline: AuditReport | None = None
 
     def judged(self) -> Verdict:
-        from redteam.judge import judge
+        from redteam.policy.judge import judge
 
         return judge(self.report, self.policy, today=TODAY, baseline=self.baseline)
 

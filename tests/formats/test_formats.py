@@ -11,8 +11,8 @@ from sample_reports import HOSTILE, SAMPLES
 
 from redteam.formats import FORMATS
 from redteam.formats.escape import clean, code, json_text, markdown
-from redteam.policy import BUILT_IN
-from redteam.report import AuditReport, Failure
+from redteam.policy.reading import BUILT_IN
+from redteam.report.values import AuditReport, Failure
 
 SCHEMAS = Path(__file__).parent / "schemas"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")

@@ -10,8 +10,8 @@ from tiny_models import LABELS, directory, model, no_network, refused
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertForMaskedLM
 
-from redteam.bundle import load_bundle, save_bundle
-from redteam.errors import BundleError
+from redteam.core.errors import BundleError
+from redteam.models.bundle import load_bundle, save_bundle
 from redteam.models.opening import load_encoder, open_model, read_directory, write_directory
 
 IDS = torch.tensor([[2, 5, 6, 9, 3], [2, 13, 14, 7, 3]])

@@ -8,8 +8,8 @@ import pytest
 from conftest import ROOT
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
-from redteam.bundle import load_bundle
-from redteam.errors import BundleError
+from redteam.core.errors import BundleError
+from redteam.models.bundle import load_bundle
 from redteam.models.growth import check_growth
 from redteam.models.opening import read_directory, write_directory
 from redteam.models.tokens import _no_panic, load_tokenizer

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from redteam.bundle import load_bundle
-from redteam.errors import BundleError
+from redteam.core.errors import BundleError
+from redteam.models.bundle import load_bundle
 from redteam.models.opening import read_directory, write_directory
 from redteam.models.tokens import load_tokenizer
 

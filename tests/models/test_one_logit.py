@@ -9,11 +9,11 @@ from test_weights import KINDS, save, small
 from tiny_models import TEXTS, directory, refused
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from redteam.bundle import load_bundle, save_bundle
 from redteam.data import Examples
+from redteam.models.bundle import load_bundle, save_bundle
 from redteam.models.heads import with_labels
 from redteam.models.opening import open_model, read_directory, write_directory
-from redteam.target import load_target
+from redteam.targets.loading import load_target
 
 IDS = torch.tensor([[2, 5, 6, 9, 3]])
 

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from tiny_models import LABELS, TEXTS, bundle, config, directory, model, no_network, tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
-from redteam.bundle import load_bundle, save_bundle, state_digest
+from redteam.core.errors import BundleError, TargetError
 from redteam.data import Examples
-from redteam.errors import BundleError, TargetError
+from redteam.models.bundle import load_bundle, save_bundle, state_digest
 from redteam.models.configs import longest_input
 from redteam.models.opening import load_encoder, open_model, read_directory, write_directory
 from redteam.models.starting import minilm_directory
 from redteam.models.tokens import load_tokenizer
-from redteam.target import load_target
+from redteam.targets.loading import load_target
 from redteam.targets.model import ModelTarget
 
 EXAMPLES = Examples(np.arange(len(TEXTS)), TEXTS)

@@ -13,11 +13,11 @@ from conftest import ROOT, sentences
 from tiny_models import directory
 from transformers import T5Config, T5ForSequenceClassification
 
-from redteam.bundle import load_bundle, save_bundle, state_digest
+from redteam.core.errors import TargetError, UsageError
 from redteam.data import Examples
-from redteam.errors import TargetError, UsageError
+from redteam.models.bundle import load_bundle, save_bundle, state_digest
 from redteam.models.starting import learn_vocabulary, start_model
-from redteam.target import load_target
+from redteam.targets.loading import load_target
 from redteam.targets.model import ModelTarget
 
 DATA = sentences(200, seed=3)

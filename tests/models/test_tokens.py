@@ -10,10 +10,10 @@ from tiny_models import SPECIAL, TEXTS, bundle, config, directory, model, tokeni
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from typer.testing import CliRunner
 
-from redteam.bundle import load_bundle, save_bundle
 from redteam.cli import app
+from redteam.core.errors import BundleError
 from redteam.data import Examples
-from redteam.errors import BundleError
+from redteam.models.bundle import load_bundle, save_bundle
 from redteam.models.opening import read_directory
 from redteam.models.starting import minilm_directory, start_model
 from redteam.models.tokens import load_tokenizer, open_tokenizer, token_ids

@@ -9,11 +9,11 @@ import pytest
 import torch
 from tiny_models import directory
 
-from redteam.errors import BundleError, TargetError, UsageError
+from redteam.core.errors import BundleError, TargetError, UsageError
 from redteam.models import trial
 from redteam.models.opening import read_directory
 from redteam.models.trial import Limits, possible, try_first
-from redteam.target import load_target
+from redteam.targets.loading import load_target
 
 pytestmark = pytest.mark.skipif(not possible(), reason="needs Linux")
 FEW = Limits(seconds=2, memory=0.25)

@@ -5,9 +5,9 @@ import pytest
 from populations import binormal, contaminated, levels
 from scipy import stats
 
-from redteam.resolution import auc_ceiling
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
+from redteam.statistics.resolution import auc_ceiling
 
 
 def kernel(members, nonmembers):

@@ -13,10 +13,10 @@ import pytest
 from populations import allowed, binormal, contaminated, count_misses, fallen, levels, risen
 from scipy import stats
 
-from redteam.errors import StatisticsError
-from redteam.report import Interval
+from redteam.core.errors import StatisticsError
 from redteam.statistics import area as area_module
 from redteam.statistics.area import area, area_interval
+from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import rank
 
 POPULATIONS = {

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from redteam.errors import StatisticsError
-from redteam.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
+from redteam.core.errors import StatisticsError
 from redteam.statistics.exposure import (
     chance,
     compare_twins,
@@ -19,6 +18,7 @@ from redteam.statistics.exposure import (
     sampled_exposure,
     share_interval,
 )
+from redteam.statistics.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
 
 
 class TestExact:

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from redteam.errors import StatisticsError
-from redteam.resolution import auc_ceiling, ceiling, examples_needed, smallest_resolvable_fpr, tpr_ceiling
+from redteam.core.errors import StatisticsError
+from redteam.statistics.resolution import auc_ceiling, ceiling, examples_needed, smallest_resolvable_fpr, tpr_ceiling
 from redteam.statistics.roc import auc_interval, tpr_at_fpr
 
 SIZES = [
@@ -104,5 +104,5 @@ def test_a_metric_without_a_ceiling_is_refused(metric, fpr):
 
 
 def test_judging_needs_no_numpy():
-    code = "import sys, redteam.resolution; sys.exit(bool({'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
+    code = "import sys, redteam.statistics.resolution; sys.exit(bool({'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,9 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from redteam import resolution
-from redteam.errors import StatisticsError
-from redteam.statistics import roc
+from redteam.core.errors import StatisticsError
+from redteam.statistics import resolution, roc
 
 
 @st.composite

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from populations import allowed, binormal, cliff, contaminated, count_misses, levels
 from scipy import stats
 
-from redteam.report import Interval
-from redteam.resolution import smallest_resolvable_fpr, tpr_ceiling
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
+from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import rank
+from redteam.statistics.resolution import smallest_resolvable_fpr, tpr_ceiling
 from redteam.statistics.roc import tpr_at_fpr
 from redteam.statistics.tpr import tpr_interval
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from redteam.data import Examples
-from redteam.grouping import Grouping
+from redteam.data.grouping import Grouping
 from redteam.statistics.roc import auc_interval, tpr_at_fpr
 
 ALPHA, FPR = 0.05 / 3, 0.1

@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 import pytest
 
+from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.errors import TargetError
 from redteam.targets.endpoint import Endpoint
 
 URL = "https://models.example/v1/classify"

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from redteam.errors import TargetError
-from redteam.target import Access
+from redteam.core.errors import TargetError
 from redteam.targets.answers import Answers
 from redteam.targets.distributions import FLOOR, log_probabilities, probability_fault
+from redteam.targets.target import Access
 
 AB = [{"a": 0.25, "b": 0.75}, {"b": 0.5, "a": 0.5}]
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from fake_service import URL, Service, examples, failure
 
+from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.errors import TargetError
-from redteam.target import Access
 from redteam.targets.answers import OTHER, Answers
 from redteam.targets.blackbox import PROBE
 from redteam.targets.distributions import completed, hard, in_percent, normalised, partial_fault, probability_fault
 from redteam.targets.endpoint import Endpoint
 from redteam.targets.function import FunctionTarget
+from redteam.targets.target import Access
 
 ABC = ("a", "b", "c")
 

@@ -8,11 +8,11 @@ import pytest
 from fake_service import Service, failure
 from loopback import send, serve
 
+from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.errors import TargetError
-from redteam.target import Access
 from redteam.targets.apis import NAMES
 from redteam.targets.endpoint import Endpoint
+from redteam.targets.target import Access
 
 TEXTS = ("x", "yy", "zzz", "naïve 漢字")
 LABELS = ("good", "bad")

@@ -6,10 +6,11 @@ import pytest
 from fake_service import URL, Service, examples, failure
 
 from redteam.data import Examples
-from redteam.target import Access, Target, load_target
 from redteam.targets import wire
 from redteam.targets.blackbox import PROBE
 from redteam.targets.endpoint import Endpoint
+from redteam.targets.loading import load_target
+from redteam.targets.target import Access, Target
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from loopback import send, serve
 
+from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.errors import TargetError
-from redteam.target import Access
 from redteam.targets.endpoint import Endpoint
+from redteam.targets.target import Access
 
 AB = {"a": 0.25, "b": 0.75}
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.errors import TargetError
-from redteam.target import Access, Target, load_target
 from redteam.targets.blackbox import PROBE
 from redteam.targets.function import FunctionTarget
+from redteam.targets.loading import load_target
+from redteam.targets.target import Access, Target
 
 TWO = Examples(np.arange(2), ("short", "a longer text"), ("a", "b"))
 ROW = [0.25, 0.75]

@@ -8,12 +8,13 @@ import torch
 from tiny_models import LABELS, TEXTS, VOCABULARY, bundle, directory, tokenizer
 from transformers import pipeline
 
-from redteam.bundle import state_digest
+from redteam.core.errors import BundleError, TargetError
 from redteam.data import Examples
-from redteam.errors import BundleError, TargetError
-from redteam.target import Access, Target, load_target
+from redteam.models.bundle import state_digest
 from redteam.targets import model as module
+from redteam.targets.loading import load_target
 from redteam.targets.model import ModelTarget, batches_by_length, pad_batch
+from redteam.targets.target import Access, Target
 
 KINDS = ["bert", "roberta", "distilbert", "gpt2", "gpt2 without padding"]
 

@@ -6,9 +6,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForSequenceClassification, BartConfig, PreTrainedTokenizerFast, T5Config
 
+from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.errors import TargetError
-from redteam.target import load_target
+from redteam.targets.loading import load_target
 
 WORDS = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "was": 4, "now": 5, "9": 6}
 ENDS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}

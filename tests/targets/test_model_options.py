@@ -5,11 +5,11 @@ import pytest
 import torch
 from tiny_models import TEXTS, bundle, directory
 
-from redteam.bundle import save_bundle
+from redteam.core.errors import BundleError, UsageError
 from redteam.data import Examples
-from redteam.errors import BundleError, UsageError
+from redteam.models.bundle import save_bundle
 from redteam.models.devices import check_device
-from redteam.target import load_target
+from redteam.targets.loading import load_target
 from redteam.targets.model import batches_by_length
 
 EXAMPLES = Examples(np.arange(len(TEXTS)), TEXTS)

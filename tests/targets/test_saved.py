@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scorefiles import MEMBER, SCORE, failure, write
 
+from redteam.core.errors import TargetError
 from redteam.data import Columns, Examples
-from redteam.errors import TargetError
-from redteam.target import Access, Target
 from redteam.targets.saved import SavedScores, load_scores
+from redteam.targets.target import Access, Target
 
 every_kind = pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".jsonl", ".npz"])
 

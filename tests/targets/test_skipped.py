@@ -10,18 +10,18 @@ from conftest import RuleTarget, learnable, run_redteam, sentences
 from loopback import send, serve
 from scipy.stats import fisher_exact
 
-from redteam.audit import Settings, audit
+from redteam.auditing.run import Settings, audit
+from redteam.auditing.scoring import ScoreCache
+from redteam.auditing.skipped import without_refused
+from redteam.core.errors import TargetError
 from redteam.data import Examples, Split
-from redteam.errors import TargetError
-from redteam.judge import judge
-from redteam.learned import same_share
-from redteam.limits import DEFAULT
-from redteam.report import AuditReport
-from redteam.scoring import ScoreCache
-from redteam.skipped import without_refused
-from redteam.target import Access
+from redteam.policy.judge import judge
+from redteam.policy.limits import DEFAULT
+from redteam.report.values import AuditReport
+from redteam.statistics.learned import same_share
 from redteam.targets.function import FunctionTarget
 from redteam.targets.saved import load_scores
+from redteam.targets.target import Access
 
 TODAY = date(2026, 1, 1)
 LABELS = ("a", "b", "c")

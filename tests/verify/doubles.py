@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from defenses.accounting import Phase, Release, calibrate, spent
-from redteam.defense import Mechanism, PrivateRun
-from redteam.report import Budget, Guarantee
+from redteam.plugins.defense import Mechanism, PrivateRun
+from redteam.report.values import Budget, Guarantee
 
 
 @lru_cache

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from redteam.errors import TargetError, UsageError
+from redteam.core.errors import TargetError, UsageError
 from redteam.verify.adversary import Adversary, Claim, _mixed
 from redteam.verify.dirac import Design, problem
 from redteam.verify.evidence import Rule, choose, shown

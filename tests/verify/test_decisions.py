@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from redteam.defense import Mechanism, PrivateRun
-from redteam.report import Budget, Guarantee
+from redteam.plugins.defense import Mechanism, PrivateRun
+from redteam.report.values import Budget, Guarantee
 from redteam.statistics.epsilon import EpsilonBound
 from redteam.verify.check import Check, contradictions, level, worst
 from redteam.verify.evidence import Shown

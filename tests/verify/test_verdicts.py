@@ -7,10 +7,10 @@ import doubles
 import pytest
 import torch
 
-from redteam.defense import PrivateRun
-from redteam.errors import TargetError, UsageError
-from redteam.registry import choose, discover_defenses
-from redteam.report import Guarantee
+from redteam.core.errors import TargetError, UsageError
+from redteam.plugins.defense import PrivateRun
+from redteam.plugins.registry import choose, discover_defenses
+from redteam.report.values import Guarantee
 from redteam.verify.run import Plan, verify
 from redteam.verify.subject import DefenseSubject, FunctionSubject
 

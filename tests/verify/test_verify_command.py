@@ -13,7 +13,7 @@ FUNCTIONS = f"""
 import sys
 sys.path.append({str(ROOT / "tests" / "verify")!r})
 import doubles
-from redteam.defense import Mechanism, PrivateRun
+from redteam.plugins.defense import Mechanism, PrivateRun
 
 honest = doubles.Honest()
 half = doubles.HalfTheNoise()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from redteam.errors import StatisticsError
+from redteam.core.errors import StatisticsError
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from redteam.errors import StatisticsError
-from redteam.resolution import first_part, require_rate
+from redteam.core.errors import StatisticsError
 from redteam.statistics.ranking import finite_scores
+from redteam.statistics.resolution import first_part, require_rate
 from redteam.statistics.thresholds import Bonferroni, Explicit, MultiSplit, Split, ThresholdStrategy
 
 Bools = npt.NDArray[np.bool_]

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from redteam.errors import StatisticsError
-from redteam.resolution import require_rate
+from redteam.core.errors import StatisticsError
+from redteam.statistics.resolution import require_rate
 
 Bools = npt.NDArray[np.bool_]
 

@@ -1,0 +1,1 @@
+"""The audit: its inputs, the run, the evidence grade, epsilon, breakdowns, the plan, the self-test."""

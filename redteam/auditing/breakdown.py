@@ -1,0 +1,110 @@
+"""Where a leak sits: by label, by group, and in which rows."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+import numpy as np
+
+from redteam.core.arrays import BoolArray, FloatArray, IntArray
+from redteam.core.errors import StatisticsError
+from redteam.data import Examples
+from redteam.data.grouping import Grouping
+from redteam.data.units import number_users
+from redteam.report.values import Accuracy, ClassLeak, ExposedRow, UserAccuracy
+from redteam.statistics.area import area_interval
+from redteam.statistics.interval import Interval
+from redteam.statistics.learned import wealth
+from redteam.statistics.ranking import rank
+from redteam.targets.target import Access, Target, label_indices
+
+_FEWEST = 10  # of either side; below it an interval says nothing
+_ROWS = 10
+
+
+def by_group(
+    groups: Sequence[str] | None, scores: FloatArray, units: Grouping, *, alpha: float
+) -> tuple[ClassLeak, ...]:
+    """Return the AUC within each label or other group of rows, the surest leak first, together at level `alpha`.
+
+    `groups` and `scores` are [n]. A user counts in each group that she has rows in, by those rows. Groups with fewer
+    than 10 members or non-members, or with one score for all, have no interval.
+    """
+    if groups is None:
+        return ()
+    names, own = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    order, starts = np.argsort(own, kind="stable"), np.cumsum(np.bincount(own))[:-1]
+    rows = np.split(order, starts)
+    parts = [units.within(r) for r in rows]
+    sides = [(int(part.is_member.sum()), int((~part.is_member).sum())) for part in parts]
+    judged = sum(min(side) >= _FEWEST for side in sides)
+    leaks = []
+    for name, r, part, (members, nonmembers) in zip(names, rows, parts, sides, strict=True):
+        interval = None
+        if min(members, nonmembers) >= _FEWEST:
+            interval = _interval(part.score(scores[r]), part.is_member, alpha / judged)
+        leaks.append(ClassLeak(str(name), members, nonmembers, interval))
+    return tuple(sorted(leaks, key=lambda leak: (-(leak.auc.low if leak.auc else -1.0), leak.label)))
+
+
+def _interval(scores: FloatArray, is_member: BoolArray, alpha: float) -> Interval | None:
+    try:
+        return area_interval(rank(scores, is_member), alpha=alpha)
+    except StatisticsError:
+        return None
+
+
+def measure_accuracy(target: Target, pool: Examples, is_member: BoolArray) -> Accuracy | None:
+    """Return how often the target is right on either side; None without predictions or labels."""
+    if pool.labels is None or target.access == Access.LOSSES:
+        return None
+    own = label_indices(target.labels, pool, name=target.name)
+    right = target.predict(pool) == own
+    members = pool.take(np.nonzero(is_member)[0].tolist())
+    return Accuracy(
+        members=float(right[is_member].mean()),
+        nonmembers=float(right[~is_member].mean()),
+        commonest=float(np.bincount(own[is_member]).max() / is_member.sum()),
+        by_user=accuracy_by_user(right[is_member], own[is_member], members.users),
+    )
+
+
+def accuracy_by_user(right: BoolArray, own: IntArray, users: Sequence[str] | None) -> UserAccuracy | None:
+    """Return how often an average user's rows are right; None where no user is named, or none has several rows.
+
+    `right` [n] tells which rows are, `own` [n] are their labels as numbers, `users` [n] whose they are.
+    """
+    if users is None:
+        return None
+    owners = number_users(users)
+    rows = np.bincount(owners)
+    if rows.max() == 1:
+        return None
+    shares = np.bincount(owners, weights=right) / rows
+    commonest = float(np.bincount(own, weights=1 / rows[owners]).max() / len(rows))
+    evidence = wealth(np.minimum(shares, 1.0).tolist(), commonest)
+    return UserAccuracy(len(rows), float(shares.mean()), commonest, evidence)
+
+
+def most_exposed(
+    scores: FloatArray, is_member: BoolArray, pool: Examples, salt: str | None, show_text: bool
+) -> tuple[ExposedRow, ...]:
+    """Return the members an attacker would be surest about, by row id and keyed hash of the text."""
+    members = np.nonzero(is_member)[0]
+    most = members[np.argsort(-scores[members], kind="stable")[:_ROWS]]
+    return tuple(_row(pool, int(i), salt, show_text) for i in most)
+
+
+def _row(pool: Examples, i: int, salt: str | None, show_text: bool) -> ExposedRow:
+    text = pool.texts[i] if pool.texts is not None else None
+    return ExposedRow(
+        id=pool.name(i),
+        label=pool.labels[i] if pool.labels is not None else None,
+        hash=None if text is None or salt is None else keyed_hash(salt, text),
+        text=text if show_text else None,
+    )
+
+
+def keyed_hash(salt: str, text: str) -> str:
+    """Return 16 hexadecimal digits that only the holder of the ledger's salt can match to a text."""
+    return hmac.new(bytes.fromhex(salt), text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:16]

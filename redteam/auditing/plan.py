@@ -1,0 +1,232 @@
+"""What an audit would do and could show, worked out without scoring a single example.
+
+An endpoint or a function is asked for one harmless text when it is opened, to learn what it answers with.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redteam.auditing.breakdown import accuracy_by_user
+from redteam.auditing.epsilon import Canaries, fair_canaries
+from redteam.auditing.run import Settings, intervals_judged
+from redteam.canary.ask import fewest_candidates, repeated
+from redteam.canary.evidence import CanaryAudit
+from redteam.data import Split
+from redteam.data.grouping import Grouping
+from redteam.plugins.attack import Attack
+from redteam.plugins.inversion import InversionAttack
+from redteam.policy.limits import Limit, Policy
+from redteam.report.values import CANARY_METRICS, Guarantee, UserAccuracy
+from redteam.report.wording import LOW_BOUND, plural
+from redteam.statistics.learned import fewest_right, least_share
+from redteam.statistics.resolution import ceiling, examples_needed, fewest_canaries, smallest_resolvable_fpr
+from redteam.targets.target import Access, Target
+
+_OVERHEAD = 2.0  # a forward pass takes so many times its matrix products: softmax, norms, gathers (MiniLM, measured)
+_CONTROL_SECONDS = 1.5e-4  # per text that the blind control looks at
+_CONTROL_MOST = 50_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of an audit, ready to print; `seconds` is None where it depends on somebody else's machine."""
+
+    lines: tuple[str, ...]
+    seconds: float | None
+
+    @property
+    def text(self) -> str:
+        """The lines as one text."""
+        return "\n".join(self.lines)
+
+
+def make_plan(
+    target: Target,
+    split: Split,
+    attacks: Sequence[Attack],
+    policy: Policy,
+    settings: Settings,
+    *,
+    guarantee: Guarantee | None = None,
+    planted: CanaryAudit | None = None,
+) -> Plan:
+    """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
+    units = Grouping.of(*split.pool(settings.seed), split.unit)
+    members, nonmembers = int(units.is_member.sum()), int((~units.is_member).sum())
+    canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
+    known = isinstance(canaries, Canaries)
+    extraction = 0 if planted is None else planted.intervals(target.access)
+    each = settings.alpha / max(1, intervals_judged(attacks, target.access, settings.fprs, epsilon=known) + extraction)
+    seconds = estimate_seconds(target, split)
+    besides = "" if planted is None else "; besides that of the attacks after canaries"
+    lines = [
+        f"target     {target.name} ({target.kind}, {target.access.word}), {len(target.labels)} labels",
+        f"examples   {len(split.members):,} members, {len(split.nonmembers):,} non-members"
+        f" ({split.moved_out} texts on both sides moved out, {split.duplicates} repeats dropped)",
+        *_user_line(split),
+        f"membership {'drawn by coins (grade A)' if split.randomised else 'a split (grade B at best)'}",
+        *_canary_line(planted, target.access, each),
+        *(_attack_line(attack, target) for attack in attacks),
+        *(_attack_line(attack, target) for attack in (planted.attacks if planted else ())),
+        *(f"{spared.attack}      not run: {spared.reason}" for spared in (planted.spared if planted else ())),
+        f"error      {settings.alpha:g} in all, {each:.2g} for each interval",
+        f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
+        *_accuracy_line(target, split, policy),
+        *_epsilon_line(canaries, each),
+        *(_limit_line(limit.name, limit.metric, limit.limit, limit.fpr, members, nonmembers, each)
+          for limit in policy.limits if limit.metric in ("auc", "tpr")),
+        *(_epsilon_limit(limit, canaries, each) for limit in policy.limits if limit.metric == "epsilon"),
+        *(_canary_limit(limit, planted, target.access, each)
+          for limit in policy.limits if limit.metric in CANARY_METRICS and (planted or limit.required)),
+        f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
+    ]  # fmt: skip
+    return Plan(tuple(lines), seconds)
+
+
+def _accuracy_line(target: Target, split: Split, policy: Policy) -> tuple[str, ...]:
+    """Say how often the target must be right for its silence to count."""
+    labels, of = split.members.labels, len(split.members)
+    if labels is None or target.access == Access.LOSSES or policy.allow_untrained:
+        return ()
+    commonest = max(Counter(labels).values()) / of
+    number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    own = np.array([number[label] for label in labels])
+    by_user = accuracy_by_user(np.ones(of, dtype=np.bool_), own, split.members.users)
+    if by_user is not None:
+        return (_accuracy_of_users(by_user),)
+    enough = fewest_right(of, commonest)
+    if enough is None:
+        return (f"accuracy   CANNOT show that the target has learned anything: {commonest:.0%} have one label: exit 2",)
+    return (
+        f"accuracy   at least {enough:,} of {of:,} members must be right (commonest label {commonest:.1%}), or exit 2",
+    )
+
+
+def _accuracy_of_users(seen: UserAccuracy) -> str:
+    share, users = least_share(seen.users, seen.commonest), plural(seen.users, "member user")
+    if share is None:
+        return f"accuracy   CANNOT show that the target has learned anything: {users} are too few: exit 2"
+    return (
+        f"accuracy   about {share:.0%} of the rows of each of {users} must be right (commonest label "
+        f"{seen.commonest:.1%}), or exit 2"
+    )
+
+
+def _user_line(split: Split) -> tuple[str, ...]:
+    users = split.users
+    if users is None:
+        return ()
+    if split.unit == "user":
+        return (
+            f"users      {users.members:,} members, {users.nonmembers:,} non-members, each measured by all rows"
+            f" ({users.both:,} on both sides moved out)",
+        )
+    judged = "rows are measured, and nothing for a user" if users.most > 1 else "with one row each"
+    return (f"users      {users.members + users.nonmembers + users.both:,}, {users.both:,} on both sides: {judged}",)
+
+
+def _canary_line(planted: CanaryAudit | None, access: Access, each: float) -> tuple[str, ...]:
+    if planted is None:
+        return ()
+    copies = ", ".join(f"{count} of {copies} copies" for copies, count in _sizes(planted).items())
+    fewest = planted.fewest(access, each=each)
+    return (f"canaries   {copies}; at least {fewest} of each number of copies can prove that secrets come out",)
+
+
+def _sizes(planted: CanaryAudit) -> dict[int, int]:
+    """Return how many canaries there are of each number of repetitions."""
+    canaries = planted.planting.canaries
+    return {copies: sum(c.repetitions == copies for c in canaries) for copies in repeated(planted.planting)}
+
+
+def _canary_limit(limit: Limit, planted: CanaryAudit | None, access: Access, each: float) -> str:
+    if planted is None:
+        return f"limit      {limit.name}: only canaries can settle it, and the training data holds none"
+    most, able = 0.0, planted.able(access)
+    for count in _sizes(planted).values():
+        if limit.metric == "exposure" and any(attack.ranks for attack in able) and count >= fewest_canaries(each / 2):
+            most = max(most, math.log2(fewest_candidates(planted.planting)))
+        elif limit.metric != "exposure" and any(attack.guesses for attack in able):
+            most = max(most, planted.rate_ceiling(count, each=each))
+    can = "can" if limit.limit < most else "CANNOT"
+    return f"limit      {limit.name}: {can} be proven broken by these canaries"
+
+
+def _attack_line(attack: Attack | InversionAttack, target: Target) -> str:
+    runs = target.access >= attack.needs
+    how = "runs" if runs else f"cannot run: needs {attack.needs.word}, the target gives {target.access.word}"
+    return f"{attack.id}      {attack.name}: {how}"
+
+
+def _epsilon_line(canaries: Canaries | str, each: float) -> tuple[str, ...]:
+    if isinstance(canaries, str):
+        return (f"epsilon    not measured: {canaries}",)
+    most = ceiling("epsilon", canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
+    coins = f"{canaries.members:,} and {canaries.nonmembers:,} canaries with fair coins"
+    return (f"epsilon    at delta {canaries.delta:g}: {coins} can show up to {most:.2f}. {LOW_BOUND}",)
+
+
+def _epsilon_limit(limit: Limit, canaries: Canaries | str, each: float) -> str:
+    if isinstance(canaries, str):
+        return f"limit      {limit.name}: only a guarantee can settle it, no epsilon is measured"
+    if limit.delta is None or canaries.delta < limit.delta:
+        return (
+            f"limit      {limit.name}: CANNOT be proven broken at delta {canaries.delta:g}; only a guarantee settles it"
+        )
+    most = ceiling("epsilon", canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
+    can = "can" if limit.limit < most else "CANNOT"
+    return f"limit      {limit.name}: {can} be proven broken by this sample; only a guarantee settles it"
+
+
+def _limit_line(
+    name: str, metric: str, limit: float, fpr: float | None, members: int, nonmembers: int, each: float
+) -> str:
+    if limit < ceiling(metric, members, nonmembers, alpha=each, fpr=fpr):
+        return f"limit      {name}: can be proven broken by this sample"
+    needed = examples_needed(metric, limit, alpha=each, fpr=fpr)
+    more = "no sample would do" if needed is None else f"needs {needed[0]:,} members and {needed[1]:,} non-members"
+    return f"limit      {name}: CANNOT be judged by this sample ({more}): exit 2"
+
+
+def _requests(target: Target, split: Split) -> str:
+    batch = int(getattr(target, "batch_size", 1))
+    rows = len(split.members) + len(split.nonmembers)
+    return f"{-(-rows // batch):,} requests of up to {batch} texts; how long each takes is the target's affair"
+
+
+def estimate_seconds(target: Target, split: Split) -> float | None:
+    """Estimate the time of an audit from the tokens, the weights and the speed of this machine's matrix product.
+
+    None where answers come from elsewhere; zero scoring for saved scores.
+    """
+    rows = len(split.members) + len(split.nonmembers)
+    control = 0.0 if split.members.texts is None else _CONTROL_SECONDS * min(rows, _CONTROL_MOST)
+    if target.kind == "scores":
+        return control + 1e-6 * rows
+    if not hasattr(target, "model") or not hasattr(target, "tokenizer"):
+        return None
+    texts = [*(split.members.texts or ()), *(split.nonmembers.texts or ())]
+    sample = texts[:: max(1, len(texts) // 2000)]
+    tokens = sum(len(e.ids) for e in target.tokenizer.encode_batch_fast(sample)) * len(texts) / max(1, len(sample))
+    table = target.model.get_input_embeddings().weight.numel()
+    weights = sum(p.numel() for p in target.model.parameters()) - table
+    return float(control + _OVERHEAD * tokens * weights / _multiplications_per_second())
+
+
+def _multiplications_per_second() -> float:
+    """Time a matrix product of the size of a small encoder's for some 50 ms."""
+    import torch
+
+    a, b = torch.ones(2048, 384), torch.ones(384, 384)
+    torch.mm(a, b)
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        torch.mm(a, b)
+        times.append(time.perf_counter() - started)
+    return a.shape[0] * b.numel() / float(np.median(times))

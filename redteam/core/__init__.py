@@ -1,0 +1,1 @@
+"""Errors, exit codes, arrays, whole-file writes, interrupts, the JSON codec, workers; imports nothing of ours."""

@@ -1,0 +1,52 @@
+"""What the pictures of experiments share; drawn by matplotlib (the extra `plot`) without a display.
+
+Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart, and markers differ as well.
+"""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redteam.core.errors import UsageError
+from redteam.core.files import save_atomic
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#666666"
+
+
+def require_matplotlib() -> None:
+    """Raise UsageError where matplotlib is not installed: before the training, not after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("the picture needs matplotlib: pip install 'redteam[plot]',")
+
+
+@contextmanager
+def figure(size: tuple[float, float], *paths: Path) -> Iterator[Any]:
+    """Yield a figure of so many inches, and write it to files, each of the kind its suffix names: .png, .svg or .pdf.
+
+    Text is text, and nothing is dated or numbered at random: the same report gives the same file.
+    """
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "redteam", "font.size": 9.0}):
+        drawn = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(drawn)
+        yield drawn
+        for path in paths:
+            save_atomic(path, _saver(drawn, path.suffix[1:]))
+
+
+def _saver(figure: Any, kind: str) -> Callable[[Path], None]:
+    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    return lambda path: figure.savefig(path, format=kind, dpi=160, metadata=undated.get(kind))
+
+
+def say_empty(axes: Any, words: str) -> None:
+    """Write into a panel why it has nothing to show."""
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=GREY)

@@ -1,0 +1,234 @@
+"""What the gap experiment found, as plain data with a versioned JSON form: per cell, and per row over its seeds."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redteam.core import codec
+from redteam.core.errors import ReportError
+from redteam.core.files import read_text
+from redteam.policy.checks import speaks_of
+from redteam.report.values import Accuracy, Budget, Evidence, Failure, Guarantee, Metric, UserAccuracy
+from redteam.statistics.interval import Interval
+
+FORMAT = "redteam.gap/1"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One trained and attacked model.
+
+    `accuracy` is on held-out texts. `seconds` is the processor time of the training loop on one thread, None where too
+    few steps were seen to say; `passes` how often it went over its members. `evidence` holds together at `alpha`.
+    Always answering the members' commonest label would be right on the share `commonest` of them; `accuracy_by_user`
+    stands for both where members are users with several rows.
+    """
+
+    trainer: str
+    defense: str
+    epsilon: float | None
+    seed: int
+    members: int
+    nonmembers: int
+    accuracy: Interval
+    accuracy_members: float
+    seconds: float | None
+    passes: int | None
+    guarantee: Guarantee | None
+    alpha: float
+    evidence: tuple[Evidence, ...]
+    failures: tuple[Failure, ...]
+    commonest: float | None = None
+    accuracy_by_user: UserAccuracy | None = None
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the model is not shown to have learned anything; False where an older cell does not say."""
+        if self.commonest is None:
+            return False
+        seen = Accuracy(self.accuracy_members, self.accuracy.value, self.commonest, self.accuracy_by_user)
+        return not seen.shows_learning(self.members)
+
+    @property
+    def strongest(self) -> Evidence | None:
+        """The highest lower bound on epsilon that any signal gave."""
+        return strongest_bound(self.evidence)
+
+    @property
+    def exceeds(self) -> bool:
+        """Whether the bound lies above what training says it earned, at a delta that is no smaller; NaN does."""
+        found, guarantee = self.strongest, self.guarantee
+        if found is None or guarantee is None or not speaks_of(found, guarantee.earned.delta):
+            return False
+        if not guarantee.earned.covers(found.unit):  # what users lose together, a guarantee for examples does not bound
+            return False
+        return not found.interval.low <= guarantee.earned.epsilon
+
+
+@dataclass(frozen=True)
+class FailedCell:
+    """A cell without numbers, and why."""
+
+    trainer: str
+    epsilon: float | None
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class BrokenClaim:
+    """A cell whose measured bound exceeds what it earned; `proven` at the level of all cells together."""
+
+    trainer: str
+    epsilon: float | None
+    seed: int
+    earned: float
+    measured: float
+    proven: bool
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds, from the lowest to the highest end of the seeds' own intervals."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is upside down; written so that NaN fails too."""
+        if not self.low <= self.mean <= self.high:
+            raise ValueError(f"not a spread: {self.low} <= {self.mean} <= {self.high}")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric of one signal over the seeds; of epsilon, `spread` is over the lower bounds alone."""
+
+    attack: str
+    signal: str
+    metric: Metric
+    fpr: float | None
+    spread: Spread
+    ceiling: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trainer at one epsilon over its seeds: a line of the table.
+
+    `time_ratio` is the time of a pass over the members in units of plain's of the same seed. Of the seeds `untrained`
+    no accuracy shows that they learned anything: that nothing leaks there says nothing.
+    """
+
+    trainer: str
+    epsilon: float | None
+    seeds: tuple[int, ...]
+    accuracy: Spread
+    time_ratio: Spread | None
+    claimed: Budget | None
+    earned: Budget | None
+    measures: tuple[Measure, ...]
+    untrained: tuple[int, ...] = ()
+
+    def best(self, metric: Metric, fpr: float | None = None) -> Measure | None:
+        """Return the signal with the highest mean of a metric."""
+        some = [m for m in self.measures if m.metric == metric and m.fpr == fpr]
+        return max(some, key=lambda m: m.spread.mean, default=None)
+
+
+@dataclass(frozen=True)
+class GapReport:
+    """The whole experiment: its settings, its table, its cells, and what went wrong."""
+
+    settings: dict[str, Any]
+    rows: tuple[Row, ...]
+    cells: tuple[CellResult, ...]
+    failures: tuple[FailedCell, ...]
+    broken: tuple[BrokenClaim, ...]
+    created: str
+    tool_version: str
+    format: str = FORMAT
+
+    def to_json(self) -> str:
+        """Return the report as indented JSON text ending in a newline."""
+        return json.dumps(codec.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> "GapReport":
+        """Read a file that `to_json` wrote; raise ReportError where it is anything else."""
+        try:
+            return codec.parse(cls, read_text(path), "gap", format=FORMAT, advice="run it again")
+        except (OSError, ValueError) as error:
+            raise ReportError(f"{path}: cannot be read as a gap report ({error})") from None
+
+
+def strongest_bound(evidence: Sequence[Evidence]) -> Evidence | None:
+    """Return the evidence with the highest lower bound on epsilon."""
+    return max((e for e in evidence if e.metric == "epsilon"), key=lambda e: e.interval.low, default=None)
+
+
+def rows_of(cells: Sequence[CellResult]) -> tuple[Row, ...]:
+    """Return a row for each trainer and epsilon, in the order in which they first come."""
+    together: dict[tuple[str, float | None], list[CellResult]] = {}
+    for cell in cells:
+        together.setdefault((cell.trainer, cell.epsilon), []).append(cell)
+    plain = {cell.seed: _pass_seconds(cell) for cell in cells if cell.trainer == "plain"}
+    return tuple(_row(trainer, epsilon, some, plain) for (trainer, epsilon), some in together.items())
+
+
+def _row(trainer: str, epsilon: float | None, cells: list[CellResult], plain: dict[int, float | None]) -> Row:
+    ratios = [_ratio(_pass_seconds(cell), plain.get(cell.seed)) for cell in cells]
+    known = [ratio for ratio in ratios if ratio is not None]
+    guarantees = [cell.guarantee for cell in cells if cell.guarantee is not None]
+    whole = len(guarantees) == len(cells)  # a seed without a guarantee leaves the row without one
+    return Row(
+        trainer,
+        epsilon,
+        tuple(cell.seed for cell in cells),
+        accuracy=_over([cell.accuracy for cell in cells]),
+        time_ratio=Spread(_mean(known), min(known), max(known)) if known else None,
+        claimed=max((g.claimed for g in guarantees), key=lambda b: b.epsilon) if whole else None,
+        earned=max((g.earned for g in guarantees), key=lambda b: b.epsilon) if whole else None,
+        measures=_measures(cells),
+        untrained=tuple(cell.seed for cell in cells if cell.untrained),
+    )
+
+
+def _measures(cells: list[CellResult]) -> tuple[Measure, ...]:
+    """Join the evidence of the seeds, signal by signal; one that a seed lacks is left out."""
+    joined: dict[str, list[Evidence]] = {}
+    for cell in cells:
+        for evidence in cell.evidence:
+            joined.setdefault(evidence.id, []).append(evidence)
+    return tuple(
+        Measure(e.attack, e.signal, e.metric, e.fpr, _spread(some), min(one.ceiling for one in some))
+        for some in joined.values()
+        for e in some[:1]
+        if len(some) == len(cells)
+    )
+
+
+def _spread(evidence: list[Evidence]) -> Spread:
+    if evidence[0].metric == "epsilon":  # bounded from below alone: the upper end of such an interval says nothing
+        lows = [e.interval.low for e in evidence]
+        return Spread(_mean(lows), min(lows), max(lows))
+    return _over([e.interval for e in evidence])
+
+
+def _over(intervals: list[Interval]) -> Spread:
+    return Spread(_mean([i.value for i in intervals]), min(i.low for i in intervals), max(i.high for i in intervals))
+
+
+def _mean(values: list[float]) -> float:
+    return min(max(sum(values) / len(values), min(values)), max(values))  # rounding must not carry it outside
+
+
+def _pass_seconds(cell: CellResult) -> float | None:
+    return None if cell.seconds is None or not cell.passes else cell.seconds / cell.passes
+
+
+def _ratio(seconds: float | None, plain: float | None) -> float | None:
+    return None if seconds is None or not plain else seconds / plain

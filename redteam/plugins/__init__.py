@@ -1,0 +1,1 @@
+"""What plugs in: attacks, controls and defences, and the registry that finds them."""

@@ -1,0 +1,49 @@
+"""The two things that plug into an audit: an attack sees the target but not who is a member, a control the reverse."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from redteam.core.arrays import BoolArray, FloatArray
+from redteam.data import Examples
+from redteam.targets.target import Access, Target
+
+
+class Attack(ABC):
+    """An adversary against a target: settings in the constructor, work in `score`.
+
+    `id` is stable and never re-used, `needs` is the least access it works with. From the access `outdone_from` on,
+    others say all that it says, and it runs only when it is named. `may_tie`: scores that are all equal are an answer.
+    """
+
+    id: ClassVar[str]
+    name: ClassVar[str]
+    needs: ClassVar[Access]
+    signals: ClassVar[tuple[str, ...]]
+    outdone_from: ClassVar[Access | None] = None
+    may_tie: ClassVar[bool] = False
+
+    @abstractmethod
+    def score(self, target: Target, pool: Examples, *, seed: int) -> Mapping[str, FloatArray]:
+        """Return for each of `signals` one number per example, shape [n], higher meaning "was trained on".
+
+        The pool holds members and non-members shuffled together; nothing says which is which.
+        """
+
+
+class Control(ABC):
+    """A check of the evidence itself: it learns who is a member but never sees the target."""
+
+    id: ClassVar[str]
+    name: ClassVar[str]
+    may_be_below_chance: ClassVar[bool] = False  # else doing worse than chance refuses the evidence too
+    of_labels: ClassVar[bool] = False  # what it sees goes away where both sides are matched by label
+
+    @abstractmethod
+    def score(self, pool: Examples, is_member: BoolArray, *, seed: int) -> FloatArray:
+        """Return one out-of-sample number per example, shape [n], higher meaning "was trained on"."""
+
+
+def suited(attacks: Sequence[Attack], access: Access) -> tuple[Attack, ...]:
+    """Return the attacks that are worth their share of the error: all but those that others outdo at this access."""
+    return tuple(attack for attack in attacks if attack.outdone_from is None or access < attack.outdone_from)

@@ -1,0 +1,146 @@
+"""What a defence is: a way of training that returns the model together with the guarantee it earned."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+
+from redteam.data import Examples
+from redteam.report.values import Guarantee
+
+if TYPE_CHECKING:
+    import torch
+
+    from redteam.models.bundle import Bundle
+    from redteam.models.starting import Start
+    from redteam.targets.target import Target
+
+Progress = Callable[[int, int, float], None]
+
+# Whether a trainer may ask for losses again to see that rows stay apart. Who counts the rows that a step reads, as
+# `redteam verify` does, sets it to False.
+MAY_ASK_AGAIN: ContextVar[bool] = ContextVar("may_ask_again", default=True)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a broken-off training is kept, and the fingerprint of all that its numbers depend on."""
+
+    path: Path
+    key: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, what its training guarantees (None: nothing), and what whoever trained must know of it.
+
+    `kept_pass` is the pass whose model early stopping kept, None without.
+    """
+
+    bundle: "Bundle"
+    guarantee: Guarantee | None = None
+    notes: tuple[str, ...] = ()
+    kept_pass: int | None = None
+
+    @property
+    def target(self) -> "Target":
+        """The model as attacks see it."""
+        from redteam.targets.model import ModelTarget
+
+        return ModelTarget(self.bundle, name="trained")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a private trainer minimises: rows of data, and the loss of each under a model.
+
+    `losses(rows)` runs `model` on `rows`, int64 [b], and returns their losses, float [b], one a row and none mixed with
+    another. There are `size` rows. `population` is the number of rows that is public: sampling rate and divisor come
+    from it and never from the realised data. `lengths` are the rows' lengths in tokens, to batch like with like.
+    `data` names the data, by a digest of them: trainings on other data draw other numbers though their seed is one.
+    """
+
+    model: "torch.nn.Module"
+    optimizer: "torch.optim.Optimizer"
+    losses: "Callable[[torch.Tensor], torch.Tensor]"
+    size: int
+    population: int
+    lengths: tuple[int, ...] | None = None
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """What a private training says that each of its steps does; an adversary is told all of it.
+
+    Each of `steps` steps takes rows by `sampling` at rate `sample_rate`, clips to L2 norm `clip`, adds Gaussian noise
+    of standard deviation `noise_multiplier * clip` (at the start, where it decays) and divides by
+    `sample_rate * population`.
+    """
+
+    clip: float
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+    sampling: Literal["poisson", "shuffled", "fixed"] = "poisson"
+
+
+@dataclass(frozen=True)
+class PrivateRun:
+    """What a private training did, and what it guarantees (None: nothing, as without noise)."""
+
+    mechanism: Mechanism
+    guarantee: Guarantee | None
+
+
+@runtime_checkable
+class PrivateTraining(Protocol):
+    """A defence whose inner loop also runs on a problem that is no text classifier, so that it can be verified."""
+
+    def train_on(
+        self,
+        problem: Problem,
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> PrivateRun:
+        """Train `problem.model` in place with `problem.optimizer`, whose `step` sees each noisy gradient."""
+
+
+class Defense(ABC):
+    """A trainer: settings in the constructor (a frozen dataclass), work in `fit`."""
+
+    id: ClassVar[str]
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fit(
+        self,
+        start: "Start",
+        examples: Examples,
+        *,
+        seed: int,
+        population: int | None = None,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> Trained:
+        """Train `start` on `examples`; `progress(step, steps, loss)` is called after each step.
+
+        Rows that `examples.planted` marks are canaries, which no user wrote: they are trained on like others, but must
+        decide nothing, such as when to stop.
+
+        `population` is how many examples were to be expected before any coin fell: a public number, for defences
+        whose guarantee must not depend on the realised one (None: as many as there are).
+        With a checkpoint, a training that was broken off goes on where it was and ends with the same numbers.
+        """
+
+    def settled(self, start: "Start", rows: int) -> Self:
+        """Return the defence with settings left open (None) chosen for a model and the public number of rows."""
+        return self
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the settings, for the ledger."""
+        return asdict(self) if is_dataclass(self) else {}

@@ -1,0 +1,131 @@
+"""Two reports side by side: which numbers changed, and which of the changes are proven.
+
+A change is proven only where the two intervals do not overlap. That asks for more than a test of the
+difference would, and buys two things: it holds however the two audits depend on each other (the same
+examples, the same seed), and because every interval of a report holds at once with confidence 1 - alpha, all
+proven changes of a comparison hold at once with confidence 1 - alpha_old - alpha_new (Bonferroni).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from redteam.core.errors import ReportError
+from redteam.policy.checks import admissible, speaks_of, standing_guarantee
+from redteam.report.values import AuditReport, Evidence
+from redteam.report.wording import LOW_BOUND, is_epsilon, plural
+from redteam.statistics.interval import Interval
+
+FORMAT = "redteam.comparison/1"
+
+Direction = Literal["worse", "better", "no proven change", "only in old", "only in new"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number in both reports, or in one; `difference` is new minus old."""
+
+    id: str
+    old: Interval | None
+    new: Interval | None
+    difference: float | None
+    direction: Direction
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from one report to another; `alpha` is the error allowed to all proven changes at once.
+
+    `gaps` say why the newer report cannot be said to be no worse: it lacks what the older one measured.
+    """
+
+    old: str
+    new: str
+    alpha: float
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]
+    gaps: tuple[str, ...] = ()
+    format: str = FORMAT
+
+    @property
+    def worse(self) -> tuple[Change, ...]:
+        """The changes proven to be for the worse."""
+        return tuple(change for change in self.changes if change.direction == "worse")
+
+
+def compare_reports(old: AuditReport, new: AuditReport) -> Comparison:
+    """Compare two reports number by number; raise ReportError where their formats differ."""
+    if old.format != new.format:
+        raise ReportError(f"reports of formats {old.format!r} and {new.format!r} do not compare: audit again")
+    before = {evidence.id: evidence for evidence in old.evidence}
+    after = {evidence.id: evidence for evidence in new.evidence}
+    changes = tuple(_change(before.get(each), after.get(each), old, new) for each in dict.fromkeys([*before, *after]))
+    alpha = min(old.multiplicity.alpha + new.multiplicity.alpha, 1.0)
+    return Comparison(
+        old.target.name, new.target.name, alpha, changes, tuple(_notes(old, new, changes)), tuple(_gaps(new, changes))
+    )
+
+
+def _change(before: Evidence | None, after: Evidence | None, old: AuditReport, new: AuditReport) -> Change:
+    if before is None or after is None:
+        known = before or after
+        assert known is not None
+        was = None if before is None else before.interval
+        now = None if after is None else after.interval
+        return Change(known.id, was, now, None, "only in new" if before is None else "only in old")
+    direction: Direction = "no proven change"
+    if admissible(before, old) and admissible(after, new):
+        if _lower(after) > _upper(before, old, beside=after):
+            direction = "worse"
+        elif _upper(after, new, beside=before) < _lower(before):
+            direction = "better"
+    difference = after.interval.value - before.interval.value
+    return Change(before.id, before.interval, after.interval, difference, direction)
+
+
+def _lower(evidence: Evidence) -> float:
+    """Return what the truth is proven to reach; an AUC counts by its distance from 1/2 on either side."""
+    interval = evidence.interval
+    return max(interval.low, 1 - interval.high) if evidence.metric == "auc" else interval.low
+
+
+def _upper(evidence: Evidence, report: AuditReport, *, beside: Evidence) -> float:
+    """Return what the truth is proven not to exceed, at the delta of `beside`; no attack bounds epsilon from above."""
+    if evidence.metric == "auc":
+        return max(evidence.interval.high, 1 - evidence.interval.low)
+    if evidence.metric != "epsilon":
+        return evidence.interval.high
+    guarantee = standing_guarantee(report)
+    return guarantee.earned.epsilon if guarantee and speaks_of(beside, guarantee.earned.delta) else math.inf
+
+
+def _notes(old: AuditReport, new: AuditReport, changes: tuple[Change, ...]) -> Iterator[str]:
+    if old.target.name != new.target.name:
+        yield f"the targets differ: {old.target.name} and {new.target.name}"
+    elif old.target.digest is not None and old.target.digest == new.target.digest:
+        yield "the two reports are of the very same model file: what changed is the audit"
+    if old.grade != new.grade:
+        yield f"the evidence grades differ: {old.grade} and {new.grade}; the numbers are not worth the same"
+    if "C" in (old.grade, new.grade):
+        yield "a report of grade C says nothing about membership: no such change is proven"
+    if any(is_epsilon(change.id) for change in changes):
+        yield LOW_BOUND
+    if old.unit != new.unit:
+        yield f"the old report is about each {old.unit}, the new one about each {new.unit}: the two do not compare"
+    if (old.data.members, old.data.nonmembers) != (new.data.members, new.data.nonmembers):
+        yield f"the data differ in size: {_size(old)}, then {_size(new)}"
+
+
+def _gaps(new: AuditReport, changes: tuple[Change, ...]) -> Iterator[str]:
+    gone = sum(change.direction == "only in old" for change in changes)
+    if gone:
+        yield f"the new report lacks {plural(gone, 'number')} of the old one"
+    if new.grade == "C":
+        yield "the new report is of grade C: it says nothing about membership"
+    if not changes:
+        yield "neither report holds a number: there is nothing to compare"
+
+
+def _size(report: AuditReport) -> str:
+    return f"{plural(report.data.members, 'member')} and {plural(report.data.nonmembers, 'non-member')}"

@@ -1,0 +1,241 @@
+"""Hold a report against a policy: a pure function of the two, today's date and perhaps an older report.
+
+Everything here fails closed. What is missing, refused, broken or too small to tell is a problem, and a report
+with a problem is not passed; comparisons are written so that a NaN never passes one.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+from redteam.core.errors import PolicyError
+from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.policy.checks import Ruling, admissible, reversed_sides, rule_on, speaks_of
+from redteam.policy.findings import as_findings, find_leaks, unused
+from redteam.policy.limits import Policy
+from redteam.policy.reading import expired
+from redteam.policy.verdict import Check, Finding, Status, Verdict
+from redteam.report.values import BLIND_CONTROL, AuditReport
+from redteam.report.wording import plural, range_of, some
+from redteam.statistics.learned import same_share, surely_worse
+
+_SURE = 0.01  # the level at which refusals differ, as that of the controls
+_UNLESS = "; allow_untrained = true in the policy accepts a target that is meant to know so little"
+
+
+def judge(report: AuditReport, policy: Policy, *, today: date, baseline: AuditReport | None = None) -> Verdict:
+    """Return what `policy` makes of `report`; leaks that `baseline` already proves do not fail it.
+
+    Raises PolicyError where a waiver expired before `today`.
+    """
+    if outdated := expired(policy.waivers, today=today):
+        raise PolicyError(f"{policy.source}: {outdated}")
+    rulings = [rule_on(limit, report) for limit in policy.limits]
+    checks = tuple(check for ruling in rulings for check in ruling.checks)
+    leaks = find_leaks(report, policy.limits)
+    findings = as_findings(leaks, report, policy, baseline)
+    problems = tuple(_problems(report, policy, rulings, checks))
+    notes = [*_notes(report, policy, rulings), *_baseline_notes(report, baseline, findings)]
+    notes += [
+        f"waiver {waiver.id!r} matches no finding: remove it from {policy.source}"
+        for waiver in unused(policy.waivers, leaks)
+    ]
+    exit_code, status = _decide(findings, problems)
+    return Verdict(exit_code, status, findings, checks, problems, tuple(notes), baseline is not None)
+
+
+def _decide(findings: Sequence[Finding], problems: Sequence[str]) -> tuple[int, Status]:
+    if any(finding.state == "proven" for finding in findings):  # first: no later failure undoes a proven leak
+        return LEAK, "leak"
+    return (NOT_AUDITED, "not_audited") if problems else (PASS, "pass")
+
+
+def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], checks: Sequence[Check]) -> Iterator[str]:
+    if report.grade == "C":
+        yield (
+            f"evidence of grade C: {report.grade_reason}; membership would be read off the data, not the "
+            "model: audit members and non-members that come from one source"
+        )
+    yield from _reversed(report)
+    yield from _incomparable(report)
+    yield from _refusals_differ(report)
+    yield from _failures(report, policy, "failed")  # before the limits, whose problems may come from it
+    for ruling in rulings:
+        yield from ruling.problems
+        if policy.strict:
+            yield from (f"strict: {each}" for each in ruling.unsettled)
+    if policy.strict:
+        yield from (f"strict: {each}" for each in _exposed_labels(report, policy))
+    yield from _missing(report, policy)
+    untrained = _untrained(report)
+    if untrained is not None and not policy.allow_untrained:
+        yield untrained
+    yield from _failures(report, policy, "refused")
+    if policy.strict and _taken_on_trust(report):
+        yield f"strict: no control ran, so grade {report.grade} was taken on trust: audit again with RT901"
+    if not any(check.interval is not None and check.outcome != "unjudgeable" for check in checks):
+        yield "no attack's evidence was judged: a report without measurements is no audit"
+
+
+def _reversed(report: AuditReport) -> Iterator[str]:
+    """Say that members look less like members than non-members do: under no policy can that be a pass."""
+    found = [evidence for evidence in report.evidence if reversed_sides(evidence, report)]
+    if found:
+        lowest = min(found, key=lambda evidence: evidence.interval.high)
+        yield (
+            f"{some([evidence.id for evidence in found])}: non-members look more like members than members do "
+            f"(AUC {range_of(lowest.interval)}): the two sides are swapped, the score's sign or the labels are wrong, "
+            "or the sides are not of one source"
+        )
+
+
+def _untrained(report: AuditReport) -> str | None:
+    """Say where the target is not shown to have learned anything, or None: what it fails to leak then shows nothing."""
+    seen, of = report.accuracy, max(1, report.data.members)
+    if seen is None or seen.shows_learning(of):
+        return None
+    right, commonest, of_whom = seen.members, seen.commonest, f"{plural(of, 'member')} of its own"
+    if seen.by_user is not None:
+        right, commonest = seen.by_user.right, seen.by_user.commonest
+        of_whom = f"the rows of each of {plural(seen.by_user.users, 'member user')} on average"
+    if seen.commonest >= 1:
+        return (
+            "all members have one label, so that no accuracy shows that the target has learned anything: audit members "
+            f"of several labels{_UNLESS}"
+        )
+    if surely_worse(seen.members * of, of, seen.commonest):
+        return (
+            f"the target is right on {seen.members:.1%} of its own members, where always answering the commonest label "
+            f"would be right on {seen.commonest:.1%}: the labels of model and data do not mean the same, its texts are "
+            f"cut into other tokens than in training, or it is another model{_UNLESS}"
+        )
+    return (
+        f"the target is right on {right:.1%} of {of_whom}, not significantly more than the {commonest:.1%} of always "
+        "answering their commonest label: the labels of model and data do not mean the same, its texts are cut into "
+        "other tokens than in training, it is another model, or its training failed (or the members are too few to "
+        f"tell){_UNLESS}"
+    )
+
+
+def _incomparable(report: AuditReport) -> Iterator[str]:
+    """Say that more was measured than a guarantee admits, at a delta at which the two do not compare."""
+    if report.guarantee is None:
+        return
+    for budget, which in ((report.guarantee.claimed, "claimed"), (report.guarantee.earned, "earned")):
+        above = [e for e in report.evidence if e.metric == "epsilon" and not e.interval.low <= budget.epsilon]
+        others = [e.id for e in above if not budget.covers(e.unit) and e.unit == "example" and admissible(e, report)]
+        if others:
+            yield (
+                f"{some(others)}: more than the {which} epsilon {budget.epsilon:g} for each {budget.unit} was "
+                "measured, but for single examples, which does not compare: audit users who were drawn by coins"
+            )
+        same = [e for e in above if budget.covers(e.unit)]
+        apart = [e for e in same if admissible(e, report) and not speaks_of(e, budget.delta)]
+        if apart:
+            deltas = " and ".join(dict.fromkeys("no" if e.delta is None else f"{e.delta:g}" for e in apart))
+            yield (
+                f"{some([e.id for e in apart])}: more than the {which} epsilon {budget.epsilon:g} at delta "
+                f"{budget.delta:g} was measured, but at {deltas} delta, which does not compare: account for the "
+                "training at the delta of the audit, and audit again"
+            )
+
+
+def _refusals_differ(report: AuditReport) -> Iterator[str]:
+    """Say that a target refuses texts of one side more often: what is left out may be what leaks."""
+    data = report.data
+    skipped = data.skipped_members, data.skipped_nonmembers
+    sizes = data.members + skipped[0], data.nonmembers + skipped[1]
+    if same_share(*skipped, *sizes) < _SURE:
+        yield (
+            f"the target refuses {skipped[0]:,} of {plural(sizes[0], 'member')} and {skipped[1]:,} of "
+            f"{plural(sizes[1], 'non-member')}, which is no chance: that itself tells members from non-members, and "
+            "what was left out may be what leaks: audit texts that it answers, or see why it refuses them"
+        )
+
+
+def _answers(report: AuditReport) -> Iterator[str]:
+    """Say what was made of the target's answers, and which texts it refused."""
+    yield from (f"{report.target.name}: {note}" for note in report.target.notes)
+    members, others = report.data.skipped_members, report.data.skipped_nonmembers
+    if members or others:
+        yield (
+            f"{report.target.name}: refused {plural(members, 'member')} and {plural(others, 'non-member')}, which are "
+            "left out"
+        )
+
+
+def _failures(report: AuditReport, policy: Policy, kind: str) -> Iterator[str]:
+    for failure in report.failures:
+        if failure.kind == kind and failure.attack not in policy.require:
+            yield f"{failure.attack} {failure.kind}: {failure.reason}"
+
+
+def _missing(report: AuditReport, policy: Policy) -> Iterator[str]:
+    """Say which required attacks and controls gave nothing, and why."""
+    seen = {evidence.attack for evidence in report.evidence} | {each.control for each in report.controls}
+    for attack in policy.require:
+        reasons = [f"{each.kind}: {each.reason}" for each in report.failures if each.attack == attack]
+        if attack not in seen or reasons:
+            why = "; ".join(reasons) or "it is not in the report: audit again with it"
+            gave = "did not give all of its evidence" if attack in seen else "gave no evidence"
+            yield f"{attack} is required and {gave}: {why}"
+
+
+def _exposed_labels(report: AuditReport, policy: Policy) -> Iterator[str]:
+    """Name the labels whose own AUC is proven above the limit for all: what an average hides."""
+    if policy.max_auc is None or any(e.metric == "auc" and e.interval.low > policy.max_auc for e in report.evidence):
+        return  # nothing to say of the parts where the whole is judged
+    found = [each for each in report.classes if each.auc is not None and each.auc.low > policy.max_auc]
+    if found:
+        worst = max(found, key=lambda each: each.auc.low if each.auc else 0.0)
+        shown = range_of(worst.auc) if worst.auc else ""
+        yield (
+            f"taken alone, {plural(len(found), 'label')} would be above max_auc {policy.max_auc:g}, worst "
+            f"{worst.label!r} with AUC {shown}: the limit is on all examples together, these people are exposed all "
+            "the same"
+        )
+
+
+def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> Iterator[str]:
+    yield from _answers(report)
+    untrained = _untrained(report)
+    if untrained is not None and policy.allow_untrained:
+        yield f"allow_untrained = true lets a target pass of which this is true: {untrained.removesuffix(_UNLESS)}"
+    if not policy.strict:
+        yield from _exposed_labels(report, policy)
+        for ruling in rulings:
+            yield from ruling.unsettled
+        if _taken_on_trust(report) and report.grade == "B":
+            yield "no control ran: that members and non-members come from one source was taken on trust"
+    if report.unit == "example" and report.users is not None and report.users.both:
+        yield (
+            f"{plural(report.users.both, 'user')} with rows on both sides: single rows were judged, and nothing for a "
+            "user: train with --user-column to measure users"
+        )
+    for failure in report.failures:
+        if failure.kind == "not_applicable" and failure.attack not in policy.require:
+            yield f"{failure.attack} does not apply: {failure.reason}"
+    guarantee = report.guarantee
+    if guarantee is not None and guarantee.earned.epsilon > guarantee.claimed.epsilon:
+        yield (
+            f"the training claims epsilon {guarantee.claimed.epsilon:g} but earned only "
+            f"{guarantee.earned.epsilon:g}: quote the second"
+        )
+
+
+def _taken_on_trust(report: AuditReport) -> bool:
+    return report.grade != "A" and all(each.control != BLIND_CONTROL for each in report.controls)
+
+
+def _baseline_notes(report: AuditReport, baseline: AuditReport | None, findings: Sequence[Finding]) -> Iterator[str]:
+    if baseline is None:
+        return
+    known = sum(finding.state == "baseline" for finding in findings)
+    if known:
+        yield f"{plural(known, 'finding')} in the baseline: a leak that is known is still a leak"
+    if baseline.grade != report.grade:
+        yield (
+            f"the baseline is of grade {baseline.grade}, this report of grade {report.grade}: "
+            "the baseline excuses nothing"
+        )
+    if baseline.target.name != report.target.name:
+        yield f"the baseline is of {baseline.target.name}, this report of {report.target.name}"

@@ -1,0 +1,110 @@
+"""Is everything in a saved report that its audit set out to give? A leak that was cut out must not look like none.
+
+An audit writes down what it asked, and which intervals share its error. Each of those is there, or a failure says why
+not: an attack gives all numbers of a signal or none, and one failure for each signal without. Reports of older
+versions have no such list; they say how many intervals there were, in words and in number, and are held to that.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from redteam.report.values import CANARY_METRICS, AuditReport, Failure, Scope, rule_of
+from redteam.report.wording import plural, some
+
+_SHARED = re.compile(r"shared equally over \d+ intervals")  # what an audit writes, and a report made by hand may not
+_OF_CANARIES = re.compile(r"; (\d+) are extraction rates and exposures of canaries")
+_BY_ACCESS = re.compile(r"needs \w+, the target gives \w+")  # then the attack's intervals were never counted
+_CONTROLS = re.compile(r"(.+) cannot tell the two sides apart without the target(?:;.*)?")
+
+
+def what_is_missing(report: AuditReport) -> Iterator[str]:
+    """Yield what was cut out of a report, or put into it twice."""
+    yield from _twice(report)
+    yield from _canaries(report)
+    if report.scope is None:
+        yield from _without_scope(report)
+    else:
+        yield from _within(report.scope, report)
+
+
+def _twice(report: AuditReport) -> Iterator[str]:
+    for failure, times in Counter(report.failures).items():
+        if times > 1:
+            yield f"the failure of {failure.attack} is in it {times} times"
+    for control, times in Counter(each.control for each in report.controls).items():
+        if times > 1:
+            yield f"the control {control} is in it {times} times"
+
+
+def _canaries(report: AuditReport) -> Iterator[str]:
+    """Hold the groups of canaries of each attack, by their repetitions, against how many were planted."""
+    planted = [evidence for evidence in report.evidence if evidence.metric in CANARY_METRICS]
+    for attack in dict.fromkeys(evidence.attack for evidence in planted):
+        groups = {evidence.signal: evidence.members for evidence in planted if evidence.attack == attack}
+        if sum(groups.values()) != report.data.canaries:
+            yield f"{attack} is of {sum(groups.values())} canaries, the report of {report.data.canaries}"
+
+
+def _within(scope: Scope, report: AuditReport) -> Iterator[str]:
+    named = len(set(scope.intervals))
+    if named != len(scope.intervals) or max(1, named) != report.multiplicity.intervals:
+        yield f"it names {len(scope.intervals)} numbers and shares the error of {report.multiplicity.intervals}"
+    if foreign := [each.id for each in report.evidence if each.id not in scope.intervals]:
+        yield f"{some(foreign)}: among the numbers, but was not asked for"
+    controls = [each.control for each in report.controls]
+    given = {*controls, *(each.attack for each in report.evidence), *(each.attack for each in report.failures)}
+    if foreign := sorted(given - set(scope.asked)):
+        yield f"{some(foreign)}: in the report, but was not asked"
+    if gone := [each for each in scope.asked if each not in given]:
+        yield f"{some(gone)}: asked, but neither what was found nor a failure is there"
+    if scope.guarantee != (report.guarantee is not None):
+        yield "the guarantee is missing" if scope.guarantee else "the audit was given no guarantee"
+    if scope.accuracy != (report.accuracy is not None):
+        yield "the target's accuracy is missing" if scope.accuracy else "the audit measured no accuracy"
+    for attack in dict.fromkeys(scope.asked):
+        yield from _of_attack(attack, scope, report)
+
+
+def _of_attack(attack: str, scope: Scope, report: AuditReport) -> Iterator[str]:
+    """Hold what is missing of one attack against its failures."""
+    found = {evidence.id for evidence in report.evidence}
+    planned = [each for each in scope.intervals if each.startswith(f"{attack}.")]
+    missing = [each for each in planned if each not in found]
+    if not missing:
+        return
+    failures = [failure for failure in report.failures if failure.attack == attack]
+    gone, there = ({each.partition(":")[2] for each in ids} for ids in (missing, set(planned) & found))
+    excused = [failure for failure in failures if failure.kind != "not_applicable" or _all_of_canaries(missing, attack)]
+    told = {signal for signal in gone for failure in excused if failure.reason.startswith(f"{signal}: ")}
+    wholly = any(not failure.reason.startswith(tuple(f"{signal}: " for signal in told)) for failure in excused)
+    if gone & there or not (gone == told or (wholly and not there)):
+        yield f"{plural(len(missing), 'number')} of {attack} missing ({some(missing)}), and no failure says why"
+
+
+def _all_of_canaries(ids: Sequence[str], attack: str) -> bool:
+    """Tell whether these are numbers of canaries: only an attack after those can find that it does not apply."""
+    return all(each.startswith(tuple(rule_of(attack, metric) for metric in CANARY_METRICS)) for each in ids)
+
+
+def _without_scope(report: AuditReport) -> Iterator[str]:
+    method = report.multiplicity.method
+    stated = _OF_CANARIES.search(method)
+    of_canaries = int(stated[1]) if stated else 0
+    measured = sum(evidence.metric in CANARY_METRICS for evidence in report.evidence)
+    missing = report.multiplicity.intervals - len(report.evidence)
+    of_members = missing - (of_canaries - measured)
+    broken = [failure for failure in report.failures if _costs(failure)]
+    counted = report.evidence and _SHARED.search(method)
+    if counted and missing > 0 and not broken:
+        yield f"{plural(missing, 'number')} of {report.multiplicity.intervals} missing, and no failure says why"
+    elif counted and of_members > 0 and all(each.kind == "not_applicable" for each in broken):
+        yield f"{plural(of_members, 'number')} about members missing, and no failure says why"
+    names = _CONTROLS.fullmatch(report.grade_reason)
+    if names is not None and names[1] != " and ".join(each.control for each in report.controls):
+        yield f"its grade rests on {names[1]}, but that is not what the controls are"
+
+
+def _costs(failure: Failure) -> bool:
+    """Tell whether a failure can be why a number is missing that was counted."""
+    return failure.kind != "not_applicable" or not _BY_ACCESS.fullmatch(failure.reason)

@@ -1,0 +1,1 @@
+"""From a data file to model.pt and its ledger."""

@@ -1,0 +1,295 @@
+"""From a data file to `model.pt` and its ledger: coins, model, training, files."""
+
+import contextlib
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from redteam import __version__
+from redteam.canary import Planting, canaries_beside, canary_rows, check_tokenizer, learn_from, mark_planted
+from redteam.core.errors import DataError, UsageError
+from redteam.core.files import write_atomic
+from redteam.data import Columns, Examples, read_examples
+from redteam.data.ledger import DataFile, Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
+from redteam.data.units import how_many
+from redteam.models.bundle import save_bundle
+from redteam.models.starting import Start, start_model
+from redteam.models.tokens import cut_at
+from redteam.plugins.defense import Checkpoint, Defense, PrivateTraining, Progress, Trained
+from redteam.report.values import Guarantee, Unit
+from redteam.report.wording import plural
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What to train: `spec` is tiny, bilstm, minilm or a directory; None leaves the model's own setting."""
+
+    spec: str = "tiny"
+    layers: int | None = None
+    freeze_embeddings: bool = False
+    dropout: float | None = None
+
+
+@dataclass(frozen=True)
+class Coins:
+    """How membership is drawn: the share kept apart, which no attack here uses yet, then the chance to be held out.
+
+    Without a `key` the fingerprint of the data file is the key: one must have all of the data to draw the coins.
+    Against somebody who has, choose a secret key or seed.
+    """
+
+    holdout: float = 0.5
+    reference: float = 0.0
+    seed: int = 0
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainedFiles:
+    """A finished training: the files written, the users' rows on either side, and what reading or training tells."""
+
+    model: Path
+    ledger: Path
+    trained: Trained
+    members: Examples
+    nonmembers: Examples
+    notes: tuple[str, ...]
+
+
+def train(
+    data: Path,
+    output: Path,
+    defense: Defense,
+    *,
+    columns: Columns = Columns(),
+    model: ModelChoice = ModelChoice(),
+    coins: Coins = Coins(),
+    restart: bool = False,
+    noise_from_seed: bool = False,
+    progress: Progress | None = None,
+) -> TrainedFiles:
+    """Train on the texts whose coin says member, write the model to `output` and the ledger beside it.
+
+    Canaries of `data`, which the file beside it tells from users' rows, are all trained on, and get no coin.
+    A private training draws its batches and noise from a secret that is thrown away with the checkpoint, unless
+    `noise_from_seed`: for research, since whoever knows the seed can subtract the noise. A training that was broken off
+    is taken up where it was, unless `restart`. Raises DataError where a side would be empty, UsageError where an
+    unfinished training is of other settings or the model cannot tell the canaries apart.
+    """
+    _check_output(output, data)
+    reading, ledger = read_examples(data, columns), ledger_path(output)
+    source = describe_data(data, reading.columns, reading.rows, beside=ledger)  # as it is now, not at the end
+    key = source.sha256 if coins.key is None else coins.key
+    planting = canaries_beside(data)
+    planted = canary_rows(planting)
+    unit, sides = _draw(data, reading.examples, coins, key, planted)
+    members = reading.examples.of_rows(sides["members"])
+    users = len(reading.examples) - len(planted)
+    expected = max(1, round(users * (1 - coins.reference) * (1 - coins.holdout))) + len(planted)
+    start = _start(model, reading.examples, members, planting, coins.seed)
+    asked, defense = defense, defense.settled(start, expected)
+    noise = _noise_of(defense, from_seed=noise_from_seed)
+    identity = _fingerprint(source, planting, defense, [_shape(model), start.fingerprint()], coins, noise)
+    checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
+    if restart:
+        _forget(checkpoint)
+    _finish_cleaning(checkpoint, output)
+    rows = mark_planted(reading.examples, planting).of_rows(sorted({*sides["members"], *planted}))
+    with _seed_of(noise, coins, checkpoint) as seed:
+        trained = defense.fit(start, rows, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
+    if trained.guarantee is not None and not noise:  # of a trainer that never asks for a secret
+        noise = {"noise": "seed"}
+    save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
+    Ledger(
+        model=trained.bundle.digest(),
+        data=source,
+        membership=Membership(True, coins.seed, coins.holdout, coins.reference, **sides, key=key, unit=unit),
+        recipe=TrainingRecipe(defense.id, {"model": portable(model), **defense.parameters()} | noise, coins.seed),
+        guarantee=trained.guarantee,
+        salt=secrets.token_hex(16),
+        canaries=planting.encoded() if planting else (),
+    ).save(ledger)
+    if _secret_of(checkpoint).exists():
+        write_atomic(_finished(checkpoint), f"{checkpoint.key}\n", mode=0o600)
+    _forget(checkpoint)
+    nonmembers = reading.examples.of_rows(sides["nonmembers"])
+    told = (*reading.notes, *start.notes, *_drawn(unit, members, nonmembers), *_chosen(asked, defense, expected, start))
+    told += (*trained.notes, *(_caveats(noise, model) if trained.guarantee else ()), *_planted(planting))
+    told += tuple(_uncovered(trained.guarantee, reading.examples.users))
+    return TrainedFiles(output, ledger, trained, members, nonmembers, told)
+
+
+def _draw(
+    data: Path, examples: Examples, coins: Coins, key: str, planted: frozenset[int]
+) -> tuple[Unit, dict[str, tuple[int, ...]]]:
+    """Flip a coin for every user where the rows say whose they are, else for every text; DataError for an empty one."""
+    unit: Unit = "example" if examples.users is None else "user"
+    shares = {"holdout": coins.holdout, "reference": coins.reference}
+    sides = flip_coins(examples, **shares, seed=coins.seed, key=key, planted=planted, unit=unit)
+    for side in ("members", "nonmembers"):
+        if len(sides[side]) < 2:
+            raise DataError(f"{data}: {len(sides[side])} {side} of {len(examples)} rows: not enough data")
+        if unit == "user" and how_many(examples.of_rows(sides[side]).users) < 2:
+            users = plural(how_many(examples.users), "user")
+            raise DataError(f"{data}: coins of {users} leave fewer than 2 {side}: not enough users")
+    return unit, sides
+
+
+def _drawn(unit: Unit, members: Examples, nonmembers: Examples) -> Iterator[str]:
+    if unit == "user":
+        inside, outside = how_many(members.users), how_many(nonmembers.users)
+        yield f"each user had one coin for all rows: {inside:,} users were trained on, {outside:,} were held out"
+
+
+def _check_output(output: Path, data: Path) -> None:
+    """Raise UsageError for what would otherwise only come to light when the training is done."""
+    if not output.resolve().parent.is_dir():
+        raise UsageError(f"{output}: the folder does not exist")
+    if output.is_dir():
+        raise UsageError(f"{output}: is a folder; name a file in it, such as {output / 'model.pt'}")
+    if data.resolve() in (output.resolve(), ledger_path(output).resolve()):
+        raise UsageError(f"{output}: would overwrite the data; name another file with -o")
+
+
+def _start(model: ModelChoice, examples: Examples, members: Examples, planting: Planting | None, seed: int) -> Start:
+    """Build the model to train; raise UsageError where its tokenizer would mix the canaries' secrets up."""
+    known = learn_from(members, planting)
+    start = start_model(model.spec, examples, learn_from=known, seed=seed, **_shape(model))
+    if planting is not None:
+        cut_at(start.tokenizer, start.max_length)
+        check_tokenizer(planting, start.tokenizer, name=model.spec)
+    return start
+
+
+def _chosen(asked: Defense, settled: Defense, rows: int, start: Start) -> Iterator[str]:
+    """Say which settings were chosen where none were given."""
+    before = asked.parameters()
+    chosen = {name: v for name, v in settled.parameters().items() if before.get(name) is None and v is not None}
+    if chosen:
+        values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+        yield f"chosen for about {rows:,} rows and {len(start.labels):,} labels: {values}"
+
+
+def _planted(planting: Planting | None) -> Iterator[str]:
+    if planting is not None:
+        rows = len(canary_rows(planting))
+        yield f"{len(planting.canaries):,} canaries in {rows:,} rows were trained on too, and flip no membership coin"
+
+
+def _noise_of(defense: Defense, *, from_seed: bool) -> dict[str, str]:
+    """Return where the randomness of a private training comes from, for the ledger; nothing for one that is not."""
+    if isinstance(defense, PrivateTraining):
+        return {"noise": "seed" if from_seed else "secret"}
+    if from_seed:
+        raise UsageError(f"--noise-from-seed: {defense.id} ({defense.name}) adds no noise")
+    return {}
+
+
+def _uncovered(guarantee: Guarantee | None, users: tuple[str, ...] | None) -> Iterator[str]:
+    """Say that a guarantee for examples is none for users who have several."""
+    if guarantee is not None and guarantee.earned.unit == "example" and users and how_many(users) < len(users):
+        yield "the guarantee is for each example: it does not cover all rows of a user together"
+
+
+def _caveats(noise: dict[str, str], model: ModelChoice) -> Iterator[str]:
+    """Yield what a guarantee does not cover."""
+    if model.spec in ("tiny", "bilstm"):
+        yield f"the vocabulary of {model.spec} is learned from the members' texts, which the guarantee does not cover"
+    if noise == {"noise": "seed"}:
+        yield "the noise follows from the seed: whoever knows the seed can subtract it, and the guarantee is void"
+
+
+@contextlib.contextmanager
+def _seed_of(noise: dict[str, str], coins: Coins, checkpoint: Checkpoint) -> Iterator[int]:
+    """Give the seed of a training: the public one, or a secret that lasts as long as the checkpoint does.
+
+    The secret outlives a kill, so that a resumed training repeats the noise of the steps it does again: two noises on
+    the same sum would tell more than one.
+    """
+    if noise != {"noise": "secret"}:
+        yield coins.seed
+        return
+    path = _secret_of(checkpoint)
+    if not path.exists():
+        if checkpoint.path.exists():
+            raise UsageError(f"{checkpoint.path}: unfinished training without its secret {path.name}; say --restart")
+        write_atomic(path, f"{secrets.randbits(256):064x}\n", mode=0o600)
+    try:
+        secret = bytes.fromhex(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        raise UsageError(f"{path}: the secret of an unfinished training cannot be read; say --restart") from None
+    try:  # keyed by the settings too, so that no other training can ever draw the same noise
+        yield int.from_bytes(hmac.digest(secret, checkpoint.key.encode(), "sha256"), "big")
+    except BaseException:
+        if not checkpoint.path.exists():  # nothing to resume
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _secret_of(checkpoint: Checkpoint) -> Path:
+    return checkpoint.path.with_name(f"{checkpoint.path.name}.secret")
+
+
+def _forget(checkpoint: Checkpoint) -> None:
+    for path in (_secret_of(checkpoint), checkpoint.path, _finished(checkpoint)):  # one without its secret is refused
+        path.unlink(missing_ok=True)
+
+
+def _finished(checkpoint: Checkpoint) -> Path:
+    """Return the file that says that a private training is done, while its secret and its checkpoint are removed."""
+    return checkpoint.path.with_name(f"{checkpoint.path.name}.finished")
+
+
+def _finish_cleaning(checkpoint: Checkpoint, output: Path) -> None:
+    """Remove what a kill left of a private training that was finished; UsageError where it is this very one.
+
+    To train once more on the same data would spend the budget twice, for nothing.
+    """
+    path = _finished(checkpoint)
+    if not path.exists():
+        return
+    same = path.read_text(encoding="ascii", errors="replace").strip() == checkpoint.key
+    _forget(checkpoint)
+    if same and output.exists():
+        raise UsageError(
+            f"{output}: this private training was finished, the model and its ledger are written; what was left of it "
+            "is removed now, and there is nothing to train"
+        )
+
+
+def _shape(model: ModelChoice) -> dict[str, Any]:
+    return {key: value for key, value in asdict(model).items() if key != "spec"}
+
+
+def portable(model: ModelChoice) -> dict[str, Any]:
+    """Return a choice of model as ledgers and reports name it: of a directory only its name, since paths differ."""
+    return asdict(replace(model, spec=Path(model.spec).name))
+
+
+def _fingerprint(
+    source: DataFile,
+    planting: Planting | None,
+    defense: Defense,
+    model: list[Any],
+    coins: Coins,
+    noise: dict[str, str],
+) -> str:
+    """Identify all that the numbers of a training depend on, so that only the same training is resumed."""
+    identity = {
+        "data": asdict(replace(source, path="")),
+        "canaries": planting.digest if planting else None,
+        "defense": [defense.id, defense.parameters()],
+        "model": model,
+        "coins": asdict(coins),
+        "noise": noise,
+        "versions": [__version__, torch.__version__, transformers.__version__],
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
