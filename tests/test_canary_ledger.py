@@ -152,7 +152,7 @@ class TestAlphabets:
             ("", "has 0 symbols"),
             ("a b\nc\n", "is not one word"),
             ("Red\nred\nblue\n", "is there twice"),
-            (b"\xff\xfe", "is not UTF-8"),
+            (b"\xff\xff", "is not UTF-8"),
             (None, "cannot be read"),
         ],
     )

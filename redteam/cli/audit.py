@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from redteam.plugins.attack import Attack
     from redteam.plugins.inversion import InversionAttack
     from redteam.policy.limits import Policy
-    from redteam.report.reading import load_report
     from redteam.report.values import AuditReport
 
 
@@ -121,6 +120,7 @@ def _named(target: str | None) -> tuple[Path, ...]:
 
 def _rules(policy: Path | None, baseline: Path | None) -> "tuple[Policy, AuditReport | None]":
     from redteam.policy.reading import load_policy
+    from redteam.report.reading import load_report
 
     return load_policy(policy, today=date.today()), None if baseline is None else load_report(baseline)
 

@@ -154,6 +154,8 @@ def test_members_and_nonmembers_in_files_of_their_own(bench):
         "moved_out": 0,
         "duplicates": 1,
         "canaries": 0,
+        "skipped_members": 0,
+        "skipped_nonmembers": 0,
     }
     assert as_json(result)["grade"] == "B"
     assert result.stderr.count("guessed columns: text = 'text', label = 'label', id = 'id'") == 2
@@ -191,13 +193,14 @@ def test_saved_scores(bench):
     assert "RT102 does not apply: needs probabilities, the target gives losses" in result.stdout
 
 
-def test_a_function_that_shows_labels_only_is_not_audited_and_says_why(bench):
-    result = audit(bench, "answers:names", *SIDES, code=2)
+def test_a_function_that_shows_labels_only_is_audited_by_what_is_right(bench):
+    result = audit(bench, "answers:names", *SIDES, code=1)
+    assert "RT105.auc" in result.stdout
     for attack, needs in (("RT101", "losses"), ("RT102", "probabilities")):
         assert f"{attack} does not apply: needs {needs}, the target gives labels" in " ".join(result.stdout.split())
 
 
-@pytest.mark.parametrize(("shows", "code"), [("leaky", 1), ("names", 2)])
+@pytest.mark.parametrize(("shows", "code"), [("leaky", 1), ("names", 1)])
 def test_an_endpoint(bench, shows, code):
     sys.path.insert(0, str(bench))
     import answers

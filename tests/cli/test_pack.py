@@ -57,7 +57,7 @@ def test_an_empty_directory_is_filled_and_a_full_one_left_alone(folder):
     [
         ({"model_type": "no-such-model"}, "no-such-model"),
         ({"problem_type": "regression"}, "only classifiers that choose one of several labels"),
-        ({"id2label": {"0": "a"}, "label2id": {"a": 0}}, "only classifiers"),
+        ({"id2label": {"0": "a"}, "label2id": {"a": 0}}, "the config names 1 label"),
         ({"auto_map": {"AutoConfig": "evil.Config"}}, ""),
     ],
 )

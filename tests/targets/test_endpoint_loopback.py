@@ -113,7 +113,7 @@ def test_a_service_that_fails_and_recovers():
     [
         (b"<html></html>", "text/html", "answered 'text/html' that is not JSON"),
         (b'{"probabilities": [[0.5, 0.5], [0.5]]}', "application/json", "answered 2 rows for 1 texts"),
-        (b'{"probabilities": [{"a": 0.5, "b": 0.4}]}', "application/json", "sum to 0.9, not 1"),
+        (b'{"probabilities": [[0.5, 0.4]], "classes": ["a", "b"]}', "application/json", "sum to 0.9, not 1"),
     ],
 )
 def test_a_service_that_answers_nonsense(body, kind, fragment):
