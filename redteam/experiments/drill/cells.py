@@ -37,7 +37,7 @@ from redteam.training.train import ModelChoice, portable
 if TYPE_CHECKING:
     from redteam.models.starting import Start
 
-FORMAT = "redteam.experiments.drill-cell/2"
+FORMAT = "redteam.drill-cell/2"
 _MOST_TESTED = 2000
 ALPHA = 0.05  # of all comparisons with the twins of a whole drill together, and of each interval on its own
 
