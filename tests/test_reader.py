@@ -248,7 +248,11 @@ class TestBounds:
             (tmp_path / name).write_bytes(pack(b'{"text": "a"}\n' + bytes(2**25)))
             assert "line 2: holds a zero byte" in refusal(tmp_path / name)
 
-    @pytest.mark.parametrize("content", [b"\x1f\x8b\x08\x00broken", gzip.compress(b"text,label\na,b\n" * 99)[:-9]])
+    @pytest.mark.parametrize(
+        "content",
+        [b"\x1f\x8b\x08\x00broken", gzip.compress(b"text,label\na,b\n" * 99)[:-9]],
+        ids=["not gzip inside", "cut short"],
+    )
     def test_broken_gzip(self, tmp_path, content):
         (tmp_path / "a.csv.gz").write_bytes(content)
         assert "cannot be read" in refusal(tmp_path / "a.csv.gz")
