@@ -21,7 +21,7 @@ from defenses.training import tokenize
 from redteam.core.errors import RedteamError, UsageError
 from redteam.core.interrupts import Interrupts
 from redteam.data import Examples
-from redteam.models.pooling import begin_with_mean
+from redteam.models.pooling import begin_with_words
 from redteam.models.starting import Start, set_dropout
 from redteam.plugins.defense import Checkpoint, PrivateRun, Problem, Progress, Trained
 from redteam.targets.model import pad_batch
@@ -143,14 +143,13 @@ def fit_texts(
     model, trainer = start.model.train(), settle(trainer, start, population or len(examples))
     if start.dropout is None:
         set_dropout(model, 0.0)  # the noise keeps the model from learning rows by heart, and costs enough
+    if not start.pretrained:
+        widen(model)
+        begin_with_words(model)  # or noise drowns what little of the text reaches the classifier
     if trainer.weights == "biases":
         freeze_matrices(model)
     elif trainer.weights == "classifier":
         freeze_body(model)
-    if not start.pretrained:
-        widen(model)
-        if trainer.weights == "all":
-            begin_with_mean(model)  # or noise drowns what little of the text reaches the first token
     trained = [p for p in model.parameters() if p.requires_grad]
     rate = trainer.learning_rate or start.learning_rate  # which is settled
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=trainer.weight_decay, fused=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import Field, dataclass, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from defenses.accounting import Phase, Release, calibrate, guarantee, spent, spent_rdp, warnings_about
 from defenses.edpsgd.checks import check_mechanism
@@ -17,9 +17,12 @@ USUAL_PASSES = 10  # with few labels
 _FEW_LABELS = 8
 _MOST, _MOST_PRETRAINED = 3.0, 2.0  # times the passes
 _LONGEST = 2.0  # times the learning rate
-_RATE_FACTORS = {"all": 5.0, "biases": 50.0, "classifier": 500.0}  # times what suits without privacy: steps are few
-_FEW_STEPS = 20  # of a classifier alone, for which that factor is meant; with more of them each is shorter
+_RATE_FACTORS = {"all": 5.0, "biases": 50.0}  # times what suits without privacy: steps are few
+_RATE_OF_A_CLASSIFIER = 0.1  # alone, at so few steps; with more of them each is shorter:
+_FEW_STEPS, _STEPS_ON_WORDS = 20, 100  # on a summary that was learned, on words as they are
+_PASSES_OVER_WORDS = 100
 _LARGEST_OF_A_CLASSIFIER = 4096  # rows of a batch, which is all of the data where that is less
+_ROWS_OF_A_LABEL = 200  # fewer teach a new model no words through the noise, only which words go with a label
 
 
 class Settings(Protocol):
@@ -143,25 +146,33 @@ def settle(settings: Private, start: Start, rows: int) -> Private:
     """Return a private training with its open settings chosen for a model and the public number of rows.
 
     With many labels each gets less of the signal, and the noise stays: that takes more passes and longer steps. Noise
-    grows with the number of weights, and a pretrained model needs few of them: of a sentence encoder that sums a text
-    up by its mean, the classifier alone. What that is given never changes, so that few steps are enough, of all rows,
-    which noise harms least. All of it is public.
+    grows with the number of weights, and few of them are enough where a text is summed up well from the beginning: by a
+    sentence encoder's mean, the classifier alone; so too on the words of a new model, if its labels have few rows each.
+    What that is given never changes, so that batches may be all rows, which noise harms least. All of it is public.
     """
     many = min(max(1.0, math.sqrt(len(start.labels) / _FEW_LABELS)), _MOST_PRETRAINED if start.pretrained else _MOST)
-    weights = settings.weights or ("classifier" if start.pooled else "biases" if start.pretrained else "all")
-    passes, batch = settings.epochs or round(USUAL_PASSES * many), expected_batch(settings, rows)
-    longer = min(many, _LONGEST)
+    weights = settings.weights or _weights_of(start, rows)
     if weights == "classifier":
-        passes = settings.epochs or USUAL_PASSES
+        passes = settings.epochs or (USUAL_PASSES if start.pretrained else _PASSES_OVER_WORDS)
         batch = settings.batch_size or min(_LARGEST_OF_A_CLASSIFIER, rows)
-        longer = min(1.0, math.sqrt(_FEW_STEPS * batch / (passes * rows)))
+        few = _FEW_STEPS if start.pretrained else _STEPS_ON_WORDS
+        rate = _RATE_OF_A_CLASSIFIER * min(1.0, math.sqrt(few * batch / (passes * rows)))
+    else:
+        passes, batch = settings.epochs or round(USUAL_PASSES * many), expected_batch(settings, rows)
+        rate = start.learning_rate * _RATE_FACTORS[weights] * min(many, _LONGEST)
     return replace(
         settings,
         epochs=passes,
         batch_size=batch,
-        learning_rate=settings.learning_rate or start.learning_rate * _RATE_FACTORS[weights] * longer,
+        learning_rate=settings.learning_rate or rate,
         weights=weights,
     )
+
+
+def _weights_of(start: Start, rows: int) -> Literal["all", "biases", "classifier"]:
+    if start.pooled or (not start.pretrained and rows < _ROWS_OF_A_LABEL * len(start.labels)):
+        return "classifier"
+    return "biases" if start.pretrained else "all"
 
 
 def choose_noise(settings: Settings, release_of: Callable[[float], Release]) -> float:
