@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from defenses.edpsgd import EDPSGD, loop
 from defenses.edpsgd.loop import widen
 from redteam.core.errors import RedteamError, UsageError
 from redteam.data.ledger import Ledger
+from redteam.models.pooling import begin_with_words
 from redteam.models.starting import start_model
 from redteam.plugins.defense import Checkpoint, Problem
 from redteam.training.train import Coins, train
@@ -215,9 +217,17 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), trainer, progress=progress)
         assert resumed.trained.guarantee == unbroken.guarantee
 
 
+def beginning(model):
+    """What a private training of a new model begins with."""
+    start = start_model(model, EXAMPLES, learn_from=EXAMPLES, seed=0)
+    widen(start.model)
+    begin_with_words(start.model)
+    return {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
+
+
 @pytest.mark.parametrize("kind", [EDPSGD, DPSGD])
 def test_weights_biases_leaves_matrices_and_words_alone(kind):
-    began = start_model("tiny", EXAMPLES, learn_from=EXAMPLES, seed=0).model.state_dict()
+    began = beginning("tiny")
     state = fit(kind(**QUICK, weights="biases")).bundle.state
     moved = {name for name, tensor in state.items() if not torch.equal(tensor, began[name])}
     trained = {name for name in began if began[name].dim() == 1 or "pooler" in name or "classifier" in name}
@@ -228,8 +238,7 @@ def test_weights_biases_leaves_matrices_and_words_alone(kind):
 
 @pytest.mark.parametrize(("kind", "model"), [(EDPSGD, "tiny"), (EDPSGD, "bilstm"), (DPSGD, "tiny")])  # no LSTM in RD101
 def test_weights_classifier_leaves_all_else_alone(kind, model):
-    start = start_model(model, EXAMPLES, learn_from=EXAMPLES, seed=0)
-    began = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
+    start, began = start_model(model, EXAMPLES, learn_from=EXAMPLES, seed=0), beginning(model)
     state = kind(**QUICK, weights="classifier").fit(start, EXAMPLES, seed=0).bundle.state
     moved = {name for name, tensor in state.items() if not torch.equal(tensor, began[name])}
     assert moved == {"classifier.weight", "classifier.bias"}
@@ -250,6 +259,15 @@ def test_what_is_not_asked_for_suits_private_training():
     before = {name: tensor.clone() for name, tensor in lstm.state_dict().items()}
     widen(lstm)
     assert all(torch.equal(tensor, before[name]) for name, tensor in lstm.state_dict().items())
+
+
+@pytest.mark.parametrize(("labels", "rows", "weights"), [(77, 2502, "classifier"), (7, 2500, "all")])
+def test_what_is_trained_of_a_new_model_follows_from_the_rows_of_a_label(labels, rows, weights):
+    start = start_model("tiny", EXAMPLES, learn_from=EXAMPLES, seed=0)
+    settled = EDPSGD().settled(replace(start, labels=tuple(f"l{i}" for i in range(labels))), rows)
+    assert settled.weights == weights
+    if weights == "classifier":
+        assert (settled.epochs, settled.batch_size, settled.learning_rate) == (100, rows, 0.1)
 
 
 class TestWhatGoesWrong:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, DistilBertConfig
 
-from redteam.models.pooling import add_mean, begin_with_mean, pools_by_mean
+from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
+from redteam.models.pooling import add_mean, begin_with_mean, begin_with_words, pools_by_mean
 
 
 def bert(**changes):
@@ -50,6 +51,18 @@ def test_the_mean_can_become_another_sum():
         assert weight.grad.abs().max() > 0
 
 
+def test_new_models_begin_with_the_words_of_a_text_in_any_order():
+    lstm = BiLSTMForSequenceClassification(BiLSTMConfig(vocab_size=50, hidden_size=8, embedding_size=8)).eval()
+    model, other = bert(), IDS[:1, [0, 3, 2, 1, 4]]
+    with torch.inference_mode():
+        assert not torch.allclose(model(IDS[:1]).logits, model(other).logits, atol=1e-6)
+        assert begin_with_words(model)
+        assert begin_with_words(lstm)
+        torch.testing.assert_close(model(IDS[:1]).logits, model(other).logits)
+        assert not torch.allclose(model(IDS[:1]).logits, model(IDS[1:]).logits)
+    assert not any(p.any() for name, p in lstm.encoder.named_parameters() if name.startswith("bias"))
+
+
 def test_it_opens_again_as_it_was_saved(tmp_path):
     model = bert()
     add_mean(model)
@@ -65,6 +78,7 @@ def test_other_models_stay_as_they_are():
         began = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         assert not add_mean(model)
         assert not begin_with_mean(model)
+        assert not begin_with_words(model)
         assert began.keys() == model.state_dict().keys()
         assert all(torch.equal(began[name], tensor) for name, tensor in model.state_dict().items())
 
