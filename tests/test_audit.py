@@ -10,7 +10,9 @@ from conftest import RuleTarget, sentences
 
 from attacks.membership.confidence import Confidence
 from attacks.membership.loss import LossThreshold
-from redteam.auditing.run import Settings, audit, intervals_judged
+from redteam.auditing.measure import intervals_judged
+from redteam.auditing.run import audit
+from redteam.auditing.settings import Settings
 from redteam.core.errors import TargetError
 from redteam.data import Examples, Split, join
 from redteam.plugins.attack import Attack, suited

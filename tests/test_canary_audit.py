@@ -320,7 +320,7 @@ class TestAudit:
 
 
 def settings():
-    from redteam.auditing.run import Settings
+    from redteam.auditing.settings import Settings
 
     return Settings()
 

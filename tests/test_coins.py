@@ -9,7 +9,8 @@ from conftest import RuleTarget, sentences
 from attacks.membership.loss import LossThreshold
 from redteam.auditing.epsilon import DELTA, Canaries, fair_canaries
 from redteam.auditing.plan import make_plan
-from redteam.auditing.run import Settings, audit
+from redteam.auditing.run import audit
+from redteam.auditing.settings import Settings
 from redteam.core.errors import DataError, ReportError
 from redteam.data import Split, join
 from redteam.policy.limits import DEFAULT, Policy

@@ -13,7 +13,8 @@ import numpy as np
 
 from redteam.auditing.breakdown import accuracy_by_user
 from redteam.auditing.epsilon import Canaries, fair_canaries
-from redteam.auditing.run import Settings, intervals_judged
+from redteam.auditing.measure import intervals_judged
+from redteam.auditing.settings import Settings
 from redteam.canary.ask import fewest_candidates, repeated
 from redteam.canary.evidence import CanaryAudit
 from redteam.data import Split

@@ -13,23 +13,25 @@ out, every interval is over users, `redteam.data.grouping`.
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from redteam import __version__
 from redteam.auditing.breakdown import by_group, measure_accuracy, most_exposed
 from redteam.auditing.epsilon import Canaries, fair_canaries
-from redteam.auditing.grading import look
+from redteam.auditing.grading import Looked, look
+from redteam.auditing.measure import Measured, intervals_planned, run_attacks, share_error
 from redteam.auditing.scoring import ScoreCache
-from redteam.auditing.skipped import MAX_SKIPPED, left_out, refused_texts, without_refused
+from redteam.auditing.settings import Settings
+from redteam.auditing.skipped import left_out, refused_texts, without_refused
 from redteam.canary.evidence import CanaryAudit
-from redteam.core.arrays import BoolArray, FloatArray
-from redteam.core.errors import StatisticsError, one_line
+from redteam.core.arrays import BoolArray
+from redteam.core.errors import StatisticsError
 from redteam.data import Examples, Split
-from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Attack, Control, suited
 from redteam.plugins.inversion import unwatched
 from redteam.plugins.registry import discover_attacks, discover_controls
@@ -39,49 +41,15 @@ from redteam.report.values import (
     Evidence,
     Failure,
     Guarantee,
-    Metric,
-    Multiplicity,
     Scope,
     TargetSummary,
-    Unit,
     Users,
-    rule_of,
 )
-from redteam.report.wording import LOW_BOUND
-from redteam.statistics.area import area, area_interval
-from redteam.statistics.interval import Interval
-from redteam.statistics.ranking import Ranking, rank
-from redteam.statistics.resolution import ceiling
-from redteam.statistics.tpr import tpr_interval
+from redteam.statistics.area import area
+from redteam.statistics.ranking import rank
 from redteam.targets.answers import OTHER
 from redteam.targets.distributions import HARD
-from redteam.targets.target import Access, Target, label_indices
-
-FPRS = (0.01,)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an audit measures: total error, false-positive rates, seed, whether row texts may be shown.
-
-    `max_skipped` is the share of either side that the target may refuse to answer; more end the audit.
-    """
-
-    alpha: float = 0.05
-    fprs: tuple[float, ...] = FPRS
-    seed: int = 0
-    show_text: bool = False
-    max_skipped: float = MAX_SKIPPED
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one signal of an attack gave: its scores, one a row, and the evidence from them."""
-
-    attack: str
-    signal: str
-    scores: FloatArray
-    evidence: tuple[Evidence, ...]
+from redteam.targets.target import Target
 
 
 def audit(
@@ -112,64 +80,76 @@ def audit(
     )
     if planted is not None:
         planted.check(target)
-    looked, skipped = look(split, controls, seed=settings.seed), (0, 0)
-    if looked.grade != "C" and any(target.access >= attack.needs for attack in wanted):
-        refused = refused_texts(cache, _blind(target, looked.pool))
-        if refused:
-            left = without_refused(looked.split, refused, most=settings.max_skipped, name=target.name)
-            skipped = left_out(looked.split, left)
-            looked = look(left, controls, seed=settings.seed, before=looked.matched)
+    looked, skipped = _what_answers(cache, split, wanted, controls, settings)
     attacks, access = suited(wanted, cache.access) if attacks is None else wanted, cache.access
     split, pool, is_member, units = looked.split, looked.pool, looked.is_member, looked.units
-    results, failures, grade, reason = looked.controls, [*looked.failures], looked.grade, looked.reason
-    blind = _blind(target, pool)
     canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
     known = canaries if isinstance(canaries, Canaries) else None
-    extraction = () if planted is None else planted.planned(access)
-    own = intervals_planned(attacks, access, settings.fprs, epsilon=known is not None, unit=units.unit)
-    ids = own + extraction
-    share = _share(ids, len(extraction), settings, known, units.unit)
+    planned = () if planted is None else planted.planned(access)
+    ids = intervals_planned(attacks, access, settings.fprs, epsilon=known is not None, unit=units.unit) + planned
+    share = share_error(ids, len(planned), settings, known, units.unit)
+    blind = _blind(target, pool)
     attacked = run_attacks(cache, blind, units, attacks, settings=settings, each=share.each, canaries=known)
-    outcomes = list(_refusals(attacks, reason) if grade == "C" else attacked)
+    outcomes = list(_refusals(attacks, looked.reason) if looked.grade == "C" else attacked)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
-    failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    first = measured[0] if measured else None
+    watch = progress or unwatched
     extracted = (
-        []
-        if planted is None
-        else list(planted.run(cache, each=share.each, seed=settings.seed, progress=progress or unwatched))
+        () if planted is None else tuple(planted.run(cache, each=share.each, seed=settings.seed, progress=watch))
     )
-    failures += [outcome for outcome in extracted if isinstance(outcome, Failure)]
     accuracy = measure_accuracy(cache, pool, is_member) if measured or extracted else None
-    asked = (
-        [one.id for one in attacks]
-        + [one.id for one in (planted.attacks if planted else ())]
-        + [one.id for one in controls]
-    )
+    asked = [one.id for one in attacks] + [one.id for one in (planted.attacks if planted else ())]
+    asked += [one.id for one in controls]
+    unknown = f"; no epsilon is measured: {canaries}" if looked.grade == "A" and known is None else ""
     return AuditReport(
         target=_target_summary(cache, target),
         data=_data_summary(split, skipped, planted),
-        grade=grade,
-        grade_reason=f"{reason}; no epsilon is measured: {canaries}" if grade == "A" and known is None else reason,
+        grade=looked.grade,
+        grade_reason=looked.reason + unknown,
         multiplicity=share,
         evidence=(
             *(evidence for one in measured for evidence in one.evidence),
             *(outcome for outcome in extracted if isinstance(outcome, Evidence)),
         ),
-        failures=tuple(failures),
-        controls=tuple(results),
-        classes=by_group(pool.labels, first.scores, units, alpha=settings.alpha) if first else (),
-        classes_signal=f"{first.attack}:{first.signal}" if first else None,
-        exposed=most_exposed(first.scores, is_member, pool, split.salt, settings.show_text) if first else (),
+        failures=(*looked.failures, *(one for one in (*outcomes, *extracted) if isinstance(one, Failure))),
+        controls=looked.controls,
         guarantee=guarantee,
         seed=settings.seed,
         accuracy=accuracy,
         scope=Scope(tuple(asked), ids, guarantee is not None, accuracy is not None),
-        users=_users(split, first, is_member),
-        groups=by_group(pool.groups, first.scores, units, alpha=settings.alpha) if first else (),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
+        **_breakdowns(looked, measured[0] if measured else None, settings),
     )
+
+
+def _what_answers(
+    cache: ScoreCache, split: Split, attacks: Sequence[Attack], controls: Sequence[Control], settings: Settings
+) -> tuple[Looked, tuple[int, int]]:
+    """Return what the controls say of the texts that the target answers, and how many members and others it refused."""
+    looked = look(split, controls, seed=settings.seed)
+    target = cache.target
+    if looked.grade == "C" or all(target.access < attack.needs for attack in attacks):
+        return looked, (0, 0)
+    refused = refused_texts(cache, _blind(target, looked.pool))
+    if not refused:
+        return looked, (0, 0)
+    left = without_refused(looked.split, refused, most=settings.max_skipped, name=target.name)
+    again = look(left, controls, seed=settings.seed, before=looked.matched)
+    return again, left_out(looked.split, left)
+
+
+def _breakdowns(looked: Looked, first: Measured | None, settings: Settings) -> dict[str, Any]:
+    """Return what the first signal shows by label, group, row and user; none of it is judged."""
+    pool, units, split = looked.pool, looked.units, looked.split
+    if first is None:
+        return {"classes": (), "classes_signal": None, "exposed": (), "groups": (), "users": split.users}
+    return {
+        "classes": by_group(pool.labels, first.scores, units, alpha=settings.alpha),
+        "classes_signal": f"{first.attack}:{first.signal}",
+        "exposed": most_exposed(first.scores, looked.is_member, pool, split.salt, settings.show_text),
+        "groups": by_group(pool.groups, first.scores, units, alpha=settings.alpha),
+        "users": _users(split, first, looked.is_member),
+    }
 
 
 def _blind(target: Target, pool: Examples) -> Examples:
@@ -177,130 +157,9 @@ def _blind(target: Target, pool: Examples) -> Examples:
     return pool if target.kind == "scores" else _anonymous(pool)
 
 
-def run_attacks(
-    target: Target,
-    pool: Examples,
-    units: Grouping,
-    attacks: Sequence[Attack],
-    *,
-    settings: Settings,
-    each: float,
-    canaries: Canaries | None = None,
-) -> Iterator[Measured | Failure]:
-    """Yield what every signal of every attack gave, or why there is nothing; the mask is joined after scoring.
-
-    With `canaries` each signal also gives an epsilon. Each interval is at level `each`. Raises TargetError where the
-    target itself gives no usable answers.
-    """
-    if any(target.access >= attack.needs for attack in attacks):
-        _answer_once(target, pool)
-    for attack in attacks:
-        if target.access < attack.needs:
-            reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
-            yield Failure(attack.id, "not_applicable", reason)
-            continue
-        try:
-            scores = attack.score(target, pool, seed=settings.seed)
-        except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end an audit as a pass
-            yield Failure(attack.id, "failed", one_line(error))
-            continue
-        for signal in attack.signals:
-            yield _measure(attack, signal, scores.get(signal), units, settings, each, canaries)
-
-
-def intervals_judged(attacks: Sequence[Attack], access: Access, fprs: Sequence[float], *, epsilon: bool = False) -> int:
-    """Return how many intervals the applicable attacks will give: the family that shares the error."""
-    return len(intervals_planned(attacks, access, fprs, epsilon=epsilon))
-
-
-def intervals_planned(
-    attacks: Sequence[Attack],
-    access: Access,
-    fprs: Sequence[float],
-    *,
-    epsilon: bool = False,
-    unit: Unit = "example",
-) -> tuple[str, ...]:
-    """Return the id of each of these intervals, by which a report shows whether all of them are there."""
-    rules: list[tuple[Metric, float | None]] = [("auc", None), *(("tpr", fpr) for fpr in fprs)]
-    rules += [("epsilon", None)] if epsilon else []
-    return tuple(
-        f"{rule_of(attack.id, metric, fpr, unit)}:{signal}"
-        for attack in attacks
-        if access >= attack.needs
-        for signal in attack.signals
-        for metric, fpr in rules
-    )
-
-
-def _answer_once(target: Target, pool: Examples) -> None:
-    """Ask for every row before any attack does: a target that is down or talks nonsense ends the audit here."""
-    if target.access == Access.LABELS:
-        target.predict(pool)  # labels may only become known with the answers
-    elif target.access == Access.LOSSES:
-        target.losses(pool)
-    else:
-        if pool.labels is not None:
-            label_indices(target.labels, pool, name=target.name)  # first: a wrong label must cost no request
-        target.log_probabilities(pool)
-
-
-def _measure(
-    by: Attack,
-    signal: str,
-    scores: FloatArray | None,
-    units: Grouping,
-    settings: Settings,
-    each: float,
-    canaries: Canaries | None,
-) -> Measured | Failure:
-    attack = by.id
-    if scores is None:
-        return Failure(attack, "failed", f"{signal}: the attack returned no scores for it")
-    try:
-        values = units.score(scores)
-        ranking = rank(values, units.is_member, may_tie=by.may_tie)
-        evidence = [_evidence(attack, signal, "auc", ranking, area_interval(ranking, alpha=each))]
-        for fpr in settings.fprs:
-            interval = tpr_interval(ranking, fpr=fpr, alpha=each, seed=settings.seed)
-            evidence.append(_evidence(attack, signal, "tpr", ranking, interval, fpr))
-        if canaries is not None:
-            coins = canaries.measure(
-                attack, signal, np.asarray(values, np.float64), units.is_member, alpha=each, seed=settings.seed
-            )
-            evidence.append(coins)
-    except StatisticsError as error:
-        return Failure(attack, "failed", f"{signal}: {error}")
-    own = np.asarray(scores, dtype=np.float64)
-    return Measured(attack, signal, own, tuple(replace(each, unit=units.unit) for each in evidence))
-
-
-def _evidence(
-    attack: str, signal: str, metric: str, ranking: Ranking, interval: Interval, fpr: float | None = None
-) -> Evidence:
-    members, nonmembers = ranking.n_members, ranking.n_nonmembers
-    most = ceiling(metric, members, nonmembers, alpha=interval.alpha, fpr=fpr)
-    return Evidence(attack, signal, metric, interval, members, nonmembers, most, fpr)  # type: ignore[arg-type]
-
-
 def _anonymous(pool: Examples) -> Examples:
     """Return the pool with nothing but texts and labels: a row number or an id can tell which side it came from."""
     return Examples(np.arange(len(pool)), pool.texts, pool.labels)
-
-
-def _share(
-    ids: Sequence[str], extraction: int, settings: Settings, canaries: Canaries | None, unit: Unit
-) -> Multiplicity:
-    intervals = max(1, len(ids))
-    rates = ", ".join(f"{fpr:g}" for fpr in settings.fprs)
-    epsilon = "" if canaries is None else f", and its epsilon at delta {canaries.delta:g} by one_run; {LOW_BOUND}"
-    secrets = f"; {extraction} are extraction rates and exposures of canaries" if extraction else ""
-    method = (
-        f"Bonferroni: {settings.alpha:g} shared equally over {intervals} intervals, "
-        f"the AUC of every signal{' over users' if unit == 'user' else ''} and its TPR at an FPR of {rates}"
-        f"{epsilon}{secrets}"
-    )
-    return Multiplicity(settings.alpha, intervals, settings.alpha / intervals, method)
 
 
 def _refusals(attacks: Sequence[Attack], reason: str) -> Iterator[Failure]:
@@ -308,9 +167,9 @@ def _refusals(attacks: Sequence[Attack], reason: str) -> Iterator[Failure]:
         yield Failure(attack.id, "refused", f"evidence is grade C: {reason}")
 
 
-def _users(split: Split, first: Measured | None, is_member: BoolArray) -> Users | None:
+def _users(split: Split, first: Measured, is_member: BoolArray) -> Users | None:
     """Return how the users stand and, where they are the unit, what their rows would show if they were draws."""
-    if split.users is None or split.unit == "example" or first is None:
+    if split.users is None or split.unit == "example":
         return split.users
     with contextlib.suppress(StatisticsError):
         return replace(split.users, rows_auc=area(rank(first.scores, is_member)))

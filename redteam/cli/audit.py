@@ -20,7 +20,7 @@ from redteam.core.files import read_text
 
 if TYPE_CHECKING:
     from redteam.auditing.inputs import Case
-    from redteam.auditing.run import Settings
+    from redteam.auditing.settings import Settings
     from redteam.canary.evidence import CanaryAudit
     from redteam.plugins.attack import Attack
     from redteam.plugins.inversion import InversionAttack
@@ -144,7 +144,7 @@ def _open(
 
 
 def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool, max_skipped: float | None) -> "Settings":
-    from redteam.auditing.run import FPRS, Settings
+    from redteam.auditing.settings import FPRS, Settings
     from redteam.auditing.skipped import MAX_SKIPPED
 
     check_alpha(alpha)

@@ -13,7 +13,8 @@ from attacks.inversion.exposure import ExposureRank
 from attacks.inversion.relaxed import RelaxedInversion
 from attacks.inversion.search import SwapSearch
 from redteam.auditing.plan import make_plan
-from redteam.auditing.run import Settings, audit
+from redteam.auditing.run import audit
+from redteam.auditing.settings import Settings
 from redteam.canary import Pattern, Plan, Planting
 from redteam.canary.ask import ask, count_tests, without_searches
 from redteam.canary.evidence import CanaryAudit

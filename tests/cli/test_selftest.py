@@ -10,7 +10,7 @@ def test_the_tool_is_right_on_this_machine(tmp_path):
 
 
 BLIND = """
-import redteam.auditing.run as audit
+import redteam.auditing.measure as audit
 audit.area_interval = lambda ranking, alpha: audit.Interval(0.5, 0.4, 0.6, alpha)
 """
 

@@ -10,8 +10,9 @@ from conftest import RuleTarget, learnable, run_redteam, sentences
 from loopback import send, serve
 from scipy.stats import fisher_exact
 
-from redteam.auditing.run import Settings, audit
+from redteam.auditing.run import audit
 from redteam.auditing.scoring import ScoreCache
+from redteam.auditing.settings import Settings
 from redteam.auditing.skipped import without_refused
 from redteam.core.errors import TargetError
 from redteam.data import Examples, Split

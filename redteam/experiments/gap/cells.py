@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from redteam.auditing.inputs import Case, Sources, open_case
-from redteam.auditing.run import FPRS, Settings
+from redteam.auditing.settings import FPRS, Settings
 from redteam.core.errors import DataError, StatisticsError
 from redteam.core.files import write_atomic
 from redteam.core.parallel import Check

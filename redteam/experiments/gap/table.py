@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from redteam.auditing.run import FPRS
+from redteam.auditing.settings import FPRS
 from redteam.experiments.gap.grid import epsilon_words
 from redteam.experiments.gap.report import CellResult, GapReport, Measure, Row, Spread
 from redteam.formats.escape import markdown

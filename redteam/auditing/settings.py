@@ -1,0 +1,21 @@
+"""What whoever audits may choose."""
+
+from dataclasses import dataclass
+
+from redteam.auditing.skipped import MAX_SKIPPED
+
+FPRS = (0.01,)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an audit measures: total error, false-positive rates, seed, whether row texts may be shown.
+
+    `max_skipped` is the share of either side that the target may refuse to answer; more end the audit.
+    """
+
+    alpha: float = 0.05
+    fprs: tuple[float, ...] = FPRS
+    seed: int = 0
+    show_text: bool = False
+    max_skipped: float = MAX_SKIPPED
