@@ -3,13 +3,20 @@
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from redteam.auditing.scoring import ScoreCache
 from redteam.core.errors import TargetError
-from redteam.data import Examples, Split
+from redteam.data import Examples, Split, join
+from redteam.data.grouping import Grouping
 from redteam.data.units import check_enough, how_many
+from redteam.statistics.area import area_interval
+from redteam.statistics.interval import Interval
+from redteam.statistics.ranking import rank
 from redteam.targets.target import Access, label_indices
 
 MAX_SKIPPED = 0.05
+_LEVEL = 0.01  # at which refusals of users differ, as that of the controls
 
 
 def refused_texts(cache: ScoreCache, pool: Examples) -> frozenset[str]:
@@ -49,7 +56,8 @@ def without_refused(split: Split, refused: frozenset[str], *, most: float, name:
     sizes = len(members), len(nonmembers)
     if split.unit == "user" and users is not None:
         sizes = how_many(members.users), how_many(nonmembers.users)
-        users = replace(users, members=sizes[0], nonmembers=sizes[1])
+        seen = _refusals_by_user(split, refused)
+        users = replace(users, members=sizes[0], nonmembers=sizes[1], refusals=seen)
     check_enough(*sizes, split.unit, moved_out=split.moved_out)
     return replace(split, members=members, nonmembers=nonmembers, alone=alone, users=users)
 
@@ -57,3 +65,12 @@ def without_refused(split: Split, refused: frozenset[str], *, most: float, name:
 def left_out(before: Split, after: Split) -> tuple[int, int]:
     """Return how many members and non-members a split lost."""
     return len(before.members) - len(after.members), len(before.nonmembers) - len(after.nonmembers)
+
+
+def _refusals_by_user(split: Split, refused: frozenset[str]) -> Interval:
+    """Return how well the share of a user's texts that are refused tells members: one user's rows are no draws."""
+    pool = join(split.members, split.nonmembers)
+    is_member = np.arange(len(pool)) < len(split.members)
+    users = Grouping.of(pool, is_member, split.unit)
+    gone = np.array([text in refused for text in pool.texts or ()], dtype=np.float64)
+    return area_interval(rank(users.score(gone), users.is_member, may_tie=True), alpha=_LEVEL)

@@ -141,10 +141,11 @@ def _incomparable(report: AuditReport) -> Iterator[str]:
 
 def _refusals_differ(report: AuditReport) -> Iterator[str]:
     """Say that a target refuses texts of one side more often: what is left out may be what leaks."""
-    data = report.data
+    data, by_user = report.data, None if report.users is None else report.users.refusals
     skipped = data.skipped_members, data.skipped_nonmembers
     sizes = data.members + skipped[0], data.nonmembers + skipped[1]
-    if same_share(*skipped, *sizes) < _SURE:
+    differ = same_share(*skipped, *sizes) < _SURE if by_user is None else not by_user.low <= 0.5 <= by_user.high
+    if differ:
         yield (
             f"the target refuses {skipped[0]:,} of {plural(sizes[0], 'member')} and {skipped[1]:,} of "
             f"{plural(sizes[1], 'non-member')}, which is no chance: that itself tells members from non-members, and "

@@ -167,7 +167,8 @@ class Users:
     """How the users of the data stand: so many on either side alone, on both, and the rows of the one with most.
 
     `rows_auc` is the AUC of the first signal row by row where users are measured: described and not judged, since the
-    rows of one user are no independent draws.
+    rows of one user are no independent draws. `refusals` is there where the target refused some of their texts: the AUC
+    of the share of texts that it refuses of a user.
     """
 
     members: int
@@ -175,6 +176,7 @@ class Users:
     both: int
     most: int
     rows_auc: float | None = None
+    refusals: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,20 @@ class TestAudits:
         assert {(e.members, e.nonmembers) for e in report.evidence if e.metric == "auc"} == {(199, 199)}
         assert (report.users.members, report.users.nonmembers) == (199, 199)
 
+    @pytest.mark.parametrize(("of_members", "differ"), [(range(24), False), (range(0, 800, 40), True)])
+    def test_refusals_of_users_differ_over_users(self, of_members, differ):
+        """All 24 rows of three users say little; one row each of 20 users, of one side alone, cannot be chance."""
+
+        def users(examples, side):
+            return replace(examples, users=tuple(f"{side}{i // 8}" for i in range(len(examples))))
+
+        split = Split.of(users(MEMBERS, "m"), users(OTHERS, "n"), randomised=True, inclusion=0.5)
+        assert (split.unit, split.users.members) == ("user", 100)
+        report = audit(served(refused=[MEMBERS.texts[i] for i in of_members]), split)
+        assert AuditReport.from_json(report.to_json()) == report
+        problems = [each for each in verdict(report).problems if "refuses" in each]
+        assert len(problems) == differ
+
     def test_coins_of_texts_keep_their_place(self):
         split = replace(SPLIT, randomised=True, inclusion=0.5, alone=np.arange(1600) % 7 > 0)
         kept = without_refused(split, frozenset(MEMBERS.texts[:3] + OTHERS.texts[:2]), most=0.1, name="t")
