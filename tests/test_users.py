@@ -316,3 +316,21 @@ def test_a_text_of_two_users_is_left_out_of_both_and_stays_in_the_training():
     )
     assert text_key(texts[0]) not in {text_key(text) for text in pool.texts}
     assert len(pool) == 88
+
+
+class TestSpelling:
+    @pytest.mark.parametrize("spell", [str.upper, "{}.0".format, "00{}".format])
+    def test_users_on_both_sides_in_another_spelling_are_refused(self, spell):
+        """Else they count as 60 users on one side alone, and what is measured of users says nothing about them."""
+        names = [f"u{i}" if spell is str.upper else str(i) for i in range(60)]
+
+        def side(users, word):
+            texts = tuple(f"{word} {i}" for i in range(300))
+            return Examples(np.arange(300), texts, ("a",) * 300, users=tuple(users[i % 60] for i in range(300)))
+
+        inside = side(names, "in")
+        with pytest.raises(DataError, match="60 of 60 users of the members are among the non-members in another spell"):
+            Split.of(inside, side([spell(name) for name in names], "out"))
+        assert Split.of(inside, side(names, "out")).users.both == 60
+        others = [spell(name) for name in names[:29]] + [f"x{i}" for i in range(31)]  # ids that case tells apart
+        assert Split.of(inside, side(others, "out")).users.both == 0

@@ -7,6 +7,7 @@ sum of log-likelihoods per row, which does not grow with the number of rows and 
 """
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from redteam.report.values import Unit, Users
 from redteam.report.wording import plural
 
 _FEWEST = 20  # users that an audit can show anything of: with fewer, a perfect attack stays within the usual limits
+_ALIKE = 0.5  # of the users of a side: more that differ from one of the other side by spelling alone are the same
 _SURE = 4.0  # standard deviations: one split by rows in 30,000 is taken for one by users
 
 
@@ -95,8 +97,31 @@ def unit_of(
     is_member = np.arange(len(owners)) < len(members)
     users = count_users(owners, is_member)
     if unit is None:
+        _check_spelling(members, nonmembers)
         unit = "user" if users.most > 1 and stand_together(owners, is_member) else "example"
     return owners, users, unit
+
+
+def _check_spelling(members: Sequence[str], nonmembers: Sequence[str]) -> None:
+    """Raise DataError where most users of a side stand on the other in another spelling: they would be told apart.
+
+    Case, leading zeros and a decimal part of nothing but zeros, as a table of numbers with a gap is written, are
+    spelling.
+    """
+    inside, outside = ({user_name(user) for user in set(side)} for side in (members, nonmembers))
+    other = {_spelled(user) for user in outside - inside}
+    alike = sum(_spelled(user) in other for user in inside - outside)
+    if alike > _ALIKE * min(len(inside), len(outside)):
+        raise DataError(
+            f"{alike} of {plural(len(inside), 'user')} of the members are among the non-members in another spelling "
+            "(case, zeros in front, or .0 behind): write users alike on both sides"
+        )
+
+
+def _spelled(user: str) -> str:
+    plain = user.casefold()
+    number = re.fullmatch(r"0*([0-9]+?)(?:\.0+)?", plain)
+    return number[1] if number else plain
 
 
 def check_enough(members: int, nonmembers: int, unit: Unit, *, moved_out: int) -> None:
