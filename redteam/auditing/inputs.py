@@ -165,8 +165,11 @@ def _known_canaries(
         return planting, split
     texts = canary_texts(known)
     inside, outside = without(split.members, texts), without(split.nonmembers, texts)
-    users = Split.of(inside, outside, split.reference)
-    return known, replace(users, moved_out=split.moved_out, duplicates=split.duplicates, alone=None)
+    left = Split.of(inside, outside, split.reference, unit=split.unit)
+    users = left.users
+    if users is not None and split.users is not None and split.unit == "user":
+        users = replace(users, both=split.users.both)  # who were moved out before
+    return known, replace(left, moved_out=split.moved_out, duplicates=split.duplicates, alone=None, users=users)
 
 
 def _from_files(
