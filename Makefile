@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test lint bench fixtures wheel clean
+.PHONY: install demo test test-fast test-integrations lint bench fixtures wheel clean
 
 install: .venv/installed
 
@@ -28,6 +28,28 @@ demo: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
+# What needs no training, no model and no process of its own: statistics, reports, policies, formats, readers, layout.
+FAST := tests/formats $(filter-out %_coverage.py %/test_auc_small_alpha.py,$(wildcard tests/statistics/test_*.py)) \
+	$(patsubst %,tests/test_%.py,canary canary_files canary_ledger codec coins consistency data drill_report files \
+	gap_report judge layout matching policy report tables) \
+	tests/targets/test_answers.py tests/targets/test_saved.py tests/targets/test_saved_files.py \
+	tests/verify/test_decisions.py tests/verify/test_verdicts.py
+
+test-fast: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m "not slow" $(FAST)
+
+# What needs packages that only some users have. They are put into an environment on top of the other, never into it.
+test-integrations: .venv-integrations/installed
+	REDTEAM_INTEGRATIONS=1 OMP_NUM_THREADS=1 timeout 900 .venv-integrations/bin/python -m pytest -m integration --timeout=600 \
+		tests/integrations tests/models/test_adapters.py
+
+.venv-integrations/installed: .venv/installed constraints.txt
+	$(BIN)/python -m venv --clear .venv-integrations
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$(.venv-integrations/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt mlflow-skinny pandas peft
+	@touch $@
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,4 +65,4 @@ wheel: install
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-integrations build dist *.egg-info

@@ -1,5 +1,6 @@
 """What the tests share: small examples, targets that answer from a rule, and the command line as a subprocess."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -91,6 +92,12 @@ def run_redteam(*arguments, cwd=None, env=None, **options):
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8", check=False, **options
     )
+
+
+def needs(package):
+    """Skip where a package is absent that only some users have, unless this is the job that must have it."""
+    absent = importlib.util.find_spec(package) is None and "REDTEAM_INTEGRATIONS" not in os.environ
+    return pytest.mark.skipif(absent, reason=f"{package} is not installed; make test-integrations installs it")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from conftest import needs
 from safetensors.torch import load_file, save_file
 from tiny_models import LABELS, directory, model, no_network, refused
 from torch import nn
@@ -330,11 +331,14 @@ def test_a_change_to_one_of_two_tied_tensors(tmp_path):
     refused(adapter(tmp_path / "a", tensors, base, modules_to_save=None), "are one in the base, and the adapter")
 
 
+@pytest.mark.integration
+@needs("peft")
 @pytest.mark.filterwarnings("ignore")  # of peft itself
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "roberta", "distilbert"])
 @pytest.mark.parametrize("settings", [{}, {"use_rslora": True, "bias": "all"}])
 def test_as_peft_does(tmp_path, kind, settings):
-    peft = pytest.importorskip("peft", reason="peft is not installed")
+    import peft
+
     base, modules = directory(tmp_path / "base", kind), {"gpt2": ["c_attn"], "distilbert": ["q_lin", "v_lin"]}
     chosen = {"r": 4, "lora_alpha": 6, "target_modules": modules.get(kind, ["query", "dense"])} | settings
     made = AutoModelForSequenceClassification.from_pretrained(base)
