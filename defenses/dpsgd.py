@@ -46,7 +46,7 @@ _SLACK = 1e-5  # of the clip, as in RD102: the norms are float32
 
 @dataclass(frozen=True)
 class DPSGD(Defense):
-    """Train by Opacus; `batch_size` is the expected logical batch (None: a sixth of the data, 512 at most).
+    """Train by Opacus; `batch_size` is the expected logical batch (None: from rows and labels, see `settle`).
 
     `physical_batch` examples are held at once, `runs` is how many trainings on this data the guarantee has to cover,
     `weights` whether all are trained; biases, normalisation and the classifier; or the classifier alone. What is None

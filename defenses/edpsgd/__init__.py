@@ -42,7 +42,7 @@ __all__ = ["EDPSGD", "PrivateTrainer"]
 class EDPSGD(Defense):
     """Train privately with exact per-example clipping, or with the paper's clipped micro-batches.
 
-    `batch_size` is the expected logical batch (None: a sixth of the data, 512 at most), `physical_batch` how many
+    `batch_size` is the expected logical batch (None: from rows and labels, see `settle`), `physical_batch` how many
     texts of 32 tokens are held at once, `runs` how many trainings on this data the guarantee has to cover, `weights`
     whether all are trained; biases, normalisation and the classifier; or the classifier alone. What is None is chosen
     for the model, the public number of rows and the labels. The settings from `microbatch` on are for

@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
@@ -259,15 +258,6 @@ def test_what_is_not_asked_for_suits_private_training():
     before = {name: tensor.clone() for name, tensor in lstm.state_dict().items()}
     widen(lstm)
     assert all(torch.equal(tensor, before[name]) for name, tensor in lstm.state_dict().items())
-
-
-@pytest.mark.parametrize(("labels", "rows", "weights"), [(77, 2502, "classifier"), (7, 2500, "all")])
-def test_what_is_trained_of_a_new_model_follows_from_the_rows_of_a_label(labels, rows, weights):
-    start = start_model("tiny", EXAMPLES, learn_from=EXAMPLES, seed=0)
-    settled = EDPSGD().settled(replace(start, labels=tuple(f"l{i}" for i in range(labels))), rows)
-    assert settled.weights == weights
-    if weights == "classifier":
-        assert (settled.epochs, settled.batch_size, settled.learning_rate) == (100, rows, 0.1)
 
 
 class TestWhatGoesWrong:

@@ -5,14 +5,28 @@ import math
 import pytest
 import torch
 from scipy.stats import norm
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
 
 from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD
 from defenses.edpsgd.plan import LARGEST_DEFAULT_BATCH
 from redteam.core.errors import UsageError
+from redteam.models.starting import Start
 from redteam.plugins.defense import PrivateTraining, Problem
 from redteam.plugins.registry import discover_defenses
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows", "settings"),
+    [(77, 2502, ("classifier", 100, 2502, 0.1)), (7, 2500, ("all", 10, 416, 0.005))],
+)
+def test_what_is_trained_of_a_new_model_follows_from_the_rows_of_a_label(labels, rows, settings):
+    model, tokenizer = nn.Linear(4, labels), Tokenizer(WordLevel({}))
+    start = Start(model, tokenizer, tuple(f"l{i}" for i in range(labels)), 128, 1e-3)
+    found = EDPSGD().settled(start, rows)
+    assert (found.weights, found.epochs, found.batch_size, found.learning_rate) == settings
 
 
 class TestPlan:
