@@ -100,7 +100,7 @@ def test_what_is_given_is_kept_and_the_rest_follows_from_rows_and_labels():
     assert LabelSmoothing().settled(many, 2500).epochs == 30
     for private in (EDPSGD(), DPSGD()):
         found = private.settled(many, 2500)
-        assert (found.batch_size, found.weights) == (416, "all")
+        assert (found.batch_size, found.weights) == (2500, "classifier")
         assert found.epochs > private.settled(start, 2500).epochs == 10
         assert private.settled(replace(many, pretrained=True), 2500).weights == "biases"
         mean = replace(many, pretrained=True, learning_rate=2e-4, pooled=True)
