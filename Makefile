@@ -29,11 +29,12 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
 # What needs no training, no model and no process of its own: statistics, reports, policies, formats, readers, layout.
-FAST := tests/formats $(filter-out %_coverage.py %/test_auc_small_alpha.py,$(wildcard tests/statistics/test_*.py)) \
+FAST := tests/formats $(filter-out %_coverage.py $(addprefix %/test_,auc_small_alpha.py thresholds.py roc.py),\
+	$(wildcard tests/statistics/test_*.py)) \
 	$(patsubst %,tests/test_%.py,canary canary_files canary_ledger codec consistency data drill_report files \
 	gap_report judge layout matching policy report tables) \
 	tests/targets/test_answers.py tests/targets/test_saved.py tests/targets/test_saved_files.py \
-	tests/verify/test_decisions.py tests/verify/test_verdicts.py
+	tests/verify/test_decisions.py
 
 test-fast: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m "not slow" $(FAST)
