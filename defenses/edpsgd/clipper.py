@@ -35,7 +35,7 @@ from defenses.edpsgd.sampling import IntArray
 from defenses.edpsgd.separation import FLOOR, Losses, Separation
 from defenses.edpsgd.tape import Tape, UnsupportedLayer, Use
 from defenses.edpsgd.untouched import left_as_it_was
-from redteam.core.errors import RedteamError, UsageError
+from redteam.core.errors import RedteamError, UsageError, first_line
 
 __all__ = ["Clipped", "ExampleClipper", "UnsupportedLayer"]
 
@@ -143,7 +143,7 @@ class ExampleClipper:
                     raise
                 raise UnsupportedLayer(
                     f"{blamed(error, self._model)}: takes what a layer made of the batch for something else "
-                    f"({_first_line(error)}); no exact rule applies: freeze that layer, or train another model"
+                    f"({first_line(error)}); no exact rule applies: freeze that layer, or train another model"
                 ) from error
 
         return ask
@@ -274,10 +274,6 @@ def _halves(batch: int, device: torch.device) -> list[Tensor]:
     order = torch.randperm(batch, generator=torch.Generator().manual_seed(0)).to(device)
     bits = [order // 2**k % 2 == 1 for k in range(min(3, (batch - 1).bit_length()))]
     return [mask for bit in bits for mask in (bit, ~bit)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def _views(buffer: Tensor, parameters: tuple[nn.Parameter, ...]) -> list[Tensor]:

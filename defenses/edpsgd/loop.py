@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -110,12 +111,8 @@ def run(
             torch.manual_seed(source.torch_seed(step, "dropout"))  # depends on the step, not on what came before
             if schedule is not None:
                 schedule(step / steps)
-            try:
+            with _forgetting(checkpoint if not step else None):
                 outcome = stepper.step(step, problem.losses, sampler.rows(step), lengths)
-            except UsageError:
-                if not step and checkpoint is not None:  # nothing is trained or released: nothing to take up again
-                    checkpoint.path.unlink(missing_ok=True)
-                raise
             dropped += outcome.dropped
             _check_weights(stepper, plan, step + 1, checkpoint)
             if progress is not None:
@@ -127,6 +124,17 @@ def run(
                 interrupts.raise_if_caught()
         interrupts.raise_if_caught()
     return dropped
+
+
+@contextmanager
+def _forgetting(checkpoint: Checkpoint | None) -> Iterator[None]:
+    """Remove the checkpoint of a training that is refused at its first step: nothing is there to take up again."""
+    try:
+        yield
+    except UsageError:
+        if checkpoint is not None:
+            checkpoint.path.unlink(missing_ok=True)
+        raise
 
 
 def fit_texts(

@@ -54,3 +54,8 @@ def one_line(error: BaseException) -> str:
     """Return an exception as one line: its message, with its type in front where it is not one of ours."""
     message = " ".join(str(error).split())[:300]
     return message if isinstance(error, RedteamError) else f"{type(error).__name__}: {message}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of others, short enough for a message of ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

@@ -13,7 +13,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from redteam.core.codec import each_once
-from redteam.core.errors import BundleError
+from redteam.core.errors import BundleError, first_line
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
 from redteam.models.characters import CharacterBert, CharacterBertConfig, CharacterBiLSTM, CharacterBiLSTMConfig
 from redteam.models.contained import check_contained
@@ -103,11 +103,6 @@ def read_tokenizer_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: tokenizer_config.json cannot be read ({error})") from None
     return raw if isinstance(raw, dict) else {}
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error of others, short enough for a message of ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 @contextmanager

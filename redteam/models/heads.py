@@ -9,8 +9,8 @@ import transformers
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from redteam.core.errors import BundleError
-from redteam.models.configs import first_line, quiet
+from redteam.core.errors import BundleError, first_line
+from redteam.models.configs import quiet
 from redteam.models.weights import Weights
 
 # Where the classifier on top of an encoder lies: trained afresh for other labels.

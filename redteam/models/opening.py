@@ -13,16 +13,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from redteam.core.errors import BundleError
+from redteam.core.errors import BundleError, first_line
 from redteam.models.bundle import Bundle
-from redteam.models.configs import (
-    first_line,
-    longest_input,
-    make_config,
-    portable_config,
-    quiet,
-    read_config,
-)
+from redteam.models.configs import longest_input, make_config, portable_config, quiet, read_config
 from redteam.models.directories import open_directory
 from redteam.models.harmless import refusal
 from redteam.models.heads import HEADS, POOLERS, build, check_architecture, left_behind, skeleton, within

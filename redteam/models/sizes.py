@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 from transformers.initialization import no_init_weights
 
-from redteam.core.errors import BundleError
-from redteam.models.configs import first_line, quiet
+from redteam.core.errors import BundleError, first_line
+from redteam.models.configs import quiet
 
 _TIMES = 4
 _BESIDES = (

@@ -12,11 +12,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
-from redteam.core.errors import UsageError
+from redteam.core.errors import UsageError, first_line
 from redteam.data import COMMON, Examples
 from redteam.models.bilstm import BiLSTMConfig
 from redteam.models.bundle import Bundle, state_digest
-from redteam.models.configs import first_line, longest_input, portable_config
+from redteam.models.configs import longest_input, portable_config
 from redteam.models.opening import load_encoder
 from redteam.models.pooling import add_mean, pools_by_mean
 from redteam.models.tokens import load_tokenizer, token_ids

@@ -11,9 +11,9 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from redteam.core.errors import BundleError
+from redteam.core.errors import BundleError, first_line
 from redteam.models.bundle import Bundle
-from redteam.models.configs import first_line, quiet, read_config, read_tokenizer_config
+from redteam.models.configs import quiet, read_config, read_tokenizer_config
 from redteam.models.contained import check_contained, check_settings
 from redteam.models.growth import check_growth, check_numbers
 from redteam.models.settled import settled

@@ -11,10 +11,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from redteam.core.arrays import FloatArray, IntArray
-from redteam.core.errors import BundleError, TargetError
+from redteam.core.errors import BundleError, TargetError, first_line
 from redteam.data import Examples
 from redteam.models.bundle import Bundle, load_bundle, state_digest
-from redteam.models.configs import first_line
 from redteam.models.devices import check_device
 from redteam.models.opening import open_model, read_directory
 from redteam.models.tokens import open_tokenizer, token_ids

@@ -100,7 +100,7 @@ def test_settings_that_would_be_opened_as_files(folder, file, settings):
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
     plain = {"tokenizer_class": "BertTokenizer"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(plain | {"special_tokens_map_file": "/root/x.json"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(plain | {"special_tokens_map_file": "/elsewhere/x.json"}))
     assert load_tokenizer(folder).token_to_id("diary") == 13
     text = json.dumps(plain | settings).replace("DIARY", str(folder.parent / "diary"))
     (folder / file).write_text(text)
