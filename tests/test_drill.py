@@ -55,6 +55,19 @@ class Broken(Enumeration):
         raise ValueError("fell over")
 
 
+class Whole(Enumeration):
+    """An attack that says that it tries every candidate, of two symbols or fewer."""
+
+    def enumerates(self, question):
+        return question.size <= 100
+
+
+class Search(Enumeration):
+    """An attack that would search for what another finds in any case."""
+
+    id, ranks, searches = "RT296", False, True
+
+
 class Elsewhere(Enumeration):
     """An attack that does not apply."""
 
@@ -329,6 +342,29 @@ class TestCells:
         cells = grid([SHORT, ("long", "my pin is {digit:300}")], (1,), (PLAIN,), 1)
         with pytest.raises(UsageError, match=r"cuts 'my pin is \{digit:300\}' off"):
             tasks_of(shared, (PLAIN,), cells, tmp_path)
+
+    def test_searches_are_left_out_where_an_attack_tries_every_candidate_of_every_cell(self, data, tmp_path):
+        shared, _ = open_drill(data, tmp_path, (Whole(), Search()), model=ModelChoice("tiny", 1), canaries=3)
+        longer = ("longer", "my pin is {digit:3}")
+
+        def attacks(patterns, kept=()):
+            some = tasks_of(shared, (PLAIN,), grid(patterns, (1,), (PLAIN,), 1), tmp_path, kept=kept)
+            return [[attack.id for attack in task.drill.attacks] for task in some]
+
+        assert attacks([SHORT]) == [["RT299"]]
+        assert attacks([SHORT, longer]) == [["RT299", "RT296"]] * 2  # rows compare by the same attacks
+        assert attacks([longer, SHORT]) == [["RT299", "RT296"]] * 2
+        assert attacks([SHORT], kept=None) == attacks([SHORT], kept=("RT296",)) == [["RT299", "RT296"]]
+
+    def test_what_is_left_out_takes_no_share_of_the_error_and_is_said(self, data, tmp_path):
+        shared, _ = open_drill(data, tmp_path, (Whole(), Search()), model=ModelChoice("tiny", 1), canaries=3)
+        cells = grid([SHORT], (1,), (PLAIN,), 1)
+        report = report_drill(tuple(run_drill(tasks_of(shared, (PLAIN,), cells, tmp_path, kept=()))))
+        assert report.tests == 3
+        assert not report.broken
+        (line,) = report.skipped
+        assert "RT296 does not apply" in line
+        assert "RT299 ranks every candidate" in line
 
     def test_an_edited_cell_is_refused(self, data, unbroken, tmp_path):
         (first, *_) = tasks(data, tmp_path, repetitions=(1,))

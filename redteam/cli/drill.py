@@ -167,6 +167,7 @@ def _tasks(
     names, settings = wanted
     attacks = discover_inversions()
     attacks = tune(choose(attacks, names) if names else attacks, settings)
+    kept = None if names else [each.id for each in attacks if each != type(each)()]  # set differently, it is wanted
     patterns = choose_patterns(size.patterns, parse_numbers(size.lengths, "--length"))
     asked = {"epochs": size.epochs, "batch_size": size.batch_size, "learning_rate": size.learning_rate}
     recipes = [name for name in map(str.strip, size.defenses.split(",")) if name]
@@ -189,7 +190,7 @@ def _tasks(
     check_base(shared.base, attacks)
     labels = choose_labels(size.labels, labels_of(shared))
     cells = grid(patterns, repetitions, trainers, size.seeds, labels=labels, canaries=size.canaries)
-    return tasks_of(shared, trainers, cells, output, restart=restart)
+    return tasks_of(shared, trainers, cells, output, restart=restart, kept=kept)
 
 
 def _run(tasks: "tuple[Task, ...]", jobs: int, *, required: bool) -> "DrillReport":

@@ -8,6 +8,7 @@ from conftest import ROOT, learnable
 from forks import fast
 from materials import error_line, leftovers, write
 
+from redteam.cli.drill import _Grid, _tasks
 from redteam.experiments.drill.report import DrillReport
 
 # One attack, which tries every candidate; `before` is run in the process of the command.
@@ -156,6 +157,18 @@ def test_an_attack_that_breaks_exits_2(bench):
 def test_bad_use_is_one_line(bench, arguments, said):
     assert said in error_line(run("drill", *arguments, cwd=bench))
     assert not list((bench / "x").glob("*/*"))
+
+
+def test_searches_run_where_they_are_named_set_or_needed(bench, tmp_path):
+    def attacks(names=(), settings=(), lengths="4"):
+        size = _Grid("tiny", layers=1, lengths=lengths, repetitions="1", defenses="none", canaries=3)
+        some = _tasks(bench / "data.csv", tmp_path, (None, None), size, (list(names), list(settings)), 1, False)
+        return [attack.id for attack in some[0].drill.attacks]
+
+    assert attacks() == ["RT201", "RT204"]
+    assert attacks(settings=["RT203.restarts=2"]) == ["RT201", "RT203", "RT204"]
+    assert attacks(["RT201", "RT202"]) == ["RT201", "RT202"]
+    assert attacks(lengths="4,10") == ["RT201", "RT202", "RT203", "RT204"]
 
 
 def test_other_settings_in_the_same_folder_are_one_line(bench, unbroken):

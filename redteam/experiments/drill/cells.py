@@ -31,6 +31,7 @@ from redteam.models.tokens import cut_at
 from redteam.plugins.defense import Checkpoint, Defense, Trained
 from redteam.plugins.inversion import InversionAttack
 from redteam.plugins.settings import settings_of
+from redteam.report.values import Failure
 from redteam.targets.target import Target
 from redteam.training.train import ModelChoice, portable
 
@@ -47,7 +48,8 @@ class Drill:
     """What all cells share: the users' rows to plant among, those kept apart to test on, and what attacks.
 
     `data` and `test` are files with columns text and label, `data_sha256` of the file they were made from. `weights` is
-    the fingerprint of a starting model that is a directory, `base` that directory, known to the attacker.
+    the fingerprint of a starting model that is a directory, `base` that directory, known to the attacker. `spared` are
+    attacks that are not run, and why.
     """
 
     data: Path
@@ -60,6 +62,7 @@ class Drill:
     canaries: int  # in each model, but for one a model
     decoys: int
     attacks: tuple[InversionAttack, ...]
+    spared: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ def run_cell(task: Task, check: Check) -> CellResult:
         planted.planting,
         shared.attacks,
         attacker=Attacker(base=shared.base),
+        spared=shared.spared,
         alpha=ALPHA,
         seed=task.cell.seed,
         progress=lambda done, total: check(),

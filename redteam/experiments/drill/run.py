@@ -15,7 +15,7 @@ import numpy as np
 from redteam import __version__
 from redteam.canary import Planting
 from redteam.canary.alphabets import choose_alphabets
-from redteam.canary.ask import signals_of
+from redteam.canary.ask import signals_of, without_searches
 from redteam.canary.draw import draw_canaries
 from redteam.core.errors import DataError, UsageError
 from redteam.core.parallel import Failed
@@ -37,6 +37,7 @@ from redteam.experiments.drill.report import CellResult, DrillReport, FailedCell
 from redteam.experiments.experiment import published, run_cells, starting_directory, starting_weights, write_rows
 from redteam.plugins.inversion import InversionAttack
 from redteam.plugins.settings import settings_of
+from redteam.targets.target import Access
 from redteam.training.train import ModelChoice, portable
 
 _FEWEST_ROWS = 50
@@ -95,13 +96,22 @@ def labels_of(drill: Drill) -> tuple[str, ...]:
 
 
 def tasks_of(
-    drill: Drill, trainers: Sequence[Trainer], cells: Sequence[Cell], folder: Path, *, restart: bool = False
+    drill: Drill,
+    trainers: Sequence[Trainer],
+    cells: Sequence[Cell],
+    folder: Path,
+    *,
+    restart: bool = False,
+    kept: Sequence[str] | None = None,
 ) -> tuple[Task, ...]:
     """Return what there is to do for each cell; with `restart`, forget what an earlier run has done of it.
 
-    Raises UsageError or DataError where a cell could not be planted: before the first training.
+    With `kept`, attacks that search are left out where another looks at every candidate of every cell, but for those
+    ids. Raises UsageError or DataError where a cell could not be planted: before the first training.
     """
-    _check_plans(drill, cells)
+    plantings = list(_check_plans(drill, cells))
+    if kept is not None:
+        drill = _without_searches(drill, plantings, kept)
     by_name = {trainer.name: trainer for trainer in trainers}
     tasks = tuple(Task(drill, cell, by_name[cell.defense].defense, folder / cell.folder) for cell in cells)
     if restart:
@@ -186,8 +196,15 @@ def _settings(tasks: Sequence[Task]) -> dict[str, Any]:
     }
 
 
-def _check_plans(drill: Drill, cells: Sequence[Cell]) -> None:
-    """Draw every planting once, and build a model for every sentence, to see whether it can be done; forget both."""
+def _without_searches(drill: Drill, plantings: Sequence[Planting], kept: Sequence[str]) -> Drill:
+    """Leave searches out of all cells or of none: a row without them would not compare with the others."""
+    parts = [without_searches(drill.attacks, planting, Access.WEIGHTS, kept=kept) for planting in plantings]
+    run, spared = max(parts, key=lambda part: len(part[0]))
+    return replace(drill, attacks=run, spared=spared)
+
+
+def _check_plans(drill: Drill, cells: Sequence[Cell]) -> Iterator[Planting]:
+    """Draw every planting once, and build a model for every sentence, to see whether it can be done."""
     examples = read_examples(drill.data, Columns("text", "label")).examples
     texts, labels, key = examples.texts or (), examples.labels or (), fingerprint(drill.data)
     most, started = max(cell.repetitions for cell in cells), set()
@@ -195,7 +212,8 @@ def _check_plans(drill: Drill, cells: Sequence[Cell]) -> None:
         plan = plan_of(replace(cell, repetitions=most), drill)
         symbols = choose_alphabets(plan.check(), {}, texts=texts)
         canaries = draw_canaries(plan, symbols, texts=texts, labels=labels, key=key)
+        planting = Planting("", "", len(texts), cell.seed, key, symbols, canaries)
         if cell.template not in started:
             started.add(cell.template)
-            planting = Planting("", "", len(texts), cell.seed, key, symbols, canaries)
             start_of(drill.model, examples, examples, planting, seed=cell.seed)
+        yield planting
