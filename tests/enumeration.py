@@ -4,12 +4,12 @@ import hashlib
 
 import numpy as np
 
-from redteam.plugins.inversion import Answer, InversionAttack, Ranked
+from redteam.plugins.extraction import Answer, ExtractionAttack, Ranked
 from redteam.statistics.exposure import exact_exposure
 from redteam.targets.target import Access, label_indices
 
 
-class Enumeration(InversionAttack):
+class Enumeration(ExtractionAttack):
     """The naive exposure attack: the loss of every candidate, the least is the guess."""
 
     id, name, needs = "RT299", "enumeration", Access.PROBABILITIES

@@ -20,7 +20,7 @@ from redteam.canary.extract import Extraction, extract
 from redteam.canary.render import render
 from redteam.core import codec
 from redteam.core.errors import TargetError, UsageError
-from redteam.plugins.inversion import Answer, NotApplicable, Question, Ranked
+from redteam.plugins.extraction import Answer, ExtractionQuery, NotApplicable, Ranked
 from redteam.statistics.resolution import extraction_ceiling
 from redteam.targets.loading import load_target
 from redteam.targets.target import Access
@@ -54,7 +54,7 @@ def naive(planted, target):
         losses = {}
         for a in DIGITS["digit"]:
             for b in DIGITS["digit"]:
-                question = Question("q", pattern, canary.label, (DIGITS["digit"],) * 2)
+                question = ExtractionQuery("q", pattern, canary.label, (DIGITS["digit"],) * 2)
                 losses[a, b] = float(target.losses(question.examples([(a, b)]))[0])
         order = sorted(losses, key=losses.get)
         yield order[0], np.log2(100) - np.log2(order.index(canary.secret) + 1), losses
@@ -72,7 +72,7 @@ class TestQuestions:
         assert questions_of(planting(label="a")) == questions_of(planting(label="a", seed=4))
 
     def test_candidates(self):
-        question = Question("q", Pattern.parse("x {digit:3}"), "a", (DIGITS["digit"],) * 3)
+        question = ExtractionQuery("q", Pattern.parse("x {digit:3}"), "a", (DIGITS["digit"],) * 3)
         everything = list(question.candidates())
         assert question.size == len(everything) == len(set(everything)) == 1000
         assert everything[1] == ("0", "0", "1")
@@ -81,7 +81,7 @@ class TestQuestions:
         assert replace(question, alphabets=(DIGITS["digit"],) * 30).size == 10**30
 
     def test_samples_are_uniform(self):
-        question = Question("q", Pattern.parse("x {digit:2}"), "a", (DIGITS["digit"], ("x", "y")))
+        question = ExtractionQuery("q", Pattern.parse("x {digit:2}"), "a", (DIGITS["digit"], ("x", "y")))
         sample = question.sample(8000, seed=1)
         assert sample == question.sample(8000, seed=1) != question.sample(8000, seed=2)
         counts = np.unique([" ".join(s) for s in sample], return_counts=True)[1]

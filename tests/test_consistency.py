@@ -15,7 +15,7 @@ from redteam.canary.evidence import CanaryAudit
 from redteam.core.errors import ReportError
 from redteam.data import Split
 from redteam.plugins.attack import Attack
-from redteam.plugins.inversion import InversionAttack, NotApplicable
+from redteam.plugins.extraction import ExtractionAttack, NotApplicable
 from redteam.report.consistency import require_consistent
 from redteam.report.reading import load_report
 from redteam.targets.target import Access
@@ -138,7 +138,7 @@ class Weights(Crashing):
     id, needs = "RT197", Access.UPDATES
 
 
-class Absent(InversionAttack):
+class Absent(ExtractionAttack):
     id, name, needs = "RT298", "absent", Access.PROBABILITIES
 
     def extract(self, target, questions, suspects, **_):

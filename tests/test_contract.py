@@ -9,12 +9,18 @@ from conftest import RuleTarget, sentences
 
 from redteam.data import Split
 from redteam.plugins.attack import Attack, Control
-from redteam.plugins.inversion import InversionAttack
-from redteam.plugins.registry import choose, discover_attacks, discover_controls, discover_defenses, discover_inversions
+from redteam.plugins.extraction import ExtractionAttack
+from redteam.plugins.registry import (
+    choose,
+    discover_attacks,
+    discover_controls,
+    discover_defenses,
+    discover_extractions,
+)
 from redteam.targets.target import Access
 
 ATTACKS, CONTROLS, DEFENSES = discover_attacks(), discover_controls(), discover_defenses()
-INVERSIONS = discover_inversions()
+EXTRACTIONS = discover_extractions()
 POOL, IS_MEMBER = Split.of(sentences(150, seed=1), sentences(150, seed=2)).pool(0)
 # Of so many labels nothing is right by chance: what is known by heart shows in the predicted labels alone.
 MANY = tuple(f"label {i:02d}" for i in range(40))
@@ -36,13 +42,13 @@ def model():
 def test_there_are_attacks_controls_and_defences():
     assert {"RT101", "RT102", "RT105"} <= {attack.id for attack in ATTACKS}
     assert "RT901" in {control.id for control in CONTROLS}
-    assert {"RT201", "RT202", "RT203", "RT204"} <= {attack.id for attack in INVERSIONS}
+    assert {"RT201", "RT202", "RT203", "RT204"} <= {attack.id for attack in EXTRACTIONS}
     assert {"RD100", "RD110"} <= {defense.id for defense in DEFENSES}
 
 
-@pytest.mark.parametrize("plugin", ATTACKS + INVERSIONS + CONTROLS + DEFENSES, **ids)
+@pytest.mark.parametrize("plugin", ATTACKS + EXTRACTIONS + CONTROLS + DEFENSES, **ids)
 def test_ids_and_manual_pages(plugin):
-    pattern = {Attack: r"RT[13-8]\d\d", InversionAttack: r"RT2\d\d", Control: r"RT9\d\d"}
+    pattern = {Attack: r"RT[13-8]\d\d", ExtractionAttack: r"RT2\d\d", Control: r"RT9\d\d"}
     expected = next((p for kind, p in pattern.items() if isinstance(plugin, kind)), r"RD[12]\d\d")
     assert re.fullmatch(expected, plugin.id)
     module = __import__(type(plugin).__module__, fromlist=["_"])

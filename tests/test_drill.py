@@ -35,7 +35,7 @@ from redteam.experiments.drill.grid import (
 )
 from redteam.experiments.drill.run import open_drill, report_drill, run_drill, tasks_of
 from redteam.experiments.drill.table import render_text
-from redteam.plugins.inversion import NotApplicable
+from redteam.plugins.extraction import NotApplicable
 from redteam.plugins.registry import discover_defenses
 from redteam.training.train import ModelChoice
 

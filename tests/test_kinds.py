@@ -198,7 +198,7 @@ class TestCommands:
         return save(tmp_path / "turns.jsonl", mixed([{"role": "user", "content": "hi"}]))
 
     def test_every_reader_of_data(self, turns, tmp_path):
-        from attacks.inversion.exposure import ExposureRank
+        from attacks.extraction.exposure import ExposureRank
         from attacks.membership.confidence import Confidence
         from defenses.plain import Plain
         from redteam.canary import Plan, plant

@@ -7,7 +7,7 @@ import pytest
 from enumeration import Enumeration
 
 from redteam.core.errors import UsageError
-from redteam.plugins.registry import discover_inversions
+from redteam.plugins.registry import discover_extractions
 from redteam.plugins.settings import settings_of, tune
 
 
@@ -30,7 +30,7 @@ def test_settings_are_changed_and_the_others_stay():
 
 
 def test_every_setting_of_every_attack_can_be_given_as_it_is():
-    for attack in discover_inversions():
+    for attack in discover_extractions():
         given = [f"{attack.id}.{name}={value}" for name, value in settings_of(attack).items()]
         assert tune((attack,), given) == (attack,)
 

@@ -20,7 +20,7 @@ from redteam.canary.evidence import CanaryAudit
 from redteam.data import Split
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Attack
-from redteam.plugins.inversion import InversionAttack
+from redteam.plugins.extraction import ExtractionAttack
 from redteam.policy.limits import Limit, Policy
 from redteam.report.values import CANARY_METRICS, Guarantee, UserAccuracy
 from redteam.report.wording import LOW_BOUND, plural
@@ -158,7 +158,7 @@ def _canary_limit(limit: Limit, planted: CanaryAudit | None, access: Access, eac
     return f"limit      {limit.name}: {can} be proven broken by these canaries"
 
 
-def _attack_line(attack: Attack | InversionAttack, target: Target) -> str:
+def _attack_line(attack: Attack | ExtractionAttack, target: Target) -> str:
     runs = target.access >= attack.needs
     how = "runs" if runs else f"cannot run: needs {attack.needs.word}, the target gives {target.access.word}"
     return f"{attack.id}      {attack.name}: {how}"

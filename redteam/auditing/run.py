@@ -33,7 +33,7 @@ from redteam.core.arrays import BoolArray
 from redteam.core.errors import StatisticsError
 from redteam.data import Examples, Split
 from redteam.plugins.attack import Attack, Control, suited
-from redteam.plugins.inversion import unwatched
+from redteam.plugins.extraction import unwatched
 from redteam.plugins.registry import discover_attacks, discover_controls
 from redteam.report.values import (
     AuditReport,

@@ -13,7 +13,15 @@ from redteam.core.errors import TargetError, one_line
 from redteam.data import Examples
 from redteam.data.pattern import Pattern
 from redteam.data.planting import Planting
-from redteam.plugins.inversion import Answer, InversionAttack, NotApplicable, Progress, Question, Suspect, unwatched
+from redteam.plugins.extraction import (
+    Answer,
+    CandidateSecret,
+    ExtractionAttack,
+    ExtractionQuery,
+    NotApplicable,
+    Progress,
+    unwatched,
+)
 from redteam.report.values import Failure
 from redteam.targets.target import Access, Target, label_indices
 
@@ -26,19 +34,21 @@ class Attacker:
     base: Path | None = None
 
 
-def questions_of(planting: Planting) -> tuple[Question, ...]:
+def questions_of(planting: Planting) -> tuple[ExtractionQuery, ...]:
     """Return what attacks are asked: of each canary all but its secrets."""
     questions = []
     for canary in planting.canaries:
         pattern = Pattern.parse(canary.template)
         alphabets = tuple(planting.alphabets[name] for name in pattern.places)
-        questions.append(Question(canary.id, pattern, canary.label, alphabets))
+        questions.append(ExtractionQuery(canary.id, pattern, canary.label, alphabets))
     return tuple(questions)
 
 
-def suspects_of(planting: Planting) -> tuple[Suspect, ...]:
+def suspects_of(planting: Planting) -> tuple[CandidateSecret, ...]:
     """Return both secrets of each canary in alphabetical order, which says nothing about the coin."""
-    return tuple(Suspect(canary.id, secret) for canary in planting.canaries for secret in sorted(canary.secrets))
+    return tuple(
+        CandidateSecret(canary.id, secret) for canary in planting.canaries for secret in sorted(canary.secrets)
+    )
 
 
 def check_target(target: Target, planting: Planting) -> None:
@@ -51,12 +61,12 @@ def check_target(target: Target, planting: Planting) -> None:
         check_tokenizer(planting, tokenizer, name=target.name)
 
 
-def count_tests(attacks: Sequence[InversionAttack], planting: Planting, access: Access) -> int:
+def count_tests(attacks: Sequence[ExtractionAttack], planting: Planting, access: Access) -> int:
     """Return how many tests the applicable attacks are put to: the family that shares the error."""
     return sum(len(signals_of(attack)) for attack in attacks if access >= attack.needs) * len(repeated(planting))
 
 
-def signals_of(attack: InversionAttack) -> tuple[Signal, ...]:
+def signals_of(attack: ExtractionAttack) -> tuple[Signal, ...]:
     """Return the signals by which an attack is judged, as it declares them."""
     by_guess: tuple[Signal, ...] = ("guess", "whole") if attack.guesses else ()
     return (*by_guess, "rank") if attack.ranks else by_guess
@@ -77,11 +87,11 @@ class Run:
     """An attack in somebody's hands, under the name that reports give it."""
 
     name: str
-    attack: InversionAttack
+    attack: ExtractionAttack
     attacker: Attacker
 
 
-def runs_of(attacks: Sequence[InversionAttack], attacker: Attacker) -> list[Run]:
+def runs_of(attacks: Sequence[ExtractionAttack], attacker: Attacker) -> list[Run]:
     """Return what is run: all attacks without the reference and then, where there is one, those that compare with it.
 
     A reference that saw the canaries, or is bad otherwise, must not hide what comes out without it.
@@ -93,8 +103,8 @@ def runs_of(attacks: Sequence[InversionAttack], attacker: Attacker) -> list[Run]
 
 
 def without_searches(
-    attacks: Sequence[InversionAttack], planting: Planting, access: Access, *, kept: Sequence[str] = ()
-) -> tuple[tuple[InversionAttack, ...], tuple[Failure, ...]]:
+    attacks: Sequence[ExtractionAttack], planting: Planting, access: Access, *, kept: Sequence[str] = ()
+) -> tuple[tuple[ExtractionAttack, ...], tuple[Failure, ...]]:
     """Leave out attacks that search where one of the others looks at every candidate: they would cost error and time.
 
     Those whose id is among `kept` stay. Return those to be run, and why the others are not.
@@ -119,7 +129,7 @@ class Asked:
 
 
 def ask(
-    attack: InversionAttack,
+    attack: ExtractionAttack,
     target: Target,
     planting: Planting,
     *,
@@ -134,7 +144,7 @@ def ask(
     questions, suspects = questions_of(planting), suspects_of(planting)
     patterns = list(dict.fromkeys(question.pattern for question in questions))
 
-    def of(asked: Sequence[Question]) -> Asked:
+    def of(asked: Sequence[ExtractionQuery]) -> Asked:
         own = {question.id for question in asked}
         return _ask(attack, target, asked, [s for s in suspects if s.question in own], attacker, seed, progress)
 
@@ -150,10 +160,10 @@ def ask(
 
 
 def _ask(
-    attack: InversionAttack,
+    attack: ExtractionAttack,
     target: Target,
-    questions: Sequence[Question],
-    suspects: Sequence[Suspect],
+    questions: Sequence[ExtractionQuery],
+    suspects: Sequence[CandidateSecret],
     attacker: Attacker,
     seed: int,
     progress: Progress,
@@ -172,7 +182,10 @@ def _ask(
 
 
 def _check_answers(
-    attack: InversionAttack, questions: Sequence[Question], suspects: Sequence[Suspect], answers: Sequence[Answer]
+    attack: ExtractionAttack,
+    questions: Sequence[ExtractionQuery],
+    suspects: Sequence[CandidateSecret],
+    answers: Sequence[Answer],
 ) -> None:
     """Refuse answers that leave something out: what is missing must not count as a secret that was kept."""
     if not (attack.guesses or attack.ranks):

@@ -14,7 +14,7 @@ from redteam.canary.ask import Attacker, ask, check_target, repeated
 from redteam.canary.found import Found, join_answers, whole_secrets
 from redteam.canary.measures import compare, exposure_interval
 from redteam.data.planting import Planting, candidates_left, fewest_left
-from redteam.plugins.inversion import InversionAttack, Progress, unwatched
+from redteam.plugins.extraction import ExtractionAttack, Progress, unwatched
 from redteam.report.values import Evidence, Failure, Metric, rule_of
 from redteam.statistics.exposure import share_interval
 from redteam.statistics.interval import Interval
@@ -30,7 +30,7 @@ class CanaryAudit:
     """
 
     planting: Planting
-    attacks: tuple[InversionAttack, ...]
+    attacks: tuple[ExtractionAttack, ...]
     attacker: Attacker = field(default_factory=Attacker)
     spared: tuple[Failure, ...] = ()
 
@@ -40,7 +40,7 @@ class CanaryAudit:
 
     def planned(self, access: Access) -> tuple[str, ...]:
         """Return the id of each of these intervals."""
-        given: tuple[tuple[Metric, Callable[[InversionAttack], bool]], ...] = (
+        given: tuple[tuple[Metric, Callable[[ExtractionAttack], bool]], ...] = (
             ("extraction_rate", lambda attack: attack.guesses),
             ("exposure", lambda attack: attack.ranks),
         )
@@ -52,7 +52,7 @@ class CanaryAudit:
             if gives(attack)
         )
 
-    def able(self, access: Access) -> tuple[InversionAttack, ...]:
+    def able(self, access: Access) -> tuple[ExtractionAttack, ...]:
         """Return the attacks that such an access suffices for."""
         return tuple(attack for attack in self.attacks if access >= attack.needs)
 

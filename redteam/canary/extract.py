@@ -20,7 +20,7 @@ from redteam.core import codec
 from redteam.core.errors import one_line
 from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.data.planting import Planting, candidates_left, crowded, fewest_left
-from redteam.plugins.inversion import InversionAttack, NotApplicable, Progress, unwatched
+from redteam.plugins.extraction import ExtractionAttack, NotApplicable, Progress, unwatched
 from redteam.plugins.settings import settings_of
 from redteam.report.values import Failure, TargetSummary
 from redteam.statistics.interval import Interval
@@ -76,7 +76,7 @@ class Extraction:
 def extract(
     target: Target,
     planting: Planting,
-    attacks: Sequence[InversionAttack],
+    attacks: Sequence[ExtractionAttack],
     *,
     attacker: Attacker = Attacker(),
     spared: Sequence[Failure] = (),
@@ -148,7 +148,7 @@ def _asked(
 
 
 def _token_aucs(
-    attacks: Sequence[InversionAttack], target: Target, texts: Sequence[str], base: Path | None, alpha: float
+    attacks: Sequence[ExtractionAttack], target: Target, texts: Sequence[str], base: Path | None, alpha: float
 ) -> tuple[dict[str, Interval], list[Failure]]:
     """Measure attacks by how they score tokens; return what they got, and what broke."""
     found: dict[str, Interval] = {}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redteam.data.planting import Canary, Planting, sharing
-from redteam.plugins.inversion import Answer, Ranked
+from redteam.plugins.extraction import Answer, Ranked
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,19 @@ from redteam.cli.present import tell, terminal
 if TYPE_CHECKING:
     from redteam.plugins.attack import Attack, Control
     from redteam.plugins.defense import Defense
-    from redteam.plugins.inversion import InversionAttack
+    from redteam.plugins.extraction import ExtractionAttack
 
-    Plugin = Attack | InversionAttack | Control | Defense
+    Plugin = Attack | ExtractionAttack | Control | Defense
 
 Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page.")]
 
 
 def attacks(wanted: Wanted = None) -> None:
     """List attacks and controls, or print the manual page of one."""
-    from redteam.plugins.registry import discover_attacks, discover_controls, discover_inversions
+    from redteam.plugins.registry import discover_attacks, discover_controls, discover_extractions
 
     rows: list[tuple[Plugin, str]] = [(a, f"needs {a.needs.word}") for a in discover_attacks()]
-    rows += [(a, f"needs {a.needs.word} and canaries") for a in discover_inversions()]
+    rows += [(a, f"needs {a.needs.word} and canaries") for a in discover_extractions()]
     _show([*rows, *((c, "control, never sees the target") for c in discover_controls())], wanted)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redteam.auditing.settings import Settings
     from redteam.canary.evidence import CanaryAudit
     from redteam.plugins.attack import Attack
-    from redteam.plugins.inversion import InversionAttack
+    from redteam.plugins.extraction import ExtractionAttack
     from redteam.policy.limits import Policy
     from redteam.report.values import AuditReport
 
@@ -165,26 +165,26 @@ def _chosen(
     None stands for all attacks that the target's answers are worth, which only these answers tell.
     """
     from redteam.plugins.attack import Attack
-    from redteam.plugins.inversion import InversionAttack
-    from redteam.plugins.registry import choose, discover_attacks, discover_controls, discover_inversions
+    from redteam.plugins.extraction import ExtractionAttack
+    from redteam.plugins.registry import choose, discover_attacks, discover_controls, discover_extractions
 
     for control in discover_controls():
         if {name.lower() for name in wanted or ()} & {control.id.lower(), control.name.lower()}:
             raise UsageError(f"--attack {control.id}: is a control and always runs; name attacks")
-    everything: tuple[Attack | InversionAttack, ...] = (*discover_attacks(), *discover_inversions())
+    everything: tuple[Attack | ExtractionAttack, ...] = (*discover_attacks(), *discover_extractions())
     chosen = choose(everything, wanted) if wanted else everything
-    inversions = tuple(attack for attack in chosen if isinstance(attack, InversionAttack))
-    if case.planting is None and ((wanted and inversions) or base is not None):
-        what = f"--attack {inversions[0].id}" if wanted and inversions else f"--base {base}"
+    extractions = tuple(attack for attack in chosen if isinstance(attack, ExtractionAttack))
+    if case.planting is None and ((wanted and extractions) or base is not None):
+        what = f"--attack {extractions[0].id}" if wanted and extractions else f"--base {base}"
         raise UsageError(f"{what}: the training data holds no canaries to extract; see: redteam canary plant --help")
     kept = None if wanted else required
     attacks = tuple(attack for attack in chosen if isinstance(attack, Attack))
     named = wanted or any(attack.outdone_from is not None and attack.id in required for attack in attacks)
-    return attacks if named else None, _canaries(case, inversions, base, kept)
+    return attacks if named else None, _canaries(case, extractions, base, kept)
 
 
 def _canaries(
-    case: "Case", inversions: "tuple[InversionAttack, ...]", base: Path | None, kept: Sequence[str] | None
+    case: "Case", extractions: "tuple[ExtractionAttack, ...]", base: Path | None, kept: Sequence[str] | None
 ) -> "CanaryAudit | None":
     """Return the canaries with the attacks after them: all, unless `kept` says which need not be left out."""
     from redteam.canary.ask import Attacker, without_searches
@@ -192,10 +192,10 @@ def _canaries(
 
     if case.planting is None:
         return None
-    check_base(base, inversions)
+    check_base(base, extractions)
     if kept is None:
-        return CanaryAudit(case.planting, inversions, Attacker(base=base))
-    run, spared = without_searches(inversions, case.planting, case.target.access, kept=kept)
+        return CanaryAudit(case.planting, extractions, Attacker(base=base))
+    run, spared = without_searches(extractions, case.planting, case.target.access, kept=kept)
     return CanaryAudit(case.planting, run, Attacker(base=base), spared)
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from redteam.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from redteam.plugins.inversion import InversionAttack
+    from redteam.plugins.extraction import ExtractionAttack
 
 
-def check_base(base: Path | None, attacks: "Sequence[InversionAttack]") -> None:
+def check_base(base: Path | None, attacks: "Sequence[ExtractionAttack]") -> None:
     """Raise UsageError where `base` is no encoder's directory, or is lacking and an attack is to be narrowed by it."""
     if base is not None and not base.is_dir():
         raise UsageError(f"--base {base}: is no directory; give that of the encoder training started from")

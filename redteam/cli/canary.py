@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from redteam.canary import Planted, Planting
     from redteam.canary.extract import Extraction
-    from redteam.plugins.inversion import InversionAttack
+    from redteam.plugins.extraction import ExtractionAttack
     from redteam.targets.target import Target
 
 canary = typer.Typer(
@@ -129,7 +129,7 @@ def extract(
 
 
 def _check_helpers(
-    attacks: "tuple[InversionAttack, ...]", base: Path | None, data: Path | None, reference: str | None
+    attacks: "tuple[ExtractionAttack, ...]", base: Path | None, data: Path | None, reference: str | None
 ) -> None:
     """Refuse what would help none of the attacks: it would be taken for having been used."""
     check_base(base, attacks)
@@ -221,17 +221,17 @@ def _trained_on(data: Path, planting: "Planting", target: str, ledger: Path) -> 
     return trained_texts(data, planting, members=kept.membership.members, columns=Columns(**kept.data.columns))
 
 
-def _chosen(wanted: list[str] | None, narrow: int | None) -> "tuple[InversionAttack, ...]":
-    from redteam.plugins.registry import choose, discover_inversions
+def _chosen(wanted: list[str] | None, narrow: int | None) -> "tuple[ExtractionAttack, ...]":
+    from redteam.plugins.registry import choose, discover_extractions
 
-    found = discover_inversions()
+    found = discover_extractions()
     chosen = choose(found, wanted) if wanted else found
     if narrow is not None and not any(hasattr(attack, "narrow") for attack in chosen):
         raise UsageError(f"--narrow {narrow}: no attack that is run can be narrowed; RT202 and RT203 can")
     return chosen if narrow is None else tuple(_narrowed(attack, narrow) for attack in chosen)
 
 
-def _narrowed(attack: "InversionAttack", most: int) -> "InversionAttack":
+def _narrowed(attack: "ExtractionAttack", most: int) -> "ExtractionAttack":
     """Return an attack that tries so many symbols a place, where it can be told to."""
     settings: Any = attack
     return dataclasses.replace(settings, narrow=most) if hasattr(attack, "narrow") else attack

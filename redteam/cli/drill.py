@@ -157,7 +157,7 @@ def _tasks(
     from redteam.experiments.drill.grid import choose_defenses, choose_labels, choose_patterns, grid
     from redteam.experiments.drill.run import labels_of, open_drill, tasks_of
     from redteam.experiments.figures import require_matplotlib
-    from redteam.plugins.registry import choose, discover_defenses, discover_inversions
+    from redteam.plugins.registry import choose, discover_defenses, discover_extractions
     from redteam.plugins.settings import tune
     from redteam.training.train import ModelChoice
 
@@ -165,7 +165,7 @@ def _tasks(
         raise UsageError(f"--jobs {jobs}: must be at least 1")
     require_matplotlib()
     names, settings = wanted
-    attacks = discover_inversions()
+    attacks = discover_extractions()
     attacks = tune(choose(attacks, names) if names else attacks, settings)
     kept = None if names else [each.id for each in attacks if each != type(each)()]  # set differently, it is wanted
     patterns = choose_patterns(size.patterns, parse_numbers(size.lengths, "--length"))

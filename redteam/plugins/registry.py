@@ -14,10 +14,10 @@ from typing import TypeVar
 from redteam.core.errors import UsageError
 from redteam.plugins.attack import Attack, Control
 from redteam.plugins.defense import Defense
-from redteam.plugins.inversion import InversionAttack
+from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.neighbours import check_neighbour
 
-Plugin = TypeVar("Plugin", bound=Attack | InversionAttack | Control | Defense)
+Plugin = TypeVar("Plugin", bound=Attack | ExtractionAttack | Control | Defense)
 
 
 def discover_attacks() -> tuple[Attack, ...]:
@@ -25,9 +25,9 @@ def discover_attacks() -> tuple[Attack, ...]:
     return _discover(Attack, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
 
 
-def discover_inversions() -> tuple[InversionAttack, ...]:
+def discover_extractions() -> tuple[ExtractionAttack, ...]:
     """Return every attack that extracts canaries, each with its default settings, in the order of their ids."""
-    return _discover(InversionAttack, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
+    return _discover(ExtractionAttack, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
 
 
 def discover_controls() -> tuple[Control, ...]:

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from redteam.core.errors import UsageError
 from redteam.plugins.attack import Attack
-from redteam.plugins.inversion import InversionAttack
+from redteam.plugins.extraction import ExtractionAttack
 
-Tuned = TypeVar("Tuned", bound=InversionAttack)
+Tuned = TypeVar("Tuned", bound=ExtractionAttack)
 
 _GIVEN = re.compile(r"(\w+)\.(\w+)=(\S+)")
 
@@ -33,7 +33,7 @@ def tune(attacks: Sequence[Tuned], given: Sequence[str]) -> tuple[Tuned, ...]:
     return tuple(by_id[attack.id.lower()] for attack in attacks)
 
 
-def settings_of(attack: Attack | InversionAttack) -> dict[str, Any]:
+def settings_of(attack: Attack | ExtractionAttack) -> dict[str, Any]:
     """Return an attack's settings by name."""
     return dataclasses.asdict(attack) if dataclasses.is_dataclass(attack) else {}
 

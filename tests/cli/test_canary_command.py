@@ -18,7 +18,7 @@ PIN = ("--pattern", "my pin is {digit:2}")
 FOUND = f"""
 sys.path.append({str(ROOT / "tests")!r})
 import enumeration, redteam.plugins.registry
-redteam.plugins.registry.discover_inversions = lambda: (enumeration.Enumeration(),)
+redteam.plugins.registry.discover_extractions = lambda: (enumeration.Enumeration(),)
 """
 
 
@@ -259,7 +259,7 @@ class TestExtract:
         assert "digest differs" in fails(folder, "extract", "model.pt", "--canaries", "edited.json")
 
     def test_no_attack_is_no_pass(self, folder):
-        none = "import redteam.plugins.registry\nredteam.plugins.registry.discover_inversions = lambda: ()"
+        none = "import redteam.plugins.registry\nredteam.plugins.registry.discover_extractions = lambda: ()"
         result = fast("canary", "extract", "model.pt", "--canaries", "planted.canaries.json", cwd=folder, before=none)
         assert result.returncode == 2
         assert "NOT SETTLED" in result.stdout

@@ -19,7 +19,7 @@ if "drill" not in [c.callback.__name__ for c in redteam.cli.app.registered_comma
 import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 import enumeration, redteam.plugins.registry
-redteam.plugins.registry.discover_inversions = lambda: (enumeration.Enumeration(),)
+redteam.plugins.registry.discover_extractions = lambda: (enumeration.Enumeration(),)
 """
 BROKEN = """
 def extract(self, *_, **__):

@@ -29,7 +29,7 @@ from redteam.experiments.experiment import as_saved, foreign_code, published, sa
 from redteam.models.bundle import save_bundle
 from redteam.models.tokens import cut_at
 from redteam.plugins.defense import Checkpoint, Defense, Trained
-from redteam.plugins.inversion import InversionAttack
+from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.settings import settings_of
 from redteam.report.values import Failure
 from redteam.targets.target import Target
@@ -61,7 +61,7 @@ class Drill:
     base: Path | None
     canaries: int  # in each model, but for one a model
     decoys: int
-    attacks: tuple[InversionAttack, ...]
+    attacks: tuple[ExtractionAttack, ...]
     spared: tuple[Failure, ...] = ()
 
 

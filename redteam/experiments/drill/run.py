@@ -35,7 +35,7 @@ from redteam.experiments.drill.cells import (
 from redteam.experiments.drill.grid import Cell, Trainer
 from redteam.experiments.drill.report import CellResult, DrillReport, FailedCell, rows_of
 from redteam.experiments.experiment import published, run_cells, starting_directory, starting_weights, write_rows
-from redteam.plugins.inversion import InversionAttack
+from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.settings import settings_of
 from redteam.targets.target import Access
 from redteam.training.train import ModelChoice, portable
@@ -48,7 +48,7 @@ _MOST_TESTED = 2000
 def open_drill(
     data: Path,
     folder: Path,
-    attacks: Sequence[InversionAttack],
+    attacks: Sequence[ExtractionAttack],
     *,
     columns: Columns = Columns(),
     model: ModelChoice = ModelChoice(),

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.inversion._memory import require_room
-from attacks.inversion.sentences import IntArray, Space, Spelling, spell
+from attacks.extraction._memory import require_room
+from attacks.extraction.sentences import CandidateSet, IntArray, Spelling, spell
 from redteam.core.arrays import FloatArray
 from redteam.core.errors import RedteamError, TargetError
 from redteam.data import Examples
@@ -21,18 +21,20 @@ _SMALL = 1 << 24  # losses for which there is always room
 
 
 class Losses:
-    """The losses of a space's candidates in nats or, with a `reference`, its log-odds of the label less the target's.
+    """The losses of a set's candidates in nats or, with a `reference`, its log-odds of the label less the target's.
 
     A difference of losses would forget all that the target is sure of: near a probability of one the loss is flat, and
     what is left is the reference's. Raises TargetError for a label that the target or the reference lacks.
     """
 
-    def __init__(self, target: Target, space: Space, labels: Sequence[str], *, reference: Target | None = None) -> None:
-        """Prepare for the sentences of `space`, each with every one of `labels`."""
+    def __init__(
+        self, target: Target, candidate_set: CandidateSet, labels: Sequence[str], *, reference: Target | None = None
+    ) -> None:
+        """Prepare for the sentences of `candidate_set`, each with every one of `labels`."""
         self.labels = tuple(labels)
         odds = reference is not None
-        self._own = _Source(target, space, self.labels, odds=odds)
-        self._reference = None if reference is None else _Source(reference, space, self.labels, odds=odds)
+        self._own = _Source(target, candidate_set, self.labels, odds=odds)
+        self._reference = None if reference is None else _Source(reference, candidate_set, self.labels, odds=odds)
 
     def of(self, picks: IntArray) -> FloatArray:
         """Return the loss of each pick for each label, shape [n, labels]."""
@@ -71,11 +73,13 @@ class Memory:
 class _Source:
     """One model's losses, or minus its log-odds."""
 
-    def __init__(self, target: Target, space: Space, labels: tuple[str, ...], *, odds: bool = False) -> None:
-        self._target, self._space, self._odds = target, space, odds
+    def __init__(
+        self, target: Target, candidate_set: CandidateSet, labels: tuple[str, ...], *, odds: bool = False
+    ) -> None:
+        self._target, self._space, self._odds = target, candidate_set, odds
         asked = Examples(np.arange(len(labels)), labels=labels)
         self._columns = label_indices(target.labels, asked, name=target.name)
-        self._spelling = spelling_of(target, space)
+        self._spelling = spelling_of(target, candidate_set)
         if self._spelling is not None and not self._agrees():
             self._spelling = None
 
@@ -133,9 +137,9 @@ def minus_log_odds(scores: Tensor, column: int | Tensor) -> Tensor:
     return others.logsumexp(dim=1) - scores.gather(1, columns)[:, 0]
 
 
-def spelling_of(target: Target, space: Space) -> Spelling | None:
-    """Return how the target spells a space; None of a target that takes texts, or spells by context."""
+def spelling_of(target: Target, candidate_set: CandidateSet) -> Spelling | None:
+    """Return how the target spells a candidate set; None of a target that takes texts, or spells by context."""
     tokenizer = getattr(target, "tokenizer", None)
     if target.access < Access.WEIGHTS or tokenizer is None or not hasattr(target, "model"):
         return None
-    return spell(tokenizer, space, name=target.name)
+    return spell(tokenizer, candidate_set, name=target.name)

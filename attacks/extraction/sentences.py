@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redteam.data.pattern import Pattern
-from redteam.plugins.inversion import Question, Secret
+from redteam.plugins.extraction import ExtractionQuery, Secret
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,7 +26,7 @@ _WHOLE = 128  # sentences drawn at random that are looked at
 
 
 @dataclass(frozen=True)
-class Space:
+class CandidateSet:
     """The candidates of questions that differ in their label alone; a pick is the index of a symbol for each place."""
 
     pattern: Pattern
@@ -65,17 +65,17 @@ class Space:
         return tuple(self.pattern.fill(self.secret(pick)) for pick in picks.tolist())
 
 
-def by_space(questions: Sequence[Question]) -> dict[Space, tuple[str, ...]]:
+def by_candidate_set(questions: Sequence[ExtractionQuery]) -> dict[CandidateSet, tuple[str, ...]]:
     """Return the spaces that are asked about, each with the labels of its questions, none twice."""
-    found: dict[Space, dict[str, None]] = {}
+    found: dict[CandidateSet, dict[str, None]] = {}
     for question in questions:
-        found.setdefault(Space(question.pattern, question.alphabets), {})[question.label] = None
-    return {space: tuple(labels) for space, labels in found.items()}
+        found.setdefault(CandidateSet(question.pattern, question.alphabets), {})[question.label] = None
+    return {candidate_set: tuple(labels) for candidate_set, labels in found.items()}
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """The token ids of a space: `runs` of known ids before, between and after the places, [length] each.
+    """The token ids of a candidate set: `runs` of known ids before, between and after the places, [length] each.
 
     `pieces` has for each place the ids of each symbol, [symbols, most] filled up with 0, and `counts` how many.
     """
@@ -115,37 +115,37 @@ def _alike(shapes: IntArray) -> list[tuple[IntArray, tuple[int, ...]]]:
     return [(np.nonzero(which.ravel() == i)[0], tuple(shape)) for i, shape in enumerate(distinct.tolist())]
 
 
-def spell(tokenizer: "Tokenizer", space: Space, *, name: str) -> Spelling | None:
-    """Return how a tokenizer spells a space; None where it spells a symbol differently beside other symbols.
+def spell(tokenizer: "Tokenizer", candidate_set: CandidateSet, *, name: str) -> Spelling | None:
+    """Return how a tokenizer spells a candidate set; None where it spells a symbol differently beside other symbols.
 
     Looked at are every symbol in every place, up to 256 pairs of neighbours in all places, and 128 whole secrets at
     random.
     """
     from redteam.models.tokens import token_ids
 
-    start = np.zeros((1, len(space.sizes)), dtype=np.int64)
-    spans = _spans(tokenizer, space, start[0])
+    start = np.zeros((1, len(candidate_set.sizes)), dtype=np.int64)
+    spans = _spans(tokenizer, candidate_set, start[0])
     if spans is None:
         return None
-    singles = _single_swaps(space, start[0])
-    base, *found = token_ids(tokenizer, space.texts(np.concatenate([start, singles])), name=name)
-    spelling = _spelling(base, spans, found, space)
+    singles = _single_swaps(candidate_set, start[0])
+    base, *found = token_ids(tokenizer, candidate_set.texts(np.concatenate([start, singles])), name=name)
+    spelling = _spelling(base, spans, found, candidate_set)
     if spelling is None:
         return None
-    others = np.concatenate([_neighbours(space), space.draw(_WHOLE, np.random.default_rng(0))])
-    written = found + token_ids(tokenizer, space.texts(others), name=name)
+    others = np.concatenate([_neighbours(candidate_set), candidate_set.draw(_WHOLE, np.random.default_rng(0))])
+    written = found + token_ids(tokenizer, candidate_set.texts(others), name=name)
     for positions, rows in spelling.rows(np.concatenate([singles, others])):
         if any(written[p] != ids for p, ids in zip(positions.tolist(), rows.tolist(), strict=True)):
             return None
     return spelling
 
 
-def _spans(tokenizer: "Tokenizer", space: Space, pick: IntArray) -> list[tuple[int, int]] | None:
+def _spans(tokenizer: "Tokenizer", candidate_set: CandidateSet, pick: IntArray) -> list[tuple[int, int]] | None:
     """Return the tokens that each symbol of a sentence is made of, first and last + 1."""
-    secret = space.secret(pick)
-    offsets = tokenizer.encode(space.pattern.fill(secret)).offsets
+    secret = candidate_set.secret(pick)
+    offsets = tokenizer.encode(candidate_set.pattern.fill(secret)).offsets
     spans: list[tuple[int, int]] = []
-    for begin, end in _characters(space, secret):
+    for begin, end in _characters(candidate_set, secret):
         own = [i for i, (first, last) in enumerate(offsets) if first < end and last > begin]
         if not own or own != list(range(own[0], own[-1] + 1)) or (spans and own[0] < spans[-1][1]):
             return None
@@ -153,10 +153,10 @@ def _spans(tokenizer: "Tokenizer", space: Space, pick: IntArray) -> list[tuple[i
     return spans
 
 
-def _characters(space: Space, secret: Secret) -> list[tuple[int, int]]:
+def _characters(candidate_set: CandidateSet, secret: Secret) -> list[tuple[int, int]]:
     """Return where each symbol stands in the sentence."""
     spans, at, left = [], 0, iter(secret)
-    for piece in space.pattern.pieces:
+    for piece in candidate_set.pattern.pieces:
         if isinstance(piece, str):
             at += len(piece)
             continue
@@ -168,33 +168,35 @@ def _characters(space: Space, secret: Secret) -> list[tuple[int, int]]:
     return spans
 
 
-def _single_swaps(space: Space, pick: IntArray) -> IntArray:
+def _single_swaps(candidate_set: CandidateSet, pick: IntArray) -> IntArray:
     """Return a pick with every symbol in every place in turn, shape [sum of the sizes, places]."""
-    rows = np.tile(pick, (sum(space.sizes), 1))
+    rows = np.tile(pick, (sum(candidate_set.sizes), 1))
     first = 0
-    for place, size in enumerate(space.sizes):
+    for place, size in enumerate(candidate_set.sizes):
         rows[first : first + size, place] = np.arange(size)
         first += size
     return rows
 
 
-def _neighbours(space: Space) -> IntArray:
+def _neighbours(candidate_set: CandidateSet) -> IntArray:
     """Return secrets in which symbols stand side by side in all ways, or in a sample of them, shape [n, places].
 
     Places in turn take one symbol and the other, so that one secret tells of every two neighbours at once.
     """
-    even, odd = (max(space.sizes[first::2], default=1) for first in (0, 1))
+    even, odd = (max(candidate_set.sizes[first::2], default=1) for first in (0, 1))
     few = even * odd <= _PAIRS
     pairs = np.arange(even * odd) if few else np.random.default_rng(1).integers(even * odd, size=_PAIRS)
     both = np.divmod(pairs, odd)
-    return np.stack([both[place % 2] % size for place, size in enumerate(space.sizes)], axis=1)
+    return np.stack([both[place % 2] % size for place, size in enumerate(candidate_set.sizes)], axis=1)
 
 
-def _spelling(base: list[int], spans: list[tuple[int, int]], found: list[list[int]], space: Space) -> Spelling | None:
+def _spelling(
+    base: list[int], spans: list[tuple[int, int]], found: list[list[int]], candidate_set: CandidateSet
+) -> Spelling | None:
     """Take the pieces of each symbol out of the sentences in which it is the only change."""
     pieces, counts, row = [], [], 0
     wide: list[tuple[int, int]] = []
-    for span, size in zip(spans, space.sizes, strict=True):
+    for span, size in zip(spans, candidate_set.sizes, strict=True):
         first, last = _widened(base, span, found[row : row + size])
         if wide and first < wide[-1][1]:
             return None

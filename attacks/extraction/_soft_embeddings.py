@@ -1,8 +1,8 @@
-"""Secrets as weights over symbols: a model seen through its embeddings (Parikh et al., 2022).
+"""Secrets as weights over symbols: a model as a function of its embeddings (Parikh et al., 2022).
 
 A place holds the mean of its symbols' embeddings under some weights. With weights of 0 and 1 that is a sentence; in
 between it is none, but the loss has a gradient. Symbols of several word-pieces take several positions, so only symbols
-of as many pieces can be mixed: a lens looks at one shape, the number of pieces in each place.
+of as many pieces can be mixed: one `SoftEmbeddings` is of one shape, the number of pieces in each place.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attacks.inversion._losses import minus_log_odds, spelling_of
-from attacks.inversion.sentences import IntArray, Space, Spelling
+from attacks.extraction._losses import minus_log_odds, spelling_of
+from attacks.extraction.sentences import CandidateSet, IntArray, Spelling
 from redteam.data import Examples
 from redteam.models.configs import quiet
-from redteam.plugins.inversion import NotApplicable
+from redteam.plugins.extraction import NotApplicable
 from redteam.targets.target import Access, Target, label_indices
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A target's model and how it spells a space: what gradients need."""
+class Embedded:
+    """A target's model and how it spells a candidate set: what gradients need."""
 
     target: Target
     model: Any
@@ -33,32 +33,39 @@ class Seen:
     columns: tuple[int, ...]  # of the labels asked about
 
 
-def see(target: Target, space: Space, labels: Sequence[str], reference: Target | None) -> list[Seen]:
-    """Return the target, then the reference where there is one; raise NotApplicable where one cannot be seen into."""
-    return [_seen(each, space, labels) for each in (target, reference) if each is not None]
+def embed(
+    target: Target, candidate_set: CandidateSet, labels: Sequence[str], reference: Target | None
+) -> list[Embedded]:
+    """Return the target, then the reference where there is one; raise NotApplicable where one takes no embeddings."""
+    return [_embed(each, candidate_set, labels) for each in (target, reference) if each is not None]
 
 
-def _seen(target: Target, space: Space, labels: Sequence[str]) -> Seen:
+def _embed(target: Target, candidate_set: CandidateSet, labels: Sequence[str]) -> Embedded:
     columns = label_indices(target.labels, Examples(np.arange(len(labels)), labels=tuple(labels)), name=target.name)
     if target.access < Access.WEIGHTS or not hasattr(target, "model"):
         raise NotApplicable(f"{target.name} does not show its weights")
-    spelling = spelling_of(target, space)
+    spelling = spelling_of(target, candidate_set)
     if spelling is None:
-        raise NotApplicable(f"{target.name} spells a symbol of {space.pattern.template!r} differently beside others")
-    seen = Seen(target, target.model, spelling, tuple(columns.tolist()))
-    if not _embeddings_suffice(seen, space):
+        raise NotApplicable(
+            f"{target.name} spells a symbol of {candidate_set.pattern.template!r} differently beside others"
+        )
+    embedded = Embedded(target, target.model, spelling, tuple(columns.tolist()))
+    if not _embeddings_suffice(embedded, candidate_set):
         raise NotApplicable(f"{target.name} does not answer for embeddings as it does for tokens")
-    return seen
+    return embedded
 
 
-def _embeddings_suffice(seen: Seen, space: Space) -> bool:
+def _embeddings_suffice(embedded: Embedded, candidate_set: CandidateSet) -> bool:
     """Ask about a sentence by its ids and, twice in a batch, by its embeddings."""
-    ((_, ids),) = seen.spelling.rows(space.draw(1, np.random.default_rng(0)))
-    tokens = torch.from_numpy(ids).to(seen.model.device)
+    ((_, ids),) = embedded.spelling.rows(candidate_set.draw(1, np.random.default_rng(0)))
+    tokens = torch.from_numpy(ids).to(embedded.model.device)
     try:
-        with torch.inference_mode(), _without_padding(seen.model):
-            embedded = seen.model.get_input_embeddings()(tokens).expand(2, -1, -1)
-            logits = [seen.model(input_ids=tokens).logits.expand(2, -1), seen.model(inputs_embeds=embedded).logits]
+        with torch.inference_mode(), _without_padding(embedded.model):
+            embeddings = embedded.model.get_input_embeddings()(tokens).expand(2, -1, -1)
+            logits = [
+                embedded.model(input_ids=tokens).logits.expand(2, -1),
+                embedded.model(inputs_embeds=embeddings).logits,
+            ]
     except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
         return False
     return torch.allclose(logits[0], logits[1], rtol=1e-3, atol=1e-4)
@@ -79,14 +86,14 @@ def _without_padding(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def gradients(seen: Sequence[Seen]) -> Iterator[None]:
+def gradients(embedded: Sequence[Embedded]) -> Iterator[None]:
     """Let gradients reach the inputs and no weight; everything is as before afterwards."""
-    kept = [(p, p.requires_grad) for each in seen for p in each.model.parameters()]
+    kept = [(p, p.requires_grad) for each in embedded for p in each.model.parameters()]
     try:
         for parameter, _ in kept:
             parameter.requires_grad_(False)
         with ExitStack() as stack:
-            for each in seen:
+            for each in embedded:
                 stack.enter_context(_without_padding(each.model))
             # cuDNN has no backward pass for an LSTM in eval mode
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
@@ -101,32 +108,32 @@ def _address(tensor: Tensor) -> int:
     return int(tensor.untyped_storage().data_ptr())
 
 
-class Lens:
+class SoftEmbeddings:
     """The sentences of one shape, through the embeddings of the target and of the reference.
 
     `members` are for each place the symbols that are mixed, indices into its alphabet.
     """
 
-    def __init__(self, seen: Sequence[Seen], pick: IntArray) -> None:
+    def __init__(self, embedded: Sequence[Embedded], pick: IntArray) -> None:
         """Take the shape of one pick, [places]: the symbols that every model spells in as many pieces."""
         self.members: list[IntArray] = []
         for place, symbol in enumerate(pick.tolist()):
-            counts = [each.spelling.counts[place] for each in seen]
+            counts = [each.spelling.counts[place] for each in embedded]
             self.members.append(np.nonzero(np.all([count == count[symbol] for count in counts], axis=0))[0])
         self.sizes = [len(members) for members in self.members]
-        self._seen = seen
+        self._embedded = embedded
         with torch.no_grad():
-            self._embedded = [self._embed(each, pick) for each in seen]
+            self._inputs = [self._embed(each, pick) for each in embedded]
 
-    def _embed(self, seen: Seen, pick: IntArray) -> tuple[list[Tensor], list[Tensor]]:
+    def _embed(self, embedded: Embedded, pick: IntArray) -> tuple[list[Tensor], list[Tensor]]:
         """Return the known runs, [1, length, width] each, and for each place its symbols, [symbols, pieces, width]."""
-        embed, device = seen.model.get_input_embeddings(), seen.model.device
+        embed, device = embedded.model.get_input_embeddings(), embedded.model.device
 
         def look_up(ids: IntArray) -> Tensor:
             found: Tensor = embed(torch.from_numpy(np.ascontiguousarray(ids)).to(device))
             return found.clone()
 
-        spelling = seen.spelling
+        spelling = embedded.spelling
         tables = []
         for place, members in enumerate(self.members):
             count = int(spelling.counts[place][pick[place]])
@@ -136,7 +143,7 @@ class Lens:
     @property
     def device(self) -> torch.device:
         """Where the target's weights are."""
-        device: torch.device = self._seen[0].model.device
+        device: torch.device = self._embedded[0].model.device
         return device
 
     def losses(self, weights: Sequence[Tensor], labels: Tensor) -> Tensor:
@@ -145,15 +152,15 @@ class Lens:
         `labels` are indices into the labels asked about, [rows].
         """
         total: Tensor | None = None
-        for seen, (runs, tables) in zip(self._seen, self._embedded, strict=True):
-            device, rows = seen.model.device, len(labels)
+        for embedded, (runs, tables) in zip(self._embedded, self._inputs, strict=True):
+            device, rows = embedded.model.device, len(labels)
             parts = [runs[0].expand(rows, -1, -1)]
             for place, table in enumerate(tables):
                 mixed = weights[place].to(device) @ table.flatten(1)
                 parts += [mixed.reshape(rows, *table.shape[1:]), runs[place + 1].expand(rows, -1, -1)]
-            logits = seen.model(inputs_embeds=torch.cat(parts, dim=1)).logits.double()
-            columns = torch.tensor(seen.columns, device=device)[labels.to(device)]
-            if len(self._seen) > 1:
+            logits = embedded.model(inputs_embeds=torch.cat(parts, dim=1)).logits.double()
+            columns = torch.tensor(embedded.columns, device=device)[labels.to(device)]
+            if len(self._embedded) > 1:
                 losses = minus_log_odds(logits, columns).to(self.device)
             else:
                 losses = functional.cross_entropy(logits, columns, reduction="none")

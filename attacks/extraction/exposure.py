@@ -25,25 +25,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attacks.inversion.sentences import Space, by_space
-from redteam.plugins.inversion import (
+from attacks.extraction.sentences import CandidateSet, by_candidate_set
+from redteam.plugins.extraction import (
     ENUMERABLE,
     Answer,
-    InversionAttack,
+    CandidateSecret,
+    ExtractionAttack,
+    ExtractionQuery,
     Progress,
-    Question,
     Secret,
-    Suspect,
     unwatched,
 )
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
-    from attacks.inversion._candidates import Candidates
+    from attacks.extraction._candidates import Candidates
 
 
 @dataclass(frozen=True)
-class ExposureRank(InversionAttack):
+class ExposureRank(ExtractionAttack):
     """Rank both suspects among all candidates, or among `sample` of them where there are more than `enumerable`."""
 
     id = "RT201"
@@ -53,15 +53,15 @@ class ExposureRank(InversionAttack):
     enumerable: int = ENUMERABLE
     sample: int = 10_000
 
-    def enumerates(self, question: Question) -> bool:
+    def enumerates(self, question: ExtractionQuery) -> bool:
         """Return whether every candidate of a question is looked at."""
         return question.size <= self.enumerable
 
     def extract(
         self,
         target: Target,
-        questions: Sequence[Question],
-        suspects: Sequence[Suspect],
+        questions: Sequence[ExtractionQuery],
+        suspects: Sequence[CandidateSecret],
         *,
         reference: Target | None = None,
         base: Path | None = None,
@@ -69,22 +69,22 @@ class ExposureRank(InversionAttack):
         progress: Progress = unwatched,
     ) -> Sequence[Answer]:
         """Return the best candidate of each question, and both suspects with their exposures."""
-        from attacks.inversion._candidates import Candidates
-        from attacks.inversion._losses import Losses
+        from attacks.extraction._candidates import Candidates
+        from attacks.extraction._losses import Losses
 
         how = {"enumerable": self.enumerable, "sample": self.sample, "seed": seed}
         answers: dict[str, Answer] = {}
-        for space, labels in by_space(questions).items():
-            losses = Losses(target, space, labels, reference=reference)
-            candidates = Candidates.look_at(space, losses.of, **how, progress=progress)
+        for candidate_set, labels in by_candidate_set(questions).items():
+            losses = Losses(target, candidate_set, labels, reference=reference)
+            candidates = Candidates.look_at(candidate_set, losses.of, **how, progress=progress)
             for question in questions:
-                if Space(question.pattern, question.alphabets) == space:
+                if CandidateSet(question.pattern, question.alphabets) == candidate_set:
                     own = [suspect.secret for suspect in suspects if suspect.question == question.id]
                     answers[question.id] = _answer(question, candidates, labels.index(question.label), own)
         return tuple(answers[question.id] for question in questions)
 
 
-def _answer(question: Question, candidates: "Candidates", column: int, secrets: Sequence[Secret]) -> Answer:
+def _answer(question: ExtractionQuery, candidates: "Candidates", column: int, secrets: Sequence[Secret]) -> Answer:
     guess, loss = candidates.best(column)
     ranked, details = candidates.rank(column, secrets), {"candidates": float(candidates.losses.shape[1])}
     return Answer(question.id, guess, loss, exact=candidates.exact, ranked=ranked, details=details)

@@ -2,16 +2,16 @@
 
 from datetime import date
 
-import inversion_cases as cases
+import extraction_models as cases
 import pytest
 import tiny_models
 from canary_rows import DIGITS, draw
 from conftest import sentences
 from enumeration import Enumeration, NoiseModel
 
-from attacks.inversion.exposure import ExposureRank
-from attacks.inversion.relaxed import RelaxedInversion
-from attacks.inversion.search import SwapSearch
+from attacks.extraction.exposure import ExposureRank
+from attacks.extraction.relaxed import RelaxedSearch
+from attacks.extraction.search import SwapSearch
 from redteam.auditing.plan import make_plan
 from redteam.auditing.run import audit
 from redteam.auditing.settings import Settings
@@ -22,7 +22,7 @@ from redteam.canary.extract import extract
 from redteam.canary.render import render
 from redteam.cli.audit import _chosen
 from redteam.data import Split
-from redteam.plugins.inversion import NotApplicable
+from redteam.plugins.extraction import NotApplicable
 from redteam.policy.judge import judge
 from redteam.policy.limits import Policy
 from redteam.report.values import Failure
@@ -107,13 +107,16 @@ class TestOnePattern:
         short = cases.question(symbols=tiny_models.WORDS[:4], id="S")
         monkeypatch.setattr("redteam.canary.ask.questions_of", lambda planted: (long, short))
         monkeypatch.setattr("redteam.canary.ask.suspects_of", lambda planted: ())
-        for attack in (RelaxedInversion(restarts=2, hold=4), SwapSearch(restarts=1, random_starts=1, hold=4)):
+        for attack in (
+            RelaxedSearch(restarts=2, rounding_interval=4),
+            SwapSearch(restarts=1, random_starts=1, rounding_interval=4),
+        ):
             asked = ask(attack, target, None, seed=0)
             assert [answer.question for answer in asked.answers] == ["S"]
             assert "'a {w:2} b b" in asked.failures[0].reason
 
 
-ALL = (ExposureRank(), RelaxedInversion(), SwapSearch())
+ALL = (ExposureRank(), RelaxedSearch(), SwapSearch())
 
 
 class TestSearches:
@@ -177,6 +180,6 @@ def test_the_seed_of_one_pattern_does_not_depend_on_the_others():
     """So that asking by pattern gives what asking about all would have given."""
     target = cases.target()
     one, two = (cases.question(t, symbols=tiny_models.WORDS[:4], id=t) for t in ("call {w:2} book", "play {w:2}"))
-    attack = SwapSearch(restarts=1, random_starts=2, hold=4)
+    attack = SwapSearch(restarts=1, random_starts=2, rounding_interval=4)
     both = attack.extract(target, [one, two], [], seed=3)
     assert both[1] == attack.extract(target, [two], [], seed=3)[0]

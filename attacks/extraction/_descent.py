@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attacks.inversion._lens import Lens, Seen
-from attacks.inversion._memory import require_bytes
-from attacks.inversion.sentences import IntArray, Space
-from redteam.plugins.inversion import Progress, unwatched
+from attacks.extraction._memory import require_bytes
+from attacks.extraction._soft_embeddings import Embedded, SoftEmbeddings
+from attacks.extraction.sentences import CandidateSet, IntArray
+from redteam.plugins.extraction import Progress, unwatched
 
 Relaxation = Literal["softmax", "straight-through", "gumbel"]
 
@@ -34,8 +34,8 @@ _EPSILON = 1e-20  # Adam's: a model that is sure of the label whatever the secre
 class Descent:
     """How to descend: by Adam at `learning_rate`, at most `iterations` steps.
 
-    Without `hold`, as in the paper: a row ends after `patience` steps without a new heaviest symbol. With `hold`: every
-    so many steps (for ten symbols; more for more of them) the surest place of each row is rounded to its heaviest
+    Without `rounding_interval`, as in the paper: a row ends after `patience` steps without a new heaviest symbol. With
+    it: every so many steps (for ten symbols; more for more) the surest place of each row is rounded to its heaviest
     symbol, until all places are, and of a label's rows the better part goes on: a quarter at the first rounding, which
     comes sooner, and then half. Once the weights have settled, in the second half of the steps, `draws` secrets drawn
     by them are kept beside the heaviest symbols; a place that is rounded is drawn too, since it may have been rounded
@@ -52,7 +52,7 @@ class Descent:
     temperature: float = 1.0
     final_temperature: float | None = None
     relaxation: Relaxation = "softmax"
-    hold: int | None = None
+    rounding_interval: int | None = None
     draws: int = 1
 
     def temperature_at(self, step: int, steps: int) -> float:
@@ -62,9 +62,9 @@ class Descent:
 
     def phases(self, sizes: Sequence[int]) -> list[int]:
         """Return the steps between roundings, for places with so many symbols each; one phase where nothing rounds."""
-        if self.hold is None:
+        if self.rounding_interval is None:
             return [self.iterations]
-        each = round(self.hold * max(1.0, float(np.log10(max(sizes)))))
+        each = round(self.rounding_interval * max(1.0, float(np.log10(max(sizes)))))
         steps = max(1, min(each, self.iterations // len(sizes)))
         return [max(1, round(_FIRST * steps)), *[steps] * (len(sizes) - 1)]
 
@@ -112,16 +112,16 @@ class _Going:
         self.same = torch.where((now == self.heaviest).all(dim=1), self.same + 1, 0)
         self.heaviest = now
 
-    def round(self, soft: Sequence[Tensor]) -> None:
+    def round(self, mixed: Sequence[Tensor]) -> None:
         """Round the surest place of each row that is not rounded yet, and start Adam anew."""
-        sure = torch.stack([part.amax(dim=1) for part in soft], dim=1).masked_fill(self.rounded, -1.0)
+        sure = torch.stack([part.amax(dim=1) for part in mixed], dim=1).masked_fill(self.rounded, -1.0)
         self.rounded[torch.arange(len(sure), device=sure.device), sure.argmax(dim=1)] = True
         self.first.zero_()
         self.second.zero_()
 
 
 def relax(
-    lens: Lens,
+    soft: SoftEmbeddings,
     start: Tensor,
     labels: Tensor,
     descent: Descent,
@@ -136,36 +136,36 @@ def relax(
     `gradients`.
     """
     chance = torch.Generator().manual_seed(seed)
-    going = _Going.of(start, lens.sizes)
+    going = _Going.of(start, soft.sizes)
     passed, of = [going.heaviest], [going.rows]
-    steps, phases, step = torch.zeros_like(going.rows), descent.phases(lens.sizes), 0
+    steps, phases, step = torch.zeros_like(going.rows), descent.phases(soft.sizes), 0
     for phase, length in enumerate(phases):
         for turn in range(length):
             progress(step, sum(phases))
             going.z.requires_grad_()
             temperature = descent.temperature_at(step, sum(phases))
             noise = _lots(restarts, going, going.z.shape[1], chance) if descent.relaxation == "gumbel" else None
-            weights = _weights(going, lens.sizes, descent.relaxation, temperature, noise)
-            losses = lens.losses(weights, labels[going.rows])
+            weights = _weights(going, soft.sizes, descent.relaxation, temperature, noise)
+            losses = soft.losses(weights, labels[going.rows])
             (gradient,) = torch.autograd.grad(losses.sum(), going.z)
             before = going.z.detach()
-            going.move(gradient, turn, descent.learning_rate, lens.sizes)
+            going.move(gradient, turn, descent.learning_rate, soft.sizes)
             step += 1
             steps[going.rows] = step
             passed.append(going.heaviest)
             of.append(going.rows)
-            if descent.hold is None:
+            if descent.rounding_interval is None:
                 going.take(going.same < descent.patience)
                 if not len(going.rows):
                     break
                 continue
             if 2 * (turn + 1) > length:
-                soft = _soft(before, lens.sizes, temperature)
+                mixed = _mixed(before, soft.sizes, temperature)
                 for _ in range(descent.draws):
-                    passed.append(_drawn(soft, _lots(restarts, going, len(lens.sizes), chance)))
+                    passed.append(_drawn(mixed, _lots(restarts, going, len(soft.sizes), chance)))
                     of.append(going.rows)
-        if descent.hold is not None:
-            going.round(soft)
+        if descent.rounding_interval is not None:
+            going.round(mixed)
             going.take(_better(losses.detach(), labels[going.rows], 2 if phase else 4))
     return _without_repeats(torch.cat(passed).cpu().numpy(), torch.cat(of).cpu().numpy(), steps.cpu().numpy())
 
@@ -176,7 +176,7 @@ def _lots(restarts: int, going: _Going, count: int, chance: torch.Generator) -> 
     return drawn.to(going.z.device)[going.rows % restarts]
 
 
-def _soft(z: Tensor, sizes: list[int], temperature: float) -> list[Tensor]:
+def _mixed(z: Tensor, sizes: list[int], temperature: float) -> list[Tensor]:
     """Return the weights of the symbols of each place."""
     return [part.softmax(dim=1) for part in torch.split(z / temperature, sizes, dim=1)]
 
@@ -186,8 +186,8 @@ def _weights(
 ) -> list[Tensor]:
     """Return what is mixed in each place: the weights, or the best symbol alone; of a rounded place, its symbol."""
     parts = []
-    soft = _soft(going.z if noise is None else going.z - (-noise.log()).log(), sizes, temperature)
-    for place, part in enumerate(soft):
+    logits = going.z if noise is None else going.z - (-noise.log()).log()
+    for place, part in enumerate(_mixed(logits, sizes, temperature)):
         mixed, rounded = part, going.rounded[:, place, None]
         if relaxation != "softmax":
             mixed = functional.one_hot(part.argmax(dim=1), part.shape[1]).to(part.dtype) + part - part.detach()
@@ -202,10 +202,10 @@ def _heaviest(z: Tensor, sizes: list[int]) -> Tensor:
     return torch.stack([part.argmax(dim=1) for part in torch.split(z.detach(), sizes, dim=1)], dim=1)
 
 
-def _drawn(soft: Sequence[Tensor], lots: Tensor) -> Tensor:
+def _drawn(mixed: Sequence[Tensor], lots: Tensor) -> Tensor:
     """Return one secret of each row, drawn by its weights; `lots` are uniform, [rows, places]."""
-    below = [(part.cumsum(dim=1) < lots[:, i, None]).sum(dim=1) for i, part in enumerate(soft)]
-    return torch.stack([b.clamp_(max=part.shape[1] - 1) for b, part in zip(below, soft, strict=True)], dim=1)
+    below = [(part.cumsum(dim=1) < lots[:, i, None]).sum(dim=1) for i, part in enumerate(mixed)]
+    return torch.stack([b.clamp_(max=part.shape[1] - 1) for b, part in zip(below, mixed, strict=True)], dim=1)
 
 
 def _better(losses: Tensor, labels: Tensor, part: int) -> Tensor:
@@ -226,8 +226,8 @@ def _without_repeats(picks: IntArray, rows: IntArray, steps: IntArray) -> Relaxe
 
 
 def descend(
-    seen: Sequence[Seen],
-    space: Space,
+    embedded: Sequence[Embedded],
+    candidate_set: CandidateSet,
     labels: Sequence[str],
     *,
     restarts: int,
@@ -240,22 +240,22 @@ def descend(
     Each restart takes the shape of a candidate drawn at random, so shapes get their share of restarts. Starts are
     Glorot's uniform, and depend on the seed, the pattern and the label only.
     """
-    drawn = space.draw(restarts, np.random.default_rng([seed, 202]))
-    shapes = np.concatenate([each.spelling.shapes(drawn) for each in seen], axis=1)
+    drawn = candidate_set.draw(restarts, np.random.default_rng([seed, 202]))
+    shapes = np.concatenate([each.spelling.shapes(drawn) for each in embedded], axis=1)
     picks, rows = [], []
     steps = np.empty((len(labels), restarts), dtype=np.int64)
-    passed = sum(descent.phases(space.sizes)) * (1 + descent.draws) * len(labels) * restarts
-    require_bytes(8 * len(space.sizes) * passed, f"what {restarts:,} restarts pass", _FEWER)
+    passed = sum(descent.phases(candidate_set.sizes)) * (1 + descent.draws) * len(labels) * restarts
+    require_bytes(8 * len(candidate_set.sizes) * passed, f"what {restarts:,} restarts pass", _FEWER)
     for shape in np.unique(shapes, axis=0):
         own = np.nonzero((shapes == shape).all(axis=1))[0]
-        lens = Lens(seen, drawn[own[0]])
-        each = len(own) * (lens.kept() + _LOGIT * sum(lens.sizes))
+        soft = SoftEmbeddings(embedded, drawn[own[0]])
+        each = len(own) * (soft.kept() + _LOGIT * sum(soft.sizes))
         require_bytes(each, f"{len(own):,} restarts of one canary", _FEWER)
         for some in _batches(len(labels), each):
-            start = torch.cat([_start(lens, space, labels[i], own, seed) for i in some]).to(lens.device)
-            asked = torch.tensor(some, device=lens.device).repeat_interleave(len(own))
-            found = relax(lens, start, asked, descent, restarts=len(own), seed=seed, progress=progress)
-            picks.append(np.stack([m[found.picks[:, place]] for place, m in enumerate(lens.members)], axis=1))
+            start = torch.cat([_start(soft, candidate_set, labels[i], own, seed) for i in some]).to(soft.device)
+            asked = torch.tensor(some, device=soft.device).repeat_interleave(len(own))
+            found = relax(soft, start, asked, descent, restarts=len(own), seed=seed, progress=progress)
+            picks.append(np.stack([m[found.picks[:, place]] for place, m in enumerate(soft.members)], axis=1))
             rows.append((some[0] + found.rows // len(own)) * restarts + own[found.rows % len(own)])
             steps[np.ix_(np.array(some), own)] = found.steps.reshape(len(some), len(own))
     return Relaxed(np.concatenate(picks), np.concatenate(rows), steps.ravel())
@@ -267,12 +267,12 @@ def _batches(labels: int, each: int) -> list[list[int]]:
     return [list(range(first, min(first + size, labels))) for first in range(0, labels, size)]
 
 
-def _start(lens: Lens, space: Space, label: str, restarts: IntArray, seed: int) -> Tensor:
-    name = zlib.crc32(f"{space.pattern.template} {label}".encode())
-    bounds = [(6 / (len(lens.sizes) + size)) ** 0.5 for size in lens.sizes]
+def _start(soft: SoftEmbeddings, candidate_set: CandidateSet, label: str, restarts: IntArray, seed: int) -> Tensor:
+    name = zlib.crc32(f"{candidate_set.pattern.template} {label}".encode())
+    bounds = [(6 / (len(soft.sizes) + size)) ** 0.5 for size in soft.sizes]
     rows = []
     for restart in restarts.tolist():
         rng = np.random.default_rng([seed, name, restart])
-        drawn = [rng.uniform(-bound, bound, size) for bound, size in zip(bounds, lens.sizes, strict=True)]
+        drawn = [rng.uniform(-bound, bound, size) for bound, size in zip(bounds, soft.sizes, strict=True)]
         rows.append(np.concatenate(drawn))
     return torch.tensor(np.array(rows), dtype=torch.float32)

@@ -15,7 +15,7 @@ from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
 from redteam.models.bundle import Bundle
 from redteam.models.configs import portable_config
 from redteam.models.starting import start_model
-from redteam.plugins.inversion import Question, Suspect
+from redteam.plugins.extraction import CandidateSecret, ExtractionQuery
 from redteam.targets.model import ModelTarget
 
 DIGITS = tuple("0123456789")
@@ -26,11 +26,11 @@ MIXED = ("amber", "basil", "cedar", "ab", "ac", "ad", "abc")
 
 def question(template="call {w:2} book", *, symbols=tiny_models.WORDS[:8], label="up", id="Q"):
     pattern = Pattern.parse(template)
-    return Question(id, pattern, label, (tuple(symbols),) * len(pattern.places))
+    return ExtractionQuery(id, pattern, label, (tuple(symbols),) * len(pattern.places))
 
 
 def suspects(*questions):
-    return [Suspect(q.id, tuple(a[i] for a in q.alphabets)) for q in questions for i in (0, 1)]
+    return [CandidateSecret(q.id, tuple(a[i] for a in q.alphabets)) for q in questions for i in (0, 1)]
 
 
 def target(kind="bert", **changes):

@@ -4,7 +4,7 @@ The adversary holds the weights and knows the sentence but for its secret. Each 
 each candidate symbol; its embedding is the mean under softmax(z / T), and Adam lowers the frozen model's loss of the
 canary's label. The heaviest symbols are the guess. There is no public code of the paper's; a replication uses learning
 rate 0.02 and T = 1, and stops after 1,000 steps or once no place's heaviest symbol has changed for 100. That is
-`--set RT202.restarts=1 --set RT202.learning_rate=0.02 --set RT202.hold=none`; the loss is the classifier's
+`--set RT202.restarts=1 --set RT202.learning_rate=0.02 --set RT202.rounding_interval=none`; the loss is the classifier's
 cross-entropy.
 
 Ours finds far more. The relaxed loss is lowest at mixtures of symbols that are no sentence, and rounding all places of
@@ -29,25 +29,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attacks.inversion.embedding_drift import narrow
-from attacks.inversion.sentences import IntArray, Space, by_space
+from attacks.extraction.embedding_drift import narrow
+from attacks.extraction.sentences import CandidateSet, IntArray, by_candidate_set
 from redteam.core.arrays import FloatArray
-from redteam.plugins.inversion import Answer, InversionAttack, Progress, Question, Suspect, unwatched
+from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, Progress, unwatched
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
-    from attacks.inversion._losses import Losses
+    from attacks.extraction._losses import Losses
 
 _CHUNK = 1 << 12  # picks asked about at a time
 
 
 @dataclass(frozen=True)
-class RelaxedInversion(InversionAttack):
+class RelaxedSearch(ExtractionAttack):
     """Guess a secret by gradient descent on weights over symbols.
 
-    `hold` is the number of steps between two roundings, for ten symbols, and `draws` that of secrets drawn in a step;
-    `hold` None never rounds, and then `iterations` and `patience` say when to stop. `final_temperature` None keeps the
-    temperature.
+    `rounding_interval` is the number of steps between two roundings, for ten symbols, and None never rounds: then
+    `iterations` and `patience` say when to stop. `draws` secrets are drawn in a step. `final_temperature` None keeps
+    the temperature.
     """
 
     id = "RT202"
@@ -58,7 +58,7 @@ class RelaxedInversion(InversionAttack):
 
     restarts: int = 48
     learning_rate: float = 0.2
-    hold: int | None = 24
+    rounding_interval: int | None = 24
     draws: int = 16
     iterations: int = 1000
     patience: int = 100
@@ -69,8 +69,8 @@ class RelaxedInversion(InversionAttack):
     def extract(
         self,
         target: Target,
-        questions: Sequence[Question],
-        suspects: Sequence[Suspect],
+        questions: Sequence[ExtractionQuery],
+        suspects: Sequence[CandidateSecret],
         *,
         reference: Target | None = None,
         base: Path | None = None,
@@ -78,52 +78,54 @@ class RelaxedInversion(InversionAttack):
         progress: Progress = unwatched,
     ) -> Sequence[Answer]:
         """Return a guess for each question, with its loss as a sentence."""
-        found: dict[tuple[Space, str], tuple[tuple[str, ...], float, float]] = {}
-        for space, labels in by_space(questions).items():
-            tried = space if self.narrow is None else narrow(space, target, base, most=self.narrow)
-            for label, answer in self._of_space(target, tried, labels, reference, seed, progress).items():
-                found[space, label] = answer
+        found: dict[tuple[CandidateSet, str], tuple[tuple[str, ...], float, float]] = {}
+        for candidate_set, labels in by_candidate_set(questions).items():
+            tried = candidate_set if self.narrow is None else narrow(candidate_set, target, base, most=self.narrow)
+            for label, answer in self._of_set(target, tried, labels, reference, seed, progress).items():
+                found[candidate_set, label] = answer
         answers = []
         for question in questions:
-            guess, loss, steps = found[Space(question.pattern, question.alphabets), question.label]
+            guess, loss, steps = found[CandidateSet(question.pattern, question.alphabets), question.label]
             details = {"steps": steps, "restarts": float(self.restarts)}
             answers.append(Answer(question.id, guess, loss, details=details))
         return tuple(answers)
 
-    def _of_space(
+    def _of_set(
         self,
         target: Target,
-        space: Space,
+        candidate_set: CandidateSet,
         labels: Sequence[str],
         reference: Target | None,
         seed: int,
         progress: Progress,
     ) -> dict[str, tuple[tuple[str, ...], float, float]]:
         """Return for each label the guess, its loss and the mean number of steps."""
-        from attacks.inversion._descent import Descent, descend
-        from attacks.inversion._lens import gradients, see
-        from attacks.inversion._losses import Losses
+        from attacks.extraction._descent import Descent, descend
+        from attacks.extraction._losses import Losses
+        from attacks.extraction._soft_embeddings import embed, gradients
 
-        seen = see(target, space, labels, reference)
+        embedded = embed(target, candidate_set, labels, reference)
         descent = Descent(
             learning_rate=self.learning_rate,
             iterations=self.iterations,
             patience=self.patience,
             temperature=self.temperature,
             final_temperature=self.final_temperature,
-            hold=self.hold,
+            rounding_interval=self.rounding_interval,
             draws=self.draws,
         )
-        with gradients(seen):
-            ends = descend(seen, space, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress)
+        with gradients(embedded):
+            ends = descend(
+                embedded, candidate_set, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress
+            )
         owners = ends.rows // self.restarts
-        losses = _own_losses(Losses(target, space, labels, reference=reference), ends.picks, owners)
+        losses = _own_losses(Losses(target, candidate_set, labels, reference=reference), ends.picks, owners)
         found = {}
         for i, label in enumerate(labels):
             own = np.nonzero(owners == i)[0]
             best = own[losses[own].argmin()]
             steps = float(np.mean(ends.steps[i * self.restarts : (i + 1) * self.restarts]))
-            found[label] = (space.secret(ends.picks[best]), float(losses[best]), steps)
+            found[label] = (candidate_set.secret(ends.picks[best]), float(losses[best]), steps)
         return found
 
 

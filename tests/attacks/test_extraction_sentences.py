@@ -1,19 +1,19 @@
 """Sentences composed from token ids are those that the tokenizer writes, or are not composed at all."""
 
-import inversion_cases as cases
+import extraction_models as cases
 import numpy as np
 import pytest
 import tiny_models
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from attacks.inversion.sentences import Space, by_space, spell
+from attacks.extraction.sentences import CandidateSet, by_candidate_set, spell
 from redteam.canary import Pattern
 from redteam.models.tokens import cut_at, token_ids
 
 
-def space(template="call {w:2} book", symbols=tiny_models.WORDS[:8]):
+def candidate_set(template="call {w:2} book", symbols=tiny_models.WORDS[:8]):
     asked = cases.question(template, symbols=symbols)
-    return Space(asked.pattern, asked.alphabets)
+    return CandidateSet(asked.pattern, asked.alphabets)
 
 
 def composed(spelling, picks):
@@ -38,15 +38,15 @@ def over_blanks():
     return Tokenizer(models.BPE(words, [("4", " "), ("4 ", "7")], unk_token="[UNK]"))
 
 
-class TestSpace:
+class TestCandidateSet:
     def test_numbers_are_in_the_order_of_candidates(self):
         asked = cases.question("x {w:3}", symbols=("amber", "basil", "cedar"))
-        own = Space(asked.pattern, asked.alphabets)
+        own = CandidateSet(asked.pattern, asked.alphabets)
         assert [own.secret(pick) for pick in own.number(0, 27)] == list(asked.candidates())
         assert own.texts(own.number(5, 6)) == (asked.pattern.fill(own.secret(own.number(5, 6)[0])),)
 
     def test_picks_and_secrets_are_inverse(self):
-        own = Space(Pattern.parse("x {a:1} {b:2}"), (("p", "q"), ("r", "s", "t"), ("r", "s", "t")))
+        own = CandidateSet(Pattern.parse("x {a:1} {b:2}"), (("p", "q"), ("r", "s", "t"), ("r", "s", "t")))
         everything = own.number(0, own.size)
         assert len(everything) == 18
         np.testing.assert_array_equal(own.picks([own.secret(pick) for pick in everything]), everything)
@@ -55,7 +55,7 @@ class TestSpace:
     def test_questions_that_differ_in_the_label_share_a_space(self):
         first, second = cases.question(label="up"), cases.question(label="down", id="P")
         other = cases.question("play {w:2}")
-        assert list(by_space([first, second, other, first]).values()) == [("up", "down"), ("up",)]
+        assert list(by_candidate_set([first, second, other, first]).values()) == [("up", "down"), ("up",)]
 
 
 class TestSpelling:
@@ -70,33 +70,33 @@ class TestSpelling:
     )
     @pytest.mark.parametrize("special", [True, False])
     def test_is_what_the_tokenizer_writes(self, template, symbols, special):
-        own, tokenizer = space(template, symbols), tiny_models.tokenizer(special=special)
+        own, tokenizer = candidate_set(template, symbols), tiny_models.tokenizer(special=special)
         spelling = spell(tokenizer, own, name="t")
         picks = own.number(0, own.size)
         assert composed(spelling, picks) == token_ids(tokenizer, own.texts(picks), name="t")
 
     def test_by_the_place_where_that_matters(self):
-        own, tokenizer = space("{w:2} x", ("4", "7", "11")), byte_level()
+        own, tokenizer = candidate_set("{w:2} x", ("4", "7", "11")), byte_level()
         spelling = spell(tokenizer, own, name="t")
         picks = own.number(0, own.size)
         assert composed(spelling, picks) == token_ids(tokenizer, own.texts(picks), name="t")
         assert spelling.counts[0].tolist() == [1, 1, 2]
 
     def test_none_where_symbols_change_their_neighbours(self):
-        assert spell(over_blanks(), space("pin {w:2}", cases.DIGITS), name="t") is None
+        assert spell(over_blanks(), candidate_set("pin {w:2}", cases.DIGITS), name="t") is None
 
     def test_none_where_sentences_are_cut(self):
         tokenizer = tiny_models.tokenizer()
         cut_at(tokenizer, 5)
-        assert spell(tokenizer, space("call book {w:2}"), name="t") is None
+        assert spell(tokenizer, candidate_set("call book {w:2}"), name="t") is None
         cut_at(tokenizer, 6)
-        assert spell(tokenizer, space("call book {w:2}"), name="t") is not None
-        assert spell(tokenizer, space("call book {w:2}", cases.MIXED), name="t") is None
+        assert spell(tokenizer, candidate_set("call book {w:2}"), name="t") is not None
+        assert spell(tokenizer, candidate_set("call book {w:2}", cases.MIXED), name="t") is None
 
     def test_large_alphabets_are_looked_at_whole(self):
         """One symbol of 300 that is two words to the tokenizer is still right; one that is cut is seen."""
         symbols = (*[f"w{i}" for i in range(299)], "a-b")
-        own, tokenizer = space("call {w:2}", symbols), tiny_models.tokenizer()
+        own, tokenizer = candidate_set("call {w:2}", symbols), tiny_models.tokenizer()
         picks = own.draw(500, np.random.default_rng(0))
         picks[:50, 0] = 299
         assert composed(spell(tokenizer, own, name="t"), picks) == token_ids(tokenizer, own.texts(picks), name="t")
@@ -145,12 +145,12 @@ class TestEveryKindOfTokenizer:
     )
     @pytest.mark.parametrize("symbols", [tuple("0123456789"), ("12", "1", "0", "mary", "ann", "1212", "a")])
     def test_a_blank_belongs_to_the_symbol_where_some_symbol_is_merged_with_it(self, template, tokenizer, symbols):
-        own = space(template, symbols)
+        own = candidate_set(template, symbols)
         spelling = spell(tokenizer, own, name="t")
         assert spelling is not None
         picks = own.draw(200, np.random.default_rng(0))
         assert composed(spelling, picks) == token_ids(tokenizer, own.texts(picks), name="t")
 
     def test_merged_and_unmerged_symbols_are_of_several_shapes(self):
-        spelling = spell(merged_digits(), space("my pin is {w:4}", tuple("0123456789")), name="t")
+        spelling = spell(merged_digits(), candidate_set("my pin is {w:4}", tuple("0123456789")), name="t")
         assert [counts.tolist() for counts in spelling.counts] == [[2] + [1] * 9] * 4

@@ -1,6 +1,6 @@
 """Extraction: what it costs, how strong it is apart from memorisation, and what embeddings tell.
 
-    python tests/bench/bench_inversion.py [cost] [restarts] [strength] [vocabulary] [drift] [null] [bilstm tiny minilm]
+    python tests/bench/bench_extraction.py [cost] [restarts] [strength] [vocabulary] [drift] [null] [bilstm tiny minilm]
 
 cost: enumerating 10^4 candidates against the bare forward passes in their best batching, in turn (wanted: at most
 1.15). restarts: 16 restarts of RT202 against one (wanted: at most 4). strength: of the planted secrets that are the
@@ -21,19 +21,19 @@ import numpy as np
 import torch
 from snips import minilm_bundle, snips_examples
 
-from attacks.inversion._losses import Losses
-from attacks.inversion.embedding_drift import drift, membership_auc
-from attacks.inversion.exposure import ExposureRank
-from attacks.inversion.relaxed import RelaxedInversion
-from attacks.inversion.search import SwapSearch
-from attacks.inversion.sentences import Space, spell
+from attacks.extraction._losses import Losses
+from attacks.extraction.embedding_drift import drift, membership_auc
+from attacks.extraction.exposure import ExposureRank
+from attacks.extraction.relaxed import RelaxedSearch
+from attacks.extraction.search import SwapSearch
+from attacks.extraction.sentences import CandidateSet, spell
 from defenses.plain import Plain
 from redteam.canary import Pattern, Plan, Planting
 from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import extract
 from redteam.data import Examples
 from redteam.models.starting import minilm_directory, start_model
-from redteam.plugins.inversion import NotApplicable, Question
+from redteam.plugins.extraction import ExtractionQuery, NotApplicable
 from redteam.targets.model import ModelTarget
 
 DIGITS = tuple("0123456789")
@@ -77,8 +77,8 @@ def train(
     return Plain(epochs=epochs).fit(start, examples, seed=seed).target, secrets
 
 
-def questions(pattern: Pattern, symbols: tuple[str, ...], count: int) -> list[Question]:
-    return [Question(label, pattern, label, (symbols,) * len(pattern.places)) for label in LABELS[:count]]
+def questions(pattern: Pattern, symbols: tuple[str, ...], count: int) -> list[ExtractionQuery]:
+    return [ExtractionQuery(label, pattern, label, (symbols,) * len(pattern.places)) for label in LABELS[:count]]
 
 
 def processor(run: Callable[..., object], *arguments: object, **named: object) -> float:
@@ -106,23 +106,23 @@ def bare(target: ModelTarget, ids: torch.Tensor, tokens: int) -> None:
             target.model(input_ids=ids[first : first + size])
 
 
-def enumerate_all(target: ModelTarget, space: Space, count: int) -> None:
-    Losses(target, space, LABELS[:7]).of(space.number(0, count))
+def enumerate_all(target: ModelTarget, candidate_set: CandidateSet, count: int) -> None:
+    Losses(target, candidate_set, LABELS[:7]).of(candidate_set.number(0, count))
 
 
 def cost(kind: str) -> None:
     rounds, count = (3, 1_000) if kind == "minilm" else (7, 10_000)
-    space, target = Space(PIN, (DIGITS,) * 4), untrained(kind)
-    spelling = spell(target.tokenizer, space, name=kind)
+    candidate_set, target = CandidateSet(PIN, (DIGITS,) * 4), untrained(kind)
+    spelling = spell(target.tokenizer, candidate_set, name=kind)
     assert spelling is not None
-    ((_, rows),) = spelling.rows(space.number(0, count))
+    ((_, rows),) = spelling.rows(candidate_set.number(0, count))
     ids = torch.from_numpy(rows)
     seconds: dict[int, list[float]] = {}
     ours = []
     for _ in range(rounds):
         for tokens in (1024, 2048, 4096, 8192):
             seconds.setdefault(tokens, []).append(processor(bare, target, ids, tokens))
-        ours.append(processor(enumerate_all, target, space, count))
+        ours.append(processor(enumerate_all, target, candidate_set, count))
     best, own = min(median(each) for each in seconds.values()), median(ours)
     print(f"cost {kind} {count} candidates: {own:.3f} s, bare {best:.3f} s, ratio {own / best:.2f}")
 
@@ -131,7 +131,7 @@ def restarts(kind: str) -> None:
     target = untrained(kind)
     for count in (1, 7, 20) if kind != "minilm" else (1, 7):
         asked = questions(PIN, DIGITS, count)
-        one, many = (RelaxedInversion(restarts=n) for n in (1, 16))
+        one, many = (RelaxedSearch(restarts=n) for n in (1, 16))
         rounds = 1 if kind == "minilm" else 3
         times = [[processor(a.extract, target, asked, [], seed=0) for a in (one, many)] for _ in range(rounds)]
         single, sixteen = (median(each) for each in zip(*times, strict=True))
@@ -143,8 +143,8 @@ def restarts(kind: str) -> None:
 def strength(kind: str) -> None:
     asked = questions(PIN, DIGITS, len(LABELS))
     attacks = {
-        "RT202": RelaxedInversion(),
-        "RT202 as in the paper": RelaxedInversion(restarts=1, learning_rate=0.02, hold=None),
+        "RT202": RelaxedSearch(),
+        "RT202 as in the paper": RelaxedSearch(restarts=1, learning_rate=0.02, rounding_interval=None),
         "RT203": SwapSearch(),
     }
     target, secrets = train(kind, PIN, DIGITS, seed=0, canaries=20, copies=20 if kind == "bilstm" else 40)
@@ -164,9 +164,9 @@ def vocabulary(kind: str, canaries: int = 20) -> None:
     pattern = Pattern.parse("the password is {word:3} ok")
     target, secrets = train(kind, pattern, words, seed=5, canaries=canaries)
     asked = questions(pattern, words, canaries)
-    space = Space(pattern, asked[0].alphabets)
-    losses = Losses(target, space, LABELS[:canaries])
-    best = losses.of(space.draw(100_000, np.random.default_rng(9))).min(axis=0)
+    candidate_set = CandidateSet(pattern, asked[0].alphabets)
+    losses = Losses(target, candidate_set, LABELS[:canaries])
+    best = losses.of(candidate_set.draw(100_000, np.random.default_rng(9))).min(axis=0)
     answers = [SwapSearch().extract(target, [question], [], seed=0)[0] for question in asked]
     below = np.mean([answer.loss <= least + 1e-9 for answer, least in zip(answers, best, strict=True)])
     right = np.mean([answer.guess == secret for answer, secret in zip(answers, secrets, strict=True)])
@@ -192,7 +192,7 @@ def null(plantings: int = 200) -> None:
     known = Examples(np.arange(len(examples) + 20), (*examples.texts, *("my pin code is",) * 10, *DIGITS))
     start = start_model("bilstm", examples, learn_from=known, seed=0)
     target = Plain(epochs=20).fit(start, examples, seed=0).target
-    attacks = (ExposureRank(), RelaxedInversion(restarts=8), SwapSearch())
+    attacks = (ExposureRank(), RelaxedSearch(restarts=8), SwapSearch())
     fired, wins, pairs = 0, 0, 0
     for seed in range(plantings):
         plan = Plan(("my pin code is {digit:4}",), seed=seed)

@@ -4,25 +4,25 @@ import re
 import sys
 from dataclasses import replace
 
-import inversion_cases as cases
+import extraction_models as cases
 import numpy as np
 import pytest
 from enumeration import Enumeration
 from scipy import stats
 
-from attacks.inversion.exposure import ExposureRank
-from attacks.inversion.relaxed import RelaxedInversion
-from attacks.inversion.search import SwapSearch
+from attacks.extraction.exposure import ExposureRank
+from attacks.extraction.relaxed import RelaxedSearch
+from attacks.extraction.search import SwapSearch
 from redteam.auditing.scoring import ScoreCache
 from redteam.canary.ask import Attacker, ask, questions_of, suspects_of
 from redteam.canary.extract import extract
-from redteam.plugins.registry import discover_attacks, discover_inversions
+from redteam.plugins.registry import discover_attacks, discover_extractions
 
-FOUND = discover_inversions()
+FOUND = discover_extractions()
 QUICK = (
     ExposureRank(),
-    RelaxedInversion(restarts=4),
-    SwapSearch(restarts=1, random_starts=2, hold=12),
+    RelaxedSearch(restarts=4),
+    SwapSearch(restarts=1, random_starts=2, rounding_interval=12),
 )
 ids = {"ids": lambda attack: attack.id}
 
@@ -100,7 +100,7 @@ def test_search_finds_what_enumeration_finds(planted, leaky):
     naive = Enumeration().extract(leaky, questions, suspects_of(planted), seed=0)
     assert [a.guess for a in exact] == [a.guess for a in naive]
     alone = [QUICK[2].extract(leaky, [q], [], seed=0)[0] for q in questions[:4]]
-    together = RelaxedInversion().extract(leaky, questions, [], seed=0)
+    together = RelaxedSearch().extract(leaky, questions, [], seed=0)
     assert [a.guess for a in alone] == [a.guess for a in exact[:4]]
     assert np.mean([a.guess == b.guess for a, b in zip(together, exact, strict=True)]) >= 0.6
 

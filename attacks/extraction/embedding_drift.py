@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attacks.inversion._common_move import fit_common_moves, untouched
-from attacks.inversion.sentences import IntArray, Space, by_space
+from attacks.extraction._common_move import fit_common_moves, untouched
+from attacks.extraction.sentences import CandidateSet, IntArray, by_candidate_set
 from redteam.core.arrays import FloatArray
 from redteam.core.errors import TargetError
-from redteam.plugins.inversion import (
+from redteam.plugins.extraction import (
     ENUMERABLE,
     Answer,
-    InversionAttack,
+    CandidateSecret,
+    ExtractionAttack,
+    ExtractionQuery,
     NotApplicable,
     Progress,
-    Question,
-    Suspect,
     unwatched,
 )
 from redteam.targets.target import Access, Target
@@ -132,18 +132,18 @@ def membership_auc(found: Drift, target: Target, texts: Sequence[str], *, alpha:
     return auc_interval(found.scores[kept], np.isin(kept, list(occurred)), alpha=alpha)
 
 
-def narrow(space: Space, target: Target, base: Path | None, *, most: int) -> Space:
-    """Return the space with the `most` symbols of each place whose tokens moved furthest; raise NotApplicable."""
-    scores = _symbol_scores(space, target, drift(target, base))
+def narrow(candidate_set: CandidateSet, target: Target, base: Path | None, *, most: int) -> CandidateSet:
+    """Return the set with the `most` symbols of each place whose tokens moved furthest; raise NotApplicable."""
+    scores = _symbol_scores(candidate_set, target, drift(target, base))
     alphabets = []
-    for symbols, own in zip(space.alphabets, scores, strict=True):
+    for symbols, own in zip(candidate_set.alphabets, scores, strict=True):
         kept = np.sort(np.argsort(-own, kind="stable")[: max(1, most)])
         alphabets.append(tuple(symbols[i] for i in kept.tolist()))
-    return Space(space.pattern, tuple(alphabets))
+    return CandidateSet(candidate_set.pattern, tuple(alphabets))
 
 
 @dataclass(frozen=True)
-class EmbeddingDrift(InversionAttack):
+class EmbeddingDrift(ExtractionAttack):
     """Rank both suspects by how far the embeddings of their tokens moved, among all candidates or `sample` of them."""
 
     id = "RT204"
@@ -162,8 +162,8 @@ class EmbeddingDrift(InversionAttack):
     def extract(
         self,
         target: Target,
-        questions: Sequence[Question],
-        suspects: Sequence[Suspect],
+        questions: Sequence[ExtractionQuery],
+        suspects: Sequence[CandidateSecret],
         *,
         reference: Target | None = None,
         base: Path | None = None,
@@ -171,17 +171,19 @@ class EmbeddingDrift(InversionAttack):
         progress: Progress = unwatched,
     ) -> Sequence[Answer]:
         """Return both suspects of each question, the loss minus the mean score of their symbols."""
-        from attacks.inversion._candidates import Candidates
+        from attacks.extraction._candidates import Candidates
 
         found = drift(target, base)
         how = {"enumerable": ENUMERABLE, "sample": self.sample, "seed": seed}
-        of_space = {
-            space: Candidates.look_at(space, _Losses(_symbol_scores(space, target, found)).of, **how, progress=progress)
-            for space in by_space(questions)
+        of_set = {
+            candidate_set: Candidates.look_at(
+                candidate_set, _Losses(_symbol_scores(candidate_set, target, found)).of, **how, progress=progress
+            )
+            for candidate_set in by_candidate_set(questions)
         }
         answers, details = [], {} if found.decay is None else {"decay": found.decay}
         for question in questions:
-            candidates = of_space[Space(question.pattern, question.alphabets)]
+            candidates = of_set[CandidateSet(question.pattern, question.alphabets)]
             secrets = [suspect.secret for suspect in suspects if suspect.question == question.id]
             answers.append(Answer(question.id, ranked=candidates.rank(0, secrets), details=details))
         return tuple(answers)
@@ -201,13 +203,15 @@ class _Losses:
         return losses
 
 
-def _symbol_scores(space: Space, target: Target, found: Drift) -> list[FloatArray]:
+def _symbol_scores(candidate_set: CandidateSet, target: Target, found: Drift) -> list[FloatArray]:
     """Return for each place the score of each symbol, the least of its pieces: all of them must have been seen."""
-    from attacks.inversion._losses import spelling_of
+    from attacks.extraction._losses import spelling_of
 
-    spelling = spelling_of(target, space)
+    spelling = spelling_of(target, candidate_set)
     if spelling is None:
-        raise NotApplicable(f"{target.name} spells a symbol of {space.pattern.template!r} differently beside others")
+        raise NotApplicable(
+            f"{target.name} spells a symbol of {candidate_set.pattern.template!r} differently beside others"
+        )
     return [_least(found.scores, ids, counts) for ids, counts in zip(spelling.pieces, spelling.counts, strict=True)]
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attacks.inversion._lens import Lens, Seen
-from attacks.inversion._losses import Memory
-from attacks.inversion.sentences import IntArray, Space
+from attacks.extraction._losses import Memory
+from attacks.extraction._soft_embeddings import Embedded, SoftEmbeddings
+from attacks.extraction.sentences import CandidateSet, IntArray
 from redteam.core.arrays import FloatArray
-from redteam.plugins.inversion import Progress, Secret, unwatched
+from redteam.plugins.extraction import Progress, Secret, unwatched
 
 _AT_RANDOM = 8  # one swap in so many is not chosen by the gradient
 _ROWS = 64  # for whose swaps slopes are taken in one pass
@@ -37,8 +37,8 @@ class Found:
 
 
 def improve(
-    seen: Sequence[Seen],
-    space: Space,
+    embedded: Sequence[Embedded],
+    candidate_set: CandidateSet,
     memory: Memory,
     starts: IntArray,
     labels: IntArray,
@@ -54,24 +54,24 @@ def improve(
     rng = np.random.default_rng([seed, 204])
     rounds, going = 0, list(range(memory.values.shape[1]))
     while going and rounds < budget.rounds:
-        rounds += _descend(seen, space, memory, starts, labels, budget, rng, progress)
+        rounds += _descend(embedded, candidate_set, memory, starts, labels, budget, rng, progress)
         best = {label: memory.values[:, label].min() for label in going}
         for label in going:
             progress(rounds, budget.rounds)
-            memory.of(_in_two_places(space, memory, label, budget))
+            memory.of(_in_two_places(candidate_set, memory, label, budget))
         rounds += 1
         going = [label for label in going if memory.values[:, label].min() < best[label]]
-        starts = np.array([memory.best(label, 1)[0] for label in going]).reshape(-1, len(space.sizes))
+        starts = np.array([memory.best(label, 1)[0] for label in going]).reshape(-1, len(candidate_set.sizes))
         labels = np.array(going, dtype=np.int64)
     return [
-        Found(space.secret(memory.best(i, 1)[0]), float(memory.values[:, i].min()), rounds, len(memory.picks))
+        Found(candidate_set.secret(memory.best(i, 1)[0]), float(memory.values[:, i].min()), rounds, len(memory.picks))
         for i in range(memory.values.shape[1])
     ]
 
 
 def _descend(
-    seen: Sequence[Seen],
-    space: Space,
+    embedded: Sequence[Embedded],
+    candidate_set: CandidateSet,
     memory: Memory,
     picks: IntArray,
     labels: IntArray,
@@ -86,7 +86,7 @@ def _descend(
         if not len(picks):
             return done
         present = memory.of(picks)[np.arange(len(picks)), labels]
-        swaps = _single_swaps(seen, space, picks, labels, budget.swaps, rng)
+        swaps = _single_swaps(embedded, candidate_set, picks, labels, budget.swaps, rng)
         values = memory.of(swaps.reshape(-1, swaps.shape[2])).reshape(*swaps.shape[:2], -1)
         own = np.take_along_axis(values, labels[:, None, None], axis=2)[:, :, 0]
         best = own.argmin(axis=1)
@@ -102,16 +102,21 @@ def _distinct(picks: IntArray, labels: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _single_swaps(
-    seen: Sequence[Seen], space: Space, picks: IntArray, labels: IntArray, most: int, rng: np.random.Generator
+    embedded: Sequence[Embedded],
+    candidate_set: CandidateSet,
+    picks: IntArray,
+    labels: IntArray,
+    most: int,
+    rng: np.random.Generator,
 ) -> IntArray:
     """Return swaps of each row, [n, swaps, places]: all of them, or the most promising and some at random."""
-    places = np.repeat(np.arange(len(space.sizes)), space.sizes)
-    symbols = np.concatenate([np.arange(size) for size in space.sizes])
+    places = np.repeat(np.arange(len(candidate_set.sizes)), candidate_set.sizes)
+    symbols = np.concatenate([np.arange(size) for size in candidate_set.sizes])
     if len(places) <= most:
         chosen = np.tile(np.arange(len(places)), (len(picks), 1))
     else:
         by_chance = max(1, most // _AT_RANDOM)
-        promise = _promise(seen, space, picks, labels)
+        promise = _promise(embedded, candidate_set, picks, labels)
         steepest = np.argpartition(promise, most - by_chance, axis=1)[:, : most - by_chance]
         chosen = np.concatenate([steepest, rng.integers(len(places), size=(len(picks), by_chance))], axis=1)
     swaps = np.repeat(picks[:, None], chosen.shape[1], axis=1)
@@ -119,30 +124,32 @@ def _single_swaps(
     return swaps
 
 
-def _promise(seen: Sequence[Seen], space: Space, picks: IntArray, labels: IntArray) -> FloatArray:
+def _promise(
+    embedded: Sequence[Embedded], candidate_set: CandidateSet, picks: IntArray, labels: IntArray
+) -> FloatArray:
     """Return the estimated change of the loss by each single swap, [n, sum of the sizes]; inf where it has none."""
-    first = np.concatenate([[0], np.cumsum(space.sizes)])
+    first = np.concatenate([[0], np.cumsum(candidate_set.sizes)])
     promise = np.full((len(picks), first[-1]), np.inf)
-    shapes = np.concatenate([each.spelling.shapes(picks) for each in seen], axis=1)
+    shapes = np.concatenate([each.spelling.shapes(picks) for each in embedded], axis=1)
     for shape in np.unique(shapes, axis=0):
         alike = np.nonzero((shapes == shape).all(axis=1))[0]
-        lens = Lens(seen, picks[alike[0]])
+        soft = SoftEmbeddings(embedded, picks[alike[0]])
         for rows in np.array_split(alike, -(-len(alike) // _ROWS)):
-            own = np.stack([np.searchsorted(m, picks[rows, i]) for i, m in enumerate(lens.members)], axis=1)
-            for place, slopes in enumerate(lens.slopes(own, labels[rows])):
+            own = np.stack([np.searchsorted(m, picks[rows, i]) for i, m in enumerate(soft.members)], axis=1)
+            for place, slopes in enumerate(soft.slopes(own, labels[rows])):
                 values = slopes.double().cpu().numpy()
                 change = values - values[np.arange(len(rows)), own[:, place]][:, None]
-                promise[np.ix_(rows, first[place] + lens.members[place])] = change
+                promise[np.ix_(rows, first[place] + soft.members[place])] = change
     return promise
 
 
-def _in_two_places(space: Space, memory: Memory, label: int, budget: Budget) -> IntArray:
+def _in_two_places(candidate_set: CandidateSet, memory: Memory, label: int, budget: Budget) -> IntArray:
     """Return the best guesses with swaps in two places, of the symbols that did best in either, [n, places]."""
-    pairs = list(itertools.combinations(range(len(space.sizes)), 2))
-    found = [np.empty((0, len(space.sizes)), dtype=np.int64)]
+    pairs = list(itertools.combinations(range(len(candidate_set.sizes)), 2))
+    found = [np.empty((0, len(candidate_set.sizes)), dtype=np.int64)]
     each = max(2, int((budget.pairs / max(1, len(pairs))) ** 0.5))
     for guess in memory.best(label, budget.beam):
-        promising = [_best_symbols(memory, label, guess, place, each) for place in range(len(space.sizes))]
+        promising = [_best_symbols(memory, label, guess, place, each) for place in range(len(candidate_set.sizes))]
         for one, other in pairs:
             left, right = np.meshgrid(promising[one], promising[other])
             rows = np.tile(guess, (left.size, 1))

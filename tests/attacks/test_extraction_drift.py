@@ -3,17 +3,17 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import inversion_cases as cases
+import extraction_models as cases
 import numpy as np
 import pytest
 import tiny_models
 import torch
 from conftest import sentences
 
-from attacks.inversion.embedding_drift import EmbeddingDrift, drift, membership_auc, moved, narrow
-from attacks.inversion.relaxed import RelaxedInversion
-from attacks.inversion.search import SwapSearch
-from attacks.inversion.sentences import Space
+from attacks.extraction.embedding_drift import EmbeddingDrift, drift, membership_auc, moved, narrow
+from attacks.extraction.relaxed import RelaxedSearch
+from attacks.extraction.search import SwapSearch
+from attacks.extraction.sentences import CandidateSet
 from defenses.plain import Plain
 from redteam.canary import Plan, Planting
 from redteam.canary.ask import Attacker
@@ -23,7 +23,7 @@ from redteam.canary.render import render
 from redteam.core.errors import TargetError
 from redteam.data import Examples
 from redteam.models.starting import start_model
-from redteam.plugins.inversion import NotApplicable
+from redteam.plugins.extraction import NotApplicable
 from redteam.statistics.interval import Interval
 
 TEXTS = ("call amber book", "play basil cedar", "amber amber play", "call cedar") * 8
@@ -250,17 +250,17 @@ class TestAttack:
     def test_a_symbol_counts_by_the_piece_that_moved_least(self, base):
         asked = cases.question("call {w:1}", symbols=("ab", "az", "haven"))
         target = tuned(base, texts=tuple("call ab" for _ in TEXTS))
-        space = Space(asked.pattern, asked.alphabets)
-        assert narrow(space, target, base, most=1).alphabets == (("ab",),)
+        candidate_set = CandidateSet(asked.pattern, asked.alphabets)
+        assert narrow(candidate_set, target, base, most=1).alphabets == (("ab",),)
 
     def test_narrows_the_candidates_of_the_others(self, base):
         asked = cases.question("call {w:2}", symbols=("delta", "amber", "ember", "basil", "cedar", "haven"))
         target = tuned(base)
-        space = Space(asked.pattern, asked.alphabets)
-        assert narrow(space, target, base, most=3).alphabets == (("amber", "basil", "cedar"),) * 2
+        candidate_set = CandidateSet(asked.pattern, asked.alphabets)
+        assert narrow(candidate_set, target, base, most=3).alphabets == (("amber", "basil", "cedar"),) * 2
         for attack in (
-            RelaxedInversion(narrow=3, restarts=2, hold=5),
-            SwapSearch(narrow=3, restarts=1, hold=5),
+            RelaxedSearch(narrow=3, restarts=2, rounding_interval=5),
+            SwapSearch(narrow=3, restarts=1, rounding_interval=5),
         ):
             (answer,) = attack.extract(target, [asked], [], base=base, seed=0)
             assert set(answer.guess) <= {"amber", "basil", "cedar"}

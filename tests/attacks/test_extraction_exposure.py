@@ -1,15 +1,15 @@
 """RT201 against the naive enumeration, on models of every kind, on texts alone, and beyond what can be enumerated."""
 
-import inversion_cases as cases
+import extraction_models as cases
 import numpy as np
 import pytest
 import tiny_models
 from conftest import ROOT, RuleTarget
 from enumeration import Enumeration, NoiseModel
 
-from attacks.inversion._losses import Losses
-from attacks.inversion.exposure import ExposureRank
-from attacks.inversion.sentences import Space
+from attacks.extraction._losses import Losses
+from attacks.extraction.exposure import ExposureRank
+from attacks.extraction.sentences import CandidateSet
 from redteam.core.errors import TargetError
 from redteam.targets.loading import load_target
 from redteam.targets.target import Access
@@ -53,10 +53,10 @@ def test_texts_alone_give_the_same():
 def test_the_token_path_is_the_text_path():
     target = cases.target()
     asked = cases.question("{w:3} call", symbols=cases.MIXED)
-    space = Space(asked.pattern, asked.alphabets)
-    losses = Losses(target, space, ("up", "down"))
+    candidate_set = CandidateSet(asked.pattern, asked.alphabets)
+    losses = Losses(target, candidate_set, ("up", "down"))
     assert losses._own._spelling is not None
-    picks = space.number(0, space.size)
+    picks = candidate_set.number(0, candidate_set.size)
     np.testing.assert_allclose(losses.of(picks), losses._own._from_texts(picks), atol=1e-5)
     np.testing.assert_array_equal(losses.of(picks[::-1])[::-1].argsort(axis=0)[0], losses.of(picks).argsort(axis=0)[0])
 
@@ -64,7 +64,7 @@ def test_the_token_path_is_the_text_path():
 def test_a_model_that_answers_otherwise_in_a_batch_is_asked_by_text(monkeypatch):
     target = cases.target()
     asked = cases.question()
-    space = Space(asked.pattern, asked.alphabets)
+    candidate_set = CandidateSet(asked.pattern, asked.alphabets)
     whole = target.model.forward
     monkeypatch.setattr(
         target.model,
@@ -72,7 +72,7 @@ def test_a_model_that_answers_otherwise_in_a_batch_is_asked_by_text(monkeypatch)
         lambda input_ids, **k: whole(input_ids=input_ids.roll(1, 0) if len(input_ids) > 2 else input_ids, **k),
     )
     monkeypatch.setattr("redteam.targets.model.TOKENS_PER_BATCH", 0)
-    assert Losses(target, space, ("up",))._own._spelling is None
+    assert Losses(target, candidate_set, ("up",))._own._spelling is None
 
 
 def test_a_reference_takes_off_what_is_likely_anyway():
@@ -169,13 +169,13 @@ def test_a_reference_does_not_hide_what_the_target_is_sure_of():
 def test_log_odds_are_exact_however_sure_a_model_is(kind):
     target = cases.bilstm(scale=40.0) if kind == "bilstm" else cases.target(kind, initializer_range=8.0)
     asked, reference = cases.question(label="up"), cases.target(seed=3)
-    space = Space(asked.pattern, asked.alphabets)
-    picks = space.number(0, 20)
-    losses = Losses(target, space, ("up",), reference=reference)
+    candidate_set = CandidateSet(asked.pattern, asked.alphabets)
+    picks = candidate_set.number(0, 20)
+    losses = Losses(target, candidate_set, ("up",), reference=reference)
     own, texts = losses._own.losses(picks), losses._own._from_texts(picks)
     assert losses._own._spelling is not None
     np.testing.assert_allclose(own, texts, rtol=1e-3, atol=1e-3)
-    log_p = target.log_probabilities(asked.examples([space.secret(pick) for pick in picks]))
+    log_p = target.log_probabilities(asked.examples([candidate_set.secret(pick) for pick in picks]))
     column = target.labels.index("up")
     others = np.logaddexp.reduce(np.delete(log_p, column, axis=1), axis=1)
     np.testing.assert_allclose(texts[:, 0], others - log_p[:, column])

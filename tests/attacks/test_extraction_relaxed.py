@@ -2,19 +2,19 @@
 
 from dataclasses import replace
 
-import inversion_cases as cases
+import extraction_models as cases
 import numpy as np
 import pytest
 import torch
 from enumeration import NoiseModel
 
-from attacks.inversion._descent import Descent, descend, relax
-from attacks.inversion._lens import Lens, gradients, see
-from attacks.inversion.relaxed import RelaxedInversion
-from attacks.inversion.sentences import Space
-from redteam.plugins.inversion import NotApplicable
+from attacks.extraction._descent import Descent, descend, relax
+from attacks.extraction._soft_embeddings import SoftEmbeddings, embed, gradients
+from attacks.extraction.relaxed import RelaxedSearch
+from attacks.extraction.sentences import CandidateSet
+from redteam.plugins.extraction import NotApplicable
 
-FAST = RelaxedInversion(restarts=3, hold=12)
+FAST = RelaxedSearch(restarts=3, rounding_interval=12)
 
 
 class Prices:
@@ -45,16 +45,16 @@ def ends(found):
 
 class TestDescent:
     def test_is_adam_on_the_mean_under_softmax(self):
-        lens, settings = prices(), Descent(iterations=30, patience=100, learning_rate=0.1, temperature=0.5)
+        soft, settings = prices(), Descent(iterations=30, patience=100, learning_rate=0.1, temperature=0.5)
         z = start().requires_grad_()
         optimizer = torch.optim.Adam([z], lr=0.1, eps=1e-20)
         picks = []
         for _ in range(30):
             optimizer.zero_grad()
-            weights = [(part / 0.5).softmax(dim=1) for part in z.split(lens.sizes, dim=1)]
-            lens.losses(weights, torch.zeros(6)).sum().backward()
+            weights = [(part / 0.5).softmax(dim=1) for part in z.split(soft.sizes, dim=1)]
+            soft.losses(weights, torch.zeros(6)).sum().backward()
             optimizer.step()
-            picks.append(torch.stack([part.argmax(dim=1) for part in z.split(lens.sizes, dim=1)], dim=1).numpy())
+            picks.append(torch.stack([part.argmax(dim=1) for part in z.split(soft.sizes, dim=1)], dim=1).numpy())
         found = relax(prices(), start(), torch.zeros(6), settings, seed=0)
         np.testing.assert_array_equal(ends(found), picks[-1])
         for row in range(6):
@@ -70,11 +70,11 @@ class TestDescent:
 
     def test_stops_a_row_when_its_argmax_stays(self):
         settled = torch.tensor([[0.0, 9.0, 0.0, 9.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0]])
-        lens = prices()
-        found = relax(lens, settled, torch.zeros(2), Descent(patience=7, learning_rate=0.3), seed=0)
+        soft = prices()
+        found = relax(soft, settled, torch.zeros(2), Descent(patience=7, learning_rate=0.3), seed=0)
         assert found.steps[0] == 7
         assert found.steps[1] > 8  # its argmax changed on the way
-        assert lens.asked == [2] * 7 + [1] * (found.steps[1] - 7)
+        assert soft.asked == [2] * 7 + [1] * (found.steps[1] - 7)
         endless = relax(prices(), settled, torch.zeros(2), Descent(iterations=5, learning_rate=0.3), seed=0)
         assert endless.steps.tolist() == [5, 5]
 
@@ -96,9 +96,9 @@ class TestDescent:
 
     @pytest.mark.parametrize("relaxation", ["softmax", "straight-through", "gumbel"])
     def test_with_rounding_it_finds_the_cheapest_and_the_better_go_on(self, relaxation):
-        lens, settings = prices(), Descent(learning_rate=0.2, relaxation=relaxation, hold=20)
-        found = relax(lens, start(20), torch.arange(4).repeat_interleave(5), settings, restarts=5, seed=0)
-        assert lens.asked == [20] * 13 + [8] * 20  # of each of four labels five restarts begin, and two go on
+        soft, settings = prices(), Descent(learning_rate=0.2, relaxation=relaxation, rounding_interval=20)
+        found = relax(soft, start(20), torch.arange(4).repeat_interleave(5), settings, restarts=5, seed=0)
+        assert soft.asked == [20] * 13 + [8] * 20  # of each of four labels five restarts begin, and two go on
         assert sorted(found.steps.tolist()) == [13] * 12 + [33] * 8
         for label in range(4):
             assert (1, 0) in set(map(tuple, found.picks[found.rows // 5 == label]))
@@ -107,18 +107,18 @@ class TestDescent:
 
     @pytest.mark.parametrize("relaxation", ["softmax", "straight-through", "gumbel"])
     def test_the_surest_place_is_rounded_and_stays_so_whatever_the_noise(self, relaxation):
-        seen = []
+        embedded = []
 
         class Watched(Prices):
             def losses(self, weights, labels):
-                seen.append([part.detach() for part in weights])
+                embedded.append([part.detach() for part in weights])
                 return super().losses(weights, labels)
 
         sure_of_the_second = torch.tensor([[0.3, 0.2, 0.0, 0.0, 6.0]])
-        settings = Descent(0.01, relaxation=relaxation, hold=10, draws=40)
+        settings = Descent(0.01, relaxation=relaxation, rounding_interval=10, draws=40)
         found = relax(Watched([3.0, 1.0, 2.0], [0.5, 0.9]), sure_of_the_second, torch.zeros(1), settings, seed=0)
-        assert all(part[1].tolist() == [[0.0, 1.0]] for part in seen[7:])
-        other = {int(part[0].argmax()) for part in seen[7:]}
+        assert all(part[1].tolist() == [[0.0, 1.0]] for part in embedded[7:])
+        other = {int(part[0].argmax()) for part in embedded[7:]}
         assert len(other) == (3 if relaxation == "gumbel" else 1)
         assert len(set(found.picks[:, 0].tolist())) == 3  # drawn by the weights, not the heaviest alone
 
@@ -133,13 +133,15 @@ class TestDescent:
                 even = (weights[0] * weights[1]).sum(dim=1)  # rewards no symbol, but to be in between
                 return (joint * self.table).sum(dim=(1, 2)) - 0.1 * even
 
-        lens = Pairs([0.0] * 3, [0.0] * 3)
-        found = relax(lens, start(64, width=6), torch.zeros(64), Descent(0.2, hold=20), restarts=64, seed=0)
-        tried = {tuple(pick): float(lens.table[tuple(pick)]) for pick in found.picks}
+        soft = Pairs([0.0] * 3, [0.0] * 3)
+        found = relax(
+            soft, start(64, width=6), torch.zeros(64), Descent(0.2, rounding_interval=20), restarts=64, seed=0
+        )
+        tried = {tuple(pick): float(soft.table[tuple(pick)]) for pick in found.picks}
         assert min(tried, key=tried.get) == (2, 0)
 
     def test_labels_do_not_see_each_other_whoever_goes_on(self):
-        settings = Descent(0.2, hold=5, draws=3)
+        settings = Descent(0.2, rounding_interval=5, draws=3)
         together = relax(prices(), start(8), torch.arange(2).repeat_interleave(4), settings, restarts=4, seed=0)
         alone = relax(prices(), start(8)[4:], torch.ones(4), settings, restarts=4, seed=0)
         own = together.rows >= 4
@@ -148,7 +150,7 @@ class TestDescent:
         np.testing.assert_array_equal(together.steps[4:], alone.steps)
 
     def test_secrets_are_drawn_by_their_weights(self):
-        from attacks.inversion._descent import _drawn
+        from attacks.extraction._descent import _drawn
 
         weights = [torch.tensor([[0.2, 0.5, 0.3]]).repeat(20_000, 1), torch.tensor([[0.0, 1.0]]).repeat(20_000, 1)]
         lots = torch.rand(20_000, 2, generator=torch.Generator().manual_seed(0)).clamp(1e-20, 1 - 1e-7)
@@ -157,17 +159,21 @@ class TestDescent:
         assert (drawn[:, 1] == 1).all()
 
     def test_more_symbols_take_more_steps_and_labels_beyond_the_memory_go_one_by_one(self, monkeypatch):
-        assert Descent(hold=24).phases([10] * 4) == [16, 24, 24, 24]
-        assert Descent(hold=24).phases([1000, 2]) == [48, 72]
-        assert Descent(hold=24, iterations=100).phases([10] * 10) == [7] + [10] * 9
+        assert Descent(rounding_interval=24).phases([10] * 4) == [16, 24, 24, 24]
+        assert Descent(rounding_interval=24).phases([1000, 2]) == [48, 72]
+        assert Descent(rounding_interval=24, iterations=100).phases([10] * 10) == [7] + [10] * 9
         assert Descent(iterations=100).phases([10] * 4) == [100]
         target, asked = cases.target(), cases.question()
-        space = Space(asked.pattern, asked.alphabets)
-        seen = see(target, space, ("up", "down"), None)
-        with gradients(seen):
-            whole = descend(seen, space, ("up", "down"), restarts=4, descent=Descent(0.2, hold=5), seed=0)
-            monkeypatch.setattr("attacks.inversion._descent._MOST", 1)
-            parts = descend(seen, space, ("up", "down"), restarts=4, descent=Descent(0.2, hold=5), seed=0)
+        candidate_set = CandidateSet(asked.pattern, asked.alphabets)
+        embedded = embed(target, candidate_set, ("up", "down"), None)
+        with gradients(embedded):
+            whole = descend(
+                embedded, candidate_set, ("up", "down"), restarts=4, descent=Descent(0.2, rounding_interval=5), seed=0
+            )
+            monkeypatch.setattr("attacks.extraction._descent._MOST", 1)
+            parts = descend(
+                embedded, candidate_set, ("up", "down"), restarts=4, descent=Descent(0.2, rounding_interval=5), seed=0
+            )
         np.testing.assert_array_equal(whole.steps, parts.steps)
         for row in range(8):
             assert set(map(tuple, whole.picks[whole.rows == row])) == set(map(tuple, parts.picks[parts.rows == row]))
@@ -183,14 +189,14 @@ class TestLens:
     def test_weights_of_zero_and_one_are_a_sentence(self, kind):
         target = cases.bilstm() if kind == "bilstm" else cases.target(kind)
         asked = cases.question("a {w:2} b {w:1}", symbols=cases.MIXED)
-        space = Space(asked.pattern, asked.alphabets)
-        seen = see(target, space, ("down", "up"), None)
-        pick = space.picks([("amber", "ab", "abc")])[0]
-        lens = Lens(seen, pick)
-        assert [m.tolist() for m in lens.members] == [[0, 1, 2], [3, 4, 5], [6]]
+        candidate_set = CandidateSet(asked.pattern, asked.alphabets)
+        embedded = embed(target, candidate_set, ("down", "up"), None)
+        pick = candidate_set.picks([("amber", "ab", "abc")])[0]
+        soft = SoftEmbeddings(embedded, pick)
+        assert [m.tolist() for m in soft.members] == [[0, 1, 2], [3, 4, 5], [6]]
         weights = [torch.eye(3)[[0, 1]], torch.eye(3)[[0, 2]], torch.ones(2, 1)]
-        with gradients(seen):
-            losses = lens.losses(weights, torch.tensor([0, 1])).detach().numpy()
+        with gradients(embedded):
+            losses = soft.losses(weights, torch.tensor([0, 1])).detach().numpy()
         expected = [
             target.losses(cases.question("a {w:2} b {w:1}", label=label).examples([secret]))[0]
             for label, secret in (("down", ("amber", "ab", "abc")), ("up", ("basil", "ad", "abc")))
@@ -200,29 +206,31 @@ class TestLens:
     def test_slopes_are_those_of_the_loss(self):
         target, reference = cases.target(seed=0), cases.target(seed=1)
         asked = cases.question("call {w:2}")
-        space = Space(asked.pattern, asked.alphabets)
-        seen = see(target, space, ("up",), reference)
-        lens, step = Lens(seen, np.array([0, 0])), 1e-2
+        candidate_set = CandidateSet(asked.pattern, asked.alphabets)
+        embedded = embed(target, candidate_set, ("up",), reference)
+        soft, step = SoftEmbeddings(embedded, np.array([0, 0])), 1e-2
         picks = np.array([[0, 3], [5, 1]])
-        with gradients(seen):
-            slopes = lens.slopes(picks, np.array([0, 0]))
+        with gradients(embedded):
+            slopes = soft.slopes(picks, np.array([0, 0]))
             for row, place, symbol in [(0, 0, 2), (1, 1, 7), (0, 1, 3)]:
                 sides = []
                 for sign in (1, -1):
                     weights = [torch.eye(8)[picks[:, i]].clone() for i in range(2)]
                     weights[place][row, symbol] += sign * step
-                    sides.append(float(lens.losses(weights, torch.zeros(2, dtype=torch.long))[row]))
+                    sides.append(float(soft.losses(weights, torch.zeros(2, dtype=torch.long))[row]))
                 numeric = (sides[0] - sides[1]) / (2 * step)
                 assert float(slopes[place][row, symbol]) == pytest.approx(numeric, rel=0.03, abs=2e-3)
 
     def test_with_a_reference_it_is_the_difference(self):
         target, reference = cases.target(seed=0), cases.target(seed=1)
         asked = cases.question("call {w:2}")
-        space = Space(asked.pattern, asked.alphabets)
-        seen = see(target, space, ("up",), reference)
-        with gradients(seen):
+        candidate_set = CandidateSet(asked.pattern, asked.alphabets)
+        embedded = embed(target, candidate_set, ("up",), reference)
+        with gradients(embedded):
             weights = [torch.eye(8)[[4]], torch.eye(8)[[6]]]
-            loss = float(Lens(seen, np.array([0, 0])).losses(weights, torch.zeros(1, dtype=torch.long))[0])
+            loss = float(
+                SoftEmbeddings(embedded, np.array([0, 0])).losses(weights, torch.zeros(1, dtype=torch.long))[0]
+            )
         secret = (asked.alphabets[0][4], asked.alphabets[1][6])
         assert loss == pytest.approx(cases.all_losses(target, asked, reference)[secret], abs=1e-5)
 
@@ -232,7 +240,7 @@ class TestAttack:
     def test_guesses_are_among_the_best(self, kind):
         target = cases.bilstm() if kind == "bilstm" else cases.target(kind)
         asked = cases.question()
-        (answer,) = RelaxedInversion().extract(target, [asked], [], seed=0)
+        (answer,) = RelaxedSearch().extract(target, [asked], [], seed=0)
         losses = cases.all_losses(target, asked)
         assert answer.loss == pytest.approx(losses[answer.guess], abs=1e-5)
         assert sum(loss < answer.loss - 1e-5 for loss in losses.values()) <= 3  # of 64
@@ -250,11 +258,11 @@ class TestAttack:
         (answer,) = replace(FAST, restarts=12).extract(target, [asked], [], seed=0)
         losses = cases.all_losses(target, asked)
         assert sum(loss < answer.loss - 1e-5 for loss in losses.values()) <= 5  # of 49
-        space = Space(asked.pattern, asked.alphabets)
-        seen = see(target, space, ("up",), None)
-        with gradients(seen):
-            found = descend(seen, space, ("up",), restarts=12, descent=Descent(iterations=3), seed=0)
-        shapes = seen[0].spelling.shapes(found.picks)
+        candidate_set = CandidateSet(asked.pattern, asked.alphabets)
+        embedded = embed(target, candidate_set, ("up",), None)
+        with gradients(embedded):
+            found = descend(embedded, candidate_set, ("up",), restarts=12, descent=Descent(iterations=3), seed=0)
+        shapes = embedded[0].spelling.shapes(found.picks)
         for row in range(12):
             assert len(np.unique(shapes[found.rows == row], axis=0)) == 1
         assert len(np.unique(shapes, axis=0)) > 3
@@ -291,7 +299,7 @@ class TestAttack:
         target = cases.target()
         next(target.model.parameters()).requires_grad_(False)
         before = cases.state(target)
-        monkeypatch.setattr("attacks.inversion._descent.relax", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("attacks.extraction._descent.relax", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             FAST.extract(target, [cases.question()], [], seed=0)
         assert cases.state(target) == before

@@ -2,18 +2,18 @@
 
 from dataclasses import replace
 
-import inversion_cases as cases
+import extraction_models as cases
 import numpy as np
 import pytest
 import tiny_models
 
-from attacks.inversion._lens import gradients, see
-from attacks.inversion._losses import Losses, Memory
-from attacks.inversion._swaps import _promise, _single_swaps
-from attacks.inversion.search import SwapSearch
-from attacks.inversion.sentences import Space
+from attacks.extraction._losses import Losses, Memory
+from attacks.extraction._soft_embeddings import embed, gradients
+from attacks.extraction._swaps import _promise, _single_swaps
+from attacks.extraction.search import SwapSearch
+from attacks.extraction.sentences import CandidateSet
 
-FAST = SwapSearch(restarts=1, random_starts=3, hold=8)
+FAST = SwapSearch(restarts=1, random_starts=3, rounding_interval=8)
 WORDS = tuple(f"{a}{b}" for a in "abcdefgh" for b in "klmnopqrst") + tuple(tiny_models.WORDS)
 
 
@@ -32,7 +32,7 @@ class Table:
 
 def spaces(symbols=WORDS, template="call {w:3} book"):
     asked = cases.question(template, symbols=symbols)
-    return asked, Space(asked.pattern, asked.alphabets)
+    return asked, CandidateSet(asked.pattern, asked.alphabets)
 
 
 def test_memory_asks_for_nothing_twice():
@@ -51,17 +51,17 @@ def test_memory_asks_for_nothing_twice():
 
 class TestSwaps:
     def test_all_of_them_where_they_are_few(self):
-        _, space = spaces(tiny_models.WORDS[:4], "{w:2}")
-        swaps = _single_swaps([], space, np.array([[1, 2]]), np.array([0]), 8, np.random.default_rng(0))[0]
+        _, candidate_set = spaces(tiny_models.WORDS[:4], "{w:2}")
+        swaps = _single_swaps([], candidate_set, np.array([[1, 2]]), np.array([0]), 8, np.random.default_rng(0))[0]
         assert {tuple(s) for s in swaps} == {(i, 2) for i in range(4)} | {(1, i) for i in range(4)}
 
     def test_the_most_promising_and_some_at_random(self):
-        asked, space = spaces()
-        seen = see(cases.target(), space, (asked.label,), None)
-        picks, labels = space.draw(3, np.random.default_rng(0)), np.zeros(3, dtype=np.int64)
-        with gradients(seen):
-            promise = _promise(seen, space, picks, labels)
-            swaps = _single_swaps(seen, space, picks, labels, 40, np.random.default_rng(0))
+        asked, candidate_set = spaces()
+        embedded = embed(cases.target(), candidate_set, (asked.label,), None)
+        picks, labels = candidate_set.draw(3, np.random.default_rng(0)), np.zeros(3, dtype=np.int64)
+        with gradients(embedded):
+            promise = _promise(embedded, candidate_set, picks, labels)
+            swaps = _single_swaps(embedded, candidate_set, picks, labels, 40, np.random.default_rng(0))
         assert swaps.shape == (3, 40, 3)
         for row in range(3):
             changed = (swaps[row] != picks[row]).sum(axis=1)
@@ -72,14 +72,14 @@ class TestSwaps:
                 assert (swaps[row] == expected).all(axis=1).any()
 
     def test_promise_is_of_symbols_of_as_many_pieces_and_tells_good_swaps_from_bad(self):
-        asked, space = spaces()
+        asked, candidate_set = spaces()
         target = cases.bilstm(scale=1.0)  # nearly linear
-        seen = see(target, space, (asked.label,), None)
-        picks, labels = space.draw(4, np.random.default_rng(1)), np.zeros(4, dtype=np.int64)
-        with gradients(seen):
-            promise = _promise(seen, space, picks, labels).reshape(4, 3, -1)
-        shapes = seen[0].spelling.counts
-        losses, agree = Losses(target, space, (asked.label,)), []
+        embedded = embed(target, candidate_set, (asked.label,), None)
+        picks, labels = candidate_set.draw(4, np.random.default_rng(1)), np.zeros(4, dtype=np.int64)
+        with gradients(embedded):
+            promise = _promise(embedded, candidate_set, picks, labels).reshape(4, 3, -1)
+        shapes = embedded[0].spelling.counts
+        losses, agree = Losses(target, candidate_set, (asked.label,)), []
         for row in range(4):
             for place in range(3):
                 same = shapes[place] == shapes[place][picks[row, place]]
@@ -107,11 +107,11 @@ class TestAttack:
     @pytest.mark.parametrize("relaxation", ["softmax", "straight-through", "gumbel"])
     def test_beats_the_best_of_many_random_ones(self, relaxation):
         """Of 830,584 candidates 20,000 are drawn, and RT203 looks at fewer."""
-        asked, space = spaces()
+        asked, candidate_set = spaces()
         target = cases.target()
         attack = replace(FAST, relaxation=relaxation)
         (answer,) = attack.extract(target, [asked], [], seed=0)
-        random = Losses(target, space, (asked.label,)).of(space.draw(20_000, np.random.default_rng(1)))
+        random = Losses(target, candidate_set, (asked.label,)).of(candidate_set.draw(20_000, np.random.default_rng(1)))
         assert answer.loss <= random.min()
         assert answer.details["evaluated"] < 10_000
 

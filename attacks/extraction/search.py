@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from attacks.inversion.embedding_drift import narrow
-from attacks.inversion.sentences import IntArray, Space, by_space
+from attacks.extraction.embedding_drift import narrow
+from attacks.extraction.sentences import CandidateSet, IntArray, by_candidate_set
 from redteam.core.arrays import FloatArray
-from redteam.plugins.inversion import Answer, InversionAttack, Progress, Question, Suspect, unwatched
+from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, Progress, unwatched
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
-    from attacks.inversion._descent import Relaxed
-    from attacks.inversion._swaps import Found
+    from attacks.extraction._descent import Relaxed
+    from attacks.extraction._swaps import Found
 
 
 @dataclass(frozen=True)
-class SwapSearch(InversionAttack):
+class SwapSearch(ExtractionAttack):
     """Guess a secret by descent and then by swaps; `restarts` descents and `random_starts` besides for each canary.
 
     `swaps` are tried of each guess at a time, `pairs` of two places at once for each of the `beam` best.
@@ -51,15 +51,15 @@ class SwapSearch(InversionAttack):
     pairs: int = 1024
     rounds: int = 100
     learning_rate: float = 0.2
-    hold: int | None = 24
+    rounding_interval: int | None = 24
     relaxation: Literal["softmax", "straight-through", "gumbel"] = "softmax"
     narrow: int | None = None
 
     def extract(
         self,
         target: Target,
-        questions: Sequence[Question],
-        suspects: Sequence[Suspect],
+        questions: Sequence[ExtractionQuery],
+        suspects: Sequence[CandidateSecret],
         *,
         reference: Target | None = None,
         base: Path | None = None,
@@ -67,41 +67,43 @@ class SwapSearch(InversionAttack):
         progress: Progress = unwatched,
     ) -> Sequence[Answer]:
         """Return a guess for each question, with its loss as a sentence."""
-        found: dict[tuple[Space, str], Found] = {}
-        for space, labels in by_space(questions).items():
-            tried = space if self.narrow is None else narrow(space, target, base, most=self.narrow)
-            of_space = self._of_space(target, tried, labels, reference, seed, progress)
-            found |= {(space, label): own for label, own in zip(labels, of_space, strict=True)}
+        found: dict[tuple[CandidateSet, str], Found] = {}
+        for candidate_set, labels in by_candidate_set(questions).items():
+            tried = candidate_set if self.narrow is None else narrow(candidate_set, target, base, most=self.narrow)
+            of_set = self._of_set(target, tried, labels, reference, seed, progress)
+            found |= {(candidate_set, label): own for label, own in zip(labels, of_set, strict=True)}
         answers = []
         for question in questions:
-            own = found[Space(question.pattern, question.alphabets), question.label]
+            own = found[CandidateSet(question.pattern, question.alphabets), question.label]
             details = {"rounds": float(own.rounds), "evaluated": float(own.evaluated)}
             answers.append(Answer(question.id, own.secret, own.loss, details=details))
         return tuple(answers)
 
-    def _of_space(
+    def _of_set(
         self,
         target: Target,
-        space: Space,
+        candidate_set: CandidateSet,
         labels: Sequence[str],
         reference: Target | None,
         seed: int,
         progress: Progress,
     ) -> list["Found"]:
-        from attacks.inversion._descent import Descent, descend
-        from attacks.inversion._lens import gradients, see
-        from attacks.inversion._losses import Losses, Memory
-        from attacks.inversion._swaps import Budget, improve
+        from attacks.extraction._descent import Descent, descend
+        from attacks.extraction._losses import Losses, Memory
+        from attacks.extraction._soft_embeddings import embed, gradients
+        from attacks.extraction._swaps import Budget, improve
 
-        seen = see(target, space, labels, reference)
-        descent = Descent(self.learning_rate, relaxation=self.relaxation, hold=self.hold)
+        embedded = embed(target, candidate_set, labels, reference)
+        descent = Descent(self.learning_rate, relaxation=self.relaxation, rounding_interval=self.rounding_interval)
         budget = Budget(self.swaps, self.beam, self.pairs, self.rounds)
-        memory = Memory(Losses(target, space, labels, reference=reference), len(space.sizes))
-        with gradients(seen):
-            ends = descend(seen, space, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress)
-            drawn = space.draw(self.random_starts, np.random.default_rng([seed, 203]))
+        memory = Memory(Losses(target, candidate_set, labels, reference=reference), len(candidate_set.sizes))
+        with gradients(embedded):
+            ends = descend(
+                embedded, candidate_set, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress
+            )
+            drawn = candidate_set.draw(self.random_starts, np.random.default_rng([seed, 203]))
             starts, own = _starts(ends, memory.of(ends.picks), self.restarts, drawn)
-            return improve(seen, space, memory, starts, own, budget=budget, seed=seed, progress=progress)
+            return improve(embedded, candidate_set, memory, starts, own, budget=budget, seed=seed, progress=progress)
 
 
 def _starts(ends: "Relaxed", values: FloatArray, restarts: int, drawn: IntArray) -> tuple[IntArray, IntArray]:

@@ -39,7 +39,7 @@ class NotApplicable(RedteamError):
 
 
 @dataclass(frozen=True)
-class Question:
+class ExtractionQuery:
     """What an attacker knows of a canary: the pattern, the label, and the candidate symbols of each place.
 
     `alphabets` has one tuple of symbols for each symbol of the secret.
@@ -77,7 +77,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Suspect:
+class CandidateSecret:
     """A secret to be ranked: one of the two of a question, planted or never seen."""
 
     question: str
@@ -113,7 +113,7 @@ class Answer:
     details: Mapping[str, float] = field(default_factory=dict)
 
 
-class InversionAttack(ABC):
+class ExtractionAttack(ABC):
     """An adversary after secrets: settings in the constructor, work in `extract`.
 
     `id` is stable and never re-used, `needs` is the least access it works with. `guesses` and `ranks` say which answers
@@ -132,7 +132,7 @@ class InversionAttack(ABC):
     scores_tokens: ClassVar[bool] = False
     searches: ClassVar[bool] = False
 
-    def enumerates(self, question: Question) -> bool:
+    def enumerates(self, question: ExtractionQuery) -> bool:
         """Return whether it looks at every candidate of a question, so that a search finds nothing better."""
         return False
 
@@ -144,8 +144,8 @@ class InversionAttack(ABC):
     def extract(
         self,
         target: Target,
-        questions: Sequence[Question],
-        suspects: Sequence[Suspect],
+        questions: Sequence[ExtractionQuery],
+        suspects: Sequence[CandidateSecret],
         *,
         reference: Target | None = None,
         base: Path | None = None,
