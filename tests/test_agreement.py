@@ -107,7 +107,7 @@ class TestMembers:
         sides = ledger.membership
         swapped = replace(sides, randomised=False, members=sides.nonmembers, nonmembers=sides.members)
         replace(ledger, membership=swapped).save(tmp_path / "other.json")
-        sources = Sources(ledger=tmp_path / "other.json", data=trained / "data.csv")
+        sources = Sources(ledger=tmp_path / "other.json", training_data=trained / "data.csv")
         assert "members were held out of its training" in refused(trained, sources)
         ledger.save(tmp_path / "same.json")
         assert "agrees" in opened(trained, replace(sources, ledger=tmp_path / "same.json")).notes[-1]

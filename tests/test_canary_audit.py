@@ -200,9 +200,9 @@ class TestCase:
 
     def test_what_contradicts_itself(self, trained):
         folder, planted, _ = trained
-        with pytest.raises(UsageError, match="--canaries goes with --members or --data"):
+        with pytest.raises(UsageError, match="--canary-ledger goes with --members or --data"):
             open_case(str(folder / "model.pt"), Sources(canaries=planted.ledger), {})
-        with pytest.raises(UsageError, match="--canaries goes with a target"):
+        with pytest.raises(UsageError, match="--canary-ledger goes with a target"):
             open_case(None, Sources(scores=planted.data, canaries=planted.ledger), {})
 
 

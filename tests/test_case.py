@@ -51,9 +51,9 @@ class TestWays:
         for name in ("model.pt", "model.ledger.json", "data.csv"):
             (tmp_path / f"my.{name}").write_bytes((trained / name).read_bytes())
         ledger, data = tmp_path / "my.model.ledger.json", tmp_path / "my.data.csv"
-        with pytest.raises(LedgerError, match=r"data\.csv is not there; put it back or say .*--data FILE"):
+        with pytest.raises(LedgerError, match=r"data\.csv is not there; put it back or say --training-data FILE"):
             open_case(str(trained / "model.pt"), Sources(ledger=ledger), {})
-        case = open_case(str(tmp_path / "my.model.pt"), Sources(ledger=ledger, data=data), {})
+        case = open_case(str(tmp_path / "my.model.pt"), Sources(training_data=data), {})
         assert case.split.randomised
 
     def test_a_folder_with_its_ledger(self, trained, tmp_path):
@@ -116,6 +116,9 @@ class TestContradictions:
             ("m.pt", {"members": "a.csv", "nonmembers": "b.csv", "data": "c.csv"}, "--members and --data exclude"),
             ("m.pt", {"members": "a.csv", "nonmembers": "b.csv", "ledger": "l"}, "--members and --ledger exclude"),
             (None, {"scores": "s.csv", "data": "c.csv"}, "--scores and --data exclude each other"),
+            ("m.pt", {"data": "d.csv", "ledger": "l"}, "--ledger and --data exclude each other"),
+            ("m.pt", {"data": "d.csv", "training_data": "t.csv"}, "--training-data goes with a ledger"),
+            (None, {"scores": "s.csv", "training_data": "t.csv"}, "--training-data goes with a ledger"),
             (None, {"scores": "s.csv", "ledger": "l"}, "--scores and --ledger exclude each other"),
             ("m.pt", {"reference": "r.csv"}, "--reference goes with --members and --nonmembers"),
             ("m.pt", {"data": "c.csv", "reference": "r.csv"}, "--reference goes with --members"),

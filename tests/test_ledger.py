@@ -89,7 +89,7 @@ def test_the_data_is_found_from_elsewhere(ledger, where, data, tmp_path, monkeyp
     loaded.split(tmp_path / "link")
     moved = tmp_path / "moved.csv"
     data.rename(moved)
-    with pytest.raises(LedgerError, match=r"all\.csv is not there; put it back or say --ledger .* --data FILE"):
+    with pytest.raises(LedgerError, match=r"all\.csv is not there; put it back or say --training-data FILE"):
         loaded.split(where)
     assert len(loaded.split(where, data=moved)[0].members) == len(ledger.membership.members)
 

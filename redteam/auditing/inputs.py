@@ -22,7 +22,7 @@ from redteam.targets.target import Target, label_index
 class Sources:
     """Where the examples come from; at most one of ledger, members with nonmembers, data, scores is used.
 
-    Without any, the ledger beside the model. `data` together with a ledger says where its data file is now. `canaries`
+    Without any, the ledger beside the model. `training_data` says where the data file of that ledger is now. `canaries`
     is the canary ledger of a model trained elsewhere, where it is not beside the members or the data. `label_map` is a
     JSON file that says what labels of the data are called in the model.
     """
@@ -34,6 +34,7 @@ class Sources:
     ledger: Path | None = None
     scores: Path | None = None
     canaries: Path | None = None
+    training_data: Path | None = None
     columns: Columns = field(default_factory=Columns)
     label_map: Path | None = None
 
@@ -65,7 +66,7 @@ def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Ca
     if sources.members is not None and sources.nonmembers is not None:
         planting = _canaries(sources, sources.members)
         split, notes = _from_files(sources.members, sources.nonmembers, sources, planting)
-    elif sources.data is not None and sources.ledger is None:
+    elif sources.data is not None:
         planting = _canaries(sources, sources.data)
         split, notes = read_split(sources.data, sources.columns, planted=canary_texts(planting))
     else:
@@ -108,18 +109,18 @@ def _check(name: str | None, sources: Sources) -> None:
     if (sources.members is None) != (sources.nonmembers is None):
         raise UsageError("--members and --nonmembers go together")
     ways = {"--members": sources.members, "--scores": sources.scores}
-    ways["--ledger"] = sources.ledger
-    if sources.ledger is None:
-        ways["--data"] = sources.data
+    ways |= {"--ledger": sources.ledger, "--data": sources.data}
     given = [option for option, path in ways.items() if path is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other: each says which examples to audit")
+    if sources.training_data is not None and given not in ([], ["--ledger"]):
+        raise UsageError(f"--training-data goes with a ledger, which says who was a member, and not with {given[0]}")
     if sources.reference is not None and sources.members is None:
         raise UsageError("--reference goes with --members and --nonmembers")
     if sources.columns.split is not None and sources.members is not None:
         raise UsageError("--split-column goes with --data or --scores: --members and --nonmembers say it already")
     if sources.canaries is not None and sources.scores is not None:
-        raise UsageError("--canaries goes with a target: saved scores answer no further questions")
+        raise UsageError("--canary-ledger goes with a target: saved scores answer no further questions")
 
 
 def _canaries(sources: Sources, data: Path) -> Planting | None:
@@ -194,19 +195,19 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
     if replace(columns, user=None, group=None) != Columns():
         raise UsageError("the ledger says which columns hold what; leave out all but --user-column and --group-column")
     if sources.canaries is not None:
-        raise UsageError("--canaries goes with --members or --data: the model's ledger says what was planted")
+        raise UsageError("--canary-ledger goes with --members or --data: the model's ledger says what was planted")
     target = load_target(name, **options)
     ledger = Ledger.load(path)
     if options.get("max_length") is not None and target.digest not in (None, ledger.model):
         cut = options["max_length"]
         raise UsageError(f"--max-length {cut}: {path} is of the model as it cuts texts itself; leave it out")
     ledger.check_model(target.digest, path)
-    split, notes = ledger.split(path, data=sources.data, user=columns.user, group=columns.group)
+    split, notes = ledger.split(path, data=sources.training_data, user=columns.user, group=columns.group)
     split, renamed = _relabelled(split, target, sources)
     notes += renamed
     beside = ledger_beside(name, target)
     if beside is not None and beside[0].resolve() != path.resolve():
-        notes += check_agreement(*beside, split, (sources.data,))
+        notes += check_agreement(*beside, split, (sources.training_data,))
     notes = (*_open_to_others(path), *_opening_notes(target), *notes)
     planting = ledger.planting(path)
     if target.digest != ledger.model:  # nothing shows that this is the model the ledger speaks of

@@ -32,11 +32,11 @@ def audit(
     target: o.Target = None,
     members: o.Members = None,
     nonmembers: o.Nonmembers = None,
-    reference: o.Reference = None,
     data: o.Data = None,
     scores: o.Scores = None,
     ledger: o.LedgerFile = None,
-    canaries: o.Canaries = None,
+    training_data: o.TrainingData = None,
+    canary_ledger: o.CanaryLedger = None,
     base: o.Base = None,
     policy: o.PolicyFile = None,
     baseline: o.Baseline = None,
@@ -47,7 +47,7 @@ def audit(
     format: o.ReportFormat = Format.text,
     output: o.ReportFile = None,
     exit_zero: o.ExitZero = False,
-    plan: o.PlanOnly = False,
+    dry_run: o.DryRun = False,
     show_text: o.ShowText = False,
     text_column: o.TextColumn = None,
     label_column: o.LabelColumn = None,
@@ -55,7 +55,7 @@ def audit(
     user_column: o.UserColumn = None,
     group_column: o.GroupColumn = None,
     split_column: o.SplitColumn = None,
-    base_model: o.BaseModel = None,
+    adapter_base: o.AdapterBase = None,
     max_length: o.MaxLength = None,
     device: o.Device = None,
     open_seconds: o.OpenSeconds = None,
@@ -63,7 +63,7 @@ def audit(
     batch_size: o.BatchSize = None,
     timeout: o.Timeout = None,
     retries: o.Retries = None,
-    budget: o.RequestBudget = None,
+    request_budget: o.RequestBudget = None,
     token_env: o.TokenVariable = None,
     api: o.Api = None,
     request_template: o.RequestTemplate = None,
@@ -76,22 +76,21 @@ def audit(
 ) -> None:
     """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
     limits, older = _rules(policy, baseline)
-    if reference is not None:
-        raise UsageError(f"--reference {reference}: no attack uses texts kept apart from both sides yet; leave it out")
-    read = (members, nonmembers, data, scores, ledger, canaries, base, label_map)
+    read = (members, nonmembers, data, scores, ledger, training_data, canary_ledger, base, label_map)
     check_output(output, policy, baseline, *read, *_named(target))
     columns = (text_column, label_column, id_column, user_column, group_column, split_column)
-    files = (members, nonmembers, data, ledger, scores, canaries)
-    request: dict[str, Any] = {"batch_size": batch_size, "timeout": timeout, "retries": retries, "budget": budget}
+    files = (members, nonmembers, data, ledger, scores, canary_ledger, training_data)
+    request: dict[str, Any] = {"batch_size": batch_size, "timeout": timeout, "retries": retries}
+    request |= {"budget": request_budget}
     request |= {"token_env": token_env, "api": api, "headers": header or None}
-    request |= {"base_model": base_model, "max_length": max_length, "device": device}
+    request |= {"base_model": adapter_base, "max_length": max_length, "device": device}
     request |= {"request_template": request_template, "response_path": response_path, "labels": labels}
     most = limits_of_opening(open_seconds, open_memory)
     request |= {"limits": most} if target and Path(target).is_dir() else {}
     case = _open(target, files, columns, label_map, request)
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text, max_skipped)
     attacks, planted = _chosen(attack, case, base, limits.require)
-    if plan:
+    if dry_run:
         return tell(_plan(case, attacks, planted, limits, settings))
     report = _run(case, attacks, planted, settings, restart)
     raise typer.Exit(_judged(report, limits, older, format, output, exit_zero))
@@ -135,8 +134,9 @@ def _open(
     from redteam.auditing.inputs import Sources, open_case
     from redteam.data import Columns
 
-    members, nonmembers, data, ledger, scores, canaries = files
-    sources = Sources(members, nonmembers, None, data, ledger, scores, canaries, Columns(*columns), label_map)
+    members, nonmembers, data, ledger, scores, canaries, training_data = files
+    paths = (members, nonmembers, None, data, ledger, scores, canaries, training_data)
+    sources = Sources(*paths, Columns(*columns), label_map)
     case = open_case(target, sources, _asked(target, request))
     for note in case.notes:
         say(note)
@@ -209,17 +209,23 @@ def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:
     for_all = {name: given.pop(name) for name in ("batch_size",) if name in given and target is not None}
     for_models = {name: given.pop(name) for name in ("base_model", "max_length", "device", "limits") if name in given}
     if for_models and (target is None or not Path(target).exists()):
-        option = next(iter(for_models)).replace("_", "-")
-        raise UsageError(f"--{option} is for models, a file or a directory; {target or '--scores'} is none")
+        raise UsageError(
+            f"{_flag(next(iter(for_models)))} is for models, a file or a directory; {target or '--scores'} is none"
+        )
     if given and not _is_url(target):
-        option = next(iter(given)).replace("_", "-").replace("headers", "header")
-        raise UsageError(f"--{option} is for http(s) targets; {target or '--scores'} is none")
+        raise UsageError(f"{_flag(next(iter(given)))} is for http(s) targets; {target or '--scores'} is none")
     given |= for_all | for_models
     if labels is None:
         return given
     if target is None or Path(target).exists() or not (_is_url(target) or ":" in target):
         raise UsageError(f"--labels is for endpoints and functions; {target or '--scores'} names its labels itself")
     return given | {"labels": _label_list(labels)}
+
+
+def _flag(setting: str) -> str:
+    """Return the option that a setting of a target comes from."""
+    named = {"base_model": "adapter-base", "budget": "request-budget", "headers": "header"}
+    return f"--{named.get(setting, setting.replace('_', '-'))}"
 
 
 def _is_url(target: str | None) -> bool:

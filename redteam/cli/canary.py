@@ -39,7 +39,7 @@ class ExtractionFormat(StrEnum):
 
 @canary.command()
 def plant(
-    data: o.TrainingData,
+    data: o.LabelledTexts,
     output: Annotated[Path, Opt("--output", "-o", help="The planted file to write, in the format of DATA.")],
     pattern: Annotated[list[str], Opt("--pattern", help="A sentence with slots; can be given several times.")],
     canaries: Annotated[int, Opt("--canaries", min=1, help="How many, over all patterns and repetitions.")] = 20,
@@ -72,9 +72,7 @@ def plant(
 @canary.command()
 def extract(
     target: Annotated[str, typer.Argument(help="model.pt, a Hugging Face directory, module:function, or a URL.")],
-    canaries: Annotated[
-        Path | None, Opt("--canaries", help="Canary ledger [default: the ledger beside the model].")
-    ] = None,
+    canary_ledger: o.CanaryLedger = None,
     attack: o.Attacks = None,
     reference: Annotated[
         str | None, Opt("--reference", help="Model that never saw the canaries: compare too; may help for few copies.")
@@ -83,9 +81,7 @@ def extract(
     narrow: Annotated[
         int | None, Opt("--narrow", min=1, help="With --base: try so many symbols a place, those that moved most.")
     ] = None,
-    data: Annotated[
-        Path | None, Opt("--data", help="The planted file: say how well its tokens are told from all others.")
-    ] = None,
+    training_data: o.TrainingData = None,
     set: o.Set = None,
     alpha: Annotated[float, Opt("--alpha", help="Chance of a finding where there is none.")] = 0.05,
     seed: o.Seed = 0,
@@ -101,15 +97,15 @@ def extract(
     from redteam.plugins.settings import tune
 
     check_alpha(alpha)
-    ledger = canaries or _beside(target)
-    check_output(output, ledger, base, data, Path(target), *([Path(reference)] if reference else []))
+    ledger = canary_ledger or _beside(target)
+    check_output(output, ledger, base, training_data, Path(target), *([Path(reference)] if reference else []))
     planting = _planting(ledger)
     attacks = tune(_chosen(attack, narrow), set or ())
-    _check_helpers(attacks, base, data, reference)
+    _check_helpers(attacks, base, training_data, reference)
     opened = _open(target, token_env, ledger)
     named = [each.id for each in attacks if attack or each != type(each)()]  # one that was set differently is wanted
     attacks, spared = without_searches(attacks, planting, opened.access, kept=named)
-    texts = None if data is None else _trained_on(data, planting, target, ledger)
+    texts = None if training_data is None else _trained_on(training_data, planting, target, ledger)
     attacker = Attacker(None if reference is None else _reference(reference, opened, planting), base)
     with progress("extracting") as show:
         report = run(
@@ -134,9 +130,9 @@ def _check_helpers(
     """Refuse what would help none of the attacks: it would be taken for having been used."""
     check_base(base, attacks)
     if data is not None and base is None:
-        raise UsageError(f"--data {data}: needs --base, the encoder from which embeddings moved")
+        raise UsageError(f"--training-data {data}: needs --base, the encoder from which embeddings moved")
     if data is not None and not any(attack.scores_tokens for attack in attacks):
-        raise UsageError(f"--data {data}: no attack that is run scores tokens; RT204 does")
+        raise UsageError(f"--training-data {data}: no attack that is run scores tokens; RT204 does")
     if reference is not None and not any(attack.compares for attack in attacks):
         raise UsageError(f"--reference {reference}: no attack that is run compares with one; RT201 to RT203 do")
 
@@ -162,7 +158,7 @@ def _report(planted: "Planted") -> None:
     say(f"planted {len(planting.canaries):,} canaries in {rows:,} of {planting.rows:,} rows of {planted.data}")
     say(
         f"wrote {planted.ledger}, which is private: it holds the secrets; next: redteam train {planted.data}, then "
-        f"redteam canary extract MODEL --canaries {planted.ledger}"
+        f"redteam canary extract MODEL --canary-ledger {planted.ledger}"
     )
 
 
@@ -191,10 +187,10 @@ def _beside(target: str) -> Path:
     from redteam.data.ledger import ledger_path
 
     if not Path(target).exists():
-        raise UsageError(f"{target}: no file, so there is no ledger beside it; say --canaries LEDGER")
+        raise UsageError(f"{target}: no file, so there is no ledger beside it; say --canary-ledger LEDGER")
     path = ledger_path(Path(target))
     if not path.is_file():
-        raise UsageError(f"{target}: no ledger beside it; say --canaries LEDGER, the file that planting wrote")
+        raise UsageError(f"{target}: no ledger beside it; say --canary-ledger LEDGER, the file that planting wrote")
     return path
 
 

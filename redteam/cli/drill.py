@@ -91,7 +91,7 @@ _PARIKH2022 = _Grid(
 
 
 def drill(
-    data: o.TrainingData,
+    data: o.LabelledTexts,
     output: DrillFolder,
     preset: Annotated[Preset | None, Opt("--preset", help="A known grid; other options still count.")] = None,
     quick: Quick = False,

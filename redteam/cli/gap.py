@@ -61,7 +61,7 @@ _QUICK = _Grid(epsilons="inf,8,2", seeds=1, rows=10_000, epochs=15, private_lear
 
 
 def gap(
-    data: o.TrainingData,
+    data: o.LabelledTexts,
     output: GapFolder,
     model: Model = None,
     layers: o.Layers = None,

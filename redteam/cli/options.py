@@ -14,12 +14,14 @@ Target = Annotated[
 ]
 Members = Annotated[Path | None, Opt("--members", help="File of texts that were trained on.")]
 Nonmembers = Annotated[Path | None, Opt("--nonmembers", help="File of texts that were not.")]
-Reference = Annotated[Path | None, Opt("--reference", hidden=True, help="Refused: no attack uses it yet.")]
-Data = Annotated[Path | None, Opt("--data", help="One file with a split column; or where the ledger's data is now.")]
+Data = Annotated[Path | None, Opt("--data", help="One file with a split column, of texts on both sides.")]
+TrainingData = Annotated[
+    Path | None, Opt("--training-data", help="File that the model was trained on [default: where the ledger says].")
+]
 Scores = Annotated[Path | None, Opt("--scores", help="Saved scores with membership, instead of a target.")]
 LedgerFile = Annotated[Path | None, Opt("--ledger", help="The ledger [default: beside the model].")]
-Canaries = Annotated[
-    Path | None, Opt("--canaries", help="With --members or --data: the canary ledger [default: beside that file].")
+CanaryLedger = Annotated[
+    Path | None, Opt("--canary-ledger", help="Ledger of the canaries [default: beside the data or the model].")
 ]
 Set = Annotated[
     list[str] | None, Opt("--set", help="ID.NAME=VALUE: a setting of an attack; can be given several times.")
@@ -38,7 +40,7 @@ Seed = Annotated[int, Opt("--seed", min=0, help="Same seed, same machine, same n
 ReportFormat = Annotated[Format, Opt("--format", "-f", help="How to print the report.")]
 ReportFile = Annotated[Path | None, Opt("--output", "-o", help="File to write instead of standard output.")]
 ExitZero = Annotated[bool, Opt("--exit-zero", help="Exit 0 on a leak; what was not audited still exits 2.")]
-PlanOnly = Annotated[bool, Opt("--plan", help="Say what would run and how long it would take; run nothing.")]
+DryRun = Annotated[bool, Opt("--dry-run", help="Say what would run and how long it would take; run nothing.")]
 ShowText = Annotated[bool, Opt("--show-text", help="Put the texts of exposed rows into the report.")]
 
 TextColumn = Annotated[str | None, Opt("--text-column", help="Column of the texts [default: guessed].")]
@@ -48,8 +50,8 @@ UserColumn = Annotated[str | None, Opt("--user-column", help="Column of users: d
 GroupColumn = Annotated[str | None, Opt("--group-column", help="Column of groups, for the report.")]
 SplitColumn = Annotated[str | None, Opt("--split-column", help="With --data: column of member or nonmember.")]
 
-BaseModel = Annotated[
-    Path | None, Opt("--base-model", help="LoRA adapter: directory of its base [default: the one it names].")
+AdapterBase = Annotated[
+    Path | None, Opt("--adapter-base", help="LoRA adapter: directory of its base [default: the one it names].")
 ]
 MaxLength = Annotated[
     int | None, Opt("--max-length", min=1, help="Model: cut texts at so many tokens [default: its own limit].")
@@ -68,7 +70,7 @@ BatchSize = Annotated[
 ]
 Timeout = Annotated[float | None, Opt("--timeout", help="Endpoint: seconds for one request.")]
 Retries = Annotated[int | None, Opt("--retries", min=0, help="Endpoint: tries after a failed request.")]
-RequestBudget = Annotated[int | None, Opt("--budget", min=1, help="Endpoint: most requests, retries counted.")]
+RequestBudget = Annotated[int | None, Opt("--request-budget", min=1, help="Endpoint: most requests, retries counted.")]
 TokenVariable = Annotated[str | None, Opt("--token-env", help="Endpoint: environment variable that holds its token.")]
 Api = Annotated[
     str | None,
@@ -102,7 +104,7 @@ LabelMap = Annotated[
     Opt("--label-map", help='JSON file of what labels of the data are called in the model: {"0": "negative"}.'),
 ]
 
-TrainingData = Annotated[Path, typer.Argument(help="Labelled texts: .csv, .jsonl, .parquet or a saved dataset.")]
+LabelledTexts = Annotated[Path, typer.Argument(help="Labelled texts: .csv, .jsonl, .parquet or a saved dataset.")]
 ModelFile = Annotated[Path, Opt("--output", "-o", help="The model file to write.")]
 ModelSpec = Annotated[str, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory.")]
 Layers = Annotated[int | None, Opt("--layers", min=1, help="Keep only the first k layers.")]
@@ -121,9 +123,6 @@ LabelSmoothing = Annotated[
 Validation = Annotated[float | None, Opt("--validation", help="Early stopping: share of the texts kept apart.")]
 Patience = Annotated[int | None, Opt("--patience", min=1, help="Early stopping: passes without a better loss.")]
 Holdout = Annotated[float, Opt("--holdout", min=0.01, max=0.99, help="Chance of a text to be held out.")]
-ReferenceShare = Annotated[
-    float, Opt("--reference", min=0.0, max=0.9, hidden=True, help="Refused: no attack uses it yet.")
-]
 Forget = Annotated[bool, Opt("--restart", help="Forget the answers kept of an audit that was broken off.")]
 Restart = Annotated[bool, Opt("--restart", help="Forget an unfinished training.")]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from redteam.cli.opening import limits
-from redteam.cli.options import BaseModel, ModelFile, OpenMemory, OpenSeconds
+from redteam.cli.options import AdapterBase, ModelFile, OpenMemory, OpenSeconds
 from redteam.cli.outputs import check_output
 from redteam.cli.present import say
 from redteam.core.errors import UsageError
@@ -16,7 +16,7 @@ from redteam.core.errors import UsageError
 def pack(
     directory: Annotated[Path, typer.Argument(help="A Hugging Face text-classification directory.")],
     output: ModelFile = Path("model.pt"),
-    base_model: BaseModel = None,
+    adapter_base: AdapterBase = None,
     open_seconds: OpenSeconds = None,
     open_memory: OpenMemory = None,
 ) -> None:
@@ -29,12 +29,12 @@ def pack(
     from redteam.models.trial import try_first
 
     most = limits(open_seconds, open_memory)
-    check_output(output, directory, base_model)
+    check_output(output, directory, adapter_base)
     if directory.is_dir():
-        opening = partial(read_directory, directory, base_model=base_model)
-        for note in try_first(opening, directory, most, base_model):
+        opening = partial(read_directory, directory, base_model=adapter_base)
+        for note in try_first(opening, directory, most, adapter_base):
             say(note)
-    bundle = read_directory(directory, base_model=base_model)
+    bundle = read_directory(directory, base_model=adapter_base)
     save_bundle(bundle, output)
     for note in bundle.notes:
         say(note)

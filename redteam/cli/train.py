@@ -27,7 +27,7 @@ _SETTINGS = (*_TRAINING, *_REGULARISED, *_PRIVACY, "noise_decay")
 
 
 def train(
-    data: o.TrainingData,
+    data: o.LabelledTexts,
     output: o.ModelFile = Path("model.pt"),
     model: o.ModelSpec = "tiny",
     layers: o.Layers = None,
@@ -56,7 +56,6 @@ def train(
     secure_noise: o.SecureNoise = False,
     noise_from_seed: o.NoiseFromSeed = False,
     holdout: o.Holdout = 0.5,
-    reference: o.ReferenceShare = 0.0,
     seed: o.Seed = 0,
     text_column: o.TextColumn = None,
     label_column: o.LabelColumn = None,
@@ -70,7 +69,6 @@ def train(
     """Train on a random half of DATA; write a model and its ledger."""
     asked = {name: value for name, value in locals().items() if name in _SETTINGS}
     check_output(output, data, Path(model))
-    _refuse_reference(reference)
     _check_finite(asked | {"dropout": dropout, "holdout": holdout})
     trainer, of_model = _configured(defense, asked | {"secure_noise": secure_noise or None}, dropout)
     try_start(model, open_seconds, open_memory)
@@ -97,13 +95,6 @@ def _run(
     with progress("training") as show:
         files = run(data, output, trainer, columns=named, model=model, coins=drawn, progress=show, **how)
     _report(files, time.monotonic() - started)
-
-
-def _refuse_reference(share: float) -> None:
-    if share:
-        raise UsageError(
-            f"--reference {share:g}: no attack uses texts kept apart yet; leave it out, or raise --holdout"
-        )
 
 
 def _check_finite(asked: dict[str, Any]) -> None:

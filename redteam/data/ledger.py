@@ -112,7 +112,7 @@ class Ledger:
         source = data or (path.resolve().parent / self.data.path).resolve()
         if not source.exists():
             where = f"{path}: its data file {source} is not there"
-            raise LedgerError(f"{where}; put it back or say --ledger {path} --data FILE")
+            raise LedgerError(f"{where}; put it back or say --training-data FILE")
         if _fingerprint(source) != self.data.sha256:
             raise LedgerError(f"{source}: changed since training (SHA-256 differs from the ledger's); restore it")
         reading = read_examples(source, self._columns(path, user, group))

@@ -88,8 +88,8 @@ def _base(path: Path, lora: Lora, given: Path | None) -> Path:
     found = given if given is not None else _local(lora.base)
     if found is None or not found.is_dir():
         named = "it names no base" if lora.base is None else f"its base {lora.base[:120]!r} is no directory here"
-        named = named if given is None else f"--base-model {given} is no directory"
-        raise BundleError(f"{path}: an adapter, and {named}: give its base with --base-model DIR (nothing is fetched)")
+        named = named if given is None else f"--adapter-base {given} is no directory"
+        raise BundleError(f"{path}: an adapter, and {named}: give it with --adapter-base DIR (nothing is fetched)")
     if is_adapter(found):
         raise BundleError(f"{path}: its base {found} is an adapter itself; merge that first: redteam pack, then unpack")
     return found

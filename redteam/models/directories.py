@@ -38,7 +38,7 @@ def open_directory(path: Path, base: Path | None) -> Opened:
     else:
         if base is not None:
             raise BundleError(
-                f"{path}: holds a whole model and no adapter (adapter_config.json): --base-model is for one"
+                f"{path}: holds a whole model and no adapter (adapter_config.json): --adapter-base is for one"
             )
         model, labels, notes = _whole(path)
         folder = path

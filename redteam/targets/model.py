@@ -81,7 +81,7 @@ class ModelTarget:
             bundle = replace(bundle, notes=(*tried, *bundle.notes))
             return cls(bundle, name=path.name, kind="directory", **options)
         if base_model is not None:
-            raise BundleError(f"{path}: a file with a whole model and no adapter: --base-model is for one")
+            raise BundleError(f"{path}: a file with a whole model and no adapter: --adapter-base is for one")
         return cls(load_bundle(path), name=path.name, **options)
 
     def weights_digest(self) -> str:

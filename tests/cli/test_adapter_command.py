@@ -25,7 +25,7 @@ def bench(tmp_path_factory):
 
 def test_it_is_packed_on_top_of_its_base(bench):
     named = fast("pack", "named", "-o", "named.pt", cwd=bench)
-    given = fast("pack", "unnamed", "--base-model", "base", "-o", "given.pt", cwd=bench)
+    given = fast("pack", "unnamed", "--adapter-base", "base", "-o", "given.pt", cwd=bench)
     assert (named.returncode, given.returncode) == (0, 0)
     assert f"named: merged the adapter onto {bench / 'base'}; its labels are those of" in named.stderr
     assert named.stderr.split("digest")[1] == given.stderr.split("digest")[1]
@@ -34,7 +34,7 @@ def test_it_is_packed_on_top_of_its_base(bench):
 def test_it_is_audited_on_top_of_its_base(bench):
     """A random model tells nothing apart; what is asked here is that the same model is audited as when packed."""
     fast("pack", "named", "-o", "named.pt", cwd=bench)
-    how = ("--max-length", "30", "--batch-size", "64", "--device", "cpu", "-f", "json", "--base-model", "base")
+    how = ("--max-length", "30", "--batch-size", "64", "--device", "cpu", "-f", "json", "--adapter-base", "base")
     result = fast("audit", "unnamed", *SIDES, *how, cwd=bench)
     packed = fast("audit", "named.pt", *SIDES, *how[:-2], cwd=bench)
     first, second = (json.loads(each.stdout) for each in (result, packed))
@@ -45,8 +45,10 @@ def test_it_is_audited_on_top_of_its_base(bench):
 
 
 def test_it_is_refused_in_one_line(bench):
-    assert "give its base with --base-model DIR" in fails(bench, "audit", "unnamed", *SIDES)
-    assert "--base-model none is no directory" in fails(bench, "pack", "unnamed", "--base-model", "none", "-o", "x.pt")
+    assert "give it with --adapter-base DIR" in fails(bench, "audit", "unnamed", *SIDES)
+    assert "--adapter-base none is no directory" in fails(
+        bench, "pack", "unnamed", "--adapter-base", "none", "-o", "x.pt"
+    )
     assert "merge the two with redteam pack" in fails(bench, "train", "data.csv", "--model", "named", "-o", "y.pt")
 
 

@@ -128,11 +128,11 @@ def test_fewer_attacks_and_more_false_positive_rates(bench):
 
 
 def test_a_plan_says_what_would_run_and_runs_nothing(bench):
-    result = fast("audit", LEAKY, *POLICY, "--plan", cwd=bench)
+    result = fast("audit", LEAKY, *POLICY, "--dry-run", cwd=bench)
     assert (result.returncode, result.stderr) == (0, "")
     for words in ("2,522 members", "RT101 ", "smallest FPR 0.00", "max_auc", "time       about "):
         assert words in result.stdout
-    result = fast("audit", "answers:recorded", *SIDES, "--plan", "-a", "RT102", cwd=bench)
+    result = fast("audit", "answers:recorded", *SIDES, "--dry-run", "-a", "RT102", cwd=bench)
     assert result.returncode == 0
     assert "RT101" not in result.stdout
     assert "requests" in result.stdout
@@ -211,11 +211,11 @@ def test_an_endpoint(bench, shows, code):
         send(handler, json.dumps(document).encode())
 
     with serve(reply) as url:
-        result = audit(bench, url, *SIDES, "--batch-size", "350", "--budget", "5", code=code)
+        result = audit(bench, url, *SIDES, "--batch-size", "350", "--request-budget", "5", code=code)
         assert f"{url} (endpoint, " in result.stdout
         if code == 2:
             assert "the target gives labels" in " ".join(result.stdout.split())
-        plan = fast("audit", url, *SIDES, "--batch-size", "350", "--plan", cwd=bench)
+        plan = fast("audit", url, *SIDES, "--batch-size", "350", "--dry-run", cwd=bench)
         assert "4 requests of up to 350 texts" in plan.stdout or code == 2
 
 
@@ -260,8 +260,10 @@ def test_a_model_that_was_moved_away_from_its_data(bench):
     (bench / "elsewhere").mkdir()
     for name in ("model.pt", "model.ledger.json"):
         shutil.copy(LEAKY.with_name(name), bench / "elsewhere" / name)
-    assert "is not there; put it back or say --ledger" in error_line(fast("audit", "elsewhere/model.pt", cwd=bench))
-    moved = ("--ledger", "elsewhere/model.ledger.json", "--data", FIXTURES / "intents.csv")
+    assert "is not there; put it back or say --training-data FILE" in error_line(
+        fast("audit", "elsewhere/model.pt", cwd=bench)
+    )
+    moved = ("--ledger", "elsewhere/model.ledger.json", "--training-data", FIXTURES / "intents.csv")
     audit(bench, "elsewhere/model.pt", *moved, *POLICY, code=1)
 
 

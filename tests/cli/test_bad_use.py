@@ -25,15 +25,13 @@ def bench(tmp_path_factory):
         ("audit", "name one thing to audit"),
         ("audit model.pt --scores constant.csv", "name one thing to audit"),
         ("audit model.pt --members members.csv", "--members and --nonmembers go together"),
-        ("audit model.pt --reference members.csv", "--reference members.csv: no attack uses texts kept apart"),
-        ("audit answers:leaky --members a --nonmembers b --reference c", "--reference c: no attack uses texts kept"),
         ("audit model.pt --user-column who", "no column 'who' for user"),
         ("audit model.pt --group-column which", "no column 'which' for group"),
         ("audit model.pt --id-column id", "leave out all but --user-column and --group-column"),
-        ("train data.csv --reference 0.2", "--reference 0.2: no attack uses texts kept apart yet; leave it out"),
         ("train data.csv --user-column nobody", "no column 'nobody' for user"),
         ("audit model.pt --members a --nonmembers b --data c", "--members and --data exclude each other"),
         ("audit model.pt --members a --nonmembers b --ledger c", "--members and --ledger exclude each other"),
+        ("audit model.pt --training-data a --data c", "--training-data goes with a ledger"),
         ("audit --scores a --data c", "--scores and --data exclude each other"),
         ("audit model.pt --attack RT999", "unknown id 'RT999'; known: RT101"),
         ("audit model.pt --attack RT901", "RT901: is a control and always runs"),
@@ -48,14 +46,15 @@ def bench(tmp_path_factory):
         ("audit model.pt --frobnicate", "--frobnicate"),
         ("audit model.pt other.pt", "other.pt"),
         ("audit model.pt --timeout 3", "--timeout is for http(s) targets; model.pt is none"),
+        ("audit model.pt --request-budget 3", "--request-budget is for http(s) targets; model.pt is none"),
         ("audit answers:leaky --device cpu --data data.csv", "--device is for models, a file or a directory"),
         ("audit --scores scores.csv --max-length 9", "--max-length is for models, a file or a directory; --scores is"),
-        ("audit answers:leaky --base-model x --data data.csv", "--base-model is for models"),
+        ("audit answers:leaky --adapter-base x --data data.csv", "--adapter-base is for models"),
         ("audit model.pt --device gpu", "--device gpu: unknown; there are cpu, cuda, cuda:N and mps"),
         ("audit model.pt --device cuda:99", "--device cuda:99: torch finds"),
         ("audit model.pt --max-length 2", "max_length is 2: no room for a token"),
         ("audit model.pt --max-length 9", "is of the model as it cuts texts itself; leave it out"),
-        ("audit model.pt --base-model .", "a file with a whole model and no adapter: --base-model is for one"),
+        ("audit model.pt --adapter-base .", "a file with a whole model and no adapter: --adapter-base is for one"),
         ("audit model.pt --open-seconds 0", "--open-seconds 0: must lie between"),
         ("audit model.pt --open-memory nan", "--open-memory nan: must lie between"),
         ("pack . --open-memory -1", "--open-memory -1: must lie between"),
@@ -77,7 +76,7 @@ def bench(tmp_path_factory):
         ("train data.csv --defense ls --label-smoothing nan", "--label-smoothing nan: must be a finite number"),
         ("audit model.pt --attack RT202", "--attack RT202: the training data holds no canaries"),
         ("audit model.pt --base model.pt", "--base model.pt: the training data holds no canaries"),
-        ("audit model.pt --canaries data.csv", "--canaries"),
+        ("audit model.pt --canary-ledger data.csv", "--canary-ledger"),
         ("train data.csv --model bilstm --layers 3", "--layers 3: bilstm has one layer"),
         ("train none.csv", "none.csv: cannot be read"),
         ("train data.csv -o data.csv", "would overwrite an input"),
@@ -161,7 +160,7 @@ def test_an_endpoint_that_is_down_or_too_dear(bench):
     assert "must be http:// or https://" in fails(bench, "audit", "http://", *SIDES)
     classes = answers(lambda texts: {"probabilities": [[0.2, 0.3, 0.5]] * len(texts), "classes": ["a", "b", "c"]})
     with serve(classes) as url:
-        assert "1400 texts need 44 requests, 4 are left" in fails(bench, "audit", url, *SIDES, "--budget", "5")
+        assert "1400 texts need 44 requests, 4 are left" in fails(bench, "audit", url, *SIDES, "--request-budget", "5")
 
 
 # Places that cannot be written
@@ -207,7 +206,7 @@ def test_a_full_disk_leaves_what_was_there(bench):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
 def test_a_full_standard_output(bench):
-    for arguments in (("attacks",), ("--version",), ("--help",), ("audit", "model.pt", "--plan")):
+    for arguments in (("attacks",), ("--version",), ("--help",), ("audit", "model.pt", "--dry-run")):
         result = fast(*arguments, cwd=bench, stdout="/dev/full")
         assert result.returncode == 2
         assert "No space left on device" in result.stderr

@@ -15,6 +15,7 @@ from redteam.models.bundle import load_bundle, save_bundle
 sys.path.append(str(ROOT / "tests"))
 
 PIN = ("--pattern", "my pin is {digit:2}")
+MODEL = ("model.pt", "--canary-ledger", "planted.canaries.json")
 FOUND = f"""
 sys.path.append({str(ROOT / "tests")!r})
 import enumeration, redteam.plugins.registry
@@ -138,7 +139,7 @@ class TestPlant:
 
 class TestExtract:
     def extract(self, folder, *arguments, target="model.pt", canaries="planted.canaries.json", **options):
-        return run(folder, "extract", target, "--canaries", canaries, *arguments, **options)
+        return run(folder, "extract", target, "--canary-ledger", canaries, *arguments, **options)
 
     @pytest.mark.parametrize("target", ["model.pt", "hf"])
     def test_what_was_learned_comes_out(self, folder, target):
@@ -180,7 +181,7 @@ class TestExtract:
         )
         ledger.save(folder / "model.ledger.json")
         assert run(folder, "extract", "model.pt").returncode == 1
-        assert "written for another model" in fails(folder, "extract", SAFE, "--canaries", "model.ledger.json")
+        assert "written for another model" in fails(folder, "extract", SAFE, "--canary-ledger", "model.ledger.json")
         (folder / "model.ledger.json").unlink()
         assert "no ledger beside it" in fails(folder, "extract", "model.pt")
 
@@ -195,26 +196,26 @@ class TestExtract:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (("model.pt", "--canaries", "none.json"), "none.json: cannot be read"),
-            (("model.pt", "--canaries", "data.csv"), "not JSON"),
-            (("none.pt", "--canaries", "planted.canaries.json"), "none.pt: no such file"),
+            (("model.pt", "--canary-ledger", "none.json"), "none.json: cannot be read"),
+            (("model.pt", "--canary-ledger", "data.csv"), "not JSON"),
+            (("none.pt", "--canary-ledger", "planted.canaries.json"), "none.pt: no such file"),
             (("none.pt",), "no file, so there is no ledger beside it"),
-            ((SAFE, "--canaries", "planted.canaries.json"), "the model was trained on other data"),
-            (("alone.pt", "--canaries", "planted.canaries.json"), "labels unknown to the model"),
-            (("model.pt", "--canaries", "planted.canaries.json", "-a", "RT777"), "unknown id 'RT777'"),
-            (("model.pt", "--canaries", "planted.canaries.json", "--alpha", "0.9"), "--alpha"),
-            (("model.pt", "--canaries", "planted.canaries.json", "--data", "planted.csv"), "planted.csv: needs --base"),
-            (("model.pt", "--canaries", "planted.canaries.json", "--set", "x"), "--set x: write ID.NAME=VALUE"),
+            ((SAFE, "--canary-ledger", "planted.canaries.json"), "the model was trained on other data"),
+            (("alone.pt", "--canary-ledger", "planted.canaries.json"), "labels unknown to the model"),
+            ((*MODEL, "-a", "RT777"), "unknown id 'RT777'"),
+            ((*MODEL, "--alpha", "0.9"), "--alpha"),
+            ((*MODEL, "--training-data", "planted.csv"), "planted.csv: needs --base"),
+            ((*MODEL, "--set", "x"), "--set x: write ID.NAME=VALUE"),
             (
-                ("model.pt", "--canaries", "planted.canaries.json", "--data", "planted.csv", "--base", "hf"),
-                "--data planted.csv: no attack that is run scores tokens",
+                (*MODEL, "--training-data", "planted.csv", "--base", "hf"),
+                "--training-data planted.csv: no attack that is run scores tokens",
             ),
-            (("model.pt", "--canaries", "planted.canaries.json", "--base", "."), "--base .: holds no config.json"),
-            (("model.pt", "--canaries", "planted.canaries.json", "--base", "none"), "--base none: is no directory"),
-            (("model.pt", "--canaries", "planted.canaries.json", "-o", "model.pt"), "would overwrite"),
-            (("model.pt", "--canaries", "planted.canaries.json", "-o", "planted.canaries.json"), "would overwrite"),
-            (("model.pt", "--canaries", "planted.canaries.json", "-f", "xml"), "--format"),
-            (("model.pt", "--canaries", "planted.canaries.json", "--token-env", "X"), "--token-env"),
+            ((*MODEL, "--base", "."), "--base .: holds no config.json"),
+            ((*MODEL, "--base", "none"), "--base none: is no directory"),
+            ((*MODEL, "-o", "model.pt"), "would overwrite"),
+            ((*MODEL, "-o", "planted.canaries.json"), "would overwrite"),
+            ((*MODEL, "-f", "xml"), "--format"),
+            ((*MODEL, "--token-env", "X"), "--token-env"),
         ],
     )
     def test_bad_input(self, folder, arguments, said):
@@ -222,17 +223,15 @@ class TestExtract:
         assert said in fails(folder, "extract", *arguments)
 
     def test_a_reference_that_is_none(self, folder):
-        ledger = ("model.pt", "--canaries", "planted.canaries.json")
         (folder / "copy.pt").write_bytes((folder / "model.pt").read_bytes())
-        assert "copy.pt: is the target itself" in fails(folder, "extract", *ledger, "--reference", "copy.pt")
-        assert "does not know 12 labels" in fails(folder, "extract", *ledger, "--reference", SAFE)
+        assert "copy.pt: is the target itself" in fails(folder, "extract", *MODEL, "--reference", "copy.pt")
+        assert "does not know 12 labels" in fails(folder, "extract", *MODEL, "--reference", SAFE)
 
     def test_what_would_help_no_attack(self, folder):
         """With the attacks that there are: one that is narrowed without a base, a reference that none looks at."""
-        ledger = ("model.pt", "--canaries", "planted.canaries.json")
 
         def line(*arguments):
-            return error_line(fast("canary", "extract", *ledger, *arguments, cwd=folder))
+            return error_line(fast("canary", "extract", *MODEL, *arguments, cwd=folder))
 
         assert "RT202 with narrow: needs --base" in line("--set", "RT202.narrow=3")
         assert "RT203 with narrow: needs --base" in line("-a", "RT203", "--narrow", "3")
@@ -256,11 +255,11 @@ class TestExtract:
         document = json.loads((folder / "planted.canaries.json").read_text())
         document["canaries"][0]["planted"] = 1 - document["canaries"][0]["planted"]
         (folder / "edited.json").write_text(json.dumps(document))
-        assert "digest differs" in fails(folder, "extract", "model.pt", "--canaries", "edited.json")
+        assert "digest differs" in fails(folder, "extract", "model.pt", "--canary-ledger", "edited.json")
 
     def test_no_attack_is_no_pass(self, folder):
         none = "import redteam.plugins.registry\nredteam.plugins.registry.discover_extractions = lambda: ()"
-        result = fast("canary", "extract", "model.pt", "--canaries", "planted.canaries.json", cwd=folder, before=none)
+        result = fast("canary", "extract", *MODEL, cwd=folder, before=none)
         assert result.returncode == 2
         assert "NOT SETTLED" in result.stdout
         assert "no attack could be run" in result.stderr
@@ -307,7 +306,7 @@ class TestAudit:
         assert ids("-a", "enumeration", "-a", "RT101") == {"RT101", "RT299"}
 
     def test_the_plan_names_them(self, audited):
-        result = self.audit(audited, "model.pt", "--plan")
+        result = self.audit(audited, "model.pt", "--dry-run")
         assert "canaries   12 of 30 copies" in result.stdout
         assert "RT299      enumeration: runs" in result.stdout
 
@@ -318,7 +317,7 @@ class TestAudit:
         report = json.loads(self.audit(audited, "hf", *sides).stdout)
         assert (report["data"]["canaries"], report["data"]["members"]) == (12, 300)
         (audited / "away.csv").write_bytes((audited / "planted.csv").read_bytes())
-        away = ("--members", "away.csv", *sides[2:], "--canaries", "planted.canaries.json")
+        away = ("--members", "away.csv", *sides[2:], "--canary-ledger", "planted.canaries.json")
         assert json.loads(self.audit(audited, "hf", *away).stdout)["evidence"] == report["evidence"]
 
     def test_a_base_that_is_none(self, audited):

@@ -104,7 +104,7 @@ def test_a_terminal_that_knows_only_ascii(bench):
     assert "\\U0001f600" in result.stdout
     assert result.stderr.isascii()
     assert "Error" not in result.stderr
-    result = shell("redteam audit hostile.pt --plan", bench, **ascii_only)
+    result = shell("redteam audit hostile.pt --dry-run", bench, **ascii_only)
     assert result.returncode == 0
 
 

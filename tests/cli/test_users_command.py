@@ -49,7 +49,7 @@ def test_a_model_trained_by_users_is_audited_by_users(folder):
     text = fast("audit", "users.pt", cwd=folder).stdout
     assert "AUC per user" in text
     assert "Which groups leak most" in text
-    plan = fast("audit", "users.pt", "--plan", cwd=folder).stdout
+    plan = fast("audit", "users.pt", "--dry-run", cwd=folder).stdout
     assert "each measured by all rows" in plan
 
 

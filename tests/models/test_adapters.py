@@ -198,7 +198,7 @@ class TestBase:
     def test_is_given(self, tmp_path, base):
         named = adapter(tmp_path / "a", pair(QUERY) | head(), "google-bert/bert-base-uncased")
         said = refused(named, "its base 'google-bert/bert-base-uncased' is no directory here")
-        assert "--base-model DIR" in said
+        assert "--adapter-base DIR" in said
         assert read_directory(named, base_model=base).labels == LABELS
 
     def test_the_one_that_is_given_counts(self, tmp_path, base):
@@ -210,7 +210,7 @@ class TestBase:
 
     @pytest.mark.parametrize("name", [None, "", "\0", "x" * 5000, "//server/share", "\\\\server\\share"])
     def test_names_nothing_here(self, tmp_path, name):
-        refused(adapter(tmp_path / "a", pair(QUERY) | head(), None, base_model_name_or_path=name), "--base-model DIR")
+        refused(adapter(tmp_path / "a", pair(QUERY) | head(), None, base_model_name_or_path=name), "--adapter-base DIR")
 
     def test_is_read_by_the_checks_of_every_model(self, tmp_path, base):
         secret = tmp_path / "secret.json"
@@ -224,7 +224,7 @@ class TestBase:
         refused(adapter(tmp_path / "c", pair(QUERY) | head(), tmp_path / "c"), "is an adapter itself")
 
     def test_is_for_adapters(self, tmp_path, base):
-        with pytest.raises(BundleError, match="--base-model is for one"):
+        with pytest.raises(BundleError, match="--adapter-base is for one"):
             read_directory(base, base_model=base)
 
     def test_beside_whole_weights(self, tmp_path, base):

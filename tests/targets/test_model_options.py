@@ -74,5 +74,5 @@ def test_devices_that_are_not_here(monkeypatch):
 
 def test_a_base_is_for_an_adapter(tmp_path):
     save_bundle(bundle(), tmp_path / "m.pt")
-    with pytest.raises(BundleError, match="--base-model is for one"):
+    with pytest.raises(BundleError, match="--adapter-base is for one"):
         load_target(str(tmp_path / "m.pt"), device="cpu", base_model=tmp_path)
