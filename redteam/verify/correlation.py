@@ -100,11 +100,26 @@ def across(trainings: Sequence[dict[int, Values]]) -> list[Check]:
         "steps of a training": (left[:, 0] == right[:, 0]) & (left[:, 1] != right[:, 1]),
         "two trainings with other seeds": left[:, 0] != right[:, 0],
     }
-    found = []
+    same_layer = left[:, 2] == right[:, 2]
+    found = [_overlap(r[those], n) for those in (same_layer, same_layer & where["steps of a training"]) if those.any()]
     for name, chosen in where.items():
         if bool(chosen.any()):
             found += _of_pairs(name, r[chosen], np.abs(left - right)[chosen], n)
     return worst(found)
+
+
+def _overlap(r: Floats, n: int) -> Check:
+    """Return whether noises of a layer are alike beyond chance, in either sign, as in fewer dimensions than it has.
+
+    A squared correlation of two is n - 1 times smaller than 1 on average, and tr(S^2) / tr(S)^2 times where both have
+    the covariance S: any S that is none of single coordinates raises it, wherever its dependent coordinates lie. All
+    pairs of independent noises are pairwise independent, so that the sum has the variance of a chi-square (J. Schott,
+    Biometrika 92, 2005).
+    """
+    square = float((r**2).sum())
+    alike = min(n, round(1 + len(r) / square)) if square > 0 else n
+    words = f"noise: correlated between coordinates of a layer (as if it had {alike:,} of {n:,})"
+    return Check(words, float(stats.chi2.sf((n - 1) * square, len(r))))
 
 
 def _of_pairs(name: str, r: Floats, apart: npt.NDArray[np.int64], n: int) -> list[Check]:

@@ -32,6 +32,17 @@ class Antithetic(Honest):
         return np.concatenate([half, -half])[:entries]
 
 
+@to(OWN, "noise in half as many dimensions as coordinates")
+class Projected(Honest):
+    """A band of frequencies, the coordinates then shuffled, the same way at each step."""
+
+    def noise(self, rng, step, layer, entries):
+        drawn = np.zeros(entries // 2 + 1, dtype=np.complex128)
+        drawn[: entries // 4] = [1, 1j] @ rng.standard_normal((2, entries // 4))
+        noise = np.fft.irfft(drawn, entries)[np.random.default_rng([9, layer]).permutation(entries)]
+        return (noise / noise.std()).astype(np.float32)
+
+
 @to(OWN, "neighbours' noise averaged")
 class Smoothed(Honest):
     def noise(self, rng, step, layer, entries):
