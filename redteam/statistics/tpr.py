@@ -24,21 +24,20 @@ def tpr_interval(ranking: Ranking, *, fpr: float, alpha: float, seed: int) -> In
 
     The value is the empirical ROC curve at `fpr`, linear across ties, its highest point where the curve is
     vertical. Each end spends alpha / 4 on the threshold and alpha / 4 on the members. The lower end is 0
-    where `fpr` is below `smallest_resolvable_fpr`. `seed` breaks ties. Raises StatisticsError where a rate is
-    not between 0 and 1.
+    where `fpr` is below `smallest_resolvable_fpr`. `seed` breaks ties, alike at every alpha, so that an interval at a
+    smaller alpha holds those at larger ones. Raises StatisticsError where a rate is not between 0 and 1.
     """
     require_rate("fpr", fpr)
     share, n = tpr_share(alpha), ranking.n_nonmembers
-    rng = np.random.default_rng(seed)
     value = _empirical(ranking, fpr)
     low, high = 0.0, 1.0
     inner = _last_rank_above(n, fpr, share)
     if inner > 0:
-        found = _members_above(ranking, inner, rng)
+        found = _members_above(ranking, inner, seed)
         low = float(clopper_pearson_low(found, ranking.n_members, share))
     outer = _first_rank_below(n, fpr, share)
     if outer <= n:
-        found = _members_above(ranking, outer, rng)
+        found = _members_above(ranking, outer, seed)
         high = float(clopper_pearson_high(found, ranking.n_members, share))
     # Random order inside a tied block can, rarely, put a bound past the interpolated value; widening is safe.
     return Interval(value, min(low, value), max(high, value), alpha)
@@ -87,15 +86,18 @@ def _binomial_quantile(n: int, p: float, error: float) -> int:
     return low
 
 
-def _members_above(ranking: Ranking, r: int, rng: np.random.Generator) -> int:
+def _members_above(ranking: Ranking, r: int, seed: int) -> int:
     """Return how many members are above the r-th highest non-member once ties are broken at random.
 
-    Random order is a uniform draw for everybody in the tied block; the j-th highest of its non-members then
-    has Beta(j, tied - j + 1) of the range above it, and each of its members lands there on its own.
+    The order within a tied block depends on the seed and the block alone, so that a higher rank never finds fewer.
     """
     above = np.cumsum(ranking.nonmembers)
     block = int(np.searchsorted(above, r, side="left"))
     tied, level = int(ranking.nonmembers[block]), int(ranking.members[block])
-    j = r - (int(above[block]) - tied)
     found = int(ranking.members[:block].sum())
-    return found + (int(rng.binomial(level, rng.beta(j, tied - j + 1))) if level else 0)
+    if not level:
+        return found
+    rng = np.random.default_rng([seed, block])
+    others, own = rng.random(tied), rng.random(level)
+    lower = int(above[block]) - r  # of the block's non-members, below the one sought
+    return found + int(np.count_nonzero(own > np.partition(others, lower)[lower]))

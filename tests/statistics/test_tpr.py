@@ -101,6 +101,18 @@ def test_the_seed_decides_and_matters_only_for_ties():
     assert len({tpr_at_fpr(loose, is_member, fpr=0.1, alpha=0.05, seed=i).low for i in range(5)}) == 1
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(20, 200), st.sampled_from([0.02, 0.1, 0.3]))
+def test_an_interval_at_a_smaller_alpha_holds_those_at_larger_ones(seed, top, n, fpr):
+    rng = np.random.default_rng(seed)
+    scores, is_member = rng.integers(0, top + 1, 2 * n).astype(float), rng.permutation(2 * n) < n
+    scores[:2] = 0.0, 1.0
+    found = [tpr_at_fpr(scores, is_member, fpr=fpr, alpha=alpha, seed=seed) for alpha in np.geomspace(0.2, 1e-6, 12)]
+    lows, highs = [i.low for i in found], [i.high for i in found]
+    assert lows == sorted(lows, reverse=True)
+    assert highs == sorted(highs)
+
+
 @pytest.mark.parametrize("n", [2, 10, 100, 1000, 12_345])
 def test_below_the_resolution_the_lower_end_is_zero_and_at_it_is_not(n):
     scores, is_member = np.arange(n + 50.0), np.arange(n + 50) >= n
