@@ -343,6 +343,33 @@ class TestAskingAgain:
             assert cache.resumed == resumed
             assert np.array_equal(answers, RuleTarget(seed=seed).predict(POOL))
 
+    @pytest.mark.parametrize("call", ["predict", "log_probabilities"])
+    def test_a_model_that_changed_few_coarse_answers_is_seen(self, tmp_path, call):
+        """One answer in sixteen is another, as between a model that leaks at AUC 0.55 and one that does not."""
+
+        class Coarse(LabelsOnly):
+            lives, changed = 2, 0
+            access = Access.LABELS if call == "predict" else Access.PROBABILITIES
+
+            def predict(self, examples):
+                if not self.lives:
+                    raise KeyboardInterrupt
+                self.lives -= 1
+                return np.array(
+                    [0 if int(text.encode().hex(), 16) % 20 >= self.changed else 1 for text in examples.texts]
+                )
+
+            def log_probabilities(self, examples):
+                return np.log(np.where(self.predict(examples)[:, None] == np.arange(len(self.labels)), 1.0, 1e-40))
+
+        for changed, resumed in ((0, 1024), (1, 0)):
+            self.kept(tmp_path, Coarse(), call)
+            target = Coarse()
+            target.lives, target.changed = 9, changed
+            cache, _, said = self.taken_up(tmp_path, target, call)
+            assert cache.resumed == resumed
+            assert changed or "128 of them were asked again" in said[0]
+
     def test_restart_forgets(self, tmp_path):
         self.kept(tmp_path)
         target = RuleTarget()

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -23,7 +24,8 @@ _CHUNK = 1024  # rows asked for at a time, and the most that an interruption can
 _REQUESTS = 4  # requests at a time, of a target that says how many rows it takes in one
 _KEEP_EVERY = 10.0  # seconds of scoring that a kill can cost at the most
 _SAME_FOR = 86400.0  # seconds for which a target without a digest is taken to be still the same
-_AGAIN, _AGAIN_LABELS = (16, 50, 256), (64, 20, 1024)  # kept answers asked again: at least, one of so many, at most
+_AGAIN, _AGAIN_COARSE = (16, 50, 256), (64, 20, 1024)  # kept answers asked again: at least, one of so many, at most
+_ROOTS = 4  # of coarse answers, at least so many times the root of their number
 _CLOSE = 1e-3  # of two logarithms: what batches of another size change, and no other model
 _NOTHING = -69.0  # the logarithm of 1e-30, below which two probabilities are both none
 
@@ -207,8 +209,7 @@ class ScoreCache:
 
     def _ask_again(self, part: Path, kept: FloatArray, todo: Examples) -> tuple[int, bool]:
         """Ask for some kept answers once more; return how many, and whether they are the same but for rounding."""
-        least, share, most = _AGAIN_LABELS if self.access == Access.LABELS else _AGAIN
-        count = min(len(kept), max(least, min(len(kept) // share, most)))
+        count = min(len(kept), _to_ask(kept))
         rows = np.sort(np.random.default_rng(int(part.name[:16], 16)).permutation(len(kept))[:count])
         if hasattr(self.target, "check_budget"):
             self.target.check_budget(len(todo) - len(kept), again=count)
@@ -232,6 +233,18 @@ class ScoreCache:
         with contextlib.suppress(OSError):
             part.parent.mkdir(parents=True, exist_ok=True)
             save_atomic(part, lambda path: _save_array(path, answers), mode=0o600)
+
+
+def _to_ask(kept: FloatArray) -> int:
+    """Return how many of kept answers to ask again.
+
+    Another model gives nearly every text other probabilities. Labels, and probabilities rounded so much that fewer than
+    half of them differ, it may change for few: of those a share of 1.7 / sqrt(n), which moves an AUC by no more than
+    its interval reaches to either side, passes unnoticed once in a thousand.
+    """
+    coarse = 2 * len(np.unique(kept, axis=0)) < len(kept)
+    least, share, most = _AGAIN_COARSE if coarse else _AGAIN
+    return max(least, min(len(kept) // share, most), _ROOTS * math.isqrt(len(kept)) if coarse else 0)
 
 
 def _save_array(path: Path, values: FloatArray) -> None:
