@@ -299,7 +299,7 @@ class TestCells:
             assert 1 <= result.kept < 40
 
     def test_a_finished_cell_is_taken_and_not_done_again(self, data, unbroken, monkeypatch):
-        monkeypatch.setattr(experiment, "run_jobs", lambda work, jobs, **_: iter([1 / 0] if jobs else []))
+        monkeypatch.setattr(experiment, "run_jobs", lambda work, jobs, **_: (1 / 0 for _ in jobs))
         assert run(tasks(data, unbroken[0])) == unbroken[1]
 
     def test_two_processes_give_the_same_numbers_in_any_order(self, data, unbroken, tmp_path):

@@ -124,7 +124,7 @@ def test_a_cell_holds_what_training_and_attack_gave(unbroken):
 
 
 def test_a_finished_cell_is_taken_and_not_done_again(data, unbroken, monkeypatch):
-    monkeypatch.setattr(experiment, "run_jobs", lambda work, jobs, **_: iter([1 / 0] if jobs else []))
+    monkeypatch.setattr(experiment, "run_jobs", lambda work, jobs, **_: (1 / 0 for _ in jobs))
     assert run(tasks(data, unbroken[0])) == unbroken[1]
 
 
@@ -207,7 +207,7 @@ def exceeding(data, tmp_path, monkeypatch, *, again):
     """A finished grid with one bound above what was earned, and what a stricter attack on it would say."""
     asked = []
 
-    def attack(task, check, *, alpha):
+    def attack(task, *, alpha):
         asked.append((task.cell.epsilon, alpha))
         return SimpleNamespace(evidence=(evidence("epsilon", again, again, again),))
 

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,13 @@ def make_folder(output: Path) -> None:
 
 
 def watch(
-    tasks: Sequence[Any], done: Iterable[tuple[Any, Any]], outcome: Callable[[Any], str]
+    tasks: Sequence[Any], done: Generator[tuple[Any, Any], None, None], outcome: Callable[[Any], str]
 ) -> list[tuple[Any, Any]]:
     """Say what became of each task as it is done, with the time left; return them all in the order of `tasks`."""
     found: dict[str, tuple[Any, Any]] = {}
     taken = sum((task.folder / "cell.json").exists() for task in tasks)
     started = time.monotonic()
-    with progress("models") if sys.stderr.isatty() else nullcontext(_nothing) as show:
+    with closing(done), progress("models") if sys.stderr.isatty() else nullcontext(_nothing) as show:
         show(0, len(tasks))
         for task, result in done:
             found[task.cell.folder] = task, result

@@ -1,38 +1,38 @@
 """Independent jobs over processes: one thread each, results as they come, a job that breaks is a value.
 
-The only place where the project asks `joblib` for processes. `backend` is joblib's name of who runs the jobs: "loky",
-or one that was registered with `joblib.register_parallel_backend`, such as a cluster's. A job that raises, and one
-whose process dies, are `Failed`; the others go on. Jobs must be safe to run twice: where a process died, those that
-ran beside it are run again, each alone, until it is known whose fault it was.
+Workers are processes that the standard library spawns; a script that asks for several has to do so under
+`if __name__ == "__main__":`, since each of them imports it. A job that raises, and one whose process dies, are
+`Failed`; the others go on.
 
-Ctrl-C and SIGTERM let every running job come to a safe place, then raise KeyboardInterrupt; a second one ends
-everything at once. A job hears of it where it calls its `check`: as a signal of its own, or as KeyboardInterrupt. One
-that has not come to a safe place within `GRACE` seconds is killed with its process, as by a power cut.
+Whoever stops listening, by an interrupt or by closing what `run_jobs` returned, ends all workers within `GRACE`
+seconds: they get SIGTERM, which is KeyboardInterrupt to a job (a training holds it back until it has kept where it is),
+and are killed where that was not enough. They do the same to themselves when the process that started them is gone.
+A terminal's Ctrl-C does not reach them.
 """
 
-import atexit
 import contextlib
 import os
+import pickle
 import signal
-import tempfile
 import threading
-import warnings
+import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from redteam.core.errors import UsageError
+from redteam.core.errors import UsageError, one_line
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-Check = Callable[[], None]
-Work = Callable[[Job, Check], Result]
 
-GRACE = 1.5  # seconds
+GRACE = 1.2  # seconds
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -42,150 +42,139 @@ class Failed:
     reason: str
 
 
-Outcomes = Generator[tuple[int, Result | Failed], None, tuple[int, ...]]
-
-
 def run_jobs(
-    work: Work[Job, Result], jobs: Sequence[Job], *, workers: int = 1, backend: str = "loky"
-) -> Iterator[tuple[int, Result | Failed]]:
-    """Yield (position, result) of `work(job, check)` for every job, in the order in which they are done.
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int = 1
+) -> Generator[tuple[int, Result | Failed], None, None]:
+    """Yield (position, result) of `work(job)` for every job, in the order in which they are done.
 
-    With one worker the jobs run in this process, one after the other. Otherwise `work` and the jobs must be picklable,
-    and `work` should call `check()` every second or so. Raises UsageError for less than one worker or an unknown
-    backend, KeyboardInterrupt where interrupted.
+    With one worker the jobs run in this process, one after the other. Otherwise `work` and the jobs must be picklable.
+    Close what is returned (`contextlib.closing`) where it may not be read to its end. Raises UsageError for less than
+    one worker.
     """
     if workers < 1:
         raise UsageError(f"--jobs {workers}: must be at least 1")
-    return _in_this_process(work, jobs) if workers == 1 else _over_processes(work, jobs, workers, backend)
+    if workers > 1:
+        return _over_processes(work, jobs, workers)
+    return ((position, _attempt(work, job)) for position, job in enumerate(jobs))
 
 
-def _in_this_process(work: Work[Job, Result], jobs: Sequence[Job]) -> Iterator[tuple[int, Result | Failed]]:
-    for position, job in enumerate(jobs):
-        yield position, _attempt(work, job, lambda: None)
+@dataclass(frozen=True)
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+
+    def outcome(self) -> Any:
+        """Return what it made of its job; `Failed` where it died of it."""
+        try:
+            return pickle.loads(self.pipe.recv_bytes())
+        except (EOFError, OSError):
+            self.process.join(GRACE)
+            code = self.process.exitcode
+            self.process.kill()  # where it lives on without its pipe
+            if code is not None and code < 0:
+                return Failed(f"its process was killed by {signal.Signals(-code).name} (memory?): fewer --jobs may do")
+            return Failed(f"its process ended with exit code {code} instead of a result")
+        except Exception as error:  # a result that can be written and not be read
+            return Failed(one_line(error))
 
 
 def _over_processes(
-    work: Work[Job, Result], jobs: Sequence[Job], workers: int, backend: str
-) -> Iterator[tuple[int, Result | Failed]]:
-    left = dict(enumerate(jobs))
-    with tempfile.TemporaryDirectory(prefix="redteam-") as folder, _Stop(Path(folder) / "stop", backend) as stop:
-        run = partial(_in_a_worker, work, str(stop.path), os.getpid())
-        try:
-            while left and not stop.asked:
-                suspects = yield from _until_broken(run, left, tuple(left), workers, backend)
-                for position in suspects:
-                    # two workers for one job: with one, joblib would run it in this process
-                    if not stop.asked and (yield from _until_broken(run, left, (position,), 2, backend)):
-                        del left[position]
-                        yield position, Failed("its process died (out of memory, or killed): fewer --jobs may do")
-        finally:
-            _end_workers(backend)
-        stop.raise_if_asked()
-
-
-def _until_broken(
-    run: Callable[..., Any], left: dict[int, Job], positions: tuple[int, ...], workers: int, backend: str
-) -> Outcomes[Any]:
-    """Yield results, crossing them off `left`; return the jobs that were running when the pool of workers broke."""
-    import joblib
-
-    started: list[int] = []
-
-    def tasks() -> Iterator[Any]:
-        for position in positions:
-            started.append(position)
-            yield joblib.delayed(run)(position, left[position])
-
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int
+) -> Generator[tuple[int, Result | Failed], None, None]:
+    waiting, started = deque(enumerate(jobs)), list[_Worker]()
+    idle, busy = list[_Worker](), dict[Connection, tuple[_Worker, int]]()
     try:
-        for position, value in _outputs(tasks(), workers, backend):
-            if value is not None:  # else it was stopped
-                del left[position]
-                yield position, value
-    except Exception:
-        if not started:
-            raise
-        return tuple(position for position in started if position in left)
-    return ()
-
-
-def _outputs(tasks: Iterator[Any], workers: int, backend: str) -> Iterator[tuple[int, Any]]:
-    """The one `joblib.Parallel`: no more tasks out than workers, so what is out when one dies was running."""
-    import joblib
-
-    known = joblib.parallel.BACKENDS.keys() | joblib.parallel.EXTERNAL_BACKENDS.keys()
-    if backend not in known:
-        raise UsageError(f"backend {backend!r}: joblib knows {', '.join(sorted(known))}; register others with it")
-    one_thread = {"inner_max_num_threads": 1} if backend == "loky" else {}
-    with joblib.parallel_config(backend=backend, n_jobs=workers, **one_thread):
-        found = joblib.Parallel(return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)(tasks)
-    try:
-        for outcome in found:  # noqa: UP028 - not `yield from`, which would close it where joblib's warning is heard
-            yield outcome
+        while waiting or busy:
+            while waiting and len(busy) < workers:
+                position, job = waiting.popleft()
+                try:
+                    message = pickle.dumps((work, job))
+                except Exception as error:
+                    yield position, Failed(one_line(error))
+                    continue
+                worker = idle.pop() if idle else _start(started)
+                busy[worker.pipe] = worker, position
+                with contextlib.suppress(OSError):  # it is dead, which `outcome` tells
+                    worker.pipe.send_bytes(message)
+            for pipe in wait(list(busy)):
+                assert isinstance(pipe, Connection)
+                worker, position = busy.pop(pipe)
+                outcome = worker.outcome()
+                idle += [worker] if worker.process.is_alive() else []
+                yield position, outcome
     finally:
-        with warnings.catch_warnings(action="ignore"):  # who stops listening knows that results are lost
-            found.close()
+        _end(started)
 
 
-def _end_workers(backend: str) -> None:
-    """End idle workers now, and do what joblib would at exit: an interrupted command leaves by `os._exit`.
-
-    Otherwise workers would wait minutes for more, and loky's tracker warn of a folder that nobody took back.
-    """
-    if backend != "loky":
-        return
-    from joblib.externals.loky import get_reusable_executor
-
-    executor = get_reusable_executor(reuse=True)
-    executor.shutdown(wait=True, kill_workers=True)
-    for finalize in list(getattr(getattr(executor, "_temp_folder_manager", None), "_finalizers", {}).values()):
-        atexit.unregister(finalize)
-        finalize()
-
-
-def _kill_workers(backend: str) -> None:
-    """Kill the workers that run, without waiting for it: who waits for their results hears of it."""
-    if backend == "loky":
-        from joblib.externals.loky import get_reusable_executor
-
-        get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
-
-
-def _in_a_worker(
-    work: Work[Job, Result], stop: str, parent: int, position: int, job: Job
-) -> tuple[int, Result | Failed | None]:
-    """Run one job; None where it was stopped. A terminal's Ctrl-C reaches workers too: they hear of it by `stop`."""
-    own = os.getpid() != parent and threading.current_thread() is threading.main_thread()
-    if own:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, _interrupt)
-    check = partial(_check, Path(stop), os.getppid(), own)
+def _start(started: list[_Worker]) -> _Worker:
+    """Start one more worker; signals wait until it stands here and can be ended, and there until it can hear them."""
+    context = get_context("spawn")
+    resource_tracker.ensure_running()  # which lets signals through as it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     try:
-        check()
-        return position, _attempt(work, job, check)
-    except KeyboardInterrupt:
-        return position, None
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there,))
+        process.start()
+        started.append(_Worker(process, here))
+        there.close()  # the worker has the other end: without it a pipe ends
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return started[-1]
 
 
-def _check(stop: Path, parent: int, own: bool) -> None:
-    """Interrupt this job if all are to stop, or if the process that waits for it is gone."""
-    if not stop.exists() and os.getppid() == parent:
-        return
-    if own:
-        signal.raise_signal(signal.SIGTERM)  # a training holds it back until it has kept where it is
-    else:
-        raise KeyboardInterrupt
+def _end(started: list[_Worker]) -> None:
+    """End all workers: those that come to a safe place in time by themselves; a second interrupt kills them at once."""
+    deadline = time.monotonic() + GRACE
+    try:
+        for worker in started:
+            worker.process.terminate()
+        for worker in started:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+    finally:
+        for worker in started:
+            worker.process.kill()
+        for worker in started:
+            worker.process.join()
+            worker.pipe.close()
+
+
+def _serve(pipe: Connection) -> None:
+    """Do the jobs that come by a pipe, as a worker, until it ends."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # before torch is imported
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        while True:
+            pipe.send_bytes(_answer(pipe.recv_bytes()))
+
+
+def _answer(message: bytes) -> bytes:
+    try:
+        work, job = pickle.loads(message)
+        return pickle.dumps(_attempt(work, job))
+    except Exception as error:  # what cannot be sent between processes
+        return pickle.dumps(Failed(one_line(error)))
+
+
+def _follow_parent() -> None:
+    """End this process as its parent would, once that is gone."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _attempt(work: Work[Job, Result], job: Job, check: Check) -> Result | Failed:
-    from redteam.core.errors import one_line
-
+def _attempt(work: Callable[[Job], Result], job: Job) -> Result | Failed:
     try:
         with _one_thread():
-            return work(job, check)
+            return work(job)
     except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end the others
         return Failed(one_line(error))
 
@@ -203,38 +192,3 @@ def _one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
-
-
-class _Stop:
-    """Turns the first interrupt into a file, which jobs look for in every process; the second strikes at once."""
-
-    def __init__(self, path: Path, backend: str) -> None:
-        """Nothing is caught until the context is entered."""
-        self.path, self.asked = path, False
-        self._patience = threading.Timer(GRACE, _kill_workers, (backend,))
-        self._patience.daemon = True
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        """Take the handlers over; outside the main thread, where that is impossible, do nothing."""
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._catch) for number in _HANDLED}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Give the handlers back."""
-        self._patience.cancel()
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def raise_if_asked(self) -> None:
-        """Raise KeyboardInterrupt if there was an interrupt."""
-        if self.asked:
-            raise KeyboardInterrupt
-
-    def _catch(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        self.path.touch()
-        self._patience.start()

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -12,7 +13,7 @@ from redteam import __version__
 from redteam.core import codec
 from redteam.core.errors import UsageError
 from redteam.core.files import sha256, write_atomic
-from redteam.core.parallel import Check, Failed, run_jobs
+from redteam.core.parallel import Failed, run_jobs
 from redteam.data import Examples
 
 _OURS = ("attacks", "defenses", "redteam")  # whose version a cell names
@@ -115,11 +116,10 @@ def difference(before: dict[str, Any], now: dict[str, Any], name: str = "") -> s
 def run_cells(
     tasks: Sequence[Cell],
     take: Callable[[Cell], Result | None],
-    work: Callable[[Cell, Check], Result],
+    work: Callable[[Cell], Result],
     *,
     workers: int = 1,
-    backend: str = "loky",
-) -> Iterator[tuple[Cell, Result | Failed]]:
+) -> Generator[tuple[Cell, Result | Failed], None, None]:
     """Yield every cell as it is done: first those that an earlier run has written, then the others.
 
     Raises UsageError before any training where a cell was written with other settings.
@@ -127,8 +127,9 @@ def run_cells(
     taken = [take(task) for task in tasks]
     left = [task for task, result in zip(tasks, taken, strict=True) if result is None]
     yield from ((task, result) for task, result in zip(tasks, taken, strict=True) if result is not None)
-    for position, outcome in run_jobs(work, left, workers=workers, backend=backend):
-        yield left[position], outcome
+    with closing(run_jobs(work, left, workers=workers)) as outcomes:
+        for position, outcome in outcomes:
+            yield left[position], outcome
 
 
 def write_rows(examples: Examples, folder: Path, name: str) -> Path:

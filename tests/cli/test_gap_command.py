@@ -27,8 +27,8 @@ LOUD = """
 import dataclasses, redteam.experiments.gap, redteam.experiments.gap.cells
 quiet = redteam.experiments.gap.cells.attack_cell
 
-def loud(task, check, *, alpha):
-    report = quiet(task, check, alpha=alpha)
+def loud(task, *, alpha):
+    report = quiet(task, alpha=alpha)
     others = tuple(e for e in report.evidence if e.metric != "epsilon")
     return dataclasses.replace(report, evidence=(*others, gap_doubles.evidence("epsilon", 9, 9, 9, ceiling=9.5)))
 
@@ -86,7 +86,7 @@ def test_it_prints_a_table_and_writes_it_with_a_picture(unbroken):
 def test_run_again_it_takes_what_is_there(bench, unbroken):
     before = numbers(unbroken[1])
     broken = "import redteam.experiments.experiment as e\n"
-    broken += "e.run_jobs = lambda work, jobs, **_: iter([] if not jobs else [1 / 0])"
+    broken += "e.run_jobs = lambda work, jobs, **_: (1 / 0 for _ in jobs)"
     assert run(*GRID, "-o", "unbroken", cwd=bench, before=broken).returncode == 0
     assert numbers(unbroken[1]) == before
 

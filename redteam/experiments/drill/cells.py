@@ -19,7 +19,6 @@ import numpy as np
 from redteam.canary import Plan, Planted, Planting, canaries_path, check_tokenizer, learn_from, mark_planted, plant
 from redteam.canary.ask import Attacker
 from redteam.canary.extract import Extraction, extract
-from redteam.core.parallel import Check
 from redteam.data import Columns, Examples, read_examples
 from redteam.data.pattern import Pattern
 from redteam.data.planting import candidates_left, crowded, fewest_left
@@ -120,11 +119,11 @@ def forget_cell(folder: Path) -> None:
         path.unlink()
 
 
-def run_cell(task: Task, check: Check) -> CellResult:
-    """Plant, train and extract, and write the cell down, cell.json last; `check` may interrupt between steps."""
+def run_cell(task: Task) -> CellResult:
+    """Plant, train and extract, and write the cell down, cell.json last."""
     task.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # models that leak are for nobody else
     planted = _plant(task)
-    trained, passes = _train(task, planted, check)
+    trained, passes = _train(task, planted)
     save_bundle(trained.bundle, task.folder / "model.pt", mode=0o600)
     target, shared = trained.target, task.drill
     report = extract(
@@ -135,7 +134,6 @@ def run_cell(task: Task, check: Check) -> CellResult:
         spared=shared.spared,
         alpha=ALPHA,
         seed=task.cell.seed,
-        progress=lambda done, total: check(),
     )
     seen = {name: _right(target, path) for name, path in (("test", shared.test), ("own", shared.data))}
     result = _result(task, planted, report, seen, trained, passes)
@@ -192,19 +190,15 @@ def start_of(model: ModelChoice, rows: Examples, users: Examples, planting: Plan
     return start
 
 
-def _train(task: Task, planted: Planted, check: Check) -> tuple[Trained, int | None]:
+def _train(task: Task, planted: Planted) -> tuple[Trained, int | None]:
     """Train, and return the model with the passes that its training was to make."""
     rows, seed = read_examples(planted.data, planted.columns).examples, task.cell.seed
     rows = mark_planted(rows, planted.planting)
     users = read_examples(task.drill.data, planted.columns).examples
     start = start_of(task.drill.model, rows, users, planted.planting, seed=seed)
     checkpoint = _checkpoint(task, planted)
-
-    def show(step: int, steps: int, loss: float) -> None:
-        check()
-
     defense = task.defense.settled(start, len(users))  # the same passes for every R
-    trained = defense.fit(start, rows, seed=seed, population=len(rows), checkpoint=checkpoint, progress=show)
+    trained = defense.fit(start, rows, seed=seed, population=len(rows), checkpoint=checkpoint)
     passes = defense.parameters().get("epochs")
     return trained, passes if isinstance(passes, int) else None
 

@@ -4,7 +4,7 @@ The experiment of Parikh, Dupuy and Gupta (ACL 2022) for a classifier: `run_dril
 processes and resumable cell by cell, and `report_drill` puts them side by side.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,13 +121,13 @@ def tasks_of(
 
 
 def run_drill(
-    tasks: Sequence[Task], *, workers: int = 1, backend: str = "loky"
-) -> Iterator[tuple[Task, CellResult | FailedCell]]:
+    tasks: Sequence[Task], *, workers: int = 1
+) -> Generator[tuple[Task, CellResult | FailedCell], None, None]:
     """Yield every cell as it is done: first those that an earlier run has written, then the others.
 
     Raises UsageError before any training where a cell was written with other settings.
     """
-    for task, outcome in run_cells(tasks, take_drill_cell, run_cell, workers=workers, backend=backend):
+    for task, outcome in run_cells(tasks, take_drill_cell, run_cell, workers=workers):
         if isinstance(outcome, Failed):
             cell = task.cell
             yield task, FailedCell(cell.template, cell.repetitions, cell.label, cell.defense, cell.seed, outcome.reason)

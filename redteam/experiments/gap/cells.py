@@ -14,7 +14,6 @@ from redteam.auditing.inputs import Case, Sources, open_case
 from redteam.auditing.settings import FPRS, Settings
 from redteam.core.errors import DataError, StatisticsError
 from redteam.core.files import write_atomic
-from redteam.core.parallel import Check
 from redteam.data import Columns
 from redteam.data.ledger import Ledger, ledger_path
 from redteam.experiments.experiment import as_saved, foreign_code, published, save_cell, take_cell
@@ -80,10 +79,10 @@ def take_gap_cell(task: Task) -> CellResult | None:
     return None if task.restart else take_cell(task, CellResult, format=FORMAT)
 
 
-def run_cell(task: Task, check: Check) -> CellResult:
-    """Train and attack one model and write the cell down, cell.json last; `check` may interrupt at any step."""
+def run_cell(task: Task) -> CellResult:
+    """Train and attack one model and write the cell down, cell.json last."""
     task.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # models that leak are for nobody else
-    model, clock = task.folder / "model.pt", _Clock(check)
+    model, clock = task.folder / "model.pt", _Clock()
     experiment, cell = task.experiment, task.cell
     files = train(
         experiment.data,
@@ -98,14 +97,14 @@ def run_cell(task: Task, check: Check) -> CellResult:
     )
     if Ledger.load(files.ledger).data.sha256 != experiment.data_sha256:
         raise DataError(f"{experiment.data}: changed while the experiment ran; start again")
-    report = attack_cell(task, check, alpha=ALPHA)
+    report = attack_cell(task, alpha=ALPHA)
     write_atomic(task.folder / "report.json", report.to_json())
     result = _result(task, report, clock.seconds, Ledger.load(files.ledger).recipe.parameters.get("epochs"))
     save_cell(task, result, format=FORMAT)
     return result
 
 
-def attack_cell(task: Task, check: Check, *, alpha: float) -> AuditReport:
+def attack_cell(task: Task, *, alpha: float) -> AuditReport:
     """Audit a trained cell as `redteam audit` does, with all intervals together at `alpha`."""
     from redteam.auditing.run import audit
 
@@ -116,7 +115,6 @@ def attack_cell(task: Task, check: Check, *, alpha: float) -> AuditReport:
         task.experiment.attacks,
         settings=Settings(alpha, FPRS, task.cell.seed),
         guarantee=Ledger.load(ledger_path(task.folder / "model.pt")).guarantee,
-        progress=lambda done, total: check(),
     )
 
 
@@ -169,9 +167,8 @@ def _share(share: float, of: int) -> Interval:
 class _Clock:
     """Counts the processor time of a training loop, also of one that is resumed: per step seen, times all steps."""
 
-    def __init__(self, check: Check) -> None:
+    def __init__(self) -> None:
         """Nothing was seen yet."""
-        self.check = check
         self.first: tuple[int, float] | None = None
         self.last = (0, 0.0)
         self.steps = 0
@@ -180,7 +177,6 @@ class _Clock:
         """Note the time after a step."""
         self.last, self.steps = (step, time.process_time()), steps
         self.first = self.first or self.last
-        self.check()
 
     @property
     def seconds(self) -> float | None:

@@ -4,7 +4,7 @@ The experiment of the seed paper (Dupuy et al. 2022, arXiv 2107.14586) as one fu
 cells of a grid, over processes and resumable cell by cell, and `report_gap` puts them side by side.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -70,14 +70,12 @@ def tasks_of(
     return tasks
 
 
-def run_gap(
-    tasks: Sequence[Task], *, workers: int = 1, backend: str = "loky"
-) -> Iterator[tuple[Task, CellResult | FailedCell]]:
+def run_gap(tasks: Sequence[Task], *, workers: int = 1) -> Generator[tuple[Task, CellResult | FailedCell], None, None]:
     """Yield every cell as it is done: first those that an earlier run has written, then the others.
 
     Raises UsageError before any training where a cell was written with other settings.
     """
-    for task, outcome in run_cells(tasks, take_gap_cell, run_cell, workers=workers, backend=backend):
+    for task, outcome in run_cells(tasks, take_gap_cell, run_cell, workers=workers):
         if isinstance(outcome, Failed):
             yield task, FailedCell(task.cell.trainer, task.cell.epsilon, task.cell.seed, outcome.reason)
         else:
@@ -109,7 +107,7 @@ def _broken(task: Task, cell: CellResult, able: int) -> BrokenClaim:
     assert cell.guarantee is not None
     earned, found = cell.guarantee.earned.epsilon, cell.strongest
     if able > 1:
-        again = strongest_bound(attack_cell(task, lambda: None, alpha=ALPHA / able).evidence)
+        again = strongest_bound(attack_cell(task, alpha=ALPHA / able).evidence)
         proven = again is not None and not again.interval.low <= earned
     else:
         proven = True
