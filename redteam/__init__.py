@@ -23,7 +23,7 @@ _HOMES = {
     "load_policy": "redteam.policy.reading",
     "load_report": "redteam.report.reading",
     "load_target": "redteam.targets.loading",
-    "open_case": "redteam.auditing.inputs",
+    "open_inputs": "redteam.auditing.inputs",
     "read_examples": "redteam.data",
 }
 

@@ -7,7 +7,7 @@ from canary_rows import PIN
 from conftest import sentences
 
 from defenses.plain import Plain
-from redteam.auditing.inputs import Sources, open_case
+from redteam.auditing.inputs import Sources, open_inputs
 from redteam.canary import Plan, plant
 from redteam.core.errors import LedgerError
 from redteam.data import Columns, read_examples
@@ -53,7 +53,7 @@ def sides(trained, tmp_path):
 
 
 def opened(trained, sources, name="plain.pt"):
-    return open_case(str(trained / name), sources, {"device": "cpu"})
+    return open_inputs(str(trained / name), sources, {"device": "cpu"})
 
 
 def refused(trained, sources, name="plain.pt"):
@@ -65,9 +65,9 @@ def refused(trained, sources, name="plain.pt"):
 class TestMembers:
     def test_all_of_them_and_some(self, trained, sides):
         assert opened(trained, sides()).notes[-1] == "plain.ledger.json: agrees on who was a member"
-        case = opened(trained, sides(sides.ledger.members[:10], extra=FRESH))
-        assert len(case.split.members) == 10
-        assert f"of the {len(sides.ledger.members)} texts that it was trained on, 10 are audited" in case.notes[-1]
+        inputs = opened(trained, sides(sides.ledger.members[:10], extra=FRESH))
+        assert len(inputs.split.members) == 10
+        assert f"of the {len(sides.ledger.members)} texts that it was trained on, 10 are audited" in inputs.notes[-1]
 
     def test_swapped(self, trained, sides):
         inside, outside = sides.ledger.members, sides.ledger.nonmembers
@@ -149,9 +149,9 @@ class TestCanaries:
         known = canary_rows(ledger.planting(trained / "holds.ledger.json"))
         inside = write(tmp_path / "in.csv", rows.take(sorted({*ledger.membership.members, *known})))
         sources = Sources(members=inside, nonmembers=write(tmp_path / "out.csv", FRESH))
-        case = opened(trained, sources, "holds.pt")
-        assert case.planting is not None
-        assert len(case.split.members) == len(ledger.membership.members)
+        inputs = opened(trained, sources, "holds.pt")
+        assert inputs.planting is not None
+        assert len(inputs.split.members) == len(ledger.membership.members)
 
     def test_other_canaries_of_the_same_file(self, trained, tmp_path):
         other = tmp_path / "planted.csv"

@@ -21,7 +21,7 @@ NAMES = {
     "load_policy",
     "load_report",
     "load_target",
-    "open_case",
+    "open_inputs",
     "read_examples",
     "__version__",
 }

@@ -11,7 +11,7 @@ from conftest import sentences
 from enumeration import Enumeration, NoiseModel
 
 from defenses.plain import Plain
-from redteam.auditing.inputs import Sources, open_case
+from redteam.auditing.inputs import Sources, open_inputs
 from redteam.auditing.plan import make_plan
 from redteam.auditing.run import audit
 from redteam.canary import Pattern, Plan, Planting, canary_rows, plant
@@ -66,7 +66,7 @@ class TestTraining:
         folder, planted, done = trained
         assert Ledger.load(done.ledger).planting(done.ledger) == planted.planting
         assert load_planting(done.ledger) == planted.planting
-        assert open_case(str(folder / "model.pt"), Sources(), {}).planting == planted.planting
+        assert open_inputs(str(folder / "model.pt"), Sources(), {}).planting == planted.planting
 
     def test_the_vocabulary_does_not_depend_on_the_coins(self, trained, tmp_path):
         """The same canaries with other secrets: another model, but the same tokenizer."""
@@ -146,15 +146,15 @@ class TestCase:
         lines = [f"{text},{label}" for text, label in zip(rows.texts, rows.labels, strict=True)]
         others.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
         sources = Sources(members=planted.data, nonmembers=others, columns=Columns("text", "label"))
-        case = open_case(str(model), sources, {})
-        assert case.planting == planted.planting
-        assert len(case.split.members) == 60
+        inputs = open_inputs(str(model), sources, {})
+        assert inputs.planting == planted.planting
+        assert len(inputs.split.members) == 60
         away = tmp_path / "away.csv"
         away.write_bytes(planted.data.read_bytes().replace(b"\n", b"\r\n"))  # the same rows, another file
-        case = open_case(str(model), replace(sources, members=away), {})
-        assert (case.planting, len(case.split.members)) == (None, 84)
-        case = open_case(str(model), replace(sources, members=away, canaries=planted.ledger), {})
-        assert (case.planting, len(case.split.members)) == (planted.planting, 60)
+        inputs = open_inputs(str(model), replace(sources, members=away), {})
+        assert (inputs.planting, len(inputs.split.members)) == (None, 84)
+        inputs = open_inputs(str(model), replace(sources, members=away, canaries=planted.ledger), {})
+        assert (inputs.planting, len(inputs.split.members)) == (planted.planting, 60)
 
     def test_canaries_of_another_training(self, trained, tmp_path):
         """The model's own ledger knows better: to be asked for what was never planted would be a pass."""
@@ -168,14 +168,14 @@ class TestCase:
         with pytest.raises(
             LedgerError, match=r"not the canaries of .*planted\.csv, beside which is planted\.canaries\.json"
         ):
-            open_case(str(folder / "model.pt"), sources, {})
+            open_inputs(str(folder / "model.pt"), sources, {})
         ledger = Ledger.load(done.ledger)
         for name in ("model.pt", "planted.csv", "data.csv"):
             (tmp_path / name).write_bytes((folder / name).read_bytes())
         replace(ledger, canaries=()).save(tmp_path / "model.ledger.json")
         sources = Sources(members=tmp_path / "data.csv", nonmembers=others, canaries=planted.ledger)
         with pytest.raises(LedgerError, match="trained without the canary ledger"):
-            open_case(str(tmp_path / "model.pt"), sources, {})
+            open_inputs(str(tmp_path / "model.pt"), sources, {})
 
     def test_a_ledger_that_is_a_broken_link(self, trained, tmp_path):
         _, planted, _ = trained
@@ -195,15 +195,22 @@ class TestCase:
         (tmp_path / "model.pt").write_bytes(
             (folder / "model.pt").read_bytes()
         )  # trained elsewhere: no ledger beside it
-        case = open_case(str(tmp_path / "model.pt"), Sources(data=planted.data), {})
-        assert (case.planting, len(case.split.members), len(case.split.nonmembers)) == (planted.planting, 40, 40)
+        inputs = open_inputs(str(tmp_path / "model.pt"), Sources(data=planted.data), {})
+        assert (inputs.planting, len(inputs.split.members), len(inputs.split.nonmembers)) == (planted.planting, 40, 40)
 
     def test_what_contradicts_itself(self, trained):
         folder, planted, _ = trained
+<<<<<<< HEAD
         with pytest.raises(UsageError, match="--canary-ledger goes with --members or --data"):
             open_case(str(folder / "model.pt"), Sources(canaries=planted.ledger), {})
         with pytest.raises(UsageError, match="--canary-ledger goes with a target"):
             open_case(None, Sources(scores=planted.data, canaries=planted.ledger), {})
+=======
+        with pytest.raises(UsageError, match="--canaries goes with --members or --data"):
+            open_inputs(str(folder / "model.pt"), Sources(canaries=planted.ledger), {})
+        with pytest.raises(UsageError, match="--canaries goes with a target"):
+            open_inputs(None, Sources(scores=planted.data, canaries=planted.ledger), {})
+>>>>>>> 0abb7f0 (Call what is audited audit inputs, opened by open_inputs)
 
 
 def planting(*, canaries=12, label="per-canary", repetitions=(10,), seed=0):
@@ -396,8 +403,8 @@ def test_an_edited_report_is_refused(tmp_path, change, said):
 def test_a_real_model_gives_its_canaries_away(trained):
     """From the file to the verdict, with the attack that tries everything."""
     folder, _, _ = trained
-    case = open_case(str(folder / "model.pt"), Sources(), {})
-    report = audit(case.target, case.split, planted=CanaryAudit(case.planting, (Enumeration(),)))
+    inputs = open_inputs(str(folder / "model.pt"), Sources(), {})
+    report = audit(inputs.target, inputs.split, planted=CanaryAudit(inputs.planting, (Enumeration(),)))
     rate = next(e for e in report.evidence if e.metric == "extraction_rate")
     assert rate.interval.value >= 0.5
     assert judge(report, DEFAULT, today=TODAY).exit_code == 1

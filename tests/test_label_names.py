@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 from conftest import sentences
 
-from redteam.auditing.inputs import Sources, open_case
+from redteam.auditing.inputs import Sources, open_inputs
 from redteam.core.errors import TargetError, UsageError
 from redteam.data import Columns, Examples, Split
 from redteam.data.labels import read_label_map, relabel
@@ -133,17 +133,17 @@ def written(folder, numbers, features=None):
 
 
 def test_numbers_against_a_model_that_names_its_labels(model, tmp_path):
-    names = open_case(str(model), Sources(**written(tmp_path, NAMES)), {"device": "cpu"}).target.labels
+    names = open_inputs(str(model), Sources(**written(tmp_path, NAMES)), {"device": "cpu"}).target.labels
     assert set(names) == set(NAMES)
-    case = open_case(str(model), Sources(**written(tmp_path, [2, 0, 1])), {"device": "cpu"})
-    assert case.split.members.labels[:2] == (names[2], names[0])
-    assert any("taken as positions among the model's labels (0 = " in note for note in case.notes)
+    inputs = open_inputs(str(model), Sources(**written(tmp_path, [2, 0, 1])), {"device": "cpu"})
+    assert inputs.split.members.labels[:2] == (names[2], names[0])
+    assert any("taken as positions among the model's labels (0 = " in note for note in inputs.notes)
     turned = list(reversed(names))
-    case = open_case(str(model), Sources(**written(tmp_path, [2, 0, 1], turned)), {"device": "cpu"})
-    assert case.split.members.labels[:2] == (turned[2], turned[0])  # by name, whatever the order
+    inputs = open_inputs(str(model), Sources(**written(tmp_path, [2, 0, 1], turned)), {"device": "cpu"})
+    assert inputs.split.members.labels[:2] == (turned[2], turned[0])  # by name, whatever the order
     (tmp_path / "map.json").write_text(json.dumps({"2": NAMES[0], "0": NAMES[0], "1": NAMES[1]}))
     mapped = Sources(**written(tmp_path, [2, 0, 1]), label_map=tmp_path / "map.json")
-    assert set(open_case(str(model), mapped, {"device": "cpu"}).split.members.labels) == set(NAMES[:2])
+    assert set(open_inputs(str(model), mapped, {"device": "cpu"}).split.members.labels) == set(NAMES[:2])
 
 
 def test_positions_among_the_labels_that_a_function_declares(tmp_path, monkeypatch):
@@ -153,13 +153,13 @@ def test_positions_among_the_labels_that_a_function_declares(tmp_path, monkeypat
         "labels = ['no', 'maybe', 'yes']\ndef ordered(texts): return [[.2, .3, .5] for _ in texts]\n"
         "def named(texts): return [{'yes': .5, 'no': .3, 'maybe': .2} for _ in texts]\nnamed.labels = None\n"
     )
-    case = open_case("declared_labels:ordered", Sources(**written(tmp_path, [2, 0])), {})
-    assert case.split.members.labels[:2] == ("yes", "no")
+    inputs = open_inputs("declared_labels:ordered", Sources(**written(tmp_path, [2, 0])), {})
+    assert inputs.split.members.labels[:2] == ("yes", "no")
 
 
 def test_saved_scores_with_numbers(tmp_path):
     (tmp_path / "s.csv").write_text("member,label,p:no,p:yes\n" + "1,0,.5,.5\n0,1,.4,.6\n" * 5)
     (tmp_path / "map.json").write_text('{"0": "no", "1": "yes"}')
-    case = open_case(None, Sources(scores=tmp_path / "s.csv", label_map=tmp_path / "map.json"), {})
-    assert case.split.members.labels == ("no",) * 5
+    inputs = open_inputs(None, Sources(scores=tmp_path / "s.csv", label_map=tmp_path / "map.json"), {})
+    assert inputs.split.members.labels == ("no",) * 5
     assert Columns() == Sources().columns

@@ -331,7 +331,7 @@ class TestLedgers:
     @pytest.mark.parametrize("kind", ["csv", "saved"])
     def test_rows_without_a_text_move_no_one(self, tmp_path, kind):
         from defenses.plain import Plain
-        from redteam.auditing.inputs import Sources, open_case
+        from redteam.auditing.inputs import Sources, open_inputs
         from redteam.training.train import train
 
         texts = [f"say {i} word {i % 7}" if i % 3 else " " for i in range(90)]
@@ -348,10 +348,10 @@ class TestLedgers:
         ledger = Ledger.load(files.ledger)
         assert ledger.data.rows == 90
         assert all(texts[row].strip() for row in (*ledger.membership.members, *ledger.membership.nonmembers))
-        case = open_case(str(tmp_path / "m.pt"), Sources(), {"device": "cpu"})
-        assert case.split.randomised
+        inputs = open_inputs(str(tmp_path / "m.pt"), Sources(), {"device": "cpu"})
+        assert inputs.split.randomised
         for side, rows in (("members", ledger.membership.members), ("nonmembers", ledger.membership.nonmembers)):
-            found = getattr(case.split, side)
+            found = getattr(inputs.split, side)
             assert found.rows.tolist() == list(rows)
             assert found.texts == tuple(texts[row] for row in rows)
 

@@ -40,7 +40,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Case:
+class AuditInputs:
     """A target with the examples to attack it with, and the canaries that its data holds, if any.
 
     `notes` say what was guessed on the way.
@@ -53,7 +53,7 @@ class Case:
     planting: Planting | None = None
 
 
-def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Case:
+def open_inputs(name: str | None, sources: Sources, options: dict[str, Any]) -> AuditInputs:
     """Open a target by name and its examples; raise UsageError where the two cannot be told from what was said."""
     _check(name, sources)
     if sources.scores is not None:
@@ -61,7 +61,7 @@ def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Ca
 
         renamed = None if sources.label_map is None else read_label_map(sources.label_map)
         saved, split, notes = load_scores(sources.scores, columns=sources.columns, label_map=renamed)
-        return Case(saved, split, None, notes)
+        return AuditInputs(saved, split, None, notes)
     assert name is not None  # _check saw to it
     if sources.members is not None and sources.nonmembers is not None:
         planting = _canaries(sources, sources.members)
@@ -80,7 +80,7 @@ def open_case(name: str | None, sources: Sources, options: dict[str, Any]) -> Ca
         planting, split = _known_canaries(planting, split, *found)
         notes += check_agreement(*found, split, (sources.members, sources.nonmembers, sources.data))
     notes = (*_open_to_others(ledger_path(Path(name)), sources.canaries), *_opening_notes(target), *notes)
-    return Case(target, split, None, notes, planting)
+    return AuditInputs(target, split, None, notes, planting)
 
 
 def _open_to_others(*paths: Path | None) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ def _from_files(
     return Split.of(users, outside.examples, apart.examples), notes + apart.notes
 
 
-def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
+def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> AuditInputs:
     path = sources.ledger or ledger_path(Path(name))
     if sources.ledger is None and not path.is_file():
         raise _no_ledger(name, path)
@@ -213,8 +213,10 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> Case:
     if target.digest != ledger.model:  # nothing shows that this is the model the ledger speaks of
         split = replace(split, randomised=False)
         unknown = f"{target.name}: cannot be recognised as the ledger's model: grade B, and no guarantee is taken over"
-        return Case(target, split, None, (*notes, unknown), planting)
-    return Case(target, split, None if _is_void(ledger) else ledger.guarantee, (*notes, *_caveats(ledger)), planting)
+        return AuditInputs(target, split, None, (*notes, unknown), planting)
+    return AuditInputs(
+        target, split, None if _is_void(ledger) else ledger.guarantee, (*notes, *_caveats(ledger)), planting
+    )
 
 
 def _is_void(ledger: Ledger) -> bool:

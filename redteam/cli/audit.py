@@ -19,7 +19,7 @@ from redteam.core.errors import UsageError
 from redteam.core.files import read_text
 
 if TYPE_CHECKING:
-    from redteam.auditing.inputs import Case
+    from redteam.auditing.inputs import AuditInputs
     from redteam.auditing.settings import Settings
     from redteam.canary.evidence import CanaryAudit
     from redteam.plugins.attack import Attack
@@ -87,12 +87,12 @@ def audit(
     request |= {"request_template": request_template, "response_path": response_path, "labels": labels}
     most = limits_of_opening(open_seconds, open_memory)
     request |= {"limits": most} if target and Path(target).is_dir() else {}
-    case = _open(target, files, columns, label_map, request)
+    inputs = _open(target, files, columns, label_map, request)
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text, max_skipped)
-    attacks, planted = _chosen(attack, case, base, limits.require)
+    attacks, planted = _chosen(attack, inputs, base, limits.require)
     if dry_run:
-        return tell(_plan(case, attacks, planted, limits, settings))
-    report = _run(case, attacks, planted, settings, restart)
+        return tell(_plan(inputs, attacks, planted, limits, settings))
+    report = _run(inputs, attacks, planted, settings, restart)
     raise typer.Exit(_judged(report, limits, older, format, output, exit_zero))
 
 
@@ -130,17 +130,17 @@ def _open(
     columns: Sequence[str | None],
     label_map: Path | None,
     request: dict[str, Any],
-) -> "Case":
-    from redteam.auditing.inputs import Sources, open_case
+) -> "AuditInputs":
+    from redteam.auditing.inputs import Sources, open_inputs
     from redteam.data import Columns
 
     members, nonmembers, data, ledger, scores, canaries, training_data = files
     paths = (members, nonmembers, None, data, ledger, scores, canaries, training_data)
     sources = Sources(*paths, Columns(*columns), label_map)
-    case = open_case(target, sources, _asked(target, request))
-    for note in case.notes:
+    inputs = open_inputs(target, sources, _asked(target, request))
+    for note in inputs.notes:
         say(note)
-    return case
+    return inputs
 
 
 def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool, max_skipped: float | None) -> "Settings":
@@ -158,7 +158,7 @@ def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool, max_s
 
 
 def _chosen(
-    wanted: list[str] | None, case: "Case", base: Path | None, required: Sequence[str]
+    wanted: list[str] | None, inputs: "AuditInputs", base: Path | None, required: Sequence[str]
 ) -> "tuple[tuple[Attack, ...] | None, CanaryAudit | None]":
     """Return the attacks on membership, and the canaries with the attacks after them, where there are any.
 
@@ -174,29 +174,29 @@ def _chosen(
     everything: tuple[Attack | ExtractionAttack, ...] = (*discover_attacks(), *discover_extractions())
     chosen = choose(everything, wanted) if wanted else everything
     extractions = tuple(attack for attack in chosen if isinstance(attack, ExtractionAttack))
-    if case.planting is None and ((wanted and extractions) or base is not None):
+    if inputs.planting is None and ((wanted and extractions) or base is not None):
         what = f"--attack {extractions[0].id}" if wanted and extractions else f"--base {base}"
         raise UsageError(f"{what}: the training data holds no canaries to extract; see: redteam canary plant --help")
     kept = None if wanted else required
     attacks = tuple(attack for attack in chosen if isinstance(attack, Attack))
     named = wanted or any(attack.outdone_from is not None and attack.id in required for attack in attacks)
-    return attacks if named else None, _canaries(case, extractions, base, kept)
+    return attacks if named else None, _canaries(inputs, extractions, base, kept)
 
 
 def _canaries(
-    case: "Case", extractions: "tuple[ExtractionAttack, ...]", base: Path | None, kept: Sequence[str] | None
+    inputs: "AuditInputs", extractions: "tuple[ExtractionAttack, ...]", base: Path | None, kept: Sequence[str] | None
 ) -> "CanaryAudit | None":
     """Return the canaries with the attacks after them: all, unless `kept` says which need not be left out."""
     from redteam.canary.ask import Attacker, without_searches
     from redteam.canary.evidence import CanaryAudit
 
-    if case.planting is None:
+    if inputs.planting is None:
         return None
     check_base(base, extractions)
     if kept is None:
-        return CanaryAudit(case.planting, extractions, Attacker(base=base))
-    run, spared = without_searches(extractions, case.planting, case.target.access, kept=kept)
-    return CanaryAudit(case.planting, run, Attacker(base=base), spared)
+        return CanaryAudit(inputs.planting, extractions, Attacker(base=base))
+    run, spared = without_searches(extractions, inputs.planting, inputs.target.access, kept=kept)
+    return CanaryAudit(inputs.planting, run, Attacker(base=base), spared)
 
 
 def _asked(target: str | None, request: dict[str, Any]) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def _label_list(said: str) -> list[str]:
 
 
 def _plan(
-    case: "Case",
+    inputs: "AuditInputs",
     attacks: "tuple[Attack, ...] | None",
     planted: "CanaryAudit | None",
     limits: "Policy",
@@ -256,13 +256,15 @@ def _plan(
     from redteam.plugins.registry import discover_attacks
 
     if attacks is None:
-        attacks = suited(discover_attacks(), case.target.access)
-    plan = make_plan(case.target, case.split, attacks, limits, settings, guarantee=case.guarantee, planted=planted)
+        attacks = suited(discover_attacks(), inputs.target.access)
+    plan = make_plan(
+        inputs.target, inputs.split, attacks, limits, settings, guarantee=inputs.guarantee, planted=planted
+    )
     return plan.text
 
 
 def _run(
-    case: "Case",
+    inputs: "AuditInputs",
     attacks: "tuple[Attack, ...] | None",
     planted: "CanaryAudit | None",
     settings: "Settings",
@@ -272,11 +274,11 @@ def _run(
 
     with progress("scoring") as show:
         return run(
-            case.target,
-            case.split,
+            inputs.target,
+            inputs.split,
             attacks,
             settings=settings,
-            guarantee=case.guarantee,
+            guarantee=inputs.guarantee,
             planted=planted,
             progress=show,
             folder=_kept_answers(),

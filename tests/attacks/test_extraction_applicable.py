@@ -163,11 +163,11 @@ class TestSearches:
         assert "RT203      not run: RT201 ranks every candidate" in plan
 
     def test_the_command_leaves_them_out_unless_named_or_required(self):
-        class Case:
+        class Inputs:
             planting, target = planting(), cases.target()
 
         def ids(wanted, required=()):
-            planted = _chosen(wanted, Case, None, required)[1]
+            planted = _chosen(wanted, Inputs, None, required)[1]
             return [attack.id for attack in planted.attacks], [failure.attack for failure in planted.spared]
 
         assert ids(None) == (["RT201", "RT204"], ["RT202", "RT203"])

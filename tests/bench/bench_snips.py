@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from snips import SNIPS, snips_examples
 
-from redteam.auditing.inputs import Sources, open_case
+from redteam.auditing.inputs import Sources, open_inputs
 from redteam.auditing.run import audit
 from redteam.auditing.scoring import ScoreCache
 from redteam.data import Split
@@ -41,15 +41,15 @@ def main() -> None:
             model=ModelChoice("minilm", layers=2, dropout=0.0),
             coins=Coins(holdout=0.89, seed=1),
         )
-        case = open_case(str(files.model), Sources(), {})
-    report = audit(case.target, case.split)
+        inputs = open_inputs(str(files.model), Sources(), {})
+    report = audit(inputs.target, inputs.split)
     verdict = judge(report, DEFAULT, today=TODAY)
     aucs = {e.id: e.interval for e in report.evidence if e.metric == "auc"}
     for name, auc in aucs.items():
         print(f"{name:<28} {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]")
-    print(f"overtrained on {len(case.split.members)} members: exit {verdict.exit_code}  (wanted: 1)")
+    print(f"overtrained on {len(inputs.split.members)} members: exit {verdict.exit_code}  (wanted: 1)")
 
-    unseen, target = case.split.nonmembers, ScoreCache(case.target)
+    unseen, target = inputs.split.nonmembers, ScoreCache(inputs.target)
     target.log_probabilities(unseen)  # once: the splits below only draw rows again
     rng, leaks, strict, refused = np.random.default_rng(0), 0, 0, 0
     for _ in range(SPLITS):

@@ -229,7 +229,7 @@ def test_a_crash_is_no_verdict(bench, name):
         "audit",
         "model.pt",
         cwd=bench,
-        before=f"{function}\nimport redteam.auditing.inputs as i\ni.open_case = f",
+        before=f"{function}\nimport redteam.auditing.inputs as i\ni.open_inputs = f",
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.lstrip("\n").startswith("redteam: internal error, nothing was decided: ")

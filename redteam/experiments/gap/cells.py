@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from redteam.auditing.inputs import Case, Sources, open_case
+from redteam.auditing.inputs import AuditInputs, Sources, open_inputs
 from redteam.auditing.settings import FPRS, Settings
 from redteam.core.errors import DataError, StatisticsError
 from redteam.core.files import write_atomic
@@ -108,10 +108,10 @@ def attack_cell(task: Task, *, alpha: float) -> AuditReport:
     """Audit a trained cell as `redteam audit` does, with all intervals together at `alpha`."""
     from redteam.auditing.run import audit
 
-    case: Case = open_case(str(task.folder / "model.pt"), Sources(), {})
+    inputs: AuditInputs = open_inputs(str(task.folder / "model.pt"), Sources(), {})
     return audit(
-        case.target,
-        case.split,
+        inputs.target,
+        inputs.split,
         task.experiment.attacks,
         settings=Settings(alpha, FPRS, task.cell.seed),
         guarantee=Ledger.load(ledger_path(task.folder / "model.pt")).guarantee,

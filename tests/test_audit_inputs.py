@@ -6,7 +6,7 @@ from conftest import sentences
 from tiny_models import LABELS, bundle, directory
 
 from defenses.plain import Plain
-from redteam.auditing.inputs import Sources, open_case
+from redteam.auditing.inputs import Sources, open_inputs
 from redteam.core.errors import DataError, LedgerError, RedteamError, TargetError, UsageError
 from redteam.data import Columns
 from redteam.models.bundle import save_bundle
@@ -40,27 +40,34 @@ def trained(tmp_path_factory):
 
 class TestWays:
     def test_the_ledger_beside_the_model(self, trained):
-        case = open_case(str(trained / "model.pt"), Sources(), {"device": "cpu"})
-        assert case.split.randomised
-        assert case.target.labels == tuple(sorted(LABELS))
-        assert case.guarantee is None
-        assert case.split.reference is not None
-        assert case.notes == ()
+        inputs = open_inputs(str(trained / "model.pt"), Sources(), {"device": "cpu"})
+        assert inputs.split.randomised
+        assert inputs.target.labels == tuple(sorted(LABELS))
+        assert inputs.guarantee is None
+        assert inputs.split.reference is not None
+        assert inputs.notes == ()
 
     def test_a_ledger_and_data_elsewhere(self, trained, tmp_path):
         for name in ("model.pt", "model.ledger.json", "data.csv"):
             (tmp_path / f"my.{name}").write_bytes((trained / name).read_bytes())
         ledger, data = tmp_path / "my.model.ledger.json", tmp_path / "my.data.csv"
+<<<<<<< HEAD:tests/test_case.py
         with pytest.raises(LedgerError, match=r"data\.csv is not there; put it back or say --training-data FILE"):
             open_case(str(trained / "model.pt"), Sources(ledger=ledger), {})
         case = open_case(str(tmp_path / "my.model.pt"), Sources(training_data=data), {})
         assert case.split.randomised
+=======
+        with pytest.raises(LedgerError, match=r"data\.csv is not there; put it back or say .*--data FILE"):
+            open_inputs(str(trained / "model.pt"), Sources(ledger=ledger), {})
+        inputs = open_inputs(str(tmp_path / "my.model.pt"), Sources(ledger=ledger, data=data), {})
+        assert inputs.split.randomised
+>>>>>>> 0abb7f0 (Call what is audited audit inputs, opened by open_inputs):tests/test_audit_inputs.py
 
     def test_a_folder_with_its_ledger(self, trained, tmp_path):
         hf = directory(tmp_path / "hf")
         (hf / "ledger.json").write_bytes((trained / "model.ledger.json").read_bytes())
         with pytest.raises(LedgerError, match="written for another model"):
-            open_case(str(hf), Sources(), {})
+            open_inputs(str(hf), Sources(), {})
 
     def test_a_ledger_vouches_only_for_a_model_it_can_recognise(self, trained, tmp_path, monkeypatch):
         """A function may answer for the ledger's model or for any other: its rows are known, its coins are not."""
@@ -68,41 +75,45 @@ class TestWays:
             f"labels = {list(LABELS)!r}\ndef predict(texts): return [[1 / len(labels)] * len(labels) for _ in texts]\n"
         )
         monkeypatch.chdir(tmp_path)
-        case = open_case("served:predict", Sources(ledger=trained / "model.ledger.json"), {})
-        assert not case.split.randomised
-        assert case.guarantee is None
-        assert "cannot be recognised as the ledger's model: grade B" in case.notes[-1]
+        inputs = open_inputs("served:predict", Sources(ledger=trained / "model.ledger.json"), {})
+        assert not inputs.split.randomised
+        assert inputs.guarantee is None
+        assert "cannot be recognised as the ledger's model: grade B" in inputs.notes[-1]
 
     def test_members_and_nonmembers(self, model, tmp_path):
         inside, outside, apart = (
             write(tmp_path / name, ROWS.take(range(i, i + 20)))
             for name, i in (("in.csv", 0), ("out.csv", 20), ("ref.csv", 40))
         )
-        case = open_case(str(model), Sources(members=inside, nonmembers=outside), {})
-        assert (len(case.split.members), len(case.split.nonmembers), case.split.reference) == (20, 20, None)
-        assert not case.split.randomised
-        assert [note.split(":")[0] for note in case.notes] == ["in.csv", "out.csv"]
-        case = open_case(str(model), Sources(members=inside, nonmembers=outside, reference=apart), {})
-        assert case.split.reference is not None
-        assert len(case.notes) == 3
+        inputs = open_inputs(str(model), Sources(members=inside, nonmembers=outside), {})
+        assert (len(inputs.split.members), len(inputs.split.nonmembers), inputs.split.reference) == (20, 20, None)
+        assert not inputs.split.randomised
+        assert [note.split(":")[0] for note in inputs.notes] == ["in.csv", "out.csv"]
+        inputs = open_inputs(str(model), Sources(members=inside, nonmembers=outside, reference=apart), {})
+        assert inputs.split.reference is not None
+        assert len(inputs.notes) == 3
         with pytest.raises(DataError, match="0 members after 20 texts found on both sides were moved out"):
-            open_case(str(model), Sources(members=inside, nonmembers=inside), {})
+            open_inputs(str(model), Sources(members=inside, nonmembers=inside), {})
 
     def test_one_file_with_a_split_column(self, model, tmp_path):
         data = write(tmp_path / "d.csv", ROWS, ["train", "test", "ref"] * 20)
-        case = open_case(str(model), Sources(data=data), {"device": "cpu"})
-        assert (len(case.split.members), len(case.split.nonmembers), len(case.split.reference or ())) == (20, 20, 20)
-        assert case.split.members.rows.tolist() == list(range(0, 60, 3))
+        inputs = open_inputs(str(model), Sources(data=data), {"device": "cpu"})
+        assert (len(inputs.split.members), len(inputs.split.nonmembers), len(inputs.split.reference or ())) == (
+            20,
+            20,
+            20,
+        )
+        assert inputs.split.members.rows.tolist() == list(range(0, 60, 3))
         with pytest.raises(DataError, match="no column 'side' for split"):
-            open_case(str(model), Sources(data=data, columns=Columns(split="side")), {})
+            open_inputs(str(model), Sources(data=data, columns=Columns(split="side")), {})
 
     def test_saved_scores(self, tmp_path):
         path = tmp_path / "scores.csv"
         path.write_text("score,member\n" + "\n".join(f"{i / 7},{i % 2}" for i in range(10)) + "\n")
-        case = open_case(None, Sources(scores=path), {})
-        assert case.target.kind == "scores"
-        assert len(case.split.members) == 5
-        assert np.isfinite(case.target.losses(case.split.members)).all()
+        inputs = open_inputs(None, Sources(scores=path), {})
+        assert inputs.target.kind == "scores"
+        assert len(inputs.split.members) == 5
+        assert np.isfinite(inputs.target.losses(inputs.split.members)).all()
 
 
 class TestContradictions:
@@ -127,24 +138,24 @@ class TestContradictions:
     def test_options(self, tmp_path, name, sources, said):
         paths = {key: tmp_path / value for key, value in sources.items()}
         with pytest.raises(UsageError, match=said):
-            open_case(name, Sources(**paths), {})
+            open_inputs(name, Sources(**paths), {})
 
     def test_no_ledger(self, model, tmp_path):
         with pytest.raises(
             UsageError, match=r"^no ledger at .*plain\.ledger\.json, so nothing says who was a member: give"
         ):
-            open_case(str(model), Sources(), {})
+            open_inputs(str(model), Sources(), {})
         with pytest.raises(LedgerError, match="No such file"):
-            open_case(str(model), Sources(ledger=tmp_path / "none.json"), {})
+            open_inputs(str(model), Sources(ledger=tmp_path / "none.json"), {})
 
     def test_columns_beside_a_ledger_that_names_them(self, trained):
         with pytest.raises(UsageError, match="the ledger says which columns"):
-            open_case(str(trained / "model.pt"), Sources(columns=Columns(label="text")), {})
+            open_inputs(str(trained / "model.pt"), Sources(columns=Columns(label="text")), {})
 
     def test_a_split_column_beside_two_files(self, model, tmp_path):
         path = write(tmp_path / "a.csv", ROWS)
         with pytest.raises(UsageError, match="--split-column goes with --data or --scores"):
-            open_case(str(model), Sources(members=path, nonmembers=path, columns=Columns(split="label")), {})
+            open_inputs(str(model), Sources(members=path, nonmembers=path, columns=Columns(split="label")), {})
 
     @pytest.mark.parametrize("name", ["none.pt", "folder/none.pt", "", "/"])
     def test_names_of_nothing(self, name, tmp_path, monkeypatch):
@@ -152,16 +163,16 @@ class TestContradictions:
         data = write(tmp_path / "d.csv", ROWS, ["train", "test", "ref"] * 20)
         for sources in (Sources(), Sources(data=data)):
             with pytest.raises(RedteamError, match=r"^[^\n]+$"):
-                open_case(name, sources, {})
+                open_inputs(name, sources, {})
 
     def test_a_ledger_of_another_model(self, trained, model):
         with pytest.raises(LedgerError, match="written for another model"):
-            open_case(str(model), Sources(ledger=trained / "model.ledger.json"), {})
+            open_inputs(str(model), Sources(ledger=trained / "model.ledger.json"), {})
 
     def test_a_missing_model_beside_its_ledger(self, trained, tmp_path):
         (tmp_path / "gone.ledger.json").write_bytes((trained / "model.ledger.json").read_bytes())
         with pytest.raises(TargetError, match="no such file or directory"):
-            open_case(str(tmp_path / "gone.pt"), Sources(), {})
+            open_inputs(str(tmp_path / "gone.pt"), Sources(), {})
 
 
 def test_a_guarantee_whose_noise_anyone_can_draw_again_is_not_taken_over(tmp_path):
@@ -171,7 +182,7 @@ def test_a_guarantee_whose_noise_anyone_can_draw_again_is_not_taken_over(tmp_pat
     trainer = EDPSGD(noise_multiplier=2.0, epsilon=None, epochs=1, batch_size=10)
     for name, from_seed in (("secret.pt", False), ("seed.pt", True)):
         train(data, tmp_path / name, trainer, coins=Coins(0.5, 0.2, 1), noise_from_seed=from_seed)
-    secret, seed = (open_case(str(tmp_path / name), Sources(), {}) for name in ("secret.pt", "seed.pt"))
+    secret, seed = (open_inputs(str(tmp_path / name), Sources(), {}) for name in ("secret.pt", "seed.pt"))
     assert secret.guarantee is not None
     assert any("does not cover the vocabulary" in note for note in secret.notes)
     assert seed.guarantee is None
@@ -190,7 +201,7 @@ def test_a_guarantee_of_a_trainer_that_takes_no_secret_is_not_taken_over(tmp_pat
             return trainer.fit(start, examples, seed=seed, population=population)
 
     train(write(tmp_path / "data.csv", ROWS), tmp_path / "model.pt", Installed(), coins=Coins(0.5, 0.2, 1))
-    assert open_case(str(tmp_path / "model.pt"), Sources(), {}).guarantee is None
+    assert open_inputs(str(tmp_path / "model.pt"), Sources(), {}).guarantee is None
 
 
 def test_two_trainings_never_share_their_noise(tmp_path):
