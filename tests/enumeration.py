@@ -14,19 +14,19 @@ class Enumeration(ExtractionAttack):
 
     id, name, needs = "RT299", "enumeration", Access.PROBABILITIES
 
-    def extract(self, target, questions, suspects, *, reference=None, base=None, seed, progress=None):
-        return tuple(self._answer(target, question, suspects) for question in questions)
+    def extract(self, target, queries, candidates, context):
+        return tuple(self._answer(target, query, candidates) for query in queries)
 
-    def _answer(self, target, question, suspects):
-        candidates = list(question.candidates())
-        losses = target.losses(question.examples(candidates))
-        own = [s.secret for s in suspects if s.question == question.id]
+    def _answer(self, target, query, candidates):
+        everything = list(query.candidates())
+        losses = target.losses(query.examples(everything))
+        own = [candidate.secret for candidate in candidates if candidate.query == query.id]
         ranked = []
         for secret in own:
-            loss = float(losses[candidates.index(secret)])
+            loss = float(losses[everything.index(secret)])
             ranked.append(Ranked(secret, loss, exact_exposure(loss, losses)))
         best = int(losses.argmin())
-        return Answer(question.id, candidates[best], float(losses[best]), True, tuple(ranked))
+        return Answer(query.id, everything[best], float(losses[best]), True, tuple(ranked))
 
 
 class NoiseModel:

@@ -43,7 +43,7 @@ class Broken(Attack):
     def __init__(self, answer):
         self.answer = answer
 
-    def score(self, target, pool, *, seed):
+    def score(self, target, pool, context):
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer(len(pool))

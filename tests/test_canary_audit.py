@@ -37,7 +37,7 @@ class Silent(Enumeration):
 
     id = "RT298"
 
-    def extract(self, target, questions, suspects, **_):
+    def extract(self, target, queries, candidates, context):
         raise ValueError("fell over")
 
 

@@ -279,8 +279,8 @@ class Searching(Enumeration):
 
     id, ranks = "RT296", False
 
-    def extract(self, target, questions, suspects, *, seed, **_):
-        return [replace(answer, ranked=()) for answer in super().extract(target, questions, suspects, seed=seed)]
+    def extract(self, target, queries, candidates, context):
+        return [replace(answer, ranked=()) for answer in super().extract(target, queries, candidates, context)]
 
 
 class Broken(Enumeration):
@@ -289,8 +289,8 @@ class Broken(Enumeration):
     def __init__(self, change):
         self.change = change
 
-    def extract(self, target, questions, suspects, *, seed, **_):
-        return self.change(list(super().extract(target, questions, suspects, seed=seed)))
+    def extract(self, target, queries, candidates, context):
+        return self.change(list(super().extract(target, queries, candidates, context)))
 
 
 def without_a_loss(answers):
@@ -409,7 +409,7 @@ class Guessing(Enumeration):
     guesses = False
 
     def _answer(self, target, question, suspects):
-        own = [s.secret for s in suspects if s.question == question.id]
+        own = [s.secret for s in suspects if s.query == question.id]
         losses = target.losses(question.examples(own))
         ranked = tuple(Ranked(s, float(loss)) for s, loss in zip(own, losses, strict=True))
         return Answer(question.id, ranked=ranked)

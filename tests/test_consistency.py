@@ -123,14 +123,14 @@ def test_an_older_report_as_it_was_written_is_read(tmp_path):
 class Crashing(Attack):
     id, name, needs, signals = "RT198", "crashing", Access.PROBABILITIES, ("one", "two")
 
-    def score(self, target, pool, *, seed):
+    def score(self, target, pool, context):
         raise ValueError("broke")
 
 
 class HalfBroken(Crashing):
     id = "RT199"
 
-    def score(self, target, pool, *, seed):
+    def score(self, target, pool, context):
         return {"one": target.losses(pool)}
 
 
@@ -141,7 +141,7 @@ class Weights(Crashing):
 class Absent(ExtractionAttack):
     id, name, needs = "RT298", "absent", Access.PROBABILITIES
 
-    def extract(self, target, questions, suspects, **_):
+    def extract(self, target, queries, candidates, context):
         raise NotApplicable("needs an encoder")
 
 

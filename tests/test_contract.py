@@ -9,6 +9,7 @@ from conftest import RuleTarget, sentences
 
 from redteam.data import Split
 from redteam.plugins.attack import Attack, Control
+from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.registry import (
     choose,
@@ -59,7 +60,7 @@ def test_ids_and_manual_pages(plugin):
 
 @pytest.mark.parametrize("attack", ATTACKS, **ids)
 def test_an_attack_is_finite_complete_and_seeded(attack, model):
-    first, again = (attack.score(model, POOL, seed=5) for _ in range(2))
+    first, again = (attack.score(model, POOL, AttackContext(5)) for _ in range(2))
     assert set(first) == set(attack.signals)
     for signal in attack.signals:
         assert first[signal].shape == (len(POOL),)
@@ -71,7 +72,10 @@ def test_an_attack_is_finite_complete_and_seeded(attack, model):
 def test_an_attack_scores_a_row_by_itself_not_by_its_place(attack, model):
     """Blind: shuffling the pool shuffles the scores and nothing else, so position cannot carry membership."""
     order = np.random.default_rng(0).permutation(len(POOL))
-    straight, shuffled = attack.score(model, POOL, seed=0), attack.score(model, POOL.take(order), seed=0)
+    straight, shuffled = (
+        attack.score(model, POOL, AttackContext(0)),
+        attack.score(model, POOL.take(order), AttackContext(0)),
+    )
     for signal in attack.signals:
         np.testing.assert_allclose(shuffled[signal], straight[signal][order], atol=1e-5)
 
@@ -79,7 +83,7 @@ def test_an_attack_scores_a_row_by_itself_not_by_its_place(attack, model):
 @pytest.mark.parametrize("attack", ATTACKS, **ids)
 def test_an_attack_leaves_the_target_unchanged(attack, model):
     before, grad = model.weights_digest(), torch.is_grad_enabled()
-    attack.score(model, POOL, seed=0)
+    attack.score(model, POOL, AttackContext(0))
     assert model.weights_digest() == before
     assert not model.model.training
     assert torch.is_grad_enabled() == grad
@@ -91,9 +95,9 @@ def test_an_attack_finds_a_certain_leak_and_none_where_there_is_none(attack):
     from redteam.statistics.roc import auc_interval
 
     members = LEAKED.take(np.nonzero(INSIDE)[0])
-    leaky = attack.score(RuleTarget(members, labels=MANY), LEAKED, seed=0)
+    leaky = attack.score(RuleTarget(members, labels=MANY), LEAKED, AttackContext(0))
     assert max(auc_interval(s, INSIDE, alpha=0.01).low for s in leaky.values()) > 0.9
-    for scores in attack.score(RuleTarget(), POOL, seed=0).values():
+    for scores in attack.score(RuleTarget(), POOL, AttackContext(0)).values():
         interval = auc_interval(scores, IS_MEMBER, alpha=0.01)
         assert interval.low < 0.5 < interval.high
 

@@ -51,7 +51,7 @@ class Broken(Enumeration):
 
     id = "RT298"
 
-    def extract(self, target, questions, suspects, **options):
+    def extract(self, target, queries, candidates, context):
         raise ValueError("fell over")
 
 
@@ -73,7 +73,7 @@ class Elsewhere(Enumeration):
 
     id = "RT297"
 
-    def extract(self, target, questions, suspects, **options):
+    def extract(self, target, queries, candidates, context):
         raise NotApplicable("nothing to see")
 
 

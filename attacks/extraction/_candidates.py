@@ -8,14 +8,15 @@ import numpy as np
 from attacks.extraction._memory import require_room
 from attacks.extraction.sentences import CandidateSet, IntArray
 from redteam.core.arrays import FloatArray
-from redteam.plugins.extraction import Progress, Ranked, Secret
+from redteam.plugins.context import Progress
+from redteam.plugins.extraction import Ranked, Secret
 from redteam.statistics.exposure import Exposure, exact_exposure, sampled_exposure
 
 _CHUNK = 1 << 12  # candidates composed at a time
 
 
 @dataclass(frozen=True)
-class Candidates:
+class CandidateLosses:
     """The losses of the candidates of a set, [columns, n]; `sample` are the picks of those looked at, None of all.
 
     `of` gives the losses of any picks, [n, columns]: a column for each label asked about.
@@ -36,7 +37,7 @@ class Candidates:
         sample: int,
         seed: int,
         progress: Progress,
-    ) -> "Candidates":
+    ) -> "CandidateLosses":
         """Take the losses of all candidates, or of `sample` random ones where there are more than `enumerable`.
 
         Raises UsageError where the memory does not hold them: before the first is looked at for long.

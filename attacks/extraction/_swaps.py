@@ -10,7 +10,8 @@ from attacks.extraction._losses import Memory
 from attacks.extraction._soft_embeddings import Embedded, SoftEmbeddings
 from attacks.extraction.sentences import CandidateSet, IntArray
 from redteam.core.arrays import FloatArray
-from redteam.plugins.extraction import Progress, Secret, unwatched
+from redteam.plugins.context import Progress, unwatched
+from redteam.plugins.extraction import Secret
 
 _AT_RANDOM = 8  # one swap in so many is not chosen by the gradient
 _ROWS = 64  # for whose swaps slopes are taken in one pass

@@ -24,6 +24,7 @@ from attacks.extraction._common_move import fit_common_moves, untouched
 from attacks.extraction.sentences import CandidateSet, IntArray, by_candidate_set
 from redteam.core.arrays import FloatArray
 from redteam.core.errors import TargetError
+from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import (
     ENUMERABLE,
     Answer,
@@ -31,8 +32,6 @@ from redteam.plugins.extraction import (
     ExtractionAttack,
     ExtractionQuery,
     NotApplicable,
-    Progress,
-    unwatched,
 )
 from redteam.targets.target import Access, Target
 
@@ -144,7 +143,7 @@ def narrow(candidate_set: CandidateSet, target: Target, base: Path | None, *, mo
 
 @dataclass(frozen=True)
 class EmbeddingDrift(ExtractionAttack):
-    """Rank both suspects by how far the embeddings of their tokens moved, among all candidates or `sample` of them."""
+    """Rank both secrets by how far the embeddings of their tokens moved, among all candidates or `sample` of them."""
 
     id = "RT204"
     name = "embedding drift"
@@ -155,37 +154,31 @@ class EmbeddingDrift(ExtractionAttack):
 
     sample: int = 10_000
 
-    def token_auc(self, target: Target, texts: Sequence[str], *, base: Path | None, alpha: float) -> "Interval":
+    def token_auc(self, target: Target, texts: Sequence[str], context: AttackContext, *, alpha: float) -> "Interval":
         """Return how well the scores tell tokens that occur in the training `texts` from those that do not."""
-        return membership_auc(drift(target, base), target, texts, alpha=alpha)
+        return membership_auc(drift(target, context.base), target, texts, alpha=alpha)
 
     def extract(
         self,
         target: Target,
-        questions: Sequence[ExtractionQuery],
-        suspects: Sequence[CandidateSecret],
-        *,
-        reference: Target | None = None,
-        base: Path | None = None,
-        seed: int,
-        progress: Progress = unwatched,
+        queries: Sequence[ExtractionQuery],
+        candidates: Sequence[CandidateSecret],
+        context: AttackContext,
     ) -> Sequence[Answer]:
-        """Return both suspects of each question, the loss minus the mean score of their symbols."""
-        from attacks.extraction._candidates import Candidates
+        """Return both candidate secrets of each query, the loss minus the mean score of their symbols."""
+        from attacks.extraction._candidates import CandidateLosses
 
-        found = drift(target, base)
-        how = {"enumerable": ENUMERABLE, "sample": self.sample, "seed": seed}
-        of_set = {
-            candidate_set: Candidates.look_at(
-                candidate_set, _Losses(_symbol_scores(candidate_set, target, found)).of, **how, progress=progress
-            )
-            for candidate_set in by_candidate_set(questions)
-        }
+        found = drift(target, context.base)
+        how = {"enumerable": ENUMERABLE, "sample": self.sample, "seed": context.seed}
+        of_set = {}
+        for candidate_set in by_candidate_set(queries):
+            losses = _Losses(_symbol_scores(candidate_set, target, found))
+            of_set[candidate_set] = CandidateLosses.look_at(candidate_set, losses.of, **how, progress=context.progress)
         answers, details = [], {} if found.decay is None else {"decay": found.decay}
-        for question in questions:
-            candidates = of_set[CandidateSet(question.pattern, question.alphabets)]
-            secrets = [suspect.secret for suspect in suspects if suspect.question == question.id]
-            answers.append(Answer(question.id, ranked=candidates.rank(0, secrets), details=details))
+        for query in queries:
+            scored = of_set[CandidateSet(query.pattern, query.alphabets)]
+            secrets = [candidate.secret for candidate in candidates if candidate.query == query.id]
+            answers.append(Answer(query.id, ranked=scored.rank(0, secrets), details=details))
         return tuple(answers)
 
 

@@ -9,7 +9,7 @@ Up to 10^6 candidates are all looked at, and the rank is exact. Beyond, 10,000 d
 exposure is read off among their losses. Where the secret's is below all of them it is log2 of their number, a bound:
 no curve through the losses of most candidates (Carlini et al. fit a skew-normal) says how few lie further out, and for
 losses with another tail it said 40 bits where 20 are true. Each answer says which; the guess is then the best of the
-sample. Questions that differ in their label alone share one pass. White-box, sentences are composed from token ids, in
+sample. Queries that differ in their label alone share one pass. White-box, sentences are composed from token ids, in
 batches of one length without padding.
 
 With a reference model, that never saw the canaries, the log-odds of the label are compared with its log-odds: what is
@@ -22,29 +22,20 @@ Cost: one forward pass of each candidate, and 8 bytes for each candidate and lab
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attacks.extraction.sentences import CandidateSet, by_candidate_set
-from redteam.plugins.extraction import (
-    ENUMERABLE,
-    Answer,
-    CandidateSecret,
-    ExtractionAttack,
-    ExtractionQuery,
-    Progress,
-    Secret,
-    unwatched,
-)
+from redteam.plugins.context import AttackContext
+from redteam.plugins.extraction import ENUMERABLE, Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, Secret
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
-    from attacks.extraction._candidates import Candidates
+    from attacks.extraction._candidates import CandidateLosses
 
 
 @dataclass(frozen=True)
 class ExposureRank(ExtractionAttack):
-    """Rank both suspects among all candidates, or among `sample` of them where there are more than `enumerable`."""
+    """Rank both secrets among all candidates, or among `sample` of them where there are more than `enumerable`."""
 
     id = "RT201"
     name = "exposure"
@@ -53,38 +44,34 @@ class ExposureRank(ExtractionAttack):
     enumerable: int = ENUMERABLE
     sample: int = 10_000
 
-    def enumerates(self, question: ExtractionQuery) -> bool:
-        """Return whether every candidate of a question is looked at."""
-        return question.size <= self.enumerable
+    def enumerates(self, query: ExtractionQuery) -> bool:
+        """Return whether every candidate of a query is looked at."""
+        return query.size <= self.enumerable
 
     def extract(
         self,
         target: Target,
-        questions: Sequence[ExtractionQuery],
-        suspects: Sequence[CandidateSecret],
-        *,
-        reference: Target | None = None,
-        base: Path | None = None,
-        seed: int,
-        progress: Progress = unwatched,
+        queries: Sequence[ExtractionQuery],
+        candidates: Sequence[CandidateSecret],
+        context: AttackContext,
     ) -> Sequence[Answer]:
-        """Return the best candidate of each question, and both suspects with their exposures."""
-        from attacks.extraction._candidates import Candidates
+        """Return the best candidate of each query, and both candidate secrets with their exposures."""
+        from attacks.extraction._candidates import CandidateLosses
         from attacks.extraction._losses import Losses
 
-        how = {"enumerable": self.enumerable, "sample": self.sample, "seed": seed}
+        how = {"enumerable": self.enumerable, "sample": self.sample, "seed": context.seed}
         answers: dict[str, Answer] = {}
-        for candidate_set, labels in by_candidate_set(questions).items():
-            losses = Losses(target, candidate_set, labels, reference=reference)
-            candidates = Candidates.look_at(candidate_set, losses.of, **how, progress=progress)
-            for question in questions:
-                if CandidateSet(question.pattern, question.alphabets) == candidate_set:
-                    own = [suspect.secret for suspect in suspects if suspect.question == question.id]
-                    answers[question.id] = _answer(question, candidates, labels.index(question.label), own)
-        return tuple(answers[question.id] for question in questions)
+        for candidate_set, labels in by_candidate_set(queries).items():
+            losses = Losses(target, candidate_set, labels, reference=context.reference)
+            scored = CandidateLosses.look_at(candidate_set, losses.of, **how, progress=context.progress)
+            for query in queries:
+                if CandidateSet(query.pattern, query.alphabets) == candidate_set:
+                    own = [candidate.secret for candidate in candidates if candidate.query == query.id]
+                    answers[query.id] = _answer(query, scored, labels.index(query.label), own)
+        return tuple(answers[query.id] for query in queries)
 
 
-def _answer(question: ExtractionQuery, candidates: "Candidates", column: int, secrets: Sequence[Secret]) -> Answer:
-    guess, loss = candidates.best(column)
-    ranked, details = candidates.rank(column, secrets), {"candidates": float(candidates.losses.shape[1])}
-    return Answer(question.id, guess, loss, exact=candidates.exact, ranked=ranked, details=details)
+def _answer(query: ExtractionQuery, scored: "CandidateLosses", column: int, secrets: Sequence[Secret]) -> Answer:
+    guess, loss = scored.best(column)
+    ranked, details = scored.rank(column, secrets), {"candidates": float(scored.losses.shape[1])}
+    return Answer(query.id, guess, loss, exact=scored.exact, ranked=ranked, details=details)

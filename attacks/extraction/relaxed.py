@@ -24,15 +24,15 @@ canary. Canaries go in several batches where that exceeds 1 GiB.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attacks.extraction.embedding_drift import narrow
 from attacks.extraction.sentences import CandidateSet, IntArray, by_candidate_set
 from redteam.core.arrays import FloatArray
-from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, Progress, unwatched
+from redteam.plugins.context import AttackContext
+from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
@@ -69,25 +69,23 @@ class RelaxedSearch(ExtractionAttack):
     def extract(
         self,
         target: Target,
-        questions: Sequence[ExtractionQuery],
-        suspects: Sequence[CandidateSecret],
-        *,
-        reference: Target | None = None,
-        base: Path | None = None,
-        seed: int,
-        progress: Progress = unwatched,
+        queries: Sequence[ExtractionQuery],
+        candidates: Sequence[CandidateSecret],
+        context: AttackContext,
     ) -> Sequence[Answer]:
-        """Return a guess for each question, with its loss as a sentence."""
+        """Return a guess for each query, with its loss as a sentence."""
         found: dict[tuple[CandidateSet, str], tuple[tuple[str, ...], float, float]] = {}
-        for candidate_set, labels in by_candidate_set(questions).items():
-            tried = candidate_set if self.narrow is None else narrow(candidate_set, target, base, most=self.narrow)
-            for label, answer in self._of_set(target, tried, labels, reference, seed, progress).items():
+        for candidate_set, labels in by_candidate_set(queries).items():
+            tried = candidate_set
+            if self.narrow is not None:
+                tried = narrow(candidate_set, target, context.base, most=self.narrow)
+            for label, answer in self._of_set(target, tried, labels, context).items():
                 found[candidate_set, label] = answer
         answers = []
-        for question in questions:
-            guess, loss, steps = found[CandidateSet(question.pattern, question.alphabets), question.label]
+        for query in queries:
+            guess, loss, steps = found[CandidateSet(query.pattern, query.alphabets), query.label]
             details = {"steps": steps, "restarts": float(self.restarts)}
-            answers.append(Answer(question.id, guess, loss, details=details))
+            answers.append(Answer(query.id, guess, loss, details=details))
         return tuple(answers)
 
     def _of_set(
@@ -95,16 +93,15 @@ class RelaxedSearch(ExtractionAttack):
         target: Target,
         candidate_set: CandidateSet,
         labels: Sequence[str],
-        reference: Target | None,
-        seed: int,
-        progress: Progress,
+        context: AttackContext,
     ) -> dict[str, tuple[tuple[str, ...], float, float]]:
         """Return for each label the guess, its loss and the mean number of steps."""
         from attacks.extraction._descent import Descent, descend
         from attacks.extraction._losses import Losses
         from attacks.extraction._soft_embeddings import embed, gradients
 
-        embedded = embed(target, candidate_set, labels, reference)
+        embedded = embed(target, candidate_set, labels, context.reference)
+        how: dict[str, Any] = {"seed": context.seed, "progress": context.progress}
         descent = Descent(
             learning_rate=self.learning_rate,
             iterations=self.iterations,
@@ -115,11 +112,9 @@ class RelaxedSearch(ExtractionAttack):
             draws=self.draws,
         )
         with gradients(embedded):
-            ends = descend(
-                embedded, candidate_set, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress
-            )
+            ends = descend(embedded, candidate_set, labels, restarts=self.restarts, descent=descent, **how)
         owners = ends.rows // self.restarts
-        losses = _own_losses(Losses(target, candidate_set, labels, reference=reference), ends.picks, owners)
+        losses = _own_losses(Losses(target, candidate_set, labels, reference=context.reference), ends.picks, owners)
         found = {}
         for i, label in enumerate(labels):
             own = np.nonzero(owners == i)[0]

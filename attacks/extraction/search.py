@@ -15,15 +15,15 @@ log-odds throughout. `narrow` is as in RT202.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from attacks.extraction.embedding_drift import narrow
 from attacks.extraction.sentences import CandidateSet, IntArray, by_candidate_set
 from redteam.core.arrays import FloatArray
-from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, Progress, unwatched
+from redteam.plugins.context import AttackContext
+from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
@@ -58,25 +58,23 @@ class SwapSearch(ExtractionAttack):
     def extract(
         self,
         target: Target,
-        questions: Sequence[ExtractionQuery],
-        suspects: Sequence[CandidateSecret],
-        *,
-        reference: Target | None = None,
-        base: Path | None = None,
-        seed: int,
-        progress: Progress = unwatched,
+        queries: Sequence[ExtractionQuery],
+        candidates: Sequence[CandidateSecret],
+        context: AttackContext,
     ) -> Sequence[Answer]:
-        """Return a guess for each question, with its loss as a sentence."""
+        """Return a guess for each query, with its loss as a sentence."""
         found: dict[tuple[CandidateSet, str], Found] = {}
-        for candidate_set, labels in by_candidate_set(questions).items():
-            tried = candidate_set if self.narrow is None else narrow(candidate_set, target, base, most=self.narrow)
-            of_set = self._of_set(target, tried, labels, reference, seed, progress)
+        for candidate_set, labels in by_candidate_set(queries).items():
+            tried = candidate_set
+            if self.narrow is not None:
+                tried = narrow(candidate_set, target, context.base, most=self.narrow)
+            of_set = self._of_set(target, tried, labels, context)
             found |= {(candidate_set, label): own for label, own in zip(labels, of_set, strict=True)}
         answers = []
-        for question in questions:
-            own = found[CandidateSet(question.pattern, question.alphabets), question.label]
+        for query in queries:
+            own = found[CandidateSet(query.pattern, query.alphabets), query.label]
             details = {"rounds": float(own.rounds), "evaluated": float(own.evaluated)}
-            answers.append(Answer(question.id, own.secret, own.loss, details=details))
+            answers.append(Answer(query.id, own.secret, own.loss, details=details))
         return tuple(answers)
 
     def _of_set(
@@ -84,26 +82,23 @@ class SwapSearch(ExtractionAttack):
         target: Target,
         candidate_set: CandidateSet,
         labels: Sequence[str],
-        reference: Target | None,
-        seed: int,
-        progress: Progress,
+        context: AttackContext,
     ) -> list["Found"]:
         from attacks.extraction._descent import Descent, descend
         from attacks.extraction._losses import Losses, Memory
         from attacks.extraction._soft_embeddings import embed, gradients
         from attacks.extraction._swaps import Budget, improve
 
-        embedded = embed(target, candidate_set, labels, reference)
+        embedded = embed(target, candidate_set, labels, context.reference)
+        how: dict[str, Any] = {"seed": context.seed, "progress": context.progress}
         descent = Descent(self.learning_rate, relaxation=self.relaxation, rounding_interval=self.rounding_interval)
         budget = Budget(self.swaps, self.beam, self.pairs, self.rounds)
-        memory = Memory(Losses(target, candidate_set, labels, reference=reference), len(candidate_set.sizes))
+        memory = Memory(Losses(target, candidate_set, labels, reference=context.reference), len(candidate_set.sizes))
         with gradients(embedded):
-            ends = descend(
-                embedded, candidate_set, labels, restarts=self.restarts, descent=descent, seed=seed, progress=progress
-            )
-            drawn = candidate_set.draw(self.random_starts, np.random.default_rng([seed, 203]))
+            ends = descend(embedded, candidate_set, labels, restarts=self.restarts, descent=descent, **how)
+            drawn = candidate_set.draw(self.random_starts, np.random.default_rng([context.seed, 203]))
             starts, own = _starts(ends, memory.of(ends.picks), self.restarts, drawn)
-            return improve(embedded, candidate_set, memory, starts, own, budget=budget, seed=seed, progress=progress)
+            return improve(embedded, candidate_set, memory, starts, own, budget=budget, **how)
 
 
 def _starts(ends: "Relaxed", values: FloatArray, restarts: int, drawn: IntArray) -> tuple[IntArray, IntArray]:

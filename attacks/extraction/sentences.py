@@ -1,4 +1,4 @@
-"""Candidates as numbers: which symbol stands in which place, and which token ids that makes.
+"""CandidateLosses as numbers: which symbol stands in which place, and which token ids that makes.
 
 Token ids are composed from those of the known text and of each symbol, since tokenizing 10^6 sentences costs more
 than asking a small model about them. That is right only where no symbol changes how its neighbours are spelled, so it
@@ -27,7 +27,7 @@ _WHOLE = 128  # sentences drawn at random that are looked at
 
 @dataclass(frozen=True)
 class CandidateSet:
-    """The candidates of questions that differ in their label alone; a pick is the index of a symbol for each place."""
+    """The candidates of queries that differ in their label alone; a pick is the index of a symbol for each place."""
 
     pattern: Pattern
     alphabets: tuple[tuple[str, ...], ...]
@@ -65,11 +65,11 @@ class CandidateSet:
         return tuple(self.pattern.fill(self.secret(pick)) for pick in picks.tolist())
 
 
-def by_candidate_set(questions: Sequence[ExtractionQuery]) -> dict[CandidateSet, tuple[str, ...]]:
-    """Return the spaces that are asked about, each with the labels of its questions, none twice."""
+def by_candidate_set(queries: Sequence[ExtractionQuery]) -> dict[CandidateSet, tuple[str, ...]]:
+    """Return the spaces that are asked about, each with the labels of its queries, none twice."""
     found: dict[CandidateSet, dict[str, None]] = {}
-    for question in questions:
-        found.setdefault(CandidateSet(question.pattern, question.alphabets), {})[question.label] = None
+    for query in queries:
+        found.setdefault(CandidateSet(query.pattern, query.alphabets), {})[query.label] = None
     return {candidate_set: tuple(labels) for candidate_set, labels in found.items()}
 
 

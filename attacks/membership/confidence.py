@@ -23,6 +23,7 @@ from scipy.stats import rankdata
 from redteam.core.arrays import FloatArray, IntArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
+from redteam.plugins.context import AttackContext
 from redteam.targets.target import Access, Target, label_indices
 
 _SMALLEST = np.finfo(np.float64).tiny
@@ -37,7 +38,7 @@ class Confidence(Attack):
     needs = Access.PROBABILITIES
     signals = ("confidence", "entropy", "modified_entropy", "margin")
 
-    def score(self, target: Target, pool: Examples, *, seed: int) -> Mapping[str, FloatArray]:
+    def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return the four signals, ranked within each label to between 0 and 1, shape [n] each; deterministic."""
         log_p = target.log_probabilities(pool)
         own = label_indices(target.labels, pool, name=target.name)

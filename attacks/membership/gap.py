@@ -26,6 +26,7 @@ import numpy as np
 from redteam.core.arrays import FloatArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
+from redteam.plugins.context import AttackContext
 from redteam.targets.target import Access, Target, label_indices
 
 
@@ -39,7 +40,7 @@ class Gap(Attack):
     outdone_from = Access.LOSSES
     may_tie = True  # a target that is right on every text has no gap
 
-    def score(self, target: Target, pool: Examples, *, seed: int) -> Mapping[str, FloatArray]:
+    def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return 1 where the predicted label is the example's own and 0 elsewhere, shape [n]; deterministic."""
         predicted = target.predict(pool)  # first: labels may only become known with the answers
         right = predicted == label_indices(target.labels, pool, name=target.name)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from redteam.core.arrays import FloatArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
+from redteam.plugins.context import AttackContext
 from redteam.targets.target import Access, Target
 
 
@@ -22,6 +23,6 @@ class LossThreshold(Attack):
     needs = Access.LOSSES
     signals = ("loss",)
 
-    def score(self, target: Target, pool: Examples, *, seed: int) -> Mapping[str, FloatArray]:
+    def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return minus the loss in nats, shape [n]; deterministic."""
         return {"loss": -target.losses(pool)}

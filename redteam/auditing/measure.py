@@ -12,6 +12,7 @@ from redteam.core.errors import StatisticsError, one_line
 from redteam.data import Examples
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Attack
+from redteam.plugins.context import AttackContext
 from redteam.report.values import Evidence, Failure, Metric, Multiplicity, Unit, rule_of
 from redteam.report.wording import LOW_BOUND
 from redteam.statistics.area import area_interval
@@ -38,6 +39,7 @@ def run_attacks(
     units: Grouping,
     attacks: Sequence[Attack],
     *,
+    context: AttackContext,
     settings: Settings,
     each: float,
     canaries: Canaries | None = None,
@@ -55,7 +57,7 @@ def run_attacks(
             yield Failure(attack.id, "not_applicable", reason)
             continue
         try:
-            scores = attack.score(target, pool, seed=settings.seed)
+            scores = attack.score(target, pool, context)
         except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end an audit as a pass
             yield Failure(attack.id, "failed", one_line(error))
             continue

@@ -33,7 +33,7 @@ from redteam.core.arrays import BoolArray
 from redteam.core.errors import StatisticsError
 from redteam.data import Examples, Split
 from redteam.plugins.attack import Attack, Control, suited
-from redteam.plugins.extraction import unwatched
+from redteam.plugins.context import AttackContext, unwatched
 from redteam.plugins.registry import discover_attacks, discover_controls
 from redteam.report.values import (
     AuditReport,
@@ -89,7 +89,10 @@ def audit(
     ids = intervals_planned(attacks, access, settings.fprs, epsilon=known is not None, unit=units.unit) + planned
     share = share_error(ids, len(planned), settings, known, units.unit)
     blind = _blind(target, pool)
-    attacked = run_attacks(cache, blind, units, attacks, settings=settings, each=share.each, canaries=known)
+    context = AttackContext(settings.seed, progress or unwatched, requests=getattr(target, "requests_left", None))
+    attacked = run_attacks(
+        cache, blind, units, attacks, context=context, settings=settings, each=share.each, canaries=known
+    )
     outcomes = list(_refusals(attacks, looked.reason) if looked.grade == "C" else attacked)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
     watch = progress or unwatched

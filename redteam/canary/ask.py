@@ -13,15 +13,8 @@ from redteam.core.errors import TargetError, one_line
 from redteam.data import Examples
 from redteam.data.pattern import Pattern
 from redteam.data.planting import Planting
-from redteam.plugins.extraction import (
-    Answer,
-    CandidateSecret,
-    ExtractionAttack,
-    ExtractionQuery,
-    NotApplicable,
-    Progress,
-    unwatched,
-)
+from redteam.plugins.context import AttackContext, Progress, unwatched
+from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, NotApplicable
 from redteam.report.values import Failure
 from redteam.targets.target import Access, Target, label_indices
 
@@ -32,6 +25,11 @@ class Attacker:
 
     reference: Target | None = None
     base: Path | None = None
+
+    @property
+    def references(self) -> tuple[Target, ...]:
+        """The reference models, as an attack's context holds them."""
+        return () if self.reference is None else (self.reference,)
 
 
 def questions_of(planting: Planting) -> tuple[ExtractionQuery, ...]:
@@ -146,7 +144,7 @@ def ask(
 
     def of(asked: Sequence[ExtractionQuery]) -> Asked:
         own = {question.id for question in asked}
-        return _ask(attack, target, asked, [s for s in suspects if s.question in own], attacker, seed, progress)
+        return _ask(attack, target, asked, [s for s in suspects if s.query in own], attacker, seed, progress)
 
     whole = of(questions)
     if len(patterns) == 1 or not whole.failures or whole.failures[0].kind == "failed":
@@ -154,7 +152,7 @@ def ask(
     parts = [of([question for question in questions if question.pattern == pattern]) for pattern in patterns]
     if any(failure.kind == "failed" for part in parts for failure in part.failures):
         return Asked((), tuple(failure for part in parts for failure in part.failures if failure.kind == "failed"))
-    by_id = {answer.question: answer for part in parts for answer in part.answers}
+    by_id = {answer.query: answer for part in parts for answer in part.answers}
     answers = tuple(by_id[question.id] for question in questions if question.id in by_id)
     return Asked(answers, tuple(dict.fromkeys(failure for part in parts for failure in part.failures)))
 
@@ -168,11 +166,9 @@ def _ask(
     seed: int,
     progress: Progress,
 ) -> Asked:
-    reference, base = attacker.reference, attacker.base
+    context = AttackContext(seed, progress, attacker.references, attacker.base)
     try:
-        answers = tuple(
-            attack.extract(target, questions, suspects, reference=reference, base=base, seed=seed, progress=progress)
-        )
+        answers = tuple(attack.extract(target, questions, suspects, context))
         _check_answers(attack, questions, suspects, answers)
     except NotApplicable as error:
         return Asked((), (Failure(attack.id, "not_applicable", one_line(error)),))
@@ -190,12 +186,12 @@ def _check_answers(
     """Refuse answers that leave something out: what is missing must not count as a secret that was kept."""
     if not (attack.guesses or attack.ranks):
         raise TargetError(f"{attack.id}: neither guesses nor ranks, so there is nothing to judge it by")
-    if [answer.question for answer in answers] != [question.id for question in questions]:
+    if [answer.query for answer in answers] != [question.id for question in questions]:
         raise TargetError(f"{attack.id}: answered {len(answers)} of {len(questions)} questions, or in another order")
     for question, answer in zip(questions, answers, strict=True):
         if attack.guesses and (answer.guess is None or len(answer.guess) != len(question.alphabets)):
             raise TargetError(f"{attack.id}: {question.id}: no guess of {len(question.alphabets)} symbols")
-        both = sorted(suspect.secret for suspect in suspects if suspect.question == question.id)
+        both = sorted(suspect.secret for suspect in suspects if suspect.query == question.id)
         if attack.ranks and sorted(each.secret for each in answer.ranked) != both:
             raise TargetError(f"{attack.id}: {question.id}: the suspects are not those that were asked about")
         if not all(math.isfinite(each.loss) for each in answer.ranked):

@@ -14,7 +14,8 @@ from redteam.canary.ask import Attacker, ask, check_target, repeated
 from redteam.canary.found import Found, join_answers, whole_secrets
 from redteam.canary.measures import compare, exposure_interval
 from redteam.data.planting import Planting, candidates_left, fewest_left
-from redteam.plugins.extraction import ExtractionAttack, Progress, unwatched
+from redteam.plugins.context import Progress, unwatched
+from redteam.plugins.extraction import ExtractionAttack
 from redteam.report.values import Evidence, Failure, Metric, rule_of
 from redteam.statistics.exposure import share_interval
 from redteam.statistics.interval import Interval
@@ -83,7 +84,7 @@ class CanaryAudit:
         for attack in self.attacks:
             asked = ask(attack, target, self.planting, attacker=self.attacker, seed=seed, progress=progress)
             yield from asked.failures
-            found = join_answers(attack.id, self.planting, {answer.question: answer for answer in asked.answers})
+            found = join_answers(attack.id, self.planting, {answer.query: answer for answer in asked.answers})
             if attack.ranks and any(one.exposure is None for one in found):
                 yield Failure(attack.id, "failed", "ranks without an exposure: there is no number to judge")
                 continue

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from redteam import __version__
@@ -20,7 +19,8 @@ from redteam.core import codec
 from redteam.core.errors import one_line
 from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
 from redteam.data.planting import Planting, candidates_left, crowded, fewest_left
-from redteam.plugins.extraction import ExtractionAttack, NotApplicable, Progress, unwatched
+from redteam.plugins.context import AttackContext, Progress, unwatched
+from redteam.plugins.extraction import ExtractionAttack, NotApplicable
 from redteam.plugins.settings import settings_of
 from redteam.report.values import Failure, TargetSummary
 from redteam.statistics.interval import Interval
@@ -101,7 +101,7 @@ def extract(
     groups, found, failures = _asked(runs, target, planting, alpha, alpha / tests, seed, show_text, progress)
     stopped = {failure.attack for failure in failures} - {group.attack for group in groups}
     scoring = [a for a in attacks if texts is not None and a.scores_tokens and a.id not in stopped]
-    aucs, broken = _token_aucs(scoring, target, texts or (), attacker.base, alpha)
+    aucs, broken = _token_aucs(scoring, target, texts or (), AttackContext(seed, base=attacker.base), alpha)
     failures += [*broken, *spared]
     return Extraction(
         target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
@@ -139,23 +139,23 @@ def _asked(
     for run in runs:
         asked = ask(run.attack, target, planting, attacker=run.attacker, seed=seed, progress=progress)
         failures += [replace(failure, attack=run.name) for failure in asked.failures]
-        by_question = {answer.question: answer for answer in asked.answers}
+        by_question = {answer.query: answer for answer in asked.answers}
         own = join_answers(run.name, planting, by_question, show_text=show_text)
         found += own
-        exact = {answer.question for answer in asked.answers if answer.exact}
+        exact = {answer.query for answer in asked.answers if answer.exact}
         groups += _groups(run, planting, own, exact, alpha, each)
     return groups, found, failures
 
 
 def _token_aucs(
-    attacks: Sequence[ExtractionAttack], target: Target, texts: Sequence[str], base: Path | None, alpha: float
+    attacks: Sequence[ExtractionAttack], target: Target, texts: Sequence[str], context: AttackContext, alpha: float
 ) -> tuple[dict[str, Interval], list[Failure]]:
     """Measure attacks by how they score tokens; return what they got, and what broke."""
     found: dict[str, Interval] = {}
     broken = []
     for attack in attacks:
         try:
-            found[attack.id] = attack.token_auc(target, texts, base=base, alpha=alpha)
+            found[attack.id] = attack.token_auc(target, texts, context, alpha=alpha)
         except NotApplicable as error:
             broken.append(Failure(attack.id, "not_applicable", one_line(error)))
         except (Exception, SystemExit) as error:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from redteam.core.arrays import BoolArray, FloatArray
 from redteam.data import Examples
+from redteam.plugins.context import AttackContext
 from redteam.targets.target import Access, Target
 
 
@@ -24,7 +25,7 @@ class Attack(ABC):
     may_tie: ClassVar[bool] = False
 
     @abstractmethod
-    def score(self, target: Target, pool: Examples, *, seed: int) -> Mapping[str, FloatArray]:
+    def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return for each of `signals` one number per example, shape [n], higher meaning "was trained on".
 
         The pool holds members and non-members shuffled together; nothing says which is which.

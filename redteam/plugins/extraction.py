@@ -1,16 +1,15 @@
 """What extracts canaries: an attack that knows a sentence but for its secret, and asks the model for the rest.
 
-Attacks are blind. They get questions, in which nothing depends on the secrets, and suspects: for each question two
-secrets drawn alike, of which a fair coin put one into the training data, in alphabetical order. Who compares the two
-without knowing the coin is right half of the time unless the model depends on it: every finding rests on that.
+Attacks are blind. They get queries, in which nothing depends on the secrets, and candidate secrets: for each query two
+secrets drawn alike, in alphabetical order, of which one was put into the training data at random. Who compares the two
+without knowing which is right half of the time unless the model depends on it: every finding rests on that.
 """
 
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from redteam.core.errors import RedteamError, UsageError
 from redteam.data import Examples
 from redteam.data.pattern import Pattern
+from redteam.plugins.context import AttackContext
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 ENUMERABLE = 10**6  # candidates that are all looked at; beyond, a sample
 
 Secret = tuple[str, ...]  # one symbol for each place of the pattern
-Progress = Callable[[int, int], None]  # done, of how many; may raise to break the work off
-
-
-def unwatched(done: int, total: int) -> None:
-    """Show no progress."""
 
 
 class NotApplicable(RedteamError):
@@ -78,15 +73,15 @@ class ExtractionQuery:
 
 @dataclass(frozen=True)
 class CandidateSecret:
-    """A secret to be ranked: one of the two of a question, planted or never seen."""
+    """A secret to be ranked: one of the two of a query, planted or never seen."""
 
-    question: str
+    query: str
     secret: Secret
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """What an attack thinks of one suspect: the lower `loss`, the more likely it was trained on; finite.
+    """What an attack thinks of one candidate secret: the lower `loss`, the more likely it was trained on; finite.
 
     `exposure` is None where the attack does not compare with other candidates.
     """
@@ -98,14 +93,14 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an attack found for one question.
+    """What an attack found for one query.
 
     `guess` is its best secret and `loss` that secret's loss; None of an attack that only ranks. `exact`: no candidate
-    has a lower loss, since all were looked at. `ranked` has one entry for each suspect, of an attack that ranks.
-    `details` are numbers for whoever calls the attack, such as steps done.
+    has a lower loss, since all were looked at. `ranked` has one entry for each candidate secret, of an attack that
+    ranks. `details` are numbers for whoever calls the attack, such as steps done.
     """
 
-    question: str
+    query: str
     guess: Secret | None = None
     loss: float | None = None
     exact: bool = False
@@ -119,8 +114,8 @@ class ExtractionAttack(ABC):
     `id` is stable and never re-used, `needs` is the least access it works with. `guesses` and `ranks` say which answers
     it gives; both are judged, so they are declared and not found out. `compares`: whether a reference makes a
     difference. `scores_tokens`: whether there is a `token_auc`. `searches`: whether it looks for what an attack that
-    `enumerates` finds in any case. A guess must not depend on the suspects: how unlikely a whole secret is by luck is
-    counted over all candidates, and not over two.
+    `enumerates` finds in any case. A guess must not depend on the candidate secrets: how unlikely a whole secret is by
+    luck is counted over all candidates, and not over two.
     """
 
     id: ClassVar[str]
@@ -132,11 +127,11 @@ class ExtractionAttack(ABC):
     scores_tokens: ClassVar[bool] = False
     searches: ClassVar[bool] = False
 
-    def enumerates(self, question: ExtractionQuery) -> bool:
-        """Return whether it looks at every candidate of a question, so that a search finds nothing better."""
+    def enumerates(self, query: ExtractionQuery) -> bool:
+        """Return whether it looks at every candidate of a query, so that a search finds nothing better."""
         return False
 
-    def token_auc(self, target: Target, texts: Sequence[str], *, base: Path | None, alpha: float) -> "Interval":
+    def token_auc(self, target: Target, texts: Sequence[str], context: AttackContext, *, alpha: float) -> "Interval":
         """Return how well it tells the tokens of the training `texts` from those of no text; raise NotApplicable."""
         raise NotApplicable(f"{self.id} scores no tokens")
 
@@ -144,17 +139,12 @@ class ExtractionAttack(ABC):
     def extract(
         self,
         target: Target,
-        questions: Sequence[ExtractionQuery],
-        suspects: Sequence[CandidateSecret],
-        *,
-        reference: Target | None = None,
-        base: Path | None = None,
-        seed: int,
-        progress: Progress = unwatched,
+        queries: Sequence[ExtractionQuery],
+        candidates: Sequence[CandidateSecret],
+        context: AttackContext,
     ) -> Sequence[Answer]:
-        """Return one answer for each question, in that order; the target is left as it was.
+        """Return one answer for each query, in that order; the target is left as it was.
 
-        `reference` is a classifier with the same labels that never saw the canaries: log-odds are then compared with
-        its. `base` is the directory of the public encoder that training started from. `progress` is called every second
-        or so. Raises NotApplicable; who asked then asks about each pattern by itself.
+        With a reference in `context`, a classifier with the same labels that never saw the canaries, log-odds are
+        compared with its. Raises NotApplicable; who asked then asks about each pattern by itself.
         """

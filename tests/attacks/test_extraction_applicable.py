@@ -22,6 +22,7 @@ from redteam.canary.extract import extract
 from redteam.canary.render import render
 from redteam.cli.audit import _chosen
 from redteam.data import Split
+from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
 from redteam.policy.judge import judge
 from redteam.policy.limits import Policy
@@ -47,17 +48,17 @@ class OnlyPins(Enumeration):
 
     id = "RT298"
 
-    def extract(self, target, questions, suspects, **options):
-        if any("age" in question.pattern.template for question in questions):
+    def extract(self, target, queries, candidates, context):
+        if any("age" in query.pattern.template for query in queries):
             raise NotApplicable("cannot spell 'my age is'")
-        return super().extract(target, questions, suspects, **options)
+        return super().extract(target, queries, candidates, context)
 
 
 class Breaks(OnlyPins):
     """Falls over on what is left."""
 
-    def extract(self, target, questions, suspects, **options):
-        if len({question.pattern for question in questions}) == 1:
+    def extract(self, target, queries, candidates, context):
+        if len({query.pattern for query in queries}) == 1:
             raise ValueError("fell over")
         raise NotApplicable("not all")
 
@@ -67,10 +68,10 @@ class TestOnePattern:
         planted = planting()
         asked = ask(OnlyPins(), knowing(planted), planted, seed=0)
         pins = [c.id for c in planted.canaries if "pin" in c.template]
-        assert [answer.question for answer in asked.answers] == pins
+        assert [answer.query for answer in asked.answers] == pins
         assert asked.failures == (Failure("RT298", "not_applicable", "cannot spell 'my age is'"),)
         alone = ask(Enumeration(), knowing(planted), planted, seed=0)
-        assert asked.answers == tuple(a for a in alone.answers if a.question in pins)
+        assert asked.answers == tuple(a for a in alone.answers if a.query in pins)
 
     def test_beside_an_attack_that_applies_it_is_a_leak_and_by_itself_no_pass(self):
         planted = planting()
@@ -112,7 +113,7 @@ class TestOnePattern:
             SwapSearch(restarts=1, random_starts=1, rounding_interval=4),
         ):
             asked = ask(attack, target, None, seed=0)
-            assert [answer.question for answer in asked.answers] == ["S"]
+            assert [answer.query for answer in asked.answers] == ["S"]
             assert "'a {w:2} b b" in asked.failures[0].reason
 
 
@@ -181,5 +182,5 @@ def test_the_seed_of_one_pattern_does_not_depend_on_the_others():
     target = cases.target()
     one, two = (cases.question(t, symbols=tiny_models.WORDS[:4], id=t) for t in ("call {w:2} book", "play {w:2}"))
     attack = SwapSearch(restarts=1, random_starts=2, rounding_interval=4)
-    both = attack.extract(target, [one, two], [], seed=3)
-    assert both[1] == attack.extract(target, [two], [], seed=3)[0]
+    both = attack.extract(target, [one, two], [], AttackContext(3))
+    assert both[1] == attack.extract(target, [two], [], AttackContext(3))[0]

@@ -23,6 +23,7 @@ from redteam.canary.render import render
 from redteam.core.errors import TargetError
 from redteam.data import Examples
 from redteam.models.starting import start_model
+from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
 from redteam.statistics.interval import Interval
 
@@ -235,7 +236,7 @@ class TestAttack:
             type(s)("Q", secret)
             for s, secret in zip(cases.suspects(asked), [("amber", "cedar"), ("delta", "haven")], strict=True)
         ]
-        (answer,) = EmbeddingDrift().extract(tuned(base), [asked], own, base=base, seed=0)
+        (answer,) = EmbeddingDrift().extract(tuned(base), [asked], own, AttackContext(0, base=base))
         assert answer.guess is None
         assert answer.ranked[0].loss < answer.ranked[1].loss < 1e-6
         assert [r.secret for r in answer.ranked] == [("amber", "cedar"), ("delta", "haven")]
@@ -244,7 +245,7 @@ class TestAttack:
         asked = cases.question("call {w:3}", symbols=("amber", "basil", "cedar"))
         suspect = type(cases.suspects(asked)[0])
         own = [suspect("Q", ("amber", "basil", "cedar")), suspect("Q", ("cedar", "amber", "basil"))]
-        (answer,) = EmbeddingDrift().extract(tuned(base), [asked], own, base=base, seed=0)
+        (answer,) = EmbeddingDrift().extract(tuned(base), [asked], own, AttackContext(0, base=base))
         assert answer.ranked[0].loss == answer.ranked[1].loss
 
     def test_a_symbol_counts_by_the_piece_that_moved_least(self, base):
@@ -262,9 +263,9 @@ class TestAttack:
             RelaxedSearch(narrow=3, restarts=2, rounding_interval=5),
             SwapSearch(narrow=3, restarts=1, rounding_interval=5),
         ):
-            (answer,) = attack.extract(target, [asked], [], base=base, seed=0)
+            (answer,) = attack.extract(target, [asked], [], AttackContext(0, base=base))
             assert set(answer.guess) <= {"amber", "basil", "cedar"}
             losses = cases.all_losses(target, asked)
             assert answer.loss == pytest.approx(losses[answer.guess], abs=1e-5)
             with pytest.raises(NotApplicable, match="needs the public encoder"):
-                attack.extract(target, [asked], [], seed=0)
+                attack.extract(target, [asked], [], AttackContext(0))

@@ -11,6 +11,7 @@ from attacks.extraction._losses import Losses
 from attacks.extraction.exposure import ExposureRank
 from attacks.extraction.sentences import CandidateSet
 from redteam.core.errors import TargetError
+from redteam.plugins.context import AttackContext
 from redteam.targets.loading import load_target
 from redteam.targets.target import Access
 
@@ -32,10 +33,10 @@ def test_agrees_with_the_naive_enumeration(kind, symbols):
     target = cases.bilstm() if kind == "bilstm" else cases.target(kind)
     asked = [cases.question(label=label, id=label, symbols=symbols) for label in ("up", "down")]
     suspects = cases.suspects(*asked)
-    ours = ExposureRank().extract(target, asked, suspects, seed=0)
-    naive = Enumeration().extract(target, asked, suspects, seed=0)
+    ours = ExposureRank().extract(target, asked, suspects, AttackContext(0))
+    naive = Enumeration().extract(target, asked, suspects, AttackContext(0))
     for mine, theirs in zip(ours, naive, strict=True):
-        assert (mine.question, mine.guess, mine.exact) == (theirs.question, theirs.guess, True)
+        assert (mine.query, mine.guess, mine.exact) == (theirs.query, theirs.guess, True)
         assert mine.loss == pytest.approx(theirs.loss, abs=1e-5)
         assert [r.secret for r in mine.ranked] == [r.secret for r in theirs.ranked]
         for one, other in zip(mine.ranked, theirs.ranked, strict=True):
@@ -45,8 +46,8 @@ def test_agrees_with_the_naive_enumeration(kind, symbols):
 
 def test_texts_alone_give_the_same():
     target = NoiseModel(("up", "down", "level"))
-    ours = ExposureRank().extract(target, ASKED, cases.suspects(*ASKED), seed=0)
-    naive = Enumeration().extract(target, ASKED, cases.suspects(*ASKED), seed=0)
+    ours = ExposureRank().extract(target, ASKED, cases.suspects(*ASKED), AttackContext(0))
+    naive = Enumeration().extract(target, ASKED, cases.suspects(*ASKED), AttackContext(0))
     assert [(a.guess, a.loss, a.ranked) for a in ours] == [(a.guess, a.loss, a.ranked) for a in naive]
 
 
@@ -77,12 +78,16 @@ def test_a_model_that_answers_otherwise_in_a_batch_is_asked_by_text(monkeypatch)
 
 def test_a_reference_takes_off_what_is_likely_anyway():
     target, reference = cases.target(seed=0), cases.target(seed=1)
-    (answer,) = ExposureRank().extract(target, ASKED[:1], cases.suspects(ASKED[0]), reference=reference, seed=0)
+    (answer,) = ExposureRank().extract(
+        target, ASKED[:1], cases.suspects(ASKED[0]), AttackContext(0, references=(reference,))
+    )
     losses = cases.all_losses(target, ASKED[0], reference)
     assert answer.guess == min(losses, key=losses.get)
     assert answer.loss == pytest.approx(min(losses.values()), abs=1e-5)
     assert answer.guess != min(cases.all_losses(target, ASKED[0]).items(), key=lambda item: item[1])[0]
-    (same,) = ExposureRank().extract(target, ASKED[:1], cases.suspects(ASKED[0]), reference=target, seed=0)
+    (same,) = ExposureRank().extract(
+        target, ASKED[:1], cases.suspects(ASKED[0]), AttackContext(0, references=(target,))
+    )
     assert {r.loss for r in same.ranked} == {0.0}
     assert {r.exposure.bits for r in same.ranked} == {0.0}
 
@@ -93,14 +98,18 @@ def test_beyond_the_limit_a_sample_stands_for_all():
     known = asked.pattern.fill(own[1].secret)
     target = NoiseModel("abc", known={(known, "a")}, depth=9.0)
     attack = ExposureRank(enumerable=9_999, sample=2_000)
-    (answer,) = attack.extract(target, [asked], own, seed=3)
+    (answer,) = attack.extract(target, [asked], own, AttackContext(3))
     assert not answer.exact
     assert answer.details == {"candidates": 2000}
     assert answer.ranked[1].exposure.method == "bounded"
     assert answer.ranked[1].exposure.bits == np.log2(2_001) > 8 > answer.ranked[0].exposure.bits
     assert answer.ranked[0].exposure.most == np.log2(10_000)
-    assert answer == attack.extract(target, [asked], own, seed=3)[0] != attack.extract(target, [asked], own, seed=4)[0]
-    (whole,) = ExposureRank(enumerable=10_000).extract(target, [asked], own, seed=3)
+    assert (
+        answer
+        == attack.extract(target, [asked], own, AttackContext(3))[0]
+        != attack.extract(target, [asked], own, AttackContext(4))[0]
+    )
+    (whole,) = ExposureRank(enumerable=10_000).extract(target, [asked], own, AttackContext(3))
     assert (whole.exact, whole.guess) == (True, own[1].secret)
     ordinary = [(a.exposure.bits, b.exposure.bits) for a, b in zip(whole.ranked[:1], answer.ranked[:1], strict=True)]
     assert ordinary[0][0] == pytest.approx(ordinary[0][1], abs=0.5)
@@ -109,15 +118,15 @@ def test_beyond_the_limit_a_sample_stands_for_all():
 def test_the_guess_of_a_sample_owes_nothing_to_the_suspects():
     asked = cases.question("my pin is {digit:9}", symbols=cases.DIGITS, label="a")
     target, attack = NoiseModel("abc"), ExposureRank(sample=50)
-    (first,) = attack.extract(target, [asked], cases.suspects(asked), seed=0)
-    (none,) = attack.extract(target, [asked], [], seed=0)
+    (first,) = attack.extract(target, [asked], cases.suspects(asked), AttackContext(0))
+    (none,) = attack.extract(target, [asked], [], AttackContext(0))
     assert (first.guess, first.loss) == (none.guess, none.loss)
     assert none.ranked == ()
 
 
 def test_a_probability_of_zero_is_a_finite_loss():
     asked = cases.question(label="a")
-    (answer,) = ExposureRank().extract(Silent(), [asked], cases.suspects(asked), seed=0)
+    (answer,) = ExposureRank().extract(Silent(), [asked], cases.suspects(asked), AttackContext(0))
     assert all(np.isfinite(r.loss) for r in answer.ranked)
     assert answer.ranked[0].exposure.bits == 0.0
     assert "amber" not in answer.guess
@@ -125,15 +134,15 @@ def test_a_probability_of_zero_is_a_finite_loss():
 
 def test_a_label_that_the_reference_lacks():
     with pytest.raises(TargetError, match="labels unknown"):
-        ExposureRank().extract(cases.target(), ASKED, [], reference=NoiseModel("abc"), seed=0)
+        ExposureRank().extract(cases.target(), ASKED, [], AttackContext(0, references=(NoiseModel("abc"),)))
 
 
 def test_a_fixture_by_token_ids_and_by_texts():
     target = load_target(str(ROOT / "fixtures" / "safe" / "model.pt"), device="cpu")
     asked = [cases.question("call {d:2}", symbols=cases.DIGITS, label=label, id=label) for label in target.labels[:3]]
-    by_ids = ExposureRank().extract(target, asked, cases.suspects(*asked), seed=0)
+    by_ids = ExposureRank().extract(target, asked, cases.suspects(*asked), AttackContext(0))
     target.access = Access.PROBABILITIES
-    by_texts = ExposureRank().extract(target, asked, cases.suspects(*asked), seed=0)
+    by_texts = ExposureRank().extract(target, asked, cases.suspects(*asked), AttackContext(0))
     assert [a.guess for a in by_ids] == [a.guess for a in by_texts]
     assert [a.loss for a in by_ids] == pytest.approx([a.loss for a in by_texts], abs=1e-6)
 
@@ -159,7 +168,7 @@ def test_a_reference_does_not_hide_what_the_target_is_sure_of():
     own = cases.suspects(asked)
     text = asked.pattern.fill(own[1].secret)
     target, reference = Sure(20.0, {text}, 3.0), Sure(0.0)
-    (answer,) = ExposureRank().extract(target, [asked], own, reference=reference, seed=0)
+    (answer,) = ExposureRank().extract(target, [asked], own, AttackContext(0, references=(reference,)))
     assert answer.guess == own[1].secret
     assert answer.ranked[1].exposure.bits == answer.ranked[1].exposure.most
     assert answer.loss == pytest.approx(-23.0, abs=1e-4)

@@ -12,6 +12,7 @@ from attacks.extraction._descent import Descent, descend, relax
 from attacks.extraction._soft_embeddings import SoftEmbeddings, embed, gradients
 from attacks.extraction.relaxed import RelaxedSearch
 from attacks.extraction.sentences import CandidateSet
+from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
 
 FAST = RelaxedSearch(restarts=3, rounding_interval=12)
@@ -240,7 +241,7 @@ class TestAttack:
     def test_guesses_are_among_the_best(self, kind):
         target = cases.bilstm() if kind == "bilstm" else cases.target(kind)
         asked = cases.question()
-        (answer,) = RelaxedSearch().extract(target, [asked], [], seed=0)
+        (answer,) = RelaxedSearch().extract(target, [asked], [], AttackContext(0))
         losses = cases.all_losses(target, asked)
         assert answer.loss == pytest.approx(losses[answer.guess], abs=1e-5)
         assert sum(loss < answer.loss - 1e-5 for loss in losses.values()) <= 3  # of 64
@@ -249,13 +250,13 @@ class TestAttack:
 
     def test_more_restarts_are_no_worse_and_the_first_are_the_same(self):
         target, asked = cases.target(), cases.question()
-        few, many = (replace(FAST, restarts=n).extract(target, [asked], [], seed=1)[0].loss for n in (1, 6))
+        few, many = (replace(FAST, restarts=n).extract(target, [asked], [], AttackContext(1))[0].loss for n in (1, 6))
         assert many <= few + 1e-6
 
     def test_symbols_of_several_pieces(self):
         asked = cases.question("call {w:2}", symbols=cases.MIXED)
         target = cases.target()
-        (answer,) = replace(FAST, restarts=12).extract(target, [asked], [], seed=0)
+        (answer,) = replace(FAST, restarts=12).extract(target, [asked], [], AttackContext(0))
         losses = cases.all_losses(target, asked)
         assert sum(loss < answer.loss - 1e-5 for loss in losses.values()) <= 5  # of 49
         candidate_set = CandidateSet(asked.pattern, asked.alphabets)
@@ -270,30 +271,34 @@ class TestAttack:
     def test_same_seed_same_answers_whatever_else_is_asked(self):
         target = cases.target()
         asked = [cases.question(label=label, id=label) for label in ("up", "down")]
-        both = FAST.extract(target, asked, cases.suspects(*asked), seed=2)
-        assert both == FAST.extract(target, asked, [], seed=2)
-        (alone,) = FAST.extract(target, asked[1:], [], seed=2)
-        assert (alone.question, alone.guess) == (both[1].question, both[1].guess)
+        both = FAST.extract(target, asked, cases.suspects(*asked), AttackContext(2))
+        assert both == FAST.extract(target, asked, [], AttackContext(2))
+        (alone,) = FAST.extract(target, asked[1:], [], AttackContext(2))
+        assert (alone.query, alone.guess) == (both[1].query, both[1].guess)
 
     def test_questions_alike_get_the_same_answer_once(self, monkeypatch):
         target, passes = cases.target(), []
         whole = target.model.forward
         monkeypatch.setattr(target.model, "forward", lambda *a, **k: passes.append(1) or whole(*a, **k))
-        first, second = FAST.extract(target, [cases.question(), cases.question(id="P")], [], seed=0)
+        first, second = FAST.extract(target, [cases.question(), cases.question(id="P")], [], AttackContext(0))
         count = len(passes)
-        FAST.extract(target, [cases.question()], [], seed=0)
+        FAST.extract(target, [cases.question()], [], AttackContext(0))
         assert len(passes) == 2 * count
-        assert (first.question, second.question, first.guess) == ("Q", "P", second.guess)
+        assert (first.query, second.query, first.guess) == ("Q", "P", second.guess)
 
     def test_needs_weights_that_it_can_see_into(self, monkeypatch):
         with pytest.raises(NotApplicable, match="noise does not show its weights"):
-            FAST.extract(cases.target(), [cases.question()], [], reference=NoiseModel(("down", "up")), seed=0)
+            FAST.extract(
+                cases.target(), [cases.question()], [], AttackContext(references=(NoiseModel(("down", "up")),), seed=0)
+            )
         target = cases.target()
         monkeypatch.setattr(target.model, "get_input_embeddings", lambda: torch.nn.Embedding(60, 16))
         with pytest.raises(NotApplicable, match="does not answer for embeddings"):
-            FAST.extract(target, [cases.question()], [], seed=0)
+            FAST.extract(target, [cases.question()], [], AttackContext(0))
         with pytest.raises(NotApplicable, match="differently beside"):
-            FAST.extract(cases.target(), [cases.question("a {w:2} " + "b " * 50, symbols=cases.MIXED)], [], seed=0)
+            FAST.extract(
+                cases.target(), [cases.question("a {w:2} " + "b " * 50, symbols=cases.MIXED)], [], AttackContext(0)
+            )
 
     def test_an_interrupted_descent_leaves_the_model_as_it_was(self, monkeypatch):
         target = cases.target()
@@ -301,5 +306,5 @@ class TestAttack:
         before = cases.state(target)
         monkeypatch.setattr("attacks.extraction._descent.relax", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            FAST.extract(target, [cases.question()], [], seed=0)
+            FAST.extract(target, [cases.question()], [], AttackContext(0))
         assert cases.state(target) == before

@@ -12,6 +12,7 @@ from attacks.extraction._soft_embeddings import embed, gradients
 from attacks.extraction._swaps import _promise, _single_swaps
 from attacks.extraction.search import SwapSearch
 from attacks.extraction.sentences import CandidateSet
+from redteam.plugins.context import AttackContext
 
 FAST = SwapSearch(restarts=1, random_starts=3, rounding_interval=8)
 WORDS = tuple(f"{a}{b}" for a in "abcdefgh" for b in "klmnopqrst") + tuple(tiny_models.WORDS)
@@ -98,7 +99,7 @@ class TestAttack:
     def test_finds_the_best_of_all(self, kind, symbols):
         target = cases.bilstm() if kind == "bilstm" else cases.target(kind)
         asked = [cases.question("call {w:3}", symbols=symbols, label=label, id=label) for label in ("up", "down")]
-        for question, answer in zip(asked, FAST.extract(target, asked, [], seed=0), strict=True):
+        for question, answer in zip(asked, FAST.extract(target, asked, [], AttackContext(0)), strict=True):
             losses = cases.all_losses(target, question)
             assert answer.loss == pytest.approx(min(losses.values()), abs=1e-5)
             assert losses[answer.guess] == pytest.approx(answer.loss, abs=1e-5)
@@ -110,14 +111,14 @@ class TestAttack:
         asked, candidate_set = spaces()
         target = cases.target()
         attack = replace(FAST, relaxation=relaxation)
-        (answer,) = attack.extract(target, [asked], [], seed=0)
+        (answer,) = attack.extract(target, [asked], [], AttackContext(0))
         random = Losses(target, candidate_set, (asked.label,)).of(candidate_set.draw(20_000, np.random.default_rng(1)))
         assert answer.loss <= random.min()
         assert answer.details["evaluated"] < 10_000
 
     def test_with_a_reference(self):
         target, reference, asked = cases.target(seed=0), cases.target(seed=1), cases.question("call {w:3}")
-        (answer,) = FAST.extract(target, [asked], [], reference=reference, seed=0)
+        (answer,) = FAST.extract(target, [asked], [], AttackContext(0, references=(reference,)))
         losses = cases.all_losses(target, asked, reference)
         assert answer.guess == min(losses, key=losses.get)
 
@@ -131,13 +132,13 @@ class TestAttack:
         other.tokenizer.model = type(other.tokenizer.model)(
             {word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"
         )
-        (answer,) = FAST.extract(target, [asked], [], reference=other, seed=0)
+        (answer,) = FAST.extract(target, [asked], [], AttackContext(0, references=(other,)))
         losses = cases.all_losses(target, asked, other)
         assert answer.guess == min(losses, key=losses.get)
 
     def test_same_seed_same_answers_and_another_space_beside_it_changes_nothing(self):
         target = cases.target()
         asked = [cases.question(), cases.question("play {w:3} now", id="P", label="down")]
-        first = FAST.extract(target, asked, cases.suspects(*asked), seed=1)
-        assert first == FAST.extract(target, asked, [], seed=1)
-        assert FAST.extract(target, asked[1:], [], seed=1) == first[1:]
+        first = FAST.extract(target, asked, cases.suspects(*asked), AttackContext(1))
+        assert first == FAST.extract(target, asked, [], AttackContext(1))
+        assert FAST.extract(target, asked[1:], [], AttackContext(1)) == first[1:]

@@ -16,6 +16,7 @@ from attacks.extraction.search import SwapSearch
 from redteam.auditing.scoring import ScoreCache
 from redteam.canary.ask import Attacker, ask, questions_of, suspects_of
 from redteam.canary.extract import extract
+from redteam.plugins.context import AttackContext
 from redteam.plugins.registry import discover_attacks, discover_extractions
 
 FOUND = discover_extractions()
@@ -57,17 +58,19 @@ def test_manual_pages(attack):
 def test_an_attack_is_seeded_and_leaves_the_target_as_it_was(attack, planted, leaky):
     questions, suspects = questions_of(planted)[:3], suspects_of(planted)[:6]
     before = cases.state(leaky)
-    first = attack.extract(leaky, questions, suspects, seed=7)
+    first = attack.extract(leaky, questions, suspects, AttackContext(7))
     assert cases.state(leaky) == before
-    assert first == attack.extract(leaky, questions, suspects, seed=7)
-    assert [answer.question for answer in first] == [question.id for question in questions]
+    assert first == attack.extract(leaky, questions, suspects, AttackContext(7))
+    assert [answer.query for answer in first] == [question.id for question in questions]
 
 
 @pytest.mark.parametrize("attack", QUICK, **ids)
 def test_a_guess_does_not_depend_on_the_suspects(attack, planted, leaky):
     """Or one of two would be guessed, and whole secrets be no proof."""
     questions = questions_of(planted)[:3]
-    with_them, without = (attack.extract(leaky, questions, some, seed=7) for some in (suspects_of(planted), []))
+    with_them, without = (
+        attack.extract(leaky, questions, some, AttackContext(7)) for some in (suspects_of(planted), [])
+    )
     assert [answer.guess for answer in with_them] == [answer.guess for answer in without]
 
 
@@ -96,11 +99,11 @@ def test_a_model_that_holds_secrets_gives_them_away(planted, leaky):
 
 def test_search_finds_what_enumeration_finds(planted, leaky):
     questions = questions_of(planted)
-    exact = ExposureRank().extract(leaky, questions, suspects_of(planted), seed=0)
-    naive = Enumeration().extract(leaky, questions, suspects_of(planted), seed=0)
+    exact = ExposureRank().extract(leaky, questions, suspects_of(planted), AttackContext(0))
+    naive = Enumeration().extract(leaky, questions, suspects_of(planted), AttackContext(0))
     assert [a.guess for a in exact] == [a.guess for a in naive]
-    alone = [QUICK[2].extract(leaky, [q], [], seed=0)[0] for q in questions[:4]]
-    together = RelaxedSearch().extract(leaky, questions, [], seed=0)
+    alone = [QUICK[2].extract(leaky, [q], [], AttackContext(0))[0] for q in questions[:4]]
+    together = RelaxedSearch().extract(leaky, questions, [], AttackContext(0))
     assert [a.guess for a in alone] == [a.guess for a in exact[:4]]
     assert np.mean([a.guess == b.guess for a, b in zip(together, exact, strict=True)]) >= 0.6
 

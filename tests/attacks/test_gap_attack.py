@@ -12,6 +12,7 @@ from attacks.membership.gap import Gap
 from redteam.auditing.run import audit
 from redteam.data import Examples, Split
 from redteam.plugins.attack import suited
+from redteam.plugins.context import AttackContext
 from redteam.plugins.registry import discover_attacks
 from redteam.policy.judge import judge
 from redteam.policy.limits import DEFAULT
@@ -51,7 +52,7 @@ def test_it_scores_by_whether_the_label_is_right():
     rows = Examples(np.arange(3), ("x", "y", "z"), ("a", "b", "a"))
     target = RuleTarget(rows.take([0, 1]), share=1.0)
     target.memory["z"] = 1
-    assert Gap().score(target, rows, seed=0)["correct"].tolist() == [1, 1, 0]
+    assert Gap().score(target, rows, AttackContext(0))["correct"].tolist() == [1, 1, 0]
 
 
 @pytest.mark.parametrize(("right", "wrongly"), [(90, 60), (100, 80), (0, 30), (7, 7)])

@@ -33,6 +33,7 @@ from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import extract
 from redteam.data import Examples
 from redteam.models.starting import minilm_directory, start_model
+from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import ExtractionQuery, NotApplicable
 from redteam.targets.model import ModelTarget
 
@@ -148,10 +149,12 @@ def strength(kind: str) -> None:
         "RT203": SwapSearch(),
     }
     target, secrets = train(kind, PIN, DIGITS, seed=0, canaries=20, copies=20 if kind == "bilstm" else 40)
-    exact = ExposureRank().extract(target, asked, [], seed=0)
+    exact = ExposureRank().extract(target, asked, [], AttackContext(0))
     own = [(q, secret) for q, answer, secret in zip(asked, exact, secrets, strict=True) if answer.guess == secret]
     for name, attack in attacks.items():
-        found = sum(attack.extract(target, [question], [], seed=0)[0].guess == secret for question, secret in own)
+        found = sum(
+            attack.extract(target, [question], [], AttackContext(0))[0].guess == secret for question, secret in own
+        )
         print(f"strength {kind} of {len(own)} secrets that are the exact minimum, {name} finds {found}", flush=True)
 
 
@@ -167,7 +170,7 @@ def vocabulary(kind: str, canaries: int = 20) -> None:
     candidate_set = CandidateSet(pattern, asked[0].alphabets)
     losses = Losses(target, candidate_set, LABELS[:canaries])
     best = losses.of(candidate_set.draw(100_000, np.random.default_rng(9))).min(axis=0)
-    answers = [SwapSearch().extract(target, [question], [], seed=0)[0] for question in asked]
+    answers = [SwapSearch().extract(target, [question], [], AttackContext(0))[0] for question in asked]
     below = np.mean([answer.loss <= least + 1e-9 for answer, least in zip(answers, best, strict=True)])
     right = np.mean([answer.guess == secret for answer, secret in zip(answers, secrets, strict=True)])
     tried = np.mean([answer.details["evaluated"] for answer in answers])

@@ -245,7 +245,7 @@ from redteam.targets.target import Access
 class Evil(Attack):
     id, name, needs, signals = "RT150", "evil", Access.LOSSES, ("one",)
 
-    def score(self, target, pool, *, seed):
+    def score(self, target, pool, context):
         {}
 '''
 
