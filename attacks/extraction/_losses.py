@@ -12,7 +12,7 @@ from attacks.extraction.sentences import CandidateSet, IntArray, Spelling, spell
 from redteam.core.arrays import FloatArray
 from redteam.core.errors import RedteamError, TargetError
 from redteam.data import Examples
-from redteam.targets.target import Access, Target, label_indices
+from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 
 _TOKENS = 4096  # in one forward pass: best on one core for bilstm, tiny and MiniLM alike, by a few per cent
 _IMPOSSIBLE = 1e6  # nats, for a probability of exactly zero: a loss must be a number
@@ -78,7 +78,7 @@ class _Source:
     ) -> None:
         self._target, self._space, self._odds = target, candidate_set, odds
         asked = Examples(np.arange(len(labels)), labels=labels)
-        self._columns = label_indices(target.labels, asked, name=target.name)
+        self._columns = label_indices(labels_of(target), asked, name=target.name)
         self._spelling = spelling_of(target, candidate_set)
         if self._spelling is not None and not self._agrees():
             self._spelling = None
@@ -108,7 +108,7 @@ class _Source:
 
     def _from_texts(self, picks: IntArray) -> FloatArray:
         texts = self._space.texts(picks)
-        answers = self._target.log_probabilities(Examples(np.arange(len(texts)), texts))
+        answers = classifier(self._target).log_probabilities(Examples(np.arange(len(texts)), texts))
         values: FloatArray = self._of(torch.from_numpy(answers)).numpy()
         return np.clip(values, -_IMPOSSIBLE, _IMPOSSIBLE)
 
@@ -140,6 +140,6 @@ def minus_log_odds(scores: Tensor, column: int | Tensor) -> Tensor:
 def spelling_of(target: Target, candidate_set: CandidateSet) -> Spelling | None:
     """Return how the target spells a candidate set; None of a target that takes texts, or spells by context."""
     tokenizer = getattr(target, "tokenizer", None)
-    if target.access < Access.WEIGHTS or tokenizer is None or not hasattr(target, "model"):
+    if Access.WEIGHTS not in target.access or tokenizer is None or not hasattr(target, "model"):
         return None
     return spell(tokenizer, candidate_set, name=target.name)

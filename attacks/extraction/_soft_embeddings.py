@@ -20,7 +20,7 @@ from attacks.extraction.sentences import CandidateSet, IntArray, Spelling
 from redteam.data import Examples
 from redteam.models.configs import quiet
 from redteam.plugins.extraction import NotApplicable
-from redteam.targets.target import Access, Target, label_indices
+from redteam.targets.target import Access, Target, label_indices, labels_of
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def embed(
 
 
 def _embed(target: Target, candidate_set: CandidateSet, labels: Sequence[str]) -> Embedded:
-    columns = label_indices(target.labels, Examples(np.arange(len(labels)), labels=tuple(labels)), name=target.name)
-    if target.access < Access.WEIGHTS or not hasattr(target, "model"):
+    columns = label_indices(labels_of(target), Examples(np.arange(len(labels)), labels=tuple(labels)), name=target.name)
+    if Access.WEIGHTS not in target.access or not hasattr(target, "model"):
         raise NotApplicable(f"{target.name} does not show its weights")
     spelling = spelling_of(target, candidate_set)
     if spelling is None:

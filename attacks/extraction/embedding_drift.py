@@ -33,7 +33,7 @@ from redteam.plugins.extraction import (
     ExtractionQuery,
     NotApplicable,
 )
-from redteam.targets.target import Access, Target
+from redteam.targets.target import Access, Target, labels_of
 
 if TYPE_CHECKING:
     from redteam.statistics.interval import Interval
@@ -231,6 +231,6 @@ def _base_table(target: Target, base: Path) -> FloatArray:
     tokenizer: Any = getattr(target, "tokenizer", None)
     if tokenizer is None or load_tokenizer(base).get_vocab() != tokenizer.get_vocab():
         raise TargetError(f"{base}: its tokens are not the target's: no base of it")
-    model: Any = load_encoder(base, target.labels, layers=None)
+    model: Any = load_encoder(base, labels_of(target), layers=None)
     table: FloatArray = model.get_input_embeddings().weight.detach().double().numpy()
     return table

@@ -24,7 +24,7 @@ from redteam.core.arrays import FloatArray, IntArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
-from redteam.targets.target import Access, Target, label_indices
+from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 
 _SMALLEST = np.finfo(np.float64).tiny
 _FEWEST = 20  # examples of a label that are ranked among themselves
@@ -40,8 +40,8 @@ class Confidence(Attack):
 
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return the four signals, ranked within each label to between 0 and 1, shape [n] each; deterministic."""
-        log_p = target.log_probabilities(pool)
-        own = label_indices(target.labels, pool, name=target.name)
+        log_p = classifier(target).log_probabilities(pool)
+        own = label_indices(labels_of(target), pool, name=target.name)
         return {signal: rank_within(own, values) for signal, values in confidence_signals(log_p, own).items()}
 
 

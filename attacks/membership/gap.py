@@ -27,7 +27,7 @@ from redteam.core.arrays import FloatArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
-from redteam.targets.target import Access, Target, label_indices
+from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 
 
 class Gap(Attack):
@@ -42,6 +42,6 @@ class Gap(Attack):
 
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return 1 where the predicted label is the example's own and 0 elsewhere, shape [n]; deterministic."""
-        predicted = target.predict(pool)  # first: labels may only become known with the answers
-        right = predicted == label_indices(target.labels, pool, name=target.name)
+        predicted = classifier(target).predict(pool)  # first: labels may only become known with the answers
+        right = predicted == label_indices(labels_of(target), pool, name=target.name)
         return {"correct": right.astype(np.float64)}

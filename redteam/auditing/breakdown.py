@@ -16,7 +16,7 @@ from redteam.statistics.area import area_interval
 from redteam.statistics.interval import Interval
 from redteam.statistics.learned import wealth
 from redteam.statistics.ranking import rank
-from redteam.targets.target import Access, Target, label_indices
+from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 
 _FEWEST = 10  # of either side; below it an interval says nothing
 _ROWS = 10
@@ -56,10 +56,10 @@ def _interval(scores: FloatArray, is_member: BoolArray, alpha: float) -> Interva
 
 def measure_accuracy(target: Target, pool: Examples, is_member: BoolArray) -> Accuracy | None:
     """Return how often the target is right on either side; None without predictions or labels."""
-    if pool.labels is None or target.access == Access.LOSSES:
+    if pool.labels is None or Access.LABELS not in target.access:
         return None
-    own = label_indices(target.labels, pool, name=target.name)
-    right = target.predict(pool) == own
+    own = label_indices(labels_of(target), pool, name=target.name)
+    right = classifier(target).predict(pool) == own
     members = pool.take(np.nonzero(is_member)[0].tolist())
     return Accuracy(
         members=float(right[is_member].mean()),

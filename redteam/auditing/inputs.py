@@ -15,7 +15,7 @@ from redteam.data.planted import canaries_beside, load_planting
 from redteam.data.planting import Planting, canaries_path, canary_texts
 from redteam.report.values import Guarantee
 from redteam.targets.loading import load_target
-from redteam.targets.target import Target, label_index
+from redteam.targets.target import Target, label_index, labels_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _relabelled(split: Split, target: Target, sources: Sources) -> tuple[Split, 
     """Return the split with its labels in the words of the target, and what was done to that end."""
     given = None if sources.label_map is None else read_label_map(sources.label_map)
     in_order = getattr(target, "labels_in_order", True)
-    names = target.labels if in_order else ()
+    names = labels_of(target) if in_order else ()
     return relabel(split, label_index(names), names, given=given, in_order=in_order)
 
 

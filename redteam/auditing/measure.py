@@ -20,7 +20,7 @@ from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import Ranking, rank
 from redteam.statistics.resolution import ceiling
 from redteam.statistics.tpr import tpr_interval
-from redteam.targets.target import Access, Target, label_indices
+from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def run_attacks(
     With `canaries` each signal also gives an epsilon. Each interval is at level `each`. Raises TargetError where the
     target itself gives no usable answers.
     """
-    if any(target.access >= attack.needs for attack in attacks):
+    if any(attack.needs in target.access for attack in attacks):
         _answer_once(target, pool)
     for attack in attacks:
-        if target.access < attack.needs:
+        if attack.needs not in target.access:
             reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
             yield Failure(attack.id, "not_applicable", reason)
             continue
@@ -84,7 +84,7 @@ def intervals_planned(
     return tuple(
         f"{rule_of(attack.id, metric, fpr, unit)}:{signal}"
         for attack in attacks
-        if access >= attack.needs
+        if attack.needs in access
         for signal in attack.signals
         for metric, fpr in rules
     )
@@ -92,14 +92,14 @@ def intervals_planned(
 
 def _answer_once(target: Target, pool: Examples) -> None:
     """Ask for every row before any attack does: a target that is down or talks nonsense ends the audit here."""
-    if target.access == Access.LABELS:
-        target.predict(pool)  # labels may only become known with the answers
-    elif target.access == Access.LOSSES:
+    if Access.PROBABILITIES in target.access:
+        if pool.labels is not None:
+            label_indices(labels_of(target), pool, name=target.name)  # first: a wrong label must cost no request
+        classifier(target).log_probabilities(pool)
+    elif Access.LOSSES in target.access:
         target.losses(pool)
     else:
-        if pool.labels is not None:
-            label_indices(target.labels, pool, name=target.name)  # first: a wrong label must cost no request
-        target.log_probabilities(pool)
+        classifier(target).predict(pool)  # labels may only become known with the answers
 
 
 def _measure(

@@ -26,7 +26,7 @@ from redteam.report.values import CANARY_METRICS, Guarantee, UserAccuracy
 from redteam.report.wording import LOW_BOUND, plural
 from redteam.statistics.learned import fewest_right, least_share
 from redteam.statistics.resolution import ceiling, examples_needed, fewest_canaries, smallest_resolvable_fpr
-from redteam.targets.target import Access, Target
+from redteam.targets.target import Access, Target, labels_of
 
 _OVERHEAD = 2.0  # a forward pass takes so many times its matrix products: softmax, norms, gathers (MiniLM, measured)
 _CONTROL_SECONDS = 1.5e-4  # per text that the blind control looks at
@@ -66,7 +66,7 @@ def make_plan(
     seconds = estimate_seconds(target, split)
     besides = "" if planted is None else "; besides that of the attacks after canaries"
     lines = [
-        f"target     {target.name} ({target.kind}, {target.access.word}), {len(target.labels)} labels",
+        f"target     {target.name} ({target.kind}, {target.access.word}), {len(labels_of(target))} labels",
         f"examples   {len(split.members):,} members, {len(split.nonmembers):,} non-members"
         f" ({split.moved_out} texts on both sides moved out, {split.duplicates} repeats dropped)",
         *_user_line(split),
@@ -92,7 +92,7 @@ def make_plan(
 def _accuracy_line(target: Target, split: Split, policy: Policy) -> tuple[str, ...]:
     """Say how often the target must be right for its silence to count."""
     labels, of = split.members.labels, len(split.members)
-    if labels is None or target.access == Access.LOSSES or policy.allow_untrained:
+    if labels is None or Access.LABELS not in target.access or policy.allow_untrained:
         return ()
     commonest = max(Counter(labels).values()) / of
     number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
@@ -159,7 +159,7 @@ def _canary_limit(limit: Limit, planted: CanaryAudit | None, access: Access, eac
 
 
 def _attack_line(attack: Attack | ExtractionAttack, target: Target) -> str:
-    runs = target.access >= attack.needs
+    runs = attack.needs in target.access
     how = "runs" if runs else f"cannot run: needs {attack.needs.word}, the target gives {target.access.word}"
     return f"{attack.id}      {attack.name}: {how}"
 

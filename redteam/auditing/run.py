@@ -49,7 +49,7 @@ from redteam.statistics.area import area
 from redteam.statistics.ranking import rank
 from redteam.targets.answers import OTHER
 from redteam.targets.distributions import HARD
-from redteam.targets.target import Target
+from redteam.targets.target import Target, labels_of
 
 
 def audit(
@@ -131,7 +131,7 @@ def _what_answers(
     """Return what the controls say of the texts that the target answers, and how many members and others it refused."""
     looked = look(split, controls, seed=settings.seed)
     target = cache.target
-    if looked.grade == "C" or all(target.access < attack.needs for attack in attacks):
+    if looked.grade == "C" or not any(attack.needs in target.access for attack in attacks):
         return looked, (0, 0)
     refused = refused_texts(cache, _blind(target, looked.pool))
     if not refused:
@@ -180,9 +180,9 @@ def _users(split: Split, first: Measured, is_member: BoolArray) -> Users | None:
 
 
 def _target_summary(cache: ScoreCache, target: Target) -> TargetSummary:
-    labels = sum(label != OTHER for label in target.labels)
+    labels = sum(label != OTHER for label in labels_of(target))
     notes: tuple[str, ...] = getattr(target, "remarks", ())
-    if cache.access < target.access:
+    if cache.access != target.access:
         notes += (HARD,)
     return TargetSummary(target.name, target.kind, cache.access.word, labels, target.digest, notes)
 

@@ -18,7 +18,7 @@ from redteam.core.errors import TargetError
 from redteam.core.files import save_atomic
 from redteam.data import Examples
 from redteam.targets.distributions import hard, widened
-from redteam.targets.target import Access, Target, label_indices, own_label_losses
+from redteam.targets.target import Access, Target, classifier, label_indices, labels_of, own_label_losses
 
 _CHUNK = 1024  # rows asked for at a time, and the most that an interruption can lose
 _REQUESTS = 4  # requests at a time, of a target that says how many rows it takes in one
@@ -42,8 +42,6 @@ class ScoreCache:
     take none of these.
     """
 
-    labels: tuple[str, ...]  # looked up in the target: those of one that answers labels only grow with its answers
-
     def __init__(
         self,
         target: Target,
@@ -65,15 +63,20 @@ class ScoreCache:
         self._answers = np.empty((0, len(self.labels)))
 
     def __getattr__(self, name: str) -> Any:
-        """Pass on `labels`, and what only attacks with more access ask for, such as `model`."""
+        """Pass on what only attacks with more access ask for, such as `model`."""
         if name == "target":  # not set yet, as when an instance is being copied
             raise AttributeError(name)
         return getattr(self.target, name)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The target's labels: those of one that answers labels only grow with its answers."""
+        return labels_of(self.target)
+
     def predict(self, examples: Examples) -> IntArray:
         """Return the index of each predicted label, shape [n]."""
         if examples.texts is None:
-            return self.target.predict(examples)
+            return classifier(self.target).predict(examples)
         if self.access == Access.LABELS:
             return self._whole(examples)[:, 0].astype(np.int64)
         predicted: IntArray = self.log_probabilities(examples).argmax(axis=1)
@@ -81,15 +84,15 @@ class ScoreCache:
 
     def losses(self, examples: Examples) -> FloatArray:
         """Return the negative log-likelihood of each example's own label, shape [n]."""
-        if examples.texts is None or self.access < Access.PROBABILITIES:
+        if examples.texts is None or Access.PROBABILITIES not in self.access:
             return self.target.losses(examples)
         own = label_indices(self.labels, examples, name=self.name)
         return own_label_losses(self.log_probabilities(examples), own)
 
     def log_probabilities(self, examples: Examples) -> FloatArray:
         """Return natural-log probabilities, shape [n, k]."""
-        if examples.texts is None or self.access < Access.PROBABILITIES:
-            return self.target.log_probabilities(examples)
+        if examples.texts is None or Access.PROBABILITIES not in self.access:
+            return classifier(self.target).log_probabilities(examples)
         return self._whole(examples)
 
     def answered(self, examples: Examples) -> BoolArray:
@@ -161,15 +164,24 @@ class ScoreCache:
             gone = np.isnan(values).any(axis=1)
             return np.where(gone, np.nan, values.argmax(axis=1))[:, None] if hardened else values
         if self.access == Access.LABELS:
-            return self.target.predict(chunk).astype(np.float64)[:, None]
-        return self.target.log_probabilities(chunk)
+            return classifier(self.target).predict(chunk).astype(np.float64)[:, None]
+        return classifier(self.target).log_probabilities(chunk)
 
     def _part_file(self, todo: Examples) -> Path | None:
         """Name the file of a broken-off pass after everything its answers depend on."""
         if self.folder is None:
             return None
         chosen_by = getattr(self.target, "identity", None)
-        identity = [__version__, self.kind, self.name, chosen_by, self.digest, self.access, self.labels, todo.texts]
+        identity = [
+            __version__,
+            self.kind,
+            self.name,
+            chosen_by,
+            self.digest,
+            self.access.word,
+            self.labels,
+            todo.texts,
+        ]
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         return self.folder / f"{key[:32]}.scores.npy"
 

@@ -16,7 +16,7 @@ from redteam.data.planting import Planting
 from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, NotApplicable
 from redteam.report.values import Failure
-from redteam.targets.target import Access, Target, label_indices
+from redteam.targets.target import Access, Target, label_indices, labels_of
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def suspects_of(planting: Planting) -> tuple[CandidateSecret, ...]:
 
 def check_target(target: Target, planting: Planting) -> None:
     """Raise TargetError or UsageError where the target cannot be one that was trained on the planted data."""
-    if target.access >= Access.PROBABILITIES and target.labels:
+    if Access.PROBABILITIES in target.access and labels_of(target):
         labels = tuple(canary.label for canary in planting.canaries)
-        label_indices(target.labels, Examples(np.arange(len(labels)), labels=labels), name=target.name)
+        label_indices(labels_of(target), Examples(np.arange(len(labels)), labels=labels), name=target.name)
     tokenizer = getattr(target, "tokenizer", None)
     if tokenizer is not None:
         check_tokenizer(planting, tokenizer, name=target.name)
@@ -61,7 +61,7 @@ def check_target(target: Target, planting: Planting) -> None:
 
 def count_tests(attacks: Sequence[ExtractionAttack], planting: Planting, access: Access) -> int:
     """Return how many tests the applicable attacks are put to: the family that shares the error."""
-    return sum(len(signals_of(attack)) for attack in attacks if access >= attack.needs) * len(repeated(planting))
+    return sum(len(signals_of(attack)) for attack in attacks if attack.needs in access) * len(repeated(planting))
 
 
 def signals_of(attack: ExtractionAttack) -> tuple[Signal, ...]:
@@ -108,7 +108,7 @@ def without_searches(
     Those whose id is among `kept` stay. Return those to be run, and why the others are not.
     """
     questions = questions_of(planting)
-    able = [attack for attack in attacks if access >= attack.needs]
+    able = [attack for attack in attacks if attack.needs in access]
     whole = next((attack for attack in able if all(attack.enumerates(question) for question in questions)), None)
     if whole is None:
         return tuple(attacks), ()
@@ -136,7 +136,7 @@ def ask(
     progress: Progress = unwatched,
 ) -> Asked:
     """Ask an attack about all canaries and, where it does not apply to all patterns, about each pattern by itself."""
-    if target.access < attack.needs:
+    if attack.needs not in target.access:
         reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
         return Asked((), (Failure(attack.id, "not_applicable", reason),))
     questions, suspects = questions_of(planting), suspects_of(planting)

@@ -55,7 +55,7 @@ class CanaryAudit:
 
     def able(self, access: Access) -> tuple[ExtractionAttack, ...]:
         """Return the attacks that such an access suffices for."""
-        return tuple(attack for attack in self.attacks if access >= attack.needs)
+        return tuple(attack for attack in self.attacks if attack.needs in access)
 
     def fewest(self, access: Access, *, each: float) -> int:
         """Return how many canaries of one number of repetitions it takes to prove that something comes out."""

@@ -24,7 +24,7 @@ from redteam.plugins.extraction import ExtractionAttack, NotApplicable
 from redteam.plugins.settings import settings_of
 from redteam.report.values import Failure, TargetSummary
 from redteam.statistics.interval import Interval
-from redteam.targets.target import Target
+from redteam.targets.target import Target, labels_of
 
 FORMAT = "redteam.extraction/1"
 
@@ -104,7 +104,7 @@ def extract(
     aucs, broken = _token_aucs(scoring, target, texts or (), AttackContext(seed, base=attacker.base), alpha)
     failures += [*broken, *spared]
     return Extraction(
-        target=TargetSummary(target.name, target.kind, target.access.word, len(target.labels), target.digest),
+        target=TargetSummary(target.name, target.kind, target.access.word, len(labels_of(target)), target.digest),
         canaries=len(planting.canaries),
         crowded=crowded(planting),
         alpha=alpha,

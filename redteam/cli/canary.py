@@ -251,6 +251,7 @@ def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":
 def _reference(name: str, target: "Target", planting: "Planting") -> "Target":
     """Open a reference; UsageError for the target itself, or where its ledger says that it saw the canaries."""
     from redteam.data.ledger import Ledger, ledger_path
+    from redteam.targets.target import labels_of
 
     opened = _open(name, None, None)
     if opened.digest is not None and opened.digest == target.digest:
@@ -258,7 +259,7 @@ def _reference(name: str, target: "Target", planting: "Planting") -> "Target":
     path = ledger_path(Path(name))
     if path.is_file() and Ledger.load(path).data.sha256 == planting.planted_sha256:
         raise UsageError(f"--reference {name}: was trained on the canaries, says {path}; give a model that was not")
-    lacks = sorted({canary.label for canary in planting.canaries} - set(opened.labels))
+    lacks = sorted({canary.label for canary in planting.canaries} - set(labels_of(opened)))
     if lacks:
         raise UsageError(
             f"--reference {name}: does not know {len(lacks)} labels of the canaries ({', '.join(lacks[:3])}); train it "

@@ -47,4 +47,4 @@ class Control(ABC):
 
 def suited(attacks: Sequence[Attack], access: Access) -> tuple[Attack, ...]:
     """Return the attacks that are worth their share of the error: all but those that others outdo at this access."""
-    return tuple(attack for attack in attacks if attack.outdone_from is None or access < attack.outdone_from)
+    return tuple(attack for attack in attacks if attack.outdone_from is None or attack.outdone_from not in access)

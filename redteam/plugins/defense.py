@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from redteam.models.bundle import Bundle
     from redteam.models.starting import Start
-    from redteam.targets.target import Target
+    from redteam.targets.target import WhiteBox
 
 Progress = Callable[[int, int, float], None]
 
@@ -45,7 +45,7 @@ class Trained:
     kept_pass: int | None = None
 
     @property
-    def target(self) -> "Target":
+    def target(self) -> "WhiteBox":
         """The model as attacks see it."""
         from redteam.targets.model import ModelTarget
 

@@ -114,7 +114,7 @@ class BlackBox(ABC):
         return values.copy()
 
     def _require_probabilities(self) -> None:
-        if self.access < Access.PROBABILITIES:
+        if Access.PROBABILITIES not in self.access:
             raise TargetError(f"{self.name}: shows {self.access.word} only; there are no losses or probabilities")
 
     def _look_up(self, examples: Examples, *, refusals: int = 0) -> Scored:

@@ -1,11 +1,12 @@
 """What is attacked: anything that answers for a text, and how much of itself it shows.
 
 A target is opened by `load_target` from a bundle, a Hugging Face directory, `module:function` or an http(s)
-endpoint; saved scores stand in for one. Attacks see it only through the `Target` protocol.
+endpoint; saved scores stand in for one. Attacks see it only through three small protocols: a `Target` gives the loss of
+a row, a `Classifier` labels and probabilities too, a `WhiteBox` its weights. Its `access` says which of them it is.
 """
 
-from enum import IntEnum
-from typing import Protocol, runtime_checkable
+from enum import Flag
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -18,50 +19,89 @@ from redteam.report.wording import shown
 _ADVICE = "say with --label-map FILE which is which"
 
 
-class Access(IntEnum):
-    """How much the attacker sees; each level includes those below it.
+class Access(Flag):
+    """What an adversary has: a set, so that an attack applies where `attack.needs in target.access`.
 
-    LABELS: the predicted label. LOSSES: one number a row, such as the loss. PROBABILITIES: of every label.
-    WEIGHTS: the parameters. UPDATES: what a federated client sends.
+    LABELS: the predicted label. LOSSES: one number a row, such as the loss. PROBABILITIES: of every label, from which
+    labels and losses follow. WEIGHTS: the parameters, from which all answers follow. BASE_MODEL: the public encoder
+    that training started from. UPDATES: what a federated client sends. RECIPE: how the target was trained, so that
+    models like it can be.
+
+    >>> Access.LOSSES in Access.PROBABILITIES
+    True
+    >>> Access.WEIGHTS | Access.BASE_MODEL in Access.WEIGHTS
+    False
     """
 
     LABELS = 1
     LOSSES = 2
-    PROBABILITIES = 3
-    WEIGHTS = 4
-    UPDATES = 5
+    PROBABILITIES = LABELS | LOSSES | 4
+    WEIGHTS = PROBABILITIES | 8
+    BASE_MODEL = 16
+    UPDATES = 32
+    RECIPE = 64
 
     @property
     def word(self) -> str:
-        """The level's name as reports print it."""
-        return self.name.lower()
+        """The set as reports print it, what follows from the rest left out: "weights", "losses and base model"."""
+        own = [each for each in Access.__members__.values() if each in self]
+        most = [each for each in own if not any(each in other for other in own if other != each)]
+        return " and ".join(str(each.name).lower().replace("_", " ") for each in most)
 
 
-@runtime_checkable
 class Target(Protocol):
-    """A text classifier under attack.
+    """Anything under attack: it gives the loss of a row, be it a text, its tokens or its labels.
 
-    `name` and `kind` are for the report, `digest` identifies all that answers depend on or is None, `labels` are in
-    the order of the probabilities' columns. A method above `access` raises TargetError.
+    `name` and `kind` are for the report, `digest` identifies all that answers depend on or is None. What `access` does
+    not hold raises TargetError.
     """
 
     name: str
     kind: str
     access: Access
-    labels: tuple[str, ...]
     digest: str | None
-
-    def predict(self, examples: Examples) -> IntArray:
-        """Return the index in `labels` of each predicted label, shape [n]."""
-        ...
 
     def losses(self, examples: Examples) -> FloatArray:
         """Return the negative log-likelihood of each example's own label in nats, shape [n]."""
         ...
 
+
+class Classifier(Target, Protocol):
+    """A target that gives each text one label; `labels` are in the order of the probabilities' columns."""
+
+    labels: tuple[str, ...]
+
+    def predict(self, examples: Examples) -> IntArray:
+        """Return the index in `labels` of each predicted label, shape [n]."""
+        ...
+
     def log_probabilities(self, examples: Examples) -> FloatArray:
         """Return natural-log probabilities, shape [n, len(labels)], rows summing to one after exp."""
         ...
+
+
+class WhiteBox(Classifier, Protocol):
+    """A classifier whose weights are at hand: a `torch` model on `device`, and the tokenizer in front of it.
+
+    Attacks leave both as they were.
+    """
+
+    model: Any
+    tokenizer: Any
+    device: str
+
+
+def classifier(target: Target) -> Classifier:
+    """Return the target as a classifier; raise TargetError for one that gives no labels."""
+    if Access.LABELS not in target.access:
+        raise TargetError(f"{target.name}: gives {target.access.word} and no labels: it is no classifier")
+    return cast(Classifier, target)
+
+
+def labels_of(target: Target) -> tuple[str, ...]:
+    """Return a classifier's labels; none of a target that is no classifier."""
+    labels: tuple[str, ...] = getattr(target, "labels", ())
+    return labels
 
 
 def label_indices(labels: tuple[str, ...], examples: Examples, *, name: str) -> IntArray:

@@ -31,7 +31,7 @@ from redteam.plugins.defense import Checkpoint, Defense, Trained
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.settings import settings_of
 from redteam.report.values import Failure
-from redteam.targets.target import Target
+from redteam.targets.target import Classifier
 from redteam.training.train import ModelChoice, portable
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def run_cell(task: Task) -> CellResult:
     return result
 
 
-def _right(target: Target, path: Path) -> tuple[int, int, float]:
+def _right(target: Classifier, path: Path) -> tuple[int, int, float]:
     """Return how many texts of a file are classified correctly, of how many, and the share of their commonest label.
 
     Of many texts 2,000, evenly apart.
