@@ -6,7 +6,7 @@ a row, a `Classifier` labels and probabilities too, a `WhiteBox` its weights. It
 """
 
 from enum import Flag
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Access(Flag):
         return " and ".join(str(each.name).lower().replace("_", " ") for each in most)
 
 
+@runtime_checkable
 class Target(Protocol):
     """Anything under attack: it gives the loss of a row, be it a text, its tokens or its labels.
 
@@ -66,6 +67,7 @@ class Target(Protocol):
         ...
 
 
+@runtime_checkable
 class Classifier(Target, Protocol):
     """A target that gives each text one label; `labels` are in the order of the probabilities' columns."""
 
@@ -80,6 +82,7 @@ class Classifier(Target, Protocol):
         ...
 
 
+@runtime_checkable
 class WhiteBox(Classifier, Protocol):
     """A classifier whose weights are at hand: a `torch` model on `device`, and the tokenizer in front of it.
 
