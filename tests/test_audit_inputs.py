@@ -51,17 +51,10 @@ class TestWays:
         for name in ("model.pt", "model.ledger.json", "data.csv"):
             (tmp_path / f"my.{name}").write_bytes((trained / name).read_bytes())
         ledger, data = tmp_path / "my.model.ledger.json", tmp_path / "my.data.csv"
-<<<<<<< HEAD:tests/test_case.py
         with pytest.raises(LedgerError, match=r"data\.csv is not there; put it back or say --training-data FILE"):
-            open_case(str(trained / "model.pt"), Sources(ledger=ledger), {})
-        case = open_case(str(tmp_path / "my.model.pt"), Sources(training_data=data), {})
-        assert case.split.randomised
-=======
-        with pytest.raises(LedgerError, match=r"data\.csv is not there; put it back or say .*--data FILE"):
             open_inputs(str(trained / "model.pt"), Sources(ledger=ledger), {})
-        inputs = open_inputs(str(tmp_path / "my.model.pt"), Sources(ledger=ledger, data=data), {})
+        inputs = open_inputs(str(tmp_path / "my.model.pt"), Sources(training_data=data), {})
         assert inputs.split.randomised
->>>>>>> 0abb7f0 (Call what is audited audit inputs, opened by open_inputs):tests/test_audit_inputs.py
 
     def test_a_folder_with_its_ledger(self, trained, tmp_path):
         hf = directory(tmp_path / "hf")

@@ -200,17 +200,10 @@ class TestCase:
 
     def test_what_contradicts_itself(self, trained):
         folder, planted, _ = trained
-<<<<<<< HEAD
         with pytest.raises(UsageError, match="--canary-ledger goes with --members or --data"):
-            open_case(str(folder / "model.pt"), Sources(canaries=planted.ledger), {})
-        with pytest.raises(UsageError, match="--canary-ledger goes with a target"):
-            open_case(None, Sources(scores=planted.data, canaries=planted.ledger), {})
-=======
-        with pytest.raises(UsageError, match="--canaries goes with --members or --data"):
             open_inputs(str(folder / "model.pt"), Sources(canaries=planted.ledger), {})
-        with pytest.raises(UsageError, match="--canaries goes with a target"):
+        with pytest.raises(UsageError, match="--canary-ledger goes with a target"):
             open_inputs(None, Sources(scores=planted.data, canaries=planted.ledger), {})
->>>>>>> 0abb7f0 (Call what is audited audit inputs, opened by open_inputs)
 
 
 def planting(*, canaries=12, label="per-canary", repetitions=(10,), seed=0):
