@@ -179,11 +179,11 @@ def budget(releases: Sequence[Release], *, delta: float, unit: Unit = "example")
 
 
 def guarantee(
-    *, claimed: Sequence[Release], earned: Sequence[Release], delta: float, unit: Unit = "example"
+    *, nominal: Sequence[Release], accounted: Sequence[Release], delta: float, unit: Unit = "example"
 ) -> Guarantee | None:
-    """Return what the nominal noise would give and what was earned; None where either has no finite epsilon."""
-    nominal, true = budget(claimed, delta=delta, unit=unit), budget(earned, delta=delta, unit=unit)
-    return None if nominal is None or true is None else Guarantee(nominal, true)
+    """Return the nominal and the accounted guarantee; None where either has no finite epsilon."""
+    reads, spends = budget(nominal, delta=delta, unit=unit), budget(accounted, delta=delta, unit=unit)
+    return None if reads is None or spends is None else Guarantee(reads, spends)
 
 
 def warnings_about(

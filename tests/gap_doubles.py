@@ -46,9 +46,9 @@ class Clumsy(Boaster):
         return super().fit(start, examples, **options)
 
 
-def evidence(metric, value, low, high, *, signal="loss", ceiling=5.1, fpr=None):
+def evidence(metric, value, low, high, *, signal="loss", attainable=5.1, fpr=None):
     delta = 1e-5 if metric == "epsilon" else None
-    return Evidence("RT101", signal, metric, Interval(value, low, high, 0.05), 700, 700, ceiling, fpr, delta)
+    return Evidence("RT101", signal, metric, Interval(value, low, high, 0.05), 700, 700, attainable, fpr, delta)
 
 
 def cell(trainer, epsilon, seed=0, *, earned=None, claimed=None, low=0.0, auc=0.6, accuracy=0.9, seconds=10.0):

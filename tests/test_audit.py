@@ -240,4 +240,4 @@ def test_audits_without_a_leak_find_none():
 def test_a_report_survives_its_json():
     report = audit(RuleTarget(MEMBERS), Split.of(MEMBERS, OTHERS))
     assert type(report).from_json(report.to_json()) == report
-    assert json.loads(report.to_json())["format"] == "redteam.report/1"
+    assert json.loads(report.to_json())["format"] == "redteam.report/2"

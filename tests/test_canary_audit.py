@@ -24,7 +24,7 @@ from redteam.data.planted import load_planting
 from redteam.policy.judge import judge
 from redteam.policy.limits import DEFAULT, Policy
 from redteam.report.reading import load_report
-from redteam.statistics.resolution import extraction_ceiling
+from redteam.statistics.resolution import attainable_extraction_rate
 from redteam.training.train import Coins, ModelChoice, train
 
 TODAY = date(2026, 7, 1)
@@ -240,7 +240,7 @@ class TestAudit:
         assert {e.interval.alpha for e in report.evidence} == {report.multiplicity.each}
         assert "2 are extraction rates and exposures of canaries" in report.multiplicity.method
         assert report.data.canaries == 12
-        assert rates[0].interval.low == pytest.approx(extraction_ceiling(12, alpha=report.multiplicity.each))
+        assert rates[0].interval.low == pytest.approx(attainable_extraction_rate(12, alpha=report.multiplicity.each))
 
     def test_without_canaries_nothing_changes(self):
         split = Split.of(sentences(60, seed=1), sentences(60, seed=2))
@@ -377,7 +377,7 @@ class TestLimits:
         (lambda e: e["interval"].update(alpha=0.9), "has level 0.9"),
         (lambda e: e.update(members=99), "is of 99 canaries"),
         (lambda e: e.update(nonmembers=3), "12 canaries and 3 twins"),
-        (lambda e: e.update(ceiling=0.99), "has ceiling 0.99"),
+        (lambda e: e.update(attainable=0.99), "says that 0.99 is attainable"),
         (lambda e: e["interval"].update(low=0.95, value=1.0, high=1.0), "beyond what 12 canaries can show"),
         (lambda e: e["interval"].update(low=-1.0), "beyond what 12 canaries can show"),
     ],

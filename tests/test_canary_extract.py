@@ -21,7 +21,7 @@ from redteam.canary.render import render
 from redteam.core import codec
 from redteam.core.errors import TargetError, UsageError
 from redteam.plugins.extraction import Answer, ExtractionQuery, NotApplicable, Ranked
-from redteam.statistics.resolution import extraction_ceiling
+from redteam.statistics.resolution import attainable_extraction_rate
 from redteam.targets.loading import load_target
 from redteam.targets.target import Access
 
@@ -231,8 +231,8 @@ class TestFindings:
         rate, bits = evidence(learned(planted), planted)
         assert (rate.id, bits.id) == ("RT299.extraction_rate:R=10", "RT299.exposure:R=10")
         assert rate.interval.low == pytest.approx(0.025 ** (1 / 20))
-        assert rate.ceiling == pytest.approx(rate.interval.low)
-        assert bits.interval.low == bits.ceiling == pytest.approx(np.log2(100))
+        assert rate.attainable == pytest.approx(rate.interval.low)
+        assert bits.interval.low == bits.attainable == pytest.approx(np.log2(100))
         assert (rate.members, rate.nonmembers) == (20, 20)
         codec.encode((rate, bits))
 
@@ -240,14 +240,14 @@ class TestFindings:
         """Four cannot beat enough twins, but four whole secrets of a hundred each are no luck, as one alone may be."""
         planted = planting(canaries=4, label="per-canary")
         rate, bits = evidence(learned(planted), planted)
-        assert (bits.ceiling, bits.interval.low) == (0.0, 0.0)
-        assert rate.ceiling == rate.interval.low == pytest.approx(0.025 ** (1 / 4))
+        assert (bits.attainable, bits.interval.low) == (0.0, 0.0)
+        assert rate.attainable == rate.interval.low == pytest.approx(0.025 ** (1 / 4))
         (one, _) = evidence(learned(planting(canaries=1)), planting(canaries=1))
-        assert (one.ceiling, one.interval.low) == (extraction_ceiling(1, alpha=0.05), pytest.approx(0.025))
+        assert (one.attainable, one.interval.low) == (attainable_extraction_rate(1, alpha=0.05), pytest.approx(0.025))
         (one, _) = evidence(
             learned(planting(canaries=1)), planting(canaries=1), each=0.03
         )  # 1 in 100 is more than 0.0075
-        assert (one.ceiling, one.interval.low) == (0.0, 0.0)
+        assert (one.attainable, one.interval.low) == (0.0, 0.0)
 
     def test_a_few_whole_secrets_among_many_are_no_luck(self):
         """Six of twenty, of ten thousand candidates each: the twins of the others lose half of the time."""

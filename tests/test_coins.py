@@ -17,7 +17,7 @@ from redteam.policy.limits import DEFAULT, Policy
 from redteam.report.consistency import require_consistent
 from redteam.report.values import AuditReport, Budget, Guarantee
 from redteam.statistics.epsilon import one_run
-from redteam.statistics.resolution import ceiling
+from redteam.statistics.resolution import attainable
 from redteam.statistics.thresholds import Split as Halves
 
 ROWS = sentences(3000, seed=1)
@@ -45,7 +45,7 @@ def test_coins_give_an_epsilon_and_it_shares_the_error():
     assert {each.interval.alpha for each in report.evidence} == {0.06 / 20}
     assert {each.delta for each in found} == {DELTA}
     loss = found[0]
-    assert 2 < loss.interval.low == loss.interval.value < loss.interval.high == loss.ceiling
+    assert 2 < loss.interval.low == loss.interval.value < loss.interval.high == loss.attainable
     assert (loss.members, loss.nonmembers) == (len(split.members), len(split.nonmembers))
     assert "A low bound is not evidence of privacy" in report.multiplicity.method
     assert AuditReport.from_json(report.to_json()) == report
@@ -134,7 +134,7 @@ def test_a_leak_that_scores_members_low_is_an_epsilon_too():
     )
     assert turned.interval.low == pytest.approx(upright.interval.low, abs=0.5)
     assert turned.interval.low > 3
-    assert turned.ceiling == upright.ceiling
+    assert turned.attainable == upright.attainable
 
 
 def test_without_coins_there_is_no_epsilon():
@@ -179,18 +179,18 @@ def test_the_ceiling_is_that_of_the_bound(sizes, delta):
     members, others = max(sizes[0], 1), max(sizes[1], 1)
     scores = np.arange(float(members)), -np.arange(float(others))
     for alpha in (0.05, 0.001):
-        most = one_run(*scores, delta=delta, alpha=alpha, threshold=Halves(seed=1)).ceiling
-        assert ceiling("epsilon", members, others, alpha=alpha, delta=delta) == pytest.approx(most, abs=1e-7)
+        most = one_run(*scores, delta=delta, alpha=alpha, threshold=Halves(seed=1)).attainable
+        assert attainable("epsilon", members, others, alpha=alpha, delta=delta) == pytest.approx(most, abs=1e-7)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"delta": None}, "at delta None"),
-        ({"delta": 1e-3}, "has ceiling"),
-        ({"ceiling": 9.0}, "has ceiling"),
+        ({"delta": 1e-3}, "is attainable"),
+        ({"attainable": 9.0}, "is attainable"),
         ({"members": 5000}, "is of more examples"),
-        ({"members": 3}, "has ceiling"),
+        ({"members": 3}, "is attainable"),
     ],
 )
 def test_an_edited_epsilon_is_found_out(change, said):

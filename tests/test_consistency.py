@@ -43,7 +43,7 @@ def test_a_report_as_it_was_written_is_read(tmp_path):
         (lambda d: d["evidence"][0]["interval"].update(alpha=0.9), "has level 0.9"),
         (lambda d: d["evidence"][0]["interval"].update(low=-7.0, value=-6.0, high=-5.0), "is not between 0 and 1"),
         (lambda d: d["evidence"][0].update(members=3), "is of another number of examples"),
-        (lambda d: d["evidence"][0].update(ceiling=0.1), "has ceiling 0.1"),
+        (lambda d: d["evidence"][0].update(attainable=0.1), "says that 0.1 is attainable"),
         (lambda d: [old(d), d["evidence"][1].update(fpr=None)], "RT101.tpr:loss is a TPR at an FPR of None"),
         (lambda d: [old(d), d["evidence"][1].update(fpr=0.0)], "RT101.tpr@0:loss is a TPR at an FPR of 0.0"),
         (lambda d: d["evidence"].append(d["evidence"][0]), "two numbers have the same id"),

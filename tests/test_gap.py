@@ -99,7 +99,7 @@ def test_the_four_trainers_are_defences_that_there_are():
     chosen = {t.name: t.defense.parameters() | {"id": t.defense.id} for t in choose_trainers(names, KNOWN, {})}
     assert [p["id"] for p in chosen.values()] == ["RD100", "RD101", "RD102", "RD102"]
     assert chosen["edpsgd"]["clipping"] == "example"
-    assert (chosen["microbatch"]["clipping"], chosen["microbatch"]["calibrate_to"]) == ("microbatch", "claimed")
+    assert (chosen["microbatch"]["clipping"], chosen["microbatch"]["calibrate_to"]) == ("microbatch", "nominal")
 
 
 def test_unknown_trainers_and_settings_are_refused():
@@ -115,7 +115,7 @@ def test_a_cell_holds_what_training_and_attack_gave(unbroken):
     folder, results = unbroken
     plain, boaster = results[Cell("plain", None, 0)], results[Cell("boaster", 8.0, 0)]
     assert plain.guarantee is None
-    assert boaster.guarantee.earned.epsilon == 8.0
+    assert boaster.guarantee.accounted.epsilon == 8.0
     assert plain.members + plain.nonmembers == 240
     assert plain.accuracy.low <= plain.accuracy.value <= plain.accuracy.high
     assert {(e.metric, e.fpr) for e in plain.evidence} >= {("auc", None), ("tpr", 0.01)}
@@ -151,7 +151,7 @@ def test_other_data_are_refused_by_name(data, unbroken):
         take_gap_cell(changed)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "redteam.cell/0"}', '{"format": "redteam.cell/1"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "redteam.cell/0"}', '{"format": "redteam.cell/2"}'])
 def test_a_cell_that_cannot_be_read_is_refused(data, tmp_path, text):
     (task,) = tasks(data, tmp_path, trainers=FAKES[:1])
     task.folder.mkdir()
@@ -255,7 +255,7 @@ def test_what_users_lose_does_not_break_a_claim_for_examples():
     assert rows.exceeds
     assert not users.exceeds
     budgets = rows.guarantee
-    of_users = type(budgets)(*(replace(each, unit="user") for each in (budgets.claimed, budgets.earned)))
+    of_users = type(budgets)(*(replace(each, unit="user") for each in (budgets.nominal, budgets.accounted)))
     assert replace(users, guarantee=of_users).exceeds
     assert not replace(rows, guarantee=of_users).exceeds
 

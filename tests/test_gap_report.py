@@ -18,7 +18,7 @@ def test_a_row_is_the_mean_and_the_ends_over_its_seeds():
     (row,) = rows_of([one, two])
     auc, bound = row.best("auc"), row.best("epsilon")
     assert (auc.spread.mean, auc.spread.low, auc.spread.high) == pytest.approx((0.65, 0.55, 0.75))
-    assert (bound.spread.mean, bound.spread.low, bound.spread.high, bound.ceiling) == (1.0, 0.5, 1.5, 5.1)
+    assert (bound.spread.mean, bound.spread.low, bound.spread.high, bound.attainable) == (1.0, 0.5, 1.5, 5.1)
     assert (row.earned.epsilon, row.seeds) == (8.0, (0, 1))
 
 
@@ -69,7 +69,7 @@ def test_an_earned_epsilon_that_is_no_number_is_exceeded():
     other = replace(evidence("epsilon", 9, 9, 9), delta=1e-7)  # says nothing about a delta of 1e-5
     assert not replace(cell("x", 8.0, earned=8.0), evidence=(other,)).exceeds
     nan = cell("x", 8.0, earned=8.0)
-    nan = replace(nan, guarantee=replace(nan.guarantee, earned=budget(math.nan)))
+    nan = replace(nan, guarantee=replace(nan.guarantee, accounted=budget(math.nan)))
     assert nan.exceeds
 
 

@@ -27,10 +27,10 @@ AUC = Policy(max_auc=0.6)
 EPSILON = Policy(max_epsilon=8.0)
 
 
-def evidence(low, high, metric="auc", *, attack="RT101", signal="loss", fpr=None, ceiling=None, n=1000):
-    ceiling = {"auc": 0.99, "tpr": 0.9}.get(metric, 100.0) if ceiling is None else ceiling
+def evidence(low, high, metric="auc", *, attack="RT101", signal="loss", fpr=None, attainable=None, n=1000):
+    attainable = {"auc": 0.99, "tpr": 0.9}.get(metric, 100.0) if attainable is None else attainable
     interval = Interval((low + high) / 2, low, high, 0.05)
-    return Evidence(attack, signal, metric, interval, n, n, ceiling, fpr, 1e-5 if metric == "epsilon" else None)
+    return Evidence(attack, signal, metric, interval, n, n, attainable, fpr, 1e-5 if metric == "epsilon" else None)
 
 
 def report(*found, grade="B", controls=True, failures=(), guarantee=None, name="model.pt"):
@@ -53,9 +53,9 @@ def report(*found, grade="B", controls=True, failures=(), guarantee=None, name="
     )
 
 
-def guarantee(claimed, earned):
-    budget = Budget(claimed, 1e-5, "example", "add or remove one", "RDP")
-    return Guarantee(budget, replace(budget, epsilon=earned))
+def guarantee(nominal, accounted):
+    budget = Budget(nominal, 1e-5, "example", "add or remove one", "RDP")
+    return Guarantee(budget, replace(budget, epsilon=accounted))
 
 
 def verdict(found, policy=AUC, baseline=None, **changes):
@@ -70,8 +70,8 @@ def verdict(found, policy=AUC, baseline=None, **changes):
     [
         (0.61, 0.7, "exceeded", 1),
         (0.5, 0.6, "within", 0),  # the limit itself is allowed
-        (0.6, 0.7, "unsettled", 0),  # and so it is not proven broken
-        (0.5, 0.61, "unsettled", 0),
+        (0.6, 0.7, "inconclusive", 0),  # and so it is not proven broken
+        (0.5, 0.61, "inconclusive", 0),
     ],
 )
 def test_a_limit_is_exceeded_within_or_unsettled(low, high, outcome, code):
@@ -79,18 +79,18 @@ def test_a_limit_is_exceeded_within_or_unsettled(low, high, outcome, code):
     assert [check.outcome for check in judged.checks] == [outcome]
     assert judged.exit_code == code
     assert judged.status == {0: "pass", 1: "leak"}[code]
-    assert bool(judged.notes) == (outcome == "unsettled")
+    assert bool(judged.notes) == (outcome == "inconclusive")
 
 
 def test_strict_turns_unsettled_into_a_problem():
     judged = verdict(report(evidence(0.5, 0.61)), replace(AUC, strict=True))
-    assert (judged.exit_code, judged.status, judged.notes) == (2, "not_audited", ())
+    assert (judged.exit_code, judged.status, judged.notes) == (2, "inconclusive", ())
     assert judged.problems[0].startswith("strict: max_auc 0.6 is not settled by RT101.auc:loss")
 
 
 def test_a_sample_that_could_never_fail_is_a_problem_with_the_size_it_takes():
-    judged = verdict(report(evidence(0.4, 0.9, ceiling=0.6, n=8)))
-    assert [check.outcome for check in judged.checks] == ["unjudgeable"]
+    judged = verdict(report(evidence(0.4, 0.9, attainable=0.6, n=8)))
+    assert [check.outcome for check in judged.checks] == ["underpowered"]
     assert judged.exit_code == 2
     assert "cannot be judged on 8 members and 8 non-members" in judged.problems[0]
     assert "audit at least 8 members" in judged.problems[0]
@@ -106,18 +106,18 @@ def test_a_sample_that_could_never_fail_is_a_problem_with_the_size_it_takes():
     ],
 )
 def test_only_what_is_lacking_is_asked_for(n, most, lacks):
-    tpr = replace(evidence(0.0, 0.9, ceiling=0.0), metric="tpr", fpr=0.01, members=n[0], nonmembers=n[1])
+    tpr = replace(evidence(0.0, 0.9, attainable=0.0), metric="tpr", fpr=0.01, members=n[0], nonmembers=n[1])
     problems = verdict(report(tpr), Policy(max_tpr=(TprLimit(0.01, most),))).problems
     problem = next(each for each in problems if "cannot be judged on" in each)
     assert problem.endswith(f"not even a perfect attack would prove anything (RT101.tpr@0.01:loss); {lacks}")
 
 
 def test_a_sample_that_could_never_fail_does_not_pass_for_being_narrow():
-    assert verdict(report(evidence(0.5, 0.55, ceiling=0.58))).exit_code == 2
+    assert verdict(report(evidence(0.5, 0.55, attainable=0.58))).exit_code == 2
 
 
 def test_signals_of_one_size_share_one_problem():
-    found = [evidence(0.4, 0.9, ceiling=0.6, signal=name) for name in ("a", "b", "c")]
+    found = [evidence(0.4, 0.9, attainable=0.6, signal=name) for name in ("a", "b", "c")]
     judged = verdict(report(*found))
     assert sum("cannot be judged" in problem for problem in judged.problems) == 1
     assert "RT101.auc:a and 2 more" in judged.problems[0]
@@ -125,15 +125,15 @@ def test_signals_of_one_size_share_one_problem():
 
 def test_sizes_are_only_told_where_they_are_known():
     policy = Policy(max_exposure=5.0)
-    judged = verdict(report(evidence(1, 4, "exposure", ceiling=4.0)), policy)
+    judged = verdict(report(evidence(1, 4, "exposure", attainable=4.0)), policy)
     assert judged.exit_code == 2
     assert "plant longer secrets" in judged.problems[0]
-    judged = verdict(report(evidence(0, 4, "exposure", ceiling=0.0)), policy)
+    judged = verdict(report(evidence(0, 4, "exposure", attainable=0.0)), policy)
     assert "plant more canaries" in judged.problems[0]
 
 
 def test_nan_never_passes():
-    odd = replace(evidence(0.5, 0.55), ceiling=float("nan"))
+    odd = replace(evidence(0.5, 0.55), attainable=float("nan"))
     assert verdict(report(odd)).exit_code == 2
     assert verdict(report(evidence(0.5, 0.55)), Policy(max_auc=float("nan"))).exit_code == 2
 
@@ -207,7 +207,7 @@ def test_a_leak_beats_every_problem():
 def test_grade_c_refuses_membership_even_where_numbers_are_there():
     judged = verdict(report(evidence(0.9, 0.95), grade="C"))
     assert (judged.exit_code, judged.findings) == (2, ())
-    assert [check.outcome for check in judged.checks] == ["unjudgeable"]
+    assert [check.outcome for check in judged.checks] == ["inadmissible"]
     assert "grade C" in judged.problems[0]
 
 
@@ -260,8 +260,8 @@ def test_an_attack_never_bounds_epsilon_from_above():
     found = report(evidence(0.1, 0.5, "epsilon"), evidence(0.5, 0.55), grade="A")
     for policy in (EPSILON, replace(EPSILON, max_auc=0.6), replace(EPSILON, strict=True)):
         judged = verdict(found, policy)
-        assert judged.checks[-1].outcome == "unsettled"
-        assert (judged.exit_code, judged.status, judged.findings, judged.notes) == (2, "not_audited", (), ())
+        assert judged.checks[-1].outcome == "inconclusive"
+        assert (judged.exit_code, judged.status, judged.findings, judged.notes) == (2, "inconclusive", (), ())
         (problem,) = judged.problems
         assert "an attack never bounds epsilon from above" in problem
         assert problem.endswith("No guarantee meets the limit: train with DP-SGD")
@@ -287,7 +287,7 @@ def test_a_guarantee_above_the_limit_is_no_proven_leak_and_no_pass():
     found = report(evidence(0.1, 0.5, "epsilon"), grade="A", guarantee=guarantee(2, 12))
     judged = verdict(found, EPSILON)
     assert (judged.exit_code, judged.findings) == (2, ())
-    assert "earned epsilon 12" in judged.problems[0]
+    assert "accounts for epsilon 12" in judged.problems[0]
     assert "quote the second" in " ".join(judged.notes)
 
 
@@ -309,14 +309,14 @@ def test_a_paper_guarantee_alone_is_no_audit():
     assert verdict(report(guarantee=guarantee(1, 1)), EPSILON).exit_code == 2
 
 
-@pytest.mark.parametrize(("claimed", "earned", "admitted"), [(1, 6, 1), (6, 1, 1)])
-def test_a_measurement_above_the_guarantee_is_a_finding_without_any_limit(claimed, earned, admitted):
+@pytest.mark.parametrize(("nominal", "accounted", "admitted"), [(1, 6, 1), (6, 1, 1)])
+def test_a_measurement_above_the_guarantee_is_a_finding_without_any_limit(nominal, accounted, admitted):
     found = report(
         evidence(2, 3, "epsilon"),
         evidence(2.5, 3, "epsilon", signal="entropy"),
         evidence(0.5, 0.55),
         grade="A",
-        guarantee=guarantee(claimed, earned),
+        guarantee=guarantee(nominal, accounted),
     )
     judged = verdict(found)
     (finding,) = judged.findings
@@ -330,9 +330,9 @@ def test_a_refuted_guarantee_settles_nothing():
     waiver = Waiver("claim:epsilon", "known", date(2027, 1, 1))
     judged = verdict(found, replace(EPSILON, waivers=(waiver,)))
     assert [finding.state for finding in judged.findings] == ["waived"]
-    assert (judged.exit_code, judged.status) == (2, "not_audited")
+    assert (judged.exit_code, judged.status) == (2, "inconclusive")
     assert "the one that the report has is proven wrong" in judged.problems[0]
-    assert [(check.id, check.outcome) for check in judged.checks] == [("RT101.epsilon:loss", "unsettled")]
+    assert [(check.id, check.outcome) for check in judged.checks] == [("RT101.epsilon:loss", "inconclusive")]
 
 
 def at(delta, **changes):
@@ -352,10 +352,10 @@ def test_a_claim_is_only_broken_at_a_delta_that_is_no_smaller(delta, proves):
 
 def test_the_claim_that_is_compared_is_the_one_that_is_broken():
     given = guarantee(1, 1.5)
-    given = replace(given, claimed=replace(given.claimed, delta=1e-2))
+    given = replace(given, nominal=replace(given.nominal, delta=1e-2))
     (finding,) = verdict(report(at(1e-5), evidence(0.5, 0.55), grade="A", guarantee=given)).findings
     assert finding.limit == 1.5
-    assert "is said to have earned epsilon 1.5" in finding.message
+    assert "accounts for epsilon 1.5" in finding.message
 
 
 @pytest.mark.parametrize(("delta", "code"), [(1e-5, 1), (1e-3, 1), (1e-6, 2), (None, 2)])
@@ -364,7 +364,7 @@ def test_a_limit_is_only_broken_at_a_delta_that_is_no_smaller(delta, code):
     assert judged.exit_code == code
     if code == 2:
         assert "cannot be held against RT101.epsilon:loss" in judged.problems[0]
-        assert judged.checks[0].outcome == "unjudgeable"
+        assert judged.checks[0].outcome == "inadmissible"
 
 
 def test_a_guarantee_meets_a_limit_only_at_a_delta_that_is_no_larger():
@@ -372,14 +372,14 @@ def test_a_guarantee_meets_a_limit_only_at_a_delta_that_is_no_larger():
     assert verdict(found, EPSILON).exit_code == 0
     judged = verdict(found, replace(EPSILON, max_delta=1e-6))
     assert judged.exit_code == 2
-    assert "earned epsilon 6 at delta 1e-05" in judged.problems[0]
+    assert "accounts for epsilon 6 at delta 1e-05" in judged.problems[0]
     assert "raise max_delta" in judged.problems[0]
     assert verdict(found, replace(EPSILON, max_delta=1e-4)).exit_code == 0
 
 
 def test_a_guarantee_at_a_smaller_delta_settles_what_the_measurement_cannot():
     exact = guarantee(6, 6)
-    exact = Guarantee(*(replace(each, delta=1e-7) for each in (exact.claimed, exact.earned)))
+    exact = Guarantee(*(replace(each, delta=1e-7) for each in (exact.nominal, exact.accounted)))
     found = report(at(1e-7), grade="A", guarantee=exact)
     assert verdict(found, EPSILON).exit_code == 0
     assert verdict(replace(found, guarantee=None), EPSILON).exit_code == 2
@@ -387,7 +387,7 @@ def test_a_guarantee_at_a_smaller_delta_settles_what_the_measurement_cannot():
 
 def of_unit(unit, epsilon=1):
     budgets = guarantee(epsilon, epsilon)
-    return Guarantee(*(replace(each, unit=unit) for each in (budgets.claimed, budgets.earned)))
+    return Guarantee(*(replace(each, unit=unit) for each in (budgets.nominal, budgets.accounted)))
 
 
 @pytest.mark.parametrize("unit", ["user", "client"])
@@ -529,7 +529,7 @@ def test_an_auc_far_below_a_half_never_passes():
     only_tpr = Policy(max_tpr=(TprLimit(0.01, 0.05),))
     assert verdict(report(evidence(0.46, 0.49), evidence(0.0, 0.01, "tpr", fpr=0.01)), only_tpr).exit_code == 2
     assert verdict(report(evidence(0.46, 0.49), grade="A")).exit_code == 0
-    assert verdict(report(evidence(0.39, 0.55))).checks[0].outcome == "unsettled"
+    assert verdict(report(evidence(0.39, 0.55))).checks[0].outcome == "inconclusive"
     assert verdict(report(evidence(0.41, 0.55))).checks[0].outcome == "within"
 
 

@@ -60,7 +60,7 @@ def test_round_trip_private_and_whole(ledger, where):
 
 def test_a_guarantee_comes_back(ledger, where):
     budget = Budget(2.0, 1e-5, "example", "add-remove", "rdp")
-    promised = Guarantee(claimed=replace(budget, epsilon=1.0), earned=budget)
+    promised = Guarantee(nominal=replace(budget, epsilon=1.0), accounted=budget)
     replace(ledger, guarantee=promised).save(where)
     assert Ledger.load(where).guarantee == promised
 
@@ -147,8 +147,8 @@ class TestBroken:
             (b"{", "not JSON"),
             (b"\xff", "not UTF-8 text, byte 0"),
             (b"[" * 100_000, "not JSON"),
-            (b"[]", "format is None, this version reads 'redteam.ledger/1'; train again"),
-            (b'{"format": "redteam.ledger/2"}', "format is 'redteam.ledger/2'"),
+            (b"[]", "format is None, this version reads 'redteam.ledger/2'; train again"),
+            (b'{"format": "redteam.ledger/9"}', "format is 'redteam.ledger/9'"),
         ):
             where.write_bytes(content)
             with pytest.raises(LedgerError, match=r"^[^\n]*$") as caught:
@@ -316,3 +316,12 @@ class TestUsers:
         assert old.split(where)[0].users is None
         with pytest.raises(DataError, match="has no user"):
             old.split(where, user="user")
+
+
+def test_a_guarantee_of_format_1_comes_back(ledger, where):
+    budget = Budget(2.0, 1e-5, "example", "add-remove", "rdp")
+    promised = Guarantee(nominal=replace(budget, epsilon=1.0), accounted=budget)
+    replace(ledger, guarantee=promised).save(where)
+    old = where.read_text().replace('"nominal"', '"claimed"').replace('"accounted"', '"earned"')
+    where.write_text(old.replace("redteam.ledger/2", "redteam.ledger/1"))
+    assert Ledger.load(where).guarantee == promised

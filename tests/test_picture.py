@@ -60,7 +60,7 @@ def test_a_zero_stands_on_a_floor_that_is_marked_and_below_all_that_is_not_zero(
     assert any("0 (nothing shown)" in text.get_text() for text in theory.texts)
     low, high = theory.get_ylim()
     assert low < heights[0]
-    assert high > 5.1  # the ceiling
+    assert high > 5.1  # the attainable
 
 
 def test_the_diagonal_is_where_measured_equals_earned(drawn):

@@ -57,6 +57,22 @@ def test_a_report_of_another_format_says_which(text):
             AuditReport.from_json(other)
 
 
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_a_report_of_format_1_is_read_as_today_s(path):
+    today = path.read_text(encoding="utf-8")
+    old = today.replace('"attainable"', '"ceiling"').replace('"nominal"', '"claimed"').replace('"accounted"', '"earned"')
+    old = old.replace(FORMAT, "redteam.report/1")
+    assert AuditReport.from_json(old) == AuditReport.from_json(today)
+    with pytest.raises(ReportError, match="unknown key 'ceiling'|this version reads|unknown key 'claimed'"):
+        AuditReport.from_json(old.replace("redteam.report/1", FORMAT if "ceiling" in old else "redteam.report/0"))
+
+
+@pytest.mark.parametrize("changes", [{"evidence": 3}, {"evidence": [3]}, {"guarantee": []}, {"guarantee": {"nominal": 1}}])
+def test_a_broken_report_of_format_1_is_one_line(text, changes):
+    with pytest.raises(ReportError, match="report"):
+        AuditReport.from_json(changed(text, format="redteam.report/1", **changes))
+
+
 @pytest.mark.parametrize("broken", ["", "{", '{"format": ', "[" * 100_000])
 def test_what_is_not_json_is_one_line(broken):
     with pytest.raises(ReportError) as caught:
@@ -92,7 +108,7 @@ def test_a_report_that_is_not_there_or_not_text_is_one_line(tmp_path):
 
 def test_nan_is_never_saved(text):
     report = AuditReport.from_json(text)
-    odd = replace(report, evidence=(replace(report.evidence[0], ceiling=float("nan")),))
+    odd = replace(report, evidence=(replace(report.evidence[0], attainable=float("nan")),))
     with pytest.raises(ValueError, match="cannot be saved"):
         odd.to_json()
 

@@ -1,4 +1,4 @@
-"""RT901 blind control: can members be told from non-members without the target? (Das, Zhang, Tramer 2024).
+"""RT901 blind baseline: can members be told from non-members without the target? (Das, Zhang, Tramer 2024).
 
 A bag-of-words and length classifier learns who is a member and never sees the model under attack. If it does better
 than chance, the two sides differ in themselves (another month, another source, another annotator), and membership
@@ -34,7 +34,7 @@ class BlindControl(Control):
     """Predict membership from the words and the lengths alone."""
 
     id = "RT901"
-    name = "blind control"
+    name = "blind baseline"
 
     def score(self, pool: Examples, is_member: BoolArray, *, seed: int) -> FloatArray:
         """Return each example's rank within its fold, shape [n]; NaN where it was not scored.

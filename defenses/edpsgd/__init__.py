@@ -11,7 +11,7 @@ from its public description: means of micro-batches are clipped layer by layer, 
 Its guarantee claims what the nominal noise says and earns less: the sensitivity of a clipped mean is 2C, noise for
 one layer does not hide several, and late epochs have less of it.
 
-Noise: `epsilon` chooses the smallest noise whose earned epsilon (`calibrate_to`: or claimed) meets it;
+Noise: `epsilon` chooses the smallest noise whose accounted epsilon (`calibrate_to`: or nominal) meets it;
 `noise_multiplier` sets it; 0 with epsilon None trains without noise and without a guarantee. The clip is a constant,
 never chosen from private data: with an optimiser that rescales gradients, as AdamW does, its value hardly matters as
 long as most examples reach it.
@@ -73,7 +73,7 @@ class EDPSGD(Defense):
     decay_rate: float = 0.05
     layer_scaling: Scaling = "none"
     layer_noise: LayerNoise = "own"
-    calibrate_to: Literal["earned", "claimed"] = "earned"
+    calibrate_to: Literal["accounted", "nominal"] = "accounted"
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -82,7 +82,7 @@ class EDPSGD(Defense):
             ("clipping", self.clipping, ("example", "microbatch")),
             ("sampling", self.sampling, ("poisson", "shuffled")),
             ("accounting", self.accounting, (None, "poisson", "shuffled")),
-            ("calibrate_to", self.calibrate_to, ("earned", "claimed")),
+            ("calibrate_to", self.calibrate_to, ("accounted", "nominal")),
         ):
             if value not in known:
                 raise UsageError(f"{name} {value!r}: must be one of {', '.join(k for k in known if k)}")
@@ -159,21 +159,21 @@ class EDPSGD(Defense):
         steps = max(1, round(passes_of(self) / rate)) if poisson else passes_of(self) * a_pass
         sizes = [sum(p.numel() for p in layer) for layer in layers_of(problem.model)]
 
-        def claimed(sigma: float) -> Release:
+        def nominal(sigma: float) -> Release:
             return Release((Phase(sigma, steps),), self.sampling, rate if poisson else 1 / a_pass)
 
-        def earned(sigma: float) -> Release:
+        def accounted(sigma: float) -> Release:
             if self.clipping == "example":
-                return claimed(sigma)
+                return nominal(sigma)
             phases = self._rule().phases(sigma, sizes, steps=steps, steps_per_epoch=a_pass)
             return Release(phases, self.sampling, rate if poisson else 1 / a_pass)
 
-        sigma = choose_noise(self, earned if self.calibrate_to == "earned" else claimed)
+        sigma = choose_noise(self, accounted if self.calibrate_to == "accounted" else nominal)
         clip = self.clip
         if self.clipping == "microbatch":  # the sum of M means over M, said as a sum over the expected batch
             clip *= batch / self._rule().count(batch)
         mechanism = Mechanism(clip, sigma, rate, steps, self.sampling)
-        return Plan(mechanism, claimed(sigma), earned(sigma), self.delta, self.runs or 1)
+        return Plan(mechanism, nominal(sigma), accounted(sigma), self.delta, self.runs or 1)
 
     def _rule(self) -> MicrobatchRule:
         return MicrobatchRule(

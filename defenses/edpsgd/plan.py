@@ -79,14 +79,14 @@ class Plan:
     """A private training before it begins: what each step does, and what one such training claims and earns."""
 
     mechanism: Mechanism
-    claimed: Release
-    earned: Release
+    nominal: Release
+    accounted: Release
     delta: float
     runs: int
 
     def __post_init__(self) -> None:
         """Refuse noise that promises nothing, before anything is trained on the belief that it does."""
-        for release in (self.claimed, self.earned) if self.mechanism.noise_multiplier > 0 else ():
+        for release in (self.nominal, self.accounted) if self.mechanism.noise_multiplier > 0 else ():
             runs = [release] * self.runs
             if math.isinf(spent_rdp(runs, delta=self.delta)) and math.isinf(spent(runs, delta=self.delta)):
                 raise UsageError(
@@ -96,11 +96,11 @@ class Plan:
 
     def guarantee(self) -> Guarantee | None:
         """Return what all declared runs together claim and earn; None without noise."""
-        return guarantee(claimed=[self.claimed] * self.runs, earned=[self.earned] * self.runs, delta=self.delta)
+        return guarantee(nominal=[self.nominal] * self.runs, accounted=[self.accounted] * self.runs, delta=self.delta)
 
     def spent_after(self, steps: int) -> float:
-        """Return the epsilon earned by the first `steps` steps of this run."""
-        return spent([replace(self.earned, phases=_first(self.earned.phases, steps))], delta=self.delta)
+        """Return the epsilon accounted for by the first `steps` steps of this run."""
+        return spent([replace(self.accounted, phases=_first(self.accounted.phases, steps))], delta=self.delta)
 
     def record(self, steps: int) -> dict[str, Any]:
         """Return what a checkpoint keeps of the privacy spent, in plain values."""
@@ -202,7 +202,9 @@ def notes_of(plan: Plan, settings: Settings, *, population: int, dropped: int) -
     """Return what whoever trained must know of the guarantee, one sentence each."""
     told: list[str] = []
     if plan.mechanism.noise_multiplier > 0:
-        told += warnings_about([plan.earned] * plan.runs, delta=plan.delta, population=population, runs=settings.runs)
+        told += warnings_about(
+            [plan.accounted] * plan.runs, delta=plan.delta, population=population, runs=settings.runs
+        )
     else:
         told.append("noise multiplier 0: nothing hides what one example does, so no epsilon is claimed")
     if dropped:

@@ -39,9 +39,9 @@ class Canaries:
         inside, outside = scores[self.kept & is_member], scores[self.kept & ~is_member]
         rule = thresholds.Split(seed=seed)
         bound = one_run(inside, outside, delta=self.delta, alpha=alpha, threshold=rule)
-        interval = Interval(bound.low, bound.low, bound.ceiling, alpha)
+        interval = Interval(bound.low, bound.low, bound.attainable, alpha)
         sizes = self.members, self.nonmembers
-        return Evidence(attack, signal, "epsilon", interval, *sizes, bound.ceiling, delta=self.delta)
+        return Evidence(attack, signal, "epsilon", interval, *sizes, bound.attainable, delta=self.delta)
 
 
 def fair_canaries(split: Split, is_member: BoolArray, guarantee: Guarantee | None, *, seed: int) -> Canaries | str:
@@ -62,8 +62,8 @@ def fair_canaries(split: Split, is_member: BoolArray, guarantee: Guarantee | Non
     if min(members, nonmembers) < _FEWEST:
         who = f"{members} members and {nonmembers} non-members"
         return f"{who} {'are users who' if users else 'stood in the data once and'} had fair coins"
-    same = guarantee is not None and guarantee.earned.covers(split.unit)
-    return Canaries(kept, members, nonmembers, guarantee.earned.delta if guarantee and same else DELTA)
+    same = guarantee is not None and guarantee.accounted.covers(split.unit)
+    return Canaries(kept, members, nonmembers, guarantee.accounted.delta if guarantee and same else DELTA)
 
 
 def _lots(split: Split, seed: int) -> int:

@@ -19,7 +19,7 @@ from redteam.core.errors import DataError, StatisticsError, one_line
 from redteam.data import Examples, Split
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Control
-from redteam.report.values import BLIND_CONTROL, ControlResult, Failure, Grade
+from redteam.report.values import BLIND_BASELINE, ControlResult, Failure, Grade
 from redteam.report.wording import plural, range_of
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
@@ -138,7 +138,7 @@ def _grade(split: Split, results: Sequence[ControlResult], failures: Sequence[Fa
     if broken:
         what = "so nothing says that the two sides are alike"
         return "C", f"{broken[0].attack} broke, {what}: {broken[0].reason}{beside}"
-    if all(result.control != BLIND_CONTROL for result in results):
+    if all(result.control != BLIND_BASELINE for result in results):
         return "B", f"the split is taken on trust: no control could compare the texts of the two sides{beside}"
     names = " and ".join(result.control for result in results)
     return "B", f"{names} cannot tell the two sides apart without the target{beside}"

@@ -18,7 +18,7 @@ from redteam.report.wording import LOW_BOUND
 from redteam.statistics.area import area_interval
 from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import Ranking, rank
-from redteam.statistics.resolution import ceiling
+from redteam.statistics.resolution import attainable
 from redteam.statistics.tpr import tpr_interval
 from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 
@@ -136,7 +136,7 @@ def _evidence(
     attack: str, signal: str, metric: str, ranking: Ranking, interval: Interval, fpr: float | None = None
 ) -> Evidence:
     members, nonmembers = ranking.n_members, ranking.n_nonmembers
-    most = ceiling(metric, members, nonmembers, alpha=interval.alpha, fpr=fpr)
+    most = attainable(metric, members, nonmembers, alpha=interval.alpha, fpr=fpr)
     return Evidence(attack, signal, metric, interval, members, nonmembers, most, fpr)  # type: ignore[arg-type]
 
 

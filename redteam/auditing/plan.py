@@ -25,11 +25,11 @@ from redteam.policy.limits import Limit, Policy
 from redteam.report.values import CANARY_METRICS, Guarantee, UserAccuracy
 from redteam.report.wording import LOW_BOUND, plural
 from redteam.statistics.learned import fewest_right, least_share
-from redteam.statistics.resolution import ceiling, examples_needed, fewest_canaries, smallest_resolvable_fpr
+from redteam.statistics.resolution import attainable, examples_needed, fewest_canaries, smallest_resolvable_fpr
 from redteam.targets.target import Access, Target, labels_of
 
 _OVERHEAD = 2.0  # a forward pass takes so many times its matrix products: softmax, norms, gathers (MiniLM, measured)
-_CONTROL_SECONDS = 1.5e-4  # per text that the blind control looks at
+_CONTROL_SECONDS = 1.5e-4  # per text that the blind baseline looks at
 _CONTROL_MOST = 50_000
 
 
@@ -153,7 +153,7 @@ def _canary_limit(limit: Limit, planted: CanaryAudit | None, access: Access, eac
         if limit.metric == "exposure" and any(attack.ranks for attack in able) and count >= fewest_canaries(each / 2):
             most = max(most, math.log2(fewest_candidates(planted.planting)))
         elif limit.metric != "exposure" and any(attack.guesses for attack in able):
-            most = max(most, planted.rate_ceiling(count, each=each))
+            most = max(most, planted.attainable_rate(count, each=each))
     can = "can" if limit.limit < most else "CANNOT"
     return f"limit      {limit.name}: {can} be proven broken by these canaries"
 
@@ -167,7 +167,7 @@ def _attack_line(attack: Attack | ExtractionAttack, target: Target) -> str:
 def _epsilon_line(canaries: Canaries | str, each: float) -> tuple[str, ...]:
     if isinstance(canaries, str):
         return (f"epsilon    not measured: {canaries}",)
-    most = ceiling("epsilon", canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
+    most = attainable("epsilon", canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
     coins = f"{canaries.members:,} and {canaries.nonmembers:,} canaries with fair coins"
     return (f"epsilon    at delta {canaries.delta:g}: {coins} can show up to {most:.2f}. {LOW_BOUND}",)
 
@@ -179,7 +179,7 @@ def _epsilon_limit(limit: Limit, canaries: Canaries | str, each: float) -> str:
         return (
             f"limit      {limit.name}: CANNOT be proven broken at delta {canaries.delta:g}; only a guarantee settles it"
         )
-    most = ceiling("epsilon", canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
+    most = attainable("epsilon", canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
     can = "can" if limit.limit < most else "CANNOT"
     return f"limit      {limit.name}: {can} be proven broken by this sample; only a guarantee settles it"
 
@@ -187,7 +187,7 @@ def _epsilon_limit(limit: Limit, canaries: Canaries | str, each: float) -> str:
 def _limit_line(
     name: str, metric: str, limit: float, fpr: float | None, members: int, nonmembers: int, each: float
 ) -> str:
-    if limit < ceiling(metric, members, nonmembers, alpha=each, fpr=fpr):
+    if limit < attainable(metric, members, nonmembers, alpha=each, fpr=fpr):
         return f"limit      {name}: can be proven broken by this sample"
     needed = examples_needed(metric, limit, alpha=each, fpr=fpr)
     more = "no sample would do" if needed is None else f"needs {needed[0]:,} members and {needed[1]:,} non-members"

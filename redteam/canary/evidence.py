@@ -19,7 +19,7 @@ from redteam.plugins.extraction import ExtractionAttack
 from redteam.report.values import Evidence, Failure, Metric, rule_of
 from redteam.statistics.exposure import share_interval
 from redteam.statistics.interval import Interval
-from redteam.statistics.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
+from redteam.statistics.resolution import attainable_extraction_rate, fewest_canaries, whole_secrets_p_value
 from redteam.targets.target import Access, Target
 
 
@@ -63,10 +63,10 @@ class CanaryAudit:
             return fewest_canaries(each / 4, left=fewest_left(self.planting))
         return fewest_canaries(each / 2)
 
-    def rate_ceiling(self, canaries: int, *, each: float) -> float:
+    def attainable_rate(self, canaries: int, *, each: float) -> float:
         """Return the lower bound on the extraction rate where all of so many canaries come out."""
         enough = canaries >= fewest_canaries(each / 4, left=fewest_left(self.planting))
-        return extraction_ceiling(canaries, alpha=each) if enough else 0.0
+        return attainable_extraction_rate(canaries, alpha=each) if enough else 0.0
 
     def check(self, target: Target) -> None:
         """Raise TargetError or UsageError where the target cannot have been trained on the canaries."""
@@ -104,7 +104,7 @@ class CanaryAudit:
         proven = compare(found, "guess", alpha=each / 4).proven
         left = candidates_left(self.planting) // max(one.tries for one in found)
         proven |= whole_secrets_p_value(whole, count, left) <= each / 4
-        most = self.rate_ceiling(count, each=each)
+        most = self.attainable_rate(count, each=each)
         return _evidence(found, "extraction_rate", interval if proven else _from_zero(interval), most)
 
 
@@ -126,6 +126,6 @@ def _from_zero(interval: Interval) -> Interval:
     return replace(interval, low=min(0.0, interval.value))
 
 
-def _evidence(found: Sequence[Found], metric: Metric, interval: Interval, ceiling: float) -> Evidence:
+def _evidence(found: Sequence[Found], metric: Metric, interval: Interval, attainable: float) -> Evidence:
     count = len(found)
-    return Evidence(found[0].attack, f"R={found[0].repetitions}", metric, interval, count, count, ceiling)
+    return Evidence(found[0].attack, f"R={found[0].repetitions}", metric, interval, count, count, attainable)

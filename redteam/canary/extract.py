@@ -17,7 +17,7 @@ from redteam.canary.found import Found, join_answers
 from redteam.canary.measures import Comparison, Group, fewest_to_prove, measure_group
 from redteam.core import codec
 from redteam.core.errors import one_line
-from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
 from redteam.data.planting import Planting, candidates_left, crowded, fewest_left
 from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.extraction import ExtractionAttack, NotApplicable
@@ -66,7 +66,7 @@ class Extraction:
     @property
     def exit_code(self) -> int:
         """1 where something is proven, else 2 where something stood in the way, else 0."""
-        return LEAK if self.proven else NOT_AUDITED if self.problems else PASS
+        return LEAK if self.proven else INCONCLUSIVE if self.problems else PASS
 
     def to_json(self) -> str:
         """Return the report as indented JSON text ending in a newline."""

@@ -24,12 +24,12 @@ from redteam.cli.selftest import selftest
 from redteam.cli.train import train
 from redteam.cli.verify import verify
 from redteam.core.errors import RedteamError, UsageError
-from redteam.core.exit_codes import INTERRUPTED, NOT_AUDITED
+from redteam.core.exit_codes import INCONCLUSIVE, INTERRUPTED
 from redteam.plugins.neighbours import check_neighbours
 
 app = typer.Typer(
     name="redteam",
-    help="Attack and audit a text classifier for privacy leakage. Exit 0: pass; 1: leak proven; 2: not audited.",
+    help="Attack and audit a text classifier for privacy leakage. Exit 0: pass; 1: leak proven; 2: inconclusive.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would take "[default: ...]" for markup and drop it
@@ -45,7 +45,7 @@ def version(
     context: typer.Context,
     show: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
-    """Attack and audit a text classifier for privacy leakage. Exit 0: pass; 1: leak proven; 2: not audited."""
+    """Attack and audit a text classifier for privacy leakage. Exit 0: pass; 1: leak proven; 2: inconclusive."""
     if show:
         from redteam import __version__
 
@@ -70,10 +70,10 @@ def main() -> NoReturn:
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             raise KeyboardInterrupt
     except RedteamError as error:
-        _stop(str(error), NOT_AUDITED)
+        _stop(str(error), INCONCLUSIVE)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _stop(f"{where}{error.strerror or error}; nothing half-written is left", NOT_AUDITED)
+        _stop(f"{where}{error.strerror or error}; nothing half-written is left", INCONCLUSIVE)
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
@@ -84,7 +84,7 @@ def main() -> NoReturn:
     except (Exception, SystemExit) as error:
         if os.environ.get("REDTEAM_DEBUG"):
             traceback.print_exc()
-        _stop(_explain(error), NOT_AUDITED)
+        _stop(_explain(error), INCONCLUSIVE)
     finally:
         gc.freeze()  # nor does the end of the process have to look through them once more
     sys.exit(code or 0)

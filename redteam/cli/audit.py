@@ -74,7 +74,7 @@ def audit(
     label_map: o.LabelMap = None,
     restart: o.Forget = False,
 ) -> None:
-    """Audit a text classifier: exit 0 pass, 1 leak, 2 not audited."""
+    """Audit a text classifier: exit 0 pass, 1 leak, 2 inconclusive."""
     limits, older = _rules(policy, baseline)
     read = (members, nonmembers, data, scores, ledger, training_data, canary_ledger, base, label_map)
     check_output(output, policy, baseline, *read, *_named(target))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from redteam.cli.present import deliver, exit_code, say, terminal
-from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
 
 
 class Format(StrEnum):
@@ -38,5 +38,5 @@ def compare(
     comparison = compare_reports(load_report(old), load_report(new))
     delivered = deliver(render[format](comparison, **terminal(None)), None)
     say(": ".join(headline(comparison)))
-    code = LEAK if comparison.worse else NOT_AUDITED if comparison.gaps else PASS
+    code = LEAK if comparison.worse else INCONCLUSIVE if comparison.gaps else PASS
     raise typer.Exit(exit_code(code, exit_zero=exit_zero, delivered=delivered))

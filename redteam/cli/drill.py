@@ -15,7 +15,7 @@ from redteam.cli.numbers import parse_numbers
 from redteam.cli.opening import try_start
 from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.core.errors import UsageError
-from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
 
 if TYPE_CHECKING:
     from redteam.experiments.drill.cells import Task
@@ -241,7 +241,7 @@ def _code(report: "DrillReport") -> int:
     if any(row.proven for row in report.rows):
         return LEAK
     unlearned = any(row.untrained for row in report.rows)
-    return NOT_AUDITED if _incomplete(report) or unlearned or any(too_few(report.rows, report.each)) else PASS
+    return INCONCLUSIVE if _incomplete(report) or unlearned or any(too_few(report.rows, report.each)) else PASS
 
 
 def _incomplete(report: "DrillReport") -> bool:

@@ -12,7 +12,7 @@ from redteam.cli.experiment import make_folder, watch
 from redteam.cli.opening import try_start
 from redteam.cli.present import deliver, say, tell, terminal
 from redteam.core.errors import UsageError
-from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
 
 if TYPE_CHECKING:
     from redteam.experiments.gap.cells import Task
@@ -160,10 +160,10 @@ def _outcome(result: "CellResult | FailedCell") -> str:
 
     if isinstance(result, FailedCell):
         return f"failed: {result.reason}"
-    earned = "" if result.guarantee is None else f", earned {short(result.guarantee.earned.epsilon)}"
+    accounted = "" if result.guarantee is None else f", accounted {short(result.guarantee.accounted.epsilon)}"
     bound = "" if result.strongest is None else f", measured at least {short(result.strongest.interval.low)}"
     nothing = ", learned nothing" if result.untrained else ""
-    return f"{result.accuracy.value:.1%} right{nothing}{earned}{bound}"
+    return f"{result.accuracy.value:.1%} right{nothing}{accounted}{bound}"
 
 
 def _write(report: "GapReport", output: Path) -> None:
@@ -173,7 +173,7 @@ def _write(report: "GapReport", output: Path) -> None:
     files = {output / "gap.json": report.to_json(), output / "gap.md": render_markdown(report)}
     for path, text in files.items():
         if not deliver(text, path):
-            raise typer.Exit(NOT_AUDITED)
+            raise typer.Exit(INCONCLUSIVE)
     draw(report, output / "gap.png", output / "gap.svg")
     look = terminal(None)
     tell(render_text(report, width=look["width"], color=bool(look["color"])))
@@ -186,7 +186,7 @@ def _code(report: "GapReport") -> int:
     if any(claim.proven for claim in report.broken):
         return LEAK
     if report.failures or any(attack_failures(report.cells)):
-        return NOT_AUDITED
+        return INCONCLUSIVE
     # under noise a model may learn nothing, which is a result; without noise, or everywhere, it is no experiment
     failed = any(row.untrained and row.epsilon is None for row in report.rows)
-    return NOT_AUDITED if failed or all(row.untrained for row in report.rows) else PASS
+    return INCONCLUSIVE if failed or all(row.untrained for row in report.rows) else PASS

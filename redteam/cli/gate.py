@@ -19,7 +19,7 @@ def gate(
     output: o.ReportFile = None,
     exit_zero: o.ExitZero = False,
 ) -> None:
-    """Judge a saved report: exit 0 pass, 1 leak, 2 not audited."""
+    """Judge a saved report: exit 0 pass, 1 leak, 2 inconclusive."""
     from redteam.policy.judge import judge
     from redteam.policy.reading import load_policy
     from redteam.report.reading import load_report

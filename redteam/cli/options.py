@@ -39,7 +39,7 @@ Alpha = Annotated[float, Opt("--alpha", help="Chance that any interval of the re
 Seed = Annotated[int, Opt("--seed", min=0, help="Same seed, same machine, same numbers.")]
 ReportFormat = Annotated[Format, Opt("--format", "-f", help="How to print the report.")]
 ReportFile = Annotated[Path | None, Opt("--output", "-o", help="File to write instead of standard output.")]
-ExitZero = Annotated[bool, Opt("--exit-zero", help="Exit 0 on a leak; what was not audited still exits 2.")]
+ExitZero = Annotated[bool, Opt("--exit-zero", help="Exit 0 on a leak; what is inconclusive still exits 2.")]
 DryRun = Annotated[bool, Opt("--dry-run", help="Say what would run and how long it would take; run nothing.")]
 ShowText = Annotated[bool, Opt("--show-text", help="Put the texts of exposed rows into the report.")]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
 from redteam.core.files import write_atomic
 from redteam.formats import FORMATS
 from redteam.formats.escape import clean
@@ -55,7 +55,7 @@ def exit_code(code: int, *, exit_zero: bool, delivered: bool) -> int:
     """Return the exit code: a proven leak stays one whatever fails after it, unless it was to be let off."""
     if code == LEAK and not exit_zero:
         return LEAK
-    return max(PASS if code == LEAK else code, PASS if delivered else NOT_AUDITED)
+    return max(PASS if code == LEAK else code, PASS if delivered else INCONCLUSIVE)
 
 
 def deliver(text: str, output: Path | None, *, private: bool = False) -> bool:
@@ -82,7 +82,7 @@ def deliver(text: str, output: Path | None, *, private: bool = False) -> bool:
 def tell(text: str) -> None:
     """Print what was asked for, a list or a plan; exit 2 where it cannot be printed."""
     if not deliver(text, None):
-        raise typer.Exit(NOT_AUDITED)
+        raise typer.Exit(INCONCLUSIVE)
 
 
 def say(line: str) -> None:

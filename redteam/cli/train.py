@@ -143,16 +143,14 @@ def _report(files: "TrainedFiles", seconds: float) -> None:
 
 
 def _guaranteed(guarantee: "Guarantee | None") -> list[str]:
-    """Return what a private training earned and, where it is another number, what its nominal noise claims."""
+    """Return what a private training accounts for and, where it is another number, its nominal epsilon."""
     if guarantee is None:
         return []
-    earned, claimed = guarantee.earned, guarantee.claimed
-    of = f"at delta {earned.delta:g} for each {earned.unit}, neighbours {earned.neighbouring}"
-    lines = [f"earned epsilon {earned.epsilon:.3g} {of} ({earned.accountant})"]
-    if claimed.epsilon != earned.epsilon:
-        lines.append(
-            f"its nominal noise claims epsilon {claimed.epsilon:.3g} ({claimed.accountant}): do not quote that"
-        )
+    accounted, nominal = guarantee.accounted, guarantee.nominal
+    of = f"at delta {accounted.delta:g} for each {accounted.unit}, neighbours {accounted.neighbouring}"
+    lines = [f"accounted epsilon {accounted.epsilon:.3g} {of} ({accounted.accountant})"]
+    if nominal.epsilon != accounted.epsilon:
+        lines.append(f"its nominal epsilon is {nominal.epsilon:.3g} ({nominal.accountant}): do not quote that")
     return lines
 
 

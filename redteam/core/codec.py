@@ -10,7 +10,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -36,8 +36,14 @@ def decode(kind: type[T], document: Any, where: str = "") -> T:
     return typing.cast(T, _decode(kind, document, where or kind.__name__))
 
 
-def parse(kind: type[T], text: str, where: str, *, format: str, advice: str) -> T:
-    """Build `kind` from JSON text that states its `format`; a ValueError says in one line what is wrong."""
+Older = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
+
+
+def parse(kind: type[T], text: str, where: str, *, format: str, advice: str, older: Older | None = None) -> T:
+    """Build `kind` from JSON text that states its `format`; a ValueError says in one line what is wrong.
+
+    `older` makes today's document out of one of an older format, by the name of that.
+    """
     try:
         document = json.loads(text)
     except RecursionError:
@@ -45,7 +51,9 @@ def parse(kind: type[T], text: str, where: str, *, format: str, advice: str) -> 
     except ValueError as error:
         raise ValueError(f"not JSON ({error})") from None
     found = document.get("format") if isinstance(document, dict) else None
-    if found != format:
+    if older and isinstance(found, str) and found in older:
+        document = older[found](document)
+    elif found != format:
         raise ValueError(f"format is {found!r}, this version reads {format!r}; {advice}")
     return decode(kind, document, where)
 

@@ -2,5 +2,5 @@
 
 PASS = 0  # every limit judged, none proven exceeded
 LEAK = 1  # a finding proven, not waived and not in the baseline
-NOT_AUDITED = 2  # anything else that is not a pass
+INCONCLUSIVE = 2  # anything else that is not a pass
 INTERRUPTED = 130  # the same command goes on where it was

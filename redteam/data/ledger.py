@@ -19,9 +19,11 @@ from redteam.core.files import read_text, write_atomic
 from redteam.data import Columns, Examples, Split, fingerprint, read_examples, text_key
 from redteam.data.planting import Planting, canary_rows
 from redteam.data.units import user_key
+from redteam.report.older import with_guarantee_of_format_1
 from redteam.report.values import Guarantee, Unit
 
-FORMAT = "redteam.ledger/1"
+FORMAT = "redteam.ledger/2"
+_OLDER: codec.Older = {"redteam.ledger/1": lambda document: with_guarantee_of_format_1(document) | {"format": FORMAT}}
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Ledger:
     def load(cls, path: Path) -> "Ledger":
         """Read a ledger; raise LedgerError where it is missing, broken or of another format."""
         try:
-            return codec.parse(cls, read_text(path), "ledger", format=FORMAT, advice="train again")
+            return codec.parse(cls, read_text(path), "ledger", format=FORMAT, advice="train again", older=_OLDER)
         except OSError as error:
             raise LedgerError(f"{path}: cannot be read ({error.strerror or error})") from None
         except UnicodeDecodeError as error:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from redteam.formats.escape import clean
 from redteam.policy.findings import CLAIM_ID
 from redteam.policy.limits import Policy
-from redteam.policy.verdict import Check, Finding, Verdict
+from redteam.policy.verdict import NOT_JUDGED, Check, Finding, Verdict
 from redteam.report.values import AuditReport
 from redteam.report.wording import LOW_BOUND, against, is_epsilon, measured
 
@@ -35,16 +35,16 @@ def _case(suite: ElementTree.Element, check: Check, finding: Finding | None, *, 
     case = _element(suite, check.id, check.rule)
     if finding is not None:
         _finding(case, finding)
-    elif check.outcome == "unjudgeable":
-        _say(case, "error", "cannot be judged on this report: see the problems", "unjudgeable")
+    elif check.outcome in NOT_JUDGED:
+        _say(case, "error", "cannot be judged on this report: see the problems", check.outcome)
     elif check.outcome == "reversed":
         _say(case, "error", "non-members look more like members than members do: see the problems", "reversed")
-    elif check.outcome == "unsettled":
+    elif check.outcome == "inconclusive":
         shown = "the guarantee does not meet the limit"
         if check.interval is not None:
-            shown = f"not settled: {against(check.interval, check.limit, ', limit ', check.rule)}"
+            shown = f"inconclusive: {against(check.interval, check.limit, ', limit ', check.rule)}"
             shown += f". {LOW_BOUND}" if is_epsilon(check.rule) else ""
-        _say(case, "error" if strict else "skipped", shown, "unsettled")
+        _say(case, "error" if strict else "skipped", shown, "inconclusive")
 
 
 def _finding(case: ElementTree.Element, finding: Finding) -> None:

@@ -16,8 +16,9 @@ from redteam.report.wording import LOW_BOUND, bound_of, decimals, number, plural
 _OUTCOMES: dict[Outcome, str] = {
     "exceeded": "**leak**",
     "within": "within",
-    "unsettled": "unsettled",
-    "unjudgeable": "not judged",
+    "inconclusive": "inconclusive",
+    "underpowered": "underpowered",
+    "inadmissible": "not judged",
     "reversed": "reversed",
 }
 _STATES: dict[State, str] = {"proven": "**leak**", "waived": "waived", "baseline": "baseline"}

@@ -20,7 +20,7 @@ from redteam.report.wording import (
 from redteam.statistics.resolution import smallest_resolvable_fpr
 
 _LUCK = "which is not proven to be more than luck"
-HEADLINES = {"pass": "PASS", "leak": "LEAK", "not_audited": "NOT AUDITED"}
+HEADLINES = {"pass": "PASS", "leak": "LEAK", "inconclusive": "INCONCLUSIVE"}
 
 GRADES: dict[Grade, str] = {
     "A": "randomised: a recorded coin flip put every audited {unit} in or left it out, so what tells "
@@ -73,12 +73,12 @@ def summary(verdict: Verdict) -> str:
         leaks = plural(len(verdict.proven), "leak")
         shown = against(worst.interval, worst.limit, " > ", worst.rule)
         return f"LEAK: {leaks} proven in {checks}, worst {worst.id} {shown}"
-    if verdict.status == "not_audited":
-        return f"NOT AUDITED: {plural(len(verdict.problems), 'problem')}, first: {verdict.problems[0]}"
+    if verdict.status == "inconclusive":
+        return f"INCONCLUSIVE: {plural(len(verdict.problems), 'problem')}, first: {verdict.problems[0]}"
     excused = len(verdict.findings)
-    unsettled = sum(check.outcome == "unsettled" for check in verdict.checks)
+    inconclusive = sum(check.outcome == "inconclusive" for check in verdict.checks)
     beyond = f" beyond {excused} waived or in the baseline" if excused else ""
-    return f"PASS: no leak proven in {checks}{beyond}" + (f", {unsettled} unsettled" if unsettled else "")
+    return f"PASS: no leak proven in {checks}{beyond}" + (f", {inconclusive} inconclusive" if inconclusive else "")
 
 
 def metric_name(evidence: Evidence) -> str:
@@ -120,17 +120,17 @@ def legend(report: AuditReport) -> tuple[str, ...]:
 
 
 def guarantee_rows(report: AuditReport) -> Iterator[tuple[str, str, str, str, str]]:
-    """Return what was claimed, earned and measured, side by side: name, epsilon, delta, by what, what it covers."""
+    """Return the nominal, accounted and measured epsilon: name, epsilon, delta, by what, what it covers."""
     if report.guarantee is None:
         return
-    for name, budget in (("claimed", report.guarantee.claimed), ("earned", report.guarantee.earned)):
+    for name, budget in (("nominal", report.guarantee.nominal), ("accounted", report.guarantee.accounted)):
         covers = f"one {budget.unit} ({budget.neighbouring})"
         yield name, number(budget.epsilon), f"{budget.delta:.0e}", budget.accountant, covers
     best = [each for each in strongest(report) if each.metric == "epsilon"]
     for each in best:
         delta = "-" if each.delta is None else f"{each.delta:.0e}"
-        of = "" if report.guarantee.earned.covers(each.unit) else f"one {each.unit}, which does not compare; "
-        most = f"{of}this sample could have shown up to {number(each.ceiling)}"
+        of = "" if report.guarantee.accounted.covers(each.unit) else f"one {each.unit}, which does not compare; "
+        most = f"{of}this sample could have shown up to {number(each.attainable)}"
         yield "measured", measured(each.interval, each.rule), delta, f"{each.attack} {each.signal}", most
     if not best:
         yield "measured", "-", "-", "-", "no epsilon was measured: that takes membership drawn by coins"
@@ -226,22 +226,24 @@ def next_steps(report: AuditReport, verdict: Verdict) -> tuple[str, ...]:
         remedies += ("put the problems above right and audit again: until then nothing is proven either way",)
     if verdict.status != "pass":
         return remedies
-    unsettled = any(check.outcome == "unsettled" for check in verdict.checks)
-    more = ("audit more examples to settle what is unsettled, and set strict = true to insist on it",)
+    inconclusive = any(check.outcome == "inconclusive" for check in verdict.checks)
+    more = ("audit more examples to settle what is inconclusive, and set strict = true to insist on it",)
     keep = ("keep this report: it is the baseline of the next one", "audit again after every training")
-    return (*remedies, *(more if unsettled else ()), *keep)
+    return (*remedies, *(more if inconclusive else ()), *keep)
 
 
 def guarantee_status(report: AuditReport) -> str:
     """Say what the guarantee is worth next to what was measured."""
     if report.guarantee is None:
-        return "the training claims no guarantee"
+        return "the training gives no guarantee"
     if standing_guarantee(report) is None:
-        return "refuted: an attack measured more than the training says it earned"
+        return "refuted: an attack measured more than the training accounts for"
     epsilons = [each for each in report.evidence if each.metric == "epsilon"]
-    if epsilons and not any(report.guarantee.earned.covers(each.unit) for each in epsilons):
-        return f"not tested: it is for each {report.guarantee.earned.unit}, what was measured is for each {report.unit}"
-    return "not refuted: no attack measured more than was earned"
+    if epsilons and not any(report.guarantee.accounted.covers(each.unit) for each in epsilons):
+        return (
+            f"not tested: it is for each {report.guarantee.accounted.unit}, what was measured is for each {report.unit}"
+        )
+    return "not refuted: no attack measured more than the training accounts for"
 
 
 def _cautiously(low: float) -> str:

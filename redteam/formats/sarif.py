@@ -6,7 +6,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import quote
 
-from redteam.core.exit_codes import NOT_AUDITED
+from redteam.core.exit_codes import INCONCLUSIVE
 from redteam.formats.escape import clean
 from redteam.formats.prose import summary
 from redteam.policy.findings import CLAIM_RULE
@@ -64,7 +64,7 @@ def _invocation(verdict: Verdict) -> dict[str, Any]:
     return {
         # A leak beside an attack that broke is no success either: code scanning would close, as mended, every alert
         # of which this run holds no result.
-        "executionSuccessful": not verdict.problems and verdict.exit_code != NOT_AUDITED,
+        "executionSuccessful": not verdict.problems and verdict.exit_code != INCONCLUSIVE,
         "properties": {"verdict": clean(summary(verdict))},
         "toolExecutionNotifications": [
             {"level": "error", "message": {"text": clean(problem)}} for problem in verdict.problems

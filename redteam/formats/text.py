@@ -18,12 +18,13 @@ from redteam.policy.verdict import Check, Finding, Outcome, State, Verdict
 from redteam.report.values import AuditReport, ClassLeak, DataSummary, Evidence
 from redteam.report.wording import LOW_BOUND, decimals, number, plural, range_of
 
-_STYLES = {"pass": "bold white on green", "leak": "bold white on red", "not_audited": "bold black on yellow"}
+_STYLES = {"pass": "bold white on green", "leak": "bold white on red", "inconclusive": "bold black on yellow"}
 _OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "exceeded": ("LEAK", "bold red"),
     "within": ("within", "green"),
-    "unsettled": ("unsettled", "yellow"),
-    "unjudgeable": ("not judged", "yellow"),
+    "inconclusive": ("inconclusive", "yellow"),
+    "underpowered": ("underpowered", "yellow"),
+    "inadmissible": ("not judged", "yellow"),
     "reversed": ("reversed", "yellow"),
 }
 _MOST_GROUPS = 20  # of a column that nobody chose for its few values
@@ -147,7 +148,7 @@ def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, Sta
 def _bounds(evidence: Evidence, digits: int) -> str:
     interval = evidence.interval
     if evidence.metric == "epsilon":
-        return f"at least {number(interval.low, digits=digits)} (of {number(evidence.ceiling, digits=digits)})"
+        return f"at least {number(interval.low, digits=digits)} (of {number(evidence.attainable, digits=digits)})"
     return f"[{number(interval.low, digits=digits)}, {number(interval.high, digits=digits)}]"
 
 

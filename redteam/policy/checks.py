@@ -1,7 +1,7 @@
 """Hold every limit against all the evidence there is for it, and say what stands in the way of judging it.
 
 A metric is an interval. `low > limit` is a proven leak, `high <= limit` is proven within, all else is
-unsettled. Epsilon is the exception at the upper end: no attack bounds it from above, only a guarantee does; and two
+inconclusive. Epsilon is the exception at the upper end: no attack bounds it from above, only a guarantee does; and two
 epsilons compare only where the measured one's delta is no smaller. An AUC counts in both directions, since who knows
 that it is below 1/2 need only turn the attack round: far below 1/2 is a leak where coins decided membership, and
 elsewhere a sign that the sides are swapped or of two sources.
@@ -12,21 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redteam.policy.limits import Limit
-from redteam.policy.verdict import Check, Outcome
+from redteam.policy.verdict import NOT_JUDGED, Check, Outcome
 from redteam.report.values import CANARY_METRICS, AuditReport, Budget, Evidence, Guarantee, Unit
 from redteam.report.wording import LOW_BOUND, SYMBOLS, against, number, of_either, plural, range_of, some
-from redteam.statistics.resolution import examples_needed, smallest_resolvable_fpr, tpr_ceiling
+from redteam.statistics.resolution import attainable_tpr, examples_needed, smallest_resolvable_fpr
 
 GUARANTEE = "guarantee.epsilon"
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """What holding one limit against a report gave; `unsettled` becomes notes, or problems under strict."""
+    """What holding one limit against a report gave; `inconclusive` becomes notes, or problems under strict."""
 
     checks: tuple[Check, ...] = ()
     problems: tuple[str, ...] = ()
-    unsettled: tuple[str, ...] = ()
+    inconclusive: tuple[str, ...] = ()
 
 
 def rule_on(limit: Limit, report: AuditReport) -> Ruling:
@@ -34,33 +34,33 @@ def rule_on(limit: Limit, report: AuditReport) -> Ruling:
     covered = tuple(evidence for evidence in report.evidence if limit.covers(evidence))
     outcomes = tuple((evidence, outcome(evidence, limit, report)) for evidence in covered)
     checks = tuple(Check(e.id, e.rule, limit.limit, e.interval, o) for e, o in outcomes)
-    unjudged = [e for e, o in outcomes if o == "unjudgeable" and admissible(e, report)]
+    unjudged = [e for e, o in outcomes if o in NOT_JUDGED and admissible(e, report)]
     apart = [e for e in unjudged if not _compares(e, limit)]
     tiny = [e for e in unjudged if _compares(e, limit)]
-    open_ = [e for e, o in outcomes if o == "unsettled"]
+    open_ = [e for e, o in outcomes if o == "inconclusive"]
     problems = _too_small(limit, tiny)
-    unsettled = (_unsettled(limit, open_),) if open_ else ()
+    inconclusive = (_inconclusive(limit, open_),) if open_ else ()
     if limit.metric == "epsilon":
         unbounded = _unbounded(limit, report, outcomes)
         return Ruling(
             (*checks, *_guarantee_checks(limit, report)),
             (*unbounded, *_other_deltas(limit, apart), *problems),
-            () if unbounded else unsettled,  # said already
+            () if unbounded else inconclusive,  # said already
         )
     planted = limit.metric in CANARY_METRICS and report.data.canaries > 0
     if not covered and (limit.required or planted) and not (report.grade == "C" and limit.metric in ("auc", "tpr")):
         problems = (_missing(limit, report),)
     if covered and planted:
         problems = (*problems, *_unasked(limit, report))
-    return Ruling(checks, problems, unsettled)
+    return Ruling(checks, problems, inconclusive)
 
 
 def outcome(evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
     """Tell what one piece of evidence says about one limit."""
     if not admissible(evidence, report):
-        return "unjudgeable"
+        return "inadmissible"
     if not _compares(evidence, limit):
-        return "within" if _guaranteed(limit, report) else "unjudgeable"
+        return "within" if _guaranteed(limit, report) else "inadmissible"
     if evidence.interval.low > limit.limit:
         return "exceeded"
     if below(evidence, report, limit):
@@ -69,12 +69,12 @@ def outcome(evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
         return "reversed"
     if limit.metric == "epsilon" and _guaranteed(limit, report):
         return "within"
-    if not limit.limit < evidence.ceiling:
-        return "unjudgeable"
+    if not limit.limit < evidence.attainable:
+        return "underpowered"
     lowest = 1 - limit.limit if limit.metric == "auc" else 0.0
     if limit.metric != "epsilon" and evidence.interval.high <= limit.limit and evidence.interval.low >= lowest:
         return "within"
-    return "unsettled"
+    return "inconclusive"
 
 
 def below(evidence: Evidence, report: AuditReport, limit: Limit) -> bool:
@@ -95,11 +95,11 @@ def admissible(evidence: Evidence, report: AuditReport) -> bool:
 
 
 def standing_guarantee(report: AuditReport) -> Guarantee | None:
-    """Return the guarantee, unless an attack measured more than it says was earned: that settles nothing."""
+    """Return the guarantee, unless an attack measured more than it accounts for: that settles nothing."""
     if report.guarantee is None:
         return None
-    earned = report.guarantee.earned
-    return None if any(refutes(e, earned, report) for e in report.evidence) else report.guarantee
+    accounted = report.guarantee.accounted
+    return None if any(refutes(e, accounted, report) for e in report.evidence) else report.guarantee
 
 
 def refutes(evidence: Evidence, budget: Budget, report: AuditReport) -> bool:
@@ -126,18 +126,18 @@ def _guaranteed(limit: Limit, report: AuditReport) -> bool:
     guarantee = standing_guarantee(report)
     if guarantee is None or limit.delta is None or not _about(guarantee, report):
         return False
-    return guarantee.earned.epsilon <= limit.limit and guarantee.earned.delta <= limit.delta
+    return guarantee.accounted.epsilon <= limit.limit and guarantee.accounted.delta <= limit.delta
 
 
 def _about(guarantee: Guarantee, report: AuditReport) -> bool:
     """Tell whether a guarantee can settle what a report is about: one for single examples settles nothing for users."""
-    return report.unit == "example" or guarantee.earned.covers(report.unit)
+    return report.unit == "example" or guarantee.accounted.covers(report.unit)
 
 
 def _guarantee_checks(limit: Limit, report: AuditReport) -> tuple[Check, ...]:
     if standing_guarantee(report) is None:
         return ()
-    settled: Outcome = "within" if _guaranteed(limit, report) else "unsettled"
+    settled: Outcome = "within" if _guaranteed(limit, report) else "inconclusive"
     return (Check(GUARANTEE, GUARANTEE, limit.limit, None, settled),)
 
 
@@ -148,13 +148,14 @@ def _unbounded(limit: Limit, report: AuditReport, outcomes: Sequence[tuple[Evide
     guarantee = standing_guarantee(report)
     if guarantee is not None and not _about(guarantee, report):
         return (
-            f"{limit.name} is not met for users: the guarantee is for each {guarantee.earned.unit}, and says nothing "
-            "about all rows of a user together: train with a guarantee for users, or audit rows by coins of their own",
+            f"{limit.name} is not met for users: the guarantee is for each {guarantee.accounted.unit}, and says "
+            "nothing about all rows of a user together: train with a guarantee for users, or audit single rows",
         )
     if guarantee is not None:
         return (
-            f"{limit.name} is not met by the guarantee: the training earned epsilon {guarantee.earned.epsilon:g} at "
-            f"delta {guarantee.earned.delta:g}, and no attack can bound it from above: {_meet(limit, guarantee)}",
+            f"{limit.name} is not met by the guarantee: the training accounts for epsilon "
+            f"{guarantee.accounted.epsilon:g} at delta {guarantee.accounted.delta:g}, and no attack can bound it from "
+            f"above: {_meet(limit, guarantee)}",
         )
     if not outcomes:
         return (
@@ -167,13 +168,13 @@ def _unbounded(limit: Limit, report: AuditReport, outcomes: Sequence[tuple[Evide
             "where every audited example was put in or left out by a coin flip: train with "
             "randomised members",
         )
-    open_ = [evidence for evidence, o in outcomes if o == "unsettled"]
+    open_ = [evidence for evidence, o in outcomes if o == "inconclusive"]
     refuted = ", and the one that the report has is proven wrong" if report.guarantee is not None else ""
-    return (f"{_unsettled(limit, open_)} No guarantee meets the limit{refuted}: train with DP-SGD",) if open_ else ()
+    return (f"{_inconclusive(limit, open_)} No guarantee meets the limit{refuted}: train with DP-SGD",) if open_ else ()
 
 
 def _meet(limit: Limit, guarantee: Guarantee) -> str:
-    if guarantee.earned.epsilon <= limit.limit:
+    if guarantee.accounted.epsilon <= limit.limit:
         return "account for it at the limit's delta, or raise max_delta"
     return "train with more noise or raise the limit"
 
@@ -220,17 +221,17 @@ def _too_small(limit: Limit, evidence: Sequence[Evidence]) -> tuple[str, ...]:
     """Say once per sample size that it could never fail the limit, and which size could."""
     sizes: dict[tuple[int, int, float, float, Unit], list[str]] = {}
     for e in evidence:
-        sizes.setdefault((e.members, e.nonmembers, e.ceiling, e.interval.alpha, e.unit), []).append(e.id)
+        sizes.setdefault((e.members, e.nonmembers, e.attainable, e.interval.alpha, e.unit), []).append(e.id)
     return tuple(
-        f"{limit.name} cannot be judged on {_sample(limit, members, nonmembers, unit)}: {_most(ceiling)} ({some(ids)}"
-        f"); {_way_out(limit, ceiling, alpha, unit, (members, nonmembers))}"
-        for (members, nonmembers, ceiling, alpha, unit), ids in sizes.items()
+        f"{limit.name} cannot be judged on {_sample(limit, members, nonmembers, unit)}: {_most(attainable)} ("
+        f"{some(ids)}); {_way_out(limit, attainable, alpha, unit, (members, nonmembers))}"
+        for (members, nonmembers, attainable, alpha, unit), ids in sizes.items()
     )
 
 
-def _most(ceiling: float) -> str:
-    if ceiling > 0:
-        return f"a perfect attack would prove no more than {number(ceiling)}"
+def _most(attainable: float) -> str:
+    if attainable > 0:
+        return f"a perfect attack would prove no more than {number(attainable)}"
     return "not even a perfect attack would prove anything"
 
 
@@ -240,11 +241,11 @@ def _sample(limit: Limit, members: int, nonmembers: int, unit: Unit) -> str:
     return of_either(members, nonmembers, unit)
 
 
-def _way_out(limit: Limit, ceiling: float, alpha: float, unit: Unit, have: tuple[int, int]) -> str:
+def _way_out(limit: Limit, attainable: float, alpha: float, unit: Unit, have: tuple[int, int]) -> str:
     if limit.metric == "epsilon":
         return f"audit more randomised {unit}s"
     if limit.metric in CANARY_METRICS:
-        longer = limit.metric == "exposure" and ceiling > 0
+        longer = limit.metric == "exposure" and attainable > 0
         return "plant longer secrets and train again" if longer else "plant more canaries and train again"
     needed = examples_needed(limit.metric, limit.limit, alpha=alpha, fpr=limit.fpr) if 0 < alpha < 1 else None
     if needed is None:
@@ -257,7 +258,7 @@ def _other_fpr(limit: Limit, alpha: float, have: tuple[int, int]) -> str:
     if limit.metric != "tpr" or limit.fpr is None or have[1] < 1:
         return ""
     least = math.ceil(1000 * smallest_resolvable_fpr(have[1], alpha=alpha)) / 1000
-    if not limit.fpr < least < 0.5 or tpr_ceiling(*have, fpr=least, alpha=alpha) <= limit.limit:
+    if not limit.fpr < least < 0.5 or attainable_tpr(*have, fpr=least, alpha=alpha) <= limit.limit:
         return ""
     return f", or limit the TPR at an FPR of {least:g} or more"
 
@@ -272,7 +273,7 @@ def _lacking(needed: tuple[int, int], have: tuple[int, int], unit: Unit) -> str:
     return f"at least {needed[side]:,} {names[side]}"
 
 
-def _unsettled(limit: Limit, evidence: Sequence[Evidence]) -> str:
+def _inconclusive(limit: Limit, evidence: Sequence[Evidence]) -> str:
     widest = max(evidence, key=lambda e: e.interval.high)
     if limit.metric in CANARY_METRICS and not limit.limit > 0:
         ids, value = some([e.id for e in evidence]), range_of(widest.interval)

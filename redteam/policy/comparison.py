@@ -97,7 +97,7 @@ def _upper(evidence: Evidence, report: AuditReport, *, beside: Evidence) -> floa
     if evidence.metric != "epsilon":
         return evidence.interval.high
     guarantee = standing_guarantee(report)
-    return guarantee.earned.epsilon if guarantee and speaks_of(beside, guarantee.earned.delta) else math.inf
+    return guarantee.accounted.epsilon if guarantee and speaks_of(beside, guarantee.accounted.delta) else math.inf
 
 
 def _notes(old: AuditReport, new: AuditReport, changes: tuple[Change, ...]) -> Iterator[str]:

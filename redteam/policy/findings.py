@@ -74,7 +74,7 @@ def _leak(evidence: Evidence, report: AuditReport, limit: Limit) -> Leak:
 
 def _severity(leak: Leak) -> float:
     """Put metrics on one scale: how much of what this sample could have shown above the limit was shown."""
-    room = leak.evidence.ceiling - leak.limit
+    room = leak.evidence.attainable - leak.limit
     above = leak.evidence.interval.low - leak.limit
     return above / room if room > 0 else 1.0
 
@@ -84,13 +84,13 @@ def _broken_claim(report: AuditReport) -> tuple[Leak, ...]:
     guarantee = report.guarantee
     if guarantee is None:
         return ()
-    budgets = (guarantee.claimed, guarantee.earned)
+    budgets = (guarantee.nominal, guarantee.accounted)
     above = [e for e in report.evidence if any(refutes(e, budget, report) for budget in budgets)]
     if not above:
         return ()
     worst = max(above, key=lambda e: e.interval.low)
     admitted = min((b for b in budgets if refutes(worst, b, report)), key=lambda budget: budget.epsilon)
-    message = claim_message(worst, admitted, claimed=admitted == guarantee.claimed)
+    message = claim_message(worst, admitted, nominal=admitted == guarantee.nominal)
     # Which signal is the strongest may change between runs, so the signal is no part of a claim's identity.
     return (Leak(CLAIM_ID, CLAIM_RULE, "epsilon", worst, admitted.epsilon, message, CLAIM_REMEDY),)
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from redteam.core.errors import PolicyError
-from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
 from redteam.policy.checks import Ruling, admissible, reversed_sides, rule_on, speaks_of
 from redteam.policy.findings import as_findings, find_leaks, unused
 from redteam.policy.limits import Policy
 from redteam.policy.reading import expired
-from redteam.policy.verdict import Check, Finding, Status, Verdict
-from redteam.report.values import BLIND_CONTROL, AuditReport
+from redteam.policy.verdict import NOT_JUDGED, Check, Finding, Status, Verdict
+from redteam.report.values import BLIND_BASELINE, AuditReport
 from redteam.report.wording import plural, range_of, some
 from redteam.statistics.learned import same_share, surely_worse
 
@@ -46,7 +46,7 @@ def judge(report: AuditReport, policy: Policy, *, today: date, baseline: AuditRe
 def _decide(findings: Sequence[Finding], problems: Sequence[str]) -> tuple[int, Status]:
     if any(finding.state == "proven" for finding in findings):  # first: no later failure undoes a proven leak
         return LEAK, "leak"
-    return (NOT_AUDITED, "not_audited") if problems else (PASS, "pass")
+    return (INCONCLUSIVE, "inconclusive") if problems else (PASS, "pass")
 
 
 def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], checks: Sequence[Check]) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
     for ruling in rulings:
         yield from ruling.problems
         if policy.strict:
-            yield from (f"strict: {each}" for each in ruling.unsettled)
+            yield from (f"strict: {each}" for each in ruling.inconclusive)
     if policy.strict:
         yield from (f"strict: {each}" for each in _exposed_labels(report, policy))
     yield from _missing(report, policy)
@@ -72,7 +72,7 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
     yield from _failures(report, policy, "refused")
     if policy.strict and _taken_on_trust(report):
         yield f"strict: no control ran, so grade {report.grade} was taken on trust: audit again with RT901"
-    if not any(check.interval is not None and check.outcome != "unjudgeable" for check in checks):
+    if not any(check.interval is not None and check.outcome not in NOT_JUDGED for check in checks):
         yield "no attack's evidence was judged: a report without measurements is no audit"
 
 
@@ -120,7 +120,7 @@ def _incomparable(report: AuditReport) -> Iterator[str]:
     """Say that more was measured than a guarantee admits, at a delta at which the two do not compare."""
     if report.guarantee is None:
         return
-    for budget, which in ((report.guarantee.claimed, "claimed"), (report.guarantee.earned, "earned")):
+    for budget, which in ((report.guarantee.nominal, "nominal"), (report.guarantee.accounted, "accounted")):
         above = [e for e in report.evidence if e.metric == "epsilon" and not e.interval.low <= budget.epsilon]
         others = [e.id for e in above if not budget.covers(e.unit) and e.unit == "example" and admissible(e, report)]
         if others:
@@ -204,7 +204,7 @@ def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> It
     if not policy.strict:
         yield from _exposed_labels(report, policy)
         for ruling in rulings:
-            yield from ruling.unsettled
+            yield from ruling.inconclusive
         if _taken_on_trust(report) and report.grade == "B":
             yield "no control ran: that members and non-members come from one source was taken on trust"
     if report.unit == "example" and report.users is not None and report.users.both:
@@ -216,15 +216,15 @@ def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> It
         if failure.kind == "not_applicable" and failure.attack not in policy.require:
             yield f"{failure.attack} does not apply: {failure.reason}"
     guarantee = report.guarantee
-    if guarantee is not None and guarantee.earned.epsilon > guarantee.claimed.epsilon:
+    if guarantee is not None and guarantee.accounted.epsilon > guarantee.nominal.epsilon:
         yield (
-            f"the training claims epsilon {guarantee.claimed.epsilon:g} but earned only "
-            f"{guarantee.earned.epsilon:g}: quote the second"
+            f"the nominal epsilon is {guarantee.nominal.epsilon:g}, but the training accounts for no less than "
+            f"{guarantee.accounted.epsilon:g}: quote the second"
         )
 
 
 def _taken_on_trust(report: AuditReport) -> bool:
-    return report.grade != "A" and all(each.control != BLIND_CONTROL for each in report.controls)
+    return report.grade != "A" and all(each.control != BLIND_BASELINE for each in report.controls)
 
 
 def _baseline_notes(report: AuditReport, baseline: AuditReport | None, findings: Sequence[Finding]) -> Iterator[str]:

@@ -16,7 +16,7 @@
 
 `max_epsilon` and `max_delta` are one limit on what a single example may give away. A guarantee meets it with an epsilon
 and a delta that are both no larger; one for whole clients covers their examples too. An epsilon measured at delta d
-proves it broken only where d is at least `max_delta`, and a claimed guarantee only where d is at least the claim's
+proves it broken only where d is at least `max_delta`, and a stated guarantee only where d is at least the claim's
 delta: at a larger delta a mechanism has a smaller epsilon. Where the two do not compare, nothing is passed, and neither
 is it where no guarantee meets the limit: an attack that finds little bounds nothing from above, strict or not.
 

@@ -7,9 +7,10 @@ from typing import Literal
 
 from redteam.statistics.interval import Interval
 
-Outcome = Literal["exceeded", "within", "unsettled", "unjudgeable", "reversed"]
+Outcome = Literal["exceeded", "within", "inconclusive", "underpowered", "inadmissible", "reversed"]
+NOT_JUDGED: tuple[Outcome, ...] = ("underpowered", "inadmissible")  # the sample, or what the evidence is, forbids it
 State = Literal["proven", "waived", "baseline"]
-Status = Literal["pass", "leak", "not_audited"]
+Status = Literal["pass", "leak", "inconclusive"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from redteam.core.errors import ReportError
 from redteam.report.completeness import what_is_missing
 from redteam.report.values import CANARY_METRICS, AuditReport, Evidence
-from redteam.statistics.resolution import ceiling, extraction_ceiling
+from redteam.statistics.resolution import attainable, attainable_extraction_rate
 
 _CLOSE = 1e-6
 
@@ -61,9 +61,9 @@ def _of_evidence(evidence: Evidence, report: AuditReport) -> Iterator[str]:
     if evidence.metric == "tpr" and not (evidence.fpr is not None and 0 < evidence.fpr < 1):
         yield f"{evidence.id} is a TPR at an FPR of {evidence.fpr}"
         return
-    most = ceiling(evidence.metric, evidence.members, evidence.nonmembers, alpha=interval.alpha, fpr=evidence.fpr)
-    if not abs(evidence.ceiling - most) <= _CLOSE:
-        yield f"{evidence.id} has ceiling {evidence.ceiling:g}, {evidence.members} members allow {most:g}"
+    most = attainable(evidence.metric, evidence.members, evidence.nonmembers, alpha=interval.alpha, fpr=evidence.fpr)
+    if not abs(evidence.attainable - most) <= _CLOSE:
+        yield f"{evidence.id} says that {evidence.attainable:g} is attainable, but {most:g} is"
 
 
 def _sizes(evidence: Evidence, report: AuditReport) -> tuple[int, int]:
@@ -79,13 +79,15 @@ def _of_canaries(evidence: Evidence, report: AuditReport) -> Iterator[str]:
         yield f"{evidence.id} has level {interval.alpha:g}, the report says {report.multiplicity.each:g} each"
         return
     if not (1 <= count <= report.data.canaries and evidence.nonmembers == count):
-        yield f"{evidence.id} is of {count} canaries and {evidence.nonmembers} twins, the report of other numbers"
+        yield f"{evidence.id} is of {count} canaries and {evidence.nonmembers} held out, the report of other numbers"
         return
-    best = extraction_ceiling(count, alpha=interval.alpha)
+    best = attainable_extraction_rate(count, alpha=interval.alpha)
     rate = evidence.metric == "extraction_rate"
-    if not (evidence.ceiling >= 0 and (not rate or min(evidence.ceiling, abs(evidence.ceiling - best)) <= _CLOSE)):
-        yield f"{evidence.id} has ceiling {evidence.ceiling:g}, which {count} canaries do not have"
-    if not (0 <= interval.low <= evidence.ceiling + _CLOSE and (interval.high <= 1 or not rate)):
+    if not (
+        evidence.attainable >= 0 and (not rate or min(evidence.attainable, abs(evidence.attainable - best)) <= _CLOSE)
+    ):
+        yield f"{evidence.id} says that {evidence.attainable:g} is attainable, which {count} canaries do not have"
+    if not (0 <= interval.low <= evidence.attainable + _CLOSE and (interval.high <= 1 or not rate)):
         yield f"{evidence.id} is beyond what {count} canaries can show"
 
 
@@ -101,7 +103,7 @@ def _of_epsilon(evidence: Evidence, report: AuditReport) -> Iterator[str]:
     if not (0 <= sizes[0] <= members and 0 <= sizes[1] <= nonmembers):
         yield f"{evidence.id} is of more {evidence.unit}s than the report"
         return
-    most = ceiling("epsilon", *sizes, alpha=interval.alpha, delta=evidence.delta)
-    if not (abs(evidence.ceiling - most) <= _CLOSE and 0 <= interval.low <= most + _CLOSE):
-        shown = f"{evidence.id} has ceiling {evidence.ceiling:g} and low end {interval.low:g}"
-        yield f"{shown}, {sum(sizes)} canaries allow {most:g}"
+    most = attainable("epsilon", *sizes, alpha=interval.alpha, delta=evidence.delta)
+    if not (abs(evidence.attainable - most) <= _CLOSE and 0 <= interval.low <= most + _CLOSE):
+        shown = f"{evidence.id} has low end {interval.low:g} and says that {evidence.attainable:g} is attainable"
+        yield f"{shown}, of {sum(sizes)} canaries {most:g} is"

@@ -6,16 +6,16 @@ therefore needs nothing but the standard library.
 
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from redteam.core import codec
 from redteam.core.errors import ReportError
 from redteam.statistics.interval import Interval
 from redteam.statistics.learned import has_learned, users_show
 
-FORMAT = "redteam.report/1"
-BLIND_CONTROL = "RT901"  # the one that reads the texts: without it a split is taken on trust
-SCHEMA_ID = "urn:redteam:report:1"
+FORMAT = "redteam.report/2"
+BLIND_BASELINE = "RT901"  # the one that reads the texts: without it a split is taken on trust
+SCHEMA_ID = "urn:redteam:report:2"
 
 Grade = Literal["A", "B", "C"]
 Metric = Literal["auc", "tpr", "epsilon", "exposure", "extraction_rate"]
@@ -33,11 +33,11 @@ def rule_of(attack: str, metric: Metric, fpr: float | None = None, unit: Unit = 
 class Evidence:
     """One judged metric of one signal of one attack.
 
-    `ceiling` is the largest lower bound that a perfect attack could have shown on this many examples: a limit at or
+    `attainable` is the largest lower bound that a perfect attack could have shown on this many examples: a limit at or
     above it cannot be tested by this sample. An epsilon holds at `delta`; its low end is one-sided, and as no attack
-    bounds epsilon from above, its high end is the ceiling and its value the low end. Of an exposure (the median, in
-    bits) and of an extraction rate `members` are planted secrets and `nonmembers` their unseen twins. Where `unit` is
-    "user", they are users, and each has one score, the mean of her rows' scores.
+    bounds epsilon from above, its high end is the largest attainable bound and its value the low end. Of an exposure
+    (the median, in bits) and of an extraction rate `members` are planted secrets and `nonmembers` as many held-out
+    canaries. Where `unit` is "user", they are users, and each has one score, the mean of her rows' scores.
     """
 
     attack: str
@@ -46,7 +46,7 @@ class Evidence:
     interval: Interval
     members: int
     nonmembers: int
-    ceiling: float
+    attainable: float
     fpr: float | None = None
     delta: float | None = None
     unit: Unit = "example"
@@ -127,10 +127,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What the mechanism's nominal noise would give, and what the training really earned."""
+    """What the mechanism's nominal noise would give, and what the training really accounts for."""
 
-    claimed: Budget
-    earned: Budget
+    nominal: Budget
+    accounted: Budget
 
 
 @dataclass(frozen=True)
@@ -275,6 +275,15 @@ class AuditReport:
     def from_json(cls, text: str, *, source: str = "report") -> "AuditReport":
         """Read a report that `to_json` wrote; raise ReportError where it is anything else."""
         try:
-            return codec.parse(cls, text, "report", format=FORMAT, advice="audit again")
+            return codec.parse(cls, text, "report", format=FORMAT, advice="audit again", older=_OLDER)
         except ValueError as error:
             raise ReportError(f"{source}: {error}") from None
+
+
+def _of_format_1(document: dict[str, Any]) -> dict[str, Any]:
+    from redteam.report.older import report_of_format_1
+
+    return report_of_format_1(document)
+
+
+_OLDER: codec.Older = {"redteam.report/1": _of_format_1}

@@ -71,8 +71,8 @@ def measured(interval: Interval, rule: str, *, digits: int = 2) -> str:
 
 
 def bound_of(evidence: Evidence, *, digits: int = 2) -> str:
-    """Write an epsilon beside its ceiling: `at least 0.40 (this sample could have shown up to 5.10)`."""
-    low, most = (number(each, digits=digits) for each in (evidence.interval.low, evidence.ceiling))
+    """Write an epsilon beside the largest attainable one: `at least 0.40 (this sample could have shown up to 5.10)`."""
+    low, most = (number(each, digits=digits) for each in (evidence.interval.low, evidence.attainable))
     return f"at least {low} (this sample could have shown up to {most})"
 
 
@@ -134,9 +134,9 @@ def leak_message(evidence: Evidence, limit: float) -> str:
             return f"secrets planted in the training data come out of the model whole ({signal}): {numbers}"
 
 
-def claim_message(evidence: Evidence, admitted: Budget, *, claimed: bool) -> str:
-    """Say that an attack proves more leakage than a guarantee admits, the claimed one or else the earned one."""
-    which = "claims" if claimed else "is said to have earned"
+def claim_message(evidence: Evidence, admitted: Budget, *, nominal: bool) -> str:
+    """Say that an attack proves more leakage than a guarantee admits, the nominal one or else the accounted one."""
+    which = "claims a nominal" if nominal else "accounts for"
     return (
         f"the training {which} epsilon {admitted.epsilon:g}, but an outsider who thresholds "
         f"{evidence.signal} proves {bound_of(evidence)}{_at_delta(evidence)}: "

@@ -24,7 +24,7 @@ from scipy import special
 
 from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import Counts, Ranking
-from redteam.statistics.resolution import auc_ceiling, require_rate
+from redteam.statistics.resolution import attainable_auc, require_rate
 from redteam.statistics.weights import joined, weighted_quantile
 
 _FAR_OUT = 0.01  # the alpha below which matched moments are not enough
@@ -72,16 +72,16 @@ def area_interval(ranking: Ranking, *, alpha: float) -> Interval:
     """Return the AUC with an interval that misses the population's AUC at most `alpha` of the time.
 
     Each end may miss alpha / 2. No end says more than complete separation of the sample would
-    (`auc_ceiling`), and an interval at a smaller `alpha` holds those at larger ones. The guarantee is exact for
+    (`attainable_auc`), and an interval at a smaller `alpha` holds those at larger ones. The guarantee is exact for
     complete separation; else it rests on simulation at alpha 0.05 and 0.005 (test_auc_coverage.py) and, where all
     members tie, on enumeration at 0.05 / 15, 1e-3 and 1e-4 (test_auc_small_alpha.py). Raises StatisticsError where
     alpha is not between 0 and 1.
     """
     require_rate("alpha", alpha)
     moments = _moments(ranking)
-    ceiling = auc_ceiling(ranking.n_members, ranking.n_nonmembers, alpha=alpha)
-    low = _low(moments, alpha / 2, ceiling)
-    high = 1.0 - _low(_mirrored(moments), alpha / 2, ceiling)
+    attainable = attainable_auc(ranking.n_members, ranking.n_nonmembers, alpha=alpha)
+    low = _low(moments, alpha / 2, attainable)
+    high = 1.0 - _low(_mirrored(moments), alpha / 2, attainable)
     if alpha < _FAR_OUT:
         below, above = _beyond_moments(ranking, moments.auc, alpha / 2)
         low, high = min(low, below), max(high, above)
@@ -127,11 +127,11 @@ def _mirrored(moments: _Moments) -> _Moments:
     )
 
 
-def _low(moments: _Moments, error: float, ceiling: float) -> float:
+def _low(moments: _Moments, error: float, attainable: float) -> float:
     if moments.auc == 1.0:
-        return ceiling
+        return attainable
     swapped = _Moments(moments.auc, moments.other, moments.one, moments.tied, moments.cross)
-    return max(0.0, min(_weighted_low(moments, error), _weighted_low(swapped, error), ceiling))
+    return max(0.0, min(_weighted_low(moments, error), _weighted_low(swapped, error), attainable))
 
 
 def _weighted_low(moments: _Moments, error: float) -> float:

@@ -3,7 +3,7 @@
 Standard library only, so that a saved report can be judged without the ML stack.
 
 A perfect attack separates the members from the non-members completely. The lower bound it would get is the
-ceiling of the sample: a limit at or above the ceiling cannot be found broken, whatever the model does.
+largest attainable bound of the sample: a limit at or above it cannot be found broken, whatever the model does.
 `alpha` is always the two-sided error of the interval, as given to `auc_interval` and `tpr_at_fpr`.
 """
 
@@ -41,7 +41,7 @@ def smallest_resolvable_fpr(n: int, *, alpha: float = 0.05) -> float:
     return 1.0 if n < 1 else -math.expm1(math.log(tpr_share(alpha)) / n)
 
 
-def auc_ceiling(members: int, nonmembers: int, *, alpha: float) -> float:
+def attainable_auc(members: int, nonmembers: int, *, alpha: float) -> float:
     """Return the lower bound on the AUC that complete separation of so many examples supports.
 
     It is (alpha / 2)^(1 / min(members, nonmembers)), and no valid bound can be higher: where a share 1 - AUC
@@ -52,7 +52,7 @@ def auc_ceiling(members: int, nonmembers: int, *, alpha: float) -> float:
     return _root(require_rate("alpha", alpha) / 2, smaller) if smaller >= _FEWEST else 0.0
 
 
-def tpr_ceiling(members: int, nonmembers: int, *, fpr: float, alpha: float) -> float:
+def attainable_tpr(members: int, nonmembers: int, *, fpr: float, alpha: float) -> float:
     """Return the lower bound on the TPR at `fpr` that complete separation of so many examples supports.
 
     0 where so few non-members cannot resolve `fpr`; otherwise Clopper and Pearson (1934) with every member
@@ -64,7 +64,7 @@ def tpr_ceiling(members: int, nonmembers: int, *, fpr: float, alpha: float) -> f
     return _root(tpr_share(alpha), members)
 
 
-def epsilon_ceiling(members: int, nonmembers: int, *, delta: float, alpha: float) -> float:
+def attainable_epsilon(members: int, nonmembers: int, *, delta: float, alpha: float) -> float:
     """Return the lower bound on epsilon that right guesses about so many fair coins support, with error `alpha`.
 
     One half of the canaries chooses how many to guess, the other is guessed at: with all n of its guesses right the
@@ -116,7 +116,7 @@ def fewest_canaries(alpha: float, *, left: int | None = None) -> int:
     return next(enough, by_twins)
 
 
-def extraction_ceiling(canaries: int, *, alpha: float) -> float:
+def attainable_extraction_rate(canaries: int, *, alpha: float) -> float:
     """Return the lower bound on the extraction rate that supports it best: every one of so many secrets comes out.
 
     Clopper and Pearson (1934).
@@ -144,7 +144,7 @@ def largest_rejected(rejected: Callable[[float], bool]) -> float:
     return low
 
 
-def ceiling(
+def attainable(
     metric: str,
     members: int,
     nonmembers: int,
@@ -153,28 +153,28 @@ def ceiling(
     fpr: float | None = None,
     delta: float | None = None,
 ) -> float:
-    """Return the ceiling of "auc", of "tpr" with its `fpr` or of "epsilon" with its `delta`; else StatisticsError."""
+    """Return the largest attainable bound on "auc", "tpr" at `fpr`, "epsilon" at `delta`; else StatisticsError."""
     if metric == "auc":
-        return auc_ceiling(members, nonmembers, alpha=alpha)
+        return attainable_auc(members, nonmembers, alpha=alpha)
     if metric == "tpr" and fpr is not None:
-        return tpr_ceiling(members, nonmembers, fpr=fpr, alpha=alpha)
+        return attainable_tpr(members, nonmembers, fpr=fpr, alpha=alpha)
     if metric == "epsilon" and delta is not None:
-        return epsilon_ceiling(members, nonmembers, delta=delta, alpha=alpha)
+        return attainable_epsilon(members, nonmembers, delta=delta, alpha=alpha)
     raise StatisticsError(
-        f"no ceiling for {metric!r} at FPR {fpr} and delta {delta}; "
+        f"no attainable bound for {metric!r} at FPR {fpr} and delta {delta}; "
         "'auc', 'tpr' with an FPR and 'epsilon' with a delta have one"
     )
 
 
 def examples_needed(metric: str, limit: float, *, alpha: float, fpr: float | None = None) -> tuple[int, int] | None:
-    """Return the fewest members and non-members whose ceiling exceeds `limit`; None where no 10^9 do.
+    """Return the fewest members and non-members whose largest attainable bound exceeds `limit`; None where no 10^9 do.
 
-    As many of each for the AUC, whose ceiling is that of the smaller group; for the TPR each on its own,
+    As many of each for the AUC, whose bound is that of the smaller group; for the TPR each on its own,
     since the non-members must resolve the FPR and the members must carry the bound.
     """
 
     def exceeds(members: int, nonmembers: int) -> bool:
-        return ceiling(metric, members, nonmembers, alpha=alpha, fpr=fpr) > limit
+        return attainable(metric, members, nonmembers, alpha=alpha, fpr=fpr) > limit
 
     if metric == "auc":
         both = _smallest(lambda n: exceeds(n, n))

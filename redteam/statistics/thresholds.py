@@ -43,7 +43,7 @@ class ThresholdStrategy(ABC):
         """
 
     @abstractmethod
-    def ceiling(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
+    def attainable(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
         """Return the largest lower bound that so many scores could ever give: that of complete separation."""
 
 
@@ -62,7 +62,7 @@ class Explicit(ThresholdStrategy):
         """Return the bound at the threshold."""
         return Bonferroni((self.threshold,)).lower_bound(in_scores, out_scores, bound, alpha=alpha)
 
-    def ceiling(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
+    def attainable(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
         """Return the bound where every member and no non-member is found."""
         return _most(n_in, 0, n_out, bound, alpha)
 
@@ -93,7 +93,7 @@ class Split(ThresholdStrategy):
         best = candidates[np.argmax(_at(candidates, chooses_in, chooses_out, bound, strict))]
         return float(_at(np.array([best]), judges_in, judges_out, bound, alpha)[0])
 
-    def ceiling(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
+    def attainable(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
         """Return the bound where the second part is separated completely."""
         return _most(n_in - first_part(n_in, self.fraction), 0, n_out - first_part(n_out, self.fraction), bound, alpha)
 
@@ -129,9 +129,9 @@ class MultiSplit(ThresholdStrategy):
         ]
         return sorted(bounds)[(self.splits - 1) // 2]
 
-    def ceiling(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
+    def attainable(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
         """Return that of a single split at alpha / 2."""
-        return Split(self.seed, self.fraction).ceiling(n_in, n_out, bound, alpha=alpha / 2)
+        return Split(self.seed, self.fraction).attainable(n_in, n_out, bound, alpha=alpha / 2)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Bonferroni(ThresholdStrategy):
             tried = np.array(self.thresholds, dtype=np.float64)
         return float(_at(tried, members, others, bound, alpha / len(tried)).max())
 
-    def ceiling(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
+    def attainable(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
         """Return the bound where the best threshold finds every member and as few non-members as it can.
 
         At the rank of a non-member that is this non-member and all above it.

@@ -195,7 +195,7 @@ def _noise_of(defense: Defense, *, from_seed: bool) -> dict[str, str]:
 
 def _uncovered(guarantee: Guarantee | None, users: tuple[str, ...] | None) -> Iterator[str]:
     """Say that a guarantee for examples is none for users who have several."""
-    if guarantee is not None and guarantee.earned.unit == "example" and users and how_many(users) < len(users):
+    if guarantee is not None and guarantee.accounted.unit == "example" and users and how_many(users) < len(users):
         yield "the guarantee is for each example: it does not cover all rows of a user together"
 
 

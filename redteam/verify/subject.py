@@ -154,7 +154,7 @@ def _check(name: str, run: PrivateRun) -> None:
         raise TargetError(
             f"{name}: its guarantee is {_shortly(guarantee)}; return a redteam.report.values.Guarantee or None"
         )
-    for budget in (guarantee.claimed, guarantee.earned):
+    for budget in (guarantee.nominal, guarantee.accounted):
         if not (budget.epsilon >= 0 and 0 < budget.delta < 1):
             raise TargetError(f"{name}: guarantees epsilon {budget.epsilon} at delta {budget.delta}, which is none")
 

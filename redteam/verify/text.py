@@ -29,7 +29,9 @@ def as_text(result: Verification, *, color: bool = False, width: int = 100) -> s
     parts = [
         headline(result.verdict.upper(), f"{result.subject}: {result.reason}", _STYLES[result.verdict]),
         section("What was run", pairs(_subject(result))),
-        section("Epsilon", table(("", "epsilon", "ceiling", "holds if"), _rows(result), right=("epsilon", "ceiling"))),
+        section(
+            "Epsilon", table(("", "epsilon", "attainable", "holds if"), _rows(result), right=("epsilon", "attainable"))
+        ),
         section("What the adversary saw", bullets(result.findings)),
         section("What this means", bullets(_meanings(result))),
     ]
@@ -65,10 +67,10 @@ def _promise(budget: Budget | None) -> tuple[Cell, ...]:
 
 
 def _measured(bound: EpsilonBound) -> tuple[Cell, ...]:
-    return number(bound.low), number(bound.ceiling), bound.assumption
+    return number(bound.low), number(bound.attainable), bound.assumption
 
 
 def _meanings(result: Verification) -> Iterator[str]:
     yield f"where what it needs holds, a bound is wrong at most {result.alpha:.0%} of the time; delta {result.delta:g}"
-    yield "the ceiling is the largest bound that so many canaries could ever have shown"
+    yield "attainable is the largest bound that so many canaries could ever have shown"
     yield f"{LOW_IS_NO_EVIDENCE}: a trainer that passes may still leak in ways that these canaries do not show"

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from redteam.core.exit_codes import LEAK, NOT_AUDITED, PASS
+from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
 from redteam.plugins.defense import Mechanism, PrivateRun
 from redteam.report.values import Budget
 from redteam.statistics.epsilon import EpsilonBound
@@ -15,7 +15,7 @@ from redteam.verify.evidence import Shown
 from redteam.verify.rehearsal import Rehearsed
 
 Word = Literal["consistent", "violated", "inconclusive"]
-FORMAT = "redteam.verification/1"
+FORMAT = "redteam.verification/2"
 LOW_IS_NO_EVIDENCE = "A low bound is not evidence of privacy"
 
 _NOT_GAUSSIAN = (
@@ -60,7 +60,7 @@ class Verification:
     @property
     def exit_code(self) -> int:
         """0 consistent, 1 violated, 2 inconclusive."""
-        return {"consistent": PASS, "violated": LEAK, "inconclusive": NOT_AUDITED}[self.verdict]
+        return {"consistent": PASS, "violated": LEAK, "inconclusive": INCONCLUSIVE}[self.verdict]
 
 
 def decide(
@@ -83,10 +83,10 @@ def decide(
         return "violated", f"{shown} at {1 - alpha:.0%} confidence, above {promised} (delta {earned.delta:g})"
     if proven:
         return "violated", f"it does not do what {promised} is accounted for: {'; '.join(proven[:_SAID])}"
-    if not bound.ceiling > earned.epsilon:
+    if not bound.attainable > earned.epsilon:
         return (
             "inconclusive",
-            f"so many canaries can show {bound.ceiling:.2f} at most, not above {promised}: give more, or ask for a "
+            f"so many canaries can show {bound.attainable:.2f} at most, not above {promised}: give more, or ask for a "
             "smaller epsilon",
         )
     if doubts or not bound.low <= earned.epsilon:
@@ -107,15 +107,15 @@ def deciding(run: PrivateRun) -> Literal["clopper_pearson", "one_run"]:
 def plain(run: PrivateRun) -> bool:
     """Say whether a trainer claims no less than it earns: then each step is what its mechanism says."""
     told = run.guarantee
-    return told is None or not told.earned.epsilon > told.claimed.epsilon
+    return told is None or not told.accounted.epsilon > told.nominal.epsilon
 
 
 def stated(run: PrivateRun) -> tuple[Budget | None, Budget | None]:
     """Return the claimed and the earned budget; none where it is infinite, which promises nothing."""
     told = run.guarantee
-    if told is None or not np.isfinite([told.claimed.epsilon, told.earned.epsilon]).all():
+    if told is None or not np.isfinite([told.nominal.epsilon, told.accounted.epsilon]).all():
         return None, None
-    return told.claimed, told.earned
+    return told.nominal, told.accounted
 
 
 def broken_claim(claimed: Budget | None, bound: EpsilonBound) -> str | None:

@@ -49,7 +49,7 @@ def accuracy(
     seconds, target, rows = time.perf_counter() - started, files.trained.target, files.nonmembers
     some = rows.take(np.random.default_rng(0).permutation(len(rows))[:held_out])
     right = target.predict(some) == label_indices(target.labels, some, name="model")
-    earned = files.trained.guarantee.earned.epsilon if files.trained.guarantee else np.inf
+    earned = files.trained.guarantee.accounted.epsilon if files.trained.guarantee else np.inf
     return float(right.mean()), seconds, earned
 
 

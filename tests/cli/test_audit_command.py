@@ -29,7 +29,7 @@ from materials import (
 
 from redteam.data import join
 
-SUMMARIES = {0: "PASS: ", 1: "LEAK: ", 2: "NOT AUDITED: "}
+SUMMARIES = {0: "PASS: ", 1: "LEAK: ", 2: "INCONCLUSIVE: "}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_every_format_parses(bench, report):
     suite = ElementTree.fromstring(audit(bench, LEAKY, *POLICY, "-f", "junit", code=1).stdout)
     assert suite.findall(".//failure")
     assert "**leak**" in audit(bench, LEAKY, *POLICY, "-f", "markdown", code=1).stdout
-    assert json.loads(report)["format"] == "redteam.report/1"
+    assert json.loads(report)["format"] == "redteam.report/2"
 
 
 def test_gate_reads_the_report_and_says_the_same(bench, report):
@@ -276,7 +276,7 @@ def test_lists_and_manual_pages(bench):
     assert {line for line in listed.stdout.splitlines() if line.startswith("RT")} >= {
         "RT101  loss threshold (needs losses)",
         "RT102  confidence (needs probabilities)",
-        "RT901  blind control (control, never sees the target)",
+        "RT901  blind baseline (control, never sees the target)",
     }
     assert max(map(len, listed.stdout.splitlines())) <= 100
     page = fast("attacks", "rt101", cwd=bench)

@@ -35,7 +35,7 @@ def with_epsilon(low, high, earned=None, grade="A"):
     if earned is None:
         guarantee = None
     elif guarantee is not None:
-        guarantee = replace(guarantee, earned=replace(guarantee.earned, epsilon=earned))
+        guarantee = replace(guarantee, accounted=replace(guarantee.accounted, epsilon=earned))
     return replace(report, evidence=(evidence,), guarantee=guarantee, grade=grade)
 
 

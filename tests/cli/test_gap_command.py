@@ -30,7 +30,7 @@ quiet = redteam.experiments.gap.cells.attack_cell
 def loud(task, *, alpha):
     report = quiet(task, alpha=alpha)
     others = tuple(e for e in report.evidence if e.metric != "epsilon")
-    return dataclasses.replace(report, evidence=(*others, gap_doubles.evidence("epsilon", 9, 9, 9, ceiling=9.5)))
+    return dataclasses.replace(report, evidence=(*others, gap_doubles.evidence("epsilon", 9, 9, 9, attainable=9.5)))
 
 redteam.experiments.gap.attack_cell = redteam.experiments.gap.cells.attack_cell = loud
 """

@@ -66,8 +66,8 @@ def one_line(result):
             0,
             "LEAK: 3 leaks proven in 4 checks, worst RT101.auc:loss 0.93 [0.91, 0.95] > 0.55",
         ),
-        ("grade_c", 2, 2, "NOT AUDITED: 3 problems, first: evidence of grade C"),
-        ("unresolvable", 2, 2, "NOT AUDITED: 1 problem, first: max_tpr 0.05 at FPR 0.01 cannot be judged"),
+        ("grade_c", 2, 2, "INCONCLUSIVE: 3 problems, first: evidence of grade C"),
+        ("unresolvable", 2, 2, "INCONCLUSIVE: 1 problem, first: max_tpr 0.05 at FPR 0.01 cannot be judged"),
     ],
 )
 def test_the_exit_code_is_the_verdict(run, name, code, zero, summary):

@@ -82,8 +82,10 @@ def test_what_it_says(bench, defense):
     arguments = f"train data.csv -o private.pt --defense {defense} {QUICK} --delta 0.1".split()
     done = fast(*arguments, cwd=bench)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"earned epsilon [\d.]+ at delta 0.1 for each example, neighbours add or remove one", done.stderr)
-    assert ("its nominal noise claims epsilon" in done.stderr) == ("microbatch" in defense)
+    assert re.search(
+        r"accounted epsilon [\d.]+ at delta 0.1 for each example, neighbours add or remove one", done.stderr
+    )
+    assert ("its nominal epsilon is" in done.stderr) == ("microbatch" in defense)
     assert "delta 0.1 is not below 1 /" in done.stderr
     assert "runs not declared" in done.stderr
     assert (
@@ -91,6 +93,6 @@ def test_what_it_says(bench, defense):
     )
     ledger = json.loads((bench / "private.ledger.json").read_text())
     assert ledger["recipe"]["parameters"]["noise"] == "secret"
-    assert ledger["guarantee"]["earned"]["delta"] == 0.1
-    assert ledger["guarantee"]["earned"]["epsilon"] >= ledger["guarantee"]["claimed"]["epsilon"]
+    assert ledger["guarantee"]["accounted"]["delta"] == 0.1
+    assert ledger["guarantee"]["accounted"]["epsilon"] >= ledger["guarantee"]["nominal"]["epsilon"]
     assert not list(bench.glob("private.pt.checkpoint*"))

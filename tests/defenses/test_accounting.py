@@ -380,7 +380,7 @@ def test_calibrate_finds_the_least_noise_to_a_thousandth(epsilon):
 
 
 def test_calibrate_counts_decay_layers_and_micro_batches():
-    def earned(sigma):
+    def accounted(sigma):
         return claimed_and_earned(
             noise_multiplier=sigma,
             decay=[(1.0, 51), (0.9, 51), (0.8, 51)],
@@ -391,7 +391,7 @@ def test_calibrate_counts_decay_layers_and_micro_batches():
             sample_rate=1 / 51,
         )[1]
 
-    sigma = calibrate(epsilon=4, delta=1e-5, release_of=earned)
+    sigma = calibrate(epsilon=4, delta=1e-5, release_of=accounted)
     mu = 4 / sigma * math.sqrt(1 + 0.9**-2 + 0.8**-2)
     assert gaussian_epsilon(mu, 1e-5) == pytest.approx(4, rel=2e-3)
 
@@ -437,7 +437,7 @@ def test_clipped_means_move_by_twice_the_clip():
 
 
 def test_claimed_and_earned_of_the_papers_mechanism():
-    claimed, earned = claimed_and_earned(
+    nominal, accounted = claimed_and_earned(
         noise_multiplier=2.0,
         decay=[(1.0, 51), (0.5, 51)],
         noise_scales=[1.0, 1.0],
@@ -446,25 +446,25 @@ def test_claimed_and_earned_of_the_papers_mechanism():
         sampling="poisson",
         sample_rate=0.02,
     )
-    assert claimed == Release((Phase(2.0, 102),), "poisson", 0.02)
-    assert [phase.noise_multiplier for phase in earned.phases] == pytest.approx([2 / math.sqrt(8), 1 / math.sqrt(8)])
-    both = accounting.guarantee(claimed=[claimed], earned=[earned], delta=1e-5)
-    assert both.claimed.epsilon < both.earned.epsilon / 10
+    assert nominal == Release((Phase(2.0, 102),), "poisson", 0.02)
+    assert [phase.noise_multiplier for phase in accounted.phases] == pytest.approx([2 / math.sqrt(8), 1 / math.sqrt(8)])
+    both = accounting.guarantee(nominal=[nominal], accounted=[accounted], delta=1e-5)
+    assert both.nominal.epsilon < both.accounted.epsilon / 10
 
 
 def test_budget_and_guarantee_as_a_report_shows_them():
-    claimed, earned = poisson(1.0, SNIPS, 1022), poisson(0.5, SNIPS, 1022)
-    both = accounting.guarantee(claimed=claimed, earned=earned, delta=1e-5)
+    nominal, accounted = poisson(1.0, SNIPS, 1022), poisson(0.5, SNIPS, 1022)
+    both = accounting.guarantee(nominal=nominal, accounted=accounted, delta=1e-5)
     assert isinstance(both, Guarantee)
     text = "PLD (dp-accounting), Poisson sampling at rate 0.0196, 1,022 steps, noise multiplier 1"
-    assert both.claimed == Budget(spent(claimed, delta=1e-5), 1e-5, "example", "add or remove one", text)
+    assert both.nominal == Budget(spent(nominal, delta=1e-5), 1e-5, "example", "add or remove one", text)
     passes = accounting.budget(shuffled(1.5, 1 / 51, 102) * 3, delta=1e-5, unit="client")
     assert passes.neighbouring == "replace one by a null example"
     assert passes.accountant.endswith("shuffled batches not amplified, 2 passes, noise multiplier 1.5, 3 runs")
     assert passes.unit == "client"
-    mixed = accounting.budget([*claimed, *shuffled(2.0, 1 / 51, 51)], delta=1e-5)
+    mixed = accounting.budget([*nominal, *shuffled(2.0, 1 / 51, 51)], delta=1e-5)
     assert mixed.neighbouring == "replace one by a null example"
-    assert mixed.epsilon > both.claimed.epsilon
+    assert mixed.epsilon > both.nominal.epsilon
     decayed = accounting.budget([Release((Phase(2.0, 3), Phase(1.0, 3)), "poisson", 0.1)], delta=1e-5)
     assert decayed.accountant.endswith("6 steps, noise multiplier 1 to 2")
 
@@ -472,8 +472,8 @@ def test_budget_and_guarantee_as_a_report_shows_them():
 def test_no_budget_is_made_of_an_infinite_epsilon():
     finite, infinite = poisson(1.0, 0.1, 5), poisson(0.0, 0.1, 5)
     assert accounting.budget(infinite, delta=1e-5) is None
-    assert accounting.guarantee(claimed=finite, earned=infinite, delta=1e-5) is None
-    assert accounting.guarantee(claimed=infinite, earned=finite, delta=1e-5) is None
+    assert accounting.guarantee(nominal=finite, accounted=infinite, delta=1e-5) is None
+    assert accounting.guarantee(nominal=infinite, accounted=finite, delta=1e-5) is None
 
 
 def test_warnings():

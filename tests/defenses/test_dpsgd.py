@@ -164,9 +164,9 @@ class TestDefence:
         done = DPSGD(epsilon=4.0, epochs=2, batch_size=10).train_on(problem, seed=0)
         assert done.mechanism.steps == 6
         assert done.mechanism.sample_rate == pytest.approx(1 / 3)
-        assert done.guarantee.claimed == done.guarantee.earned
-        assert 3.95 < done.guarantee.earned.epsilon <= 4.0
-        assert done.guarantee.earned.neighbouring == "add or remove one"
+        assert done.guarantee.nominal == done.guarantee.accounted
+        assert 3.95 < done.guarantee.accounted.epsilon <= 4.0
+        assert done.guarantee.accounted.neighbouring == "add or remove one"
 
     def test_no_noise_no_guarantee(self):
         trained = DPSGD(epsilon=None, noise_multiplier=0.0, epochs=1, batch_size=20).fit(self.start(), EXAMPLES, seed=0)

@@ -76,7 +76,7 @@ class TestResume:
         assert steps == [16]  # the step after whose end it was broken off was not kept yet
         assert resumed.bundle.digest() == unbroken.bundle.digest()
         assert resumed.guarantee == unbroken.guarantee
-        assert resumed.guarantee.earned.epsilon > 0
+        assert resumed.guarantee.accounted.epsilon > 0
 
     def test_bilstm_too(self, tmp_path, monkeypatch):
         unbroken = fit(TRAINERS["example"], spec="bilstm")

@@ -1,4 +1,4 @@
-"""The paper's mechanism: what one row can change, what noise is added, and what is earned against what is claimed."""
+"""The paper's mechanism: what one row can change, what noise is added, accounted against nominal epsilon."""
 
 import copy
 import math
@@ -175,24 +175,24 @@ class TestAccounting:
         return EDPSGD(**(SETTINGS | {"batch_size": 256} | changes)).plan(problem)
 
     def test_the_numbers_of_the_paper_notes(self):
-        """13,084 rows, batch 256, 20 epochs: claimed 3.85 and earned 24.1, for micro-batches of any size above one."""
+        """13,084 rows, batch 256, 20 epochs: nominal 3.85, accounted 24.1, for micro-batches of any size above 1."""
         plan = self.plan(microbatch=16)
         assert plan.mechanism.steps == 1022
         found = plan.guarantee()
-        assert (found.claimed.epsilon, found.earned.epsilon) == (
+        assert (found.nominal.epsilon, found.accounted.epsilon) == (
             pytest.approx(3.85, abs=0.02),
             pytest.approx(24.1, abs=0.2),
         )
         of_one = self.plan(microbatch=1).guarantee()
-        assert of_one.earned.epsilon == of_one.claimed.epsilon == found.claimed.epsilon
+        assert of_one.accounted.epsilon == of_one.nominal.epsilon == found.nominal.epsilon
 
     def test_several_layers_and_decay(self):
         three = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
-        for phase in self.plan(three, microbatch=1).earned.phases:
+        for phase in self.plan(three, microbatch=1).accounted.phases:
             assert phase.noise_multiplier == pytest.approx(1 / math.sqrt(3))
-        for phase in self.plan(three, microbatch=1, layer_noise="joint").earned.phases:
+        for phase in self.plan(three, microbatch=1, layer_noise="joint").accounted.phases:
             assert phase.noise_multiplier == pytest.approx(1.0)
-        decayed = self.plan(microbatch=16, noise_decay="linear", decay_rate=0.1).earned
+        decayed = self.plan(microbatch=16, noise_decay="linear", decay_rate=0.1).accounted
         assert sum(phase.steps for phase in decayed.phases) == 1022
         for epoch, phase in enumerate(decayed.phases):
             assert phase.noise_multiplier == pytest.approx(0.5 / (1 + 0.1 * epoch))
@@ -213,10 +213,10 @@ class TestAccounting:
 
     def test_noise_chosen_for_a_target_meets_it_in_truth_or_in_name_only(self):
         asked = {"epsilon": 8.0, "noise_multiplier": None, "epochs": 2, "microbatch": 16}
-        honest, nominal = (self.plan(calibrate_to=how, **asked) for how in ("earned", "claimed"))
-        assert 7.8 < honest.guarantee().earned.epsilon <= 8.0
-        assert 7.8 < nominal.guarantee().claimed.epsilon <= 8.0
-        assert nominal.guarantee().earned.epsilon > 30
+        honest, nominal = (self.plan(calibrate_to=how, **asked) for how in ("accounted", "nominal"))
+        assert 7.8 < honest.guarantee().accounted.epsilon <= 8.0
+        assert 7.8 < nominal.guarantee().nominal.epsilon <= 8.0
+        assert nominal.guarantee().accounted.epsilon > 30
         assert honest.mechanism.noise_multiplier == pytest.approx(2 * nominal.mechanism.noise_multiplier, rel=5e-3)
 
     def test_privacy_spent_so_far_is_of_the_noise_so_far(self):
@@ -224,7 +224,7 @@ class TestAccounting:
         first = spent([Release((Phase(0.5, 52),), "poisson", 256 / 13_084)], delta=1e-5)
         assert plan.spent_after(52) == first
         assert plan.spent_after(0) == 0 < plan.spent_after(51) < first < plan.spent_after(53)
-        assert plan.spent_after(plan.mechanism.steps) == plan.guarantee().earned.epsilon
+        assert plan.spent_after(plan.mechanism.steps) == plan.guarantee().accounted.epsilon
 
     @pytest.mark.parametrize(
         ("change", "words"),

@@ -39,29 +39,32 @@ class TestPlan:
         one, other = (self.plan(size, batch_size=256) for size in (13_084, 12_000))
         assert one == other
         assert one.mechanism.sample_rate == 256 / 13_084
-        assert 7.95 < one.guarantee().earned.epsilon <= 8.0
+        assert 7.95 < one.guarantee().accounted.epsilon <= 8.0
 
     def test_known_numbers(self):
         settings = {"epsilon": None, "noise_multiplier": 1.0, "batch_size": 256, "epochs": 20}
-        assert self.plan(**settings).guarantee().earned.epsilon == pytest.approx(3.85, abs=0.02)
+        assert self.plan(**settings).guarantee().accounted.epsilon == pytest.approx(3.85, abs=0.02)
         shuffled = self.plan(**settings, sampling="shuffled")
         assert shuffled.mechanism.steps == 20 * 52
         assert self.plan(**settings, sampling="shuffled", drop_last=True).mechanism.steps == 20 * 51
-        epsilon, mu = shuffled.guarantee().earned.epsilon, math.sqrt(20)  # 20 Gaussians; Balle and Wang 2018, theorem 8
+        epsilon, mu = (
+            shuffled.guarantee().accounted.epsilon,
+            math.sqrt(20),
+        )  # 20 Gaussians; Balle and Wang 2018, theorem 8
         delta = norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu)
         assert delta == pytest.approx(1e-5, rel=0.02)
-        assert shuffled.guarantee().earned.neighbouring == "replace one by a null example"
+        assert shuffled.guarantee().accounted.neighbouring == "replace one by a null example"
 
     def test_default_batch(self):
         assert self.plan().mechanism.sample_rate * 13_084 == pytest.approx(min(LARGEST_DEFAULT_BATCH, 13_084 // 6))
 
     def test_declared_runs_are_paid_for(self):
         settings = {"epsilon": None, "noise_multiplier": 2.0, "batch_size": 256, "epochs": 20}
-        one, four = (self.plan(**settings, runs=runs).guarantee().earned.epsilon for runs in (1, 4))
-        longer = self.plan(**(settings | {"epochs": 80})).guarantee().earned.epsilon
+        one, four = (self.plan(**settings, runs=runs).guarantee().accounted.epsilon for runs in (1, 4))
+        longer = self.plan(**(settings | {"epochs": 80})).guarantee().accounted.epsilon
         assert four == pytest.approx(longer, rel=1e-3)
         assert four > 1.5 * one
-        assert 3.9 < self.plan(epsilon=4.0, batch_size=256, runs=4).guarantee().earned.epsilon <= 4.0
+        assert 3.9 < self.plan(epsilon=4.0, batch_size=256, runs=4).guarantee().accounted.epsilon <= 4.0
 
     def test_both_given_must_agree(self):
         self.plan(epsilon=8.0, noise_multiplier=5.0, batch_size=256)
@@ -71,7 +74,7 @@ class TestPlan:
     @pytest.mark.parametrize("settings", [{"epsilon": 8.0}, {"epsilon": None, "noise_multiplier": 4.0}])
     @pytest.mark.parametrize("sampling", ["poisson", "shuffled"])
     def test_a_delta_of_1e_14_has_a_guarantee(self, settings, sampling):
-        found = self.plan(delta=1e-14, sampling=sampling, batch_size=2180, epochs=2, **settings).guarantee().earned
+        found = self.plan(delta=1e-14, sampling=sampling, batch_size=2180, epochs=2, **settings).guarantee().accounted
         assert 0 < found.epsilon <= 8.0
         assert found.accountant.startswith("RDP" if sampling == "poisson" else "Gaussian without amplification")
 

@@ -20,7 +20,7 @@ from redteam.report.values import (
     Users,
 )
 from redteam.statistics.interval import Interval
-from redteam.statistics.resolution import ceiling, extraction_ceiling
+from redteam.statistics.resolution import attainable, attainable_extraction_rate
 
 TODAY = date(2026, 7, 1)
 ALPHA = 0.05 / 8
@@ -43,16 +43,16 @@ class Sample:
 
 def auc(value: float, half: float, signal: str = "loss", attack: str = "RT101", n: int = 2000) -> Evidence:
     interval = Interval(value, round(value - half, 6), round(value + half, 6), ALPHA)
-    return Evidence(attack, signal, "auc", interval, n, n, ceiling("auc", n, n, alpha=ALPHA))
+    return Evidence(attack, signal, "auc", interval, n, n, attainable("auc", n, n, alpha=ALPHA))
 
 
 def tpr(low: float, value: float, high: float, signal: str = "loss", attack: str = "RT101", n: int = 2000) -> Evidence:
-    top = ceiling("tpr", n, n, alpha=ALPHA, fpr=0.01)
+    top = attainable("tpr", n, n, alpha=ALPHA, fpr=0.01)
     return Evidence(attack, signal, "tpr", Interval(value, low, high, ALPHA), n, n, top, 0.01)
 
 
 def epsilon(low: float, signal: str = "loss") -> Evidence:
-    top = ceiling("epsilon", 1000, 1000, alpha=ALPHA, delta=1e-5)
+    top = attainable("epsilon", 1000, 1000, alpha=ALPHA, delta=1e-5)
     return Evidence("RT101", signal, "epsilon", Interval(low, low, top, ALPHA), 1000, 1000, top, delta=1e-5)
 
 
@@ -129,19 +129,19 @@ def _waived() -> Sample:
 
 def _private() -> Sample:
     """A randomised report of a DP training whose claim does not hold."""
-    claimed = Budget(1.0, 1e-5, "example", "add or remove one", "RDP")
-    earned = replace(claimed, epsilon=6.0, accountant="PRV")
+    nominal = Budget(1.0, 1e-5, "example", "add or remove one", "RDP")
+    accounted = replace(nominal, epsilon=6.0, accountant="PRV")
     report = replace(
         _report(auc(0.58, 0.01), tpr(0.02, 0.03, 0.045), epsilon(1.4)),
         grade="A",
         grade_reason="2,000 examples put in or left out by coin flips (seed 7)",
-        guarantee=Guarantee(claimed, earned),
+        guarantee=Guarantee(nominal, accounted),
     )
     return Sample(report, Policy(0.7, (TprLimit(0.01, 0.05),), max_epsilon=8.0, source="pyproject.toml"))
 
 
 def secrets(metric: str, low: float, value: float, high: float, attack: str, copies: int, n: int = 20) -> Evidence:
-    top = extraction_ceiling(n, alpha=ALPHA) if metric == "extraction_rate" else 13.29
+    top = attainable_extraction_rate(n, alpha=ALPHA) if metric == "extraction_rate" else 13.29
     return Evidence(attack, f"R={copies}", metric, Interval(value, low, high, ALPHA), n, n, top)
 
 

@@ -89,7 +89,7 @@ def count_wrong(
         coins = rng.random(m) < fair
         scores = mechanism.release(rng, coins)
         found = bound(scores[coins], scores[~coins])
-        assert 0 <= found.low <= found.ceiling < math.inf
+        assert 0 <= found.low <= found.attainable < math.inf
         wrong += found.low > (mechanism.epsilon if truth is None else truth)
     return wrong
 

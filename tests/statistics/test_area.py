@@ -7,7 +7,7 @@ from scipy import stats
 
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
-from redteam.statistics.resolution import auc_ceiling
+from redteam.statistics.resolution import attainable_auc
 
 
 def kernel(members, nonmembers):
@@ -53,9 +53,9 @@ def test_both_ends_equal_the_naive_twin(population, sizes, alpha):
     found = area_interval(rank(scores, is_member), alpha=alpha)
     k = kernel(scores[is_member], scores[~is_member])
     assert found.value < 1
-    ceiling = auc_ceiling(*sizes, alpha=alpha)
-    assert found.low == pytest.approx(max(0, min(naive_low(k, alpha), ceiling)), abs=1e-9)
-    assert found.high == pytest.approx(1 - max(0, min(naive_low(1 - k, alpha), ceiling)), abs=1e-9)
+    attainable = attainable_auc(*sizes, alpha=alpha)
+    assert found.low == pytest.approx(max(0, min(naive_low(k, alpha), attainable)), abs=1e-9)
+    assert found.high == pytest.approx(1 - max(0, min(naive_low(1 - k, alpha), attainable)), abs=1e-9)
 
 
 @pytest.mark.parametrize("population", [binormal(0.7), binormal(0.95), contaminated(0.1)])
@@ -124,4 +124,4 @@ def test_one_swap_never_proves_more_than_separation():
     scores[[49, 50]] = scores[[50, 49]]
     found = area_interval(rank(scores, is_member), alpha=0.05)
     assert found.value < 1
-    assert found.low <= auc_ceiling(50, 50, alpha=0.05)
+    assert found.low <= attainable_auc(50, 50, alpha=0.05)

@@ -87,7 +87,7 @@ def test_the_usual_interval_fails_the_same_simulation(name):
 
 
 def test_separation_is_as_rare_as_its_bound_says():
-    # With AUC exactly at the ceiling of 25+25, all of a sample misses the fallen members 2.5 % of the time.
+    # With AUC exactly at the attainable of 25+25, all of a sample misses the fallen members 2.5 % of the time.
     population = fallen(1 - 0.025 ** (1 / 25), 0.9999999)
     above, _, made = count_misses(population, (25, 25), 2000, lambda r, _: area_interval(r, alpha=0.05), population.auc)
     assert above <= allowed(0.025, made)

@@ -46,7 +46,7 @@ def test_a_thousand_of_either(tp, fp, bound, gaussian):
 
 def test_complete_separation_of_a_thousand_is_the_ceiling():
     found = eps.clopper_pearson_from_counts(1000, 1000, 0, 1000, **ERROR)
-    assert found.low == found.ceiling == pytest.approx(5.601, abs=6e-4)
+    assert found.low == found.attainable == pytest.approx(5.601, abs=6e-4)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_one_run_as_published(counts, delta, expected):
 def test_one_run_of_perfect_guesses(r, most):
     found = eps.one_run_from_counts(r, r, r, delta=0, alpha=0.05)
     q = 0.05 ** (1 / r)
-    assert found.low == found.ceiling == pytest.approx(math.log(q / (1 - q)), rel=1e-6)
+    assert found.low == found.attainable == pytest.approx(math.log(q / (1 - q)), rel=1e-6)
     assert found.low == pytest.approx(most, abs=0.0055)
 
 
@@ -139,10 +139,10 @@ def test_no_count_gives_nan_or_less_than_nothing(n, delta):
     for tp, fp in ((0, 0), (0, n), (n, 0), (n, n)):
         for bound in FROM_RATES:
             found = bound(tp, n, fp, n, delta=delta, alpha=0.05)
-            assert 0 <= found.low <= found.ceiling < math.inf
+            assert 0 <= found.low <= found.attainable < math.inf
         for bound in FROM_GUESSES:
             found = bound(tp, n, n, delta=delta, alpha=0.05)
-            assert 0 <= found.low <= found.ceiling < math.inf
+            assert 0 <= found.low <= found.attainable < math.inf
 
 
 @pytest.mark.parametrize("bound", FROM_RATES)
@@ -150,7 +150,7 @@ def test_a_million_of_either_at_the_extremes(bound):
     n = 10**6
     for tp, fp in ((0, 0), (0, n), (n, 0), (n, n), (1, 0)):
         found = bound(tp, n, fp, n, **ERROR)
-        assert 0 <= found.low <= found.ceiling < math.inf
+        assert 0 <= found.low <= found.attainable < math.inf
 
 
 @pytest.mark.parametrize("mu", [1e-300, 1e-9, 1e-4, 30.0, 1e4])
@@ -207,18 +207,18 @@ def test_perfect_separation_reaches_the_ceiling_and_nothing_passes_it(bound, rul
     reached = bound(np.full(60, 1.0), np.zeros(50), **ERROR, threshold=rule)
     # How many of the judged canaries were in is left to chance, how many are guessed "in" is not: a few are wrong.
     by_chance = bound in FROM_SCORES[3:] and isinstance(rule, Split | MultiSplit)
-    assert reached.low >= (reached.ceiling / 3 if by_chance else reached.ceiling * (1 - 1e-9))
+    assert reached.low >= (reached.attainable / 3 if by_chance else reached.attainable * (1 - 1e-9))
     for seed in range(5):
         inside, outside = normal(4.0, 110, seed)
         found = bound(inside, outside, **ERROR, threshold=rule)
-        assert found.low <= found.ceiling
+        assert found.low <= found.attainable
 
 
 def test_the_ceiling_of_ranks_counts_the_non_member_that_is_the_threshold():
     inside, outside = np.arange(100.0, 200.0), np.arange(100.0)
     for rule in (Bonferroni(1), Bonferroni(7), Bonferroni(1000)):
         found = eps.clopper_pearson(inside, outside, **ERROR, threshold=rule)
-        assert found.low == pytest.approx(found.ceiling)
+        assert found.low == pytest.approx(found.attainable)
 
 
 @pytest.mark.parametrize("bound", [eps.one_run, eps.one_run_fdp])
@@ -239,7 +239,7 @@ def test_one_run_finds_by_itself_which_end_says_in(bound, rule):
     turned = bound(-inside, -outside, **ERROR, threshold=rule)
     assert turned.low > 3
     assert turned.low == pytest.approx(upright.low, rel=0.2)
-    assert turned.ceiling == upright.ceiling
+    assert turned.attainable == upright.attainable
     fixed = eps.Guesses(500, 500)  # fixed in advance is fixed, the direction too
     assert bound(-inside, -outside, **ERROR, threshold=fixed).low == 0
 

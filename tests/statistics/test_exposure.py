@@ -18,7 +18,7 @@ from redteam.statistics.exposure import (
     sampled_exposure,
     share_interval,
 )
-from redteam.statistics.resolution import extraction_ceiling, fewest_canaries, whole_secrets_p_value
+from redteam.statistics.resolution import attainable_extraction_rate, fewest_canaries, whole_secrets_p_value
 
 
 class TestExact:
@@ -307,7 +307,7 @@ class TestWholeSecrets:
         assert fewest_canaries(0.01, left=100) == 1
         assert fewest_canaries(0.009, left=100) == 2
         assert fewest_canaries(0.01, left=1) == 7
-        assert extraction_ceiling(1, alpha=0.05) == pytest.approx(0.025)
+        assert attainable_extraction_rate(1, alpha=0.05) == pytest.approx(0.025)
 
 
 class TestWhatASampleProves:

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from redteam.core.errors import StatisticsError
-from redteam.statistics.resolution import auc_ceiling, ceiling, examples_needed, smallest_resolvable_fpr, tpr_ceiling
+from redteam.statistics.resolution import (
+    attainable,
+    attainable_auc,
+    attainable_tpr,
+    examples_needed,
+    smallest_resolvable_fpr,
+)
 from redteam.statistics.roc import auc_interval, tpr_at_fpr
 
 SIZES = [
@@ -30,7 +36,7 @@ def separated(members, nonmembers):
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_auc_ceiling_is_what_separation_gives(sizes, alpha):
     found = auc_interval(*separated(*sizes), alpha=alpha)
-    assert found.low == auc_ceiling(*sizes, alpha=alpha) == ceiling("auc", *sizes, alpha=alpha)
+    assert found.low == attainable_auc(*sizes, alpha=alpha) == attainable("auc", *sizes, alpha=alpha)
     assert found.value == found.high == 1.0
 
 
@@ -39,10 +45,10 @@ def test_the_auc_ceiling_is_what_separation_gives(sizes, alpha):
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_tpr_ceiling_is_what_separation_gives(sizes, alpha, fpr):
     found = tpr_at_fpr(*separated(*sizes), fpr=fpr, alpha=alpha, seed=0)
-    expected = tpr_ceiling(*sizes, fpr=fpr, alpha=alpha)
+    expected = attainable_tpr(*sizes, fpr=fpr, alpha=alpha)
     assert found.low == pytest.approx(expected, rel=1e-9)
     assert (found.low == 0) == (expected == 0)
-    assert ceiling("tpr", *sizes, alpha=alpha, fpr=fpr) == expected
+    assert attainable("tpr", *sizes, alpha=alpha, fpr=fpr) == expected
 
 
 def test_no_sample_goes_over_its_ceiling():
@@ -50,7 +56,7 @@ def test_no_sample_goes_over_its_ceiling():
     for _ in range(200):
         scores, is_member = rng.normal(0, 1, 40), np.arange(40) < 15
         scores[is_member] += 4
-        assert auc_interval(scores, is_member, alpha=0.05).low <= auc_ceiling(15, 25, alpha=0.05)
+        assert auc_interval(scores, is_member, alpha=0.05).low <= attainable_auc(15, 25, alpha=0.05)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.0005])
@@ -58,19 +64,19 @@ def test_no_sample_goes_over_its_ceiling():
 def test_one_example_fewer_would_not_do_for_the_auc(limit, alpha):
     members, nonmembers = examples_needed("auc", limit, alpha=alpha)
     assert members == nonmembers
-    assert auc_ceiling(members, members, alpha=alpha) > limit
+    assert attainable_auc(members, members, alpha=alpha) > limit
     if members > 2:
-        assert auc_ceiling(members - 1, members - 1, alpha=alpha) <= limit
+        assert attainable_auc(members - 1, members - 1, alpha=alpha) <= limit
 
 
 @pytest.mark.parametrize("fpr", [0.1, 0.01, 0.001])
 @pytest.mark.parametrize("limit", [0.0, 0.01, 0.1, 0.9])
 def test_one_example_fewer_on_either_side_would_not_do_for_the_tpr(limit, fpr):
     members, nonmembers = examples_needed("tpr", limit, alpha=0.05, fpr=fpr)
-    assert tpr_ceiling(members, nonmembers, fpr=fpr, alpha=0.05) > limit
-    assert tpr_ceiling(members, nonmembers - 1, fpr=fpr, alpha=0.05) <= limit
+    assert attainable_tpr(members, nonmembers, fpr=fpr, alpha=0.05) > limit
+    assert attainable_tpr(members, nonmembers - 1, fpr=fpr, alpha=0.05) <= limit
     if members > 2:
-        assert tpr_ceiling(members - 1, nonmembers, fpr=fpr, alpha=0.05) <= limit
+        assert attainable_tpr(members - 1, nonmembers, fpr=fpr, alpha=0.05) <= limit
 
 
 def test_a_limit_that_no_sample_exceeds_needs_no_number():
@@ -87,8 +93,8 @@ def test_an_answer_of_many_millions():
 
 
 def test_too_few_examples_have_no_ceiling():
-    assert auc_ceiling(1, 100, alpha=0.05) == 0.0
-    assert tpr_ceiling(0, 10_000, fpr=0.1, alpha=0.05) == 0.0
+    assert attainable_auc(1, 100, alpha=0.05) == 0.0
+    assert attainable_tpr(0, 10_000, fpr=0.1, alpha=0.05) == 0.0
     assert smallest_resolvable_fpr(0) == 1.0
 
 
@@ -99,8 +105,8 @@ def test_the_resolution_follows_from_the_size():
 
 @pytest.mark.parametrize(("metric", "fpr"), [("epsilon", None), ("tpr", None), ("AUC", None)])
 def test_a_metric_without_a_ceiling_is_refused(metric, fpr):
-    with pytest.raises(StatisticsError, match="no ceiling for"):
-        ceiling(metric, 10, 10, alpha=0.05, fpr=fpr)
+    with pytest.raises(StatisticsError, match="no attainable bound for"):
+        attainable(metric, 10, 10, alpha=0.05, fpr=fpr)
 
 
 def test_judging_needs_no_numpy():

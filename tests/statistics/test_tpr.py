@@ -10,7 +10,7 @@ from scipy import stats
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
 from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import rank
-from redteam.statistics.resolution import smallest_resolvable_fpr, tpr_ceiling
+from redteam.statistics.resolution import attainable_tpr, smallest_resolvable_fpr
 from redteam.statistics.roc import tpr_at_fpr
 from redteam.statistics.tpr import tpr_interval
 
@@ -118,7 +118,7 @@ def test_below_the_resolution_the_lower_end_is_zero_and_at_it_is_not(n):
     scores, is_member = np.arange(n + 50.0), np.arange(n + 50) >= n
     fpr = smallest_resolvable_fpr(n, alpha=0.05)
     assert tpr_at_fpr(scores, is_member, fpr=fpr, alpha=0.05, seed=0).low == pytest.approx(
-        tpr_ceiling(50, n, fpr=fpr, alpha=0.05)
+        attainable_tpr(50, n, fpr=fpr, alpha=0.05)
     )
     assert tpr_at_fpr(scores, is_member, fpr=fpr * 0.999, alpha=0.05, seed=0).low == 0.0
 

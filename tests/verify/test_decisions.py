@@ -12,8 +12,8 @@ from redteam.verify.reach import Reach, doubt
 from redteam.verify.verdict import decide, deciding, doubts, promises, stated
 
 
-def bound(low, ceiling):
-    return EpsilonBound(low, ceiling, "clopper_pearson", "")
+def bound(low, attainable):
+    return EpsilonBound(low, attainable, "clopper_pearson", "")
 
 
 def budget(epsilon):
@@ -21,7 +21,7 @@ def budget(epsilon):
 
 
 @pytest.mark.parametrize(
-    ("low", "ceiling", "earned", "word"),
+    ("low", "attainable", "earned", "word"),
     [
         (1.0, 9.0, 2.0, "consistent"),
         (2.0, 9.0, 2.0, "consistent"),
@@ -32,8 +32,8 @@ def budget(epsilon):
         (0.5, 9.0, float("nan"), "inconclusive"),
     ],
 )
-def test_verdicts(low, ceiling, earned, word):
-    assert decide(None if earned is None else budget(earned), bound(low, ceiling), alpha=0.05)[0] == word
+def test_verdicts(low, attainable, earned, word):
+    assert decide(None if earned is None else budget(earned), bound(low, attainable), alpha=0.05)[0] == word
 
 
 def test_a_doubt_forbids_consistent_and_hides_no_violation():

@@ -53,14 +53,14 @@ def test_a_bug_that_doubles_the_signal_is_caught(bug):
 def test_the_bounds_come_close_to_what_is_earned():
     result = verify(doubles.Honest(), Plan(canaries=100_000, epsilon=4.0, epochs=10), seed=3)
     assert result.verdict == "consistent"
-    assert 0.4 * 4.0 < result.clopper_pearson.low < 4.0 < result.clopper_pearson.ceiling
+    assert 0.4 * 4.0 < result.clopper_pearson.low < 4.0 < result.clopper_pearson.attainable
     assert 0.75 * 4.0 < result.gdp.low < 4.4
 
 
 def test_too_few_canaries_settle_nothing():
     result = verify(doubles.Honest(), Plan(canaries=500, epsilon=8.0, epochs=2), seed=0)
     assert result.verdict == "inconclusive"
-    assert result.clopper_pearson.ceiling < 8.0
+    assert result.clopper_pearson.attainable < 8.0
     assert "give more" in result.reason
     assert result.exit_code == 2
 
@@ -122,11 +122,11 @@ def test_micro_batches_that_say_what_they_are_are_judged_without_independence():
 
 
 def test_micro_batches_that_claim_what_they_do_not_earn_are_never_consistent():
-    settings = {"clipping": "microbatch", "layer_noise": "joint", "calibrate_to": "claimed"}
+    settings = {"clipping": "microbatch", "layer_noise": "joint", "calibrate_to": "nominal"}
 
     def as_claimed(problem, told):
         run = trainer("RD102", **settings)(problem, told)
-        return PrivateRun(run.mechanism, Guarantee(run.guarantee.claimed, run.guarantee.claimed))
+        return PrivateRun(run.mechanism, Guarantee(run.guarantee.nominal, run.guarantee.nominal))
 
     plan = Plan(canaries=1_000, epochs=2)
     for subject in (trainer("RD102", **settings), FunctionSubject("as claimed", as_claimed)):

@@ -26,7 +26,7 @@ from redteam.report.values import AuditReport
 from redteam.statistics.interval import Interval
 from redteam.training.train import Coins, ModelChoice, portable, train
 
-FORMAT = "redteam.cell/1"
+FORMAT = "redteam.cell/2"
 ALPHA = 0.05  # of all intervals of one cell together
 
 

@@ -16,7 +16,7 @@ _WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("RD100", {}),
     "dpsgd": ("RD101", {}),
     "edpsgd": ("RD102", {"clipping": "example"}),
-    "microbatch": ("RD102", {"clipping": "microbatch", "calibrate_to": "claimed"}),
+    "microbatch": ("RD102", {"clipping": "microbatch", "calibrate_to": "nominal"}),
 }
 TRAINERS = tuple(_WAYS)
 

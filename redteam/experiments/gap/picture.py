@@ -41,7 +41,7 @@ def _styles(report: GapReport) -> dict[str, _Style]:
 
 
 def _theory_against_practice(axes: Any, rows: tuple[Row, ...], styles: dict[str, _Style]) -> None:
-    """Earned epsilon against the measured lower bound, with the ceiling above it; claims are hollow marks."""
+    """Earned epsilon against the measured lower bound, the attainable one above it; claims are hollow marks."""
     axes.set(xscale="log", yscale="log", title="Theory against practice")
     axes.set(xlabel="epsilon earned by training (hollow: claimed)", ylabel="epsilon measured, lower bound")
     points = list(_points(rows))
@@ -52,7 +52,7 @@ def _theory_against_practice(axes: Any, rows: tuple[Row, ...], styles: dict[str,
     for row, earned, bound in points:
         style, spread = styles[row.trainer], bound.spread
         look = {"color": style.colour, "marker": style.marker, "markersize": style.size, "linestyle": "none"}
-        y, most = max(spread.mean, floor), max(bound.ceiling, floor)
+        y, most = max(spread.mean, floor), max(bound.attainable, floor)
         ends = [[y - max(spread.low, floor)], [max(spread.high, floor) - y]]
         axes.plot([earned], [most], marker="_", color=GREY, markersize=11)
         axes.plot([earned] * 2, [y, most], color=GREY, linewidth=0.7, linestyle=":")
@@ -83,7 +83,7 @@ def _diagonal(axes: Any, points: list[tuple[Row, float, Any]], floor: float) -> 
     claims = [row.claimed.epsilon for row, _, _ in points if row.claimed is not None]
     xs = [earned for _, earned, _ in points] + claims
     left, right = min(xs) / 2, max(xs) * 2
-    top = max([right, *(bound.ceiling for _, _, bound in points)]) * 1.5
+    top = max([right, *(bound.attainable for _, _, bound in points)]) * 1.5
     axes.set(xlim=(left, right), ylim=(floor / 2, top))
     axes.plot([left, right], [left, right], color=GREY, linewidth=1.0, label="_")
     axes.fill_between([left, right], [left, right], [top, top], color=GREY, alpha=0.12, linewidth=0, zorder=0)

@@ -13,7 +13,7 @@ from redteam.policy.checks import speaks_of
 from redteam.report.values import Accuracy, Budget, Evidence, Failure, Guarantee, Metric, UserAccuracy
 from redteam.statistics.interval import Interval
 
-FORMAT = "redteam.gap/1"
+FORMAT = "redteam.gap/2"
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,13 @@ class CellResult:
     def exceeds(self) -> bool:
         """Whether the bound lies above what training says it earned, at a delta that is no smaller; NaN does."""
         found, guarantee = self.strongest, self.guarantee
-        if found is None or guarantee is None or not speaks_of(found, guarantee.earned.delta):
+        if found is None or guarantee is None or not speaks_of(found, guarantee.accounted.delta):
             return False
-        if not guarantee.earned.covers(found.unit):  # what users lose together, a guarantee for examples does not bound
+        if not guarantee.accounted.covers(
+            found.unit
+        ):  # what users lose together, a guarantee for examples does not bound
             return False
-        return not found.interval.low <= guarantee.earned.epsilon
+        return not found.interval.low <= guarantee.accounted.epsilon
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Measure:
     metric: Metric
     fpr: float | None
     spread: Spread
-    ceiling: float
+    attainable: float
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,8 @@ def _row(trainer: str, epsilon: float | None, cells: list[CellResult], plain: di
         tuple(cell.seed for cell in cells),
         accuracy=_over([cell.accuracy for cell in cells]),
         time_ratio=Spread(_mean(known), min(known), max(known)) if known else None,
-        claimed=max((g.claimed for g in guarantees), key=lambda b: b.epsilon) if whole else None,
-        earned=max((g.earned for g in guarantees), key=lambda b: b.epsilon) if whole else None,
+        claimed=max((g.nominal for g in guarantees), key=lambda b: b.epsilon) if whole else None,
+        earned=max((g.accounted for g in guarantees), key=lambda b: b.epsilon) if whole else None,
         measures=_measures(cells),
         untrained=tuple(cell.seed for cell in cells if cell.untrained),
     )
@@ -204,7 +206,7 @@ def _measures(cells: list[CellResult]) -> tuple[Measure, ...]:
         for evidence in cell.evidence:
             joined.setdefault(evidence.id, []).append(evidence)
     return tuple(
-        Measure(e.attack, e.signal, e.metric, e.fpr, _spread(some), min(one.ceiling for one in some))
+        Measure(e.attack, e.signal, e.metric, e.fpr, _spread(some), min(one.attainable for one in some))
         for some in joined.values()
         for e in some[:1]
         if len(some) == len(cells)

@@ -105,7 +105,7 @@ def report_gap(done: Sequence[tuple[Task, CellResult | FailedCell]]) -> GapRepor
 def _broken(task: Task, cell: CellResult, able: int) -> BrokenClaim:
     assert cell.strongest is not None  # it exceeds
     assert cell.guarantee is not None
-    earned, found = cell.guarantee.earned.epsilon, cell.strongest
+    earned, found = cell.guarantee.accounted.epsilon, cell.strongest
     if able > 1:
         again = strongest_bound(attack_cell(task, alpha=ALPHA / able).evidence)
         proven = again is not None and not again.interval.low <= earned

@@ -138,7 +138,7 @@ def _cells(row: Row, exposure: bool, full: bool = False) -> tuple[str, ...]:
         "-" if ratio is None else f"{ratio.mean:.2f}",
         _budget(row.claimed),
         _budget(row.earned),
-        "-" if bound is None else f"{_bound(bound.spread, full)} of {short(bound.ceiling)}",
+        "-" if bound is None else f"{_bound(bound.spread, full)} of {short(bound.attainable)}",
         _interval(row.best("auc"), 3 if full else 2),
         _share(row.best("tpr", _FPR)),
         *((_interval(row.best("exposure"), 1),) if exposure else ()),
@@ -148,7 +148,7 @@ def _cells(row: Row, exposure: bool, full: bool = False) -> tuple[str, ...]:
 def _detail(row: Row, measure: Measure) -> tuple[str, ...]:
     spread = measure.spread
     metric = measure.metric + ("" if measure.fpr is None else f"@{measure.fpr:g}")
-    numbers = (f"{value:.3f}" for value in (spread.mean, spread.low, spread.high, measure.ceiling))
+    numbers = (f"{value:.3f}" for value in (spread.mean, spread.low, spread.high, measure.attainable))
     return (row.trainer, epsilon_words(row.epsilon), f"{measure.attack} {measure.signal}", metric, *numbers)
 
 

@@ -48,7 +48,7 @@ def bayesian(
         return found
 
     shown = threshold.lower_bound(in_scores, out_scores, low, alpha=alpha)
-    most = threshold.ceiling(np.size(in_scores), np.size(out_scores), low, alpha=alpha)
+    most = threshold.attainable(np.size(in_scores), np.size(out_scores), low, alpha=alpha)
     return EpsilonBound(shown, most, "bayesian", ESTIMATE)
 
 

@@ -1,4 +1,4 @@
-"""What every lower bound on epsilon is made of, and what it must never be: NaN, negative, or without a ceiling."""
+"""What every lower bound on epsilon is made of, and what it must never be: NaN, negative, or more than attainable."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,21 @@ from redteam.core.errors import StatisticsError
 class EpsilonBound:
     """A lower bound on epsilon, and the largest that this sample could have shown with this method.
 
-    `ceiling` is what complete separation would have given at the same sizes, threshold strategy, delta and alpha.
+    `attainable` is what complete separation would have given at the same sizes, threshold strategy, delta and alpha.
     `assumption` says in words what must hold for the bound to hold.
     """
 
     low: float
-    ceiling: float
+    attainable: float
     method: str
     assumption: str
 
     def __post_init__(self) -> None:
         """Refuse what is no bound; written so that NaN fails too."""
-        if not 0.0 <= self.low <= self.ceiling:
-            raise StatisticsError(f"epsilon bound {self.low} with ceiling {self.ceiling} is none: 0 <= low <= ceiling")
+        if not 0.0 <= self.low <= self.attainable:
+            raise StatisticsError(
+                f"epsilon bound {self.low} of {self.attainable} attainable is none: 0 <= low <= attainable"
+            )
 
 
 def require_delta(delta: float, *, positive: bool = False) -> float:

@@ -43,7 +43,7 @@ def clopper_pearson(
     """
     bound = partial(epsilon_from_rates, delta=require_delta(delta))
     low = threshold.lower_bound(in_scores, out_scores, bound, alpha=alpha)
-    most = threshold.ceiling(np.size(in_scores), np.size(out_scores), bound, alpha=alpha)
+    most = threshold.attainable(np.size(in_scores), np.size(out_scores), bound, alpha=alpha)
     return EpsilonBound(low, most, "clopper_pearson", INDEPENDENT)
 
 
@@ -71,7 +71,7 @@ def gdp(
     """
     require_delta(delta, positive=True)
     low = threshold.lower_bound(in_scores, out_scores, mu_from_rates, alpha=alpha)
-    most = threshold.ceiling(np.size(in_scores), np.size(out_scores), mu_from_rates, alpha=alpha)
+    most = threshold.attainable(np.size(in_scores), np.size(out_scores), mu_from_rates, alpha=alpha)
     return _gaussian(low, most, delta)
 
 
