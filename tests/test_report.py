@@ -59,18 +59,20 @@ def test_a_report_of_another_format_says_which(text):
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
 def test_a_report_of_format_1_is_read_as_today_s(path):
-    today = path.read_text(encoding="utf-8")
-    old = today.replace('"attainable"', '"ceiling"').replace('"nominal"', '"claimed"').replace('"accounted"', '"earned"')
-    old = old.replace(FORMAT, "redteam.report/1")
-    assert AuditReport.from_json(old) == AuditReport.from_json(today)
-    with pytest.raises(ReportError, match="unknown key 'ceiling'|this version reads|unknown key 'claimed'"):
-        AuditReport.from_json(old.replace("redteam.report/1", FORMAT if "ceiling" in old else "redteam.report/0"))
+    today = old = path.read_text(encoding="utf-8")
+    for new, was in (("attainable", "ceiling"), ("nominal", "claimed"), ("accounted", "earned")):
+        old = old.replace(f'"{new}"', f'"{was}"')
+    assert AuditReport.from_json(old.replace(FORMAT, "redteam.report/1")) == AuditReport.from_json(today)
+    if old != today:
+        with pytest.raises(ReportError, match=r"unknown key '(ceiling|claimed)'"):
+            AuditReport.from_json(old)
 
 
-@pytest.mark.parametrize("changes", [{"evidence": 3}, {"evidence": [3]}, {"guarantee": []}, {"guarantee": {"nominal": 1}}])
-def test_a_broken_report_of_format_1_is_one_line(text, changes):
-    with pytest.raises(ReportError, match="report"):
-        AuditReport.from_json(changed(text, format="redteam.report/1", **changes))
+@pytest.mark.parametrize("value", [3, [3], {"nominal": 1}])
+def test_a_broken_report_of_format_1_is_one_line(text, value):
+    for key in ("evidence", "guarantee"):
+        with pytest.raises(ReportError, match=f"{key}"):
+            AuditReport.from_json(changed(text, format="redteam.report/1", **{key: value}))
 
 
 @pytest.mark.parametrize("broken", ["", "{", '{"format": ', "[" * 100_000])
