@@ -3,20 +3,17 @@
 import importlib.util
 import json
 import re
-import sys
 from datetime import date
 
 import pytest
 from conftest import ROOT
+from forks import fast
 
 from redteam.data import Columns, read_examples, text_key
 from redteam.data.ledger import Ledger
 from redteam.policy.judge import judge
 from redteam.policy.reading import load_policy
 from redteam.report.reading import load_report
-
-sys.path.append(str(ROOT / "tests" / "cli"))
-from forks import fast
 
 FIXTURES = ROOT / "fixtures"
 MODELS = {"leaky": 1, "safe": 0}

@@ -1,12 +1,9 @@
 """`redteam verify` from the command line: exit codes, formats, and functions that go wrong."""
 
 import json
-import sys
 
 import pytest
 from conftest import ROOT
-
-sys.path.append(str(ROOT / "tests" / "cli"))
 from forks import fast
 
 FUNCTIONS = f"""
