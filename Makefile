@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test test-fast test-integrations lint bench fixtures wheel clean
+.PHONY: install demo test test-fast test-integrations docs lint bench fixtures wheel clean
 
 install: .venv/installed
 
@@ -51,6 +51,17 @@ test-integrations: .venv-integrations/installed
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt mlflow-skinny pandas peft
 	@touch $@
 
+# The site, in build/site; a dead link is an error. Only .venv-docs needs the package index, once; the build needs no network.
+docs: .venv-docs/installed install
+	OMP_NUM_THREADS=1 $(BIN)/python docs/make/commands.py
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+
+.venv-docs/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check -c constraints.txt $$($(PYTHON) -c \
+		'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	@touch $@
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -66,4 +77,4 @@ wheel: install
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv .venv-integrations build dist *.egg-info
+	rm -rf .venv .venv-integrations .venv-docs build dist *.egg-info
