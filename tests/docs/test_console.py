@@ -1,8 +1,10 @@
 """Every console block of the README and of docs/ is run again, and prints what it shows."""
 
+import os
 import re
 import shlex
-from itertools import groupby
+from difflib import SequenceMatcher
+from itertools import groupby, takewhile
 
 import pytest
 from conftest import ROOT
@@ -12,6 +14,7 @@ from pages import blocks, steps
 BY_PAGE = {
     name: tuple(each) for name, each in groupby(blocks("console"), lambda block: str(block.page.relative_to(ROOT)))
 }
+REGENERATE = "REDTEAM_REGENERATE" in os.environ
 LEFT_OUT = "[...]"
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 # These compute nothing with floating-point numbers of a model: they print the same everywhere.
@@ -37,8 +40,28 @@ def holds(shown, printed, same):
             continue
         at = range(min(places), len(printed)) if gap else [i for i in places if i < len(printed)]
         places, gap = {i + 1 for i in at if same(line, printed[i])}, False
-        assert places, f"not printed here (any more): {line!r}, but:\n" + "\n".join(printed)
+        assert places, f"not printed here (any more): {line!r}; say REDTEAM_REGENERATE=1 and read what changes"
     assert gap or len(printed) in places, "more was printed than is shown; [...] leaves lines out"
+
+
+def renewed(shown, printed):
+    """Return what is printed today from the line most like the first to that most like the last of each run shown."""
+    lines = list(shown)
+    position = 0
+    for i, line in enumerate(lines):
+        if line.strip() != LEFT_OUT and (i == 0 or lines[i - 1].strip() == LEFT_OUT):
+            run = [*takewhile(lambda each: each.strip() != LEFT_OUT, lines[i:])]
+            start = most_like(line, printed, range(position, len(printed)))
+            position = most_like(
+                run[-1], printed, sorted(range(start, len(printed)), key=lambda k: abs(k - start - len(run) + 1))
+            )
+            yield from printed[start : position + 1]
+        elif line.strip() == LEFT_OUT:
+            yield LEFT_OUT
+
+
+def most_like(line, printed, places):
+    return max(places, key=lambda i: SequenceMatcher(None, line, printed[i]).ratio())
 
 
 @pytest.mark.parametrize("page", BY_PAGE)
@@ -46,17 +69,23 @@ def test_the_console_blocks_of_a_page_print_what_they_show(page, tmp_path):
     (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
     code = None
     for block in BY_PAGE[page]:
+        today = []
         for step in steps(block.text):
             if step.command == "echo $?":
-                assert step.shown == (str(code),), block
-                continue
-            program, name, *rest = shlex.split(step.command)
-            assert program == "redteam", f"{block}: only redteam is run"
-            result = fast(name, *rest, cwd=tmp_path)
-            code = result.returncode
-            printed = [line.rstrip() for line in (result.stdout + result.stderr).splitlines()]
-            same = str.__eq__ if name in EXACT else alike
-            holds([line.rstrip() for line in step.shown], printed, same)
+                printed, same = [str(code)], str.__eq__
+            else:
+                program, name, *rest = shlex.split(step.command)
+                assert program == "redteam", f"{block}: only redteam is run"
+                result = fast(name, *rest, cwd=tmp_path)
+                code = result.returncode
+                printed = [line.rstrip() for line in (result.stdout + result.stderr).splitlines()]
+                same = str.__eq__ if name in EXACT else alike
+            today += [f"$ {step.command}", *renewed(step.shown, printed)]
+            if not REGENERATE:
+                holds(step.shown, printed, same)
+        if REGENERATE:
+            text = block.page.read_text(encoding="utf-8")
+            block.page.write_text(text.replace(block.text, "\n".join(today) + "\n"), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
