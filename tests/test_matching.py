@@ -1,14 +1,18 @@
 """Splits whose labels differ a little are matched by label and audited; splits whose texts differ are refused."""
 
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
 from conftest import RuleTarget, sentences
 
 from redteam.auditing.matching import match_by_label
+from redteam.auditing.plan import make_plan
 from redteam.auditing.run import audit
+from redteam.auditing.settings import Settings
 from redteam.data import Examples, Split
+from redteam.policy.reading import load_policy
 from redteam.statistics.area import area, area_interval
 from redteam.statistics.ranking import rank
 
@@ -72,6 +76,65 @@ class TestAudits:
         assert "RT902 tells members from non-members" in report.grade_reason
 
 
+class TestUsers:
+    @staticmethod
+    def split(inside, outside):
+        """Users by what their rows are labelled, such as {"ab": 30}: thirty users with a row of each."""
+        sides = []
+        for name, counts in (("m", inside), ("n", outside)):
+            people = [f"{labels}{i}" for labels, count in counts.items() for i in range(count)]
+            rows = [(name + user, label) for user in people for label in user.rstrip("0123456789")]
+            examples = sentences(len(rows), seed=len(sides) + 1)
+            users, labels = zip(*rows, strict=True)
+            sides.append(replace(examples, labels=labels, users=users))
+        return Split.of(*sides)
+
+    def test_are_kept_whole_with_the_same_labels_as_often(self):
+        split = self.split({"ab": 60, "aa": 40, "abb": 7}, {"ab": 30, "aa": 60})
+        left, found = match_by_label(split, seed=0)
+        profiles = []
+        for side, whole in ((left.members, split.members), (left.nonmembers, split.nonmembers)):
+            rows = {user: sorted(np.array(whole.labels)[np.array(whole.users) == user]) for user in set(side.users)}
+            assert sum(map(len, rows.values())) == len(side)  # nobody lost a row
+            profiles.append(np.unique(["".join(labels) for labels in rows.values()], return_counts=True))
+        assert (profiles[0][0] == profiles[1][0]).all()
+        shares = [number / number.sum() for _, number in profiles]
+        assert shares[0] == pytest.approx(shares[1], abs=1e-12)
+        assert (left.users.members, left.users.nonmembers) == (found.members, found.nonmembers)
+        assert (found.of_members, found.of_nonmembers, found.one_sided) == (107, 90, 1)
+        assert str(found).startswith("users matched by the labels of their rows, ")
+        assert str(found).endswith(" of 90 non-members are left; 1 label profile on one side only left out")
+
+    def test_are_audited(self):
+        split = self.split({"ab": 60, "aa": 80, "bb": 30}, {"ab": 60, "aa": 30, "bb": 80})
+        report = audit(RuleTarget(split.members, labels=("a", "b")), split)
+        assert report.grade == "B", report.grade_reason
+        assert "; users matched by the labels of their rows, " in report.grade_reason
+        assert (report.evidence[0].members, report.evidence[0].nonmembers) == (
+            report.users.members,
+            report.users.nonmembers,
+        )
+        assert report.evidence[0].interval.low > 0.6
+
+    def test_of_whom_too_few_are_alike_are_refused(self):
+        split = self.split({"ab": 9, "aaa": 100}, {"ab": 9, "bbb": 100})
+        assert match_by_label(split, seed=0) is None
+        assert audit(RuleTarget(split.members, labels=("a", "b")), split).grade == "C"
+
+
+def test_a_plan_foresees_what_the_labels_do():
+    policy, settings = load_policy(None, today=date(2026, 1, 1)), Settings()
+    split = declared((400, 300, 200), (250, 300, 350))
+    told = make_plan(leaky(split), split, (), policy, settings).text
+    left = audit(leaky(split), split).data
+    assert f"labels     matched by label, {left.members} of 900 members and {left.nonmembers} of 900" in told
+    assert f"examples   {left.members} members, {left.nonmembers} non-members" in told
+    split = declared((400,), (0, 400))
+    assert "labels     REFUSED: RT902 tells members" in make_plan(leaky(split), split, (), policy, settings).text
+    split = declared((300, 300, 300), (310, 300, 290))
+    assert "labels  " not in make_plan(leaky(split), split, (), policy, settings).text
+
+
 class TestMatching:
     @pytest.mark.parametrize(
         ("inside", "outside"),
@@ -100,7 +163,6 @@ class TestMatching:
         split = declared((40, 20), (20, 40))
         assert match_by_label(split, seed=0) is not None
         assert match_by_label(replace(split, randomised=True), seed=0) is None
-        assert match_by_label(replace(split, unit="user"), seed=0) is None
         rows = np.arange(40)
         assert match_by_label(Split.of(Examples(rows[:20]), Examples(rows[20:])), seed=0) is None
         assert match_by_label(declared((40, 3), (3, 40)), seed=0) is None  # too few would be left

@@ -79,13 +79,15 @@ def open_inputs(name: str | None, sources: Sources, options: dict[str, Any]) -> 
     if found is not None:
         planting, split = _known_canaries(planting, split, *found)
         notes += check_agreement(*found, split, (sources.members, sources.nonmembers, sources.data))
-    notes = (*_open_to_others(ledger_path(Path(name)), sources.canaries), *_opening_notes(target), *notes)
+    beside = [canaries_path(data) for data in (sources.members, sources.data) if data is not None]
+    private = _open_to_others(ledger_path(Path(name)), sources.canaries, *beside)
+    notes = (*private, *_opening_notes(target), *notes)
     return AuditInputs(target, split, None, notes, planting)
 
 
 def _open_to_others(*paths: Path | None) -> tuple[str, ...]:
     """Return a warning for each ledger that others may read."""
-    said = (open_to_others(path) for path in paths if path is not None)
+    said = (open_to_others(path) for path in dict.fromkeys(paths) if path is not None)
     return tuple(warning for warning in said if warning is not None)
 
 
@@ -208,7 +210,8 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> AuditI
     beside = ledger_beside(name, target)
     if beside is not None and beside[0].resolve() != path.resolve():
         notes += check_agreement(*beside, split, (sources.training_data,))
-    notes = (*_open_to_others(path), *_opening_notes(target), *notes)
+    planted = canaries_path(ledger.data_path(path, sources.training_data))
+    notes = (*_open_to_others(path, planted), *_opening_notes(target), *notes)
     planting = ledger.planting(path)
     if target.digest != ledger.model:  # nothing shows that this is the model the ledger speaks of
         split = replace(split, randomised=False)

@@ -5,7 +5,8 @@ for some labels than for others would measure that. So of every label p members 
 at random; p and q are the small whole numbers that keep the most. What is kept depends on labels and sides alone, never
 on a score, so given the labels the rows of a side are draws as before, only that their number of each label is fixed:
 that makes counts of them less variable than free draws with the same mean (W. Hoeffding, "On the distribution of the
-number of successes in independent trials", 1956), and intervals for free draws stay valid.
+number of successes in independent trials", 1956), and intervals for free draws stay valid. A user stands for all of her
+rows, so users are matched who have the same labels equally often.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from math import gcd
 import numpy as np
 
 from redteam.core.arrays import IntArray
-from redteam.data import Split
+from redteam.data import Examples, Split
+from redteam.data.units import number_users
+from redteam.report.values import Unit
 from redteam.report.wording import plural
 
 _MOST_OF_ONE = 4  # of the smaller side to so many of the larger, as in 4:7; larger ones lose more of rare labels
@@ -24,43 +27,66 @@ _FEWEST = 10  # of either side: with fewer, no control could say whether the tex
 
 @dataclass(frozen=True)
 class Matching:
-    """How many rows of either side were left, of how many, and how many labels stood on one side only."""
+    """How many rows, or users, of either side were left, of how many, and how many labels stood on one side only."""
 
     members: int
     of_members: int
     nonmembers: int
     of_nonmembers: int
     one_sided: int
+    unit: Unit = "example"
 
     def __str__(self) -> str:
         """Return it in words."""
+        users = self.unit == "user"
         left = (
-            f"matched by label, {self.members:,} of {self.of_members:,} members and {self.nonmembers:,} of "
-            f"{self.of_nonmembers:,} non-members are left"
+            f"{'users matched by the labels of their rows' if users else 'matched by label'}, {self.members:,} of "
+            f"{self.of_members:,} members and {self.nonmembers:,} of {self.of_nonmembers:,} non-members are left"
         )
-        return left + (f"; {plural(self.one_sided, 'label')} on one side only left out" if self.one_sided else "")
+        number = plural(self.one_sided, "label profile" if users else "label")
+        return left + (f"; {number} on one side only left out" if self.one_sided else "")
 
 
 def match_by_label(split: Split, *, seed: int) -> tuple[Split, Matching] | None:
     """Return the split with as many members to a non-member in every label, and what was left out.
 
-    None where there is nothing to match by - no labels, coins, users as a whole - or too few rows would be left.
+    Where users are the unit, users are matched who have the same labels as often. None where there is nothing to match
+    by - no labels, coins - or too few would be left.
     """
-    if split.randomised or split.unit != "example" or split.members.labels is None or split.nonmembers.labels is None:
+    sides = split.members, split.nonmembers
+    if split.randomised or any(side.labels is None for side in sides):
         return None
-    names = {name: i for i, name in enumerate(sorted({*split.members.labels, *split.nonmembers.labels}))}
-    inside = np.array([names[name] for name in split.members.labels], dtype=np.int64)
-    outside = np.array([names[name] for name in split.nonmembers.labels], dtype=np.int64)
+    owners = [_owners(side, split.unit) for side in sides]
+    mixes = [_mixes(side, rows) for side, rows in zip(sides, owners, strict=True)]
+    names = {mix: i for i, mix in enumerate(sorted({*mixes[0], *mixes[1]}))}
+    inside, outside = (np.array([names[mix] for mix in each], dtype=np.int64) for each in mixes)
     counts = np.bincount(inside, minlength=len(names)), np.bincount(outside, minlength=len(names))
     p, q, units = _ratio(*counts)
     kept = _draw(inside, p * units, seed, 1), _draw(outside, q * units, seed, 0)
     if min(len(kept[0]), len(kept[1])) < _FEWEST:
         return None
-    both = (counts[0] > 0) & (counts[1] > 0)
-    found = Matching(len(kept[0]), len(inside), len(kept[1]), len(outside), int((~both).sum()))
-    alone = None if split.alone is None else split.alone[np.concatenate([kept[0], kept[1] + len(inside)])]
-    members, nonmembers = split.members.take(kept[0]), split.nonmembers.take(kept[1])
-    return replace(split, members=members, nonmembers=nonmembers, alone=alone), found
+    one_sided = int(((counts[0] > 0) ^ (counts[1] > 0)).sum())
+    found = Matching(len(kept[0]), len(inside), len(kept[1]), len(outside), one_sided, split.unit)
+    rows = [np.flatnonzero(np.isin(own, some)) for own, some in zip(owners, kept, strict=True)]
+    alone = None if split.alone is None else split.alone[np.concatenate([rows[0], rows[1] + len(sides[0])])]
+    users = split.users
+    if users is not None and split.unit == "user":
+        users = replace(users, members=found.members, nonmembers=found.nonmembers)
+    left = (side.take(some) for side, some in zip(sides, rows, strict=True))
+    return replace(split, members=next(left), nonmembers=next(left), alone=alone, users=users), found
+
+
+def _owners(side: Examples, unit: Unit) -> IntArray:
+    """Return for each row the number of what it belongs to: itself, or its user."""
+    return np.arange(len(side)) if unit == "example" or side.users is None else number_users(side.users)
+
+
+def _mixes(side: Examples, owners: IntArray) -> list[tuple[str, ...]]:
+    """Return the labels of each unit's rows, sorted: of an example its label alone."""
+    mixes: list[list[str]] = [[] for _ in range(int(owners.max()) + 1)]
+    for owner, label in zip(owners.tolist(), side.labels or (), strict=True):
+        mixes[owner].append(label)
+    return [tuple(sorted(mix)) for mix in mixes]
 
 
 def _ratio(inside: IntArray, outside: IntArray) -> tuple[int, int, IntArray]:

@@ -13,14 +13,15 @@ import numpy as np
 
 from redteam.auditing.breakdown import accuracy_by_user
 from redteam.auditing.epsilon import Canaries, fair_canaries
+from redteam.auditing.grading import Looked, look
 from redteam.auditing.measure import intervals_judged
 from redteam.auditing.settings import Settings
 from redteam.canary.ask import fewest_candidates, repeated
 from redteam.canary.evidence import CanaryAudit
 from redteam.data import Split
-from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Attack
 from redteam.plugins.extraction import ExtractionAttack
+from redteam.plugins.registry import discover_controls
 from redteam.policy.limits import Limit, Policy
 from redteam.report.values import CANARY_METRICS, Guarantee, UserAccuracy
 from redteam.report.wording import LOW_BOUND, plural
@@ -57,7 +58,8 @@ def make_plan(
     planted: CanaryAudit | None = None,
 ) -> Plan:
     """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
-    units = Grouping.of(*split.pool(settings.seed), split.unit)
+    looked = look(split, [control for control in discover_controls() if control.of_labels], seed=settings.seed)
+    split, units = looked.split, looked.units
     members, nonmembers = int(units.is_member.sum()), int((~units.is_member).sum())
     canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
     known = isinstance(canaries, Canaries)
@@ -71,6 +73,7 @@ def make_plan(
         f" ({split.moved_out} texts on both sides moved out, {split.duplicates} repeats dropped)",
         *_user_line(split),
         f"membership {'drawn by coins (grade A)' if split.randomised else 'a split (grade B at best)'}",
+        *_label_line(looked),
         *_canary_line(planted, target.access, each),
         *(_attack_line(attack, target) for attack in attacks),
         *(_attack_line(attack, target) for attack in (planted.attacks if planted else ())),
@@ -87,6 +90,13 @@ def make_plan(
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
     ]  # fmt: skip
     return Plan(tuple(lines), seconds)
+
+
+def _label_line(looked: Looked) -> tuple[str, ...]:
+    """Say what the labels alone will do to the sides: match them, or have them refused."""
+    if looked.grade == "C":
+        return (f"labels     REFUSED: {looked.reason}: exit 2",)
+    return (f"labels     {looked.matched.removeprefix('; ')}",) if looked.matched else ()
 
 
 def _accuracy_line(target: Target, split: Split, policy: Policy) -> tuple[str, ...]:

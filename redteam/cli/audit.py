@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from redteam.auditing.inputs import AuditInputs
     from redteam.auditing.settings import Settings
     from redteam.canary.evidence import CanaryAudit
+    from redteam.models.trial import Limits
     from redteam.plugins.attack import Attack
     from redteam.plugins.extraction import ExtractionAttack
     from redteam.policy.limits import Policy
@@ -89,7 +90,7 @@ def audit(
     request |= {"limits": most} if target and Path(target).is_dir() else {}
     inputs = _open(target, files, columns, label_map, request)
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text, max_skipped)
-    attacks, planted = _chosen(attack, inputs, base, limits.require)
+    attacks, planted = _chosen(attack, inputs, base, most, limits.require)
     if dry_run:
         return tell(_plan(inputs, attacks, planted, limits, settings))
     report = _run(inputs, attacks, planted, settings, restart)
@@ -158,7 +159,7 @@ def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool, max_s
 
 
 def _chosen(
-    wanted: list[str] | None, inputs: "AuditInputs", base: Path | None, required: Sequence[str]
+    wanted: list[str] | None, inputs: "AuditInputs", base: Path | None, most: "Limits", required: Sequence[str]
 ) -> "tuple[tuple[Attack, ...] | None, CanaryAudit | None]":
     """Return the attacks on membership, and the canaries with the attacks after them, where there are any.
 
@@ -178,6 +179,7 @@ def _chosen(
         what = f"--attack {extractions[0].id}" if wanted and extractions else f"--base {base}"
         raise UsageError(f"{what}: the training data holds no canaries to extract; see: redteam canary plant --help")
     kept = None if wanted else required
+    check_base(base, extractions, most)
     attacks = tuple(attack for attack in chosen if isinstance(attack, Attack))
     named = wanted or any(attack.outdone_from is not None and attack.id in required for attack in attacks)
     return attacks if named else None, _canaries(inputs, extractions, base, kept)
@@ -192,7 +194,6 @@ def _canaries(
 
     if inputs.planting is None:
         return None
-    check_base(base, extractions)
     if kept is None:
         return CanaryAudit(inputs.planting, extractions, Attacker(base=base))
     run, spared = without_searches(extractions, inputs.planting, inputs.target.access, kept=kept)

@@ -15,6 +15,7 @@ from redteam.cli.outputs import check_output
 from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
 from redteam.core.errors import UsageError
+from redteam.core.files import open_to_others
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -177,10 +178,15 @@ def _tokenizer(path: Path | None) -> "Tokenizer | None":
         return None
     from redteam.models.bundle import load_bundle
     from redteam.models.tokens import load_tokenizer, open_tokenizer
+    from redteam.models.trial import try_first
 
     if not path.exists():
         raise UsageError(f"--tokenizer {path}: no such file or directory")
-    return load_tokenizer(path) if path.is_dir() else open_tokenizer(load_bundle(path), name=str(path))
+    if not path.is_dir():
+        return open_tokenizer(load_bundle(path), name=str(path))
+    for note in try_first(lambda: load_tokenizer(path), path, limits(None, None)):
+        say(note)
+    return load_tokenizer(path)
 
 
 def _beside(target: str) -> Path:
@@ -244,6 +250,8 @@ def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":
         how["limits"] = limits(None, None)
     target = load_target(name, **how)
     if ledger is not None:
+        if (warning := open_to_others(ledger)) is not None:
+            say(warning)
         _check_ledger(name, target, ledger)
     return target
 

@@ -22,8 +22,12 @@ def limits(seconds: float | None, memory: float | None) -> "Limits":
 def try_start(spec: str, seconds: float | None = None, memory: float | None = None) -> None:
     """Try to open the directory that training is to start from, if `spec` names one."""
     most, path = limits(seconds, memory), Path(spec)
-    if spec in _OURS or not path.is_dir():
-        return
+    if spec not in _OURS and path.is_dir():
+        try_encoder(path, most)
+
+
+def try_encoder(path: Path, most: "Limits") -> None:
+    """Try to open the directory of an encoder and its tokenizer."""
     from redteam.models.opening import load_encoder
     from redteam.models.tokens import load_tokenizer
     from redteam.models.trial import try_first

@@ -11,6 +11,7 @@ from redteam.cli.outputs import check_output
 from redteam.cli.present import say
 from redteam.cli.progress import progress
 from redteam.core.errors import UsageError
+from redteam.core.files import open_to_others
 
 if TYPE_CHECKING:
     from redteam.core.arrays import BoolArray, IntArray
@@ -87,11 +88,14 @@ def _run(
     **how: bool,
 ) -> None:
     from redteam.data import Columns
+    from redteam.data.planting import canaries_path
     from redteam.training.train import Coins, ModelChoice
     from redteam.training.train import train as run
 
     started = time.monotonic()
     named, model, drawn = Columns(*columns), ModelChoice(*shape), Coins(*coins)
+    if (warning := open_to_others(canaries_path(data))) is not None:
+        say(warning)
     with progress("training") as show:
         files = run(data, output, trainer, columns=named, model=model, coins=drawn, progress=show, **how)
     _report(files, time.monotonic() - started)

@@ -93,4 +93,4 @@ def open_to_others(path: Path) -> str | None:
     mode = path.stat().st_mode & 0o777 if os.name == "posix" and path.is_file() else 0
     if not mode & 0o044:
         return None
-    return f"{path}: can be read by others (mode {mode:o}), and says who was trained on: chmod 600 {path}"
+    return f"{path}: can be read by others (mode {mode:o}), and says what was trained on: chmod 600 {path}"

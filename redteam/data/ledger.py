@@ -102,6 +102,10 @@ class Ledger:
         except ValueError as error:
             raise LedgerError(f"{path}: {error}") from None
 
+    def data_path(self, path: Path, data: Path | None = None) -> Path:
+        """Return where the data of the ledger at `path` lies: `data`, where somebody says so."""
+        return data or (path.resolve().parent / self.data.path).resolve()
+
     def split(
         self, path: Path, *, data: Path | None = None, user: str | None = None, group: str | None = None
     ) -> tuple[Split, tuple[str, ...]]:
@@ -111,7 +115,7 @@ class Ledger:
         LedgerError where the data changed, a row is on two sides, or the coins do not fall as stated, UsageError where
         the coins were those of other users.
         """
-        source = data or (path.resolve().parent / self.data.path).resolve()
+        source = self.data_path(path, data)
         if not source.exists():
             where = f"{path}: its data file {source} is not there"
             raise LedgerError(f"{where}; put it back or say --training-data FILE")

@@ -1,6 +1,7 @@
 """`redteam canary plant` and `redteam canary extract`: exit codes, one line for every error, and no secret in sight."""
 
 import json
+import os
 import stat
 import sys
 from dataclasses import replace
@@ -320,8 +321,22 @@ class TestAudit:
         away = ("--members", "away.csv", *sides[2:], "--canary-ledger", "planted.canaries.json")
         assert json.loads(self.audit(audited, "hf", *away).stdout)["evidence"] == report["evidence"]
 
-    def test_a_base_that_is_none(self, audited):
+    def test_a_base_that_is_none_or_hostile(self, audited):
         assert "--base none: is no directory" in error_line(self.audit(audited, "model.pt", "--base", "none"))
+        (audited / "hostile").mkdir(exist_ok=True)
+        (audited / "hostile" / "config.json").write_text('{"model_type": "bert"}')
+        os.mkfifo(audited / "hostile" / "tokenizer.json")
+        for command in ("audit", ("canary", "extract")):
+            arguments = (command,) if isinstance(command, str) else command
+            assert "hostile: " in error_line(fast(*arguments, "model.pt", "--base", "hostile", cwd=audited))
+
+    def test_a_canary_ledger_that_others_may_read(self, audited):
+        (audited / "planted.canaries.json").chmod(0o644)
+        warned = "planted.canaries.json: can be read by others (mode 644)"
+        assert warned in self.audit(audited, "model.pt", "--dry-run").stderr
+        asked = ("canary", "extract", "model.pt", "--canary-ledger", "planted.canaries.json", "--attack", "RT299")
+        assert warned in fast(*asked, cwd=audited, before=FOUND).stderr
+        (audited / "planted.canaries.json").chmod(0o600)
 
     def test_an_edited_ledger_is_no_audit(self, audited):
         document = json.loads((audited / "model.ledger.json").read_text())
