@@ -7,11 +7,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from redteam.canary.found import Found
+from redteam.canary.measures import exposure_interval, measure
 from redteam.core.errors import ReportError
 from redteam.experiments.drill.picture import draw
 from redteam.experiments.drill.report import CellResult, DrillReport, FailedCell, rows_of
 from redteam.experiments.drill.table import render_markdown, render_text
 from redteam.report.values import Failure
+from redteam.statistics.exposure import chance
 
 
 def found(attack="RT299", *, right=4, twin=0, bits=13.0, ahead=2.0, places=4, repetitions=1):
@@ -34,6 +36,26 @@ def cell(defense="none", repetitions=1, seed=0, *, finds=(), right=90, **changes
     return CellResult(
         "pin", template, repetitions, defense, seed, failures=rest.pop("failures", ()), right=right, tested=100, **rest
     )
+
+
+def sampled(count, *, at_least=9.8, alpha=0.05 / 15):
+    """The median exposure and guesses of canaries whose secrets stand out of all samples of 10^10 candidates."""
+    many = [
+        Found("RT201", "C", 1, 10, 0, 0, 13.3, 1.0, at_least, 9.8, math.log2(1e10), "bounded", 2.0)
+        for _ in range(count)
+    ]
+    measures = measure(many, [chance([10] * 10)] * count, alpha=alpha)
+    guesses = next(each for each in measures if each.name == "guesses")
+    return exposure_interval(many, alpha=alpha), guesses.planted
+
+
+@pytest.mark.parametrize("canaries", [20, 300, 400, 2_000])
+def test_more_canaries_never_prove_less_where_candidates_are_sampled(canaries):
+    """At a level of 0.05 / 15 the samples of 400 canaries, each wrong once in 100,000, are wrong too often together."""
+    exposure, guesses = sampled(canaries)
+    assert exposure.low == 9.8
+    assert guesses.high == pytest.approx(1e10 / 2**9.8)
+    assert sampled(canaries, alpha=1e-9)[0].low == 0.0
 
 
 def report_of(cells, *, tests=10, **parts):
