@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from defenses import described
 from defenses.accounting import Phase, Release
 from defenses.edpsgd import history
 from defenses.edpsgd.checks import check_losses, check_optimizer
@@ -56,17 +57,17 @@ class DPSGD(Defense):
     id = "RD101"
     name = "dpsgd"
 
-    epsilon: float | None = 8.0
-    noise_multiplier: float | None = None
-    delta: float = 1e-5
-    clip: float = 1.0
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    weight_decay: float = 0.0
-    physical_batch: int = 64
-    runs: int | None = None
-    weights: Literal["all", "biases", "classifier"] | None = None
+    epsilon: float | None = described.EPSILON.default(8.0)
+    noise_multiplier: float | None = described.NOISE_MULTIPLIER.default(None)
+    delta: float = described.DELTA.default(1e-5)
+    clip: float = described.CLIP.default(1.0)
+    epochs: int | None = described.EPOCHS.default(None)
+    batch_size: int | None = described.BATCH_SIZE.default(None)
+    learning_rate: float | None = described.LEARNING_RATE.default(None)
+    weight_decay: float = described.WEIGHT_DECAY.default(0.0)
+    physical_batch: int = described.PHYSICAL_BATCH.default(64)
+    runs: int | None = described.RUNS.default(None)
+    weights: Literal["all", "biases", "classifier"] | None = described.WEIGHTS.default(None)
 
     def __post_init__(self) -> None:
         check_settings(self)

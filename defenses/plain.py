@@ -7,6 +7,7 @@ example's influence on the weights has no bound, so the ledger's guarantee is em
 from dataclasses import dataclass
 from typing import Self
 
+from defenses import described
 from defenses.settings import recipe_of, settle
 from defenses.training import train
 from redteam.data import Examples
@@ -21,10 +22,10 @@ class Plain(Defense):
     id = "RD100"
     name = "plain"
 
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    weight_decay: float = 0.01
+    epochs: int | None = described.EPOCHS.default(None)
+    batch_size: int | None = described.BATCH_SIZE.default(None)
+    learning_rate: float | None = described.LEARNING_RATE.default(None)
+    weight_decay: float = described.WEIGHT_DECAY.default(0.01)
 
     def settled(self, start: Start, rows: int) -> Self:
         """Return the defence with passes, batch and learning rate chosen where they were left open."""

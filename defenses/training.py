@@ -170,7 +170,7 @@ def _batches(lengths: list[int], recipe: Recipe, seed: int) -> tuple[list[list[i
 
 def _check(loss: float, step: int, rate: float) -> None:
     if not math.isfinite(loss):
-        raise RedteamError(f"loss is {loss} at step {step + 1}: try --learning-rate {rate / 10:g}")
+        raise RedteamError(f"loss is {loss} at step {step + 1}: try a learning_rate of {rate / 10:g}")
 
 
 def tokenize(start: Start, texts: list[str]) -> list[list[int]]:

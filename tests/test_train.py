@@ -179,7 +179,7 @@ class TestBadInput:
     @pytest.mark.parametrize("spec", ["tiny", "bilstm"])
     def test_a_loss_that_is_not_a_number(self, data, spec):
         wild = Plain(epochs=5, batch_size=16, learning_rate=1e30)
-        with pytest.raises(RedteamError, match=r"^loss is (nan|inf) at step \d+: try --learning-rate 1e\+29$"):
+        with pytest.raises(RedteamError, match=r"^loss is (nan|inf) at step \d+: try a learning_rate of 1e\+29$"):
             train(data, data.with_name("model.pt"), wild, model=ModelChoice(spec))
         assert files(data.parent) == ["data.csv"]
 

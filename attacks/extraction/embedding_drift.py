@@ -33,10 +33,15 @@ from redteam.plugins.extraction import (
     ExtractionQuery,
     NotApplicable,
 )
+from redteam.plugins.settings import Setting
 from redteam.targets.target import Access, Target, labels_of
 
 if TYPE_CHECKING:
     from redteam.statistics.interval import Interval
+
+NARROW = Setting(
+    "With --base: try so many symbols a place, those whose embeddings moved most; none: all.", "symbols", least=1
+)
 
 _STILLEST = 0.01  # share of the rows, those that kept their direction best, that tell the factor of weight decay
 _ROUNDING = 1e-6  # of a row's norm: what float32 makes of a row that only shrank
@@ -152,7 +157,7 @@ class EmbeddingDrift(ExtractionAttack):
     compares = False
     scores_tokens = True
 
-    sample: int = 10_000
+    sample: int = Setting("Candidates ranked where there are more.", "candidates", least=1).default(10_000)
 
     def token_auc(self, target: Target, texts: Sequence[str], context: AttackContext, *, alpha: float) -> "Interval":
         """Return how well the scores tell tokens that occur in the training `texts` from those that do not."""

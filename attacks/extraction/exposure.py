@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from attacks.extraction.sentences import CandidateSet, by_candidate_set
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import ENUMERABLE, Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, Secret
+from redteam.plugins.settings import Setting
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class ExposureRank(ExtractionAttack):
     name = "exposure"
     needs = Access.PROBABILITIES
 
-    enumerable: int = ENUMERABLE
-    sample: int = 10_000
+    enumerable: int = Setting("Most candidates of which all are ranked.", "candidates", least=1).default(ENUMERABLE)
+    sample: int = Setting("Candidates ranked where there are more.", "candidates", least=1).default(10_000)
 
     def enumerates(self, query: ExtractionQuery) -> bool:
         """Return whether every candidate of a query is looked at."""

@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attacks.extraction.embedding_drift import narrow
+from attacks.extraction.embedding_drift import NARROW, narrow
 from attacks.extraction.sentences import CandidateSet, IntArray, by_candidate_set
 from redteam.core.arrays import FloatArray
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery
+from redteam.plugins.settings import Setting
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
@@ -56,15 +57,17 @@ class RelaxedSearch(ExtractionAttack):
     ranks = False
     searches = True
 
-    restarts: int = 48
-    learning_rate: float = 0.2
-    rounding_interval: int | None = 24
-    draws: int = 16
-    iterations: int = 1000
-    patience: int = 100
-    temperature: float = 1.0
-    final_temperature: float | None = None
-    narrow: int | None = None
+    restarts: int = Setting("Descents for each canary.", least=1).default(48)
+    learning_rate: float = Setting("Of Adam, on the weights over symbols.", above=0).default(0.2)
+    rounding_interval: int | None = Setting(
+        "Steps between two roundings, for ten symbols; none never rounds.", "steps", least=1
+    ).default(24)
+    draws: int = Setting("Secrets drawn in a step, late in the descent.", least=1).default(16)
+    iterations: int = Setting("Most steps of a descent.", "steps", least=1).default(1000)
+    patience: int = Setting("Without rounding: steps without a better loss.", "steps", least=1).default(100)
+    temperature: float = Setting("Of the softmax over symbols, at first.", above=0).default(1.0)
+    final_temperature: float | None = Setting("At last; none: as at first.", above=0).default(None)
+    narrow: int | None = NARROW.default(None)
 
     def extract(
         self,

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from attacks.extraction.embedding_drift import narrow
+from attacks.extraction.embedding_drift import NARROW, narrow
 from attacks.extraction.sentences import CandidateSet, IntArray, by_candidate_set
 from redteam.core.arrays import FloatArray
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery
+from redteam.plugins.settings import Setting
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
@@ -44,16 +45,20 @@ class SwapSearch(ExtractionAttack):
     ranks = False
     searches = True
 
-    restarts: int = 4
-    random_starts: int = 8
-    swaps: int = 128
-    beam: int = 4
-    pairs: int = 1024
-    rounds: int = 100
-    learning_rate: float = 0.2
-    rounding_interval: int | None = 24
-    relaxation: Literal["softmax", "straight-through", "gumbel"] = "softmax"
-    narrow: int | None = None
+    restarts: int = Setting("Descents for each canary.", least=1).default(4)
+    random_starts: int = Setting("Random guesses besides, for each canary.", least=1).default(8)
+    swaps: int = Setting("Swaps of one place tried of each guess in a round.", least=1).default(128)
+    beam: int = Setting("Best guesses of which two places are swapped at once.", least=1).default(4)
+    pairs: int = Setting("Swaps of two places tried of each of these.", least=1).default(1024)
+    rounds: int = Setting("Most rounds of swaps.", least=1).default(100)
+    learning_rate: float = Setting("Of Adam, on the weights over symbols.", above=0).default(0.2)
+    rounding_interval: int | None = Setting(
+        "Steps between two roundings, for ten symbols; none never rounds.", "steps", least=1
+    ).default(24)
+    relaxation: Literal["softmax", "straight-through", "gumbel"] = Setting(
+        "What the descent puts where a symbol is open."
+    ).default("softmax")
+    narrow: int | None = NARROW.default(None)
 
     def extract(
         self,

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from defenses import described
 from defenses.accounting import Phase, Release
 from defenses.edpsgd.loop import fit_texts, run
 from defenses.edpsgd.microbatch import Decay, LayerNoise, MicrobatchRule, MicrobatchSteps, Scaling, layers_of
@@ -34,6 +35,7 @@ from redteam.core.errors import UsageError
 from redteam.data import Examples
 from redteam.models.starting import Start
 from redteam.plugins.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
+from redteam.plugins.settings import Setting
 
 __all__ = ["EDPSGD", "PrivateTrainer"]
 
@@ -52,28 +54,34 @@ class EDPSGD(Defense):
     id = "RD102"
     name = "edpsgd"
 
-    epsilon: float | None = 8.0
-    noise_multiplier: float | None = None
-    delta: float = 1e-5
-    clip: float = 1.0
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    weight_decay: float = 0.0
-    physical_batch: int = 64
-    clipping: Literal["example", "microbatch"] = "example"
-    sampling: Sampling = "poisson"
-    drop_last: bool = False
-    accounting: Literal["poisson", "shuffled"] | None = None
-    secure_noise: bool = False
-    runs: int | None = None
-    weights: Literal["all", "biases", "classifier"] | None = None
-    microbatch: int = 16
-    noise_decay: Decay = "none"
-    decay_rate: float = 0.05
-    layer_scaling: Scaling = "none"
-    layer_noise: LayerNoise = "own"
-    calibrate_to: Literal["accounted", "nominal"] = "accounted"
+    epsilon: float | None = described.EPSILON.default(8.0)
+    noise_multiplier: float | None = described.NOISE_MULTIPLIER.default(None)
+    delta: float = described.DELTA.default(1e-5)
+    clip: float = described.CLIP.default(1.0)
+    epochs: int | None = described.EPOCHS.default(None)
+    batch_size: int | None = described.BATCH_SIZE.default(None)
+    learning_rate: float | None = described.LEARNING_RATE.default(None)
+    weight_decay: float = described.WEIGHT_DECAY.default(0.0)
+    physical_batch: int = described.PHYSICAL_BATCH.default(64)
+    clipping: Literal["example", "microbatch"] = Setting(
+        "What is clipped: each example's gradient, or the means of micro-batches."
+    ).default("example")
+    sampling: Sampling = Setting("How steps choose rows; shuffled is not amplified.").default("poisson")
+    drop_last: bool = Setting("With shuffled: leave out a last batch that is not full.").default(False)
+    accounting: Literal["poisson", "shuffled"] | None = Setting(
+        "The accounting you expect: refused where it does not hold."
+    ).default(None)
+    secure_noise: bool = Setting("Cryptographically secure noise, or none at all.").default(False)
+    runs: int | None = described.RUNS.default(None)
+    weights: Literal["all", "biases", "classifier"] | None = described.WEIGHTS.default(None)
+    microbatch: int = Setting("With clipping microbatch: rows in one.", "rows", least=1).default(16)
+    noise_decay: Decay = Setting("With clipping microbatch: how noise decays by pass.").default("none")
+    decay_rate: float = Setting("Of noise_decay, for each pass.", least=0).default(0.05)
+    layer_scaling: Scaling = Setting("Clips of layers: all alike, or by their size.").default("none")
+    layer_noise: LayerNoise = Setting("Noise of layers: by their own clip, or by all.").default("own")
+    calibrate_to: Literal["accounted", "nominal"] = Setting(
+        "Which epsilon the noise is chosen for; nominal is for research."
+    ).default("accounted")
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -17,6 +17,7 @@ another are members too, and their text was trained on.
 from dataclasses import dataclass, replace
 from typing import Self
 
+from defenses import described
 from defenses.regularised.rows import distinct, hold_out
 from defenses.settings import recipe_of, settle
 from defenses.training import train
@@ -25,6 +26,7 @@ from redteam.data import Examples
 from redteam.models.spelling import with_characters
 from redteam.models.starting import Start, set_dropout
 from redteam.plugins.defense import Checkpoint, Defense, Progress, Trained
+from redteam.plugins.settings import DROPOUT, Setting
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,17 @@ class Regularised(Defense):
     id = "RD110"
     name = "regularised"
 
-    early_stopping: bool = True
-    dropout: float | None = 0.5
-    characters: bool = True
-    deduplicate: bool = False
-    label_smoothing: float = 0.0
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    weight_decay: float = 0.01
-    validation: float = 0.1
-    patience: int = 3
+    early_stopping: bool = Setting("Keep the pass with the best loss on texts kept apart.").default(True)
+    dropout: float | None = DROPOUT.default(0.5)
+    characters: bool = Setting("Read the characters of each token besides.").default(True)
+    deduplicate: bool = Setting("Train on equal texts once.").default(False)
+    label_smoothing: float = Setting("Share of a label spread over all.", least=0, below=1).default(0.0)
+    epochs: int | None = described.EPOCHS.default(None)
+    batch_size: int | None = described.BATCH_SIZE.default(None)
+    learning_rate: float | None = described.LEARNING_RATE.default(None)
+    weight_decay: float = described.WEIGHT_DECAY.default(0.01)
+    validation: float = Setting("With early stopping: share of the texts kept apart.", above=0, most=0.5).default(0.1)
+    patience: int = Setting("With early stopping: passes without a better loss.", "passes", least=1).default(3)
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be meant; written so that NaN fails too."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Plugin = Attack | ExtractionAttack | Control | Defense
 
-Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page.")]
+Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page and settings.")]
 
 
 def attacks(wanted: Wanted = None) -> None:
@@ -36,22 +36,37 @@ def defenses(wanted: Wanted = None) -> None:
 
 
 def _show(rows: "list[tuple[Plugin, str]]", wanted: str | None) -> None:
+    width = int(terminal(None)["width"])
     if wanted is not None:
         from redteam.plugins.registry import choose
 
         plugins = tuple(plugin for plugin, _ in rows)
         (chosen,) = choose(plugins, [wanted])
-        tell(_manual(chosen))
+        tell(f"{_manual(chosen)}\n\n{_settings(chosen, width)}")
         return
-    width = int(terminal(None)["width"])
     lines = []
     for plugin, note in rows:
         lines.append(f"{plugin.id}  {plugin.name}" + (f" ({note})" if note else ""))
         says = _manual(plugin).partition("\n")[0].partition(": ")[2]
-        lines.append(textwrap.fill(says, width, initial_indent=" " * 7, subsequent_indent=" " * 7))
+        lines += _filled(says, width)
     tell("\n".join(lines))
 
 
 def _manual(plugin: "Plugin") -> str:
     """Return a plug-in's manual page: the docstring of its module."""
     return inspect.getdoc(sys.modules[type(plugin).__module__]) or f"{plugin.id} {plugin.name}: no manual page"
+
+
+def _settings(plugin: "Plugin", width: int) -> str:
+    """Return a paragraph on each setting: its default, what a value must be, its unit, and what it does."""
+    from redteam.plugins.settings import describe
+
+    lines = [f"Settings, each as --set NAME=VALUE or --set {plugin.id}.NAME=VALUE:"]
+    for each in describe(plugin):
+        unit = f" ({each.setting.unit})" if each.setting.unit else ""
+        lines += ["", f"  {each.name}={each.shown}", *_filled(f"{each.wanted}{unit}. {each.setting.does}", width)]
+    return "\n".join(lines) if len(lines) > 1 else "No settings."
+
+
+def _filled(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text[:1].upper() + text[1:], width, initial_indent=" " * 7, subsequent_indent=" " * 7)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ def audit(
     policy: o.PolicyFile = None,
     baseline: o.Baseline = None,
     attack: o.Attacks = None,
+    set: o.Set = None,
     fpr: o.Fprs = None,
     alpha: o.Alpha = 0.05,
     seed: o.Seed = 0,
@@ -90,7 +92,7 @@ def audit(
     request |= {"limits": most} if target and Path(target).is_dir() else {}
     inputs = _open(target, files, columns, label_map, request)
     settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text, max_skipped)
-    attacks, planted = _chosen(attack, inputs, base, most, limits.require)
+    attacks, planted = _chosen(attack, set or [], inputs, base, most, limits.require)
     if dry_run:
         return tell(_plan(inputs, attacks, planted, limits, settings))
     report = _run(inputs, attacks, planted, settings, restart)
@@ -159,7 +161,12 @@ def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool, max_s
 
 
 def _chosen(
-    wanted: list[str] | None, inputs: "AuditInputs", base: Path | None, most: "Limits", required: Sequence[str]
+    wanted: list[str] | None,
+    given: list[str],
+    inputs: "AuditInputs",
+    base: Path | None,
+    most: "Limits",
+    required: Sequence[str],
 ) -> "tuple[tuple[Attack, ...] | None, CanaryAudit | None]":
     """Return the attacks on membership, and the canaries with the attacks after them, where there are any.
 
@@ -168,20 +175,27 @@ def _chosen(
     from redteam.plugins.attack import Attack
     from redteam.plugins.extraction import ExtractionAttack
     from redteam.plugins.registry import choose, discover_attacks, discover_controls, discover_extractions
+    from redteam.plugins.settings import changes_of, tune
 
     for control in discover_controls():
         if {name.lower() for name in wanted or ()} & {control.id.lower(), control.name.lower()}:
             raise UsageError(f"--attack {control.id}: is a control and always runs; name attacks")
     everything: tuple[Attack | ExtractionAttack, ...] = (*discover_attacks(), *discover_extractions())
-    chosen = choose(everything, wanted) if wanted else everything
+    chosen = tune(choose(everything, wanted) if wanted else everything, given)
+    changed = [attack.id for attack in chosen if changes_of(attack)]
     extractions = tuple(attack for attack in chosen if isinstance(attack, ExtractionAttack))
-    if inputs.planting is None and ((wanted and extractions) or base is not None):
-        what = f"--attack {extractions[0].id}" if wanted and extractions else f"--base {base}"
+    unasked = [f"--attack {attack.id}" for attack in extractions if wanted]
+    unasked += [f"--set {attack.id}.{changes_of(attack)}" for attack in extractions if attack.id in changed]
+    unasked += [] if base is None else [f"--base {base}"]
+    if inputs.planting is None and unasked:
+        what = unasked[0]
         raise UsageError(f"{what}: the training data holds no canaries to extract; see: redteam canary plant --help")
-    kept = None if wanted else required
+    kept = None if wanted else (*required, *changed)
     check_base(base, extractions, most)
     attacks = tuple(attack for attack in chosen if isinstance(attack, Attack))
-    named = wanted or any(attack.outdone_from is not None and attack.id in required for attack in attacks)
+    named = wanted or any(
+        attack.id in changed or (attack.outdone_from is not None and attack.id in required) for attack in attacks
+    )
     return attacks if named else None, _canaries(inputs, extractions, base, kept)
 
 
@@ -272,9 +286,10 @@ def _run(
     restart: bool,
 ) -> "AuditReport":
     from redteam.auditing.run import audit as run
+    from redteam.plugins.settings import changes_of
 
     with progress("scoring") as show:
-        return run(
+        report = run(
             inputs.target,
             inputs.split,
             attacks,
@@ -286,6 +301,9 @@ def _run(
             restart=restart,
             tell=say,
         )
+    tuned: tuple[Attack | ExtractionAttack, ...] = (*(attacks or ()), *(planted.attacks if planted else ()))
+    notes = tuple(f"{attack.id} was run with {changes_of(attack)}" for attack in tuned if changes_of(attack))
+    return replace(report, target=replace(report.target, notes=(*report.target.notes, *notes)))
 
 
 def _kept_answers() -> Path | None:

@@ -1,6 +1,5 @@
 """`redteam canary`: plant secrets in training data, and try to get them out of the model again."""
 
-import dataclasses
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,12 +78,9 @@ def extract(
         str | None, Opt("--reference", help="Model that never saw the canaries: compare too; may help for few copies.")
     ] = None,
     base: o.Base = None,
-    narrow: Annotated[
-        int | None, Opt("--narrow", min=1, help="With --base: try so many symbols a place, those that moved most.")
-    ] = None,
     training_data: o.TrainingData = None,
     set: o.Set = None,
-    alpha: Annotated[float, Opt("--alpha", help="Chance of a finding where there is none.")] = 0.05,
+    alpha: o.Alpha = 0.05,
     seed: o.Seed = 0,
     format: Annotated[ExtractionFormat, Opt("--format", "-f", help="How to print it.")] = ExtractionFormat.text,
     output: o.ReportFile = None,
@@ -101,7 +97,7 @@ def extract(
     ledger = canary_ledger or _beside(target)
     check_output(output, ledger, base, training_data, Path(target), *([Path(reference)] if reference else []))
     planting = _planting(ledger)
-    attacks = tune(_chosen(attack, narrow), set or ())
+    attacks = tune(_chosen(attack), set or ())
     _check_helpers(attacks, base, training_data, reference)
     opened = _open(target, token_env, ledger)
     named = [each.id for each in attacks if attack or each != type(each)()]  # one that was set differently is wanted
@@ -223,20 +219,11 @@ def _trained_on(data: Path, planting: "Planting", target: str, ledger: Path) -> 
     return trained_texts(data, planting, members=kept.membership.members, columns=Columns(**kept.data.columns))
 
 
-def _chosen(wanted: list[str] | None, narrow: int | None) -> "tuple[ExtractionAttack, ...]":
+def _chosen(wanted: list[str] | None) -> "tuple[ExtractionAttack, ...]":
     from redteam.plugins.registry import choose, discover_extractions
 
     found = discover_extractions()
-    chosen = choose(found, wanted) if wanted else found
-    if narrow is not None and not any(hasattr(attack, "narrow") for attack in chosen):
-        raise UsageError(f"--narrow {narrow}: no attack that is run can be narrowed; RT202 and RT203 can")
-    return chosen if narrow is None else tuple(_narrowed(attack, narrow) for attack in chosen)
-
-
-def _narrowed(attack: "ExtractionAttack", most: int) -> "ExtractionAttack":
-    """Return an attack that tries so many symbols a place, where it can be told to."""
-    settings: Any = attack
-    return dataclasses.replace(settings, narrow=most) if hasattr(attack, "narrow") else attack
+    return choose(found, wanted) if wanted else found
 
 
 def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":

@@ -24,7 +24,8 @@ CanaryLedger = Annotated[
     Path | None, Opt("--canary-ledger", help="Ledger of the canaries [default: beside the data or the model].")
 ]
 Set = Annotated[
-    list[str] | None, Opt("--set", help="ID.NAME=VALUE: a setting of an attack; can be given several times.")
+    list[str] | None,
+    Opt("--set", help="[ID.]NAME=VALUE: a setting; see: redteam attacks ID, defenses ID; can be given several times."),
 ]
 Base = Annotated[Path | None, Opt("--base", help="Directory of the public encoder that training started from.")]
 
@@ -35,7 +36,8 @@ PolicyFile = Annotated[
 Baseline = Annotated[Path | None, Opt("--baseline", help="Older report whose proven leaks do not fail this one.")]
 Attacks = Annotated[list[str] | None, Opt("--attack", "-a", help="Run only this id; can be given several times.")]
 Fprs = Annotated[list[float] | None, Opt("--fpr", help="Measure the TPR at this FPR too; can be given several times.")]
-Alpha = Annotated[float, Opt("--alpha", help="Chance that any interval of the report is wrong.")]
+ALPHA = "Chance of a false finding: that any interval of the result is wrong."
+Alpha = Annotated[float, Opt("--alpha", help=ALPHA)]
 Seed = Annotated[int, Opt("--seed", min=0, help="Same seed, same machine, same numbers.")]
 ReportFormat = Annotated[Format, Opt("--format", "-f", help="How to print the report.")]
 ReportFile = Annotated[Path | None, Opt("--output", "-o", help="File to write instead of standard output.")]
@@ -109,40 +111,17 @@ ModelFile = Annotated[Path, Opt("--output", "-o", help="The model file to write.
 ModelSpec = Annotated[str, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory.")]
 Layers = Annotated[int | None, Opt("--layers", min=1, help="Keep only the first k layers.")]
 Freeze = Annotated[bool, Opt("--freeze-embeddings", help="Leave the embedding table as it is.")]
-Dropout = Annotated[float | None, Opt("--dropout", min=0.0, max=0.95, help="Dropout while training.")]
 DefenseId = Annotated[
     str, Opt("--defense", help="How to train; see: redteam defenses. Some can be joined: dropout+characters.")
 ]
-Epochs = Annotated[int | None, Opt("--epochs", min=1, help="Passes over the members.")]
-TrainingBatch = Annotated[int | None, Opt("--batch-size", min=1, help="Examples in one step.")]
-LearningRate = Annotated[float | None, Opt("--learning-rate", min=1e-9, max=10.0, help="Peak learning rate.")]
-WeightDecay = Annotated[float | None, Opt("--weight-decay", min=0.0, help="AdamW's weight decay.")]
-LabelSmoothing = Annotated[
-    float | None, Opt("--label-smoothing", help="Regularised: share of each label spread over all.")
-]
-Validation = Annotated[float | None, Opt("--validation", help="Early stopping: share of the texts kept apart.")]
-Patience = Annotated[int | None, Opt("--patience", min=1, help="Early stopping: passes without a better loss.")]
 Holdout = Annotated[float, Opt("--holdout", min=0.01, max=0.99, help="Chance of a text to be held out.")]
 Forget = Annotated[bool, Opt("--restart", help="Forget the answers kept of an audit that was broken off.")]
 Restart = Annotated[bool, Opt("--restart", help="Forget an unfinished training.")]
-
-Epsilon = Annotated[float | None, Opt("--epsilon", help="Private: the epsilon to earn; chooses the noise.")]
-NoiseMultiplier = Annotated[
-    float | None, Opt("--noise-multiplier", help="Private: noise over clip, instead of --epsilon; 0 for none.")
-]
-Delta = Annotated[float | None, Opt("--delta", help="Private: the delta of the guarantee.")]
-Clip = Annotated[float | None, Opt("--clip", help="Private: norm that gradients are clipped to.")]
-Clipping = Annotated[str | None, Opt("--clipping", help="Private: clip each example, or means of a microbatch.")]
-SamplingOption = Annotated[str | None, Opt("--sampling", help="Private: poisson or shuffled batches.")]
-Accounting = Annotated[str | None, Opt("--accounting", help="Private: the accounting you expect; refused if untrue.")]
-Microbatch = Annotated[int | None, Opt("--microbatch", min=1, help="Private: examples in one micro-batch.")]
-NoiseDecay = Annotated[str | None, Opt("--noise-decay", help="Private: none, linear, exponential or step.")]
-PhysicalBatch = Annotated[int | None, Opt("--physical-batch", min=1, help="Private: examples held at once.")]
-Weights = Annotated[str | None, Opt("--weights", help="Private: train all, biases (and classifier), or classifier.")]
-SecureNoise = Annotated[bool, Opt("--secure-noise", help="Private: cryptographically secure noise only.")]
 NoiseFromSeed = Annotated[
     bool, Opt("--noise-from-seed", help="Private, for research: noise that who knows the seed can subtract.")
 ]
-Runs = Annotated[
-    int | None, Opt("--runs", min=1, help="Private: trainings on this data to account for, tuning included.")
-]
+# Of gap and drill.
+Epochs = Annotated[int | None, Opt("--epochs", min=1, help="Passes over the members.")]
+TrainingBatch = Annotated[int | None, Opt("--batch-size", min=1, help="Examples in one step.")]
+LearningRate = Annotated[float | None, Opt("--learning-rate", min=1e-9, max=10.0, help="Peak learning rate.")]
+Delta = Annotated[float | None, Opt("--delta", help="Private: the delta of the guarantee.")]

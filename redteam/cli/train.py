@@ -2,8 +2,9 @@
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 from redteam.cli import options as o
 from redteam.cli.opening import try_start
@@ -12,6 +13,7 @@ from redteam.cli.present import say
 from redteam.cli.progress import progress
 from redteam.core.errors import UsageError
 from redteam.core.files import open_to_others
+from redteam.plugins.settings import DROPOUT
 
 if TYPE_CHECKING:
     from redteam.core.arrays import BoolArray, IntArray
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from redteam.report.values import Guarantee
     from redteam.training.train import TrainedFiles
 
-_TRAINING = ("epochs", "batch_size", "learning_rate", "weight_decay", "physical_batch", "runs", "weights")
-_REGULARISED = ("label_smoothing", "validation", "patience")
-_PRIVACY = ("epsilon", "noise_multiplier", "delta", "clip", "clipping", "sampling", "accounting", "microbatch")
-# Of a defence: options that it must have where they are given.
-_SETTINGS = (*_TRAINING, *_REGULARISED, *_PRIVACY, "noise_decay")
+
+@dataclass(frozen=True)
+class _OfModel:
+    """What `--set` says of the model, where the defence has no such setting."""
+
+    id: ClassVar[str] = "model"
+    dropout: float | None = DROPOUT.default(None)
 
 
 def train(
@@ -33,28 +37,8 @@ def train(
     model: o.ModelSpec = "tiny",
     layers: o.Layers = None,
     freeze_embeddings: o.Freeze = False,
-    dropout: o.Dropout = None,
     defense: o.DefenseId = "plain",
-    epochs: o.Epochs = None,
-    batch_size: o.TrainingBatch = None,
-    learning_rate: o.LearningRate = None,
-    weight_decay: o.WeightDecay = None,
-    label_smoothing: o.LabelSmoothing = None,
-    validation: o.Validation = None,
-    patience: o.Patience = None,
-    epsilon: o.Epsilon = None,
-    noise_multiplier: o.NoiseMultiplier = None,
-    delta: o.Delta = None,
-    clip: o.Clip = None,
-    clipping: o.Clipping = None,
-    sampling: o.SamplingOption = None,
-    accounting: o.Accounting = None,
-    microbatch: o.Microbatch = None,
-    noise_decay: o.NoiseDecay = None,
-    physical_batch: o.PhysicalBatch = None,
-    runs: o.Runs = None,
-    weights: o.Weights = None,
-    secure_noise: o.SecureNoise = False,
+    set: o.Set = None,
     noise_from_seed: o.NoiseFromSeed = False,
     holdout: o.Holdout = 0.5,
     seed: o.Seed = 0,
@@ -68,13 +52,13 @@ def train(
     restart: o.Restart = False,
 ) -> None:
     """Train on a random half of DATA; write a model and its ledger."""
-    asked = {name: value for name, value in locals().items() if name in _SETTINGS}
     check_output(output, data, Path(model))
-    _check_finite(asked | {"dropout": dropout, "holdout": holdout})
-    trainer, of_model = _configured(defense, asked | {"secure_noise": secure_noise or None}, dropout)
+    if not math.isfinite(holdout):
+        raise UsageError(f"--holdout {holdout}: must be a finite number")
+    trainer, dropout = _configured(defense, set or [])
     try_start(model, open_seconds, open_memory)
     columns = (text_column, label_column, id_column, user_column, group_column)
-    shape, coins = (model, layers, freeze_embeddings, of_model), (holdout, 0.0, seed)
+    shape, coins = (model, layers, freeze_embeddings, dropout), (holdout, 0.0, seed)
     _run(data, output, trainer, columns, shape, coins, restart=restart, noise_from_seed=noise_from_seed)
 
 
@@ -101,29 +85,22 @@ def _run(
     _report(files, time.monotonic() - started)
 
 
-def _check_finite(asked: dict[str, Any]) -> None:
-    """Raise UsageError for NaN, which is neither below a minimum nor above a maximum, and for infinity."""
-    for name, value in asked.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be a finite number")
+def _configured(name: str, given: list[str]) -> "tuple[Defense, float | None]":
+    """Return the defence with the settings that were given, and the dropout that is left to the model.
 
-
-def _configured(name: str, asked: dict[str, Any], dropout: float | None) -> "tuple[Defense, float | None]":
-    """Return the defence with the settings that were asked for, and the dropout that is left to the model.
-
-    Raises UsageError for a setting that the defence does not have.
+    Raises UsageError for a setting that the defence does not have, and for a value that it cannot have.
     """
     from redteam.plugins.registry import discover_defenses
+    from redteam.plugins.settings import given_to, settings_of
     from redteam.training.recipes import choose_defense
 
     found = discover_defenses()
-    given = {setting: value for setting, value in asked.items() if value is not None}
-    if "noise_multiplier" in given and "epsilon" not in given:
-        given["epsilon"] = None  # the default would contradict it
-    _, defense = choose_defense(name, found, given)
-    if dropout is None or "dropout" not in defense.parameters():
-        return defense, dropout
-    return choose_defense(name, found, given | {"dropout": dropout})[1], None
+    _, chosen = choose_defense(name, found)
+    has_dropout = "dropout" in settings_of(chosen)
+    own, of_model = given_to((chosen, chosen if has_dropout else _OfModel()), given)
+    if "noise_multiplier" in own and "epsilon" not in own:
+        own["epsilon"] = None  # the default would contradict it
+    return choose_defense(name, found, own)[1], None if has_dropout else of_model.get("dropout")
 
 
 def _report(files: "TrainedFiles", seconds: float) -> None:
@@ -132,7 +109,7 @@ def _report(files: "TrainedFiles", seconds: float) -> None:
     if not _learned(files):
         say(
             "the model has learned nothing that shows: it is not right on its members significantly more often than "
-            "always answering their commonest label; try more --epochs, another --learning-rate or a larger --epsilon"
+            "always answering their commonest label; try --set epochs=MORE, another learning_rate or a larger epsilon"
         )
     say(
         f"trained on {len(files.members):,} members in {seconds:.0f} s, {len(files.nonmembers):,} texts held out: "

@@ -1,7 +1,8 @@
 """`redteam verify`: is a private trainer as private as it says?"""
 
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -10,8 +11,10 @@ from redteam.cli.outputs import check_output
 from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
 from redteam.core.errors import UsageError
+from redteam.plugins.settings import Setting
 
 if TYPE_CHECKING:
+    from redteam.verify.run import Plan
     from redteam.verify.subject import Subject
 
 _MANY, _FEW = 100_000, 4_000  # few where time grows with the square: RD101's per-example tables, one pass a micro-batch
@@ -24,49 +27,46 @@ class Format(StrEnum):
     json = "json"
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What `--set` says of the training that is verified, whoever does it."""
+
+    id: ClassVar[str] = "verify"
+    epsilon: float = Setting("What to train for; small ones are tested best.", above=0).default(2.0)
+    delta: float = Setting("The delta of all epsilons.", above=0, below=1).default(1e-5)
+    clip: float = Setting("The clipping norm.", above=0).default(1.0)
+    epochs: int = Setting("Expected passes over the canaries.", "passes", least=1).default(50)
+    batch_size: int | None = Setting("Expected canaries in a step; none: a fifth.", least=1).default(None)
+
+
 def verify(
     defense: Annotated[
         str, typer.Argument(help="An id or a name, or module:function, which runs the module.", metavar="DEFENSE")
     ],
-    epsilon: Annotated[float, o.Opt("--epsilon", help="What to train for; small ones are tested best.")] = 2.0,
-    delta: Annotated[float, o.Opt("--delta", help="The delta of all epsilons.")] = 1e-5,
-    clip: Annotated[float, o.Opt("--clip", help="The clipping norm.")] = 1.0,
-    epochs: Annotated[int, o.Opt("--epochs", min=1, help="Expected passes over the canaries.")] = 50,
-    batch_size: Annotated[
-        int | None, o.Opt("--batch-size", min=1, help="Expected canaries in a step [default: a fifth].")
-    ] = None,
+    set: o.Set = None,
     canaries: Annotated[
         int | None,
-        o.Opt(
-            "--canaries", min=1, help="Canaries, up to a million or so [default: 100,000; RD101, microbatch: 4,000]."
-        ),
+        o.Opt("--canaries", min=1, help="How many canaries [default: 100,000; RD101, microbatch: 4,000]."),
     ] = None,
-    clipping: Annotated[str | None, o.Opt("--clipping", help="RD102: example or microbatch.")] = None,
-    sampling: Annotated[str | None, o.Opt("--sampling", help="RD102: poisson or shuffled.")] = None,
-    alpha: Annotated[float, o.Opt("--alpha", help="Chance of calling an honest trainer a liar.")] = 0.01,
+    alpha: Annotated[float, o.Opt("--alpha", help=o.ALPHA)] = 0.01,
     seed: o.Seed = 0,
     format: Annotated[Format, o.Opt("--format", "-f", help="How to print the result.")] = Format.text,
     output: o.ReportFile = None,
 ) -> None:
     """Attack a private trainer: exit 0 consistent, 1 violated.
 
-    It is trained on canaries made for it, and held against the epsilon that it says it earned.
+    It is trained on canaries made for it, and held against the epsilon that it says it earned. Set how with
+    --set epsilon=2, delta=1e-5, clip=1, epochs=50 and batch_size (a fifth of the canaries), the numbers that are usual;
+    any other setting of DEFENSE can be set too.
 
     A function is called as function(problem, settings): it trains problem.model by problem.losses(rows), .grad and
     problem.optimizer.step(), and returns an object with .mechanism and .guarantee (see redteam/verify/subject.py).
     """
-    from redteam.verify.run import Plan
     from redteam.verify.run import verify as run
     from redteam.verify.text import as_json, as_text
 
     check_output(output)
-    subject = _subject(defense, {"clipping": clipping, "sampling": sampling})
-    slow = subject.name.startswith("RD101") or clipping == "microbatch"
-    count = canaries if canaries is not None else _FEW if slow else _MANY
-    rate = 0.2 if batch_size is None else batch_size / count
-    if not rate <= 1:
-        raise UsageError(f"--batch-size {batch_size}: larger than the {count:,} canaries; give more of them")
-    plan = Plan(canaries=count, epsilon=epsilon, delta=delta, clip=clip, rate=rate, epochs=epochs)
+    plan, subject = _plan(defense, set or [], canaries)
     with progress("training") as show:
         result = run(subject, plan, seed=seed, alpha=alpha, progress=show)
     look = terminal(output)
@@ -77,15 +77,26 @@ def verify(
     raise typer.Exit(exit_code(result.exit_code, exit_zero=False, delivered=delivered))
 
 
-def _subject(named: str, chosen: dict[str, Any]) -> "Subject":
+def _plan(named: str, given: list[str], canaries: int | None) -> "tuple[Plan, Subject]":
+    """Return how to run the trainer, and the trainer with what is set of it besides."""
     from redteam.plugins.registry import choose, discover_defenses
+    from redteam.plugins.settings import given_to, settings_of
+    from redteam.verify.run import Plan
     from redteam.verify.subject import DefenseSubject, load_function
 
-    given = {name: value for name, value in chosen.items() if value is not None}
-    if ":" not in named:
-        (found,) = choose(discover_defenses(), [named])
-        return DefenseSubject(found, given)
-    if given:
-        raise UsageError(f"--{next(iter(given))}: is a setting of our own trainers; {named} has to set it itself")
-    say(f"{named}: this runs the module's code")
-    return load_function(named)
+    found = None if ":" in named else choose(discover_defenses(), [named])[0]
+    asked, *others = given_to((_Asked(),) if found is None else (_Asked(), found), given)
+    plan = replace(_Asked(), **asked)
+    own = {name: value for change in others for name, value in change.items() if name not in asked}
+    for name in own:
+        if name in settings_of(plan):
+            raise UsageError(f"--set: {name} is part of what is verified; write --set {name}=VALUE, without an id")
+    subject = load_function(named) if found is None else DefenseSubject(found, own)
+    slow = subject.name.startswith("RD101") or own.get("clipping") == "microbatch"
+    count = canaries if canaries is not None else _FEW if slow else _MANY
+    rate = 0.2 if plan.batch_size is None else plan.batch_size / count
+    if not rate <= 1:
+        raise UsageError(f"--set batch_size={plan.batch_size}: more than the {count:,} canaries; give more of them")
+    if found is None:
+        say(f"{named}: this runs the module's code")
+    return Plan(count, plan.epsilon, plan.delta, plan.clip, rate, plan.epochs), subject

@@ -34,7 +34,7 @@ def choose_defense(name: str, found: Sequence[Defense], given: Mapping[str, Any]
     parts = list(_PAPER) if wanted == ALL else [_SHORT.get(part.strip(), part.strip()) for part in wanted.split("+")]
     for part in parts:
         if part in _AMOUNTS and given.get(_AMOUNTS[part], 1.0) == 0:
-            raise UsageError(f"--{part} 0: is no defence; leave {part} out of --defense")
+            raise UsageError(f"--set {_AMOUNTS[part]}=0: is no defence; leave {part} out of --defense")
     if len(parts) == 1 and parts[0] in by_name:
         return by_name[parts[0]].name, configured(by_name[parts[0]], given)
     if not all(part in PARTS for part in parts):
@@ -55,7 +55,7 @@ def configured(defense: Defense, settings: Mapping[str, Any]) -> Defense:
     known = defense.parameters()
     for name in settings:
         if name not in known:
-            raise UsageError(f"--{name.replace('_', '-')}: {defense.id} ({defense.name}) has no such setting")
+            raise UsageError(f"{name}: {defense.id} ({defense.name}) has no such setting")
     return type(defense)(**{**known, **settings})
 
 

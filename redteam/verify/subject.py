@@ -65,7 +65,7 @@ class DefenseSubject:
             )
         for name in self.chosen:
             if name not in self.defense.parameters():
-                raise UsageError(f"--{name.replace('_', '-')}: {self.name} has no such setting")
+                raise UsageError(f"{name}: {self.name} has no such setting")
 
     @property
     def name(self) -> str:

@@ -108,7 +108,7 @@ def furnished(folder):
     """Furnish a folder and train a model in it; see at the end that nothing of it changed and nothing was left."""
     furnish(folder)
     write(folder / "data.csv", sentences(200, seed=1))
-    result = fast("train", "data.csv", "--epochs", "1", cwd=folder)
+    result = fast("train", "data.csv", "--set", "epochs=1", cwd=folder)
     assert result.returncode == 0, result.stderr
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     yield folder

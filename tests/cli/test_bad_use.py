@@ -64,16 +64,22 @@ def bench(tmp_path_factory):
         ("gate", "see: redteam gate --help"),
         ("train data.csv --holdout 1.5", "1.5"),
         ("train data.csv --holdout nan", "--holdout nan: must be a finite number"),
-        ("train data.csv --weight-decay inf", "--weight-decay inf: must be a finite number"),
-        ("train data.csv --epochs 0", "0"),
+        ("train data.csv --set weight_decay=inf", "--set weight_decay=inf: must be a number at least 0"),
+        ("train data.csv --set epochs=0", "--set epochs=0: must be a whole number at least 1, or none"),
         ("train data.csv --model gpt", "--model gpt: neither a directory nor one of tiny, bilstm"),
         ("train data.csv --defense RD999", "--defense 'RD999': known are none, all, early-stopping (es)"),
         ("train data.csv --defense dropout+dpsgd", "--defense 'dropout+dpsgd': only early-stopping, dropout"),
         ("train data.csv --defense dropout+d", "--defense 'dropout+d': one part is there twice"),
-        ("train data.csv --defense dropout --dropout 0", "--dropout 0: is no defence; leave dropout out of --defense"),
-        ("train data.csv --defense ls+d --label-smoothing 0", "--label-smoothing 0: is no defence"),
-        ("train data.csv --label-smoothing 0.1", "--label-smoothing: RD100 (plain) has no such setting"),
-        ("train data.csv --defense ls --label-smoothing nan", "--label-smoothing nan: must be a finite number"),
+        ("train data.csv --defense dropout --set dropout=0", "--set dropout=0: is no defence; leave dropout out"),
+        ("train data.csv --defense ls+d --set label_smoothing=0", "--set label_smoothing=0: is no defence"),
+        (
+            "train data.csv --set label_smoothing=0.1",
+            "has a setting 'label_smoothing'; known: epochs, batch_size",
+        ),
+        (
+            "train data.csv --defense ls --set label_smoothing=nan",
+            "label_smoothing=nan: must be a number at least",
+        ),
         ("audit model.pt --attack RT202", "--attack RT202: the training data holds no canaries"),
         ("audit model.pt --base model.pt", "--base model.pt: the training data holds no canaries"),
         ("audit model.pt --canary-ledger data.csv", "--canary-ledger"),
@@ -200,7 +206,7 @@ def test_a_full_disk_leaves_what_was_there(bench):
     assert (bench / "kept.pt").read_text() == "before"
     assert "other: " in fails(bench, "unpack", "model.pt", "-o", "other", before=room)
     assert not (bench / "other").exists()
-    assert "data.csv" not in fails(bench, "train", "data.csv", "--epochs", "1", "-o", "new.pt", before=room)
+    assert "data.csv" not in fails(bench, "train", "data.csv", "--set", "epochs=1", "-o", "new.pt", before=room)
     assert not list(bench.glob("new.*"))
 
 

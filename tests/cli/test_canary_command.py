@@ -206,7 +206,7 @@ class TestExtract:
             ((*MODEL, "-a", "RT777"), "unknown id 'RT777'"),
             ((*MODEL, "--alpha", "0.9"), "--alpha"),
             ((*MODEL, "--training-data", "planted.csv"), "planted.csv: needs --base"),
-            ((*MODEL, "--set", "x"), "--set x: write ID.NAME=VALUE"),
+            ((*MODEL, "--set", "x"), "--set x: write NAME=VALUE or ID.NAME=VALUE"),
             (
                 (*MODEL, "--training-data", "planted.csv", "--base", "hf"),
                 "--training-data planted.csv: no attack that is run scores tokens",
@@ -235,8 +235,8 @@ class TestExtract:
             return error_line(fast("canary", "extract", *MODEL, *arguments, cwd=folder))
 
         assert "RT202 with narrow: needs --base" in line("--set", "RT202.narrow=3")
-        assert "RT203 with narrow: needs --base" in line("-a", "RT203", "--narrow", "3")
-        assert "--narrow 3: no attack that is run can be narrowed" in line("-a", "RT201", "--narrow", "3")
+        assert "RT203 with narrow: needs --base" in line("-a", "RT203", "--set", "narrow=3")
+        assert "RT201 has no setting 'narrow'; known: enumerable, sample" in line("-a", "RT201", "--set", "narrow=3")
         assert "no attack that is run compares with one" in line("-a", "RT204", "--reference", "hf")
 
     def test_a_reference_that_saw_the_canaries_hides_nothing(self, folder):
@@ -276,7 +276,7 @@ class TestAudit:
         write(folder / "data.csv", sentences(300, seed=1))
         plan = ("--canaries", "12", "--repetitions", "30", "--label", "per-canary")
         assert run(folder, "plant", "data.csv", "-o", "planted.csv", *PIN, *plan).returncode == 0
-        how = ("--model", "bilstm", "--epochs", "30", "--learning-rate", "5e-3")
+        how = ("--model", "bilstm", "--set", "epochs=30", "--set", "learning_rate=5e-3")
         result = fast("train", "planted.csv", "-o", "model.pt", *how, cwd=folder)
         assert result.returncode == 0, result.stderr
         assert "12 canaries in 360 rows were trained on too" in result.stderr

@@ -12,7 +12,7 @@ from conftest import sentences
 from forks import fast
 from materials import SIDES, error_line, furnish, leftovers, numbers, write
 
-TRAIN = ("train", "data.csv", "--epochs", "12", "--batch-size", "8")
+TRAIN = ("train", "data.csv", "--set", "epochs=12", "--set", "batch_size=8")
 LINE = "redteam: interrupted; the same command goes on where it was\n"
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}
 # What a kill may cost is seconds; a test has none to spare.
@@ -63,7 +63,7 @@ def test_a_training_goes_on_where_it_was(bench, unbroken, number):
     assert not (bench / "broken.pt").exists()
     assert not (bench / "broken.ledger.json").exists()
     assert kept.stat().st_mode & 0o777 == 0o600  # it tells as much of the data as the model does
-    other = error_line(fast(*train, "--learning-rate", "0.5", cwd=bench))
+    other = error_line(fast(*train, "--set", "learning_rate=0.5", cwd=bench))
     assert "other data or settings; repeat those or say --restart" in other
     again = fast(*train, cwd=bench)
     assert again.returncode == 0, again.stderr

@@ -13,7 +13,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pack")
     write(folder / "data.csv", sentences(200, seed=1))
     for model in ("tiny", "bilstm"):
-        result = fast("train", "data.csv", "--model", model, "--epochs", "1", "-o", f"{model}.pt", cwd=folder)
+        result = fast("train", "data.csv", "--model", model, "--set", "epochs=1", "-o", f"{model}.pt", cwd=folder)
         assert result.returncode == 0
     return folder
 

@@ -81,7 +81,7 @@ def test_labels_of_every_kind_in_every_format(bench):
     examples = sentences(500, seed=5, labels=HOSTILE)
     texts = ("word " * 100_000, *examples.texts[1:])
     write(bench / "hostile.csv", type(examples)(np.arange(500), texts, examples.labels))
-    trained = fast("train", "hostile.csv", "--epochs", "1", "-o", "hostile.pt", cwd=bench)
+    trained = fast("train", "hostile.csv", "--set", "epochs=1", "-o", "hostile.pt", cwd=bench)
     assert trained.returncode == 0, trained.stderr
     for format in ("text", "json", "markdown", "sarif", "junit"):
         result = fast("audit", "hostile.pt", "-f", format, "--show-text", cwd=bench)

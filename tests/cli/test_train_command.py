@@ -6,7 +6,8 @@ from conftest import sentences
 from forks import fast
 from materials import error_line, leftovers, numbers, write
 
-QUICK = ("--epochs", "1", "--batch-size", "16")
+BATCH = ("--set", "batch_size=16")
+QUICK = ("--set", "epochs=1", *BATCH)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_same_seed_same_model_and_another_seed_another(folder):
 
 
 def test_the_shares_are_those_asked_for(folder):
-    train(folder, "--holdout", "0.2", "-o", "shares.pt", "--dropout", "0.3", "--layers", "1")
+    train(folder, "--holdout", "0.2", "-o", "shares.pt", "--set", "dropout=0.3", "--layers", "1")
     ledger = json.loads((folder / "shares.ledger.json").read_text())
     sides = {side: len(ledger["membership"][side]) for side in ("members", "nonmembers")}
     assert sides["members"] > 2 * sides["nonmembers"]
@@ -123,10 +124,12 @@ def test_data_that_cannot_be_trained_on_leaves_no_file(folder, content, words):
 
 def test_a_training_that_diverges_says_what_to_do(folder):
     before = numbers((folder / "tiny.ledger.json").read_text())
-    result = fast("train", "data.csv", *QUICK, "-o", "tiny.pt", "--learning-rate", "10", "--epochs", "9", cwd=folder)
+    result = fast(
+        "train", "data.csv", *BATCH, "-o", "tiny.pt", "--set", "learning_rate=10", "--set", "epochs=9", cwd=folder
+    )
     assert result.returncode in (0, 2)  # clipping may hold it
     if result.returncode == 2:
-        assert "try --learning-rate" in error_line(result)
+        assert "try a learning_rate of" in error_line(result)
         assert numbers((folder / "tiny.ledger.json").read_text()) == before
 
 
@@ -134,9 +137,13 @@ def test_a_training_that_diverges_says_what_to_do(folder):
     ("arguments", "defense", "expected"),
     [
         (("--defense", "es+ce"), "RD110", {"early_stopping": True, "characters": True, "dropout": None}),
-        (("--defense", "all", "--dropout", "0.3", "--patience", "2"), "RD110", {"dropout": 0.3, "patience": 2}),
+        (("--defense", "all", "--set", "dropout=0.3", "--set", "patience=2"), "RD110", {"dropout": 0.3, "patience": 2}),
         (("--defense", "RD112"), "RD112", {"dropout": 0.5, "early_stopping": False}),
-        (("--defense", "dropout+ls", "--label-smoothing", "0.2"), "RD110", {"dropout": 0.5, "label_smoothing": 0.2}),
+        (
+            ("--defense", "dropout+ls", "--set", "label_smoothing=0.2"),
+            "RD110",
+            {"dropout": 0.5, "label_smoothing": 0.2},
+        ),
         (("--defense", "deduplication"), "RD114", {"deduplicate": True}),
         (("--defense", "none"), "RD100", {"epochs": 1}),
     ],

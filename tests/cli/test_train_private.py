@@ -8,7 +8,7 @@ from conftest import sentences
 from forks import fast
 from materials import fails, write
 
-QUICK = "--epochs 2 --batch-size 40 --noise-multiplier 1"
+QUICK = "--set epochs=2 --set batch_size=40 --set noise_multiplier=1"
 
 
 @pytest.fixture(scope="module")
@@ -22,26 +22,29 @@ def bench(tmp_path_factory):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("--epsilon 0", "epsilon 0: must be a positive number"),
-        ("--epsilon -1", "epsilon -1"),
-        ("--epsilon nan", "--epsilon nan: must be a finite number"),
-        ("--epsilon 8 --noise-multiplier 0.01", "spends epsilon"),
-        ("--noise-multiplier nan", "--noise-multiplier nan: must be a finite number"),
-        ("--noise-multiplier -1", "noise multiplier -1"),
-        ("--delta 0", "delta 0: must lie above 0 and below 1"),
-        ("--delta 1", "delta 1: must lie above 0 and below 1"),
-        ("--delta nan", "--delta nan"),
-        ("--clip 0", "clip 0: must be a positive number"),
-        ("--clip nan", "--clip nan"),
-        ("--clip=-1", "clip -1"),
-        ("--batch-size 100000", "batch size 100,000 is larger than the data"),
-        ("--clipping layer", "clipping 'layer': must be one of example, microbatch"),
-        ("--sampling cyclic", "sampling 'cyclic': must be one of poisson, shuffled"),
-        ("--sampling shuffled --accounting poisson", "1.95 by Poisson's accounting and at least 10.99 in truth"),
-        ("--clipping microbatch --noise-decay fast", "noise_decay 'fast'"),
-        ("--microbatch 0", "0"),
-        ("--runs 0", "0"),
-        ("--physical-batch 0", "0"),
+        ("--set epsilon=0", "must be a number above 0, or none"),
+        ("--set epsilon=-1", "must be a number above 0"),
+        ("--set epsilon=nan", "--set epsilon=nan: must be a number above 0"),
+        ("--set epsilon=8 --set noise_multiplier=0.01", "spends epsilon"),
+        ("--set noise_multiplier=nan", "--set noise_multiplier=nan: must be a number at least 0"),
+        ("--set noise_multiplier=-1", "must be a number at least 0"),
+        ("--set delta=0", "must be a number above 0 and below 1"),
+        ("--set delta=1", "must be a number above 0 and below 1"),
+        ("--set delta=nan", "--set delta=nan"),
+        ("--set clip=0", "must be a number above 0"),
+        ("--set clip=nan", "--set clip=nan"),
+        ("--set clip=-1", "must be a number above 0"),
+        ("--set batch_size=100000", "batch size 100,000 is larger than the data"),
+        ("--set clipping=layer", "clipping=layer: must be one of example, microbatch"),
+        ("--set sampling=cyclic", "sampling=cyclic: must be one of poisson, shuffled"),
+        (
+            "--set sampling=shuffled --set accounting=poisson",
+            "1.95 by Poisson's accounting and at least 10.99 in truth",
+        ),
+        ("--set clipping=microbatch --set noise_decay=fast", "noise_decay=fast: must be one of none, linear"),
+        ("--set microbatch=0", "microbatch=0: must be a whole number at least 1"),
+        ("--set runs=0", "runs=0: must be a whole number at least 1"),
+        ("--set physical_batch=0", "physical_batch=0: must be a whole number at least 1"),
     ],
 )
 def test_bad_settings(bench, options, words):
@@ -52,10 +55,10 @@ def test_bad_settings(bench, options, words):
 @pytest.mark.parametrize(
     ("defense", "options", "words"),
     [
-        ("plain", "--epsilon 8", "--epsilon: RD100 (plain) has no such setting"),
+        ("plain", "--set epsilon=8", "has a setting 'epsilon'"),
         ("plain", "--noise-from-seed", "--noise-from-seed: RD100 (plain) adds no noise"),
-        ("plain", "--secure-noise", "--secure-noise: RD100 (plain) has no such setting"),
-        ("dpsgd", "--clipping microbatch", "--clipping: RD101 (dpsgd) has no such setting"),
+        ("plain", "--set secure_noise=true", "has a setting 'secure_noise'"),
+        ("dpsgd", "--set clipping=microbatch", "has a setting 'clipping'"),
         ("dpsgd", "--model bilstm", "Opacus has no rule for LSTM"),
     ],
 )
@@ -64,22 +67,22 @@ def test_settings_of_another_defence(bench, defense, options, words):
 
 
 def test_weights_gone_keep_the_last_good_ones_and_say_what_was_spent(bench):
-    arguments = f"train data.csv -o wild.pt --defense edpsgd {QUICK} --learning-rate 10".split()
-    said = fails(bench, *arguments, "--weight-decay", "1e30")
+    arguments = f"train data.csv -o wild.pt --defense edpsgd {QUICK} --set learning_rate=10".split()
+    said = fails(bench, *arguments, "--set", "weight_decay=1e30")
     assert "the weights are no usable numbers after step 1 of" in said
     assert re.search(r"privacy spent so far by this run: epsilon [\d.]+ at delta 1e-05", said)
     assert "wild.pt.checkpoint" in said
     assert (bench / "wild.pt.checkpoint").is_file()
     assert not (bench / "wild.pt").exists()
-    resumed = fails(bench, *arguments, "--weight-decay", "0.1")
+    resumed = fails(bench, *arguments, "--set", "weight_decay=0.1")
     assert "unfinished training with other data or settings" in resumed
-    other = fails(bench, *arguments, "--weight-decay", "1e30", "--noise-multiplier", "2")
+    other = fails(bench, *arguments, "--set", "weight_decay=1e30", "--set", "clip=2")
     assert "unfinished training with other data or settings" in other
 
 
-@pytest.mark.parametrize("defense", ["edpsgd", "dpsgd", "edpsgd --clipping microbatch --microbatch 4"])
+@pytest.mark.parametrize("defense", ["edpsgd", "dpsgd", "edpsgd --set clipping=microbatch --set microbatch=4"])
 def test_what_it_says(bench, defense):
-    arguments = f"train data.csv -o private.pt --defense {defense} {QUICK} --delta 0.1".split()
+    arguments = f"train data.csv -o private.pt --defense {defense} {QUICK} --set delta=0.1".split()
     done = fast(*arguments, cwd=bench)
     assert done.returncode == 0, done.stderr
     assert re.search(

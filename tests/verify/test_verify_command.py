@@ -57,7 +57,7 @@ class Broken(doubles.Honest):
 broken = Broken()
 number = 5
 """
-SMALL = ("--canaries", "1000", "--epochs", "2")
+SMALL = ("--canaries", "1000", "--set", "epochs=2")
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def test_half_the_noise_is_a_violation(here, tmp_path):
         "trainers:half",
         "--canaries",
         "40000",
-        "--epochs",
-        "4",
+        "--set",
+        "epochs=4",
         "--alpha",
         "0.05",
         "--format",
@@ -125,14 +125,15 @@ def test_a_function_that_goes_wrong_ends_with_2_and_says_why(here, name):
     [
         (("RD100",), "nothing to verify"),
         (("RD999",), "unknown id"),
-        (("RD101", "--sampling", "shuffled"), "no such setting"),
-        (("RD102", "--sampling", "lottery", *SMALL), "lottery"),
-        (("trainers:honest", "--clipping", "example"), "--clipping"),
+        (("RD101", "--set", "sampling=shuffled"), "has a setting 'sampling'"),
+        (("RD102", "--set", "sampling=lottery", *SMALL), "lottery"),
+        (("RD102", "--set", "RD102.epsilon=1"), "epsilon is part of what is verified"),
+        (("trainers:honest", "--set", "clipping=example"), "verify has no setting 'clipping'"),
         (("nowhere:honest",), "no module"),
         (("RD102", "--canaries", "10"), "--canaries 10"),
-        (("RD102", "--canaries", "1000", "--batch-size", "2000"), "--batch-size 2000"),
-        (("RD102", "--delta", "0", *SMALL), "delta"),
-        (("RD102", "--epsilon", "nan", *SMALL), "epsilon"),
+        (("RD102", "--canaries", "1000", "--set", "batch_size=2000"), "--set batch_size=2000"),
+        (("RD102", "--set", "delta=0", *SMALL), "delta"),
+        (("RD102", "--set", "epsilon=nan", *SMALL), "epsilon"),
         (("RD102", "--alpha", "1", *SMALL), "--alpha"),
         (("RD102", "-o", "no/where.json", *SMALL), "does not exist"),
     ],
@@ -146,6 +147,6 @@ def test_bad_use_is_one_line_and_2(here, arguments, says):
 
 
 def test_our_trainer_is_verified_by_its_id(here):
-    result = here("RD102", "--canaries", "2000", "--epochs", "2", "--batch-size", "500", "--seed", "3")
+    result = here("RD102", "--canaries", "2000", "--set", "epochs=2", "--set", "batch_size=500", "--seed", "3")
     assert result.returncode == 0, result.stderr
     assert "poisson sampling at rate 0.25" in result.stdout
