@@ -45,7 +45,8 @@ def test_what_was_changed_is_said_as_it_was_given():
 
 
 def test_a_setting_without_an_id_is_for_all_that_have_it():
-    assert tune((Enumeration(), Tunable(), Tunable()), ["count=9"]) == (Enumeration(), Tunable(9), Tunable(9))
+    without = Enumeration()
+    assert tune((without, Tunable(), Tunable()), ["count=9"]) == (without, Tunable(9), Tunable(9))
 
 
 @pytest.mark.parametrize(
