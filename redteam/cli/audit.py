@@ -14,7 +14,7 @@ from redteam.cli.base import check_base
 from redteam.cli.numbers import check_alpha
 from redteam.cli.opening import limits as limits_of_opening
 from redteam.cli.outputs import check_output
-from redteam.cli.present import Format, present, say, tell
+from redteam.cli.present import present, say, tell
 from redteam.cli.progress import progress
 from redteam.core.errors import UsageError
 from redteam.core.files import read_text
@@ -47,7 +47,7 @@ def audit(
     fpr: o.Fprs = None,
     alpha: o.Alpha = 0.05,
     seed: o.Seed = 0,
-    format: o.ReportFormat = Format.text,
+    format: o.ReportFormat = "text",
     output: o.ReportFile = None,
     exit_zero: o.ExitZero = False,
     dry_run: o.DryRun = False,
@@ -103,14 +103,14 @@ def _judged(
     report: "AuditReport",
     limits: "Policy",
     older: "AuditReport | None",
-    format: Format,
+    format: str,
     output: Path | None,
     exit_zero: bool,
 ) -> int:
     from redteam.policy.judge import judge
 
     verdict = judge(report, limits, today=date.today(), baseline=older)
-    return present(report, verdict, limits, format.value, output, exit_zero)
+    return present(report, verdict, limits, format, output, exit_zero)
 
 
 def _named(target: str | None) -> tuple[Path, ...]:

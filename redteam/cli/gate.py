@@ -8,14 +8,14 @@ import typer
 
 from redteam.cli import options as o
 from redteam.cli.outputs import refuse_overwriting
-from redteam.cli.present import Format, present
+from redteam.cli.present import present
 
 
 def gate(
     report: Annotated[Path, typer.Argument(help="The report to judge, as `redteam audit -f json` wrote it.")],
     policy: o.PolicyFile = None,
     baseline: o.Baseline = None,
-    format: o.ReportFormat = Format.text,
+    format: o.ReportFormat = "text",
     output: o.ReportFile = None,
     exit_zero: o.ExitZero = False,
 ) -> None:
@@ -30,4 +30,4 @@ def gate(
     older = None if baseline is None else load_report(baseline)
     refuse_overwriting(output, report, policy, baseline)
     verdict = judge(loaded, limits, today=today, baseline=older)
-    raise typer.Exit(present(loaded, verdict, limits, format.value, output, exit_zero))
+    raise typer.Exit(present(loaded, verdict, limits, format, output, exit_zero))

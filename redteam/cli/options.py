@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from redteam.cli.present import Format
+from redteam.cli.present import format_name
 
 Opt = typer.Option
 
@@ -39,7 +39,16 @@ Fprs = Annotated[list[float] | None, Opt("--fpr", help="Measure the TPR at this 
 ALPHA = "Chance of a false finding: that any interval of the result is wrong."
 Alpha = Annotated[float, Opt("--alpha", help=ALPHA)]
 Seed = Annotated[int, Opt("--seed", min=0, help="Same seed, same machine, same numbers.")]
-ReportFormat = Annotated[Format, Opt("--format", "-f", help="How to print the report.")]
+ReportFormat = Annotated[
+    str,
+    Opt(
+        "--format",
+        "-f",
+        parser=format_name,
+        metavar="NAME",
+        help="How to print the report: text, json, markdown, sarif, junit, or a plug-in's.",
+    ),
+]
 ReportFile = Annotated[Path | None, Opt("--output", "-o", help="File to write instead of standard output.")]
 ExitZero = Annotated[bool, Opt("--exit-zero", help="Exit 0 on a leak; what is inconclusive still exits 2.")]
 DryRun = Annotated[bool, Opt("--dry-run", help="Say what would run and how long it would take; run nothing.")]

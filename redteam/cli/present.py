@@ -4,12 +4,12 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from redteam.core.errors import UsageError
 from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
 from redteam.core.files import write_atomic
 from redteam.formats import FORMATS
@@ -23,14 +23,11 @@ if TYPE_CHECKING:
 _WIDEST = 100
 
 
-class Format(StrEnum):
-    """The formats of a judged report."""
-
-    text = "text"
-    json = "json"
-    markdown = "markdown"
-    sarif = "sarif"
-    junit = "junit"
+def format_name(value: str) -> str:
+    """Return the name of a format, ours or a plug-in's; UsageError for one that is unknown."""
+    if value not in FORMATS:
+        raise UsageError(f"--format {value}: known are {', '.join(FORMATS)}")
+    return value
 
 
 def present(

@@ -4,14 +4,10 @@ Adding one is adding a file; there is no list to edit. A plug-in names its class
 `redteam.attacks` or `redteam.defenses`.
 """
 
-import importlib
-import inspect
-import pkgutil
-from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
 from typing import TypeVar
 
-from redteam.core.errors import UsageError
+from redteam.core.discovery import discover
+from redteam.core.errors import UsageError, one_line
 from redteam.plugins.attack import Attack, Control
 from redteam.plugins.defense import Defense
 from redteam.plugins.extraction import ExtractionAttack
@@ -52,15 +48,8 @@ def choose(found: tuple[Plugin, ...], wanted: list[str]) -> tuple[Plugin, ...]:
 
 
 def _discover(kind: type[Plugin], package: str, group: str) -> tuple[Plugin, ...]:
-    classes = [
-        member
-        for module in _modules(package)
-        for _, member in inspect.getmembers(module, inspect.isclass)
-        if member.__module__ == module.__name__
-    ]
-    plugins = [c() for c in classes if issubclass(c, kind) and not inspect.isabstract(c)]
-    for entry in entry_points(group=group):
-        plugins += _installed(entry, kind)
+    check_neighbour(package)
+    plugins = [_make(found) for found in discover(kind, package, group)]
     if not plugins:
         raise UsageError(f"no {kind.__name__} found in the package {package!r}: install redteam again")
     by_id = {plugin.id: plugin for plugin in plugins}
@@ -71,20 +60,12 @@ def _discover(kind: type[Plugin], package: str, group: str) -> tuple[Plugin, ...
     return tuple(by_id[i] for i in sorted(by_id))
 
 
-def _installed(entry: EntryPoint, kind: type[Plugin]) -> list[Plugin]:
-    """Return the plug-in of an entry point if it is of that kind; UsageError where somebody's package is broken."""
+def _make(found: type[Plugin]) -> Plugin:
+    """Return the plug-in with its default settings; UsageError where it has no defaults, or breaks."""
     try:
-        found = entry.load()
-        return [found()] if issubclass(found, kind) and not inspect.isabstract(found) else []
+        return found()
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"plug-in {entry.name} = {entry.value} cannot be loaded ({type(error).__name__}: {error}); "
+            f"plug-in {found.__module__}:{found.__qualname__} cannot be made ({one_line(error)}); "
             "repair or uninstall its package"
         ) from None
-
-
-def _modules(package: str) -> list[ModuleType]:
-    check_neighbour(package)
-    root = importlib.import_module(package)
-    names = [info.name for info in pkgutil.walk_packages(root.__path__, f"{package}.")]
-    return [importlib.import_module(name) for name in names]

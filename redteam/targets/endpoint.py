@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import httpx
 
@@ -16,6 +17,7 @@ from redteam.targets import wire
 from redteam.targets.answers import Mismatch, Scored
 from redteam.targets.apis import choose_api, settled
 from redteam.targets.blackbox import BlackBox, Refused
+from redteam.targets.kind import TargetKind
 
 _HINTS = {
     400: "is --api {api} its form? --api NAME says another, --request-template any",
@@ -31,6 +33,20 @@ _OF_A_TEXT = frozenset({400, 413, 422})  # what a service may answer because of 
 
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _RESERVED = {"content-type", "content-length", "transfer-encoding", "accept-encoding", "host", "connection"}
+
+
+class EndpointKind(TargetKind):
+    """An http(s) URL."""
+
+    name, looks = "endpoint", "a URL"
+
+    def names(self, source: str) -> bool:
+        """Return whether it begins as one."""
+        return source.startswith(("http://", "https://"))
+
+    def open(self, source: str, **options: Any) -> "Endpoint":
+        """Ask it for a first, harmless text."""
+        return Endpoint(source, **options)
 
 
 class Endpoint(BlackBox):
@@ -141,6 +157,11 @@ class Endpoint(BlackBox):
         secret = "\n".join([str(self._url), self._url.userinfo.decode("latin-1"), *sent, self._api.key])
         salt = f"redteam endpoint {self.name} {self._token_env}".encode()
         return hashlib.scrypt(secret.encode(), salt=salt, n=2**14, r=8, p=1).hex()
+
+    @property
+    def requests_left(self) -> int | None:
+        """How many more requests may be sent; None without a limit."""
+        return None if self.budget is None else self.budget - self.requests
 
     def check_budget(self, texts: int, *, again: int = 0) -> None:
         """Raise TargetError, before anything is asked, where `texts`, and `again` so many, need more requests."""

@@ -19,6 +19,21 @@ from redteam.core.errors import TargetError
 from redteam.core.files import sha256
 from redteam.targets.blackbox import BlackBox
 from redteam.targets.forms import as_document
+from redteam.targets.kind import TargetKind
+
+
+class FunctionKind(TargetKind):
+    """`module:function`, imported from the working directory or from what is installed."""
+
+    name, looks, general = "function", "module:function", True
+
+    def names(self, source: str) -> bool:
+        """Return whether it has a colon, is no URL and no file."""
+        return ":" in source and "/" not in source.rpartition(":")[2] and not Path(source).exists()
+
+    def open(self, source: str, **options: Any) -> "FunctionTarget":
+        """Import it."""
+        return FunctionTarget.load(source, **options)
 
 
 class FunctionTarget(BlackBox):

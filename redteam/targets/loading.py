@@ -1,30 +1,42 @@
-"""Open what a source names, whatever kind of target it is."""
+"""Open what a source names, whatever kind of target it is.
 
-from pathlib import Path
+A kind is one class, a `TargetKind`, in a module of this package or named by an installed package under the entry-point
+group `redteam.targets`; there is no list to edit.
+"""
+
 from typing import Any
 
+from redteam.core.discovery import discover
 from redteam.core.errors import TargetError
-from redteam.targets.endpoint import Endpoint
-from redteam.targets.function import FunctionTarget
-from redteam.targets.model import ModelTarget
+from redteam.targets.kind import TargetKind
 from redteam.targets.target import Target
 
-_SCORE_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".gz", ".parquet", ".arrow", ".feather", ".npz")
+GROUP = "redteam.targets"
+
+
+def target_kinds() -> tuple[TargetKind, ...]:
+    """Return every kind of target; UsageError where a package is broken."""
+    found = discover(TargetKind, __package__, GROUP)  # type: ignore[type-abstract]
+    return tuple(sorted((kind() for kind in found), key=lambda kind: kind.name))
 
 
 def load_target(source: str, **options: Any) -> Target:
-    """Open what `source` names: model.pt, a Hugging Face directory, module:function or an http(s) URL.
+    """Open what `source` names: model.pt, a Hugging Face directory, module:function, an http(s) URL, or a plug-in's.
 
-    Options are those of the target's own constructor (`device`, `batch_size`, `max_length`, `base_model`, `limits` for
-    a model; see `redteam.targets`). Raises BundleError or TargetError with one line that says what is wrong.
+    Options are those of the kind (for a model `device`, `batch_size`, `max_length`, `base_model`, `limits`). Raises
+    BundleError or TargetError with one line that says what is wrong, also where the source names nothing or several.
+
+    >>> load_target("nowhere")
+    Traceback (most recent call last):
+    redteam.core.errors.TargetError: nowhere: no such file or directory, and neither module:function nor a URL
     """
-    if source.startswith(("http://", "https://")):
-        return Endpoint(source, **options)
-    path = Path(source)
-    if not path.exists() and ":" in source and "/" not in source.rpartition(":")[2]:
-        return FunctionTarget.load(source, **options)
-    if not path.exists():
-        raise TargetError(f"{source}: no such file or directory, and neither module:function nor a URL")
-    if path.suffix.lower() in _SCORE_FILES:
-        raise TargetError(f"{source}: a file of scores; say --scores {source} (redteam.targets.saved.load_scores)")
-    return ModelTarget.load(path, **options)
+    kinds = target_kinds()
+    named = [kind for kind in kinds if kind.names(source)]
+    named = [kind for kind in named if not kind.general] or named
+    if not named:
+        looks = " nor ".join(kind.looks for kind in kinds if kind.looks)
+        raise TargetError(f"{source}: no such file or directory, and neither {looks}")
+    if len(named) > 1:
+        both = " and ".join(kind.name for kind in named)
+        raise TargetError(f"{source}: is taken for a target of several kinds, {both}; uninstall one of them")
+    return named[0].open(source, **options)

@@ -18,10 +18,25 @@ from redteam.models.devices import check_device
 from redteam.models.opening import open_model, read_directory
 from redteam.models.tokens import open_tokenizer, token_ids
 from redteam.models.trial import Limits, try_first
+from redteam.targets.kind import TargetKind
 from redteam.targets.target import Access, check_log_probabilities, label_indices, own_label_losses
 
 # Tokens in one forward pass: large enough to fill the matrix units, small enough to stay in the cache.
 TOKENS_PER_BATCH = 2048
+
+
+class ModelKind(TargetKind):
+    """A `model.pt` file or a Hugging Face directory, for want of another kind any path that is there."""
+
+    name, general = "model", True
+
+    def names(self, source: str) -> bool:
+        """Return whether there is such a path."""
+        return Path(source).exists()
+
+    def open(self, source: str, **options: Any) -> "ModelTarget":
+        """Read it, and nothing that it could run."""
+        return ModelTarget.load(Path(source), **options)
 
 
 class ModelTarget:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from redteam.data.vocabulary import name_of
 from redteam.report.wording import plural
 from redteam.targets.distributions import HARD, hard, in_percent, log_probabilities, normalised, probability_fault
 from redteam.targets.forms import shown
-from redteam.targets.target import Access, label_indices, own_label_losses
+from redteam.targets.kind import TargetKind
+from redteam.targets.target import Access, Target, label_indices, own_label_losses
 
 _GUESSES = {
     "split": ("member", "is_member", "membership", "split"),
@@ -30,7 +32,22 @@ _GUESSES = {
     "group": ("group", "group_id"),
 }
 _GUESSED_COLUMNS = Columns()
+_SCORE_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".gz", ".parquet", ".arrow", ".feather", ".npz")
 _PROBABILITY = re.compile(r"(?:prob|p)([:_])(.+)", re.IGNORECASE)
+
+
+class ScoresKind(TargetKind):
+    """A file of scores, which stands in for a target but needs `load_scores`: it says who was a member too."""
+
+    name = "scores"
+
+    def names(self, source: str) -> bool:
+        """Return whether it is a file that ends like one."""
+        return Path(source).suffix.lower() in _SCORE_FILES and Path(source).exists()
+
+    def open(self, source: str, **options: Any) -> Target:
+        """Raise TargetError, and say what would do."""
+        raise TargetError(f"{source}: a file of scores; say --scores {source} (redteam.targets.saved.load_scores)")
 
 
 class SavedScores:

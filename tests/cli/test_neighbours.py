@@ -25,8 +25,7 @@ def test_a_package_of_the_same_name(tmp_path, name, kind):
 
 
 def test_nothing_found_is_an_error(monkeypatch):
-    monkeypatch.setattr("redteam.plugins.registry._modules", lambda package: [])
-    monkeypatch.setattr("redteam.plugins.registry.entry_points", lambda group: [])
+    monkeypatch.setattr("redteam.plugins.registry.discover", lambda *where: ())
     with pytest.raises(UsageError, match="no Attack found in the package 'attacks'"):
         discover_attacks()
 
