@@ -1,127 +1,153 @@
-"""What every discovered attack, control and defence must keep to, whoever wrote it."""
+"""Every attack, control, defence, format and kind of target keeps to its contract, whoever wrote it."""
 
-import re
+import gc
+from types import FunctionType, MethodType, ModuleType
 
 import numpy as np
 import pytest
-import torch
 from conftest import RuleTarget, sentences
 
-from redteam.data import Split
-from redteam.plugins.attack import Attack, Control
+from redteam.auditing.run import audit
+from redteam.data import Examples, Split
+from redteam.formats import FORMATS
+from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
-from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.registry import (
-    choose,
     discover_attacks,
     discover_controls,
     discover_defenses,
     discover_extractions,
 )
+from redteam.targets.loading import target_kinds
 from redteam.targets.target import Access
+from redteam.testing import check_attack, check_control, check_defense, check_format
 
 ATTACKS, CONTROLS, DEFENSES = discover_attacks(), discover_controls(), discover_defenses()
 EXTRACTIONS = discover_extractions()
-POOL, IS_MEMBER = Split.of(sentences(150, seed=1), sentences(150, seed=2)).pool(0)
-# Of so many labels nothing is right by chance: what is known by heart shows in the predicted labels alone.
-MANY = tuple(f"label {i:02d}" for i in range(40))
-LEAKED, INSIDE = Split.of(sentences(150, seed=1, labels=MANY), sentences(150, seed=2, labels=MANY)).pool(0)
+QUICK = {
+    "RT202": {"restarts": 2, "rounding_interval": 6},
+    "RT203": {"restarts": 1, "random_starts": 2, "rounding_interval": 6},
+}
 ids = {"ids": lambda plugin: plugin.id}
-
-
-@pytest.fixture(scope="module")
-def model():
-    """A small trained model: what an attack with access to weights gets."""
-    examples = sentences(40, seed=3)
-    from redteam.models.starting import start_model
-
-    (plain,) = choose(DEFENSES, ["RD100"])
-    start = start_model("tiny", examples, learn_from=examples, seed=0)
-    return type(plain)(epochs=1).fit(start, examples, seed=0).target
 
 
 def test_there_are_attacks_controls_and_defences():
     assert {"RT101", "RT102", "RT105"} <= {attack.id for attack in ATTACKS}
-    assert "RT901" in {control.id for control in CONTROLS}
+    assert {"RT901", "RT902"} <= {control.id for control in CONTROLS}
     assert {"RT201", "RT202", "RT203", "RT204"} <= {attack.id for attack in EXTRACTIONS}
-    assert {"RD100", "RD110"} <= {defense.id for defense in DEFENSES}
+    assert {"RD100", "RD101", "RD102", "RD110"} <= {defense.id for defense in DEFENSES}
+    assert set(FORMATS) == {"text", "json", "markdown", "sarif", "junit"}
+    assert {kind.name for kind in target_kinds()} == {"endpoint", "function", "model", "scores"}
 
 
-@pytest.mark.parametrize("plugin", ATTACKS + EXTRACTIONS + CONTROLS + DEFENSES, **ids)
-def test_ids_and_manual_pages(plugin):
-    pattern = {Attack: r"RT[13-8]\d\d", ExtractionAttack: r"RT2\d\d", Control: r"RT9\d\d"}
-    expected = next((p for kind, p in pattern.items() if isinstance(plugin, kind)), r"RD[12]\d\d")
-    assert re.fullmatch(expected, plugin.id)
-    module = __import__(type(plugin).__module__, fromlist=["_"])
-    first = module.__doc__.splitlines()[0]
-    assert first.startswith(f"{plugin.id} ")
-    assert ": " in first
-
-
-@pytest.mark.parametrize("attack", ATTACKS, **ids)
-def test_an_attack_is_finite_complete_and_seeded(attack, model):
-    first, again = (attack.score(model, POOL, AttackContext(5)) for _ in range(2))
-    assert set(first) == set(attack.signals)
-    for signal in attack.signals:
-        assert first[signal].shape == (len(POOL),)
-        assert np.isfinite(first[signal]).all()
-        np.testing.assert_array_equal(first[signal], again[signal])
-
-
-@pytest.mark.parametrize("attack", ATTACKS, **ids)
-def test_an_attack_scores_a_row_by_itself_not_by_its_place(attack, model):
-    """Blind: shuffling the pool shuffles the scores and nothing else, so position cannot carry membership."""
-    order = np.random.default_rng(0).permutation(len(POOL))
-    straight, shuffled = (
-        attack.score(model, POOL, AttackContext(0)),
-        attack.score(model, POOL.take(order), AttackContext(0)),
-    )
-    for signal in attack.signals:
-        np.testing.assert_allclose(shuffled[signal], straight[signal][order], atol=1e-5)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, **ids)
-def test_an_attack_leaves_the_target_unchanged(attack, model):
-    before, grad = model.weights_digest(), torch.is_grad_enabled()
-    attack.score(model, POOL, AttackContext(0))
-    assert model.weights_digest() == before
-    assert not model.model.training
-    assert torch.is_grad_enabled() == grad
-    assert all(p.grad is None for p in model.model.parameters())
-
-
-@pytest.mark.parametrize("attack", [a for a in ATTACKS if a.needs in Access.PROBABILITIES], **ids)
-def test_an_attack_finds_a_certain_leak_and_none_where_there_is_none(attack):
-    from redteam.statistics.roc import auc_interval
-
-    members = LEAKED.take(np.nonzero(INSIDE)[0])
-    leaky = attack.score(RuleTarget(members, labels=MANY), LEAKED, AttackContext(0))
-    assert max(auc_interval(s, INSIDE, alpha=0.01).low for s in leaky.values()) > 0.9
-    for scores in attack.score(RuleTarget(), POOL, AttackContext(0)).values():
-        interval = auc_interval(scores, IS_MEMBER, alpha=0.01)
-        assert interval.low < 0.5 < interval.high
+@pytest.mark.parametrize("attack", ATTACKS + EXTRACTIONS, **ids)
+def test_attacks(attack):
+    check_attack(type(attack)(**QUICK.get(attack.id, {})))
 
 
 @pytest.mark.parametrize("control", CONTROLS, **ids)
-def test_a_control_is_seeded_and_takes_no_target(control):
-    first, again = (control.score(POOL, IS_MEMBER, seed=5) for _ in range(2))
-    assert first.shape == (len(POOL),)
-    np.testing.assert_array_equal(first, again)
-    assert np.isfinite(first).sum() >= len(POOL) // 2
+def test_controls(control):
+    check_control(control)
 
 
 @pytest.mark.parametrize("defense", DEFENSES, **ids)
-def test_a_defence_is_seeded_and_returns_a_working_model(defense):
-    from redteam.models.starting import start_model
+def test_defences(defense):
+    check_defense(defense, epochs=1)
 
-    examples = sentences(40, seed=3)
-    settings = defense.parameters() | {"epochs": 1}
-    digests = []
-    for _ in range(2):
-        start = start_model("tiny", examples, learn_from=examples, seed=0)
-        trained = type(defense)(**settings).fit(start, examples, seed=4)
-        digests.append(trained.bundle.digest())
-        assert np.isfinite(trained.target.log_probabilities(examples)).all()
-    assert digests[0] == digests[1]
-    other = type(defense)(**settings).fit(start_model("tiny", examples, learn_from=examples, seed=0), examples, seed=5)
-    assert other.bundle.digest() != digests[0]
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats(name):
+    check_format(FORMATS[name])
+
+
+class Spy(Attack):
+    """Keeps what it is given."""
+
+    id, name, needs, signals = "RT199", "spy", Access.PROBABILITIES, ("one",)
+
+    def score(self, target, pool, context):
+        self.given = (target, pool, context)
+        return {"one": np.arange(len(pool))}
+
+
+def reachable(start):
+    """All that can be had from an object, by whatever it holds; modules, classes and globals are nobody's secret."""
+    seen, todo = {}, [start]
+    while todo:
+        each = todo.pop()
+        if id(each) in seen or isinstance(each, (ModuleType, type)):
+            continue
+        seen[id(each)] = each
+        if isinstance(each, FunctionType):
+            todo += [cell.cell_contents for cell in each.__closure__ or ()] + [each.__defaults__, each.__kwdefaults__]
+        elif isinstance(each, MethodType):
+            todo += [each.__self__, each.__func__]
+        else:
+            todo += gc.get_referents(each)
+    return seen.values()
+
+
+def tells_membership(given, split, is_member):
+    """Whether a side of the split, or a mask of who is a member, is anywhere in it."""
+    masks = (is_member.tolist(), (~is_member).tolist())
+    for each in reachable(given):
+        if isinstance(each, Split) or each is split.members or each is split.nonmembers:
+            return True
+        if isinstance(each, Examples) and {*each.texts} in ({*split.members.texts}, {*split.nonmembers.texts}):
+            return True
+        if isinstance(each, np.ndarray) and each.shape == is_member.shape and each.astype(bool).tolist() in masks:
+            return True
+    return False
+
+
+def test_nothing_that_an_attack_is_given_tells_membership():
+    split = Split.of(sentences(40, seed=1), sentences(50, seed=2))
+    spy, seen = Spy(), []
+    audit(RuleTarget(), split, [spy], controls=(), progress=lambda done, total: seen.append(done))
+    is_member = split.pool(0)[1]
+    assert spy.given[2].seed == 0
+    assert not tells_membership(spy.given, split, is_member)
+
+
+@pytest.mark.parametrize("leak", ["mask", "split", "side", "closure"])
+def test_what_tells_membership_is_found(leak):
+    split = Split.of(sentences(40, seed=1), sentences(50, seed=2))
+    is_member = split.pool(0)[1]
+    held = {"mask": is_member.astype(float), "split": split, "side": split.members, "closure": None}[leak]
+    watch = (lambda done, total: split) if leak == "closure" else (lambda done, total: None)
+    context = AttackContext(0, watch, references=(held,))
+    assert tells_membership((context,), split, is_member)
+
+
+class TestContracts:
+    """A plug-in that breaks its contract is told which line of it."""
+
+    def test_an_attack_that_draws_without_its_seed(self):
+        class Drawn(Spy):
+            def score(self, target, pool, context):
+                return {"one": np.random.default_rng().random(len(pool))}
+
+        with pytest.raises(AssertionError, match="docstring must begin 'RT199 spy: "):
+            check_attack(Drawn)
+
+    @pytest.mark.parametrize(
+        ("score", "words"),
+        [
+            (lambda pool, context: {}, "gives [], and declares ['one']"),
+            (
+                lambda pool, context: {"one": np.random.default_rng().random(len(pool))},
+                "other scores with the same seed",
+            ),
+            (lambda pool, context: {"one": np.arange(len(pool))}, "depends on its place in the pool"),
+            (lambda pool, context: {"one": np.full(len(pool), np.nan)}, "a score is not finite"),
+            (lambda pool, context: {"one": np.zeros(3)}, r"shape (3,) for 300 rows"),
+            (lambda pool, context: {"one": np.array([len(t) for t in pool.texts])}, "RT199: AUC of at least"),
+        ],
+    )
+    def test_attacks(self, monkeypatch, score, words):
+        monkeypatch.setattr(f"{__name__}.__doc__", "RT199 spy: keeps what it is given.")
+        broken = type("Broken", (Spy,), {"score": lambda self, target, pool, context: score(pool, context)})
+        broken.__module__ = __name__
+        with pytest.raises(AssertionError) as caught:
+            check_attack(broken)
+        assert words in str(caught.value)

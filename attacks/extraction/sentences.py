@@ -1,4 +1,4 @@
-"""CandidateLosses as numbers: which symbol stands in which place, and which token ids that makes.
+"""Candidates as numbers: which symbol stands in which place, and which token ids that makes.
 
 Token ids are composed from those of the known text and of each symbol, since tokenizing 10^6 sentences costs more
 than asking a small model about them. That is right only where no symbol changes how its neighbours are spelled, so it

@@ -1,7 +1,5 @@
 """What every extraction attack must keep to, and that a model which holds secrets gives them away and no other does."""
 
-import re
-import sys
 from dataclasses import replace
 
 import extraction_models as cases
@@ -10,6 +8,7 @@ import pytest
 from enumeration import Enumeration
 from scipy import stats
 
+from attacks.extraction.embedding_drift import EmbeddingDrift
 from attacks.extraction.exposure import ExposureRank
 from attacks.extraction.relaxed import RelaxedSearch
 from attacks.extraction.search import SwapSearch
@@ -17,9 +16,7 @@ from redteam.auditing.scoring import ScoreCache
 from redteam.canary.ask import Attacker, ask, questions_of, suspects_of
 from redteam.canary.extract import extract
 from redteam.plugins.context import AttackContext
-from redteam.plugins.registry import discover_attacks, discover_extractions
 
-FOUND = discover_extractions()
 QUICK = (
     ExposureRank(),
     RelaxedSearch(restarts=4),
@@ -41,37 +38,6 @@ def leaky(planted):
 @pytest.fixture(scope="module")
 def clean(planted):
     return cases.train(planted, with_canaries=False, epochs=4)
-
-
-def test_all_are_found():
-    assert [attack.id for attack in FOUND] == ["RT201", "RT202", "RT203", "RT204"]
-    assert {"RT101", "RT102"} <= {attack.id for attack in discover_attacks()}
-
-
-@pytest.mark.parametrize("attack", FOUND, **ids)
-def test_manual_pages(attack):
-    first = sys.modules[type(attack).__module__].__doc__.splitlines()[0]
-    assert re.match(rf"{attack.id} {attack.name}: ", first)
-
-
-@pytest.mark.parametrize("attack", QUICK, **ids)
-def test_an_attack_is_seeded_and_leaves_the_target_as_it_was(attack, planted, leaky):
-    questions, suspects = questions_of(planted)[:3], suspects_of(planted)[:6]
-    before = cases.state(leaky)
-    first = attack.extract(leaky, questions, suspects, AttackContext(7))
-    assert cases.state(leaky) == before
-    assert first == attack.extract(leaky, questions, suspects, AttackContext(7))
-    assert [answer.query for answer in first] == [question.id for question in questions]
-
-
-@pytest.mark.parametrize("attack", QUICK, **ids)
-def test_a_guess_does_not_depend_on_the_suspects(attack, planted, leaky):
-    """Or one of two would be guessed, and whole secrets be no proof."""
-    questions = questions_of(planted)[:3]
-    with_them, without = (
-        attack.extract(leaky, questions, some, AttackContext(7)) for some in (suspects_of(planted), [])
-    )
-    assert [answer.guess for answer in with_them] == [answer.guess for answer in without]
 
 
 @pytest.mark.parametrize("attack", QUICK, **ids)
@@ -139,5 +105,5 @@ def test_a_reference_is_used_by_all(planted, leaky, clean):
 
 
 def test_drift_without_a_base_does_not_apply(planted, leaky):
-    (failure,) = ask(FOUND[3], leaky, planted, seed=0).failures
+    (failure,) = ask(EmbeddingDrift(), leaky, planted, seed=0).failures
     assert (failure.kind, "needs the public encoder" in failure.reason) == ("not_applicable", True)
