@@ -180,9 +180,9 @@ def test_an_attack_that_breaks_is_a_failure_and_never_a_pass(answer, reason):
 
 
 def test_a_control_that_breaks_refuses_a_split_but_not_coins(monkeypatch):
-    from attacks.controls.blind import BlindControl
+    from attacks.controls.blind import BlindBaseline
 
-    monkeypatch.setattr(BlindControl, "score", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(BlindBaseline, "score", lambda *a, **k: 1 / 0)
     split = Split.of(MEMBERS, OTHERS)
     report = audit(RuleTarget(), split)
     assert report.grade == "C"

@@ -30,7 +30,7 @@ from redteam.data import Examples
 from redteam.plugins.attack import Control
 
 
-class BlindControl(Control):
+class BlindBaseline(Control):
     """Predict membership from the words and the lengths alone."""
 
     id = "RT901"

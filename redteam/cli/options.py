@@ -45,7 +45,7 @@ ReportFormat = Annotated[
         "--format",
         "-f",
         parser=format_name,
-        metavar="NAME",
+        metavar="<name>",
         help="How to print the report: text, json, markdown, sarif, junit, or a plug-in's.",
     ),
 ]

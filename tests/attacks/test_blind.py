@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from conftest import SNIPS, sentences
 
-from attacks.controls.blind import BlindControl
+from attacks.controls.blind import BlindBaseline
 from attacks.controls.labels import LabelControl
 from redteam.core.errors import DataError
 from redteam.data import Columns, Examples, Split, join, read_examples
 from redteam.statistics.roc import auc_interval
 
-CONTROLS = [BlindControl(), LabelControl()]
+CONTROLS = [BlindBaseline(), LabelControl()]
 
 
 def seen_by(control, pool, is_member, *, seed=0, alpha=0.05):
@@ -42,20 +42,20 @@ def topics(count, labels, rng, *, marked=None):
 
 def test_longer_sentences_are_told_apart():
     pool, is_member = Split.of(sentences(300, seed=1), sentences(300, seed=2, words=8)).pool(0)
-    assert seen_by(BlindControl(), pool, is_member).low > 0.5
+    assert seen_by(BlindBaseline(), pool, is_member).low > 0.5
 
 
 def test_other_labels_are_told_apart_by_the_label_control_alone():
     pool, is_member = Split.of(sentences(300, seed=1), sentences(300, seed=2, labels=("a", "b"))).pool(0)
     assert seen_by(LabelControl(), pool, is_member).low > 0.5
-    assert seen_by(BlindControl(), pool, is_member, alpha=0.01).low < 0.5
+    assert seen_by(BlindBaseline(), pool, is_member, alpha=0.01).low < 0.5
 
 
 def test_other_words_are_told_apart():
     members, others = sentences(300, seed=1), sentences(300, seed=2)
     changed = tuple(t.replace("amber", "umber") for t in others.texts)
     pool, is_member = Split.of(members, replace(others, texts=changed)).pool(0)
-    assert seen_by(BlindControl(), pool, is_member).low > 0.5
+    assert seen_by(BlindBaseline(), pool, is_member).low > 0.5
 
 
 @pytest.mark.slow
@@ -95,11 +95,11 @@ def test_a_split_stratified_by_label_is_neither_refused_nor_a_blindfold():
         pool, own = topics(600, 100, rng)
         is_member = stratified(own, rng)
         order = rng.permutation(600)
-        interval = seen_by(BlindControl(), pool.take(order), is_member[order], alpha=0.01)
+        interval = seen_by(BlindBaseline(), pool.take(order), is_member[order], alpha=0.01)
         above, below = above + (interval.low > 0.5), below + (interval.high < 0.5)
         rng = np.random.default_rng(run)
         pool, own = topics(600, 100, rng, marked=is_member & (np.random.default_rng(run + 999).random(600) < 0.2))
-        found += seen_by(BlindControl(), pool.take(order), is_member[order], alpha=0.01).low > 0.5
+        found += seen_by(BlindBaseline(), pool.take(order), is_member[order], alpha=0.01).low > 0.5
     assert above <= 3, above  # 0.5 % of 40, plus three standard errors
     assert below <= 3, below
     assert found >= 30, found
@@ -110,7 +110,7 @@ def test_near_copies_on_both_sides_do_worse_than_chance():
     members = sentences(300, seed=1)
     copies = tuple(f"{' '.join(text.split()[:-1])} {i + 5_000_000_000}" for i, text in enumerate(members.texts))
     pool, is_member = Split.of(members, replace(members, texts=copies)).pool(0)
-    assert seen_by(BlindControl(), pool, is_member).high < 0.5
+    assert seen_by(BlindBaseline(), pool, is_member).high < 0.5
 
 
 def test_too_few_examples_no_texts_and_one_label():
@@ -119,7 +119,7 @@ def test_too_few_examples_no_texts_and_one_label():
         with pytest.raises(DataError, match="at least 5"):
             control.score(pool, is_member, seed=0)
     with pytest.raises(DataError, match="no texts"):
-        BlindControl().score(Examples(pool.rows), is_member, seed=0)
+        BlindBaseline().score(Examples(pool.rows), is_member, seed=0)
     with pytest.raises(DataError, match="fewer than two labels"):
         LabelControl().score(Examples(pool.rows), is_member, seed=0)
 
@@ -127,6 +127,6 @@ def test_too_few_examples_no_texts_and_one_label():
 def test_a_large_pool_is_sampled(monkeypatch):
     monkeypatch.setattr("attacks.controls.progressive.MOST", 200)
     pool, is_member = Split.of(sentences(300, seed=1), sentences(300, seed=2, words=8)).pool(0)
-    scores = BlindControl().score(pool, is_member, seed=0)
+    scores = BlindBaseline().score(pool, is_member, seed=0)
     assert np.isfinite(scores).sum() == pytest.approx(160, abs=3)  # four folds of five
-    assert seen_by(BlindControl(), pool, is_member).low > 0.5
+    assert seen_by(BlindBaseline(), pool, is_member).low > 0.5
