@@ -5,7 +5,8 @@ import numpy as np
 from redteam.core.arrays import BoolArray
 from redteam.data import Examples, Split
 from redteam.plugins.attack import Control
-from redteam.statistics.roc import auc_interval
+from redteam.statistics.area import area_interval
+from redteam.statistics.ranking import rank
 from redteam.testing.examples import must, sentences
 from redteam.testing.manual import check_manual, made
 
@@ -20,7 +21,7 @@ def check_control(control: type[Control] | Control) -> None:
     must(np.array_equal(first, again, equal_nan=True), f"{it.id}: other scores with the same seed")
     scored = np.isfinite(first)
     must(2 * scored.sum() >= len(pool), f"{it.id}: scores {scored.sum()} of {len(pool)} rows, fewer than half")
-    seen = auc_interval(first[scored], is_member[scored], alpha=0.01)
+    seen = area_interval(rank(first[scored], is_member[scored], may_tie=True), alpha=0.01)
     must(seen.low < 0.5, f"{it.id}: tells two halves of one source apart, AUC of at least {seen.low:.2f}")
 
 
