@@ -18,7 +18,9 @@ from redteam.data import Examples, Split, join
 from redteam.plugins.attack import Attack, suited
 from redteam.plugins.registry import discover_attacks
 from redteam.policy.judge import judge
+from redteam.policy.limits import Policy
 from redteam.policy.reading import load_policy
+from redteam.report.judging import Limit
 from redteam.targets.target import Access
 
 TODAY = date(2026, 1, 1)
@@ -232,7 +234,7 @@ def test_audits_without_a_leak_find_none():
     for seed in range(100):
         members, others = sentences(400, seed=2 * seed), sentences(400, seed=2 * seed + 1)
         report = audit(RuleTarget(seed=seed), Split.of(members, others))
-        result = judge(report, replace(load_policy(None, today=TODAY), max_auc=0.5, max_tpr=()), today=TODAY)
+        result = judge(report, Policy((Limit("auc", 0.5),)), today=TODAY)
         wrong += bool(result.findings) or report.grade == "C"
     assert wrong <= 5 + 3 * np.sqrt(100 * 0.05 * 0.95), wrong
 

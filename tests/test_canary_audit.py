@@ -23,6 +23,7 @@ from redteam.data.ledger import Ledger
 from redteam.data.planted import load_planting
 from redteam.policy.judge import judge
 from redteam.policy.limits import DEFAULT, Policy
+from redteam.report.judging import Limit
 from redteam.report.reading import load_report
 from redteam.statistics.resolution import attainable_extraction_rate
 from redteam.training.train import Coins, ModelChoice, train
@@ -311,11 +312,13 @@ class TestAudit:
         more = CanaryAudit(planting(canaries=30, repetitions=(2, 9)), (Enumeration(),))
         text = make_plan(knowing(planted), split, [], DEFAULT, settings(), planted=more).text
         assert "max_exposure 0: can be proven broken" in text
-        longer = make_plan(knowing(planted), split, [], Policy(max_exposure=10.0), settings(), planted=more).text
+        longer = make_plan(
+            knowing(planted), split, [], Policy((Limit("exposure", 10.0),)), settings(), planted=more
+        ).text
         assert "max_exposure 10: CANNOT be proven broken" in longer  # a hundred candidates have no ten bits
         without = make_plan(knowing(planted), split, [], DEFAULT, settings()).text
         assert "canaries" not in without
-        strict = Policy(max_exposure=3.0)
+        strict = Policy((Limit("exposure", 3.0),))
         assert "the training data holds none" in make_plan(knowing(planted), split, [], strict, settings()).text
 
 
@@ -329,14 +332,14 @@ class TestLimits:
     @pytest.mark.parametrize(
         ("policy", "code"),
         [
-            (Policy(max_extraction_rate=0.0), 1),
-            (Policy(max_exposure=3.0), 1),
-            (Policy(max_exposure=3.0, max_extraction_rate=0.9), 1),
+            (Policy((Limit("extraction_rate", 0.0),)), 1),
+            (Policy((Limit("exposure", 3.0),)), 1),
+            (Policy((Limit("exposure", 3.0), Limit("extraction_rate", 0.9))), 1),
             # twelve canaries cannot show as much, nor a hundred candidates
-            (Policy(max_exposure=20.0, max_extraction_rate=0.9), 2),
-            (Policy(max_extraction_rate=0.9), 1),  # a limit that is left out is 0
-            (Policy(max_exposure=20.0), 1),
-            (Policy(max_auc=0.9), 1),
+            (Policy((Limit("exposure", 20.0), Limit("extraction_rate", 0.9))), 2),
+            (Policy((Limit("extraction_rate", 0.9),)), 1),  # a limit that is left out is 0
+            (Policy((Limit("exposure", 20.0),)), 1),
+            (Policy((Limit("auc", 0.9),)), 1),
         ],
     )
     def test_of_a_policy(self, policy, code):
@@ -344,14 +347,14 @@ class TestLimits:
 
     def test_within(self):
         null = report_of(planting(canaries=40), depth=0.0, members=800)
-        assert judged(null, Policy(max_extraction_rate=0.3)).exit_code == 0
-        assert judged(null, Policy(max_exposure=6.0)).exit_code == 0
+        assert judged(null, Policy((Limit("extraction_rate", 0.3),))).exit_code == 0
+        assert judged(null, Policy((Limit("exposure", 6.0),))).exit_code == 0
 
     def test_without_canaries_a_limit_that_was_set_is_no_pass(self):
         split = Split.of(sentences(800, seed=1), sentences(800, seed=2))
         report = audit(NoiseModel("abc"), split)
         assert judged(report).exit_code == 0
-        verdict = judged(report, Policy(max_extraction_rate=0.0))
+        verdict = judged(report, Policy((Limit("extraction_rate", 0.0),)))
         assert verdict.exit_code == 2
         assert "audit a model with canaries" in verdict.problems[0]
 

@@ -15,9 +15,10 @@ from redteam.core.errors import DataError, ReportError
 from redteam.data import Split, join
 from redteam.policy.limits import DEFAULT, Policy
 from redteam.report.consistency import require_consistent
+from redteam.report.judging import Limit
 from redteam.report.values import AuditReport, Budget, Guarantee
 from redteam.statistics.epsilon import one_run
-from redteam.statistics.resolution import attainable
+from redteam.statistics.resolution import attainable_epsilon
 from redteam.statistics.thresholds import Split as Halves
 
 ROWS = sentences(3000, seed=1)
@@ -180,7 +181,7 @@ def test_the_ceiling_is_that_of_the_bound(sizes, delta):
     scores = np.arange(float(members)), -np.arange(float(others))
     for alpha in (0.05, 0.001):
         most = one_run(*scores, delta=delta, alpha=alpha, threshold=Halves(seed=1)).attainable
-        assert attainable("epsilon", members, others, alpha=alpha, delta=delta) == pytest.approx(most, abs=1e-7)
+        assert attainable_epsilon(members, others, alpha=alpha, delta=delta) == pytest.approx(most, abs=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -203,12 +204,12 @@ def test_an_edited_epsilon_is_found_out(change, said):
 
 
 def test_a_plan_tells_what_epsilon_could_show():
-    split, policy = drawn(), Policy(max_epsilon=8.0)
+    split, policy = drawn(), Policy((Limit("epsilon", 8.0, delta=1e-5),))
     text = make_plan(RuleTarget(), split, ATTACKS, policy, Settings()).text
     assert "0.017 for each interval" in text
     assert "epsilon    at delta 1e-05: " in text
     assert "max_epsilon 8 at delta 1e-05: CANNOT be proven broken by this sample" in text
-    low = make_plan(RuleTarget(), split, ATTACKS, replace(policy, max_epsilon=2.0), Settings()).text
+    low = make_plan(RuleTarget(), split, ATTACKS, Policy((Limit("epsilon", 2.0, delta=1e-5),)), Settings()).text
     assert "max_epsilon 2 at delta 1e-05: can be proven broken" in low
     exact = Guarantee(BUDGET, replace(BUDGET, delta=1e-7))
     text = make_plan(RuleTarget(), split, ATTACKS, policy, Settings(), guarantee=exact).text

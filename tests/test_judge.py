@@ -5,7 +5,7 @@ import pytest
 
 from redteam.core.errors import PolicyError
 from redteam.policy.judge import judge
-from redteam.policy.reading import DEFAULT, Policy, TprLimit, Waiver
+from redteam.policy.reading import DEFAULT, Limit, Policy, Waiver
 from redteam.report.values import (
     Accuracy,
     AuditReport,
@@ -23,8 +23,8 @@ from redteam.report.values import (
 from redteam.statistics.interval import Interval
 
 TODAY = date(2026, 7, 1)
-AUC = Policy(max_auc=0.6)
-EPSILON = Policy(max_epsilon=8.0)
+AUC = Policy((Limit("auc", 0.6),))
+EPSILON = Policy((Limit("epsilon", 8.0, delta=1e-5),))
 
 
 def evidence(low, high, metric="auc", *, attack="RT101", signal="loss", fpr=None, attainable=None, n=1000):
@@ -107,7 +107,7 @@ def test_a_sample_that_could_never_fail_is_a_problem_with_the_size_it_takes():
 )
 def test_only_what_is_lacking_is_asked_for(n, most, lacks):
     tpr = replace(evidence(0.0, 0.9, attainable=0.0), metric="tpr", fpr=0.01, members=n[0], nonmembers=n[1])
-    problems = verdict(report(tpr), Policy(max_tpr=(TprLimit(0.01, most),))).problems
+    problems = verdict(report(tpr), Policy((Limit("tpr", most, fpr=0.01),))).problems
     problem = next(each for each in problems if "cannot be judged on" in each)
     assert problem.endswith(f"not even a perfect attack would prove anything (RT101.tpr@0.01:loss); {lacks}")
 
@@ -124,7 +124,7 @@ def test_signals_of_one_size_share_one_problem():
 
 
 def test_sizes_are_only_told_where_they_are_known():
-    policy = Policy(max_exposure=5.0)
+    policy = Policy((Limit("exposure", 5.0),))
     judged = verdict(report(evidence(1, 4, "exposure", attainable=4.0)), policy)
     assert judged.exit_code == 2
     assert "plant longer secrets" in judged.problems[0]
@@ -135,16 +135,16 @@ def test_sizes_are_only_told_where_they_are_known():
 def test_nan_never_passes():
     odd = replace(evidence(0.5, 0.55), attainable=float("nan"))
     assert verdict(report(odd)).exit_code == 2
-    assert verdict(report(evidence(0.5, 0.55)), Policy(max_auc=float("nan"))).exit_code == 2
+    assert verdict(report(evidence(0.5, 0.55)), Policy((Limit("auc", float("nan")),))).exit_code == 2
 
 
 def test_an_fpr_is_matched_whatever_its_last_digit():
-    policy = Policy(max_tpr=(TprLimit(0.1 + 0.2, 0.5),))
+    policy = Policy((Limit("tpr", 0.5, fpr=0.1 + 0.2),))
     assert verdict(report(evidence(0.1, 0.2, "tpr", fpr=0.3)), policy).exit_code == 0
 
 
 def test_a_limit_without_evidence_is_a_problem_that_says_what_to_do():
-    judged = verdict(report(evidence(0.5, 0.55)), Policy(0.6, (TprLimit(0.001, 0.01),)))
+    judged = verdict(report(evidence(0.5, 0.55)), Policy((Limit("auc", 0.6), Limit("tpr", 0.01, fpr=0.001))))
     assert judged.exit_code == 2
     assert judged.problems == (
         "max_tpr 0.01 at FPR 0.001: the report has no TPR at FPR 0.001: audit again with --fpr 0.001",
@@ -153,7 +153,7 @@ def test_a_limit_without_evidence_is_a_problem_that_says_what_to_do():
 
 @pytest.mark.parametrize("metric", ["exposure", "extraction_rate", "epsilon", "auc"])
 def test_every_metric_without_evidence_is_a_problem(metric):
-    policy = replace(Policy(), **{f"max_{metric}": 0.5})
+    policy = Policy((Limit(metric, 0.5, delta=1e-5 if metric == "epsilon" else None),))
     assert verdict(report(evidence(0.0, 0.1, "tpr", fpr=0.01)), policy).exit_code == 2
 
 
@@ -213,7 +213,7 @@ def test_grade_c_refuses_membership_even_where_numbers_are_there():
 
 def test_grade_c_does_not_hide_an_extraction():
     found = report(evidence(0.5, 0.9, "extraction_rate"), grade="C")
-    assert verdict(found, Policy(max_extraction_rate=0.0)).exit_code == 1
+    assert verdict(found, Policy((Limit("extraction_rate", 0.0),))).exit_code == 1
 
 
 @pytest.mark.parametrize(("kind", "code"), [("failed", 2), ("refused", 2), ("not_applicable", 0)])
@@ -258,7 +258,7 @@ def test_a_split_without_a_control_is_taken_on_trust_but_not_under_strict():
 
 def test_an_attack_never_bounds_epsilon_from_above():
     found = report(evidence(0.1, 0.5, "epsilon"), evidence(0.5, 0.55), grade="A")
-    for policy in (EPSILON, replace(EPSILON, max_auc=0.6), replace(EPSILON, strict=True)):
+    for policy in (EPSILON, Policy((*AUC.limits, *EPSILON.limits)), replace(EPSILON, strict=True)):
         judged = verdict(found, policy)
         assert judged.checks[-1].outcome == "inconclusive"
         assert (judged.exit_code, judged.status, judged.findings, judged.notes) == (2, "inconclusive", (), ())
@@ -269,7 +269,7 @@ def test_an_attack_never_bounds_epsilon_from_above():
 
 def test_a_model_without_a_guarantee_is_no_better_off_than_one_that_says_what_it_earned():
     close, honest = evidence(3.9, 5, "epsilon"), evidence(0.1, 0.5, "epsilon")
-    assert verdict(report(close, grade="A"), Policy(max_epsilon=4.0)).exit_code == 2
+    assert verdict(report(close, grade="A"), Policy((Limit("epsilon", 4.0, delta=1e-5),))).exit_code == 2
     assert verdict(report(honest, grade="A", guarantee=guarantee(10, 10)), EPSILON).exit_code == 2
 
 
@@ -297,7 +297,7 @@ def test_epsilon_without_evidence_or_guarantee_is_a_problem():
 
 def test_epsilon_is_only_judged_on_grade_a():
     found = report(evidence(9, 12, "epsilon"), evidence(0.5, 0.55))
-    policy = replace(EPSILON, max_auc=0.6)
+    policy = Policy((*AUC.limits, *EPSILON.limits))
     judged = verdict(found, policy)
     assert (judged.exit_code, judged.findings) == (2, ())
     assert "cannot be judged on evidence of grade B" in judged.problems[0]
@@ -360,7 +360,7 @@ def test_the_claim_that_is_compared_is_the_one_that_is_broken():
 
 @pytest.mark.parametrize(("delta", "code"), [(1e-5, 1), (1e-3, 1), (1e-6, 2), (None, 2)])
 def test_a_limit_is_only_broken_at_a_delta_that_is_no_smaller(delta, code):
-    judged = verdict(report(at(delta), grade="A"), Policy(max_epsilon=1.0))
+    judged = verdict(report(at(delta), grade="A"), Policy((Limit("epsilon", 1.0, delta=1e-5),)))
     assert judged.exit_code == code
     if code == 2:
         assert "cannot be held against RT101.epsilon:loss" in judged.problems[0]
@@ -370,11 +370,11 @@ def test_a_limit_is_only_broken_at_a_delta_that_is_no_smaller(delta, code):
 def test_a_guarantee_meets_a_limit_only_at_a_delta_that_is_no_larger():
     found = report(evidence(0.1, 0.5, "epsilon"), grade="A", guarantee=guarantee(6, 6))
     assert verdict(found, EPSILON).exit_code == 0
-    judged = verdict(found, replace(EPSILON, max_delta=1e-6))
+    judged = verdict(found, Policy((Limit("epsilon", 8.0, delta=1e-6),)))
     assert judged.exit_code == 2
     assert "accounts for epsilon 6 at delta 1e-05" in judged.problems[0]
     assert "raise max_delta" in judged.problems[0]
-    assert verdict(found, replace(EPSILON, max_delta=1e-4)).exit_code == 0
+    assert verdict(found, Policy((Limit("epsilon", 8.0, delta=1e-4),))).exit_code == 0
 
 
 def test_a_guarantee_at_a_smaller_delta_settles_what_the_measurement_cannot():
@@ -526,7 +526,7 @@ def test_an_auc_far_below_a_half_never_passes():
     (finding,) = drawn.findings
     assert (finding.interval.low, finding.interval.high) == (0.7, 0.8)
     assert "the other way round" in finding.message
-    only_tpr = Policy(max_tpr=(TprLimit(0.01, 0.05),))
+    only_tpr = Policy((Limit("tpr", 0.05, fpr=0.01),))
     assert verdict(report(evidence(0.46, 0.49), evidence(0.0, 0.01, "tpr", fpr=0.01)), only_tpr).exit_code == 2
     assert verdict(report(evidence(0.46, 0.49), grade="A")).exit_code == 0
     assert verdict(report(evidence(0.39, 0.55))).checks[0].outcome == "inconclusive"

@@ -3,7 +3,8 @@ from datetime import date
 import pytest
 
 from redteam.core.errors import PolicyError
-from redteam.policy.reading import DEFAULT, Limit, TprLimit, Waiver, load_policy
+from redteam.policy.limits import with_unset
+from redteam.policy.reading import DEFAULT, Limit, Waiver, load_policy
 from redteam.report.values import Evidence
 from redteam.statistics.interval import Interval
 
@@ -49,15 +50,20 @@ def refusal(text, tmp_path, name="redteam.toml"):
 def test_without_a_file_the_built_in_limits_hold():
     policy = load_policy(None, today=TODAY)
     assert policy == DEFAULT
-    assert policy.limits == (Limit("auc", 0.55), Limit("tpr", 0.05, 0.01), *ON_CANARIES)
+    assert policy.limits == (Limit("auc", 0.55), Limit("tpr", 0.05, 0.01))
+    assert with_unset(policy.limits) == (*policy.limits, *ON_CANARIES)
     assert policy.source == "built-in limits"
 
 
 def test_every_key_is_read_with_its_line(tmp_path):
     policy = load(FULL, tmp_path)
-    assert policy.max_auc == 0.6
-    assert policy.max_tpr == (TprLimit(0.01, 0.05),)
-    assert (policy.max_epsilon, policy.max_exposure, policy.max_extraction_rate) == (8.0, 10.5, 0.0)
+    assert policy.limits == (
+        Limit("auc", 0.6),
+        Limit("tpr", 0.05, fpr=0.01),
+        Limit("epsilon", 8.0, delta=1e-5),
+        Limit("exposure", 10.5),
+        Limit("extraction_rate", 0.0),
+    )
     assert policy.require == ("RT101", "RT901")
     assert policy.strict is True
     assert policy.waivers[0].expires == date(2027, 1, 31)
@@ -67,9 +73,9 @@ def test_every_key_is_read_with_its_line(tmp_path):
 
 def test_a_file_replaces_the_built_in_limits(tmp_path):
     """But for those on canaries: they are 0 where none is named, and count where there are canaries."""
-    assert load("max_epsilon = 3", tmp_path).limits == (Limit("epsilon", 3.0, delta=1e-5), *ON_CANARIES)
+    assert load("max_epsilon = 3", tmp_path).limits == (Limit("epsilon", 3.0, delta=1e-5),)
     rate = load("max_extraction_rate = 0.5", tmp_path)
-    assert rate.limits == (ON_CANARIES[0], Limit("extraction_rate", 0.5))
+    assert with_unset(rate.limits) == (ON_CANARIES[0], Limit("extraction_rate", 0.5))
     with pytest.raises(PolicyError, match="sets no limit"):
         load("strict = true", tmp_path)
 
@@ -92,9 +98,9 @@ def test_redteam_toml_comes_before_pyproject_and_pyproject_only_with_a_table(tmp
     assert load_policy(None, today=TODAY) == DEFAULT
     project.write_text("[project]\nname = 'x'\n\n[tool.redteam]\nmax_auc = 0.7\n")
     found = load_policy(None, today=TODAY)
-    assert (found.max_auc, found.source, found.line_of("max_auc")) == (0.7, "pyproject.toml", 5)
+    assert (found.limits, found.source, found.line_of("max_auc")) == ((Limit("auc", 0.7),), "pyproject.toml", 5)
     (tmp_path / "redteam.toml").write_text("max_auc = 0.8")
-    assert load_policy(None, today=TODAY).max_auc == 0.8
+    assert load_policy(None, today=TODAY).limits == (Limit("auc", 0.8),)
 
 
 def test_a_link_to_a_policy_that_is_gone_is_not_the_built_in_policy(tmp_path):
@@ -182,7 +188,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 
 
 def test_a_byte_order_mark_is_read_over(tmp_path):
-    assert load(b"\xef\xbb\xbfmax_auc = 0.6", tmp_path).max_auc == 0.6
+    assert load(b"\xef\xbb\xbfmax_auc = 0.6", tmp_path).limits == (Limit("auc", 0.6),)
 
 
 def test_a_limit_covers_its_metric_and_its_fpr_only():
@@ -197,8 +203,5 @@ def test_a_limit_covers_its_metric_and_its_fpr_only():
 
 
 def test_a_limit_on_epsilon_is_at_a_delta(tmp_path):
-    assert load("max_epsilon = 3\nmax_delta = 1e-7", tmp_path).limits == (
-        Limit("epsilon", 3.0, delta=1e-7),
-        *ON_CANARIES,
-    )
+    assert load("max_epsilon = 3\nmax_delta = 1e-7", tmp_path).limits == (Limit("epsilon", 3.0, delta=1e-7),)
     assert Limit("epsilon", 3.0, delta=1e-7).name == "max_epsilon 3 at delta 1e-07"

@@ -13,12 +13,12 @@ from redteam.data import Examples
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
-from redteam.report.values import Evidence, Failure, Metric, Multiplicity, Unit, rule_of
+from redteam.report.metrics import metric
+from redteam.report.values import Evidence, Failure, Multiplicity, Unit, rule_of
 from redteam.report.wording import LOW_BOUND
 from redteam.statistics.area import area_interval
 from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import Ranking, rank
-from redteam.statistics.resolution import attainable
 from redteam.statistics.tpr import tpr_interval
 from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 
@@ -79,14 +79,14 @@ def intervals_planned(
     unit: Unit = "example",
 ) -> tuple[str, ...]:
     """Return the id of each of these intervals, by which a report shows whether all of them are there."""
-    rules: list[tuple[Metric, float | None]] = [("auc", None), *(("tpr", fpr) for fpr in fprs)]
+    rules: list[tuple[str, float | None]] = [("auc", None), *(("tpr", fpr) for fpr in fprs)]
     rules += [("epsilon", None)] if epsilon else []
     return tuple(
-        f"{rule_of(attack.id, metric, fpr, unit)}:{signal}"
+        f"{rule_of(attack.id, name, fpr, unit)}:{signal}"
         for attack in attacks
         if attack.needs in access
         for signal in attack.signals
-        for metric, fpr in rules
+        for name, fpr in rules
     )
 
 
@@ -133,11 +133,12 @@ def _measure(
 
 
 def _evidence(
-    attack: str, signal: str, metric: str, ranking: Ranking, interval: Interval, fpr: float | None = None
+    attack: str, signal: str, name: str, ranking: Ranking, interval: Interval, fpr: float | None = None
 ) -> Evidence:
     members, nonmembers = ranking.n_members, ranking.n_nonmembers
-    most = attainable(metric, members, nonmembers, alpha=interval.alpha, fpr=fpr)
-    return Evidence(attack, signal, metric, interval, members, nonmembers, most, fpr)  # type: ignore[arg-type]
+    most = metric(name).attainable(members, nonmembers, alpha=interval.alpha, fpr=fpr)
+    assert most is not None  # of an AUC, and of a TPR at an FPR
+    return Evidence(attack, signal, name, interval, members, nonmembers, most, fpr)
 
 
 def share_error(

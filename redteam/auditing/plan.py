@@ -3,7 +3,6 @@
 An endpoint or a function is asked for one harmless text when it is opened, to learn what it answers with.
 """
 
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,17 +15,19 @@ from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.measure import intervals_judged
 from redteam.auditing.settings import Settings
-from redteam.canary.ask import fewest_candidates, repeated
+from redteam.canary.ask import repeated
 from redteam.canary.evidence import CanaryAudit
 from redteam.data import Split
 from redteam.plugins.attack import Attack
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.registry import discover_controls
-from redteam.policy.limits import Limit, Policy
-from redteam.report.values import CANARY_METRICS, Guarantee, UserAccuracy
+from redteam.policy.limits import Policy, with_unset
+from redteam.report.judging import Sample
+from redteam.report.metrics import metric
+from redteam.report.values import Guarantee, UserAccuracy
 from redteam.report.wording import LOW_BOUND, plural
 from redteam.statistics.learned import fewest_right, least_share
-from redteam.statistics.resolution import attainable, examples_needed, fewest_canaries, smallest_resolvable_fpr
+from redteam.statistics.resolution import attainable_epsilon, smallest_resolvable_fpr
 from redteam.targets.target import Access, Target, labels_of
 
 _OVERHEAD = 2.0  # a forward pass takes so many times its matrix products: softmax, norms, gathers (MiniLM, measured)
@@ -65,6 +66,10 @@ def make_plan(
     known = isinstance(canaries, Canaries)
     extraction = 0 if planted is None else planted.intervals(target.access)
     each = settings.alpha / max(1, intervals_judged(attacks, target.access, settings.fprs, epsilon=known) + extraction)
+    limits = policy.limits if planted is None else with_unset(policy.limits)
+    randomised = (canaries.members, canaries.nonmembers, canaries.delta) if isinstance(canaries, Canaries) else None
+    shown = None if planted is None else planted.attainable(target.access, each=each)
+    sample = Sample(members, nonmembers, each, randomised, shown)
     seconds = estimate_seconds(target, split)
     besides = "" if planted is None else "; besides that of the attacks after canaries"
     lines = [
@@ -82,11 +87,7 @@ def make_plan(
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_accuracy_line(target, split, policy),
         *_epsilon_line(canaries, each),
-        *(_limit_line(limit.name, limit.metric, limit.limit, limit.fpr, members, nonmembers, each)
-          for limit in policy.limits if limit.metric in ("auc", "tpr")),
-        *(_epsilon_limit(limit, canaries, each) for limit in policy.limits if limit.metric == "epsilon"),
-        *(_canary_limit(limit, planted, target.access, each)
-          for limit in policy.limits if limit.metric in CANARY_METRICS and (planted or limit.required)),
+        *(f"limit      {limit.name}: {metric(limit.metric).prospect(limit, sample)}" for limit in limits),
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
     ]  # fmt: skip
     return Plan(tuple(lines), seconds)
@@ -155,19 +156,6 @@ def _sizes(planted: CanaryAudit) -> dict[int, int]:
     return {copies: sum(c.repetitions == copies for c in canaries) for copies in repeated(planted.planting)}
 
 
-def _canary_limit(limit: Limit, planted: CanaryAudit | None, access: Access, each: float) -> str:
-    if planted is None:
-        return f"limit      {limit.name}: only canaries can settle it, and the training data holds none"
-    most, able = 0.0, planted.able(access)
-    for count in _sizes(planted).values():
-        if limit.metric == "exposure" and any(attack.ranks for attack in able) and count >= fewest_canaries(each / 2):
-            most = max(most, math.log2(fewest_candidates(planted.planting)))
-        elif limit.metric != "exposure" and any(attack.guesses for attack in able):
-            most = max(most, planted.attainable_rate(count, each=each))
-    can = "can" if limit.limit < most else "CANNOT"
-    return f"limit      {limit.name}: {can} be proven broken by these canaries"
-
-
 def _attack_line(attack: Attack | ExtractionAttack, target: Target) -> str:
     runs = attack.needs in target.access
     how = "runs" if runs else f"cannot run: needs {attack.needs.word}, the target gives {target.access.word}"
@@ -177,31 +165,9 @@ def _attack_line(attack: Attack | ExtractionAttack, target: Target) -> str:
 def _epsilon_line(canaries: Canaries | str, each: float) -> tuple[str, ...]:
     if isinstance(canaries, str):
         return (f"epsilon    not measured: {canaries}",)
-    most = attainable("epsilon", canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
+    most = attainable_epsilon(canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
     coins = f"{canaries.members:,} and {canaries.nonmembers:,} canaries with fair coins"
     return (f"epsilon    at delta {canaries.delta:g}: {coins} can show up to {most:.2f}. {LOW_BOUND}",)
-
-
-def _epsilon_limit(limit: Limit, canaries: Canaries | str, each: float) -> str:
-    if isinstance(canaries, str):
-        return f"limit      {limit.name}: only a guarantee can settle it, no epsilon is measured"
-    if limit.delta is None or canaries.delta < limit.delta:
-        return (
-            f"limit      {limit.name}: CANNOT be proven broken at delta {canaries.delta:g}; only a guarantee settles it"
-        )
-    most = attainable("epsilon", canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
-    can = "can" if limit.limit < most else "CANNOT"
-    return f"limit      {limit.name}: {can} be proven broken by this sample; only a guarantee settles it"
-
-
-def _limit_line(
-    name: str, metric: str, limit: float, fpr: float | None, members: int, nonmembers: int, each: float
-) -> str:
-    if limit < attainable(metric, members, nonmembers, alpha=each, fpr=fpr):
-        return f"limit      {name}: can be proven broken by this sample"
-    needed = examples_needed(metric, limit, alpha=each, fpr=fpr)
-    more = "no sample would do" if needed is None else f"needs {needed[0]:,} members and {needed[1]:,} non-members"
-    return f"limit      {name}: CANNOT be judged by this sample ({more}): exit 2"
 
 
 def _requests(target: Target, split: Split) -> str:

@@ -16,7 +16,10 @@ from redteam.auditing.run import audit
 from redteam.data import Examples, Split
 from redteam.plugins.registry import choose, discover_defenses
 from redteam.policy.judge import judge
-from redteam.policy.limits import Policy, TprLimit
+from redteam.policy.limits import Policy
+from redteam.report.judging import Limit
+from redteam.report.metrics import metric
+from redteam.report.wording import range_of
 from redteam.targets.target import Target
 
 _SIDE = 800  # examples on either side: enough to resolve a false-positive rate of 1 %
@@ -81,12 +84,12 @@ def run_selftest(*, seed: int = 0, progress: Callable[..., None] | None = None) 
 def _check(what: str, expected: int, target: Target, split: Split) -> Result:
     report = audit(target, split)
     # labels are random, so that on sentences it never saw the model is right by chance alone: that is what is tested
-    policy = Policy(max_auc=0.65, max_tpr=(TprLimit(0.01, 0.1),), source="selftest", allow_untrained=True)
+    policy = Policy((Limit("auc", 0.65), Limit("tpr", 0.1, fpr=0.01)), source="selftest", allow_untrained=True)
     verdict = judge(report, policy, today=date.today())
-    aucs = [e.interval for e in report.evidence if e.metric == "auc"]
     found = f"exit {verdict.exit_code}, grade {report.grade}"
-    if aucs:
-        found += f", AUC {aucs[0].value:.2f} [{aucs[0].low:.2f}, {aucs[0].high:.2f}]"
+    if report.evidence:
+        first = report.evidence[0]
+        found += f", {metric(first.metric).symbol} {range_of(first.interval)}"
     return Result(what, verdict.exit_code == expected, found)
 
 

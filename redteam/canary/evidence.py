@@ -7,16 +7,17 @@ a model that saw no canary, the chance of that is at most the interval's level. 
 only.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from redteam.canary.ask import Attacker, ask, check_target, repeated
+from redteam.canary.ask import Attacker, ask, check_target, fewest_candidates, repeated
 from redteam.canary.found import Found, join_answers, whole_secrets
 from redteam.canary.measures import compare, exposure_interval
 from redteam.data.planting import Planting, candidates_left, fewest_left
 from redteam.plugins.context import Progress, unwatched
 from redteam.plugins.extraction import ExtractionAttack
-from redteam.report.values import Evidence, Failure, Metric, rule_of
+from redteam.report.values import Evidence, Failure, rule_of
 from redteam.statistics.exposure import share_interval
 from redteam.statistics.interval import Interval
 from redteam.statistics.resolution import attainable_extraction_rate, fewest_canaries, whole_secrets_p_value
@@ -41,7 +42,7 @@ class CanaryAudit:
 
     def planned(self, access: Access) -> tuple[str, ...]:
         """Return the id of each of these intervals."""
-        given: tuple[tuple[Metric, Callable[[ExtractionAttack], bool]], ...] = (
+        given: tuple[tuple[str, Callable[[ExtractionAttack], bool]], ...] = (
             ("extraction_rate", lambda attack: attack.guesses),
             ("exposure", lambda attack: attack.ranks),
         )
@@ -67,6 +68,17 @@ class CanaryAudit:
         """Return the lower bound on the extraction rate where all of so many canaries come out."""
         enough = canaries >= fewest_canaries(each / 4, left=fewest_left(self.planting))
         return attainable_extraction_rate(canaries, alpha=each) if enough else 0.0
+
+    def attainable(self, access: Access, *, each: float) -> dict[str, float]:
+        """Return the largest bound by metric that such an access allows, by the canaries of the best repetitions."""
+        able, rates, bits = self.able(access), [0.0], [0.0]
+        for repetitions in repeated(self.planting):
+            count = sum(one.repetitions == repetitions for one in self.planting.canaries)
+            if any(attack.guesses for attack in able):
+                rates.append(self.attainable_rate(count, each=each))
+            if any(attack.ranks for attack in able) and count >= fewest_canaries(each / 2):
+                bits.append(math.log2(fewest_candidates(self.planting)))
+        return {"extraction_rate": max(rates), "exposure": max(bits)}
 
     def check(self, target: Target) -> None:
         """Raise TargetError or UsageError where the target cannot have been trained on the canaries."""
@@ -126,6 +138,6 @@ def _from_zero(interval: Interval) -> Interval:
     return replace(interval, low=min(0.0, interval.value))
 
 
-def _evidence(found: Sequence[Found], metric: Metric, interval: Interval, attainable: float) -> Evidence:
+def _evidence(found: Sequence[Found], metric: str, interval: Interval, attainable: float) -> Evidence:
     count = len(found)
     return Evidence(found[0].attack, f"R={found[0].repetitions}", metric, interval, count, count, attainable)

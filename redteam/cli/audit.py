@@ -91,7 +91,8 @@ def audit(
     most = limits_of_opening(open_seconds, open_memory)
     request |= {"limits": most} if target and Path(target).is_dir() else {}
     inputs = _open(target, files, columns, label_map, request)
-    settings = _settings(alpha, [*(limit.fpr for limit in limits.max_tpr), *(fpr or [])], seed, show_text, max_skipped)
+    fprs = [each.fpr for each in limits.limits if each.fpr is not None]
+    settings = _settings(alpha, [*fprs, *(fpr or [])], seed, show_text, max_skipped)
     attacks, planted = _chosen(attack, set or [], inputs, base, most, limits.require)
     if dry_run:
         return tell(_plan(inputs, attacks, planted, limits, settings))

@@ -6,7 +6,8 @@ from typing import Any
 from redteam.core import codec
 from redteam.formats.escape import code, json_text, markdown
 from redteam.policy.comparison import Change, Comparison, Direction
-from redteam.report.wording import measured, plural
+from redteam.report.metrics import measured_by
+from redteam.report.wording import plural
 from redteam.statistics.interval import Interval
 
 _STYLES: dict[Direction, str] = {"worse": "bold red", "better": "green"}
@@ -78,4 +79,4 @@ def _cells(change: Change) -> tuple[str, str, str, str]:
 
 
 def _shown(interval: Interval | None, identifier: str) -> str:
-    return "-" if interval is None else measured(interval, identifier)
+    return "-" if interval is None else measured_by(identifier).measured(interval)

@@ -4,11 +4,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 from redteam.formats.escape import clean
-from redteam.policy.findings import CLAIM_ID
 from redteam.policy.limits import Policy
-from redteam.policy.verdict import NOT_JUDGED, Check, Finding, Verdict
+from redteam.policy.verdict import Finding, Verdict
+from redteam.report.guarantee import CLAIM_ID
+from redteam.report.judging import NOT_JUDGED, Check
+from redteam.report.metrics import measured_by
 from redteam.report.values import AuditReport
-from redteam.report.wording import LOW_BOUND, against, is_epsilon, measured
+from redteam.report.wording import LOW_BOUND
 
 
 def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
@@ -42,15 +44,16 @@ def _case(suite: ElementTree.Element, check: Check, finding: Finding | None, *, 
     elif check.outcome == "inconclusive":
         shown = "the guarantee does not meet the limit"
         if check.interval is not None:
-            shown = f"inconclusive: {against(check.interval, check.limit, ', limit ', check.rule)}"
-            shown += f". {LOW_BOUND}" if is_epsilon(check.rule) else ""
+            of = measured_by(check.rule)
+            shown = f"inconclusive: {of.against(check.interval, check.limit, ', limit ')}"
+            shown += f". {LOW_BOUND}" if of.guaranteed else ""
         _say(case, "error" if strict else "skipped", shown, "inconclusive")
 
 
 def _finding(case: ElementTree.Element, finding: Finding) -> None:
     if finding.state == "proven":
         _say(case, "failure", finding.message, finding.rule)
-        case[-1].text = f"{measured(finding.interval, finding.rule)}; what to do: {clean(finding.remedy)}"
+        case[-1].text = f"{measured_by(finding.rule).measured(finding.interval)}; what to do: {clean(finding.remedy)}"
     else:
         _say(case, "skipped", finding.excuse or finding.state, finding.state)
 

@@ -9,9 +9,12 @@ from typing import Any
 from redteam.formats import prose
 from redteam.formats.escape import code, markdown
 from redteam.policy.limits import Policy
-from redteam.policy.verdict import Check, Outcome, State, Verdict
+from redteam.policy.verdict import State, Verdict
+from redteam.report import guarantee
+from redteam.report.judging import Check, Outcome
+from redteam.report.metrics import measured, measured_by, metric
 from redteam.report.values import AuditReport, ClassLeak, Evidence
-from redteam.report.wording import LOW_BOUND, bound_of, decimals, number, plural, range_of
+from redteam.report.wording import LOW_BOUND, decimals, number, plural, range_of
 
 _OUTCOMES: dict[Outcome, str] = {
     "exceeded": "**leak**",
@@ -36,7 +39,7 @@ def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -
         f"{' for single rows, none for users' if prose.unmeasured_users(report) else ''}, "
         f"judged by {code(policy.source)}.",
         *_checks(report, verdict),
-        *(f"\n{LOW_BOUND}" for _ in prose.legend(report)),
+        *((f"\n{LOW_BOUND}",) if any(each.guaranteed for each in measured(report)) else ()),
         *_listed("Findings", [_finding(each.id, each.message, each.excuse) for each in verdict.findings]),
         *_listed("Problems", [markdown(each) for each in verdict.problems]),
         *_details("What the numbers mean", _meanings(report)),
@@ -65,9 +68,9 @@ def _measured(check: Check, evidence: Evidence | None) -> str:
     if check.interval is None:
         return "by the guarantee"
     digits = decimals(check.interval, check.limit)
-    if evidence is not None and evidence.metric == "epsilon":
-        return bound_of(evidence, digits=digits)
-    return range_of(check.interval, digits=digits)
+    if evidence is None:
+        return measured_by(check.rule).measured(check.interval, digits=digits)
+    return metric(evidence.metric).full(evidence, digits=digits)
 
 
 def _limit(check: Check) -> str:
@@ -98,15 +101,17 @@ def _bullets(lines: tuple[str, ...]) -> Iterator[str]:
 
 def _meanings(report: AuditReport) -> Iterator[str]:
     for each in prose.strongest(report):
-        name = f"{prose.metric_name(each)} {prose.shown(each)}"
-        yield f"- {markdown(name)} ({code(f'{each.attack} {each.signal}')}): {markdown(prose.meaning(each))}"
+        of = metric(each.metric)
+        name = f"{prose.metric_name(each)} {of.shown(each)}"
+        yield f"- {markdown(name)} ({code(f'{each.attack} {each.signal}')}): {markdown(of.meaning(each))}"
 
 
 def _guarantee(report: AuditReport) -> Iterator[str]:
     if report.guarantee is not None:
+        rows = guarantee.rows(report, prose.strongest(report))
         yield from ("| | epsilon | delta | by | covers |", "|---|---|---|---|---|")
-        yield from (f"| {' | '.join(markdown(cell) for cell in row)} |" for row in prose.guarantee_rows(report))
-        yield from ("", f"{markdown(prose.guarantee_status(report))}. {LOW_BOUND}")
+        yield from (f"| {' | '.join(markdown(cell) for cell in row)} |" for row in rows)
+        yield from ("", f"{markdown(guarantee.status(report))}. {LOW_BOUND}")
 
 
 def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[str]:
@@ -118,8 +123,7 @@ def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[str]:
 
 
 def _row(evidence: Evidence) -> str:
-    shown = bound_of(evidence) if evidence.metric == "epsilon" else range_of(evidence.interval)
-    return f"| {code(evidence.id)} | {shown} |"
+    return f"| {code(evidence.id)} | {metric(evidence.metric).full(evidence)} |"
 
 
 def _classes(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...]) -> Iterator[str]:

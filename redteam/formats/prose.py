@@ -1,25 +1,13 @@
 """What a report means, in sentences: the part of every format that a reader without statistics can use."""
 
-import math
 from collections.abc import Iterator
 
-from redteam.policy.checks import admissible, standing_guarantee
 from redteam.policy.verdict import Verdict
+from redteam.report.metrics import measured, measured_by, metric
 from redteam.report.values import AuditReport, Evidence, Grade
-from redteam.report.wording import (
-    LOW_BOUND,
-    SYMBOLS,
-    accusation,
-    against,
-    bound_of,
-    measured,
-    number,
-    of_either,
-    plural,
-)
+from redteam.report.wording import number, of_either, plural
 from redteam.statistics.resolution import smallest_resolvable_fpr
 
-_LUCK = "which is not proven to be more than luck"
 HEADLINES = {"pass": "PASS", "leak": "LEAK", "inconclusive": "INCONCLUSIVE"}
 
 GRADES: dict[Grade, str] = {
@@ -70,8 +58,8 @@ def summary(verdict: Verdict) -> str:
     checks = plural(len(verdict.checks), "check")
     if verdict.status == "leak":
         worst = verdict.proven[0]
-        leaks = plural(len(verdict.proven), "leak")
-        shown = against(worst.interval, worst.limit, " > ", worst.rule)
+        leaks, of = plural(len(verdict.proven), "leak"), measured_by(worst.rule)
+        shown = of.against(worst.interval, worst.limit, " > " if of.sense == "max" else " < ")
         return f"LEAK: {leaks} proven in {checks}, worst {worst.id} {shown}"
     if verdict.status == "inconclusive":
         return f"INCONCLUSIVE: {plural(len(verdict.problems), 'problem')}, first: {verdict.problems[0]}"
@@ -84,93 +72,23 @@ def summary(verdict: Verdict) -> str:
 def metric_name(evidence: Evidence) -> str:
     """Return the short name of what was measured, such as `TPR@0.01`."""
     of = "" if evidence.unit == "example" else f" per {evidence.unit}"
-    return SYMBOLS[evidence.metric] + ("" if evidence.fpr is None else f"@{evidence.fpr:g}") + of
+    return metric(evidence.metric).symbol + ("" if evidence.fpr is None else f"@{evidence.fpr:g}") + of
 
 
 def strongest(report: AuditReport) -> tuple[Evidence, ...]:
     """Return for each metric that the grade lets stand the evidence with the highest lower bound."""
     best: dict[str, Evidence] = {}
     for evidence in report.evidence:
-        if admissible(evidence, report):
+        if metric(evidence.metric).admits(report.grade):
             name = metric_name(evidence)
             if name not in best or evidence.interval.low > best[name].interval.low:
                 best[name] = evidence
     return tuple(best.values())
 
 
-def shown(evidence: Evidence) -> str:
-    """Return the number that a meaning is given to: the measured value, or of an epsilon its bound."""
-    return (
-        measured(evidence.interval, evidence.rule) if evidence.metric == "epsilon" else number(evidence.interval.value)
-    )
-
-
 def legend(report: AuditReport) -> tuple[str, ...]:
-    """Say how to read the bounds on epsilon and the rates of scores that have two values, where there are any."""
-    lines: tuple[str, ...] = ()
-    if report.target.access == "labels" and any(evidence.metric == "tpr" for evidence in report.evidence):
-        lines += (
-            "a label is right or wrong, so no threshold reaches the FPR exactly: the TPR is that of an attacker who "
-            "accuses some of those whose label is right, drawn by lot",
-        )
-    if all(evidence.metric != "epsilon" for evidence in report.evidence):
-        return lines
-    low = f"an epsilon is a lower bound, (of ...) the largest that this sample could have shown. {LOW_BOUND}"
-    return (*lines, low)
-
-
-def guarantee_rows(report: AuditReport) -> Iterator[tuple[str, str, str, str, str]]:
-    """Return the nominal, accounted and measured epsilon: name, epsilon, delta, by what, what it covers."""
-    if report.guarantee is None:
-        return
-    for name, budget in (("nominal", report.guarantee.nominal), ("accounted", report.guarantee.accounted)):
-        covers = f"one {budget.unit} ({budget.neighbouring})"
-        yield name, number(budget.epsilon), f"{budget.delta:.0e}", budget.accountant, covers
-    best = [each for each in strongest(report) if each.metric == "epsilon"]
-    for each in best:
-        delta = "-" if each.delta is None else f"{each.delta:.0e}"
-        of = "" if report.guarantee.accounted.covers(each.unit) else f"one {each.unit}, which does not compare; "
-        most = f"{of}this sample could have shown up to {number(each.attainable)}"
-        yield "measured", measured(each.interval, each.rule), delta, f"{each.attack} {each.signal}", most
-    if not best:
-        yield "measured", "-", "-", "-", "no epsilon was measured: that takes membership drawn by coins"
-
-
-def meaning(evidence: Evidence) -> str:
-    """Say what one number means for the people in the training data."""
-    value, low = evidence.interval.value, evidence.interval.low
-    match evidence.metric:
-        case "auc":
-            two = "one person's example that was used in training and one that was not"
-            if evidence.unit == "user":
-                two = "rows of one user that were used in training and rows of one that were not"
-            return (
-                f"shown {two}, the attacker picks the right one {value * 100:.0f} times in 100, {_cautiously(low)}; "
-                "a coin gets 50"
-            )
-        case "tpr":
-            fpr = evidence.fpr or 1.0
-            sure = f"and at least {_share(low)} on the cautious reading" if low > fpr else _LUCK
-            whom = "members" if evidence.unit == "example" else "users who were trained on"
-            return (
-                f"{_share(value)} {whom} are exposed at a price of {accusation(fpr, evidence.unit)}, {sure}; "
-                f"a coin exposes {_share(fpr)}"
-            )
-        case "epsilon":
-            what = "one person's example" if evidence.unit == "example" else "what one user wrote, all together,"
-            return (
-                f"{what} shifts the odds of what the model shows by a factor of at least "
-                f"{_factor(low)}: epsilon is {bound_of(evidence)}; a factor of 1 would be perfect privacy. {LOW_BOUND}"
-            )
-        case "exposure":
-            sure = f"and among at least {_power(low)} on the cautious reading" if low > 0 else _LUCK
-            return (
-                f"of {plural(evidence.members, 'planted secret')} the middle one ranks about first among "
-                f"{_power(value)} candidates, {sure}; of one that the model never saw, chance makes that 2"
-            )
-        case "extraction_rate":
-            sure = f"and at least {_share(low)} on the cautious reading" if low > 0 else _LUCK
-            return f"{_share(value)} planted secrets can be read out of the model word for word, {sure}"
+    """Say how to read the numbers of the metrics that take a word."""
+    return tuple(line for each in measured(report) if (line := each.legend(report)) is not None)
 
 
 def confidence(report: AuditReport) -> str:
@@ -195,7 +113,7 @@ def blind_spots(report: AuditReport) -> Iterator[str]:
     signals = " ".join(evidence.signal.lower() for evidence in report.evidence)
     if not any(name in signals for name in ("lira", "rmia")):
         yield "attacks that train reference models on similar data (LiRA, RMIA); they are the strongest known"
-    if not any(evidence.metric in ("exposure", "extraction_rate") for evidence in report.evidence):
+    if not any(each.of_canaries for each in measured(report)):
         yield "training text that can be read out of the model: no extraction was tried"
     elif report.data.canaries:
         canaries = plural(report.data.canaries, "planted canary", "planted canaries")
@@ -230,40 +148,3 @@ def next_steps(report: AuditReport, verdict: Verdict) -> tuple[str, ...]:
     more = ("audit more examples to settle what is inconclusive, and set strict = true to insist on it",)
     keep = ("keep this report: it is the baseline of the next one", "audit again after every training")
     return (*remedies, *(more if inconclusive else ()), *keep)
-
-
-def guarantee_status(report: AuditReport) -> str:
-    """Say what the guarantee is worth next to what was measured."""
-    if report.guarantee is None:
-        return "the training gives no guarantee"
-    if standing_guarantee(report) is None:
-        return "refuted: an attack measured more than the training accounts for"
-    epsilons = [each for each in report.evidence if each.metric == "epsilon"]
-    if epsilons and not any(report.guarantee.accounted.covers(each.unit) for each in epsilons):
-        return (
-            f"not tested: it is for each {report.guarantee.accounted.unit}, what was measured is for each {report.unit}"
-        )
-    return "not refuted: no attack measured more than the training accounts for"
-
-
-def _cautiously(low: float) -> str:
-    if low <= 0.5:
-        return _LUCK
-    return f"and at least {low * 100:.0f} times on the cautious reading"
-
-
-def _share(rate: float) -> str:
-    """Write a rate as whole people: `20 of 100`, `3 of 1,000`."""
-    rate = min(max(rate, 0.0), 1.0)
-    for whole in (100, 1000, 10_000, 1_000_000):
-        if rate == 0 or abs(rate * whole - round(rate * whole)) < 0.05 or rate * whole >= 10:
-            return f"{rate * whole:.0f} of {whole:,}"
-    return "fewer than 1 of 1,000,000"
-
-
-def _factor(epsilon: float) -> str:
-    return number(math.exp(epsilon), digits=1) if epsilon < 20 else f"10^{epsilon / math.log(10):.0f}"
-
-
-def _power(bits: float) -> str:
-    return number(2**bits, digits=0) if bits < 60 else f"2^{bits:.0f}"

@@ -1,7 +1,6 @@
 """The findings as SARIF 2.1.0 for code scanning: each points at the policy line that set its limit."""
 
 import json
-import re
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import quote
@@ -9,20 +8,13 @@ from urllib.parse import quote
 from redteam.core.exit_codes import INCONCLUSIVE
 from redteam.formats.escape import clean
 from redteam.formats.prose import summary
-from redteam.policy.findings import CLAIM_RULE
 from redteam.policy.limits import BUILT_IN, Policy
 from redteam.policy.verdict import Finding, Verdict
+from redteam.report.guarantee import CLAIM_HELP, CLAIM_RULE
+from redteam.report.metrics import measured_by
 from redteam.report.values import AuditReport
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-_METRIC = re.compile(r"\.(auc|tpr|epsilon|exposure|extraction_rate)(@|$)")
-_HELP = {
-    "auc": "members of the training data can be told from non-members",
-    "tpr": "single members of the training data can be named at a low false-positive rate",
-    "epsilon": "more privacy was spent than the limit allows",
-    "exposure": "planted secrets are memorised",
-    "extraction_rate": "planted secrets can be read out of the model",
-}
 
 
 def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
@@ -48,6 +40,7 @@ def _rules(rules: list[str], verdict: Verdict) -> list[dict[str, Any]]:
             "fullDescription": {"text": f"redteam proved that {_description(rule)}. {remedies[rule]}"},
             "help": {"text": remedies[rule]},
             "defaultConfiguration": {"level": "error"},
+            "properties": {"tags": ["security", *measured_by(rule).tags]},
         }
         for rule in rules
     ]
@@ -55,9 +48,8 @@ def _rules(rules: list[str], verdict: Verdict) -> list[dict[str, Any]]:
 
 def _description(rule: str) -> str:
     if rule == CLAIM_RULE:
-        return "the training does not give the guarantee it claims"
-    match = _METRIC.search(rule)
-    return _HELP[match[1]] if match else "a limit is proven exceeded"
+        return CLAIM_HELP
+    return measured_by(rule).description
 
 
 def _invocation(verdict: Verdict) -> dict[str, Any]:
@@ -94,8 +86,7 @@ def _result(
 
 
 def _location(finding: Finding, policy: Policy) -> dict[str, Any]:
-    match = _METRIC.search(finding.rule)
-    line = policy.line_of(f"max_{match[1]}") if match else 1
+    line = policy.line_of(measured_by(finding.rule).key)
     return {"physicalLocation": {"artifactLocation": _artifact(policy.source), "region": {"startLine": line}}}
 
 

@@ -12,9 +12,11 @@ from rich.text import Text
 from redteam.formats import prose
 from redteam.formats.escape import clip
 from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
-from redteam.policy.checks import standing_guarantee
 from redteam.policy.limits import Policy
-from redteam.policy.verdict import Check, Finding, Outcome, State, Verdict
+from redteam.policy.verdict import Finding, State, Verdict
+from redteam.report import guarantee
+from redteam.report.judging import Check, Outcome
+from redteam.report.metrics import metric
 from redteam.report.values import AuditReport, ClassLeak, DataSummary, Evidence
 from redteam.report.wording import LOW_BOUND, decimals, number, plural, range_of
 
@@ -138,24 +140,17 @@ def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, Sta
         evidence.attack,
         clip(evidence.signal, 30),
         prose.metric_name(evidence),
-        "-" if evidence.metric == "epsilon" else number(evidence.interval.value, digits=digits),
-        _bounds(evidence, digits),
+        *metric(evidence.metric).cells(evidence, digits=digits),
         "-" if check is None else number(check.limit, digits=digits),
         outcome,
     )
 
 
-def _bounds(evidence: Evidence, digits: int) -> str:
-    interval = evidence.interval
-    if evidence.metric == "epsilon":
-        return f"at least {number(interval.low, digits=digits)} (of {number(evidence.attainable, digits=digits)})"
-    return f"[{number(interval.low, digits=digits)}, {number(interval.high, digits=digits)}]"
-
-
 def _meanings(report: AuditReport) -> Iterator[RenderableType]:
     lines = [
-        f"{prose.metric_name(each)} {prose.shown(each)} ({each.attack} {each.signal}): {prose.meaning(each)}"
+        f"{prose.metric_name(each)} {of.shown(each)} ({each.attack} {each.signal}): {of.meaning(each)}"
         for each in prose.strongest(report)
+        for of in (metric(each.metric),)
     ]
     if lines:
         yield section("What the numbers mean for the people in the data", bullets(lines))
@@ -164,8 +159,8 @@ def _meanings(report: AuditReport) -> Iterator[RenderableType]:
 def _guarantee(report: AuditReport) -> Iterator[RenderableType]:
     if report.guarantee is None:
         return
-    rows = prose.guarantee_rows(report)
-    status: Cell = (prose.guarantee_status(report), "" if standing_guarantee(report) else "bold red")
+    rows = guarantee.rows(report, prose.strongest(report))
+    status: Cell = (guarantee.status(report), "" if guarantee.standing_guarantee(report) else "bold red")
     headers = ("", "epsilon", "delta", "by", "covers")
     yield section("Guarantee", table(headers, rows, right=("epsilon", "delta")), bullets([status, LOW_BOUND]))
 

@@ -6,15 +6,14 @@ examples, the same seed), and because every interval of a report holds at once w
 proven changes of a comparison hold at once with confidence 1 - alpha_old - alpha_new (Bonferroni).
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from redteam.core.errors import ReportError
-from redteam.policy.checks import admissible, speaks_of, standing_guarantee
+from redteam.report.metrics import measured_by, metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.report.wording import LOW_BOUND, is_epsilon, plural
+from redteam.report.wording import LOW_BOUND, plural
 from redteam.statistics.interval import Interval
 
 FORMAT = "redteam.comparison/1"
@@ -75,29 +74,14 @@ def _change(before: Evidence | None, after: Evidence | None, old: AuditReport, n
         now = None if after is None else after.interval
         return Change(known.id, was, now, None, "only in new" if before is None else "only in old")
     direction: Direction = "no proven change"
-    if admissible(before, old) and admissible(after, new):
-        if _lower(after) > _upper(before, old, beside=after):
+    of = metric(before.metric)
+    if of.admits(old.grade) and of.admits(new.grade):
+        if of.at_least(after) > of.at_most(before, old, beside=after):
             direction = "worse"
-        elif _upper(after, new, beside=before) < _lower(before):
+        elif of.at_most(after, new, beside=before) < of.at_least(before):
             direction = "better"
     difference = after.interval.value - before.interval.value
     return Change(before.id, before.interval, after.interval, difference, direction)
-
-
-def _lower(evidence: Evidence) -> float:
-    """Return what the truth is proven to reach; an AUC counts by its distance from 1/2 on either side."""
-    interval = evidence.interval
-    return max(interval.low, 1 - interval.high) if evidence.metric == "auc" else interval.low
-
-
-def _upper(evidence: Evidence, report: AuditReport, *, beside: Evidence) -> float:
-    """Return what the truth is proven not to exceed, at the delta of `beside`; no attack bounds epsilon from above."""
-    if evidence.metric == "auc":
-        return max(evidence.interval.high, 1 - evidence.interval.low)
-    if evidence.metric != "epsilon":
-        return evidence.interval.high
-    guarantee = standing_guarantee(report)
-    return guarantee.accounted.epsilon if guarantee and speaks_of(beside, guarantee.accounted.delta) else math.inf
 
 
 def _notes(old: AuditReport, new: AuditReport, changes: tuple[Change, ...]) -> Iterator[str]:
@@ -109,7 +93,7 @@ def _notes(old: AuditReport, new: AuditReport, changes: tuple[Change, ...]) -> I
         yield f"the evidence grades differ: {old.grade} and {new.grade}; the numbers are not worth the same"
     if "C" in (old.grade, new.grade):
         yield "a report of grade C says nothing about membership: no such change is proven"
-    if any(is_epsilon(change.id) for change in changes):
+    if any(measured_by(change.id).guaranteed for change in changes):
         yield LOW_BOUND
     if old.unit != new.unit:
         yield f"the old report is about each {old.unit}, the new one about each {new.unit}: the two do not compare"

@@ -5,16 +5,14 @@ itself: the second needs no policy, because a broken claim is wrong under every 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from redteam.policy.checks import below, outcome, refutes
-from redteam.policy.limits import Limit, Policy, Waiver
+from redteam.policy.limits import Policy, Waiver, applying
 from redteam.policy.verdict import Finding, State, fingerprint
+from redteam.report.guarantee import CLAIM_ID, CLAIM_REMEDY, CLAIM_RULE, broken_claim
+from redteam.report.judging import Limit
+from redteam.report.metrics import metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.report.wording import CLAIM_REMEDY, REMEDIES, claim_message, leak_message, measured
-from redteam.statistics.interval import Interval
-
-CLAIM_ID, CLAIM_RULE = "claim:epsilon", "claim.epsilon"
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def find_leaks(report: AuditReport, limits: Sequence[Limit]) -> tuple[Leak, ...]
         _leak(evidence, report, limit)
         for limit in limits
         for evidence in report.evidence
-        if limit.covers(evidence) and outcome(evidence, limit, report) == "exceeded"
+        if limit.covers(evidence) and metric(limit.metric).outcome(evidence, limit, report) == "exceeded"
     ]
     return (*_broken_claim(report), *sorted(above, key=_severity, reverse=True))
 
@@ -45,7 +43,7 @@ def as_findings(
     leaks: Sequence[Leak], report: AuditReport, policy: Policy, baseline: AuditReport | None
 ) -> tuple[Finding, ...]:
     """Turn leaks into findings: proven ones first, then those in the baseline, then those waived."""
-    known = {} if baseline is None else {leak.id: leak for leak in find_leaks(baseline, policy.limits)}
+    known = {} if baseline is None else {leak.id: leak for leak in find_leaks(baseline, applying(policy, baseline))}
     found = []
     for leak in leaks:
         state, excuse = _standing(leak, report, policy.waivers, known.get(leak.id), baseline)
@@ -62,37 +60,23 @@ def unused(waivers: Sequence[Waiver], leaks: Sequence[Leak]) -> tuple[Waiver, ..
 
 
 def _leak(evidence: Evidence, report: AuditReport, limit: Limit) -> Leak:
-    if below(evidence, report, limit):  # judged as the attacker would use it, turned round
-        low, value, high = (1 - x for x in (evidence.interval.high, evidence.interval.value, evidence.interval.low))
-        evidence = replace(evidence, interval=Interval(value, low, high, evidence.interval.alpha))
-        message = leak_message(replace(evidence, signal=f"{evidence.signal} the other way round"), limit.limit)
-    else:
-        message = leak_message(evidence, limit.limit)
-    remedy = REMEDIES[evidence.metric]
-    return Leak(evidence.id, evidence.rule, evidence.signal, evidence, limit.limit, message, remedy)
+    of = metric(evidence.metric)
+    read, message = of.leak(evidence, limit, report)
+    return Leak(evidence.id, evidence.rule, evidence.signal, read, limit.limit, message, of.remedy)
 
 
 def _severity(leak: Leak) -> float:
-    """Put metrics on one scale: how much of what this sample could have shown above the limit was shown."""
-    room = leak.evidence.attainable - leak.limit
-    above = leak.evidence.interval.low - leak.limit
-    return above / room if room > 0 else 1.0
+    return metric(leak.evidence.metric).severity(leak.evidence, leak.limit)
 
 
 def _broken_claim(report: AuditReport) -> tuple[Leak, ...]:
     """Find the strongest proof that more was leaked than the guarantee admits: one claim, so one finding."""
-    guarantee = report.guarantee
-    if guarantee is None:
+    broken = broken_claim(report)
+    if broken is None:
         return ()
-    budgets = (guarantee.nominal, guarantee.accounted)
-    above = [e for e in report.evidence if any(refutes(e, budget, report) for budget in budgets)]
-    if not above:
-        return ()
-    worst = max(above, key=lambda e: e.interval.low)
-    admitted = min((b for b in budgets if refutes(worst, b, report)), key=lambda budget: budget.epsilon)
-    message = claim_message(worst, admitted, nominal=admitted == guarantee.nominal)
+    evidence, admitted, message = broken
     # Which signal is the strongest may change between runs, so the signal is no part of a claim's identity.
-    return (Leak(CLAIM_ID, CLAIM_RULE, "epsilon", worst, admitted.epsilon, message, CLAIM_REMEDY),)
+    return (Leak(CLAIM_ID, CLAIM_RULE, evidence.metric, evidence, admitted, message, CLAIM_REMEDY),)
 
 
 def _standing(
@@ -108,11 +92,12 @@ def _standing(
     # Evidence of another grade is worth another thing: it cannot say that this leak was there before.
     if known is None or baseline is None or baseline.grade != report.grade or known.limit != leak.limit:
         return "proven", None
-    before, now = known.evidence.interval, leak.evidence.interval
+    of, shown = metric(leak.evidence.metric), known.evidence.interval
+    before, now = of.turned(shown), of.turned(leak.evidence.interval)
     # Known only if as likely as not no worse: a baseline from few examples, all width, must not excuse anything.
     if not (now.value <= before.high and now.low <= before.value):
         return "proven", None
-    return "baseline", f"already in the baseline, {measured(before, leak.rule)} then: known, and still a leak"
+    return "baseline", f"already in the baseline, {of.measured(shown)} then: known, and still a leak"
 
 
 def _waives(waiver: Waiver, leak: Leak) -> bool:

@@ -9,13 +9,14 @@ from datetime import date
 
 from redteam.core.errors import PolicyError
 from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
-from redteam.policy.checks import Ruling, admissible, reversed_sides, rule_on, speaks_of
 from redteam.policy.findings import as_findings, find_leaks, unused
-from redteam.policy.limits import Policy
+from redteam.policy.limits import Policy, applying
 from redteam.policy.reading import expired
-from redteam.policy.verdict import NOT_JUDGED, Check, Finding, Status, Verdict
+from redteam.policy.verdict import Finding, Status, Verdict
+from redteam.report.judging import NOT_JUDGED, Check, Ruling
+from redteam.report.metrics import measured, metric
 from redteam.report.values import BLIND_BASELINE, AuditReport
-from redteam.report.wording import plural, range_of, some
+from redteam.report.wording import plural
 from redteam.statistics.learned import same_share, surely_worse
 
 _SURE = 0.01  # the level at which refusals differ, as that of the controls
@@ -29,9 +30,10 @@ def judge(report: AuditReport, policy: Policy, *, today: date, baseline: AuditRe
     """
     if outdated := expired(policy.waivers, today=today):
         raise PolicyError(f"{policy.source}: {outdated}")
-    rulings = [rule_on(limit, report) for limit in policy.limits]
+    limits = applying(policy, report)
+    rulings = [metric(limit.metric).rule_on(limit, report) for limit in limits]
     checks = tuple(check for ruling in rulings for check in ruling.checks)
-    leaks = find_leaks(report, policy.limits)
+    leaks = find_leaks(report, limits)
     findings = as_findings(leaks, report, policy, baseline)
     problems = tuple(_problems(report, policy, rulings, checks))
     notes = [*_notes(report, policy, rulings), *_baseline_notes(report, baseline, findings)]
@@ -55,8 +57,8 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
             f"evidence of grade C: {report.grade_reason}; membership would be read off the data, not the "
             "model: audit members and non-members that come from one source"
         )
-    yield from _reversed(report)
-    yield from _incomparable(report)
+    for each in measured(report):
+        yield from each.problems(report)
     yield from _refusals_differ(report)
     yield from _failures(report, policy, "failed")  # before the limits, whose problems may come from it
     for ruling in rulings:
@@ -64,7 +66,7 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
         if policy.strict:
             yield from (f"strict: {each}" for each in ruling.inconclusive)
     if policy.strict:
-        yield from (f"strict: {each}" for each in _exposed_labels(report, policy))
+        yield from (f"strict: {each}" for ruling in rulings for each in ruling.aside)
     yield from _missing(report, policy)
     untrained = _untrained(report)
     if untrained is not None and not policy.allow_untrained:
@@ -74,18 +76,6 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
         yield f"strict: no control ran, so grade {report.grade} was taken on trust: audit again with RT901"
     if not any(check.interval is not None and check.outcome not in NOT_JUDGED for check in checks):
         yield "no attack's evidence was judged: a report without measurements is no audit"
-
-
-def _reversed(report: AuditReport) -> Iterator[str]:
-    """Say that members look less like members than non-members do: under no policy can that be a pass."""
-    found = [evidence for evidence in report.evidence if reversed_sides(evidence, report)]
-    if found:
-        lowest = min(found, key=lambda evidence: evidence.interval.high)
-        yield (
-            f"{some([evidence.id for evidence in found])}: non-members look more like members than members do "
-            f"(AUC {range_of(lowest.interval)}): the two sides are swapped, the score's sign or the labels are wrong, "
-            "or the sides are not of one source"
-        )
 
 
 def _untrained(report: AuditReport) -> str | None:
@@ -114,29 +104,6 @@ def _untrained(report: AuditReport) -> str | None:
         "other tokens than in training, it is another model, or its training failed (or the members are too few to "
         f"tell){_UNLESS}"
     )
-
-
-def _incomparable(report: AuditReport) -> Iterator[str]:
-    """Say that more was measured than a guarantee admits, at a delta at which the two do not compare."""
-    if report.guarantee is None:
-        return
-    for budget, which in ((report.guarantee.nominal, "nominal"), (report.guarantee.accounted, "accounted")):
-        above = [e for e in report.evidence if e.metric == "epsilon" and not e.interval.low <= budget.epsilon]
-        others = [e.id for e in above if not budget.covers(e.unit) and e.unit == "example" and admissible(e, report)]
-        if others:
-            yield (
-                f"{some(others)}: more than the {which} epsilon {budget.epsilon:g} for each {budget.unit} was "
-                "measured, but for single examples, which does not compare: audit users who were drawn by coins"
-            )
-        same = [e for e in above if budget.covers(e.unit)]
-        apart = [e for e in same if admissible(e, report) and not speaks_of(e, budget.delta)]
-        if apart:
-            deltas = " and ".join(dict.fromkeys("no" if e.delta is None else f"{e.delta:g}" for e in apart))
-            yield (
-                f"{some([e.id for e in apart])}: more than the {which} epsilon {budget.epsilon:g} at delta "
-                f"{budget.delta:g} was measured, but at {deltas} delta, which does not compare: account for the "
-                "training at the delta of the audit, and audit again"
-            )
 
 
 def _refusals_differ(report: AuditReport) -> Iterator[str]:
@@ -181,28 +148,13 @@ def _missing(report: AuditReport, policy: Policy) -> Iterator[str]:
             yield f"{attack} is required and {gave}: {why}"
 
 
-def _exposed_labels(report: AuditReport, policy: Policy) -> Iterator[str]:
-    """Name the labels whose own AUC is proven above the limit for all: what an average hides."""
-    if policy.max_auc is None or any(e.metric == "auc" and e.interval.low > policy.max_auc for e in report.evidence):
-        return  # nothing to say of the parts where the whole is judged
-    found = [each for each in report.classes if each.auc is not None and each.auc.low > policy.max_auc]
-    if found:
-        worst = max(found, key=lambda each: each.auc.low if each.auc else 0.0)
-        shown = range_of(worst.auc) if worst.auc else ""
-        yield (
-            f"taken alone, {plural(len(found), 'label')} would be above max_auc {policy.max_auc:g}, worst "
-            f"{worst.label!r} with AUC {shown}: the limit is on all examples together, these people are exposed all "
-            "the same"
-        )
-
-
 def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> Iterator[str]:
     yield from _answers(report)
     untrained = _untrained(report)
     if untrained is not None and policy.allow_untrained:
         yield f"allow_untrained = true lets a target pass of which this is true: {untrained.removesuffix(_UNLESS)}"
     if not policy.strict:
-        yield from _exposed_labels(report, policy)
+        yield from (each for ruling in rulings for each in ruling.aside)
         for ruling in rulings:
             yield from ruling.inconclusive
         if _taken_on_trust(report) and report.grade == "B":

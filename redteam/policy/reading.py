@@ -32,25 +32,25 @@ in, and an audit that asks no attack after them is no pass. Everything that is n
 misspelt limit must not turn into no limit.
 """
 
-import difflib
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from redteam.core.errors import PolicyError
 from redteam.core.files import read_text
-from redteam.policy.limits import BUILT_IN, DEFAULT, SAME_FPR, Limit, Policy, TprLimit, Waiver
+from redteam.policy.limits import BUILT_IN, DEFAULT, Policy, Waiver
+from redteam.report.judging import Limit, quote, require_keys, require_known
+from redteam.report.metric import Metric
+from redteam.report.metrics import known_metrics, metric, names
 
 __all__ = [
     "BUILT_IN",
     "DEFAULT",
     "Limit",
     "Policy",
-    "TprLimit",
     "Waiver",
     "expired",
     "load_policy",
@@ -143,7 +143,7 @@ def _lines(text: str, in_pyproject: bool) -> tuple[tuple[str, int], ...]:
     for number, line in enumerate(text.splitlines(), start=1):
         inside = inside or _HEADER.match(line) is not None
         match = _KEY.match(line) if inside else None
-        if match and match[1] in _KEYS:
+        if match and (match[1] in _OTHERS or match[1].startswith(("max_", "min_"))):
             found.setdefault(match[1], number)
     return tuple(found.items())
 
@@ -151,80 +151,53 @@ def _lines(text: str, in_pyproject: bool) -> tuple[tuple[str, int], ...]:
 def parse_policy(table: Any, *, source: str, lines: tuple[tuple[str, int], ...] = ()) -> Policy:
     """Build a policy from parsed TOML; a ValueError names the key, what stands there and what would do."""
     if not isinstance(table, Mapping):
-        raise ValueError(f"[tool.redteam] must be a table, not {_quote(table)}")
-    _known(table, _KEYS, "")
-    values = {key: read(key, table[key]) for key, read in _KEYS.items() if key in table}
-    policy = Policy(source=source, lines=lines, **values)
-    if "max_delta" in table and policy.max_epsilon is None:
-        raise ValueError("max_delta limits nothing by itself: set max_epsilon too, or leave it out")
-    if not any(key.startswith("max_") for key in table):
-        limits = ", ".join(key for key in _KEYS if key.startswith("max_") and key != "max_delta")
-        raise ValueError(f"sets no limit, so nothing could fail: set at least one of {limits}")
-    return policy
+        raise ValueError(f"[tool.redteam] must be a table, not {quote(table)}")
+    limited = _limited(table)
+    known = {*_OTHERS, *(key for each in limited for key in (each.key, *each.options))}
+    if not known >= table.keys():
+        _refuse(table)
+    values = {key: read(key, table[key]) for key, read in _OTHERS.items() if key in table}
+    limits = tuple(limit for each in limited for limit in each.read(table))
+    if not limits:
+        keys = ", ".join(each.key for each in known_metrics())
+        raise ValueError(f"sets no limit, so nothing could fail: set at least one of {keys}")
+    return Policy(limits, source=source, lines=lines, **values)
 
 
-def _auc(key: str, value: Any) -> float:
-    return _number(key, value, "at least 0.5 (chance) and below 1", lambda x: 0.5 <= x < 1)
+def _limited(table: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """Return the metrics that a policy limits, in their order; no other is imported."""
+    there = names()
+    named = [key.partition("_")[2] for key in table if key.startswith(("max_", "min_"))]
+    found = {metric(name) for name in named if name in there}
+    return tuple(sorted((each for each in found if each.key in table), key=lambda each: (each.order, each.name)))
 
 
-def _rate(key: str, value: Any) -> float:
-    return _number(key, value, "at least 0 and below 1", lambda x: 0 <= x < 1)
-
-
-def _amount(key: str, value: Any) -> float:
-    return _number(key, value, "a finite number, at least 0", lambda x: x >= 0)
-
-
-def _number(key: str, value: Any, what: str, allowed: Callable[[float], bool]) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{key} = {_quote(value)} is not a number: it must be {what}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not (math.isfinite(number) and allowed(number)):
-        raise ValueError(f"{key} = {_quote(value)} is out of range: it must be {what}")
-    return number
-
-
-def _tpr_limits(key: str, value: Any) -> tuple[TprLimit, ...]:
-    tables = value if isinstance(value, list) else [value]
-    if not tables:
-        raise ValueError(f"{key} = [] sets no limit: give {{ fpr = 0.01, limit = 0.05 }} or leave the key out")
-    limits = tuple(_tpr_limit(key, each) for each in tables)
-    for index, each in enumerate(limits):
-        if any(abs(each.fpr - other.fpr) <= SAME_FPR for other in limits[:index]):
-            raise ValueError(f"{key}: fpr = {each.fpr:g} stands there twice: keep one")
-    return limits
-
-
-def _tpr_limit(key: str, value: Any) -> TprLimit:
-    _complete(value, ("fpr", "limit"), key, "{ fpr = 0.01, limit = 0.05 }")
-    fpr = _number(f"{key}.fpr", value["fpr"], "above 0 and below 1", lambda x: 0 < x < 1)
-    limit = _rate(f"{key}.limit", value["limit"])
-    if limit <= fpr:
-        raise ValueError(
-            f"{key}.limit = {limit:g} is not above fpr = {fpr:g}: random guessing has a TPR equal to the "
-            f"FPR, so even a model that leaks nothing could not pass; give a limit above {fpr:g}"
-        )
-    return TprLimit(fpr=fpr, limit=limit)
+def _refuse(table: Mapping[str, Any]) -> NoReturn:
+    """Raise ValueError for a key that limits nothing here, or is unknown."""
+    every = known_metrics()
+    for each in every:
+        if alone := [option for option in each.options if option in table and each.key not in table]:
+            raise ValueError(f"{alone[0]} limits nothing by itself: set {each.key} too, or leave it out")
+    keys = [key for each in every for key in (each.key, *each.options)]
+    require_known(table, (*keys, *_OTHERS))
+    raise AssertionError("every key is known")
 
 
 def _required(key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
-        raise ValueError(f'{key} = {_quote(value)} is not a list of attack ids, such as ["RT101"]')
+        raise ValueError(f'{key} = {quote(value)} is not a list of attack ids, such as ["RT101"]')
     return tuple(dict.fromkeys(each.strip() for each in value))
 
 
 def _flag(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{key} = {_quote(value)} must be true or false")
+        raise ValueError(f"{key} = {quote(value)} must be true or false")
     return value
 
 
 def _waivers(key: str, value: Any) -> tuple[Waiver, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{key} = {_quote(value)} must be tables that start with [[{key}]]")
+        raise ValueError(f"{key} = {quote(value)} must be tables that start with [[{key}]]")
     waivers = tuple(_waiver(f"{key}[{index}]", each) for index, each in enumerate(value))
     seen: set[str] = set()
     for waiver in waivers:
@@ -235,10 +208,10 @@ def _waivers(key: str, value: Any) -> tuple[Waiver, ...]:
 
 
 def _waiver(key: str, value: Any) -> Waiver:
-    _complete(value, ("id", "reason", "expires"), key, "id, reason and expires")
+    require_keys(value, ("id", "reason", "expires"), key, "id, reason and expires")
     for name in ("id", "reason"):
         if not isinstance(value[name], str) or not value[name].strip():
-            raise ValueError(f"{key}.{name} = {_quote(value[name])} must be a text that is not empty")
+            raise ValueError(f"{key}.{name} = {quote(value[name])} must be a text that is not empty")
     expires = value["expires"]
     if isinstance(expires, str):
         try:
@@ -246,40 +219,11 @@ def _waiver(key: str, value: Any) -> Waiver:
         except ValueError:
             expires = None
     if not isinstance(expires, date) or isinstance(expires, datetime):
-        raise ValueError(f"{key}.expires = {_quote(value['expires'])} must be a date, such as 2027-01-31")
+        raise ValueError(f"{key}.expires = {quote(value['expires'])} must be a date, such as 2027-01-31")
     return Waiver(id=value["id"].strip(), reason=value["reason"].strip(), expires=expires)
 
 
-def _complete(value: Any, names: tuple[str, ...], key: str, example: str) -> None:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{key} = {_quote(value)} must be a table with {example}")
-    _known(value, names, f"{key}.")
-    for name in names:
-        if name not in value:
-            raise ValueError(f"{key}: {name} is missing: give {example}")
-
-
-def _known(table: Mapping[str, Any], names: Iterable[str], prefix: str) -> None:
-    names = tuple(names)
-    for key, value in table.items():
-        if key not in names:
-            close = difflib.get_close_matches(key, names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
-            raise ValueError(f"unknown key {f'{prefix}{key}'!r} = {_quote(value)}: {hint}")
-
-
-def _quote(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-_KEYS: dict[str, Callable[[str, Any], Any]] = {
-    "max_auc": _auc,
-    "max_tpr": _tpr_limits,
-    "max_epsilon": _amount,
-    "max_delta": _rate,
-    "max_exposure": _amount,
-    "max_extraction_rate": _rate,
+_OTHERS: dict[str, Callable[[str, Any], Any]] = {
     "require": _required,
     "strict": _flag,
     "allow_untrained": _flag,

@@ -5,23 +5,11 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
+from redteam.report.judging import Check
 from redteam.statistics.interval import Interval
 
-Outcome = Literal["exceeded", "within", "inconclusive", "underpowered", "inadmissible", "reversed"]
-NOT_JUDGED: tuple[Outcome, ...] = ("underpowered", "inadmissible")  # the sample, or what the evidence is, forbids it
 State = Literal["proven", "waived", "baseline"]
 Status = Literal["pass", "leak", "inconclusive"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One limit held against one piece of evidence, or against the guarantee, which has no interval."""
-
-    id: str
-    rule: str
-    limit: float
-    interval: Interval | None
-    outcome: Outcome
 
 
 @dataclass(frozen=True)

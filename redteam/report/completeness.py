@@ -9,7 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from redteam.report.values import CANARY_METRICS, AuditReport, Failure, Scope, rule_of
+from redteam.report.metrics import measured_by, metric
+from redteam.report.values import AuditReport, Failure, Scope
 from redteam.report.wording import plural, some
 
 _SHARED = re.compile(r"shared equally over \d+ intervals")  # what an audit writes, and a report made by hand may not
@@ -39,7 +40,7 @@ def _twice(report: AuditReport) -> Iterator[str]:
 
 def _canaries(report: AuditReport) -> Iterator[str]:
     """Hold the groups of canaries of each attack, by their repetitions, against how many were planted."""
-    planted = [evidence for evidence in report.evidence if evidence.metric in CANARY_METRICS]
+    planted = [evidence for evidence in report.evidence if metric(evidence.metric).of_canaries]
     for attack in dict.fromkeys(evidence.attack for evidence in planted):
         groups = {evidence.signal: evidence.members for evidence in planted if evidence.attack == attack}
         if sum(groups.values()) != report.data.canaries:
@@ -75,23 +76,23 @@ def _of_attack(attack: str, scope: Scope, report: AuditReport) -> Iterator[str]:
         return
     failures = [failure for failure in report.failures if failure.attack == attack]
     gone, there = ({each.partition(":")[2] for each in ids} for ids in (missing, set(planned) & found))
-    excused = [failure for failure in failures if failure.kind != "not_applicable" or _all_of_canaries(missing, attack)]
+    excused = [failure for failure in failures if failure.kind != "not_applicable" or _all_of_canaries(missing)]
     told = {signal for signal in gone for failure in excused if failure.reason.startswith(f"{signal}: ")}
     wholly = any(not failure.reason.startswith(tuple(f"{signal}: " for signal in told)) for failure in excused)
     if gone & there or not (gone == told or (wholly and not there)):
         yield f"{plural(len(missing), 'number')} of {attack} missing ({some(missing)}), and no failure says why"
 
 
-def _all_of_canaries(ids: Sequence[str], attack: str) -> bool:
+def _all_of_canaries(ids: Sequence[str]) -> bool:
     """Tell whether these are numbers of canaries: only an attack after those can find that it does not apply."""
-    return all(each.startswith(tuple(rule_of(attack, metric) for metric in CANARY_METRICS)) for each in ids)
+    return all(measured_by(each).of_canaries for each in ids)
 
 
 def _without_scope(report: AuditReport) -> Iterator[str]:
     method = report.multiplicity.method
     stated = _OF_CANARIES.search(method)
     of_canaries = int(stated[1]) if stated else 0
-    measured = sum(evidence.metric in CANARY_METRICS for evidence in report.evidence)
+    measured = sum(metric(evidence.metric).of_canaries for evidence in report.evidence)
     missing = report.multiplicity.intervals - len(report.evidence)
     of_members = missing - (of_canaries - measured)
     broken = [failure for failure in report.failures if _costs(failure)]

@@ -18,12 +18,10 @@ BLIND_BASELINE = "RT901"  # the one that reads the texts: without it a split is 
 SCHEMA_ID = "urn:redteam:report:2"
 
 Grade = Literal["A", "B", "C"]
-Metric = Literal["auc", "tpr", "epsilon", "exposure", "extraction_rate"]
 Unit = Literal["example", "user"]
-CANARY_METRICS: tuple[Metric, ...] = ("exposure", "extraction_rate")
 
 
-def rule_of(attack: str, metric: Metric, fpr: float | None = None, unit: Unit = "example") -> str:
+def rule_of(attack: str, metric: str, fpr: float | None = None, unit: Unit = "example") -> str:
     """Return the stable name of a metric of an attack, such as `RT101.auc` or `RT102.user.tpr@0.01`."""
     of = "" if unit == "example" else f"{unit}."
     return f"{attack}.{of}{metric}" + ("" if fpr is None else f"@{fpr:g}")
@@ -42,7 +40,7 @@ class Evidence:
 
     attack: str
     signal: str
-    metric: Metric
+    metric: str
     interval: Interval
     members: int
     nonmembers: int
@@ -266,6 +264,12 @@ class AuditReport:
     def unit(self) -> Unit:
         """What members and non-members of the membership metrics are."""
         return "user" if any(each.unit == "user" for each in self.evidence) else "example"
+
+    def sizes_of(self, unit: Unit) -> tuple[int, int]:
+        """Return how many members and non-members there are of a unit; none of users where none are known."""
+        if unit == "example":
+            return self.data.members, self.data.nonmembers
+        return (0, 0) if self.users is None else (self.users.members, self.users.nonmembers)
 
     def to_json(self) -> str:
         """Return the report as indented JSON text ending in a newline."""

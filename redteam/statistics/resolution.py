@@ -144,43 +144,22 @@ def largest_rejected(rejected: Callable[[float], bool]) -> float:
     return low
 
 
-def attainable(
-    metric: str,
-    members: int,
-    nonmembers: int,
-    *,
-    alpha: float,
-    fpr: float | None = None,
-    delta: float | None = None,
-) -> float:
-    """Return the largest attainable bound on "auc", "tpr" at `fpr`, "epsilon" at `delta`; else StatisticsError."""
-    if metric == "auc":
-        return attainable_auc(members, nonmembers, alpha=alpha)
-    if metric == "tpr" and fpr is not None:
-        return attainable_tpr(members, nonmembers, fpr=fpr, alpha=alpha)
-    if metric == "epsilon" and delta is not None:
-        return attainable_epsilon(members, nonmembers, delta=delta, alpha=alpha)
-    raise StatisticsError(
-        f"no attainable bound for {metric!r} at FPR {fpr} and delta {delta}; "
-        "'auc', 'tpr' with an FPR and 'epsilon' with a delta have one"
-    )
+def auc_examples_needed(limit: float, *, alpha: float) -> tuple[int, int] | None:
+    """Return the fewest members and non-members, as many of each, whose attainable AUC exceeds `limit`; or None.
 
-
-def examples_needed(metric: str, limit: float, *, alpha: float, fpr: float | None = None) -> tuple[int, int] | None:
-    """Return the fewest members and non-members whose largest attainable bound exceeds `limit`; None where no 10^9 do.
-
-    As many of each for the AUC, whose bound is that of the smaller group; for the TPR each on its own,
-    since the non-members must resolve the FPR and the members must carry the bound.
+    None where no 10^9 do. The attainable AUC is that of the smaller group.
     """
+    both = _smallest(lambda n: attainable_auc(n, n, alpha=alpha) > limit)
+    return None if both is None else (both, both)
 
-    def exceeds(members: int, nonmembers: int) -> bool:
-        return attainable(metric, members, nonmembers, alpha=alpha, fpr=fpr) > limit
 
-    if metric == "auc":
-        both = _smallest(lambda n: exceeds(n, n))
-        return None if both is None else (both, both)
-    members = _smallest(lambda m: exceeds(m, _MOST))
-    nonmembers = _smallest(lambda n: exceeds(_MOST, n))
+def tpr_examples_needed(limit: float, *, fpr: float, alpha: float) -> tuple[int, int] | None:
+    """Return the fewest members and non-members whose attainable TPR at `fpr` exceeds `limit`; None where no 10^9 do.
+
+    Each on its own: the non-members must resolve the FPR, and the members must carry the bound.
+    """
+    members = _smallest(lambda m: attainable_tpr(m, _MOST, fpr=fpr, alpha=alpha) > limit)
+    nonmembers = _smallest(lambda n: attainable_tpr(_MOST, n, fpr=fpr, alpha=alpha) > limit)
     return None if members is None or nonmembers is None else (members, nonmembers)
 
 

@@ -26,6 +26,7 @@ from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
 from redteam.policy.judge import judge
 from redteam.policy.limits import Policy
+from redteam.report.judging import Limit
 from redteam.report.values import Failure
 from redteam.targets.target import Access
 
@@ -97,8 +98,8 @@ class TestOnePattern:
         report = audit(knowing(planted), split, planted=CanaryAudit(planted, (OnlyPins(),)))
         rates = [e for e in report.evidence if e.metric == "extraction_rate"]
         assert [e.members for e in rates] == [12]
-        assert judge(report, Policy(max_extraction_rate=0.0), today=TODAY).exit_code == 1
-        lenient = judge(report, Policy(max_extraction_rate=1.0), today=TODAY)
+        assert judge(report, Policy((Limit("extraction_rate", 0.0),)), today=TODAY).exit_code == 1
+        lenient = judge(report, Policy((Limit("extraction_rate", 1.0),)), today=TODAY)
         assert any("no attack gave an" in p and "12 of 24 canaries" in p for p in lenient.problems)
 
     def test_a_tokenizer_that_spells_one_pattern_only(self, monkeypatch):

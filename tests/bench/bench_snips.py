@@ -5,7 +5,6 @@ finding in at least 95. Both by the built-in limits; the second also by the stri
 """
 
 import tempfile
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from redteam.data import Split
 from redteam.plugins.registry import choose, discover_defenses
 from redteam.policy.judge import judge
 from redteam.policy.limits import DEFAULT, Policy
+from redteam.report.judging import Limit
 from redteam.report.values import AuditReport
 from redteam.training.train import Coins, ModelChoice, train
 
@@ -57,7 +57,7 @@ def main() -> None:
         split = Split.of(unseen.take(rows[:SIDE]), unseen.take(rows[SIDE : 2 * SIDE]))
         null = audit(target, split)
         leaks += found(null, DEFAULT)
-        strict += found(null, replace(DEFAULT, max_auc=0.5, max_tpr=()))
+        strict += found(null, Policy((Limit("auc", 0.5),)))
         refused += null.grade == "C"
     print(
         f"{SPLITS} splits of {len(unseen)} unseen rows into halves of {SIDE}: {leaks} findings by the built-in limits,"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import date
 
-from redteam.policy.reading import DEFAULT, Policy, TprLimit, Waiver
+from redteam.policy.reading import DEFAULT, Limit, Policy, Waiver
 from redteam.policy.verdict import Verdict
 from redteam.report.values import (
     AuditReport,
@@ -20,7 +20,7 @@ from redteam.report.values import (
     Users,
 )
 from redteam.statistics.interval import Interval
-from redteam.statistics.resolution import attainable, attainable_extraction_rate
+from redteam.statistics.resolution import attainable_auc, attainable_epsilon, attainable_extraction_rate, attainable_tpr
 
 TODAY = date(2026, 7, 1)
 ALPHA = 0.05 / 8
@@ -43,16 +43,16 @@ class Sample:
 
 def auc(value: float, half: float, signal: str = "loss", attack: str = "RT101", n: int = 2000) -> Evidence:
     interval = Interval(value, round(value - half, 6), round(value + half, 6), ALPHA)
-    return Evidence(attack, signal, "auc", interval, n, n, attainable("auc", n, n, alpha=ALPHA))
+    return Evidence(attack, signal, "auc", interval, n, n, attainable_auc(n, n, alpha=ALPHA))
 
 
 def tpr(low: float, value: float, high: float, signal: str = "loss", attack: str = "RT101", n: int = 2000) -> Evidence:
-    top = attainable("tpr", n, n, alpha=ALPHA, fpr=0.01)
+    top = attainable_tpr(n, n, alpha=ALPHA, fpr=0.01)
     return Evidence(attack, signal, "tpr", Interval(value, low, high, ALPHA), n, n, top, 0.01)
 
 
 def epsilon(low: float, signal: str = "loss") -> Evidence:
-    top = attainable("epsilon", 1000, 1000, alpha=ALPHA, delta=1e-5)
+    top = attainable_epsilon(1000, 1000, alpha=ALPHA, delta=1e-5)
     return Evidence("RT101", signal, "epsilon", Interval(low, low, top, ALPHA), 1000, 1000, top, delta=1e-5)
 
 
@@ -137,7 +137,8 @@ def _private() -> Sample:
         grade_reason="2,000 examples put in or left out by coin flips (seed 7)",
         guarantee=Guarantee(nominal, accounted),
     )
-    return Sample(report, Policy(0.7, (TprLimit(0.01, 0.05),), max_epsilon=8.0, source="pyproject.toml"))
+    limits = Limit("auc", 0.7), Limit("tpr", 0.05, fpr=0.01), Limit("epsilon", 8.0, delta=1e-5)
+    return Sample(report, Policy(limits, source="pyproject.toml"))
 
 
 def secrets(metric: str, low: float, value: float, high: float, attack: str, copies: int, n: int = 20) -> Evidence:
@@ -172,7 +173,7 @@ def _users() -> Sample:
         groups=(ClassLeak("comedy", 400, 420, Interval(0.74, 0.68, 0.8, 0.025)), ClassLeak("history", 3, 2, None)),
         classes_signal="RT101:loss",
     )
-    return Sample(report, replace(DEFAULT, max_epsilon=8.0))
+    return Sample(report, replace(DEFAULT, limits=(*DEFAULT.limits, Limit("epsilon", 8.0, delta=1e-5))))
 
 
 def _straddling() -> Sample:

@@ -9,8 +9,9 @@ from typing import Any
 from redteam.core import codec
 from redteam.core.errors import ReportError
 from redteam.core.files import read_text
-from redteam.policy.checks import speaks_of
-from redteam.report.values import Accuracy, Budget, Evidence, Failure, Guarantee, Metric, UserAccuracy
+from redteam.report.guarantee import speaks_of
+from redteam.report.metrics import metric
+from redteam.report.values import Accuracy, Budget, Evidence, Failure, Guarantee, UserAccuracy
 from redteam.statistics.interval import Interval
 
 FORMAT = "redteam.gap/2"
@@ -111,7 +112,7 @@ class Measure:
 
     attack: str
     signal: str
-    metric: Metric
+    metric: str
     fpr: float | None
     spread: Spread
     attainable: float
@@ -135,7 +136,7 @@ class Row:
     measures: tuple[Measure, ...]
     untrained: tuple[int, ...] = ()
 
-    def best(self, metric: Metric, fpr: float | None = None) -> Measure | None:
+    def best(self, metric: str, fpr: float | None = None) -> Measure | None:
         """Return the signal with the highest mean of a metric."""
         some = [m for m in self.measures if m.metric == metric and m.fpr == fpr]
         return max(some, key=lambda m: m.spread.mean, default=None)
@@ -169,7 +170,7 @@ class GapReport:
 
 def strongest_bound(evidence: Sequence[Evidence]) -> Evidence | None:
     """Return the evidence with the highest lower bound on epsilon."""
-    return max((e for e in evidence if e.metric == "epsilon"), key=lambda e: e.interval.low, default=None)
+    return max((e for e in evidence if metric(e.metric).guaranteed), key=lambda e: e.interval.low, default=None)
 
 
 def rows_of(cells: Sequence[CellResult]) -> tuple[Row, ...]:
@@ -214,7 +215,7 @@ def _measures(cells: list[CellResult]) -> tuple[Measure, ...]:
 
 
 def _spread(evidence: list[Evidence]) -> Spread:
-    if evidence[0].metric == "epsilon":  # bounded from below alone: the upper end of such an interval says nothing
+    if metric(evidence[0].metric).guaranteed:  # from below alone: the upper end says nothing
         lows = [e.interval.low for e in evidence]
         return Spread(_mean(lows), min(lows), max(lows))
     return _over([e.interval for e in evidence])
