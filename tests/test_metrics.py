@@ -5,6 +5,7 @@ import importlib
 import json
 from dataclasses import replace
 from datetime import date
+from html import unescape
 
 import pytest
 from conftest import ROOT, run_redteam

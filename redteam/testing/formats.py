@@ -10,11 +10,12 @@ from redteam.formats import Render
 from redteam.policy.judge import judge
 from redteam.policy.limits import Policy
 from redteam.policy.verdict import Verdict
+from redteam.report.judging import Limit
 from redteam.report.values import AuditReport
 from redteam.testing.examples import RuleTarget, must, sentences
 
 _HOSTILE = "\x1b[2J<b>`|\x07\u202e]]>\r\n# not a heading"
-_POLICY = Policy(max_auc=0.6, source="contract")
+_POLICY = Policy((Limit("auc", 0.6),), source="contract")
 
 
 def check_format(render: Render) -> None:

@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 from importlib.metadata import entry_points
 
+from redteam.core.discovery import load
 from redteam.core.errors import ReportError
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport
@@ -30,7 +31,7 @@ def metric(name: str) -> Metric:
         found = [each for _, each in inspect.getmembers(module, inspect.isclass) if each.__module__ == module.__name__]
         classes = [each for each in found if issubclass(each, Metric)]
     else:
-        classes = [entry.load() for entry in entry_points(group=GROUP, name=name)]
+        classes = [load(entry) for entry in entry_points(group=GROUP, name=name)]
     if len(classes) != 1 or getattr(classes[0], "name", None) != name:
         known = ", ".join(names())
         raise ReportError(f"unknown metric {name!r}: known are {known}; install the package that measures it")
