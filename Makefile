@@ -53,7 +53,8 @@ test-integrations: .venv-integrations/installed
 
 # The site, in build/site; a dead link is an error. Only .venv-docs needs the package index, once; the build needs no network.
 docs: .venv-docs/installed install
-	OMP_NUM_THREADS=1 $(BIN)/python docs/make/commands.py
+	$(BIN)/python docs/make/commands.py
+	$(BIN)/python docs/make/picture.py
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 
 .venv-docs/installed: pyproject.toml constraints.txt

@@ -1,6 +1,7 @@
 """What the README and docs/ say holds: links, ids, policies, Python, recorded outputs."""
 
 import re
+import sys
 from datetime import date
 
 import pytest
@@ -11,6 +12,9 @@ from pages import PAGES, RECORDS, blocks, steps
 
 from redteam import __version__
 from redteam.policy.reading import load_policy
+
+sys.path.append(str(ROOT / "docs" / "make"))
+from picture import THEMES, draw, trainings
 
 README = ROOT / "README.md"
 RECORDED = {path: path.read_text(encoding="utf-8") for path in sorted(RECORDS.glob("*.txt"))}
@@ -27,7 +31,8 @@ def anchors(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_link_is_dead(page):
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text):
         if link.startswith(("http://", "https://")):
             continue
         name, _, anchor = link.partition("#")
@@ -104,3 +109,15 @@ def test_the_citation_is_of_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert (citation["version"], citation["license"]) == (__version__, "Apache-2.0")
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_picture_is_that_of_the_records(theme):
+    drawn = (ROOT / "docs" / "images" / f"line-{theme}.svg").read_text(encoding="utf-8")
+    assert drawn == draw(theme), "run: make docs (or: python docs/make/picture.py)"
+
+
+def test_the_trainings_of_the_picture_keep_the_line():
+    shown = trainings()
+    assert len(shown) == 5
+    assert all(each.low <= each.accounted for each in shown if each.accounted is not None)
