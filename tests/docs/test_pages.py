@@ -1,4 +1,4 @@
-"""What the README and docs/ say holds: links, ids, policies, Python, recorded outputs."""
+"""What the README and docs/ say holds: links, ids, policies, Python, the picture."""
 
 import re
 import sys
@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from forks import fast
-from pages import PAGES, RECORDS, blocks, steps
+from pages import PAGES, blocks
 
 from redteam import __version__
 from redteam.policy.reading import load_policy
@@ -17,8 +17,6 @@ sys.path.append(str(ROOT / "docs" / "make"))
 from picture import THEMES, draw, trainings
 
 README = ROOT / "README.md"
-RECORDED = {path: path.read_text(encoding="utf-8") for path in sorted(RECORDS.glob("*.txt"))}
-QUOTES = [block for block in blocks("text") if block.text.startswith("$ ")]
 PYTHON = [block for block in blocks("python") if block.page != ROOT / "CONTRIBUTING.md"]  # which has tests of its own
 
 
@@ -85,24 +83,6 @@ def test_the_python_examples_print_what_is_shown(block, tmp_path):
     result = fast(cwd=tmp_path, before=f"{block.text}\nimport os, sys\nsys.stdout.flush(), os._exit(0)")
     assert result.returncode == 0, result.stderr
     assert result.stdout == shown[1]
-
-
-@pytest.mark.parametrize("block", QUOTES, ids=str)
-def test_recorded_outputs_are_quoted_as_they_are(block):
-    for step in steps(block.text):
-        (record,) = [text for text in RECORDED.values() if steps(text)[0].command == step.command]
-        rest = list(steps(record)[0].shown)
-        for part in "\n".join(step.shown).split("\n[...]"):
-            assert part.strip("\n") in "\n".join(rest)
-
-
-def test_every_record_is_quoted_and_listed():
-    quoted = {step.command for block in QUOTES for step in steps(block.text)}
-    listed = re.findall(r"^\| `([\w-]+\.txt)`", (RECORDS / "index.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert set(listed) == {path.name for path in RECORDED}
-    for path, text in RECORDED.items():
-        (step,) = steps(text)
-        assert step.command in quoted, path
 
 
 def test_the_citation_is_of_this_version():
