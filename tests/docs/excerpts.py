@@ -37,14 +37,14 @@ def check(shown, printed, same=str.__eq__):
 def renewed(shown, printed):
     """Return what is printed today from the line most like the first to that most like the last of each run shown."""
     lines, position = [], 0
-    for left_out, run in groupby(shown, lambda line: line == LEFT_OUT):
+    runs = [(left_out, [*run]) for left_out, run in groupby(shown, lambda line: line == LEFT_OUT)]
+    for i, (left_out, run) in enumerate(runs):
         if left_out:
             lines.append(LEFT_OUT)
             continue
-        old = [*run]
-        start = _most_like(old[0], printed, range(position, len(printed)))
-        nearest = sorted(range(start, len(printed)), key=lambda i: abs(i - start - len(old) + 1))
-        position = _most_like(old[-1], printed, nearest) + 1
+        start = _most_like(run[0], printed, range(position, len(printed))) if i else 0
+        nearest = sorted(range(start, len(printed)), key=lambda k: abs(k - start - len(run) + 1))
+        position = _most_like(run[-1], printed, nearest) + 1 if i + 1 < len(runs) else len(printed)
         lines += printed[start:position]
     return lines
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 import typer
 from conftest import ROOT
+from forks import fast
 from pages import PAGES, commands
 
 from redteam.cli import app
@@ -68,6 +69,17 @@ def test_options_named_in_the_text_exist(page):
         if span.startswith(("-", "redteam ")):
             for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", span):
                 assert option in OPTIONS, f"{option} in `{span}`"
+
+
+def test_settings_named_anywhere_exist(tmp_path):
+    listed = {}
+    for kind in ("attacks", "defenses"):
+        for plugin in re.findall(r"^R[TD]\d+", fast(kind, cwd=tmp_path).stdout, flags=re.MULTILINE):
+            page = fast(kind, plugin, cwd=tmp_path).stdout
+            listed[plugin] = set(re.findall(r"^  (\w+)=", page, flags=re.MULTILINE))
+    for page in PAGES:
+        for plugin, name in re.findall(r"--set[ \n](?:(\w+)\.)?(\w+)=", page.read_text(encoding="utf-8")):
+            assert name in (listed[plugin] if plugin else set().union(*listed.values())), f"{page}: {plugin}.{name}"
 
 
 def test_the_command_reference_is_that_of_the_command_line():

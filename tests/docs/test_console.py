@@ -58,8 +58,9 @@ def test_lines_have_to_stand_where_they_are_shown(shown, held):
 
 def test_lines_are_drawn_anew_around_what_is_left_out():
     printed = ["head", "", "Table", "  a  2", "  b  3", "more", "Notes", "  - all", "end"]
-    shown = ("Table", "  a  1", "  bb  3", "[...]", "Note", "  - al", "[...]")
-    assert renewed(shown, printed) == ["Table", "  a  2", "  b  3", "[...]", "Notes", "  - all", "[...]"]
+    shown = ("[...]", "Table", "  a  1", "  bb  3", "[...]", "Note", "  - al", "[...]")
+    assert renewed(shown, printed) == ["[...]", "Table", "  a  2", "  b  3", "[...]", "Notes", "  - all", "[...]"]
+    assert renewed(("Head", "[...]", "Notes"), printed) == ["head", "[...]", "Notes", "  - all", "end"]
 
 
 def test_there_is_an_audit_to_check():
