@@ -6,38 +6,67 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from redteam.cli.attacks import attacks, defenses
-from redteam.cli.audit import audit
-from redteam.cli.canary import canary
-from redteam.cli.compare import compare
-from redteam.cli.drill import drill
-from redteam.cli.gap import gap
-from redteam.cli.gate import gate
-from redteam.cli.pack import pack, unpack
 from redteam.cli.present import say, silence, tell
-from redteam.cli.selftest import selftest
-from redteam.cli.train import train
-from redteam.cli.verify import verify
 from redteam.core.errors import RedteamError, UsageError
 from redteam.core.exit_codes import INCONCLUSIVE, INTERRUPTED
-from redteam.plugins.neighbours import check_neighbours
+
+_MODULES = {"unpack": "pack", "defenses": "attacks"}  # of commands that stand in another's file
+_COMMANDS = (
+    *("audit", "train", "verify", "gap", "drill", "pack", "unpack", "gate", "compare", "attacks", "defenses"),
+    *("selftest", "canary"),
+)
+_OF_REPORTS = ("gate", "compare")  # they reach no attack, so that nobody's package can stand in for ours
+
+
+class _Lazy(Mapping[str, Any]):
+    """Every command by its name, imported when it is first looked at: judging a report needs none of the others."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a command, or a group of them."""
+        if name not in _COMMANDS:
+            raise KeyError(name)
+        found = getattr(import_module(f"{__name__}.{_MODULES.get(name, name)}"), name)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_group(found)
+        alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+        alone.command(name)(found)
+        return typer.main.get_command(alone)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names as help lists them."""
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(_COMMANDS)
+
+
+class _Group(TyperGroup):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Lazy()  # type: ignore[assignment]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
 
 app = typer.Typer(
     name="redteam",
+    cls=_Group,
     help="Attack and audit a text classifier for privacy leakage. Exit 0: pass; 1: leak proven; 2: inconclusive.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would take "[default: ...]" for markup and drop it
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (audit, train, verify, gap, drill, pack, unpack, gate, compare, attacks, defenses, selftest):
-    app.command()(command)
-app.add_typer(canary)
 
 
 @app.callback(invoke_without_command=True)
@@ -54,7 +83,10 @@ def version(
     if context.invoked_subcommand is None:
         tell(context.get_help())
         raise UsageError("name a command, such as: redteam audit model.pt")
-    check_neighbours()
+    if context.invoked_subcommand not in _OF_REPORTS:
+        from redteam.plugins.neighbours import check_neighbours
+
+        check_neighbours()
 
 
 def main() -> NoReturn:

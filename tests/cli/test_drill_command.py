@@ -14,8 +14,6 @@ from redteam.experiments.drill.report import DrillReport
 # One attack, which tries every candidate; `before` is run in the process of the command.
 DOUBLES = f"""
 import redteam.cli, redteam.cli.drill
-if "drill" not in [c.callback.__name__ for c in redteam.cli.app.registered_commands]:
-    redteam.cli.app.command()(redteam.cli.drill.drill)
 import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 import enumeration, redteam.plugins.registry
