@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from defenses.plain import Plain
-from redteam.experiments.gap.report import CellResult, GapReport, rows_of
+from redteam.experiments.gap.grid import GapCell
+from redteam.experiments.gap.report import GapReport, GapResult, gap_rows
 from redteam.plugins.defense import Defense
 from redteam.report.values import Budget, Evidence, Guarantee
 from redteam.statistics.interval import Interval
@@ -59,14 +60,15 @@ def cell(trainer, epsilon, seed=0, *, earned=None, claimed=None, low=0.0, auc=0.
         found.append(evidence("epsilon", low, low, low + 1))
     right = Interval(accuracy, accuracy - 0.02, accuracy + 0.02, 0.05)
     rest = {"members": 700, "nonmembers": 700, "accuracy_members": 0.95, "passes": 5, "alpha": 0.05, "failures": ()}
+    rest["commonest"] = 0.4
     settled = {"seconds": seconds, "accuracy": right, "guarantee": guarantee, "evidence": tuple(found)}
-    return CellResult(trainer, "RD900", epsilon, seed, **rest, **settled)
+    return GapResult(GapCell(trainer, epsilon, seed), "RD900", **rest, **settled)
 
 
 def report_of(cells, **parts):
     """A report of cells, in the order given."""
-    rest = {"failures": (), "broken": (), "created": "2026-01-01", "tool_version": "0"} | parts
-    return GapReport({"alpha": 0.05}, rows_of(cells), tuple(cells), **rest)
+    rest = {"settings": {"alpha": 0.05}, "rows": gap_rows(cells), "cells": tuple(cells), "failures": (), "broken": ()}
+    return GapReport(**rest | {"created": "2026-01-01", "tool_version": "0"} | parts)
 
 
 def numbers(result):

@@ -22,19 +22,20 @@ from redteam.core.errors import UsageError
 from redteam.core.files import sha256
 from redteam.data import Columns, read_examples
 from redteam.data.planted import load_planting
-from redteam.experiments import experiment
-from redteam.experiments.drill.cells import rows_in, take_drill_cell
+from redteam.experiments import cells as shared_cells
+from redteam.experiments.cells import run_cells
+from redteam.experiments.drill.cells import rows_in
 from redteam.experiments.drill.grid import (
     PROTOCOLS,
-    Cell,
-    Trainer,
+    DrillCell,
     choose_defenses,
     choose_labels,
     choose_patterns,
-    grid,
+    drill_grid,
 )
-from redteam.experiments.drill.run import open_drill, report_drill, run_drill, tasks_of
+from redteam.experiments.drill.run import drill_tasks, open_drill, report_drill
 from redteam.experiments.drill.table import render_text
+from redteam.experiments.setup import Trainer
 from redteam.plugins.extraction import NotApplicable
 from redteam.plugins.registry import discover_defenses
 from redteam.training.train import ModelChoice
@@ -88,16 +89,15 @@ def data(tmp_path_factory):
 
 def tasks(data, folder, *, repetitions=(1, 20), seeds=1, trainers=(PLAIN, SOFT), attacks=NAIVE, **options):
     folder.mkdir(exist_ok=True)
-    restart = options.pop("restart", False)
     labels = options.pop("labels", ("per-canary",))
     shape = {"model": ModelChoice("tiny", 1), "canaries": 3} | options
     shared, _ = open_drill(data, folder, attacks, **shape)
-    cells = grid([SHORT], repetitions, trainers, seeds, labels=labels, canaries=shape["canaries"])
-    return tasks_of(shared, trainers, cells, folder, restart=restart)
+    cells = drill_grid([SHORT], repetitions, trainers, seeds, labels=labels, canaries=shape["canaries"])
+    return drill_tasks(shared, trainers, cells, folder)
 
 
 def run(some, **options):
-    return {task.cell: result for task, result in run_drill(some, **options)}
+    return {task.cell: result for task, result in run_cells(some, **options)}
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ class TestGrid:
             choose_defenses(names, discover_defenses(), {})
 
     def test_every_cell_has_a_folder_of_its_own(self):
-        cells = grid(choose_patterns(["pin", "call"], (4, 10)), (1, 10), (PLAIN, SOFT), 3)
+        cells = drill_grid(choose_patterns(["pin", "call"], (4, 10)), (1, 10), (PLAIN, SOFT), 3)
         assert len(cells) == len({cell.folder for cell in cells}) == 2 * 2 * 2 * 2 * 3
         assert cells[0].folder == "my-pin-code-is-digit-4-r1-existing-none-seed0"
 
@@ -175,7 +175,7 @@ class TestGrid:
             "\u043f\u0438\u043d {digit:4}",
         )
         sentences = (*sentences, f"{long}{{digit:4}}", f"{long}{{digit:5}}")
-        folders = [cell.folder for cell in grid([("a", one) for one in sentences], (1,), (PLAIN,), 1)]
+        folders = [cell.folder for cell in drill_grid([("a", one) for one in sentences], (1,), (PLAIN,), 1)]
         assert folders[0] == "my-pin-digit-4-r1-existing-none-seed0"
         assert len(set(folders)) == len(sentences)
         assert max(map(len, folders)) < 150
@@ -186,7 +186,7 @@ class TestGrid:
     def test_labels_are_the_datas_unless_others_are_named(self):
         """One default for drill, plan and command."""
         assert Plan(("a {digit:2}",)).label == "existing"
-        assert {cell.label for cell in grid([SHORT], (1,), (PLAIN,), 2)} == {"existing"}
+        assert {cell.label for cell in drill_grid([SHORT], (1,), (PLAIN,), 2)} == {"existing"}
         assert _Grid().labels == ("existing",)
         assert inspect.signature(plant).parameters["label"].default == "existing"
 
@@ -199,14 +199,14 @@ class TestGrid:
                 choose_labels(given, known)
 
     def test_one_canary_a_model_takes_as_many_models_as_others_take_canaries(self):
-        cells = grid([SHORT], (30,), (PLAIN,), 2, labels=("fresh", "one-per-model"), canaries=3)
+        cells = drill_grid([SHORT], (30,), (PLAIN,), 2, labels=("fresh", "one-per-model"), canaries=3)
         assert [(cell.label, cell.seed) for cell in cells] == [
             ("fresh", 0), *[("one-per-model", n) for n in range(3)],
             ("fresh", 1), *[("one-per-model", n) for n in range(3, 6)],
         ]  # fmt: skip
         assert {cell.canaries(3) for cell in cells if cell.label == "fresh"} == {3}
         assert {cell.canaries(3) for cell in cells if cell.label == "one-per-model"} == {1}
-        odd = grid([SHORT], (1,), (PLAIN,), 1, labels=("a b", "a-b", "a", "x" * 300, *PROTOCOLS))
+        odd = drill_grid([SHORT], (1,), (PLAIN,), 1, labels=("a b", "a-b", "a", "x" * 300, *PROTOCOLS))
         assert len({cell.folder for cell in odd}) == 8
         assert max(len(cell.folder) for cell in odd) < 150
 
@@ -222,7 +222,7 @@ class TestGrid:
 class TestCells:
     def test_a_cell_holds_what_training_and_attack_gave_and_no_secret(self, unbroken):
         folder, results = unbroken
-        cell = Cell(*SHORT, 20, "none", 0, "per-canary")
+        cell = DrillCell(*SHORT, 20, "none", 0, "per-canary")
         result = results[cell]
         assert (result.canaries, result.crowded, result.sizes) == (3, 0, (10, 10))
         assert len(result.found) == 3
@@ -243,7 +243,7 @@ class TestCells:
         (test,) = folder.glob("test-*.jsonl")
         apart = set(read_examples(test, columns).examples.texts)
         for count in (1, 20):
-            cell = folder / Cell(*SHORT, count, "none", 0, "per-canary").folder
+            cell = folder / DrillCell(*SHORT, count, "none", 0, "per-canary").folder
             texts = read_examples(cell / "planted.jsonl", columns).examples.texts
             planted = [text for text in texts if text.startswith("my pin")]
             assert len(planted) == 3 * count
@@ -253,19 +253,19 @@ class TestCells:
     def test_canaries_are_the_same_for_every_defence_and_others_for_every_seed(self, data, unbroken):
         folder, _ = unbroken
         drawn = {}
-        for cell in (Cell(*SHORT, r, d, 0, "per-canary") for r in (1, 20) for d in ("none", "dropout")):
+        for cell in (DrillCell(*SHORT, r, d, 0, "per-canary") for r in (1, 20) for d in ("none", "dropout")):
             canaries = load_planting(folder / cell.folder / "planted.canaries.json").canaries
             drawn[cell] = [(c.secrets, c.planted, c.label) for c in canaries]
         assert len({str(one) for one in drawn.values()}) == 1
 
     def test_a_repeated_secret_is_learned_and_a_twin_is_not(self, unbroken):
         """Twenty copies with a label of their own, in a model of no defence, stand before their twins."""
-        ahead = [f.ahead for f in unbroken[1][Cell(*SHORT, 20, "none", 0, "per-canary")].found]
+        ahead = [f.ahead for f in unbroken[1][DrillCell(*SHORT, 20, "none", 0, "per-canary")].found]
         assert np.mean(ahead) > 0
 
     def test_labels_stand_side_by_side(self, data, tmp_path):
         some = tasks(data, tmp_path, repetitions=(20,), trainers=(PLAIN,), labels=PROTOCOLS)
-        done = list(run_drill(some))
+        done = list(run_cells(some))
         report = report_drill(done)
         assert [(row.label, row.canaries, row.seeds) for row in report.rows] == [
             ("existing", 3, (0,)), ("per-canary", 3, (0,)), ("fresh", 3, (0,)), ("one-per-model", 3, (0, 1, 2)),
@@ -288,7 +288,7 @@ class TestCells:
             assert re.search(rf"  {name} +none +\d+\.\d%!? +-  +\d\.\d \(\d\.\d\) +\d of 3 ", render_text(report))
             assert f"label {name}: " in render_text(report)
         more = tasks(data, tmp_path, repetitions=(20,), trainers=(PLAIN,), labels=PROTOCOLS[3:], canaries=4)
-        assert [take_drill_cell(task) is not None for task in more] == [True, True, True, False]
+        assert [task.take() is not None for task in more] == [True, True, True, False]
 
     def test_early_stopping_stops_where_each_canary_has_a_label_of_its_own(self, data, tmp_path):
         """No validation row has such a label; users' rows here teach nothing, so that their loss soon rises."""
@@ -299,7 +299,7 @@ class TestCells:
             assert 1 <= result.kept < 40
 
     def test_a_finished_cell_is_taken_and_not_done_again(self, data, unbroken, monkeypatch):
-        monkeypatch.setattr(experiment, "run_jobs", lambda work, jobs, **_: (1 / 0 for _ in jobs))
+        monkeypatch.setattr(shared_cells, "run_jobs", lambda work, jobs, **_: (1 / 0 for _ in jobs))
         assert run(tasks(data, unbroken[0])) == unbroken[1]
 
     def test_two_processes_give_the_same_numbers_in_any_order(self, data, unbroken, tmp_path):
@@ -319,7 +319,7 @@ class TestCells:
     )
     def test_other_settings_are_refused_by_name_before_any_training(self, data, unbroken, changed, said):
         with pytest.raises(UsageError, match=rf"cell\.json: was done with .*{said}.*--restart"):
-            list(run_drill(tasks(data, unbroken[0], **changed)))
+            list(run_cells(tasks(data, unbroken[0], **changed)))
 
     def test_a_drill_on_another_column_is_not_the_same(self, tmp_path):
         path = tmp_path / "two.csv"
@@ -332,24 +332,24 @@ class TestCells:
 
     def test_what_draws_the_secrets_of_a_file_is_not_published(self, data, unbroken):
         some = tasks(data, unbroken[0])
-        report = report_drill(tuple(run_drill(some)))
+        report = report_drill(tuple(run_cells(some)))
         said = report.to_json() + "".join(path.read_text() for path in unbroken[0].glob("*/cell.json"))
         keys = {sha256(data), *(load_planting(path).key for path in unbroken[0].glob("*/*.canaries.json"))}
         assert not [key for key in keys if key in said]
 
     def test_a_secret_that_the_model_cuts_off_is_refused_before_any_training(self, data, tmp_path):
         shared, _ = open_drill(data, tmp_path, NAIVE, model=ModelChoice("tiny", 1), canaries=3)
-        cells = grid([SHORT, ("long", "my pin is {digit:300}")], (1,), (PLAIN,), 1)
+        cells = drill_grid([SHORT, ("long", "my pin is {digit:300}")], (1,), (PLAIN,), 1)
         with pytest.raises(UsageError, match=r"cuts 'my pin is \{digit:300\}' off"):
-            tasks_of(shared, (PLAIN,), cells, tmp_path)
+            drill_tasks(shared, (PLAIN,), cells, tmp_path)
 
     def test_searches_are_left_out_where_an_attack_tries_every_candidate_of_every_cell(self, data, tmp_path):
         shared, _ = open_drill(data, tmp_path, (Whole(), Search()), model=ModelChoice("tiny", 1), canaries=3)
         longer = ("longer", "my pin is {digit:3}")
 
         def attacks(patterns, kept=()):
-            some = tasks_of(shared, (PLAIN,), grid(patterns, (1,), (PLAIN,), 1), tmp_path, kept=kept)
-            return [[attack.id for attack in task.drill.attacks] for task in some]
+            some = drill_tasks(shared, (PLAIN,), drill_grid(patterns, (1,), (PLAIN,), 1), tmp_path, kept=kept)
+            return [[attack.id for attack in task.setup.attacks] for task in some]
 
         assert attacks([SHORT]) == [["RT299"]]
         assert attacks([SHORT, longer]) == [["RT299", "RT296"]] * 2  # rows compare by the same attacks
@@ -358,8 +358,8 @@ class TestCells:
 
     def test_what_is_left_out_takes_no_share_of_the_error_and_is_said(self, data, tmp_path):
         shared, _ = open_drill(data, tmp_path, (Whole(), Search()), model=ModelChoice("tiny", 1), canaries=3)
-        cells = grid([SHORT], (1,), (PLAIN,), 1)
-        report = report_drill(tuple(run_drill(tasks_of(shared, (PLAIN,), cells, tmp_path, kept=()))))
+        cells = drill_grid([SHORT], (1,), (PLAIN,), 1)
+        report = report_drill(tuple(run_cells(drill_tasks(shared, (PLAIN,), cells, tmp_path, kept=()))))
         assert report.tests == 3
         assert not report.broken
         (line,) = report.skipped
@@ -373,16 +373,16 @@ class TestCells:
         assert '"right": ' in text
         (first.folder / "cell.json").write_text(text.replace('"right": ', '"right": 1'))
         with pytest.raises(UsageError, match=r"cell\.json: the numbers were edited .*--restart"):
-            take_drill_cell(first)
+            first.take()
 
     def test_broken_or_foreign_cells_are_one_line(self, data, tmp_path):
         (first, *_) = tasks(data, tmp_path)
         first.folder.mkdir()
         (first.folder / "cell.json").write_text("{")
         with pytest.raises(UsageError, match="--restart"):
-            take_drill_cell(first)
-        (first, *_) = tasks(data, tmp_path, restart=True)
-        assert take_drill_cell(first) is None
+            first.take()
+        first.forget()
+        assert first.take() is None
 
     def test_a_ledger_left_from_a_broken_off_cell_is_planted_again(self, data, unbroken, tmp_path):
         (task,) = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,))
@@ -407,7 +407,7 @@ class TestCells:
     def test_an_attack_that_breaks_or_does_not_apply_is_told(self, data, tmp_path):
         attacks = (Enumeration(), Broken(), Elsewhere())
         some = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,), attacks=attacks)
-        done = list(run_drill(some))
+        done = list(run_cells(some))
         report, asked = report_drill(done), report_drill(done, required=True)
         assert report.broken == (
             "attack RT298 broke on my pin is {digit:2}, R 1, label per-canary, none: ValueError: fell over",
@@ -420,7 +420,7 @@ class TestCells:
 
     def test_where_no_attack_could_be_run_nothing_was_seen(self, data, tmp_path):
         some = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,), attacks=(Elsewhere(),))
-        report = report_drill(list(run_drill(some)))
+        report = report_drill(list(run_cells(some)))
         assert any(
             "no attack could be run on my pin is {digit:2}, R 1, label per-canary, none, seed 0" in line
             for line in report.broken
@@ -430,7 +430,7 @@ class TestCells:
         """To look at four rows and report on one would be to choose it."""
         folder, _ = unbroken
         one = tasks(data, folder, repetitions=(1,), trainers=(PLAIN,))
-        assert report_drill(list(run_drill(one))).tests == 4 * 3
+        assert report_drill(list(run_cells(one))).tests == 4 * 3
 
     def test_so_does_what_was_written_before_labels_had_a_column(self, data, unbroken, tmp_path):
         (one,) = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,))

@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 from redteam.canary.found import Found
 from redteam.canary.measures import exposure_interval, measure
 from redteam.core.errors import ReportError
+from redteam.experiments.drill.grid import DrillCell
 from redteam.experiments.drill.picture import draw
-from redteam.experiments.drill.report import CellResult, DrillReport, FailedCell, rows_of
+from redteam.experiments.drill.report import DrillReport, DrillResult, drill_rows
 from redteam.experiments.drill.table import render_markdown, render_text
+from redteam.experiments.report import FailedCell
 from redteam.report.values import Failure
 from redteam.statistics.exposure import chance
 
@@ -22,20 +24,22 @@ def found(attack="RT299", *, right=4, twin=0, bits=13.0, ahead=2.0, places=4, re
 
 def cell(defense="none", repetitions=1, seed=0, *, finds=(), right=90, **changes):
     rest = {
-        "label": "existing",
         "canaries": len(finds),
         "crowded": 0,
         "sizes": (10,) * 4,
         "left": 9000,
         "found": tuple(finds),
         "exact": (),
+        "failures": (),
+        "tested": 100,
+        "right_own": 900,
+        "own": 1000,
+        "commonest": 0.2,
     }
+    template = changes.pop("template", "pin {digit:4}")
     rest |= changes
-    template = rest.pop("template", "pin {digit:4}")
     rest.setdefault("fewest_left", rest["left"])
-    return CellResult(
-        "pin", template, repetitions, defense, seed, failures=rest.pop("failures", ()), right=right, tested=100, **rest
-    )
+    return DrillResult(DrillCell("pin", template, repetitions, defense, seed, "existing"), right=right, **rest)
 
 
 def sampled(count, *, at_least=9.8, alpha=0.05 / 15):
@@ -59,9 +63,9 @@ def test_more_canaries_never_prove_less_where_candidates_are_sampled(canaries):
 
 
 def report_of(cells, *, tests=10, **parts):
-    rows = rows_of(cells, alpha=0.05, each=0.05 / tests)
+    rows = drill_rows(cells, alpha=0.05, each=0.05 / tests)
     rest = {"failures": (), "broken": (), "skipped": (), "created": "2026-01-01", "tool_version": "0"} | parts
-    return DrillReport({"canaries": 10}, 0.05, tests, 0.05 / tests, rows, **rest)
+    return DrillReport(settings={"canaries": 10}, alpha=0.05, tests=tests, each=0.05 / tests, rows=rows, **rest)
 
 
 OUT, IN = [found()] * 18 + [found(right=1, twin=1)] * 2, [found(right=0, twin=1, ahead=-1.0, bits=0.1)] * 20
@@ -69,7 +73,9 @@ OUT, IN = [found()] * 18 + [found(right=1, twin=1)] * 2, [found(right=0, twin=1,
 
 class TestRows:
     def test_seeds_are_pooled(self):
-        (row,) = rows_of([cell(seed=0, finds=OUT[:10]), cell(seed=1, finds=OUT[10:], right=80)], alpha=0.05, each=0.005)
+        (row,) = drill_rows(
+            [cell(seed=0, finds=OUT[:10]), cell(seed=1, finds=OUT[10:], right=80)], alpha=0.05, each=0.005
+        )
         assert (row.seeds, row.canaries, row.accuracy) == ((0, 1), 20, 0.85)
         success = row.by("RT299").measure("success")
         assert success.planted.value == 0.9
@@ -80,44 +86,40 @@ class TestRows:
         assert row.by("RT299").measure("exposure").planted.value == 13.0
 
     def test_a_row_that_learned_nothing_or_next_to_nothing_is_flagged(self):
-        own = {"own": 1000, "commonest": 0.2}
-        rows = rows_of(
+        report = report_of(
             [
-                cell(right=80, finds=IN, right_own=900, **own),
-                cell("all", right=9, finds=IN, right_own=300, kept=1, passes=20, **own),
-                cell("d", right=45, finds=IN, right_own=500, **own),  # half as good, as far as can be told
-                cell("es", right=20, finds=IN, right_own=200, kept=7, passes=20, **own),
-                cell("old", right=80, finds=IN),
-            ],
-            alpha=0.05,
-            each=0.005,
+                cell(right=80, finds=IN),
+                cell("all", right=9, finds=IN, right_own=300, kept=1, passes=20),
+                cell("d", right=45, finds=IN, right_own=500),  # half as good, as far as can be told
+                cell("es", right=20, finds=IN, right_own=200, kept=7, passes=20),
+            ]
         )
-        assert [row.collapsed for row in rows] == [False, True, False, True, False]
-        assert [row.untrained for row in rows] == [(), (), (), (0,), ()]
+        rows, shown = report.rows, render_text(report)
+        assert [row.collapsed for row in rows] == [False, True, False, True]
+        assert [row.untrained for row in rows] == [(), (), (), (0,)]
         assert [(row.kept, row.passes) for row in rows[1:4]] == [((1,), 20), ((), None), ((7,), 20)]
-        shown = render_text(DrillReport({}, 0.05, 10, 0.005, rows, (), (), (), "2026-01-01", "0"))
         assert "1 of 20" in shown
         assert "COLLAPSED!: pin {digit:4}, R 1, label existing, all" in " ".join(shown.split())
         assert "UNTRAINED!: pin {digit:4}, R 1, label existing, es" in " ".join(shown.split())
-        assert "but 2 rows of 5 learned too little to tell" in " ".join(shown.split())
+        assert "but 2 rows of 4 learned too little to tell" in " ".join(shown.split())
 
     def test_a_finding_is_more_than_the_twins_at_the_level_of_the_whole_drill(self):
-        out, kept = rows_of([cell(finds=OUT), cell("all", finds=IN)], alpha=0.05, each=0.005)
+        out, kept = drill_rows([cell(finds=OUT), cell("all", finds=IN)], alpha=0.05, each=0.005)
         assert out.proven == ("RT299",)
         assert kept.proven == ()
-        (strict,) = rows_of([cell(finds=OUT)], alpha=0.05, each=2.0**-19)  # 18 wins of 18 have p = 2 ** -18
+        (strict,) = drill_rows([cell(finds=OUT)], alpha=0.05, each=2.0**-19)  # 18 wins of 18 have p = 2 ** -18
         (guess, whole, _) = strict.by("RT299").comparisons
         assert (guess.p_value, guess.proven) == (2.0**-18, False)
         assert (whole.wins, whole.proven) == (18, True)  # of ten thousand candidates each
 
     def test_an_attack_that_broke_on_a_seed_is_left_out_of_its_row(self):
         both = [found(), found("RT298")]
-        (row,) = rows_of([cell(finds=both), cell(seed=1, finds=[found()])], alpha=0.05, each=0.005)
+        (row,) = drill_rows([cell(finds=both), cell(seed=1, finds=[found()])], alpha=0.05, each=0.005)
         assert [each.attack for each in row.attacks] == ["RT299"]
 
     def test_an_attack_that_only_guesses_or_only_ranks_is_judged_by_that(self):
         finds = [found("RT298", bits=None, ahead=None), found("RT297", right=None, twin=None, bits=None)]
-        (row,) = rows_of([cell(finds=finds)], alpha=0.05, each=0.005)
+        (row,) = drill_rows([cell(finds=finds)], alpha=0.05, each=0.005)
         assert [c.signal for c in row.by("RT298").comparisons] == ["guess", "whole"]
         assert [c.signal for c in row.by("RT297").comparisons] == ["rank"]
         assert row.by("RT297").measures == ()
@@ -136,7 +138,7 @@ class TestRows:
                 found(right=int(rng.binomial(4, 0.1)), twin=int(rng.binomial(4, 0.1)), ahead=rng.normal())
                 for _ in range(20)
             ]
-            (row,) = rows_of([cell(finds=finds)], alpha=0.05, each=0.05 / 2)
+            (row,) = drill_rows([cell(finds=finds)], alpha=0.05, each=0.05 / 2)
             hits += bool(row.proven)
         assert hits <= 0.05 * 400 + 3 * math.sqrt(0.05 * 0.95 * 400)
 
@@ -168,7 +170,7 @@ class TestReport:
         assert text.count("| guess |") == text.count("| rank |") == 4
 
     def test_what_failed_and_too_few_canaries_are_told(self):
-        failed = FailedCell("pin {digit:4}", 1, "existing", "all", 0, "fell over")
+        failed = FailedCell("pin {digit:4}, R 1, label existing, all, seed 0", "fell over")
         tiny = cell(finds=OUT[:3], left=8)
         skipped = tuple(f"attack RT204 does not apply on R {n}: needs --base" for n in (1, 10))
         report = report_of([tiny], failures=(failed,), broken=("attack RT298 broke on it: gone",), skipped=skipped)

@@ -14,12 +14,15 @@ from attacks.membership.loss import LossThreshold
 from defenses.plain import Plain
 from redteam.core.errors import DataError, UsageError
 from redteam.data import Columns, read_examples
-from redteam.experiments import experiment
-from redteam.experiments.gap.cells import take_gap_cell
-from redteam.experiments.gap.grid import Cell, Trainer, choose_trainers, grid, parse_epsilons
-from redteam.experiments.gap.report import CellResult, FailedCell
-from redteam.experiments.gap.run import open_experiment, report_gap, run_gap, tasks_of
+from redteam.experiments import cells as shared_cells
+from redteam.experiments.cells import foreign_code, run_cells
+from redteam.experiments.gap.cells import GapTask, gap_tasks, open_gap
+from redteam.experiments.gap.grid import GapCell, choose_trainers, gap_grid, parse_epsilons
+from redteam.experiments.gap.report import GapResult
+from redteam.experiments.gap.run import report_gap
 from redteam.experiments.gap.table import render_text
+from redteam.experiments.report import FailedCell
+from redteam.experiments.setup import Trainer
 from redteam.plugins.registry import discover_defenses
 from redteam.training.train import ModelChoice
 
@@ -36,14 +39,14 @@ def data(tmp_path_factory):
     return path
 
 
-def tasks(data, folder, *, epsilons=(None, 8.0), seeds=1, trainers=FAKES, **options):
+def tasks(data, folder, *, epsilons=(None, 8.0), seeds=1, trainers=FAKES):
     folder.mkdir(exist_ok=True)
-    experiment, _ = open_experiment(data, folder, [LossThreshold()], model=ModelChoice("tiny", 1))
-    return tasks_of(experiment, trainers, grid(trainers, epsilons, seeds), folder, **options)
+    setup, _ = open_gap(data, folder, [LossThreshold()], model=ModelChoice("tiny", 1))
+    return gap_tasks(setup, trainers, gap_grid(trainers, epsilons, seeds), folder)
 
 
 def run(some, **options):
-    return {task.cell: numbers(result) for task, result in run_gap(some, **options)}
+    return {task.cell: numbers(result) for task, result in run_cells(some, **options)}
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +78,14 @@ def test_what_is_no_epsilon_is_refused(text, said):
 
 
 def test_plain_is_trained_once_a_seed_and_private_trainers_at_every_epsilon():
-    cells = grid(FAKES, (None, 8.0, 2.0), 2)
-    assert [c for c in cells if c.trainer == "plain"] == [Cell("plain", None, 0), Cell("plain", None, 1)]
+    cells = gap_grid(FAKES, (None, 8.0, 2.0), 2)
+    assert [c for c in cells if c.trainer == "plain"] == [GapCell("plain", None, 0), GapCell("plain", None, 1)]
     assert len(cells) == len(set(cells)) == 2 * (1 + 3)
     assert len({c.folder for c in cells}) == len(cells)
 
 
 def test_close_epsilons_have_folders_of_their_own():
-    assert Cell("x", 1.0000001, 0).folder != Cell("x", 1.0000002, 0).folder
+    assert GapCell("x", 1.0000001, 0).folder != GapCell("x", 1.0000002, 0).folder
 
 
 def test_trainers_are_chosen_by_name_or_id_and_given_the_settings():
@@ -113,7 +116,7 @@ def test_unknown_trainers_and_settings_are_refused():
 
 def test_a_cell_holds_what_training_and_attack_gave(unbroken):
     folder, results = unbroken
-    plain, boaster = results[Cell("plain", None, 0)], results[Cell("boaster", 8.0, 0)]
+    plain, boaster = results[GapCell("plain", None, 0)], results[GapCell("boaster", 8.0, 0)]
     assert plain.guarantee is None
     assert boaster.guarantee.accounted.epsilon == 8.0
     assert plain.members + plain.nonmembers == 240
@@ -124,7 +127,7 @@ def test_a_cell_holds_what_training_and_attack_gave(unbroken):
 
 
 def test_a_finished_cell_is_taken_and_not_done_again(data, unbroken, monkeypatch):
-    monkeypatch.setattr(experiment, "run_jobs", lambda work, jobs, **_: (1 / 0 for _ in jobs))
+    monkeypatch.setattr(shared_cells, "run_jobs", lambda work, jobs, **_: (1 / 0 for _ in jobs))
     assert run(tasks(data, unbroken[0])) == unbroken[1]
 
 
@@ -141,14 +144,14 @@ def test_a_later_grid_takes_the_cells_that_are_there(data, unbroken, tmp_path):
 def test_other_settings_are_refused_by_name_before_any_training(data, unbroken):
     other = (Trainer("plain", Plain(3)), FAKES[1])
     with pytest.raises(UsageError, match=r"cell\.json: was done with epochs 1, now 3; .*--restart"):
-        list(run_gap(tasks(data, unbroken[0], trainers=other)))
+        list(run_cells(tasks(data, unbroken[0], trainers=other)))
 
 
 def test_other_data_are_refused_by_name(data, unbroken):
     (first, *_) = tasks(data, unbroken[0])
-    changed = replace(first, experiment=replace(first.experiment, data_sha256="0" * 64))
+    changed = replace(first, setup=replace(first.setup, data_sha256="0" * 64))
     with pytest.raises(UsageError, match=r"was done with data [0-9a-f]{12}\.\.\., now [0-9a-f]{12}\.\.\.;"):
-        take_gap_cell(changed)
+        changed.take()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "redteam.cell/0"}', '{"format": "redteam.cell/2"}'])
@@ -157,85 +160,84 @@ def test_a_cell_that_cannot_be_read_is_refused(data, tmp_path, text):
     task.folder.mkdir()
     (task.folder / "cell.json").write_text(text)
     with pytest.raises(UsageError, match=r"cell\.json: .*say --restart"):
-        take_gap_cell(task)
+        task.take()
 
 
 def test_restart_forgets_every_cell_of_the_grid(data, tmp_path):
     done = run(tasks(data, tmp_path, trainers=FAKES[:1]))
-    (task,) = tasks(data, tmp_path, trainers=FAKES[:1], restart=True)
+    (task,) = tasks(data, tmp_path, trainers=FAKES[:1])
+    (task.folder / "model.pt.checkpoint").write_text("of another training")
+    task.forget()
     assert not list(task.folder.iterdir())
-    (tmp_path / "plain-inf-seed0" / "model.pt.checkpoint").write_text("of another training")
-    assert run(tasks(data, tmp_path, trainers=FAKES[:1], restart=True)) == done
+    assert run([task]) == done
 
 
 def test_a_cell_that_fails_is_listed_and_the_others_go_on(data, tmp_path):
     trainers = (Trainer("clumsy", Clumsy()),)
-    results = run_gap(tasks(data, tmp_path, trainers=trainers, epsilons=(1.0, 2.0)))
+    results = run_cells(tasks(data, tmp_path, trainers=trainers, epsilons=(1.0, 2.0)))
     found = {task.cell.epsilon: result for task, result in results}
-    assert found[1.0] == FailedCell("clumsy", 1.0, 0, "ValueError: fell over")
-    assert isinstance(found[2.0], CellResult)
+    assert found[1.0] == FailedCell("clumsy at epsilon 1, seed 0", "ValueError: fell over")
+    assert isinstance(found[2.0], GapResult)
 
 
 def test_data_that_change_meanwhile_end_the_cell(data, tmp_path):
     (task,) = tasks(data, tmp_path, trainers=FAKES[:1])
-    changed = replace(task, experiment=replace(task.experiment, data_sha256="0" * 64))
-    ((_, result),) = run_gap([changed])
+    changed = replace(task, setup=replace(task.setup, data_sha256="0" * 64))
+    ((_, result),) = run_cells([changed])
     assert "changed while the experiment ran" in result.reason
     assert not (task.folder / "cell.json").exists()
 
 
 def test_some_rows_are_the_same_every_time_and_private(data, tmp_path):
-    first, _ = open_experiment(data, tmp_path, [], rows=60)
-    again, _ = open_experiment(data, tmp_path, [], rows=60, columns=Columns("text", "label"))
+    first, _ = open_gap(data, tmp_path, [], rows=60)
+    again, _ = open_gap(data, tmp_path, [], rows=60, columns=Columns("text", "label"))
     assert first == again
     assert first.data.parent == tmp_path
     assert len(first.data.read_text().splitlines()) == 60
     assert stat.S_IMODE(first.data.stat().st_mode) == 0o600
-    assert open_experiment(data, tmp_path, [], rows=10_000)[0].data == data
+    assert open_gap(data, tmp_path, [], rows=10_000)[0].data == data
 
 
 def test_data_and_models_that_cannot_be_used_are_refused(data, tmp_path):
     with pytest.raises(DataError):
-        open_experiment(tmp_path / "absent.csv", tmp_path, [])
+        open_gap(tmp_path / "absent.csv", tmp_path, [])
     with pytest.raises(UsageError, match="--rows 3: at least 50"):
-        open_experiment(data, tmp_path, [], rows=3)
+        open_gap(data, tmp_path, [], rows=3)
     with pytest.raises(UsageError, match="--model nowhere: neither a directory"):
-        open_experiment(data, tmp_path, [], model=ModelChoice("nowhere"))
+        open_gap(data, tmp_path, [], model=ModelChoice("nowhere"))
 
 
 def exceeding(data, tmp_path, monkeypatch, *, again):
     """A finished grid with one bound above what was earned, and what a stricter attack on it would say."""
     asked = []
 
-    def attack(task, *, alpha):
+    def attack(task, alpha):
         asked.append((task.cell.epsilon, alpha))
         return SimpleNamespace(evidence=(evidence("epsilon", again, again, again),))
 
-    monkeypatch.setattr("redteam.experiments.gap.run.attack_cell", attack)
+    monkeypatch.setattr(GapTask, "attack", attack)
     some = tasks(data, tmp_path, trainers=FAKES[1:], epsilons=(None, 8.0, 2.0))
     results = [cell("boaster", None), cell("boaster", 8.0, earned=8.0), cell("boaster", 2.0, earned=2.0, low=2.5)]
     return report_gap(list(zip(some, results, strict=True))), asked
 
 
-def test_a_bound_above_what_was_earned_breaks_the_claim_if_it_stands_among_all_cells(data, tmp_path, monkeypatch):
+def test_a_bound_above_what_is_accounted_for_breaks_the_claim_if_it_stands_among_all_cells(data, tmp_path, monkeypatch):
     report, asked = exceeding(data, tmp_path, monkeypatch, again=2.1)
     assert asked == [(2.0, 0.05 / 2)]  # the error is shared by the cells that could have broken one
     (broken,) = report.broken
-    assert (broken.epsilon, broken.earned, broken.measured, broken.proven) == (2.0, 2.0, 2.5, True)
+    assert (broken.cell.epsilon, broken.accounted, broken.measured, broken.proven) == (2.0, 2.0, 2.5, True)
     said = " ".join(render_text(report).split())
-    assert "CLAIM BROKEN: boaster at epsilon 2, seed 0: earned 2.00, measured at least 2.50" in said
+    assert "CLAIM BROKEN: boaster at epsilon 2, seed 0: accounted 2.00, measured at least 2.50" in said
 
 
-def test_a_bound_that_does_not_stand_among_all_cells_is_not_settled(data, tmp_path, monkeypatch):
+def test_a_bound_that_does_not_stand_among_all_cells_is_inconclusive(data, tmp_path, monkeypatch):
     report, _ = exceeding(data, tmp_path, monkeypatch, again=1.9)
     assert [claim.proven for claim in report.broken] == [False]
-    assert "NOT SETTLED" in render_text(report)
+    assert "INCONCLUSIVE" in render_text(report)
 
 
 def test_a_cell_names_the_code_of_plug_ins(tmp_path, monkeypatch):
     import importlib
-
-    from redteam.experiments.experiment import foreign_code
 
     monkeypatch.syspath_prepend(tmp_path)
     code = "from defenses.plain import Plain\nclass Mine(Plain):\n    id, name = 'RD198', 'mine'\n"
@@ -269,7 +271,7 @@ def test_a_sample_of_rows_keeps_their_users_and_groups(tmp_path):
     ]
     path.write_text("\n".join(lines))
     columns = Columns(user="who", group="g")
-    shared, _ = open_experiment(path, tmp_path, [LossThreshold()], columns=columns, rows=100)
+    shared, _ = open_gap(path, tmp_path, [LossThreshold()], columns=columns, rows=100)
     kept = read_examples(shared.data, shared.columns).examples
     owner = dict(zip(rows.texts, (f"u{i % 50}" for i in range(200)), strict=True))
     assert [owner[text] for text in kept.texts] == list(kept.users)

@@ -7,53 +7,52 @@ import pytest
 from gap_doubles import budget, cell, evidence, report_of
 
 from redteam.core.errors import ReportError
-from redteam.experiments.gap.report import FailedCell, GapReport, rows_of
+from redteam.experiments.gap.report import GapReport, gap_rows
 from redteam.experiments.gap.table import render_markdown, render_text
+from redteam.experiments.report import FailedCell
 from redteam.report.values import Failure
 from redteam.report.wording import LOW_BOUND
 
 
 def test_a_row_is_the_mean_and_the_ends_over_its_seeds():
     one, two = cell("x", 8.0, 0, earned=7.0, auc=0.6, low=0.5), cell("x", 8.0, 1, earned=8.0, auc=0.7, low=1.5)
-    (row,) = rows_of([one, two])
+    (row,) = gap_rows([one, two])
     auc, bound = row.best("auc"), row.best("epsilon")
     assert (auc.spread.mean, auc.spread.low, auc.spread.high) == pytest.approx((0.65, 0.55, 0.75))
     assert (bound.spread.mean, bound.spread.low, bound.spread.high, bound.attainable) == (1.0, 0.5, 1.5, 5.1)
-    assert (row.earned.epsilon, row.seeds) == (8.0, (0, 1))
+    assert (row.accounted.epsilon, row.seeds) == (8.0, (0, 1))
 
 
 def test_time_is_compared_with_plain_of_the_same_seed():
     cells = [cell("plain", None, 0, seconds=10.0), cell("plain", None, 1, seconds=20.0)]
     cells += [cell("x", 8.0, 0, earned=8.0, seconds=15.0), cell("x", 8.0, 1, earned=8.0, seconds=22.0)]
-    plain, x = rows_of(cells)
+    plain, x = gap_rows(cells)
     assert (x.time_ratio.mean, x.time_ratio.low, x.time_ratio.high) == pytest.approx((1.3, 1.1, 1.5))
     assert plain.time_ratio.mean == 1.0
-    assert rows_of(cells[2:])[0].time_ratio is None
+    assert gap_rows(cells[2:])[0].time_ratio is None
     slower = replace(cells[2], passes=10)  # the same time for twice as many passes
-    assert rows_of([cells[0], slower])[1].time_ratio.mean == pytest.approx(0.75)
+    assert gap_rows([cells[0], slower])[1].time_ratio.mean == pytest.approx(0.75)
 
 
 def test_a_row_whose_model_learned_nothing_is_flagged():
     cells = [cell("plain", None), *(cell("edpsgd", 0.5, seed=s, earned=0.5) for s in (0, 1))]
-    cells = [replace(c, commonest=0.4) for c in cells]
     cells[2] = replace(cells[2], accuracy_members=0.41)  # 287 of 700, where always one label is right on 280
     made = report_of(cells)
     assert [row.untrained for row in made.rows] == [(), (1,)]
     assert "UNTRAINED!: edpsgd at epsilon 0.5, seed 1: not right" in " ".join(render_text(made).split())
     assert render_text(made).count("90.0%!") == 1
-    assert [row.untrained for row in report_of([replace(c, commonest=None) for c in cells]).rows] == [(), ()]
 
 
 def test_a_seed_without_a_guarantee_or_a_signal_leaves_the_row_without():
     one, two = cell("x", 8.0, 0, earned=7.0), cell("x", 8.0, 1)
-    (row,) = rows_of([one, two])
-    assert row.earned is None
+    (row,) = gap_rows([one, two])
+    assert row.accounted is None
     assert row.best("epsilon") is None
     assert row.best("auc") is not None
 
 
 def test_reports_survive_saving(tmp_path):
-    failed = FailedCell("x", None, 3, "fell over")
+    failed = FailedCell("x at epsilon inf, seed 3", "fell over")
     report = report_of([cell("plain", None), cell("x", 8.0, earned=7.0, low=0.1)], failures=(failed,))
     path = tmp_path / "gap.json"
     path.write_text(report.to_json())
@@ -80,15 +79,15 @@ def test_the_table_says_what_was_claimed_earned_and_measured():
     lines = [line.split() for line in text.splitlines()[2:5]]
     assert lines[0][:6] == ["plain", "inf", "90.0%", "1.00", "none", "none"]
     assert lines[1][4:9] == ["7.99", "7.99", "0.31", "of", "5.10"]
-    assert "microbatch at epsilon 8: claims 8.00, earned 61.3" in text
-    assert "edpsgd at epsilon 8: claims" not in text
+    assert "microbatch at epsilon 8: nominal 8.00, accounted 61.3" in text
+    assert "edpsgd at epsilon 8: nominal" not in text
     for shown in (text, markdown):
         assert LOW_BOUND in shown
     assert "| RT101 loss | auc | 0.600 | 0.550 | 0.650 | 5.100 |" in markdown
 
 
 def test_a_table_without_any_cell_lists_the_failures():
-    report = report_of([], failures=(FailedCell("x", 8.0, 0, "fell | over"),))
+    report = report_of([], failures=(FailedCell("x at epsilon 8, seed 0", "fell | over"),))
     assert "FAILED: x at epsilon 8, seed 0: fell | over" in render_text(report)
     assert "fell &#124; over" in render_markdown(report)
 

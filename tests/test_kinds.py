@@ -203,14 +203,14 @@ class TestCommands:
         from defenses.plain import Plain
         from redteam.canary import Plan, plant
         from redteam.experiments.drill.run import open_drill
-        from redteam.experiments.gap.run import open_experiment
+        from redteam.experiments.gap.cells import open_gap
         from redteam.training.train import train
 
         plan = Plan(("my pin is {digit:4}",), canaries=4, repetitions=(2,))
         for read in (
             lambda path: train(path, tmp_path / "m.pt", Plain(epochs=1)),
             lambda path: plant(path, tmp_path / "planted.jsonl", plan),
-            lambda path: open_experiment(path, tmp_path, [Confidence()]),
+            lambda path: open_gap(path, tmp_path, [Confidence()]),
             lambda path: open_drill(path, tmp_path, [ExposureRank()]),
         ):
             assert "row 3: column 'text' holds a list, not a string" in refused(read, turns)

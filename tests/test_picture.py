@@ -8,8 +8,8 @@ from gap_doubles import cell, report_of
 from matplotlib.figure import Figure
 
 from redteam.core.errors import UsageError
-from redteam.experiments.figures import require_matplotlib
 from redteam.experiments.gap.picture import draw
+from redteam.experiments.picture import require_matplotlib
 
 GRID = [
     cell("plain", None, auc=0.7, accuracy=0.95),
@@ -49,7 +49,7 @@ def test_earned_stands_against_measured_and_a_claim_beside_it(drawn):
     assert theory.get_xscale() == theory.get_yscale() == "log"
     floor = 0.05
     assert marks(theory) == {(8.0, 0.3, True), (2.0, floor, True), (61.3, 0.5, True), (8.0, 0.5, False)}
-    assert words == ["plain", "edpsgd", "microbatch", "most this sample can show", "claimed"]
+    assert words == ["plain", "edpsgd", "microbatch", "largest attainable bound", "nominal"]
 
 
 def test_a_zero_stands_on_a_floor_that_is_marked_and_below_all_that_is_not_zero(drawn):
@@ -88,7 +88,7 @@ def test_the_same_report_gives_the_same_file(tmp_path):
     files = [path.read_bytes() for path in names]
     assert files[0] == files[1]
     assert files[2] == files[3]
-    assert b"epsilon earned by training" in files[0]  # text is text
+    assert b"epsilon accounted for" in files[0]  # text is text
     assert files[2].startswith(b"\x89PNG")
 
 

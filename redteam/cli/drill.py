@@ -1,30 +1,26 @@
 """`redteam drill`: plant secrets, train and extract, over sentences, repetitions, labels and defences."""
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from redteam.cli import experiment as e
 from redteam.cli import options as o
 from redteam.cli.base import check_base
-from redteam.cli.experiment import make_folder, watch
 from redteam.cli.numbers import parse_numbers
 from redteam.cli.opening import try_start
-from redteam.cli.present import deliver, exit_code, say, terminal
+from redteam.cli.present import exit_code, say
 from redteam.core.errors import UsageError
 from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
 
 if TYPE_CHECKING:
-    from redteam.experiments.drill.cells import Task
-    from redteam.experiments.drill.report import CellResult, DrillReport, FailedCell
-
+    from redteam.experiments.drill.cells import DrillTask
+    from redteam.experiments.drill.report import DrillReport, DrillResult
 
 Opt = typer.Option
-DrillFolder = Annotated[Path, Opt("--output", "-o", help="Folder for the models, the table and the picture.")]
-Model = Annotated[str | None, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory [default: tiny].")]
 Patterns = Annotated[
     list[str] | None, Opt("--pattern", help="call, pin, color, or a sentence with {digit:n} [default: pin].")
 ]
@@ -43,10 +39,8 @@ Labels = Annotated[
 Decoys = Annotated[int | None, Opt("--decoys", min=0, help="Look-alikes with other labels for each canary.")]
 Seeds = Annotated[int | None, Opt("--seeds", min=1, help="Models, each with canaries of its own [default: 1].")]
 DrillEpochs = Annotated[int | None, Opt("--epochs", min=1, help="Passes over the texts [default: by rows and labels].")]
-Rows = Annotated[int | None, Opt("--rows", min=1, help="Use only so many random rows of DATA.")]
 Jobs = Annotated[int, Opt("--jobs", "-j", help="Models trained at once, each on one thread.")]
 Quick = Annotated[bool, Opt("--quick", help="A small drill in some minutes; other options still count.")]
-RestartAll = Annotated[bool, Opt("--restart", help="Do every model of the grid again.")]
 
 
 class Preset(StrEnum):
@@ -55,13 +49,8 @@ class Preset(StrEnum):
     parikh2022 = "parikh2022"
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """The size of the drill; of each defence only what is not None is set."""
-
-    model: str = "tiny"
-    layers: int | None = None
-    freeze_embeddings: bool = False
+@dataclass(frozen=True, kw_only=True)
+class _Grid(e.Grid):
     patterns: tuple[str, ...] = ("pin",)
     lengths: str = "4"
     repetitions: str = "1,10,100"
@@ -70,17 +59,13 @@ class _Grid:
     labels: tuple[str, ...] = ("existing",)
     decoys: int = 0
     seeds: int = 1
-    rows: int | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
 
 
-_QUICK = _Grid("bilstm", repetitions="1,10,30", canaries=12, rows=2000)
+_QUICK = _Grid(model="bilstm", repetitions="1,10,30", canaries=12, rows=2000)
 # Patterns, lengths and defences are the paper's; its model also tagged slots and took one canary each, as
 # --label one-per-model does in twenty times the time.
 _PARIKH2022 = _Grid(
-    "bilstm",
+    model="bilstm",
     patterns=("call", "pin", "color"),
     lengths="4,6,8,10",
     repetitions="1,3,10,30,100",
@@ -92,10 +77,10 @@ _PARIKH2022 = _Grid(
 
 def drill(
     data: o.LabelledTexts,
-    output: DrillFolder,
+    output: e.Folder,
     preset: Annotated[Preset | None, Opt("--preset", help="A known grid; other options still count.")] = None,
     quick: Quick = False,
-    model: Model = None,
+    model: e.Model = None,
     layers: o.Layers = None,
     freeze_embeddings: o.Freeze = False,
     pattern: Patterns = None,
@@ -111,36 +96,36 @@ def drill(
     epochs: DrillEpochs = None,
     batch_size: o.TrainingBatch = None,
     learning_rate: o.LearningRate = None,
-    rows: Rows = None,
+    rows: e.Rows = None,
     jobs: Jobs = 1,
-    restart: RestartAll = False,
+    restart: e.RestartAll = False,
     exit_zero: o.ExitZero = False,
     text_column: o.TextColumn = None,
     label_column: o.LabelColumn = None,
 ) -> None:
-    """Plant secrets, train, and see what comes out.
+    """Plant secrets, train, and extract what was learned.
 
-    Exit 0: nothing proven; 1: extracted; 2: not settled.
+    Exit 0: nothing proven; 1: extracted; 2: inconclusive.
     """
-    given: dict[str, Any] = {"model": model, "layers": layers, "freeze_embeddings": freeze_embeddings or None}
-    given |= {"patterns": tuple(pattern) if pattern else None, "lengths": length, "repetitions": repetitions}
-    given |= {"defenses": defense, "canaries": canaries, "decoys": decoys, "seeds": seeds}
-    given |= {"labels": tuple(label) if label else None}
-    given |= {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rows": rows}
     if quick and preset is not None:
         raise UsageError("--quick and --preset: each names a grid; give one of them")
-    size = _sized(_QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _Grid(), given)
-    tasks = _tasks(data, output, (text_column, label_column), size, (attack or [], set or []), jobs, restart)
-    report = _run(tasks, jobs, required=bool(attack))
-    delivered = _write(report, output)
+    from redteam.experiments.drill import picture, run, table
+
+    given: dict[str, Any] = {
+        "model": model,
+        "layers": layers,
+        "freeze_embeddings": freeze_embeddings or None,
+        "rows": rows,
+    }
+    given |= {"patterns": tuple(pattern or ()) or None, "lengths": length, "repetitions": repetitions}
+    given |= {"defenses": defense, "canaries": canaries, "labels": tuple(label or ()) or None, "decoys": decoys}
+    given |= {"seeds": seeds, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    size = e.sized(_QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _Grid(), given)
+    e.check_means(jobs)
+    tasks = _tasks(data, output, (text_column, label_column), size, (attack or [], set or []))
+    report = run.report_drill(e.run(tasks, _outcome, jobs=jobs, restart=restart), required=bool(attack))
+    delivered = e.write(report, output, table.render_markdown(report), table.render_text, picture.draw)
     raise typer.Exit(exit_code(_code(report), exit_zero=exit_zero, delivered=delivered and not _incomplete(report)))
-
-
-def _sized(size: _Grid, given: dict[str, Any]) -> _Grid:
-    rate = given["learning_rate"]
-    if rate is not None and not math.isfinite(rate):
-        raise UsageError(f"--learning-rate {rate}: must be a finite number")
-    return replace(size, **{name: value for name, value in given.items() if value is not None})
 
 
 def _tasks(
@@ -149,33 +134,26 @@ def _tasks(
     columns: tuple[str | None, str | None],
     size: _Grid,
     wanted: tuple[list[str], list[str]],
-    jobs: int,
-    restart: bool,
-) -> "tuple[Task, ...]":
+) -> "tuple[DrillTask, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.data import Columns
-    from redteam.experiments.drill.grid import choose_defenses, choose_labels, choose_patterns, grid
-    from redteam.experiments.drill.run import labels_of, open_drill, tasks_of
-    from redteam.experiments.figures import require_matplotlib
+    from redteam.experiments.drill.grid import choose_defenses, choose_labels, choose_patterns, drill_grid
+    from redteam.experiments.drill.run import drill_tasks, labels_of, open_drill
     from redteam.plugins.registry import choose, discover_defenses, discover_extractions
     from redteam.plugins.settings import tune
     from redteam.training.train import ModelChoice
 
-    if jobs < 1:
-        raise UsageError(f"--jobs {jobs}: must be at least 1")
-    require_matplotlib()
     names, settings = wanted
     attacks = discover_extractions()
     attacks = tune(choose(attacks, names) if names else attacks, settings)
     kept = None if names else [each.id for each in attacks if each != type(each)()]  # set differently, it is wanted
     patterns = choose_patterns(size.patterns, parse_numbers(size.lengths, "--length"))
     asked = {"epochs": size.epochs, "batch_size": size.batch_size, "learning_rate": size.learning_rate}
-    recipes = [name for name in map(str.strip, size.defenses.split(",")) if name]
-    trainers = choose_defenses(recipes, discover_defenses(), asked)
+    trainers = choose_defenses(e.names(size.defenses), discover_defenses(), asked)
     repetitions = parse_numbers(size.repetitions, "--repetitions")
-    make_folder(output)
+    e.make_folder(output)
     try_start(size.model)
-    shared, notes = open_drill(
+    setup, notes = open_drill(
         data,
         output,
         attacks,
@@ -187,23 +165,13 @@ def _tasks(
     )
     for note in notes:
         say(note)
-    check_base(shared.base, attacks)
-    labels = choose_labels(size.labels, labels_of(shared))
-    cells = grid(patterns, repetitions, trainers, size.seeds, labels=labels, canaries=size.canaries)
-    return tasks_of(shared, trainers, cells, output, restart=restart, kept=kept)
+    check_base(setup.base, attacks)
+    labels = choose_labels(size.labels, labels_of(setup))
+    cells = drill_grid(patterns, repetitions, trainers, size.seeds, labels=labels, canaries=size.canaries)
+    return drill_tasks(setup, trainers, cells, output, kept=kept)
 
 
-def _run(tasks: "tuple[Task, ...]", jobs: int, *, required: bool) -> "DrillReport":
-    from redteam.experiments.drill.run import report_drill, run_drill
-
-    return report_drill(watch(tasks, run_drill(tasks, workers=jobs), _outcome), required=required)
-
-
-def _outcome(result: "CellResult | FailedCell") -> str:
-    from redteam.experiments.drill.report import FailedCell
-
-    if isinstance(result, FailedCell):
-        return f"failed: {result.reason}"
+def _outcome(result: "DrillResult") -> str:
     whole: dict[str, int] = {}
     for one in result.found:
         if one.right is not None:
@@ -213,26 +181,6 @@ def _outcome(result: "CellResult | FailedCell") -> str:
     kept = "" if result.kept is None else f", pass {result.kept} kept"
     right = f"{result.right / result.tested:.1%} right{nothing}{kept}"
     return f"{right}; whole secrets of {result.canaries}: {got or 'none guessed'}"
-
-
-def _write(report: "DrillReport", output: Path) -> bool:
-    """Write table and picture, and print the table; return whether all of it reached its place."""
-    from redteam.experiments.drill.picture import draw
-    from redteam.experiments.drill.table import render_markdown, render_text
-
-    look = terminal(None)
-    texts = {output / "drill.json": report.to_json(), output / "drill.md": render_markdown(report)}
-    delivered = not [path for path, text in texts.items() if not deliver(text, path)]
-    try:
-        draw(report, output / "drill.png", output / "drill.svg")
-    except OSError as error:
-        say(f"redteam: cannot write the picture in {output}: {error.strerror or error}")
-        delivered = False
-    delivered &= deliver(render_text(report, width=look["width"], color=bool(look["color"])), None)
-    if delivered:
-        files = "drill.json, drill.md, drill.png and drill.svg"
-        say(f"wrote {files} in {output}; the models are measurements, not for release")
-    return delivered
 
 
 def _code(report: "DrillReport") -> int:

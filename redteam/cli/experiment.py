@@ -1,15 +1,67 @@
-"""What the commands of experiments share: their folder, and a line for each model as it is done."""
+"""What the commands of experiments share: options, their folder, a line for each model, and what they write."""
 
+import math
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from redteam.cli.present import say
+import typer
+
+from redteam.cli.present import deliver, say, terminal
 from redteam.cli.progress import progress
 from redteam.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from redteam.experiments.cells import Named, Result, Shared, Task
+    from redteam.experiments.report import ExperimentReport, FailedCell
+
+Opt = typer.Option
+Folder = Annotated[Path, Opt("--output", "-o", help="Folder for the models, the table and the picture.")]
+Model = Annotated[str | None, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory [default: tiny].")]
+Rows = Annotated[int | None, Opt("--rows", min=1, help="Use only so many random rows of DATA.")]
+RestartAll = Annotated[bool, Opt("--restart", help="Do every model of the grid again.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The size of an experiment; of each trainer only what is not None is set."""
+
+    model: str = "tiny"
+    layers: int | None = None
+    freeze_embeddings: bool = False
+    rows: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+
+
+Size = TypeVar("Size", bound=Grid)
+
+
+def sized(size: Size, given: Mapping[str, Any]) -> Size:
+    """Return a grid with what was given in it, None left as it is; UsageError for NaN and infinity."""
+    for name, value in given.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must be a finite number")
+    return replace(size, **{name: value for name, value in given.items() if value is not None})
+
+
+def names(text: str) -> list[str]:
+    """Read a list with commas between."""
+    return [name for name in map(str.strip, text.split(",")) if name]
+
+
+def check_means(jobs: int) -> None:
+    """Raise UsageError for less than one job, and where nothing could draw the picture: before any training."""
+    from redteam.experiments.picture import require_matplotlib
+
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: must be at least 1")
+    require_matplotlib()
 
 
 def make_folder(output: Path) -> None:
@@ -21,21 +73,52 @@ def make_folder(output: Path) -> None:
     output.mkdir(exist_ok=True)
 
 
-def watch(
-    tasks: Sequence[Any], done: Generator[tuple[Any, Any], None, None], outcome: Callable[[Any], str]
-) -> list[tuple[Any, Any]]:
-    """Say what became of each task as it is done, with the time left; return them all in the order of `tasks`."""
-    found: dict[str, tuple[Any, Any]] = {}
+def run(
+    tasks: "Sequence[Task[Shared, Named, Result]]", outcome: "Callable[[Result], str]", *, jobs: int, restart: bool
+) -> "list[tuple[Task[Shared, Named, Result], Result | FailedCell]]":
+    """Do all cells, `jobs` at a time, and return them in the order of `tasks`.
+
+    Says what became of each as it is done, by `outcome` where it did not fail, with the time left. With `restart`, what
+    an earlier run has done of them is forgotten first.
+    """
+    from redteam.experiments.cells import run_cells
+    from redteam.experiments.report import FailedCell
+
+    for task in tasks if restart else ():
+        task.forget()
+    found: dict[Path, Any] = {}
     taken = sum((task.folder / "cell.json").exists() for task in tasks)
     started = time.monotonic()
-    with closing(done), progress("models") if sys.stderr.isatty() else nullcontext(_nothing) as show:
+    bar = progress("models") if sys.stderr.isatty() else nullcontext(_nothing)
+    with closing(run_cells(tasks, workers=jobs)) as done, bar as show:
         show(0, len(tasks))
         for task, result in done:
-            found[task.cell.folder] = task, result
+            found[task.folder] = task, result
             show(len(found), len(tasks))
             left = _time_left(time.monotonic() - started, len(found) - taken, len(tasks) - len(found))
-            say(f"{len(found)} of {len(tasks)}: {task.cell.words}: {outcome(result)}{left}")
-    return [found[task.cell.folder] for task in tasks]
+            said = f"failed: {result.reason}" if isinstance(result, FailedCell) else outcome(result)
+            say(f"{len(found)} of {len(tasks)}: {task.cell.words}: {said}{left}")
+    return [found[task.folder] for task in tasks]
+
+
+def write(
+    report: "ExperimentReport", output: Path, markdown: str, text: Callable[..., str], draw: Callable[..., None]
+) -> bool:
+    """Write a report as JSON, Markdown and a picture, and print it; return whether all of it reached its place."""
+    name = report.format.removeprefix("redteam.").partition("/")[0]
+    texts = {output / f"{name}.json": report.to_json(), output / f"{name}.md": markdown}
+    delivered = not [path for path, written in texts.items() if not deliver(written, path)]
+    try:
+        draw(report, output / f"{name}.png", output / f"{name}.svg")
+    except OSError as error:
+        say(f"redteam: cannot write the picture in {output}: {error.strerror or error}")
+        delivered = False
+    look = terminal(None)
+    delivered &= deliver(text(report, width=look["width"], color=bool(look["color"])), None)
+    if delivered:
+        files = f"{name}.json, {name}.md, {name}.png and {name}.svg"
+        say(f"wrote {files} in {output}; the models are measurements, not for release")
+    return delivered
 
 
 def _nothing(done: int, total: int) -> None:

@@ -88,7 +88,7 @@ def test_it_prints_a_table_and_writes_it_with_a_picture(unbroken):
 
 def test_run_again_it_takes_what_is_there_and_can_be_let_off(bench, unbroken):
     before = numbers(unbroken[1])
-    broken = "import redteam.experiments.experiment as e\n"
+    broken = "import redteam.experiments.cells as e\n"
     broken += "e.run_jobs = lambda work, jobs, **_: (1 / 0 for _ in jobs)"
     again = run(*GRID, *SMALL, "-o", "unbroken", "--exit-zero", cwd=bench, before=broken)
     assert again.returncode == 0, again.stderr
@@ -159,9 +159,9 @@ def test_bad_use_is_one_line(bench, arguments, said):
 
 def test_searches_run_where_they_are_named_set_or_needed(bench, tmp_path):
     def attacks(names=(), settings=(), lengths="4"):
-        size = _Grid("tiny", layers=1, lengths=lengths, repetitions="1", defenses="none", canaries=3)
-        some = _tasks(bench / "data.csv", tmp_path, (None, None), size, (list(names), list(settings)), 1, False)
-        return [attack.id for attack in some[0].drill.attacks]
+        size = _Grid(layers=1, lengths=lengths, repetitions="1", defenses="none", canaries=3)
+        some = _tasks(bench / "data.csv", tmp_path, (None, None), size, (list(names), list(settings)))
+        return [attack.id for attack in some[0].setup.attacks]
 
     assert attacks() == ["RT201", "RT204"]
     assert attacks(settings=["RT203.restarts=2"]) == ["RT201", "RT203", "RT204"]

@@ -25,14 +25,15 @@ redteam.plugins.registry.discover_defenses = lambda: (*known, gap_doubles.Boaste
 # Every attack on a model says that it shows an epsilon of 9.
 LOUD = """
 import dataclasses, redteam.experiments.gap, redteam.experiments.gap.cells
-quiet = redteam.experiments.gap.cells.attack_cell
+GapTask = redteam.experiments.gap.cells.GapTask
+quiet = GapTask.attack
 
-def loud(task, *, alpha):
-    report = quiet(task, alpha=alpha)
+def loud(task, alpha):
+    report = quiet(task, alpha)
     others = tuple(e for e in report.evidence if e.metric != "epsilon")
     return dataclasses.replace(report, evidence=(*others, gap_doubles.evidence("epsilon", 9, 9, 9, attainable=9.5)))
 
-redteam.experiments.gap.attack_cell = redteam.experiments.gap.cells.attack_cell = loud
+GapTask.attack = loud
 """
 EAGER = """
 import defenses.training
@@ -85,7 +86,7 @@ def test_it_prints_a_table_and_writes_it_with_a_picture(unbroken):
 
 def test_run_again_it_takes_what_is_there(bench, unbroken):
     before = numbers(unbroken[1])
-    broken = "import redteam.experiments.experiment as e\n"
+    broken = "import redteam.experiments.cells as e\n"
     broken += "e.run_jobs = lambda work, jobs, **_: (1 / 0 for _ in jobs)"
     assert run(*GRID, "-o", "unbroken", cwd=bench, before=broken).returncode == 0
     assert numbers(unbroken[1]) == before
@@ -114,10 +115,10 @@ def test_broken_off_in_a_training_it_goes_on_with_the_same_numbers(bench, unbrok
     assert [name for name in leftovers(folder) if not name.endswith(".tmp")] == []
 
 
-def test_a_measured_bound_above_what_was_earned_exits_1(bench):
+def test_a_measured_bound_above_what_is_accounted_for_exits_1(bench):
     result = run(*GRID, "-o", "loud", cwd=bench, before=LOUD)
     assert result.returncode == 1
-    assert "CLAIM BROKEN: boaster at epsilon 8, seed 0: earned 8.00, measured at least 9.00" in result.stdout
+    assert "CLAIM BROKEN: boaster at epsilon 8, seed 0: accounted 8.00, measured at least 9.00" in result.stdout
     assert "0 (nothing" not in result.stdout
 
 

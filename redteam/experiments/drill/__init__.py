@@ -1,1 +1,1 @@
-"""The canary drill: plant secrets, train, and see what comes out, over a grid."""
+"""The canary drill: plant secrets, train, and extract what was learned, over a grid."""

@@ -10,6 +10,7 @@ from redteam.canary.draw import EXISTING, FRESH, PER_CANARY
 from redteam.core.errors import UsageError
 from redteam.data import fold
 from redteam.data.pattern import Pattern, Slot
+from redteam.experiments.setup import Trainer
 from redteam.plugins.defense import Defense
 from redteam.training.recipes import ALL, NONE, PARTS, choose_defense
 
@@ -25,7 +26,7 @@ _LENGTH = re.compile(r":\s*n\s*\}")
 
 
 @dataclass(frozen=True)
-class Cell:
+class DrillCell:
     """One training: a pattern as the grid names it and the template it makes, and all that it is trained with.
 
     `label` is one of PROTOCOLS or a label of the data.
@@ -61,17 +62,19 @@ class Cell:
         return f"{words}-seed{self.seed}"
 
     @property
+    def row(self) -> tuple[str, int, str, str]:
+        """The row of the table that the cell belongs to: template, repetitions, label and defence."""
+        return self.template, self.repetitions, self.label, self.defense
+
+    @property
     def words(self) -> str:
         """The cell as messages name it."""
-        return f"{self.template}, R {self.repetitions}, label {self.label}, {self.defense}, seed {self.seed}"
+        return f"{row_words(*self.row)}, seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class Trainer:
-    """A defence under the name that the grid gives it."""
-
-    name: str
-    defense: Defense
+def row_words(template: str, repetitions: int, label: str, defense: str) -> str:
+    """Return a row of the table as messages name it."""
+    return f"{template}, R {repetitions}, label {label}, {defense}"
 
 
 def choose_patterns(names: Sequence[str], lengths: Sequence[int]) -> tuple[tuple[str, str], ...]:
@@ -126,7 +129,7 @@ def choose_labels(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]
     return tuple(chosen)
 
 
-def grid(
+def drill_grid(
     patterns: Sequence[tuple[str, str]],
     repetitions: Sequence[int],
     trainers: Sequence[Trainer],
@@ -134,13 +137,13 @@ def grid(
     *,
     labels: Sequence[str] = (EXISTING,),
     canaries: int = 1,
-) -> tuple[Cell, ...]:
+) -> tuple[DrillCell, ...]:
     """Return every cell: all labels and defences of one sentence and number of repetitions side by side.
 
     Seed comes after seed. With one canary a model there are as many models as elsewhere `canaries`, a seed each.
     """
     return tuple(
-        Cell(name, template, count, trainer.name, model, label)
+        DrillCell(name, template, count, trainer.name, model, label)
         for seed in range(seeds)
         for name, template in patterns
         for count in repetitions

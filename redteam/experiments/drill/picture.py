@@ -1,4 +1,4 @@
-"""The picture of the drill: whole secrets that come out against how often they were repeated, for each defence.
+"""The picture of the drill: whole secrets that are extracted against how often they were repeated, for each defence.
 
 One panel for each sentence and label; intervals are those of the table, and the dashed line is what guessing gives.
 """
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from redteam.canary.measures import Measure
-from redteam.experiments.drill.report import DrillReport, Row
-from redteam.experiments.drill.table import MARK
-from redteam.experiments.figures import COLOURS, GREY, MARKERS, figure, say_empty
+from redteam.experiments.drill.report import DrillReport, DrillRow
+from redteam.experiments.picture import GREY, figure, legend, looks, say_empty
+from redteam.experiments.table import MARK
+
+Looks = dict[str, dict[str, Any]]
 
 _PANEL = (4.6, 3.6)  # inches
 _COLUMNS = 3
@@ -24,29 +26,20 @@ def draw(report: DrillReport, *paths: Path) -> None:
     lines = -(-len(places) // columns)
     with figure((max(6.0, _PANEL[0] * columns), _PANEL[1] * lines + 0.6), *paths) as drawn:
         panels = drawn.subplots(lines, columns, squeeze=False).flatten().tolist()
-        looks = _looks(report)
+        styles = {name: look | {"markersize": 5.0} for name, look in looks(row.defense for row in report.rows).items()}
         for place, axes in zip(places, panels, strict=False):
-            _panel(axes, place, report, looks)
+            _panel(axes, place, report, styles)
         for axes in panels[len(places) :]:
             axes.set_axis_off()
-        _legend(drawn, looks)
+        guessing = {"color": GREY, "linestyle": "--", "linewidth": 0.8, "label": "guessing"}
+        legend(drawn, [*({"label": name, **look} for name, look in styles.items()), guessing], columns=5)
         if any(row.flagged for row in report.rows):
             drawn.supxlabel(
                 f"{MARK} learned nothing, or less than half of what it learns without a defence", fontsize=8
             )
 
 
-def _looks(report: DrillReport) -> dict[str, dict[str, Any]]:
-    """Give each defence a colour and a marker."""
-    names = dict.fromkeys(row.defense for row in report.rows)
-    return {
-        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 5.0}
-        | {"linestyle": "-" if i < len(COLOURS) else ":"}
-        for i, name in enumerate(names)
-    }
-
-
-def _panel(axes: Any, place: tuple[str, str], report: DrillReport, looks: dict[str, dict[str, Any]]) -> None:
+def _panel(axes: Any, place: tuple[str, str], report: DrillReport, styles: Looks) -> None:
     title = f"{place[0]}\nlabel: {place[1]}" if place[1] else ""
     axes.set(title=title.replace("$", r"\$"), xscale="log", ylim=(-0.04, 1.04))
     axes.set(xlabel="repetitions R", ylabel=f"whole secrets extracted by {report.headline or 'no attack'}")
@@ -59,8 +52,8 @@ def _panel(axes: Any, place: tuple[str, str], report: DrillReport, looks: dict[s
     axes.minorticks_off()
     axes.set_xlim(counts[0] / 1.8, counts[-1] * 1.8)
     axes.axhline(points[0][1].chance, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
-    middle = (len(looks) - 1) / 2
-    for rank, (name, look) in enumerate(looks.items()):
+    middle = (len(styles) - 1) / 2
+    for rank, (name, look) in enumerate(styles.items()):
         own = sorted(((row.repetitions, m) for row, m in points if row.defense == name), key=lambda pair: pair[0])
         if not own:
             continue
@@ -73,17 +66,9 @@ def _panel(axes: Any, place: tuple[str, str], report: DrillReport, looks: dict[s
         axes.errorbar(xs, ys, yerr=ends, capsize=2, elinewidth=0.8, linewidth=0.9, **look)
 
 
-def _points(report: DrillReport, place: tuple[str, str]) -> Iterator[tuple[Row, Measure]]:
+def _points(report: DrillReport, place: tuple[str, str]) -> Iterator[tuple[DrillRow, Measure]]:
     for row in report.rows:
         shown = row.by(report.headline)
         success = shown.measure("success") if shown else None
         if (row.template, row.label) == place and success is not None:
             yield row, success
-
-
-def _legend(figure: Any, looks: dict[str, dict[str, Any]]) -> None:
-    from matplotlib.lines import Line2D
-
-    marks = [Line2D([], [], label=name, **look) for name, look in looks.items()]
-    marks.append(Line2D([], [], color=GREY, linestyle="--", linewidth=0.8, label="guessing"))
-    figure.legend(handles=marks, loc="outside lower center", ncols=min(5, len(marks)), frameon=False)

@@ -1,27 +1,21 @@
 """What the drill found, as plain data with a versioned JSON form: per cell, and per row over its seeds."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from redteam.canary.found import Found
 from redteam.canary.measures import Comparison, Measure, Signal, compare_all, fewest_to_prove, measure
-from redteam.core import codec
-from redteam.core.errors import ReportError
-from redteam.core.files import read_text
+from redteam.experiments.drill.grid import DrillCell, row_words
+from redteam.experiments.report import ExperimentReport
 from redteam.report.values import Failure
 from redteam.statistics.binomial import clopper_pearson_high
 from redteam.statistics.exposure import chance
 from redteam.statistics.learned import has_learned
 from redteam.training.recipes import NONE
 
-FORMAT = "redteam.drill/2"
-
 
 @dataclass(frozen=True)
-class CellResult:
+class DrillResult:
     """One training and what each attack got out of it; no secret is in here.
 
     `sizes` are those of the alphabet at each place of the secret; `left` secrets are still possible for a canary once
@@ -32,12 +26,7 @@ class CellResult:
     kept, None without.
     """
 
-    pattern: str
-    template: str
-    repetitions: int
-    defense: str
-    seed: int
-    label: str
+    cell: DrillCell
     canaries: int
     crowded: int
     sizes: tuple[int, ...]
@@ -48,41 +37,17 @@ class CellResult:
     failures: tuple[Failure, ...]
     right: int
     tested: int
+    right_own: int
+    own: int
+    commonest: float
     notes: tuple[str, ...] = ()
-    right_own: int | None = None
-    own: int | None = None
-    commonest: float | None = None
     kept: int | None = None
     passes: int | None = None
 
     @property
-    def words(self) -> str:
-        """The cell as messages name it."""
-        return f"{self.template}, R {self.repetitions}, label {self.label}, {self.defense}, seed {self.seed}"
-
-    @property
     def untrained(self) -> bool:
-        """Whether the model is not shown to have learned anything; False where an older cell does not say."""
-        if self.right_own is None or self.own is None or self.commonest is None:
-            return False
+        """Whether the model is not shown to have learned anything."""
         return not has_learned(self.right_own, self.own, self.commonest)
-
-
-@dataclass(frozen=True)
-class FailedCell:
-    """A cell without numbers, and why."""
-
-    template: str
-    repetitions: int
-    label: str
-    defense: str
-    seed: int
-    reason: str
-
-    @property
-    def words(self) -> str:
-        """The cell as messages name it."""
-        return f"{self.template}, R {self.repetitions}, label {self.label}, {self.defense}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -99,7 +64,7 @@ class Extracted:
 
     @property
     def proven(self) -> bool:
-        """Whether more came out of planted secrets than of their twins, at the level of the whole drill."""
+        """Whether more of the planted secrets was extracted than of held-out ones, at the level of the whole drill."""
         return any(each.proven for each in self.comparisons)
 
     def measure(self, name: str) -> Measure | None:
@@ -108,7 +73,7 @@ class Extracted:
 
 
 @dataclass(frozen=True)
-class Row:
+class DrillRow:
     """One sentence, number of repetitions, label and defence over its seeds: a line of the table.
 
     `left` secrets are still possible for one guess once all others are known. `accuracy` is the mean over the seeds,
@@ -134,13 +99,18 @@ class Row:
     collapsed: bool = False
 
     @property
+    def words(self) -> str:
+        """The row as messages name it."""
+        return row_words(self.template, self.repetitions, self.label, self.defense)
+
+    @property
     def flagged(self) -> bool:
-        """Whether that nothing comes out may be for the reason that nothing was learned."""
+        """Whether that nothing is extracted may be for the reason that nothing was learned."""
         return self.collapsed or bool(self.untrained)
 
     @property
     def proven(self) -> tuple[str, ...]:
-        """The attacks that prove that something comes out."""
+        """The attacks that prove that something is extracted."""
         return tuple(each.attack for each in self.attacks if each.proven)
 
     def by(self, attack: str | None) -> Extracted | None:
@@ -148,25 +118,21 @@ class Row:
         return next((each for each in self.attacks if each.attack == attack), None)
 
 
-@dataclass(frozen=True)
-class DrillReport:
-    """The whole drill: its settings, its table, and what went wrong.
+@dataclass(frozen=True, kw_only=True)
+class DrillReport(ExperimentReport):
+    """The whole drill: its table, and what went wrong.
 
     `tests`, as many as the grid can make, share the error `alpha`, `each` of them so much. `broken` says which attacks
     broke, or were asked for and do not apply, `skipped` which others do not apply.
     """
 
-    settings: dict[str, Any]
     alpha: float
     tests: int
     each: float
-    rows: tuple[Row, ...]
-    failures: tuple[FailedCell, ...]
+    rows: tuple[DrillRow, ...]
     broken: tuple[str, ...]
     skipped: tuple[str, ...]
-    created: str
-    tool_version: str
-    format: str = FORMAT
+    format: str = "redteam.drill/3"
 
     @property
     def headline(self) -> str | None:
@@ -183,43 +149,31 @@ class DrillReport:
         everywhere = {attack: values for attack, values in whole.items() if len(values) == len(self.rows)}
         return min(everywhere, key=lambda attack: (-sum(everywhere[attack]), attack), default=None)
 
-    def to_json(self) -> str:
-        """Return the report as indented JSON text ending in a newline."""
-        return json.dumps(codec.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
-    @classmethod
-    def load(cls, path: Path) -> "DrillReport":
-        """Read a file that `to_json` wrote; raise ReportError where it is anything else."""
-        try:
-            return codec.parse(cls, read_text(path), "drill", format=FORMAT, advice="run it again")
-        except (OSError, ValueError) as error:
-            raise ReportError(f"{path}: cannot be read as a drill's report ({error})") from None
-
-
-def rows_of(cells: Sequence[CellResult], *, alpha: float, each: float) -> tuple[Row, ...]:
+def drill_rows(cells: Sequence[DrillResult], *, alpha: float, each: float) -> tuple[DrillRow, ...]:
     """Return a row for each sentence, number of repetitions, label and defence, in the order in which they first come.
 
-    Intervals are at `alpha` on their own; each comparison with the twins is at the level `each`.
+    Intervals are at `alpha` on their own; each comparison with held-out canaries is at the level `each`.
     """
-    together: dict[tuple[str, int, str, str], list[CellResult]] = {}
-    for cell in cells:
-        together.setdefault((cell.template, cell.repetitions, cell.label, cell.defense), []).append(cell)
-    plain = {key[:-1]: _accuracy(some) for key, some in together.items() if key[-1] == NONE}
-    return tuple(_row(some, alpha, each, plain.get(key[:-1])) for key, some in together.items())
+    together: dict[tuple[str, int, str, str], list[DrillResult]] = {}
+    for one in cells:
+        together.setdefault(one.cell.row, []).append(one)
+    plain = {row[:-1]: _accuracy(some) for row, some in together.items() if row[-1] == NONE}
+    return tuple(_row(some, alpha, each, plain.get(row[:-1])) for row, some in together.items())
 
 
-def _accuracy(cells: Sequence[CellResult]) -> float:
+def _accuracy(cells: Sequence[DrillResult]) -> float:
     return sum(cell.right for cell in cells) / sum(cell.tested for cell in cells)
 
 
-def _collapsed(cells: Sequence[CellResult], plain: float | None) -> bool:
+def _collapsed(cells: Sequence[DrillResult], plain: float | None) -> bool:
     if plain is None:
         return False
     right, tested = sum(cell.right for cell in cells), sum(cell.tested for cell in cells)
     return float(clopper_pearson_high(right, tested, 0.05)) < plain / 2
 
 
-def too_few(rows: Sequence[Row], each: float) -> Iterator[str]:
+def too_few(rows: Sequence[DrillRow], each: float) -> Iterator[str]:
     """Yield one line where rows have so few canaries that not even all of them together would prove anything."""
     short = []
     for row in rows:
@@ -230,39 +184,36 @@ def too_few(rows: Sequence[Row], each: float) -> Iterator[str]:
     if short:
         canaries, fewest = max(short, key=lambda pair: pair[1])
         yield (
-            f"{canaries} canaries a row can prove nothing at the level {each:.2g}, however many come out: at least "
-            f"{fewest} can; raise --canaries or, before the first look, --seeds, or run fewer attacks or a smaller grid"
+            f"{canaries} canaries a row can prove nothing at the level {each:.2g}, however many are extracted: "
+            f"at least {fewest} can; raise --canaries or, before the first look, --seeds, or run fewer attacks "
+            "or a smaller grid"
         )
 
 
-def _row(cells: list[CellResult], alpha: float, each: float, plain: float | None) -> Row:
-    first = cells[0]
-    attacks = dict.fromkeys(found.attack for cell in cells for found in cell.found)
-    return Row(
+def _row(cells: list[DrillResult], alpha: float, each: float, plain: float | None) -> DrillRow:
+    first, attacks = cells[0].cell, dict.fromkeys(found.attack for cell in cells for found in cell.found)
+    return DrillRow(
         first.pattern,
-        first.template,
-        first.repetitions,
-        first.label,
-        first.defense,
-        tuple(cell.seed for cell in cells),
+        *first.row,
+        tuple(one.cell.seed for one in cells),
         sum(cell.canaries for cell in cells),
         sum(cell.crowded for cell in cells),
         min(cell.fewest_left for cell in cells),
         _accuracy(cells),
         tuple(_extracted(attack, cells, alpha, each) for attack in attacks if _everywhere(attack, cells)),
         tuple(cell.kept for cell in cells if cell.kept is not None),
-        first.passes,
-        tuple(cell.seed for cell in cells if cell.untrained),
+        cells[0].passes,
+        tuple(one.cell.seed for one in cells if one.untrained),
         _collapsed(cells, plain),
     )
 
 
-def _everywhere(attack: str, cells: Sequence[CellResult]) -> bool:
+def _everywhere(attack: str, cells: Sequence[DrillResult]) -> bool:
     """Leave an attack out that broke on one of the seeds: the rest would be a choice."""
     return all(any(found.attack == attack for found in cell.found) for cell in cells)
 
 
-def _extracted(attack: str, cells: Sequence[CellResult], alpha: float, each: float) -> Extracted:
+def _extracted(attack: str, cells: Sequence[DrillResult], alpha: float, each: float) -> Extracted:
     found = [one for cell in cells for one in cell.found if one.attack == attack]
     guessing = [chance(cell.sizes) for cell in cells for one in cell.found if one.attack == attack]
     signals: list[Signal] = ["guess", "whole"] if all(one.right is not None for one in found) else []

@@ -5,26 +5,14 @@ from collections.abc import Iterator
 from redteam.canary.draw import EXISTING, FRESH, PER_CANARY
 from redteam.canary.measures import Measure, Measured
 from redteam.experiments.drill.grid import ONE_PER_MODEL
-from redteam.experiments.drill.report import DrillReport, Extracted, Row, too_few
-from redteam.formats.escape import markdown
+from redteam.experiments.drill.report import DrillReport, DrillRow, Extracted, too_few
+from redteam.experiments.table import MARK, Table, markdown_of, text_of, untrained
 from redteam.report.wording import plural
 
-_WIDEST = 200
-MARK = "!"  # beside the accuracy of a row that learned nothing, or next to nothing
-_HEADERS = (
-    "pattern",
-    "R",
-    "label",
-    "defence",
-    "accuracy",
-    "pass",
-    "exposure",
-    "whole secrets",
-    "guesses needed",
-    "proven by",
-)
+_NUMBERS = ("R", "accuracy", "pass", "exposure", "whole secrets", "guesses needed")
+_HEADERS = ("pattern", "R", "label", "defence", *_NUMBERS[1:], "proven by")
 _PLACE = ("pattern", "R", "label", "defence", "attack")
-_DETAILS = (*_PLACE, "measure", "planted", "lowest", "highest", "twins", "chance")
+_DETAILS = (*_PLACE, "measure", "planted", "lowest", "highest", "held-out", "chance")
 _TESTS = (*_PLACE, "by", "ahead", "behind", "level", "p", "proven")
 _LABELS = {
     EXISTING: "one of the data's for each canary, dealt out",
@@ -36,48 +24,37 @@ _LABELS = {
 
 def render_text(report: DrillReport, *, width: int = 100, color: bool = False) -> str:
     """Return table and sentences as lines of at most `width` columns."""
-    from redteam.formats import layout
-
-    told = layout.draw([layout.bullets([*sentences(report), *problems(report)])], width=width, color=color)
-    if not report.rows:
-        return told
-    lines = [_cells(row, report.headline) for row in report.rows]
-    right = tuple(header for header in _HEADERS if header not in ("pattern", "label", "defence", "proven by"))
-    # a cut number would be a wrong one: on a narrow terminal the lines of the table are longer than it
-    return layout.draw([layout.table(_HEADERS, lines, right=right)], width=_WIDEST, color=color) + "\n" + told
+    return text_of(_table(report), (*_sentences(report), *_problems(report)), width=width, color=color)
 
 
 def render_markdown(report: DrillReport) -> str:
     """Return table, sentences, and every measure of every attack as GitHub-flavoured Markdown."""
+    told = (*_sentences(report), *_problems(report))
     pairs = [(row, each) for row in report.rows for each in row.attacks]
-    lines = [
-        "### Canary drill",
-        "",
-        *_table(_HEADERS, (_cells(row, report.headline) for row in report.rows)),
-        "",
-        *(f"- {markdown(line)}" for line in (*sentences(report), *problems(report))),
-        "",
-        "<details><summary>Every measure of every attack</summary>",
-        "",
-        *_table(_DETAILS, (line for row, each in pairs for line in _measures(row, each))),
-        "",
-        *_table(_TESTS, (line for row, each in pairs for line in _comparisons(row, each))),
-        "",
-        "</details>",
-    ]
-    return "\n".join(lines) + "\n"
+    details = Table(_DETAILS, [line for row, each in pairs for line in _measures(row, each)])
+    tests = Table(_TESTS, [line for row, each in pairs for line in _comparisons(row, each)])
+    return markdown_of("Canary drill", _table(report), told, "Every measure of every attack", [details, tests])
 
 
-def sentences(report: DrillReport) -> tuple[str, ...]:
-    """Return what a reader of the table must know: what the numbers are, and what they are not."""
-    return tuple(_legend(report))
+def _table(report: DrillReport) -> Table:
+    return Table(_HEADERS, [_cells(row, report.headline) for row in report.rows], right=_NUMBERS)
 
 
-def problems(report: DrillReport) -> tuple[str, ...]:
-    """Return what went wrong, or stands in the way of a finding."""
-    failed = [f"FAILED: {f.words}: {f.reason}" for f in report.failures]
-    broken = (f"FAILED: {line}" for line in report.broken)
-    return (*failed, *broken, *untrained(report), *too_few(report.rows, report.each), *_in_short(report.skipped))
+def _problems(report: DrillReport) -> Iterator[str]:
+    """Yield what went wrong, or stands in the way of a finding."""
+    yield from (f"FAILED: {failed.cell}: {failed.reason}" for failed in report.failures)
+    yield from (f"FAILED: {line}" for line in report.broken)
+    for row in report.rows:
+        if row.untrained:
+            so = "that nothing is extracted says nothing"
+            yield untrained(row.words, row.untrained, row.seeds, on="own rows", so=so)
+        elif row.collapsed:
+            yield (
+                f"COLLAPSED{MARK}: {row.words}: accuracy is below half of that without a defence: what is not "
+                "extracted may not have been learned, no more than anything else"
+            )
+    yield from too_few(report.rows, report.each)
+    yield from _in_short(report.skipped)
 
 
 def _in_short(lines: tuple[str, ...]) -> Iterator[str]:
@@ -89,29 +66,30 @@ def _in_short(lines: tuple[str, ...]) -> Iterator[str]:
         yield same[0] + (f" (and on {plural(len(same) - 1, 'other')})" if len(same) > 1 else "")
 
 
-def _legend(report: DrillReport) -> Iterator[str]:
+def _sentences(report: DrillReport) -> Iterator[str]:
+    """Yield what a reader of the table must know: what the numbers are, and what they are not."""
     proven = [row for row in report.rows if row.proven]
     if proven:
         most = max(row.repetitions for row in proven)
         yield (
-            f"more comes out of planted secrets than of unseen twins, or than by luck, in {plural(len(proven), 'row')} "
-            f"of {len(report.rows)}, at up to {plural(most, 'repetition')}"
+            "more is extracted of planted secrets than of held-out ones, or than by luck, in "
+            f"{plural(len(proven), 'row')} of {len(report.rows)}, at up to {plural(most, 'repetition')}"
         )
     elif report.rows:
-        yield "no attack got more out of planted secrets than out of unseen twins" + _but(report)
+        yield "no attack extracted more of planted secrets than of held-out ones" + _but(report)
     if any(_ranked(row, "exposure", 1) for row in report.rows):
         yield (
             "exposure: median bits by which a secret stands out of all candidates; guesses needed: how many are to be "
-            "tried, best first, until it comes, the median; of unseen twins in brackets"
+            "tried, best first, until it comes, the median; of held-out ones in brackets"
         )
     if report.headline is not None:
         yield (
-            f"whole secrets: by {report.headline}, of all attacks the one that got the most over all rows, of unseen "
-            f"twins in brackets; intervals at {1 - report.alpha:.0%}, each on its own"
+            f"whole secrets: by {report.headline}, of all attacks the one that got the most over all rows, of held-out "
+            f"ones in brackets; intervals at {1 - report.alpha:.0%}, each on its own"
         )
     yield (
-        "proven by: the attacks that get more from planted secrets than from twins, by a sign test, or more whole "
-        f"secrets than by luck, each at {report.each:.2g}: {report.alpha:g} for the whole drill, shared over "
+        "proven by: the attacks that get more from planted secrets than from held-out ones, by a sign test, or more "
+        f"whole secrets than by luck, each at {report.each:.2g}: {report.alpha:g} for the whole drill, shared over "
         f"{plural(report.tests, 'test')} (Bonferroni)"
     )
     if any(row.canaries > len(row.seeds) for row in report.rows):
@@ -119,7 +97,7 @@ def _legend(report: DrillReport) -> Iterator[str]:
     crowded = sum(row.crowded for row in report.rows)
     if crowded:
         yield (
-            f"{plural(crowded, 'canary', 'canaries')} share sentence and label with another, which no question tells "
+            f"{plural(crowded, 'canary', 'canaries')} share sentence and label with another, which no query tells "
             "apart: an attack that ranks all candidates makes as many guesses as share them, any other a single one"
         )
     labels = dict.fromkeys(row.label for row in report.rows)
@@ -134,7 +112,7 @@ def _but(report: DrillReport) -> str:
     return f", but {plural(flagged, 'row')} of {len(report.rows)} learned too little to tell" if flagged else ""
 
 
-def _cells(row: Row, headline: str | None) -> tuple[str, ...]:
+def _cells(row: DrillRow, headline: str | None) -> tuple[str, ...]:
     shown = row.by(headline)
     success = shown.measure("success") if shown else None
     return (
@@ -151,7 +129,7 @@ def _cells(row: Row, headline: str | None) -> tuple[str, ...]:
     )
 
 
-def _kept(row: Row) -> str:
+def _kept(row: DrillRow) -> str:
     """Return the pass that early stopping kept, of how many; over several seeds the first and the last."""
     if not row.kept:
         return "-"
@@ -159,55 +137,32 @@ def _kept(row: Row) -> str:
     return (f"{first}" if first == last else f"{first} to {last}") + (f" of {row.passes}" if row.passes else "")
 
 
-def untrained(report: DrillReport) -> Iterator[str]:
-    """Yield one line for each row whose models learned nothing: that nothing comes out says nothing there."""
-    for row in report.rows:
-        where = f"{row.template}, R {row.repetitions}, label {row.label}, {row.defense}"
-        if row.untrained:
-            seeds = "" if len(row.untrained) == len(row.seeds) else f", seed {', '.join(map(str, row.untrained))}"
-            yield (
-                f"UNTRAINED{MARK}: {where}{seeds}: not right on its own rows significantly more often than always "
-                "answering their commonest label: that nothing comes out says nothing"
-            )
-        elif row.collapsed:
-            yield (
-                f"COLLAPSED{MARK}: {where}: accuracy is below half of that without a defence: what does not come out "
-                "may not have been learned, no more than anything else"
-            )
-
-
 def _counted(measure: Measure, canaries: int) -> str:
-    """Return a share as a count, `17 of 20 [0.62, 0.97] (0)`: the interval is the share's, the twins in brackets."""
+    """Return a share as a count, `17 of 20 [0.62, 0.97] (0)`: with the share's interval, held-out ones in brackets."""
     planted = measure.planted
     out, twins = (round(share * canaries) for share in (planted.value, measure.twins))
     return f"{out} of {canaries} [{planted.low:.2f}, {planted.high:.2f}] ({twins})"
 
 
-def _ranked(row: Row, name: Measured, digits: int) -> str | None:
-    """Return a median by the first attack that ranks, of twins in brackets."""
+def _ranked(row: DrillRow, name: Measured, digits: int) -> str | None:
+    """Return a median by the first attack that ranks, of held-out ones in brackets."""
     found = next((m for each in row.attacks if (m := each.measure(name)) is not None), None)
     return None if found is None else f"{found.planted.value:,.{digits}f} ({found.twins:,.{digits}f})"
 
 
-def _measures(row: Row, each: Extracted) -> Iterator[tuple[str, ...]]:
+def _measures(row: DrillRow, each: Extracted) -> Iterator[tuple[str, ...]]:
     for m in each.measures:
         numbers = (f"{x:.3f}" for x in (m.planted.value, m.planted.low, m.planted.high, m.twins))
         by_chance = f"{m.chance:.2g}" if m.chance < 0.01 else f"{m.chance:.3f}"
         yield (*_place(row, each), m.name, *numbers, by_chance)
 
 
-def _comparisons(row: Row, each: Extracted) -> Iterator[tuple[str, ...]]:
+def _comparisons(row: DrillRow, each: Extracted) -> Iterator[tuple[str, ...]]:
     for c in each.comparisons:
         counts = (str(c.wins), str(c.losses), str(c.ties))
         yield (*_place(row, each), c.signal, *counts, f"{c.p_value:.2g}", "yes" if c.proven else "no")
 
 
-def _place(row: Row, each: Extracted) -> tuple[str, ...]:
+def _place(row: DrillRow, each: Extracted) -> tuple[str, ...]:
     best = " (best of all candidates)" if each.exact else ""
     return row.template, str(row.repetitions), row.label, row.defense, f"{each.attack}{best}"
-
-
-def _table(headers: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(headers)} |"
-    yield "|" + "---|" * len(headers)
-    yield from (f"| {' | '.join(map(markdown, row))} |" for row in rows)

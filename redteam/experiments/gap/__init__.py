@@ -1,1 +1,1 @@
-"""Theory against practice: what training claims, what it earns, and what attacks get out of the model."""
+"""Theory against practice: what models of a grid of trainers and epsilons account for, and what attacks measure."""

@@ -1,4 +1,4 @@
-"""The grid of the experiment: which trainers, at which epsilon, with which seeds."""
+"""The grid of the gap experiment: which trainers, at which epsilon, with which seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,23 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from redteam.core.errors import UsageError
+from redteam.experiments.setup import Trainer
 from redteam.plugins.defense import Defense
 from redteam.training.recipes import configured
 
-EPSILONS = (math.inf, 16.0, 8.0, 4.0, 2.0, 1.0, 0.5)
 # A trainer of the grid is a defence with settings: the micro-batch mechanism is one way of RD102 to clip. Its noise
-# follows the nominal claim, so that the table shows what a reader of that claim is not told.
+# follows the nominal epsilon, so that the table shows what a reader of that is not told.
 _WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("RD100", {}),
     "dpsgd": ("RD101", {}),
     "edpsgd": ("RD102", {"clipping": "example"}),
     "microbatch": ("RD102", {"clipping": "microbatch", "calibrate_to": "nominal"}),
 }
-TRAINERS = tuple(_WAYS)
 
 
 @dataclass(frozen=True)
-class Cell:
+class GapCell:
     """One training: trainer, epsilon asked for (None: infinity, clipping without noise) and seed."""
 
     trainer: str
@@ -32,32 +31,17 @@ class Cell:
     @property
     def folder(self) -> str:
         """The name of the folder that the cell lives in."""
-        return f"{self.trainer}-{'inf' if self.epsilon is None else format(self.epsilon, '.12g')}-seed{self.seed}"
+        return f"{self.trainer}-{epsilon_words(self.epsilon)}-seed{self.seed}"
+
+    @property
+    def row(self) -> str:
+        """The row of the table that the cell belongs to, as messages name it."""
+        return row_words(self.trainer, self.epsilon)
 
     @property
     def words(self) -> str:
         """The cell as messages name it."""
-        return f"{self.trainer} at epsilon {epsilon_words(self.epsilon)}, seed {self.seed}"
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """A defence under the name that the grid gives it; `defense` is configured but for its epsilon."""
-
-    name: str
-    defense: Defense
-
-    @property
-    def private(self) -> bool:
-        """Whether it can be asked for an epsilon; those that cannot are trained once, at infinity."""
-        return "epsilon" in self.defense.parameters()
-
-    def at(self, epsilon: float | None) -> Defense:
-        """Return the defence that is to earn `epsilon`; None: it clips and adds no noise."""
-        if not self.private:
-            return self.defense
-        asked = {"epsilon": epsilon, "noise_multiplier": 0.0 if epsilon is None else None}
-        return configured(self.defense, asked)
+        return f"{self.row}, seed {self.seed}"
 
 
 def choose_trainers(
@@ -78,17 +62,14 @@ def choose_trainers(
         defense = by_name.get(way.lower())
         if defense is None:
             extra = [d.name for d in found if d.name not in _WAYS]
-            raise UsageError(f"--trainer {name!r}: known are {', '.join((*TRAINERS, *extra))}")
+            raise UsageError(f"--trainer {name!r}: known are {', '.join((*_WAYS, *extra))}")
         title = name.lower() if name.lower() in _WAYS else defense.name
-        chosen[title] = Trainer(title, configured(defense, _given(defense, asked, private) | settings))
+        given = {**asked, **{k: v for k, v in private.items() if v is not None and "epsilon" in defense.parameters()}}
+        given = {name: value for name, value in given.items() if value is not None}
+        chosen[title] = Trainer(title, configured(defense, given | settings))
     if not chosen:
-        raise UsageError(f"--trainer: an empty list; name one of {', '.join(TRAINERS)}")
+        raise UsageError(f"--trainer: an empty list; name one of {', '.join(_WAYS)}")
     return tuple(chosen.values())
-
-
-def _given(defense: Defense, asked: Mapping[str, float | None], private: Mapping[str, float | None]) -> dict[str, Any]:
-    above = private if "epsilon" in defense.parameters() else {}
-    return {name: value for some in (asked, above) for name, value in some.items() if value is not None}
 
 
 def parse_epsilons(text: str) -> tuple[float | None, ...]:
@@ -107,10 +88,10 @@ def parse_epsilons(text: str) -> tuple[float | None, ...]:
     return tuple(values)
 
 
-def grid(trainers: Sequence[Trainer], epsilons: Sequence[float | None], seeds: int) -> tuple[Cell, ...]:
+def gap_grid(trainers: Sequence[Trainer], epsilons: Sequence[float | None], seeds: int) -> tuple[GapCell, ...]:
     """Return every cell: all seeds of a trainer without an epsilon once, at infinity."""
     return tuple(
-        Cell(trainer.name, epsilon, seed)
+        GapCell(trainer.name, epsilon, seed)
         for seed in range(seeds)
         for trainer in trainers
         for epsilon in (epsilons if trainer.private else (None,))
@@ -120,3 +101,8 @@ def grid(trainers: Sequence[Trainer], epsilons: Sequence[float | None], seeds: i
 def epsilon_words(epsilon: float | None) -> str:
     """Return an epsilon as tables print it."""
     return "inf" if epsilon is None else f"{epsilon:.12g}"
+
+
+def row_words(trainer: str, epsilon: float | None) -> str:
+    """Return a row of the table as messages name it."""
+    return f"{trainer} at epsilon {epsilon_words(epsilon)}"

@@ -1,24 +1,18 @@
 """What the gap experiment found, as plain data with a versioned JSON form: per cell, and per row over its seeds."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from redteam.core import codec
-from redteam.core.errors import ReportError
-from redteam.core.files import read_text
+from redteam.experiments.gap.grid import GapCell, row_words
+from redteam.experiments.report import ExperimentReport
 from redteam.report.guarantee import speaks_of
 from redteam.report.metrics import metric
 from redteam.report.values import Accuracy, Budget, Evidence, Failure, Guarantee, UserAccuracy
 from redteam.statistics.interval import Interval
 
-FORMAT = "redteam.gap/2"
-
 
 @dataclass(frozen=True)
-class CellResult:
+class GapResult:
     """One trained and attacked model.
 
     `accuracy` is on held-out texts. `seconds` is the processor time of the training loop on one thread, None where too
@@ -27,10 +21,8 @@ class CellResult:
     stands for both where members are users with several rows.
     """
 
-    trainer: str
+    cell: GapCell
     defense: str
-    epsilon: float | None
-    seed: int
     members: int
     nonmembers: int
     accuracy: Interval
@@ -41,14 +33,12 @@ class CellResult:
     alpha: float
     evidence: tuple[Evidence, ...]
     failures: tuple[Failure, ...]
-    commonest: float | None = None
+    commonest: float
     accuracy_by_user: UserAccuracy | None = None
 
     @property
     def untrained(self) -> bool:
-        """Whether the model is not shown to have learned anything; False where an older cell does not say."""
-        if self.commonest is None:
-            return False
+        """Whether the model is not shown to have learned anything."""
         seen = Accuracy(self.accuracy_members, self.accuracy.value, self.commonest, self.accuracy_by_user)
         return not seen.shows_learning(self.members)
 
@@ -59,7 +49,7 @@ class CellResult:
 
     @property
     def exceeds(self) -> bool:
-        """Whether the bound lies above what training says it earned, at a delta that is no smaller; NaN does."""
+        """Whether the bound lies above what training accounts for, at a delta that is no smaller; NaN does."""
         found, guarantee = self.strongest, self.guarantee
         if found is None or guarantee is None or not speaks_of(found, guarantee.accounted.delta):
             return False
@@ -71,23 +61,11 @@ class CellResult:
 
 
 @dataclass(frozen=True)
-class FailedCell:
-    """A cell without numbers, and why."""
-
-    trainer: str
-    epsilon: float | None
-    seed: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class BrokenClaim:
-    """A cell whose measured bound exceeds what it earned; `proven` at the level of all cells together."""
+    """A cell whose measured bound exceeds what it accounts for; `proven` at the level of all cells together."""
 
-    trainer: str
-    epsilon: float | None
-    seed: int
-    earned: float
+    cell: GapCell
+    accounted: float
     measured: float
     proven: bool
 
@@ -107,8 +85,11 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One metric of one signal over the seeds; of epsilon, `spread` is over the lower bounds alone."""
+class SeedsMeasure:
+    """One metric of one signal over the seeds; of epsilon, `spread` is over the lower bounds alone.
+
+    `attainable` is the largest bound that every seed's sample could have shown.
+    """
 
     attack: str
     signal: str
@@ -119,7 +100,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Row:
+class GapRow:
     """One trainer at one epsilon over its seeds: a line of the table.
 
     `time_ratio` is the time of a pass over the members in units of plain's of the same seed. Of the seeds `untrained`
@@ -131,41 +112,30 @@ class Row:
     seeds: tuple[int, ...]
     accuracy: Spread
     time_ratio: Spread | None
-    claimed: Budget | None
-    earned: Budget | None
-    measures: tuple[Measure, ...]
+    nominal: Budget | None
+    accounted: Budget | None
+    measures: tuple[SeedsMeasure, ...]
     untrained: tuple[int, ...] = ()
 
-    def best(self, metric: str, fpr: float | None = None) -> Measure | None:
+    @property
+    def words(self) -> str:
+        """The row as messages name it."""
+        return row_words(self.trainer, self.epsilon)
+
+    def best(self, metric: str, fpr: float | None = None) -> SeedsMeasure | None:
         """Return the signal with the highest mean of a metric."""
         some = [m for m in self.measures if m.metric == metric and m.fpr == fpr]
         return max(some, key=lambda m: m.spread.mean, default=None)
 
 
-@dataclass(frozen=True)
-class GapReport:
-    """The whole experiment: its settings, its table, its cells, and what went wrong."""
+@dataclass(frozen=True, kw_only=True)
+class GapReport(ExperimentReport):
+    """The whole experiment: its table, its cells, and the claims that were broken."""
 
-    settings: dict[str, Any]
-    rows: tuple[Row, ...]
-    cells: tuple[CellResult, ...]
-    failures: tuple[FailedCell, ...]
+    rows: tuple[GapRow, ...]
+    cells: tuple[GapResult, ...]
     broken: tuple[BrokenClaim, ...]
-    created: str
-    tool_version: str
-    format: str = FORMAT
-
-    def to_json(self) -> str:
-        """Return the report as indented JSON text ending in a newline."""
-        return json.dumps(codec.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-    @classmethod
-    def load(cls, path: Path) -> "GapReport":
-        """Read a file that `to_json` wrote; raise ReportError where it is anything else."""
-        try:
-            return codec.parse(cls, read_text(path), "gap", format=FORMAT, advice="run it again")
-        except (OSError, ValueError) as error:
-            raise ReportError(f"{path}: cannot be read as a gap report ({error})") from None
+    format: str = "redteam.gap/2"
 
 
 def strongest_bound(evidence: Sequence[Evidence]) -> Evidence | None:
@@ -173,41 +143,41 @@ def strongest_bound(evidence: Sequence[Evidence]) -> Evidence | None:
     return max((e for e in evidence if metric(e.metric).guaranteed), key=lambda e: e.interval.low, default=None)
 
 
-def rows_of(cells: Sequence[CellResult]) -> tuple[Row, ...]:
+def gap_rows(cells: Sequence[GapResult]) -> tuple[GapRow, ...]:
     """Return a row for each trainer and epsilon, in the order in which they first come."""
-    together: dict[tuple[str, float | None], list[CellResult]] = {}
-    for cell in cells:
-        together.setdefault((cell.trainer, cell.epsilon), []).append(cell)
-    plain = {cell.seed: _pass_seconds(cell) for cell in cells if cell.trainer == "plain"}
-    return tuple(_row(trainer, epsilon, some, plain) for (trainer, epsilon), some in together.items())
+    together: dict[tuple[str, float | None], list[GapResult]] = {}
+    for one in cells:
+        together.setdefault((one.cell.trainer, one.cell.epsilon), []).append(one)
+    plain = {one.cell.seed: _pass_seconds(one) for one in cells if one.cell.trainer == "plain"}
+    return tuple(_row(some, plain) for some in together.values())
 
 
-def _row(trainer: str, epsilon: float | None, cells: list[CellResult], plain: dict[int, float | None]) -> Row:
-    ratios = [_ratio(_pass_seconds(cell), plain.get(cell.seed)) for cell in cells]
+def _row(cells: list[GapResult], plain: dict[int, float | None]) -> GapRow:
+    ratios = [_ratio(_pass_seconds(one), plain.get(one.cell.seed)) for one in cells]
     known = [ratio for ratio in ratios if ratio is not None]
-    guarantees = [cell.guarantee for cell in cells if cell.guarantee is not None]
+    guarantees = [one.guarantee for one in cells if one.guarantee is not None]
     whole = len(guarantees) == len(cells)  # a seed without a guarantee leaves the row without one
-    return Row(
-        trainer,
-        epsilon,
-        tuple(cell.seed for cell in cells),
-        accuracy=_over([cell.accuracy for cell in cells]),
+    return GapRow(
+        cells[0].cell.trainer,
+        cells[0].cell.epsilon,
+        tuple(one.cell.seed for one in cells),
+        accuracy=_over([one.accuracy for one in cells]),
         time_ratio=Spread(_mean(known), min(known), max(known)) if known else None,
-        claimed=max((g.nominal for g in guarantees), key=lambda b: b.epsilon) if whole else None,
-        earned=max((g.accounted for g in guarantees), key=lambda b: b.epsilon) if whole else None,
+        nominal=max((g.nominal for g in guarantees), key=lambda b: b.epsilon) if whole else None,
+        accounted=max((g.accounted for g in guarantees), key=lambda b: b.epsilon) if whole else None,
         measures=_measures(cells),
-        untrained=tuple(cell.seed for cell in cells if cell.untrained),
+        untrained=tuple(one.cell.seed for one in cells if one.untrained),
     )
 
 
-def _measures(cells: list[CellResult]) -> tuple[Measure, ...]:
+def _measures(cells: list[GapResult]) -> tuple[SeedsMeasure, ...]:
     """Join the evidence of the seeds, signal by signal; one that a seed lacks is left out."""
     joined: dict[str, list[Evidence]] = {}
     for cell in cells:
         for evidence in cell.evidence:
             joined.setdefault(evidence.id, []).append(evidence)
     return tuple(
-        Measure(e.attack, e.signal, e.metric, e.fpr, _spread(some), min(one.attainable for one in some))
+        SeedsMeasure(e.attack, e.signal, e.metric, e.fpr, _spread(some), min(one.attainable for one in some))
         for some in joined.values()
         for e in some[:1]
         if len(some) == len(cells)
@@ -229,7 +199,7 @@ def _mean(values: list[float]) -> float:
     return min(max(sum(values) / len(values), min(values)), max(values))  # rounding must not carry it outside
 
 
-def _pass_seconds(cell: CellResult) -> float | None:
+def _pass_seconds(cell: GapResult) -> float | None:
     return None if cell.seconds is None or not cell.passes else cell.seconds / cell.passes
 
 

@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 from redteam.core.errors import UsageError
 from redteam.core.files import save_atomic
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#666666"
 
 
@@ -50,3 +50,20 @@ def _saver(figure: Any, kind: str) -> Callable[[Path], None]:
 def say_empty(axes: Any, words: str) -> None:
     """Write into a panel why it has nothing to show."""
     axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Give each name, in the order in which they first come, a colour, a marker and a line of its own."""
+    return {
+        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
+        | {"linestyle": "-" if i < len(_COLOURS) else ":"}
+        for i, name in enumerate(dict.fromkeys(names))
+    }
+
+
+def legend(figure: Any, marks: Sequence[dict[str, Any]], *, columns: int) -> None:
+    """Draw a legend below the panels: one entry for each dict, its label and how its line looks."""
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], **mark) for mark in marks]
+    figure.legend(handles=lines, loc="outside lower center", ncols=min(columns, len(lines)), frameon=False)

@@ -1,0 +1,182 @@
+"""Cells: a training each, done once, kept in a folder each, and taken up again."""
+
+import hashlib
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from redteam import __version__
+from redteam.core import codec
+from redteam.core.errors import UsageError
+from redteam.core.files import sha256, write_atomic
+from redteam.core.parallel import Failed, run_jobs
+from redteam.experiments.report import FailedCell
+from redteam.experiments.setup import Setup
+from redteam.plugins.defense import Defense
+from redteam.plugins.settings import settings_of
+from redteam.training.train import portable
+
+_OURS = ("attacks", "defenses", "redteam")  # whose version a cell names
+_FILES = ("cell.json", "report.json", "model.pt*", "model.ledger.json", "planted.jsonl", "planted.canaries.json")
+
+
+class Cell(Protocol):
+    """One training of a grid."""
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that the cell lives in."""
+
+    @property
+    def words(self) -> str:
+        """The cell as messages name it."""
+
+
+Shared = TypeVar("Shared", bound=Setup)
+Named = TypeVar("Named", bound=Cell)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Saved:
+    identity: dict[str, Any]
+    result: dict[str, Any]
+    digest: str
+    format: str
+
+
+@dataclass(frozen=True)
+class Task(ABC, Generic[Shared, Named, Result]):
+    """One cell to be done: with which defence, in which folder. A result is of the class `kind`, saved as `format`."""
+
+    setup: Shared
+    cell: Named
+    defense: Defense
+    folder: Path
+
+    kind: ClassVar[type[Any]]
+    format: ClassVar[str]
+
+    @abstractmethod
+    def run(self) -> Result:
+        """Train and attack one model in the folder, and return what was found."""
+
+    @abstractmethod
+    def own(self) -> dict[str, Any]:
+        """Return what the numbers depend on, beside that which all experiments share."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the cell's numbers depend on, as JSON gives it back."""
+        import torch
+        import transformers
+
+        shared = self.setup
+        versions = {"redteam": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
+        named = {
+            "data": published(shared.data_sha256),
+            "model": portable(shared.model),
+            "weights": shared.weights,
+            "attacks": {attack.id: settings_of(attack) for attack in shared.attacks},
+            "code": foreign_code((*shared.attacks, self.defense)),
+            "defense": self.defense.id,
+            "settings": self.defense.parameters(),
+        }
+        found: dict[str, Any] = json.loads(json.dumps(named | self.own() | {"versions": versions}))
+        return found
+
+    def take(self) -> Result | None:
+        """Return what an earlier run has written, None where there is nothing.
+
+        Raises UsageError where it is of other settings, of another version's format, or broken.
+        """
+        path = self.folder / "cell.json"
+        if not path.exists():
+            return None
+        try:
+            text = path.read_text(encoding="utf-8")
+            saved = codec.parse(_Saved, text, "cell", format=self.format, advice="another version wrote it")
+            if saved.digest != _digest(saved.result):
+                raise ValueError("the numbers were edited (digest differs)")
+            result: Result = codec.decode(self.kind, saved.result, "cell.result")
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: {error}; say --restart to do its cells again") from None
+        different = difference(saved.identity, self.identity())
+        if different is not None:
+            raise UsageError(f"{path}: was done with {different}; repeat that, give another -o, or say --restart")
+        return result
+
+    def save(self, result: Result) -> None:
+        """Write cell.json, the last file of a cell."""
+        found = codec.encode(result)
+        saved = codec.encode(_Saved(self.identity(), found, _digest(found), self.format))
+        write_atomic(self.folder / "cell.json", json.dumps(saved, indent=2, allow_nan=False) + "\n")
+
+    def forget(self) -> None:
+        """Remove what a cell consists of, the checkpoint of its training included."""
+        for path in (path for pattern in _FILES for path in self.folder.glob(pattern)):
+            path.unlink()
+
+
+def run_cells(
+    tasks: Sequence[Task[Shared, Named, Result]], *, workers: int = 1
+) -> Generator[tuple[Task[Shared, Named, Result], Result | FailedCell], None, None]:
+    """Yield every cell as it is done: first those that an earlier run has written, then the others.
+
+    With several `workers`, so many processes train at once, which end where this is closed (`contextlib.closing`).
+    Raises UsageError before any training where a cell was written with other settings.
+    """
+    taken = [task.take() for task in tasks]
+    left = [task for task, result in zip(tasks, taken, strict=True) if result is None]
+    yield from ((task, result) for task, result in zip(tasks, taken, strict=True) if result is not None)
+    with closing(run_jobs(_do, left, workers=workers)) as outcomes:
+        for position, outcome in outcomes:
+            task = left[position]
+            yield task, FailedCell(task.cell.words, outcome.reason) if isinstance(outcome, Failed) else outcome
+
+
+def _do(task: Task[Shared, Named, Result]) -> Result:
+    task.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # models that leak are for nobody else
+    result = task.run()
+    task.save(result)
+    (task.folder / "model.pt.checkpoint").unlink(missing_ok=True)  # not before: an attack may outlast a training
+    return result
+
+
+def foreign_code(plugins: Iterable[object]) -> dict[str, str]:
+    """Return the fingerprint of the file of each plug-in that is not of this version's own, by its class."""
+    found = {}
+    for kind in {type(plugin) for plugin in plugins}:
+        if kind.__module__.partition(".")[0] in (*_OURS, "__main__"):  # a script has another name in a worker
+            continue
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        if file is not None and Path(file).is_file():
+            found[f"{kind.__module__}.{kind.__qualname__}"] = sha256(Path(file))
+    return dict(sorted(found.items()))
+
+
+def published(fingerprint: str) -> str:
+    """Return by what reports and cells name a data file: its SHA-256 draws members and secrets, and is not for them."""
+    return hashlib.sha256(f"redteam published {fingerprint}".encode()).hexdigest()
+
+
+def difference(before: dict[str, Any], now: dict[str, Any], name: str = "") -> str | None:
+    """Return the first setting that differs, as "batch_size 32, now 64"; None where nothing does."""
+    for key in dict.fromkeys((*now, *before)):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found = difference(old, new, key)
+            if found is not None:
+                return found
+        elif old != new:
+            old, new = (f"{v[:12]}..." if isinstance(v, str) and len(v) == 64 else v for v in (old, new))
+            return f"{key} {old}, now {new}"
+    return None
+
+
+def _digest(result: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
