@@ -30,7 +30,7 @@ from redteam.core.errors import UsageError, one_line
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-GRACE = 1.2  # seconds
+GRACE = 1.0  # seconds: with what it takes to kill and to go, 1.5
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
