@@ -435,7 +435,7 @@ class TestCells:
     def test_so_does_what_was_written_before_labels_had_a_column(self, data, unbroken, tmp_path):
         (one,) = tasks(data, tmp_path, repetitions=(1,), trainers=(PLAIN,))
         saved = json.loads((unbroken[0] / one.folder.name / "cell.json").read_text())
-        assert saved["result"].pop("label") == saved["identity"]["label"] == "per-canary"
+        assert saved["identity"]["cell"].pop("label") == saved["identity"]["label"] == "per-canary"
         saved["identity"]["label"] = "fresh"
         (tmp_path / "older").mkdir()
         (tmp_path / "older" / "cell.json").write_text(json.dumps(saved))
