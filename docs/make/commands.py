@@ -18,9 +18,9 @@ Generated from the command line by `make docs`; `redteam COMMAND --help` prints 
 
 def leaves(command: Any, path: str = "redteam") -> Iterator[tuple[str, Any]]:
     """Yield every command with the words that call it, those of a group in the group's place."""
-    if hasattr(command, "commands"):
-        for name, each in command.commands.items():
-            yield from leaves(each, f"{path} {name}")
+    if hasattr(command, "list_commands"):
+        for name in command.list_commands(None):
+            yield from leaves(command.get_command(None, name), f"{path} {name}")
     else:
         yield path, command
 

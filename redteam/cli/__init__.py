@@ -1,6 +1,7 @@
-"""The command line: one file per command; `main` turns every unexpected end into exit code 2."""
+"""The command line: one file per command, imported when it is named; `main` makes of any unexpected end exit code 2."""
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from redteam.cli.present import say, silence, tell
+from redteam.cli.command import CONTEXT, group
+from redteam.cli.present import is_verbose, say, silence, tell
 from redteam.core.errors import RedteamError, UsageError
 from redteam.core.exit_codes import INCONCLUSIVE, INTERRUPTED
 
@@ -36,9 +38,7 @@ class _Lazy(Mapping[str, Any]):
         found = getattr(import_module(f"{__name__}.{_MODULES.get(name, name)}"), name)
         if isinstance(found, typer.Typer):
             return typer.main.get_group(found)
-        alone = typer.Typer(rich_markup_mode=None, add_completion=False)
-        alone.command(name)(found)
-        return typer.main.get_command(alone)
+        return typer.main.get_command(group(found))
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names as help lists them."""
@@ -58,23 +58,23 @@ class _Group(TyperGroup):
         return list(self.commands)
 
 
+HELP = "Attack and audit a text classifier for privacy leakage. Exit 0: pass; 1: leak proven; 2: inconclusive."
 app = typer.Typer(
     name="redteam",
     cls=_Group,
-    help="Attack and audit a text classifier for privacy leakage. Exit 0: pass; 1: leak proven; 2: inconclusive.",
-    add_completion=False,
+    help=HELP,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would take "[default: ...]" for markup and drop it
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=CONTEXT,
 )
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, help=HELP)
 def version(
     context: typer.Context,
     show: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
-    """Attack and audit a text classifier for privacy leakage. Exit 0: pass; 1: leak proven; 2: inconclusive."""
+    """Print the version, or the help where no command is named."""
     if show:
         from redteam import __version__
 
@@ -95,6 +95,8 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle workers that spin slow everything else down
     gc.set_threshold(50_000, 20, 100)  # the million objects of torch's import stay: looking through them takes seconds
     _replace_closed_streams()
+    if "_REDTEAM_COMPLETE" in os.environ or sys.argv[1:2] in (["--install-completion"], ["--show-completion"]):
+        _complete()
     if not sys.warnoptions and not os.environ.get("REDTEAM_DEBUG"):
         warnings.simplefilter("ignore")  # what libraries advise is not for whoever runs an audit
     try:
@@ -110,11 +112,11 @@ def main() -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
         again = "starts anew" if sys.argv[1:2] in (["canary"], ["verify"]) else "goes on where it was"
-        say(f"redteam: interrupted; the same command {again}")
+        say(f"redteam: interrupted; the same command {again}", logging.ERROR)
         silence()
         os._exit(INTERRUPTED)  # a KeyboardInterrupt that passed through C code makes Python end by SIGINT instead
     except (Exception, SystemExit) as error:
-        if os.environ.get("REDTEAM_DEBUG"):
+        if os.environ.get("REDTEAM_DEBUG") or (is_verbose() and not hasattr(error, "format_message")):
             traceback.print_exc()
         _stop(_explain(error), INCONCLUSIVE)
     finally:
@@ -139,9 +141,18 @@ def _explain(error: BaseException) -> str:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    say(f"redteam: {' '.join(message.split())}")
+    say(f"redteam: {' '.join(message.split())}", logging.ERROR)
     silence()
     sys.exit(code)
+
+
+def _complete() -> NoReturn:
+    """Serve the shell's completion, or install or print it, and exit: whatever fails there, it is no leak."""
+    try:
+        app(prog_name="redteam")
+    except SystemExit as end:
+        sys.exit(INCONCLUSIVE if end.code else 0)
+    sys.exit(0)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

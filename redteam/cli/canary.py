@@ -8,6 +8,7 @@ import typer
 
 from redteam.cli import options as o
 from redteam.cli.base import check_base
+from redteam.cli.command import group
 from redteam.cli.numbers import check_alpha, parse_numbers
 from redteam.cli.opening import limits
 from redteam.cli.outputs import check_output
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from redteam.plugins.extraction import ExtractionAttack
     from redteam.targets.target import Target
 
-canary = typer.Typer(
-    name="canary", help="Plant secrets in training data, extract them from models.", rich_markup_mode=None
-)
 Opt = typer.Option
 
 
@@ -37,7 +35,6 @@ class ExtractionFormat(StrEnum):
     json = "json"
 
 
-@canary.command()
 def plant(
     data: o.LabelledTexts,
     output: Annotated[Path, Opt("--output", "-o", help="The planted file to write, in the format of DATA.")],
@@ -69,7 +66,6 @@ def plant(
     _report(run(data, output, plan, columns=columns, alphabets=files, tokenizer=_tokenizer(tokenizer)))
 
 
-@canary.command()
 def extract(
     target: Annotated[str, typer.Argument(help="model.pt, a Hugging Face directory, module:function, or a URL.")],
     canary_ledger: o.CanaryLedger = None,
@@ -271,3 +267,6 @@ def _check_ledger(name: str, target: "Target", ledger: Path) -> None:
     if is_of_model(ledger):
         Ledger.load(ledger).check_model(target.digest, ledger)
     check_trained_on(load_planting(ledger), target, name)
+
+
+canary = group(plant, extract, name="canary", help="Plant secrets in training data, extract them from models.")

@@ -1,5 +1,6 @@
 """What the commands of experiments share: options, their folder, a line for each model, and what they write."""
 
+import logging
 import math
 import sys
 import time
@@ -111,7 +112,7 @@ def write(
     try:
         draw(report, output / f"{name}.png", output / f"{name}.svg")
     except OSError as error:
-        say(f"redteam: cannot write the picture in {output}: {error.strerror or error}")
+        say(f"redteam: cannot write the picture in {output}: {error.strerror or error}", logging.ERROR)
         delivered = False
     look = terminal(None)
     delivered &= deliver(text(report, width=look["width"], color=bool(look["color"])), None)

@@ -1,8 +1,10 @@
 """Hand a result over, on standard output or into a file, whole or not at all, and sum it up in one line."""
 
+import logging
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -44,7 +46,7 @@ def present(
     text = FORMATS[format](report, verdict, policy=policy, **terminal(output))
     delivered = deliver(text, output)
     if delivered or verdict.exit_code == LEAK:
-        say(summary(verdict))
+        say(summary(verdict), logging.INFO if delivered else logging.ERROR)
     return exit_code(verdict.exit_code, exit_zero=exit_zero, delivered=delivered)
 
 
@@ -71,7 +73,7 @@ def deliver(text: str, output: Path | None, *, private: bool = False) -> bool:
     except OSError as error:
         silence()
         where = "standard output" if output is None else str(output)
-        say(f"redteam: cannot write {where}: {error.strerror or error}: give -o a place with room")
+        say(f"redteam: cannot write {where}: {error.strerror or error}: give -o a place with room", logging.ERROR)
         return False
     return True
 
@@ -82,15 +84,53 @@ def tell(text: str) -> None:
         raise typer.Exit(INCONCLUSIVE)
 
 
-def say(line: str) -> None:
+class _Stderr(logging.Handler):
     """Write one line to stderr, with nothing in it that a terminal would obey; one that is full hears less.
 
     Nothing is raised: an exit code must not depend on whether anybody could be told of it.
     """
-    try:
-        print(_encodable(clean(line), sys.stderr.encoding), file=sys.stderr, flush=True)
-    except OSError:
-        silence(sys.stderr)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line of a record."""
+        try:
+            print(_encodable(clean(record.getMessage()), sys.stderr.encoding), file=sys.stderr, flush=True)
+        except OSError:
+            silence(sys.stderr)
+
+
+_LOGGER = logging.getLogger("redteam")
+_LOGGER.addHandler(_Stderr())
+_LOGGER.setLevel(logging.INFO)
+_LOGGER.propagate = False
+
+
+def listen(*, quiet: bool, verbose: bool) -> None:
+    """Say results, warnings and errors only, or more than usual: then also what libraries warn of."""
+    _LOGGER.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    if verbose:
+        logging.captureWarnings(True)
+        logging.getLogger("py.warnings").addHandler(_Stderr())
+        warnings.simplefilter("default")
+
+
+def is_quiet() -> bool:
+    """Tell whether notes and progress are not wanted."""
+    return not _LOGGER.isEnabledFor(logging.INFO)
+
+
+def is_verbose() -> bool:
+    """Tell whether more than usual is wanted."""
+    return _LOGGER.isEnabledFor(logging.DEBUG)
+
+
+def say(line: str, level: int = logging.INFO) -> None:
+    """Write one line to stderr: a note, unless it is a warning or an error, which --quiet leaves."""
+    _LOGGER.log(level, "%s", line)
+
+
+def say_more(line: str) -> None:
+    """Write one line to stderr where more than usual is wanted."""
+    _LOGGER.debug("%s", line)
 
 
 def terminal(output: Path | None, environment: Mapping[str, str] = os.environ) -> dict[str, bool | int]:

@@ -5,13 +5,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from redteam.cli.present import is_quiet, say
+
 _LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[..., None]]:
     """Yield a function `(done, total, *measure)` that shows how far `what` has come."""
-    if sys.stderr.isatty():
+    if is_quiet():
+        yield _nothing
+    elif sys.stderr.isatty():
         with _bar(what) as show:
             yield show
     else:
@@ -34,6 +38,10 @@ def _bar(what: str) -> Iterator[Callable[..., None]]:
         yield show
 
 
+def _nothing(done: int, total: int, *measure: float) -> None:
+    """Show nothing."""
+
+
 def _lines(what: str) -> Callable[..., None]:
     last = time.monotonic()
 
@@ -42,6 +50,6 @@ def _lines(what: str) -> Callable[..., None]:
         if time.monotonic() - last > _LINE_EVERY:
             last = time.monotonic()
             said = f", loss {measure[0]:.3f}" if measure else ""
-            print(f"{what}: {done} of {total}{said}", file=sys.stderr, flush=True)
+            say(f"{what}: {done} of {total}{said}")
 
     return show

@@ -1,5 +1,6 @@
 """`redteam train`: train a classifier so that it can be audited honestly afterwards."""
 
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ def _report(files: "TrainedFiles", seconds: float) -> None:
     if not _learned(files):
         say(
             "the model has learned nothing that shows: it is not right on its members significantly more often than "
-            "always answering their commonest label; try --set epochs=MORE, another learning_rate or a larger epsilon"
+            "always answering their commonest label; try --set epochs=MORE, another learning_rate or a larger epsilon",
+            logging.WARNING,
         )
     say(
         f"trained on {len(files.members):,} members in {seconds:.0f} s, {len(files.nonmembers):,} texts held out: "

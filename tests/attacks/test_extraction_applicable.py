@@ -168,11 +168,12 @@ class TestSearches:
         class Inputs:
             planting, target = planting(), cases.target()
 
-        def ids(wanted, required=()):
-            planted = _chosen(wanted, Inputs, None, required)[1]
+        def ids(wanted, required=(), given=()):
+            planted = _chosen(wanted, list(given), Inputs, None, None, required)[1]
             return [attack.id for attack in planted.attacks], [failure.attack for failure in planted.spared]
 
         assert ids(None) == (["RT201", "RT204"], ["RT202", "RT203"])
+        assert ids(None, given=["RT202.restarts=2"]) == (["RT201", "RT202", "RT204"], ["RT203"])
         assert ids(None, ("RT203",)) == (["RT201", "RT203", "RT204"], ["RT202"])
         assert ids(["RT202"]) == (["RT202"], [])
         assert ids(["RT201", "RT203"]) == (["RT201", "RT203"], [])

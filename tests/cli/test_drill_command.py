@@ -13,7 +13,6 @@ from redteam.experiments.drill.report import DrillReport
 
 # One attack, which tries every candidate; `before` is run in the process of the command.
 DOUBLES = f"""
-import redteam.cli, redteam.cli.drill
 import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 import enumeration, redteam.plugins.registry
