@@ -54,6 +54,7 @@ class Inspection:
         self.times = np.zeros(self.design.canaries, dtype=np.int64)
         self.power = np.zeros((LAYERS, self.design.canaries))  # squares; noise alone where canaries are out
         self.noisy = np.zeros(LAYERS, dtype=np.int64)  # steps with noise
+        self.farthest, self.looks = 0.0, 0  # of all entries that a step read, in noises, and how many there were
         self.neighbours, self.grid = Neighbours(), Grid()
         self.spoiled = False  # whether an update held what is no number
 
@@ -86,8 +87,10 @@ class Inspection:
             sums[layer] = np.bincount(code, entries, minlength=shape[0] * 4).reshape(shape)
             power = entries * entries
             squares[layer] = np.bincount(state, power, minlength=4)
+            self.farthest = max(self.farthest, float(np.max(power, where=state == READ, initial=0.0)) ** 0.5)
             if spread > 0:
                 self._note(layer, power, blanks)
+        self.looks += LAYERS * int((state == READ).sum())
         self.sums.append(sums)
         self.squares.append(squares)
         self.fourths.append(np.array([float((blanks**4).mean()) for _, blanks, _ in layers]))

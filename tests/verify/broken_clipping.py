@@ -60,6 +60,17 @@ class Overflows(Honest):
         return by_norm(self, model, rows, norms)
 
 
+@to(OWN, "the first row of a batch is not clipped")
+class FirstRow(Honest):
+    def sums(self, model, rows):
+        def norms(g):
+            found = np.linalg.norm(g, axis=1)
+            found[:1] = self.clip
+            return found
+
+        return by_norm(self, model, rows, norms)
+
+
 @to(OWN, "norms of the rows before")
 class Stale(Honest):
     def sums(self, model, rows):
