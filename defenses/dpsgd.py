@@ -56,6 +56,7 @@ class DPSGD(Defense):
 
     id = "RD101"
     name = "dpsgd"
+    quadratic = True  # Opacus keeps a table of gradients for each example
 
     epsilon: float | None = described.EPSILON.default(8.0)
     noise_multiplier: float | None = described.NOISE_MULTIPLIER.default(None)

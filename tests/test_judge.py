@@ -42,7 +42,7 @@ def report(*found, grade="B", controls=True, failures=(), guarantee=None, name="
         multiplicity=Multiplicity(0.05, 1, 0.05, "none"),
         evidence=found,
         failures=failures,
-        controls=(ControlResult("RT901", Interval(0.5, 0.45, 0.55, 0.05)),) if controls else (),
+        controls=(ControlResult("RT901", Interval(0.5, 0.45, 0.55, 0.05), reads_texts=True),) if controls else (),
         classes=(),
         classes_signal=None,
         exposed=(),

@@ -35,6 +35,7 @@ class BlindBaseline(Control):
 
     id = "RT901"
     name = "blind baseline"
+    reads_texts = True
 
     def score(self, pool: Examples, is_member: BoolArray, *, seed: int) -> FloatArray:
         """Return each example's rank within its fold, shape [n]; NaN where it was not scored.

@@ -21,7 +21,7 @@ class LabelControl(Control):
     id = "RT902"
     name = "label control"
     may_be_below_chance = True
-    of_labels = True
+    reads_labels = True
 
     def score(self, pool: Examples, is_member: BoolArray, *, seed: int) -> FloatArray:
         """Return the share of members among a label's earlier examples, shape [n]; NaN in the first fold.

@@ -19,7 +19,7 @@ from redteam.core.errors import DataError, StatisticsError, one_line
 from redteam.data import Examples, Split
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Control
-from redteam.report.values import BLIND_BASELINE, ControlResult, Failure, Grade
+from redteam.report.values import ControlResult, Failure, Grade
 from redteam.report.wording import plural, range_of
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
@@ -55,7 +55,7 @@ def look(split: Split, controls: Sequence[Control], *, seed: int, before: str = 
     `before` is what matching did to the split already.
     """
     looked = _look(split, controls, seed)
-    of_labels = {control.id for control in controls if control.of_labels}
+    of_labels = {control.id for control in controls if control.reads_labels}
     told = [result for result in looked.controls if result.control in of_labels and result.auc.low > 0.5]
     found = match_by_label(split, seed=seed) if told else None
     if found is not None:
@@ -85,7 +85,7 @@ def run_controls(
             scores = control.score(pool, is_member, seed=seed)
             scored = ~np.isnan(scores)  # a fold that was only learned from has no scores
             interval = area_interval(rank(scores[scored], is_member[scored]), alpha=level)
-            results.append(ControlResult(control.id, interval, control.may_be_below_chance))
+            results.append(ControlResult(control.id, interval, control.may_be_below_chance, control.reads_texts))
         except (DataError, StatisticsError) as error:  # nothing to compare by, or no difference between any two rows
             failures.append(Failure(control.id, "not_applicable", one_line(error)))
         except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end an audit as a pass
@@ -138,7 +138,7 @@ def _grade(split: Split, results: Sequence[ControlResult], failures: Sequence[Fa
     if broken:
         what = "so nothing says that the two sides are alike"
         return "C", f"{broken[0].attack} broke, {what}: {broken[0].reason}{beside}"
-    if all(result.control != BLIND_BASELINE for result in results):
+    if not any(result.reads_texts for result in results):
         return "B", f"the split is taken on trust: no control could compare the texts of the two sides{beside}"
     names = " and ".join(result.control for result in results)
     return "B", f"{names} cannot tell the two sides apart without the target{beside}"

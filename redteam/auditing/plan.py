@@ -59,7 +59,7 @@ def make_plan(
     planted: CanaryAudit | None = None,
 ) -> Plan:
     """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
-    looked = look(split, [control for control in discover_controls() if control.of_labels], seed=settings.seed)
+    looked = look(split, [control for control in discover_controls() if control.reads_labels], seed=settings.seed)
     split, units = looked.split, looked.units
     members, nonmembers = int(units.is_member.sum()), int((~units.is_member).sum())
     canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)

@@ -96,7 +96,7 @@ def _check(what: str, expected: int, target: Target, split: Split) -> Result:
 def _memorise(examples: Examples, seed: int, progress: Callable[..., None] | None) -> Target:
     from redteam.models.starting import start_model
 
-    (plain,) = choose(discover_defenses(), ["RD100"])
+    (plain,) = choose(discover_defenses(), ["plain"])
     trainer = type(plain)(epochs=25, batch_size=32, learning_rate=5e-3)  # type: ignore[call-arg]
     start = start_model("bilstm", examples, learn_from=examples, seed=seed, dropout=0.0)
     return trainer.fit(start, examples, seed=seed, progress=progress).target

@@ -125,9 +125,17 @@ def _check_helpers(
     if data is not None and base is None:
         raise UsageError(f"--training-data {data}: needs --base, the encoder from which embeddings moved")
     if data is not None and not any(attack.scores_tokens for attack in attacks):
-        raise UsageError(f"--training-data {data}: no attack that is run scores tokens; RT204 does")
+        raise UsageError(f"--training-data {data}: no attack that is run scores tokens; {_all_that('scores_tokens')}")
     if reference is not None and not any(attack.compares for attack in attacks):
-        raise UsageError(f"--reference {reference}: no attack that is run compares with one; RT201 to RT203 do")
+        raise UsageError(f"--reference {reference}: no attack that is run compares with one; {_all_that('compares')}")
+
+
+def _all_that(what: str) -> str:
+    """Return which attacks there are that would do."""
+    from redteam.plugins.registry import discover_extractions
+
+    able = [attack.id for attack in discover_extractions() if getattr(attack, what)]
+    return f"these do: {', '.join(able)}" if able else "none does"
 
 
 def _present(report: "Extraction", format: ExtractionFormat, output: Path | None, exit_zero: bool) -> int:

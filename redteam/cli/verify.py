@@ -92,7 +92,7 @@ def _plan(named: str, given: list[str], canaries: int | None) -> "tuple[Plan, Su
         if name in settings_of(plan):
             raise UsageError(f"--set: {name} is part of what is verified; write --set {name}=VALUE, without an id")
     subject = load_function(named) if found is None else DefenseSubject(found, own)
-    slow = subject.name.startswith("RD101") or own.get("clipping") == "microbatch"
+    slow = (found is not None and found.quadratic) or own.get("clipping") == "microbatch"
     count = canaries if canaries is not None else _FEW if slow else _MANY
     rate = 0.2 if plan.batch_size is None else plan.batch_size / count
     if not rate <= 1:

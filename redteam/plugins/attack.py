@@ -33,12 +33,17 @@ class Attack(ABC):
 
 
 class Control(ABC):
-    """A check of the evidence itself: it learns who is a member but never sees the target."""
+    """A check of the evidence itself: it learns who is a member but never sees the target.
+
+    Without a control that `reads_texts` a split is taken on trust. What one that `reads_labels` sees goes away where
+    both sides are matched by label. Doing worse than chance refuses the evidence too, unless it `may_be_below_chance`.
+    """
 
     id: ClassVar[str]
     name: ClassVar[str]
-    may_be_below_chance: ClassVar[bool] = False  # else doing worse than chance refuses the evidence too
-    of_labels: ClassVar[bool] = False  # what it sees goes away where both sides are matched by label
+    reads_texts: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
+    may_be_below_chance: ClassVar[bool] = False
 
     @abstractmethod
     def score(self, pool: Examples, is_member: BoolArray, *, seed: int) -> FloatArray:

@@ -111,10 +111,14 @@ class PrivateTraining(Protocol):
 
 
 class Defense(ABC):
-    """A trainer: settings in the constructor (a frozen dataclass), work in `fit`."""
+    """A trainer: settings in the constructor (a frozen dataclass), work in `fit`.
+
+    `quadratic`: its time grows with the square of the rows of a step, so that it is verified on few canaries.
+    """
 
     id: ClassVar[str]
     name: ClassVar[str]
+    quadratic: ClassVar[bool] = False
 
     @abstractmethod
     def fit(

@@ -151,7 +151,7 @@ def given_to(plugins: Sequence[object], given: Sequence[str]) -> tuple[dict[str,
     for each in given:
         parts = _GIVEN.fullmatch(each)
         if parts is None:
-            raise UsageError(f"--set {each}: write NAME=VALUE or ID.NAME=VALUE, such as RT203.relaxation=gumbel")
+            raise UsageError(f"--set {each}: write NAME=VALUE or ID.NAME=VALUE")
         of, name = (parts[1] or "").lower(), parts[2].replace("-", "_")
         if (of, name) in seen:
             raise UsageError(f"--set {each}: {name} is given twice")

@@ -15,7 +15,7 @@ from redteam.policy.reading import expired
 from redteam.policy.verdict import Finding, Status, Verdict
 from redteam.report.judging import NOT_JUDGED, Check, Ruling
 from redteam.report.metrics import measured, metric
-from redteam.report.values import BLIND_BASELINE, AuditReport
+from redteam.report.values import AuditReport
 from redteam.report.wording import plural
 from redteam.statistics.learned import same_share, surely_worse
 
@@ -73,7 +73,7 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
         yield untrained
     yield from _failures(report, policy, "refused")
     if policy.strict and _taken_on_trust(report):
-        yield f"strict: no control ran, so grade {report.grade} was taken on trust: audit again with RT901"
+        yield f"strict: no control read the texts, so grade {report.grade} was taken on trust: audit again with one"
     if not any(check.interval is not None and check.outcome not in NOT_JUDGED for check in checks):
         yield "no attack's evidence was judged: a report without measurements is no audit"
 
@@ -176,7 +176,7 @@ def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> It
 
 
 def _taken_on_trust(report: AuditReport) -> bool:
-    return report.grade != "A" and all(each.control != BLIND_BASELINE for each in report.controls)
+    return report.grade != "A" and not any(each.reads_texts for each in report.controls)
 
 
 def _baseline_notes(report: AuditReport, baseline: AuditReport | None, findings: Sequence[Finding]) -> Iterator[str]:

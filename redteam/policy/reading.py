@@ -185,7 +185,7 @@ def _refuse(table: Mapping[str, Any]) -> NoReturn:
 
 def _required(key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
-        raise ValueError(f'{key} = {quote(value)} is not a list of attack ids, such as ["RT101"]')
+        raise ValueError(f"{key} = {quote(value)} is not a list of attack ids, such as redteam attacks lists")
     return tuple(dict.fromkeys(each.strip() for each in value))
 
 

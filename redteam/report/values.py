@@ -14,7 +14,6 @@ from redteam.statistics.interval import Interval
 from redteam.statistics.learned import has_learned, users_show
 
 FORMAT = "redteam.report/2"
-BLIND_BASELINE = "RT901"  # the one that reads the texts: without it a split is taken on trust
 SCHEMA_ID = "urn:redteam:report:2"
 
 Grade = Literal["A", "B", "C"]
@@ -75,11 +74,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class ControlResult:
-    """What a control saw: how well members are told from non-members without the target."""
+    """What a control saw: how well members are told from non-members without the target.
+
+    Where none that `reads_texts` ran, the split is taken on trust.
+    """
 
     control: str
     auc: Interval
     may_be_below_chance: bool = False
+    reads_texts: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def choose_defense(name: str, found: Sequence[Defense], given: Mapping[str, Any]
     by_name = {key.lower(): defense for defense in found for key in (defense.name, defense.id)}
     wanted = name.strip().lower()
     if wanted == NONE:
-        return NONE, configured(by_name["rd100"], given)
+        return NONE, configured(by_name["plain"], given)
     parts = list(_PAPER) if wanted == ALL else [_SHORT.get(part.strip(), part.strip()) for part in wanted.split("+")]
     for part in parts:
         if part in _AMOUNTS and given.get(_AMOUNTS[part], 1.0) == 0:
@@ -47,7 +47,7 @@ def choose_defense(name: str, found: Sequence[Defense], given: Mapping[str, Any]
     ordered, settings = [part for part in PARTS if part in parts], dict(_OFF)
     for part in ordered:
         settings |= PARTS[part]
-    return _title(ordered), configured(by_name["rd110"], {**settings, **given})
+    return _title(ordered), configured(by_name["regularised"], {**settings, **given})
 
 
 def configured(defense: Defense, settings: Mapping[str, Any]) -> Defense:

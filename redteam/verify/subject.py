@@ -61,7 +61,7 @@ class DefenseSubject:
         if not isinstance(self.defense, PrivateTraining):
             raise UsageError(
                 f"{self.name} has no train_on: it does not train privately, so there is nothing to verify; "
-                "name a private trainer such as RD102"
+                "name a private trainer; redteam defenses lists them all"
             )
         for name in self.chosen:
             if name not in self.defense.parameters():

@@ -65,7 +65,7 @@ def _report(*evidence: Evidence, n: int = 2000) -> AuditReport:
         multiplicity=Multiplicity(0.05, 8, ALPHA, "Bonferroni"),
         evidence=evidence,
         failures=(),
-        controls=(ControlResult("RT901", Interval(0.51, 0.47, 0.55, ALPHA)),),
+        controls=(ControlResult("RT901", Interval(0.51, 0.47, 0.55, ALPHA), reads_texts=True),),
         classes=(),
         classes_signal=None,
         exposed=(),
@@ -106,7 +106,7 @@ def _grade_c() -> Sample:
         _report(),
         grade="C",
         grade_reason="RT901 tells members from non-members without the model",
-        controls=(ControlResult("RT901", Interval(0.88, 0.84, 0.92, ALPHA)),),
+        controls=(ControlResult("RT901", Interval(0.88, 0.84, 0.92, ALPHA), reads_texts=True),),
         failures=(Failure("RT101", "refused", "members and non-members differ without the model"),),
     )
     return Sample(report, DEFAULT)

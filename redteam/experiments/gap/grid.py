@@ -10,13 +10,13 @@ from redteam.experiments.setup import Trainer
 from redteam.plugins.defense import Defense
 from redteam.training.recipes import configured
 
-# A trainer of the grid is a defence with settings: the micro-batch mechanism is one way of RD102 to clip. Its noise
+# A trainer of the grid is a defence with settings: the micro-batch mechanism is one way of edpsgd to clip. Its noise
 # follows the nominal epsilon, so that the table shows what a reader of that is not told.
 _WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": ("RD100", {}),
-    "dpsgd": ("RD101", {}),
-    "edpsgd": ("RD102", {"clipping": "example"}),
-    "microbatch": ("RD102", {"clipping": "microbatch", "calibrate_to": "nominal"}),
+    "plain": ("plain", {}),
+    "dpsgd": ("dpsgd", {}),
+    "edpsgd": ("edpsgd", {"clipping": "example"}),
+    "microbatch": ("edpsgd", {"clipping": "microbatch", "calibrate_to": "nominal"}),
 }
 
 

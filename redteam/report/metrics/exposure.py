@@ -16,7 +16,7 @@ class Exposure(Metric):
         "train with differential privacy (DP-SGD); then audit again"
     )
     tags = ("MITRE ATLAS AML.T0024.001", "NIST AI 100-2 data extraction", "OWASP LLM02:2025")
-    given_by = "RT201"
+    given_by = "an extraction attack that ranks"
     measured_in = "bits"
     worst_grade = "C"
     of_canaries = True

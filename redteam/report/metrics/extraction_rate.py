@@ -20,7 +20,7 @@ class ExtractionRate(Metric):
         "those that are still valid, or train with differential privacy (DP-SGD); do not release this model"
     )
     tags = ("MITRE ATLAS AML.T0024.001", "NIST AI 100-2 data extraction", "OWASP LLM02:2025")
-    given_by = "RT201, RT202 or RT203"
+    given_by = "an extraction attack that guesses"
     worst_grade = "C"
     of_canaries = True
 
