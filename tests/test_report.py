@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def test_a_report_of_format_1_is_read_as_today_s(path):
     today = old = path.read_text(encoding="utf-8")
     for new, was in (("attainable", "ceiling"), ("nominal", "claimed"), ("accounted", "earned")):
         old = old.replace(f'"{new}"', f'"{was}"')
-    assert AuditReport.from_json(old.replace(FORMAT, "redteam.report/1")) == AuditReport.from_json(today)
+    unread = re.sub(r',\s*"reads_texts": (true|false)', "", old)  # which control did was known by its id
+    assert AuditReport.from_json(unread.replace(FORMAT, "redteam.report/1")) == AuditReport.from_json(today)
     if old != today:
         with pytest.raises(ReportError, match=r"unknown key '(ceiling|claimed)'"):
             AuditReport.from_json(old)
