@@ -310,7 +310,7 @@ class TestWhatIsHashedIsLoaded:
     def test_a_config_that_says_a_thing_twice(self, whole, tmp_path):
         text = json.dumps(whole.config)
         torch.save(document(whole, config=text[:-1] + ', "num_hidden_layers": 2}'), tmp_path / "model.pt")
-        refused(tmp_path / "model.pt", "config is not JSON (it has 'num_hidden_layers' twice)")
+        refused(tmp_path / "model.pt", "config is not JSON (key 'num_hidden_layers' occurs twice)")
 
     def test_the_numbers_are_what_the_module_computes_with(self, whole):
         half = replace(whole, state={name: value.half() for name, value in whole.state.items()})

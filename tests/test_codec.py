@@ -111,3 +111,10 @@ def test_the_schema_accepts_what_the_decoder_does_and_refuses_what_it_refuses():
         assert list(validator.iter_errors(document(**changes))), changes
     assert schema["$defs"]["Outer"]["description"] == "Every kind of field."
     assert "later" not in schema["$defs"]["Outer"]["required"]
+
+
+def test_a_key_that_stands_twice_is_found_among_many_at_once():
+    pairs = [(str(i), i) for i in range(200_000)]
+    assert codec.each_once(pairs) == dict(pairs)
+    with pytest.raises(ValueError, match=r"^key '199999' occurs twice$"):  # a look at each pair of them took hours
+        codec.each_once([*pairs, pairs[-1]])

@@ -181,7 +181,7 @@ def _users(split: Split, first: Measured, is_member: BoolArray) -> Users | None:
 
 def _target_summary(cache: ScoreCache, target: Target) -> TargetSummary:
     labels = sum(label != OTHER for label in labels_of(target))
-    notes: tuple[str, ...] = getattr(target, "remarks", ())
+    notes: tuple[str, ...] = (*getattr(target, "remarks", ()), *cache.noticed)
     if cache.access != target.access:
         notes += (HARD,)
     return TargetSummary(target.name, target.kind, cache.access.word, labels, target.digest, notes)

@@ -8,11 +8,12 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from redteam import __version__
+from redteam.auditing.order import alike, check_order
 from redteam.core.arrays import BoolArray, FloatArray, IntArray
 from redteam.core.errors import TargetError
 from redteam.core.files import save_atomic
@@ -26,8 +27,6 @@ _KEEP_EVERY = 10.0  # seconds of scoring that a kill can cost at the most
 _SAME_FOR = 86400.0  # seconds for which a target without a digest is taken to be still the same
 _AGAIN, _AGAIN_COARSE = (16, 50, 256), (64, 20, 1024)  # kept answers asked again: at least, one of so many, at most
 _ROOTS = 4  # of coarse answers, at least so many times the root of their number
-_CLOSE = 1e-3  # of two logarithms: what batches of another size change, and no other model
-_NOTHING = -69.0  # the logarithm of 1e-30, below which two probabilities are both none
 
 
 class ScoreCache:
@@ -57,7 +56,8 @@ class ScoreCache:
         self._tell = tell or (lambda line: None)
         self.name, self.kind, self.access = target.name, target.kind, target.access
         self.digest, self.max_skipped = target.digest, max_skipped
-        self.resumed = 0
+        self.resumed, self._ordered = 0, False
+        self.noticed: tuple[str, ...] = ()  # for the report, of the answers
         self._progress = progress or (lambda done, total: None)
         self._row_of: dict[str, int] = {}
         self._answers = np.empty((0, len(self.labels)))
@@ -135,7 +135,8 @@ class ScoreCache:
         allowed = int(self.max_skipped * len(todo))
         size, kept_at = _REQUESTS * getattr(self.target, "batch_size", _CHUNK // _REQUESTS), time.monotonic()
         if hasattr(self.target, "check_budget"):
-            self.target.check_budget(len(todo) - done)  # before the first request, not at the last
+            # Before the first request, not at the last.
+            self.target.check_budget(len(todo) - done, again=self._first_batch(todo))
         try:
             while done < len(todo):
                 chunk = todo.take(range(done, min(done + size, len(todo))))
@@ -150,12 +151,28 @@ class ScoreCache:
         except BaseException:
             self._keep(part, answers[:done], labels)
             raise
+        self._check_order(todo, answers)
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink()
         self._row_of |= {text: len(self._answers) + i for i, text in enumerate(todo.texts or ())}
         before = widened(self._answers, answers.shape[1]) if len(self._answers) else np.empty((0, answers.shape[1]))
         self._answers = np.concatenate([before, answers])
+
+    def _first_batch(self, todo: Examples) -> int:
+        """Return how many texts are asked once more to see whether answers come in their order; 0 for none."""
+        size = min(getattr(self.target, "batch_size", 1), len(todo))
+        return size if not self._ordered and size > 2 and hasattr(self.target, "again") else 0
+
+    def _check_order(self, todo: Examples, answers: FloatArray) -> None:
+        """Ask for the first batch once more, mixed; raise TargetError where the answers are those of other texts."""
+        size = self._first_batch(todo)
+        if not size:
+            return
+        self._ordered = True
+        mixed, target = np.random.default_rng(0x0DE7).permutation(size), cast(Any, self.target)
+        now = target.again(todo.take(mixed))
+        self.noticed = check_order(self.name, widened(answers[:size], now.shape[1])[mixed], now)
 
     def _ask(self, chunk: Examples, *, refusals: int) -> FloatArray:
         if hasattr(self.target, "attempt"):
@@ -226,14 +243,7 @@ class ScoreCache:
         if hasattr(self.target, "check_budget"):
             self.target.check_budget(len(todo) - len(kept), again=count)
         before, now = kept[rows], self._ask(todo.take(rows), refusals=count)
-        if before.shape != now.shape or not np.array_equal(np.isnan(before), np.isnan(now)):
-            return count, False
-        before, now = np.nan_to_num(before), np.nan_to_num(now)  # of texts that were refused both times
-        if self.access == Access.LABELS:
-            return count, bool((before == now).all())
-        with np.errstate(invalid="ignore"):  # two infinities
-            close = (np.abs(before - now) <= _CLOSE) | ((before < _NOTHING) & (now < _NOTHING))
-        return count, bool(close.all())
+        return count, before.shape == now.shape and bool(alike(before, now).all())
 
     def _keep(self, part: Path | None, answers: FloatArray, labels: tuple[str, ...]) -> None:
         """Save what was paid for; a folder that cannot be written only costs the time to score again.

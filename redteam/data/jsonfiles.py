@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from redteam.core.codec import each_once
 from redteam.core.errors import DataError
 from redteam.data.opened import Builder, Opened
 from redteam.data.source import MOST_ROWS, TextFile
@@ -95,7 +96,7 @@ def _rows_of_lines(text: TextFile) -> Iterator[Row]:
 def _parse(text: str) -> Any:
     """Return what a piece of JSON says; raise ValueError with what is wrong with it."""
     try:
-        found = json.loads(text, object_pairs_hook=_no_key_twice)
+        found = json.loads(text, object_pairs_hook=each_once)
         if "\\u" in text:  # an escape can spell half a character, which no tokenizer takes
             json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -103,15 +104,6 @@ def _parse(text: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON ({str(error)[:100]})") from None
     return found
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object that says two things of one key: readers differ in which of them they take."""
-    item = dict(pairs)
-    if len(item) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)[:40]!r} occurs twice")
-    return item
 
 
 def _build(text: TextFile, rows: Iterable[Row], wanted: list[str]) -> Builder:

@@ -25,6 +25,7 @@ from redteam.targets import distributions, forms
 from redteam.targets.forms import shown
 from redteam.targets.target import Access
 
+_LARGEST = 2**63  # no probability, and larger ones fit no float
 OTHER = "(another label)"  # the column of labels that only answers name, once no column can be added
 
 
@@ -223,7 +224,7 @@ class Answers:
 def _falls_short(rows: list[dict[str, Any]]) -> bool:
     """Tell whether the first answer names a single label, or some that make less than a whole."""
     numbers = [p for p in rows[0].values() if isinstance(p, int | float) and not isinstance(p, bool)]
-    if len(numbers) < len(rows[0]):
+    if len(numbers) < len(rows[0]) or any(abs(p) > _LARGEST for p in numbers):  # refused where all are read
         return False
     stated = np.array([numbers], dtype=np.float64)
     stated = stated / 100.0 if distributions.in_percent(np.append(stated, [[np.nan]], axis=1)) else stated

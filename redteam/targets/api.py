@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from redteam.core.codec import each_once
+
 
 class Api(ABC):
     """One way to ask. `one_by_one` forms take a single text in a request; `media_type` is that of the body."""
@@ -27,7 +29,7 @@ class Api(ABC):
 
     def parse(self, body: bytes) -> object:
         """Return the parsed body; ValueError or RecursionError where it is none of this form."""
-        return json.loads(body)
+        return json.loads(body, object_pairs_hook=each_once)
 
     @property
     def key(self) -> str:

@@ -154,7 +154,7 @@ class TorchServe(Api):
     def parse(self, body: bytes) -> object:
         """Return JSON, or the one short line that a handler answers as a label."""
         try:
-            return json.loads(body)
+            return super().parse(body)
         except ValueError:
             line = body.decode("utf-8").strip()
             if not line or len(line) > _LONGEST_LABEL or not line.isprintable() or line.startswith("<"):

@@ -1,7 +1,10 @@
 """A target of which only the answers are seen: what endpoints and functions have in common."""
 
+import contextlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +19,7 @@ from redteam.targets.target import Access, label_indices, own_label_losses
 
 PROBE = "What is the weather like today?"
 _ENOUGH_TO_MATCH = 10
+_QUOTED = re.compile(r"'([^']{8,})'|\"([^\"]{8,})\"")  # shorter ones tell of nobody
 
 
 class Refused(TargetError):
@@ -83,6 +87,18 @@ class BlackBox(ABC):
 
         Raises TargetError as soon as more than `refusals` texts were.
         """
+        with self._unechoed(examples):
+            return self._attempt(examples, refusals)
+
+    def again(self, examples: Examples) -> FloatArray:
+        """Return what `attempt` does, of texts that were asked before and do not count once more."""
+        tally = replace(self._answers.tally)
+        try:
+            return self.attempt(examples, refusals=len(examples))
+        finally:
+            self._answers.tally = tally
+
+    def _attempt(self, examples: Examples, refusals: int) -> FloatArray:
         scored = self._look_up(examples, refusals=refusals)
         if scored.log_probabilities is not None:
             return scored.log_probabilities.copy()
@@ -92,9 +108,10 @@ class BlackBox(ABC):
 
     def predict(self, examples: Examples) -> IntArray:
         """Return the index in `labels` of each predicted label, shape [n]."""
-        predicted = self._look_up(examples).predicted
-        if not self._answers.closed and examples.labels is not None and len(examples):
-            self._match(examples.labels, predicted)
+        with self._unechoed(examples):
+            predicted = self._look_up(examples).predicted
+            if not self._answers.closed and examples.labels is not None and len(examples):
+                self._match(examples.labels, predicted)
         return predicted.copy()
 
     def losses(self, examples: Examples) -> FloatArray:
@@ -108,10 +125,25 @@ class BlackBox(ABC):
     def log_probabilities(self, examples: Examples) -> FloatArray:
         """Return natural-log probabilities, shape [n, len(labels)]; zeros are answers.FLOOR."""
         self._require_probabilities()
-        values = self._look_up(examples).log_probabilities
+        with self._unechoed(examples):
+            values = self._look_up(examples).log_probabilities
         if values is None:
             raise TargetError(f"{self.name}: no probabilities were answered")
         return values.copy()
+
+    @contextlib.contextmanager
+    def _unechoed(self, examples: Examples) -> Iterator[None]:
+        """Keep texts that an answer repeats, as a wrong path to it does, out of what is said of the answer."""
+        try:
+            yield
+        except TargetError as error:
+            own = set(examples.labels or ())
+            found = {one or other for one, other in _QUOTED.findall(str(error))} - own
+            asked = [f"{text} {text!r}".casefold() for text in examples.texts or () if found]
+            if any(words.casefold() in text for words in found for text in asked):
+                said = "answers with the texts it was asked where labels or probabilities were wanted"
+                raise TargetError(f"{self.name}: {said}; see --response-path and --api") from None
+            raise
 
     def _require_probabilities(self) -> None:
         if Access.PROBABILITIES not in self.access:

@@ -221,7 +221,9 @@ class Endpoint(BlackBox):
             raise kind(f"{self.name}: answered {reply.line}{f'; {hint}' if hint else ''}")
         try:
             document = self._api.parse(reply.body)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            if str(error).endswith("occurs twice"):
+                raise TargetError(f"{self.name}: answered JSON in which a key stands twice") from None
             kind = reply.headers.get("content-type", "no content type")[:40]
             raise TargetError(f"{self.name}: answered {kind!r} that is not JSON; is this the right URL?") from None
         self._api = settled(self._api, document)

@@ -71,5 +71,5 @@ def test_a_number_that_stands_twice_in_the_file(tmp_path):
     hf = directory(tmp_path / "hf")
     text = json.dumps(json.loads((hf / "config.json").read_text()))
     (hf / "config.json").write_text(text.replace('"0": "down"', '"0": "up", "0": "down"'))
-    with pytest.raises(BundleError, match=r"no readable config.json .*it has '0' twice"):
+    with pytest.raises(BundleError, match=r"no readable config.json .*key '0' occurs twice"):
         read_directory(hf)
