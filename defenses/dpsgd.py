@@ -30,7 +30,7 @@ from defenses.edpsgd import history
 from defenses.edpsgd.checks import check_losses, check_optimizer
 from defenses.edpsgd.loop import fit_texts, run
 from defenses.edpsgd.noise import NoiseSource, fill_normal
-from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of, passes_of, settle
+from defenses.edpsgd.plan import TrainingPlan, check_settings, choose_noise, expected_batch, notes_of, passes_of, settle
 from defenses.edpsgd.refusals import TrainedWeights, refuse_compiled
 from defenses.edpsgd.sampling import IntArray, Sampler, parts_of
 from defenses.edpsgd.separation import Separation, unclipped
@@ -39,7 +39,7 @@ from defenses.edpsgd.trainer import Losses, Outcome
 from defenses.opacus_exact import MOST_ROWS, check_exact, forget_gradients, hooked, refuse_unsupported
 from redteam.core.errors import UsageError
 from redteam.data import Examples
-from redteam.models.starting import Start
+from redteam.models.initial import InitialModel
 from redteam.plugins.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
 
 _SLACK = 1e-5  # of the clip, as in RD102: the norms are float32
@@ -73,13 +73,13 @@ class DPSGD(Defense):
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def settled(self, start: Start, rows: int) -> Self:
+    def settled(self, initial: InitialModel, rows: int) -> Self:
         """Return the defence with passes, batch, learning rate and weights chosen where they were left open."""
-        return settle(self, start, rows)
+        return settle(self, initial, rows)
 
     def fit(
         self,
-        start: Start,
+        initial: InitialModel,
         examples: Examples,
         *,
         seed: int,
@@ -89,7 +89,7 @@ class DPSGD(Defense):
     ) -> Trained:
         """Train and return the model; who knows `seed` can subtract the noise, so it should be a secret one."""
         return fit_texts(
-            self, start, examples, seed=seed, population=population, checkpoint=checkpoint, progress=progress
+            self, initial, examples, seed=seed, population=population, checkpoint=checkpoint, progress=progress
         )
 
     def train_on(
@@ -133,7 +133,7 @@ class DPSGD(Defense):
         told = notes_of(plan, self, population=population, dropped=dropped)
         return PrivateRun(plan.mechanism, plan.guarantee()), told
 
-    def plan(self, problem: Problem) -> Plan:
+    def plan(self, problem: Problem) -> TrainingPlan:
         """Return what training on `problem` will do, claim and earn; nothing in it depends on the realised data."""
         batch = expected_batch(self, problem.population)
         rate = batch / problem.population
@@ -144,7 +144,7 @@ class DPSGD(Defense):
 
         sigma = choose_noise(self, release)
         mechanism = Mechanism(self.clip, sigma, rate, steps)
-        return Plan(mechanism, release(sigma), release(sigma), self.delta, self.runs or 1)
+        return TrainingPlan(mechanism, release(sigma), release(sigma), self.delta, self.runs or 1)
 
 
 class OpacusSteps:
@@ -212,16 +212,16 @@ class OpacusSteps:
 
     def _check(self, number: int, losses: Losses, rows: IntArray) -> None:
         """Refuse losses of rows that are mixed, while Opacus looks away; then ask whether its gradients are right."""
-        parts, coins = parts_of(rows, None, at_once=self.physical_batch), self.source.generator(number, "separation")
+        parts, rng = parts_of(rows, None, at_once=self.physical_batch), self.source.generator(number, "separation")
         self.hooked.disable_hooks()
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Full backward hook is firing")
-                done = self.separation.check_batch(number, losses, parts, self.parameters[0].device, coins)
+                done = self.separation.check_batch(number, losses, parts, self.parameters[0].device, rng)
         finally:
             self.hooked.enable_hooks()
         if done:
-            self.check_exact(losses, coins.permutation(rows)[:MOST_ROWS])
+            self.check_exact(losses, rng.permutation(rows)[:MOST_ROWS])
 
     @property
     def settings(self) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from defenses import described
 from defenses.settings import recipe_of, settle
 from defenses.training import train
 from redteam.data import Examples
-from redteam.models.starting import Start
+from redteam.models.initial import InitialModel
 from redteam.plugins.defense import Checkpoint, Defense, Progress, Trained
 
 
@@ -27,13 +27,13 @@ class Plain(Defense):
     learning_rate: float | None = described.LEARNING_RATE.default(None)
     weight_decay: float = described.WEIGHT_DECAY.default(0.01)
 
-    def settled(self, start: Start, rows: int) -> Self:
+    def settled(self, initial: InitialModel, rows: int) -> Self:
         """Return the defence with passes, batch and learning rate chosen where they were left open."""
-        return settle(self, start, rows)
+        return settle(self, initial, rows)
 
     def fit(
         self,
-        start: Start,
+        initial: InitialModel,
         examples: Examples,
         *,
         seed: int,
@@ -42,6 +42,6 @@ class Plain(Defense):
         progress: Progress | None = None,
     ) -> Trained:
         """Train and return the model; the numbers depend on the settings, the data and the seed alone."""
-        recipe = recipe_of(self, start, population or len(examples))
-        train(start, examples, None, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
-        return Trained(start.bundle())
+        recipe = recipe_of(self, initial, population or len(examples))
+        train(initial, examples, None, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
+        return Trained(initial.bundle())

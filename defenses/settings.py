@@ -11,7 +11,7 @@ from dataclasses import Field, fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from defenses.training import Recipe
-from redteam.models.starting import Start
+from redteam.models.initial import InitialModel
 
 _STEPS = 200  # at least, and so many for each label:
 _STEPS_OF_A_LABEL, _OF_A_PRETRAINED = 30, 15
@@ -45,9 +45,9 @@ class OrdinaryTraining(Protocol):
 Ordinary = TypeVar("Ordinary", bound=OrdinaryTraining)
 
 
-def passes_of(rows: int, start: Start, batch: int) -> int:
+def passes_of(rows: int, initial: InitialModel, batch: int) -> int:
     """Return how many passes an ordinary training makes over so many rows; a pretrained model needs half as many."""
-    steps = max(_STEPS, (_OF_A_PRETRAINED if start.pretrained else _STEPS_OF_A_LABEL) * len(start.labels))
+    steps = max(_STEPS, (_OF_A_PRETRAINED if initial.pretrained else _STEPS_OF_A_LABEL) * len(initial.labels))
     return min(max(math.ceil(steps / math.ceil(max(1, rows) / batch)), _PASSES[0]), _PASSES[1])
 
 
@@ -56,17 +56,17 @@ def batch_of(rows: int) -> int:
     return min(_BATCH, max(_SMALLEST_BATCH, rows // _FEWEST_BATCHES))
 
 
-def settle(defense: Ordinary, start: Start, rows: int) -> Ordinary:
+def settle(defense: Ordinary, initial: InitialModel, rows: int) -> Ordinary:
     """Return an ordinary training with its open settings chosen; one that stops early gets twice the passes."""
     batch = batch_of(rows) if defense.batch_size is None else defense.batch_size
     passes = defense.epochs
     if passes is None:
-        passes = passes_of(rows, start, batch) * (2 if getattr(defense, "early_stopping", False) else 1)
-    rate = start.learning_rate if defense.learning_rate is None else defense.learning_rate
+        passes = passes_of(rows, initial, batch) * (2 if getattr(defense, "early_stopping", False) else 1)
+    rate = initial.learning_rate if defense.learning_rate is None else defense.learning_rate
     return replace(defense, epochs=passes, batch_size=batch, learning_rate=rate)
 
 
-def recipe_of(defense: OrdinaryTraining, start: Start, rows: int) -> Recipe:
+def recipe_of(defense: OrdinaryTraining, initial: InitialModel, rows: int) -> Recipe:
     """Return the recipe of an ordinary training, settled."""
-    own = settle(defense, start, rows).parameters()
+    own = settle(defense, initial, rows).parameters()
     return Recipe(**{field.name: own[field.name] for field in fields(Recipe) if field.name in own})

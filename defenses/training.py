@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from redteam.core.errors import RedteamError
 from redteam.core.interrupts import Interrupts
 from redteam.data import Examples
-from redteam.models.starting import Start
+from redteam.models.initial import InitialModel
 from redteam.models.tokens import cut_at, token_ids
 from redteam.plugins.defense import Checkpoint, Progress
 from redteam.targets.model import batches_by_length, pad_batch
@@ -48,10 +48,10 @@ class _Rows:
     pad: int
 
     @classmethod
-    def of(cls, start: Start, examples: Examples) -> "_Rows":
-        place = {label: i for i, label in enumerate(start.labels)}
+    def of(cls, initial: InitialModel, examples: Examples) -> "_Rows":
+        place = {label: i for i, label in enumerate(initial.labels)}
         targets = torch.tensor([place[label] for label in examples.labels or ()])
-        return cls(tokenize(start, list(examples.texts or ())), targets, start.model.config.pad_token_id or 0)
+        return cls(tokenize(initial, list(examples.texts or ())), targets, initial.model.config.pad_token_id or 0)
 
     @property
     def lengths(self) -> list[int]:
@@ -107,7 +107,7 @@ class _Watch:
 
 
 def train(
-    start: Start,
+    initial: InitialModel,
     examples: Examples,
     apart: Examples | None,
     recipe: Recipe,
@@ -116,13 +116,13 @@ def train(
     checkpoint: Checkpoint | None,
     progress: Progress | None,
 ) -> int | None:
-    """Train `start.model` in place; with rows `apart`, up to the pass that was best on them.
+    """Train `initial.model` in place; with rows `apart`, up to the pass that was best on them.
 
     AdamW on the cross-entropy, a linear warm-up and decay, batches of texts of like length. Returns the number of that
     pass, None without rows apart. Raises RedteamError where the loss is no number.
     """
-    rows, model = _Rows.of(start, examples), start.model.train()
-    watch = None if apart is None else _Watch(model, _Rows.of(start, apart), recipe.patience)
+    rows, model = _Rows.of(initial, examples), initial.model.train()
+    watch = None if apart is None else _Watch(model, _Rows.of(initial, apart), recipe.patience)
     batches, ends = _batches(rows.lengths, recipe, seed)
     rate = recipe.learning_rate
     learned = [p for p in model.parameters() if p.requires_grad]
@@ -173,10 +173,10 @@ def _check(loss: float, step: int, rate: float) -> None:
         raise RedteamError(f"loss is {loss} at step {step + 1}: try a learning_rate of {rate / 10:g}")
 
 
-def tokenize(start: Start, texts: list[str]) -> list[list[int]]:
+def tokenize(initial: InitialModel, texts: list[str]) -> list[list[int]]:
     """Return the token ids of each text, cut at the model's longest input."""
-    cut_at(start.tokenizer, start.max_length)
-    return token_ids(start.tokenizer, texts, name="the model to train")
+    cut_at(initial.tokenizer, initial.max_length)
+    return token_ids(initial.tokenizer, texts, name="the model to train")
 
 
 def batches_of_like_length(lengths: list[int], size: int, *, seed: int, window: int = 50) -> Iterator[list[int]]:

@@ -3,7 +3,7 @@
 from conftest import sentences
 
 from redteam.canary import (
-    Plan,
+    PlantingPlan,
 )
 from redteam.canary.draw import draw_canaries
 
@@ -14,7 +14,7 @@ LABELS = tuple(map(str, ROWS.labels))
 
 
 def draw(plan=None, *, key="k", texts=ROWS.texts, labels=LABELS, alphabets=DIGITS, **changes):
-    return draw_canaries(plan or Plan((PIN,), **changes), alphabets, texts=texts, labels=labels, key=key)
+    return draw_canaries(plan or PlantingPlan((PIN,), **changes), alphabets, texts=texts, labels=labels, key=key)
 
 
 def write_rows(folder):

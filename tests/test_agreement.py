@@ -8,12 +8,12 @@ from conftest import sentences
 
 from defenses.plain import Plain
 from redteam.auditing.inputs import Sources, open_inputs
-from redteam.canary import Plan, plant
+from redteam.canary import PlantingPlan, plant
 from redteam.core.errors import LedgerError
 from redteam.data import Columns, read_examples
 from redteam.data.ledger import Ledger
 from redteam.data.planting import canary_rows
-from redteam.training.train import Coins, ModelChoice, train
+from redteam.training.train import ModelChoice, RandomInclusion, train
 
 ROWS = sentences(80, seed=31)
 FRESH = sentences(20, seed=32)
@@ -32,9 +32,15 @@ def write(path, rows, sides=None):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("agreement")
     data = write(folder / "data.csv", ROWS)
-    planted = plant(data, folder / "planted.csv", Plan((PIN,), canaries=4, repetitions=(2,)))
-    train(data, folder / "plain.pt", Plain(epochs=1), coins=Coins(0.5, 0.2, 1))
-    train(planted.data, folder / "holds.pt", Plain(epochs=1), model=ModelChoice("bilstm"), coins=Coins(0.5, 0.2, 1))
+    planted = plant(data, folder / "planted.csv", PlantingPlan((PIN,), canaries=4, repetitions=(2,)))
+    train(data, folder / "plain.pt", Plain(epochs=1), inclusion=RandomInclusion(0.5, 0.2, 1))
+    train(
+        planted.data,
+        folder / "holds.pt",
+        Plain(epochs=1),
+        model=ModelChoice("bilstm"),
+        inclusion=RandomInclusion(0.5, 0.2, 1),
+    )
     return folder
 
 

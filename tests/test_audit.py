@@ -12,7 +12,7 @@ from attacks.membership.confidence import Confidence
 from attacks.membership.loss import LossThreshold
 from redteam.auditing.measure import intervals_judged
 from redteam.auditing.run import audit
-from redteam.auditing.settings import Settings
+from redteam.auditing.settings import AuditSettings
 from redteam.core.errors import TargetError
 from redteam.data import Examples, Split, join
 from redteam.plugins.attack import Attack, suited
@@ -69,7 +69,7 @@ def test_a_leak_is_proven_and_its_absence_passes():
 
 
 def test_the_error_is_shared_over_every_interval_that_can_be_judged():
-    settings = Settings(alpha=0.06, fprs=(0.1, 0.01))
+    settings = AuditSettings(alpha=0.06, fprs=(0.1, 0.01))
     report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), settings=settings)
     signals = 1 + 4
     assert report.multiplicity.intervals == signals * 3 == len(report.evidence)
@@ -88,7 +88,7 @@ def test_same_seed_same_report_and_no_training_text_in_it():
     assert not any(sentence in text for sentence in MEMBERS.texts + OTHERS.texts)
     assert all(row.hash and row.text is None for row in first.exposed)
     assert {row.id for row in first.exposed} <= {f"row {i}" for i in range(1, 901)}
-    shown = audit(RuleTarget(MEMBERS), split, settings=Settings(show_text=True))
+    shown = audit(RuleTarget(MEMBERS), split, settings=AuditSettings(show_text=True))
     assert {row.text for row in shown.exposed} <= set(MEMBERS.texts)
 
 
@@ -189,9 +189,9 @@ def test_a_control_that_breaks_refuses_a_split_but_not_coins(monkeypatch):
     report = audit(RuleTarget(), split)
     assert report.grade == "C"
     assert verdict(report).exit_code == 2
-    coins = audit(RuleTarget(), replace(split, randomised=True))
-    assert coins.grade == "A"
-    assert verdict(coins).exit_code == 2  # still a failure, and failures never pass
+    included = audit(RuleTarget(), replace(split, randomised=True))
+    assert included.grade == "A"
+    assert verdict(included).exit_code == 2  # still a failure, and failures never pass
 
 
 def test_a_target_that_answers_nonsense_ends_the_audit():

@@ -10,7 +10,7 @@ from redteam.auditing.inputs import Sources, open_inputs
 from redteam.core.errors import DataError, LedgerError, RedteamError, TargetError, UsageError
 from redteam.data import Columns
 from redteam.models.bundle import save_bundle
-from redteam.training.train import Coins, train
+from redteam.training.train import RandomInclusion, train
 
 ROWS = sentences(60, seed=2, labels=LABELS)
 
@@ -34,7 +34,9 @@ def model(tmp_path):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    train(write(folder / "data.csv", ROWS), folder / "model.pt", Plain(epochs=1), coins=Coins(0.5, 0.2, 1))
+    train(
+        write(folder / "data.csv", ROWS), folder / "model.pt", Plain(epochs=1), inclusion=RandomInclusion(0.5, 0.2, 1)
+    )
     return folder
 
 
@@ -174,7 +176,7 @@ def test_a_guarantee_whose_noise_anyone_can_draw_again_is_not_taken_over(tmp_pat
     data = write(tmp_path / "data.csv", ROWS)
     trainer = EDPSGD(noise_multiplier=2.0, epsilon=None, epochs=1, batch_size=10)
     for name, from_seed in (("secret.pt", False), ("seed.pt", True)):
-        train(data, tmp_path / name, trainer, coins=Coins(0.5, 0.2, 1), noise_from_seed=from_seed)
+        train(data, tmp_path / name, trainer, inclusion=RandomInclusion(0.5, 0.2, 1), noise_from_seed=from_seed)
     secret, seed = (open_inputs(str(tmp_path / name), Sources(), {}) for name in ("secret.pt", "seed.pt"))
     assert secret.guarantee is not None
     assert any("does not cover the vocabulary" in note for note in secret.notes)
@@ -193,7 +195,9 @@ def test_a_guarantee_of_a_trainer_that_takes_no_secret_is_not_taken_over(tmp_pat
             trainer = EDPSGD(noise_multiplier=2.0, epsilon=None, epochs=1, batch_size=10)
             return trainer.fit(start, examples, seed=seed, population=population)
 
-    train(write(tmp_path / "data.csv", ROWS), tmp_path / "model.pt", Installed(), coins=Coins(0.5, 0.2, 1))
+    train(
+        write(tmp_path / "data.csv", ROWS), tmp_path / "model.pt", Installed(), inclusion=RandomInclusion(0.5, 0.2, 1)
+    )
     assert open_inputs(str(tmp_path / "model.pt"), Sources(), {}).guarantee is None
 
 
@@ -212,6 +216,6 @@ def test_two_trainings_never_share_their_noise(tmp_path):
     for epochs in (1, 2):
         (tmp_path / "model.pt.checkpoint.secret").write_text("ab" * 32)
         watching = Watching(noise_multiplier=2.0, epsilon=None, epochs=epochs, batch_size=10)
-        train(data, tmp_path / "model.pt", watching, coins=Coins(0.5, 0.2, 1))
+        train(data, tmp_path / "model.pt", watching, inclusion=RandomInclusion(0.5, 0.2, 1))
     assert len(set(seeds)) == 2
     assert not list(tmp_path.glob("*.checkpoint*"))

@@ -7,7 +7,7 @@ import pytest
 from canary_rows import DIGITS, PIN, draw
 from scipy import stats
 
-from redteam.canary import Pattern, Plan, Planting, Slot
+from redteam.canary import Pattern, Planting, PlantingPlan, Slot
 from redteam.canary.draw import of_users
 from redteam.core.errors import DataError, UsageError
 from redteam.data.planting import candidates_left
@@ -59,7 +59,7 @@ class TestDraw:
         assert all(d.label != c.label for c in canaries for d in c.decoys)
 
     def test_patterns_and_repetitions_are_crossed(self):
-        plan = Plan((PIN, "dial {digit:3}"), 8, (1, 2))
+        plan = PlantingPlan((PIN, "dial {digit:3}"), 8, (1, 2))
         assert Counter((c.template, c.repetitions) for c in draw(plan)) == {
             (t, r): 2 for t in plan.patterns for r in (1, 2)
         }
@@ -75,17 +75,17 @@ class TestDraw:
         heads = sum(c.planted for c in many)
         low, high = stats.binom.ppf([1e-6, 1 - 1e-6], len(many), 0.5)
         assert low <= heads <= high
-        smaller = sum(c.secret < c.twin for c in many)  # order of the two must not tell which went in
+        smaller = sum(c.secret < c.heldout for c in many)  # order of the two must not tell which went in
         assert low <= smaller <= high
-        for side in ("secret", "twin"):
+        for side in ("secret", "heldout"):
             counts = Counter(symbol for c in many for symbol in getattr(c, side))
             expected = 4 * len(many) / 10
             chi2 = sum((counts[d] - expected) ** 2 / expected for d in DIGITS["digit"])
             assert chi2 < stats.chi2.ppf(1 - 1e-6, 9)
 
     def test_coins_of_neighbours_and_seeds_are_independent(self):
-        coins = np.array([[c.planted for c in draw(seed=seed, canaries=40)] for seed in range(200)])
-        correlation = np.corrcoef(coins.T)
+        included = np.array([[c.planted for c in draw(seed=seed, canaries=40)] for seed in range(200)])
+        correlation = np.corrcoef(included.T)
         assert np.abs(correlation[~np.eye(40, dtype=bool)]).max() < 5.5 / np.sqrt(200)
 
     def test_positions_are_uniform(self):
@@ -96,17 +96,17 @@ class TestDraw:
         assert 0.4 < np.mean(np.array(first) < 30.5) < 0.6
 
     def test_all_secrets_of_a_small_pattern_can_be_used(self):
-        secrets = [s for c in draw(Plan(("pin {digit:1}",), 5)) for s in c.secrets]
+        secrets = [s for c in draw(PlantingPlan(("pin {digit:1}",), 5)) for s in c.secrets]
         assert sorted(secrets) == [(d,) for d in DIGITS["digit"]]
 
     def test_very_many_candidates(self):
         words = tuple(f"w{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(600))
-        canaries = draw(Plan(("say {word:20}",), 20), alphabets={"word": words})
+        canaries = draw(PlantingPlan(("say {word:20}",), 20), alphabets={"word": words})
         assert len({s for c in canaries for s in c.secrets}) == 40
 
     def test_labels(self):
         assert Counter(c.label for c in draw(canaries=60)) == {"a": 20, "b": 20, "c": 20}
-        two = draw(Plan((PIN, "dial {digit:3}"), 6))
+        two = draw(PlantingPlan((PIN, "dial {digit:3}"), 6))
         assert len({(c.template, c.label) for c in two}) == 6
         assert [c.label for c in draw(seed=1)] != [c.label for c in draw(seed=2)]
         assert {c.label for c in draw(label="fresh")} == {"canary-1"}
@@ -126,9 +126,9 @@ class TestDraw:
             ({"canaries": 20, "repetitions": (1, 2, 3)}, "shared equally over 3 numbers of repetitions; 21 can"),
             ({"decoys": -1}, "negative"),
             ({"decoys": 1, "labels": ["a"]}, "no label but 'a'"),
-            ({"plan": Plan(("pin {digit:1}",), 6)}, "has 10 secrets, 12 are needed"),
-            ({"plan": Plan((PIN, PIN.upper().replace("DIGIT", "digit")))}, "given twice"),
-            ({"plan": Plan(())}, "no pattern"),
+            ({"plan": PlantingPlan(("pin {digit:1}",), 6)}, "has 10 secrets, 12 are needed"),
+            ({"plan": PlantingPlan((PIN, PIN.upper().replace("DIGIT", "digit")))}, "given twice"),
+            ({"plan": PlantingPlan(())}, "no pattern"),
         ],
     )
     def test_what_cannot_be_planted(self, changes, said):
@@ -138,7 +138,7 @@ class TestDraw:
 
     def test_a_sentence_that_is_in_the_data_already(self):
         canary = draw()[3]
-        for secret in canary.secrets:  # the twin too: it would not be unseen
+        for secret in canary.secrets:  # the held-out secret too: it would not be unseen
             text = Pattern.parse(PIN).fill(secret).upper()
             with pytest.raises(DataError, match=r"^row 2 of the data is already a sentence") as caught:
                 draw(texts=["x", text])
@@ -146,7 +146,7 @@ class TestDraw:
 
     def test_two_patterns_that_make_one_sentence(self):
         with pytest.raises(UsageError, match="make the same sentence"):
-            draw(Plan(("pin {digit:2}", "pin {digit:1} {digit:1}"), 50))
+            draw(PlantingPlan(("pin {digit:2}", "pin {digit:1} {digit:1}"), 50))
 
 
 class TestLeft:
@@ -165,6 +165,6 @@ class TestLeft:
         assert of_users(pattern, alphabets, [*texts, *others]) == 2
 
     def test_left(self):
-        canaries = draw(Plan(("pin {digit:2}",), canaries=3, repetitions=(1,), decoys=2))
+        canaries = draw(PlantingPlan(("pin {digit:2}",), canaries=3, repetitions=(1,), decoys=2))
         planting = Planting("s", "p", 100, 0, "k", DIGITS, canaries, written=5)
         assert candidates_left(planting) == 100 - 5 - 3 * 3 + 1

@@ -14,9 +14,9 @@ from defenses.plain import Plain
 from redteam.auditing.inputs import Sources, open_inputs
 from redteam.auditing.plan import make_plan
 from redteam.auditing.run import audit
-from redteam.canary import Pattern, Plan, Planting, canary_rows, plant
-from redteam.canary.ask import Attacker
+from redteam.canary import Pattern, Planting, PlantingPlan, canary_rows, plant
 from redteam.canary.evidence import CanaryAudit
+from redteam.canary.run import Attacker
 from redteam.core.errors import LedgerError, TargetError, UsageError
 from redteam.data import Columns, Split, read_examples
 from redteam.data.ledger import Ledger
@@ -26,11 +26,11 @@ from redteam.policy.limits import DEFAULT, Policy
 from redteam.report.judging import Limit
 from redteam.report.reading import load_report
 from redteam.statistics.resolution import attainable_extraction_rate
-from redteam.training.train import Coins, ModelChoice, train
+from redteam.training.train import ModelChoice, RandomInclusion, train
 
 TODAY = date(2026, 7, 1)
 PIN = "my pin is {digit:2}"
-PLAN = Plan((PIN,), canaries=12, repetitions=(30,), label="per-canary", decoys=1)
+PLAN = PlantingPlan((PIN,), canaries=12, repetitions=(30,), label="per-canary", decoys=1)
 
 
 class Silent(Enumeration):
@@ -48,7 +48,9 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     planted = plant(write_rows(folder), folder / "planted.csv", PLAN)
     defense = Plain(epochs=30, learning_rate=5e-3)
-    done = train(planted.data, folder / "model.pt", defense, model=ModelChoice("bilstm"), coins=Coins(0.4, 0.1, 3))
+    done = train(
+        planted.data, folder / "model.pt", defense, model=ModelChoice("bilstm"), inclusion=RandomInclusion(0.4, 0.1, 3)
+    )
     return folder, planted, done
 
 
@@ -76,23 +78,25 @@ class TestTraining:
         for seed in (1, 2):
             out = tmp_path / f"{seed}.csv"
             plant(folder / "data.csv", out, replace(PLAN, seed=seed))
-            coins = Coins(0.4, 0.1, 3, key="k")
-            done = train(out, tmp_path / f"{seed}.pt", Plain(epochs=1), model=ModelChoice("tiny", 1), coins=coins)
+            inclusion = RandomInclusion(0.4, 0.1, 3, key="k")
+            done = train(
+                out, tmp_path / f"{seed}.pt", Plain(epochs=1), model=ModelChoice("tiny", 1), inclusion=inclusion
+            )
             tokenizers.append(done.trained.bundle.tokenizer)
         assert tokenizers[0] == tokenizers[1]
 
     def test_membership_coins_are_those_of_the_same_data_without_canaries(self, trained, tmp_path):
         folder, _, done = trained
         key = Ledger.load(done.ledger).membership.key
-        coins = Coins(0.4, 0.1, 3, key=key)
-        plain = train(folder / "data.csv", tmp_path / "plain.pt", Plain(epochs=1), coins=coins)
+        inclusion = RandomInclusion(0.4, 0.1, 3, key=key)
+        plain = train(folder / "data.csv", tmp_path / "plain.pt", Plain(epochs=1), inclusion=inclusion)
         assert plain.members.texts == done.members.texts
         assert Ledger.load(plain.ledger).canaries == ()
 
     def test_what_the_tokenizer_cannot_tell_apart_is_refused_before_training(self, trained, tmp_path):
         folder, _, _ = trained
         (tmp_path / "city.txt").write_text("\U0001f600\n\U0001f601\n\U0001f602\n\U0001f603\n", encoding="utf-8")
-        plan = Plan(("in {city:2}",), canaries=2, repetitions=(1,))
+        plan = PlantingPlan(("in {city:2}",), canaries=2, repetitions=(1,))
         plant(folder / "data.csv", tmp_path / "p.csv", plan, alphabets={"city": tmp_path / "city.txt"})
         with pytest.raises(UsageError, match="minilm: its tokenizer does not know"):
             train(tmp_path / "p.csv", tmp_path / "m.pt", Plain(), model=ModelChoice("minilm", 1))
@@ -192,7 +196,7 @@ class TestCase:
         sides = ["train", "test"] * 40
         lines = [f"{t},{y},{s}" for t, y, s in zip(rows.texts, rows.labels, sides, strict=True)]
         data.write_text("\n".join(["text,label,split", *lines]) + "\n", encoding="utf-8")
-        planted = plant(data, tmp_path / "p.csv", Plan((PIN,), canaries=4, repetitions=(3,)))
+        planted = plant(data, tmp_path / "p.csv", PlantingPlan((PIN,), canaries=4, repetitions=(3,)))
         (tmp_path / "model.pt").write_bytes(
             (folder / "model.pt").read_bytes()
         )  # trained elsewhere: no ledger beside it
@@ -210,7 +214,7 @@ class TestCase:
 def planting(*, canaries=12, label="per-canary", repetitions=(10,), seed=0):
     from canary_rows import draw
 
-    plan = Plan((PIN,), canaries, repetitions, label, seed=seed)
+    plan = PlantingPlan((PIN,), canaries, repetitions, label, seed=seed)
     return Planting("s", "p", 10_000, seed, "k", {"digit": tuple("0123456789")}, draw(plan)).sealed()
 
 
@@ -307,7 +311,7 @@ class TestAudit:
         assert "canaries   6 of 2 copies, 6 of 9 copies; at least 2 of each number" in text
         assert "RT299      enumeration: runs" in text
         assert text.endswith("; besides that of the attacks after canaries")
-        assert "max_exposure 0: CANNOT be proven broken" in text  # six cannot beat enough twins
+        assert "max_exposure 0: CANNOT be proven broken" in text  # six cannot beat enough held-out secrets
         assert "max_extraction_rate 0: can be proven broken" in text  # but whole secrets are no luck
         more = CanaryAudit(planting(canaries=30, repetitions=(2, 9)), (Enumeration(),))
         text = make_plan(knowing(planted), split, [], DEFAULT, settings(), planted=more).text
@@ -323,9 +327,9 @@ class TestAudit:
 
 
 def settings():
-    from redteam.auditing.settings import Settings
+    from redteam.auditing.settings import AuditSettings
 
-    return Settings()
+    return AuditSettings()
 
 
 class TestLimits:
@@ -379,7 +383,7 @@ class TestLimits:
     [
         (lambda e: e["interval"].update(alpha=0.9), "has level 0.9"),
         (lambda e: e.update(members=99), "is of 99 canaries"),
-        (lambda e: e.update(nonmembers=3), "12 canaries and 3 twins"),
+        (lambda e: e.update(nonmembers=3), "12 canaries and 3 held out"),
         (lambda e: e.update(attainable=0.99), "says that 0.99 is attainable"),
         (lambda e: e["interval"].update(low=0.95, value=1.0, high=1.0), "beyond what 12 canaries can show"),
         (lambda e: e["interval"].update(low=-1.0), "beyond what 12 canaries can show"),

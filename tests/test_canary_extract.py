@@ -1,4 +1,4 @@
-"""The drill: blind questions, findings only where a model learned a planted secret, and nothing that hides a gap."""
+"""The drill: blind queries, findings only where a model learned a planted secret, and nothing that hides a gap."""
 
 import json
 import re
@@ -13,11 +13,11 @@ from enumeration import Enumeration, NoiseModel
 from scipy import stats
 
 from redteam.auditing.scoring import ScoreCache
-from redteam.canary import Pattern, Plan, Planting
-from redteam.canary.ask import count_tests, questions_of, suspects_of
+from redteam.canary import Pattern, Planting, PlantingPlan
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.extract import Extraction, extract
 from redteam.canary.render import render
+from redteam.canary.run import candidates_of, count_tests, queries_of
 from redteam.core import codec
 from redteam.core.errors import TargetError, UsageError
 from redteam.plugins.extraction import Answer, ExtractionQuery, NotApplicable, Ranked
@@ -29,12 +29,12 @@ SHORT = "my pin is {digit:2}"
 
 
 def planting(template=SHORT, *, key="k", **changes):
-    canaries = draw(Plan((template,), **changes), key=key)
+    canaries = draw(PlantingPlan((template,), **changes), key=key)
     return Planting("s", "p", 10_000, changes.get("seed", 0), key, DIGITS, canaries).sealed()
 
 
 def learned(planted, *, depth=6.0, seed=0, share=1.0, side="secret"):
-    """A model that knows planted sentences, or all twins: `depth` nats less on them than noise."""
+    """A model that knows planted sentences, or all held-out secrets: `depth` nats less on them than noise."""
     rng = np.random.default_rng(seed)
     known = [
         (Pattern.parse(c.template).fill(getattr(c, side)), c.label) for c in planted.canaries if rng.random() < share
@@ -54,36 +54,36 @@ def naive(planted, target):
         losses = {}
         for a in DIGITS["digit"]:
             for b in DIGITS["digit"]:
-                question = ExtractionQuery("q", pattern, canary.label, (DIGITS["digit"],) * 2)
-                losses[a, b] = float(target.losses(question.examples([(a, b)]))[0])
+                query = ExtractionQuery("q", pattern, canary.label, (DIGITS["digit"],) * 2)
+                losses[a, b] = float(target.losses(query.examples([(a, b)]))[0])
         order = sorted(losses, key=losses.get)
         yield order[0], np.log2(100) - np.log2(order.index(canary.secret) + 1), losses
 
 
-class TestQuestions:
+class TestQueries:
     def test_nothing_in_them_depends_on_the_coins(self):
         planted = planting()
         flipped = replace(planted, canaries=tuple(replace(c, planted=1 - c.planted) for c in planted.canaries))
-        assert questions_of(planted) == questions_of(flipped)
-        assert suspects_of(planted) == suspects_of(flipped)
+        assert queries_of(planted) == queries_of(flipped)
+        assert candidates_of(planted) == candidates_of(flipped)
 
-    def test_nothing_in_questions_depends_on_the_secrets(self):
-        assert {q.pattern for q in questions_of(planting())} == {q.pattern for q in questions_of(planting(seed=4))}
-        assert questions_of(planting(label="a")) == questions_of(planting(label="a", seed=4))
+    def test_nothing_in_queries_depends_on_the_secrets(self):
+        assert {q.pattern for q in queries_of(planting())} == {q.pattern for q in queries_of(planting(seed=4))}
+        assert queries_of(planting(label="a")) == queries_of(planting(label="a", seed=4))
 
     def test_candidates(self):
-        question = ExtractionQuery("q", Pattern.parse("x {digit:3}"), "a", (DIGITS["digit"],) * 3)
-        everything = list(question.candidates())
-        assert question.size == len(everything) == len(set(everything)) == 1000
+        query = ExtractionQuery("q", Pattern.parse("x {digit:3}"), "a", (DIGITS["digit"],) * 3)
+        everything = list(query.candidates())
+        assert query.size == len(everything) == len(set(everything)) == 1000
         assert everything[1] == ("0", "0", "1")
         with pytest.raises(UsageError, match=r"^q: 1,000 candidates are more than the 999"):
-            question.candidates(most=999)
-        assert replace(question, alphabets=(DIGITS["digit"],) * 30).size == 10**30
+            query.candidates(most=999)
+        assert replace(query, alphabets=(DIGITS["digit"],) * 30).size == 10**30
 
     def test_samples_are_uniform(self):
-        question = ExtractionQuery("q", Pattern.parse("x {digit:2}"), "a", (DIGITS["digit"], ("x", "y")))
-        sample = question.sample(8000, seed=1)
-        assert sample == question.sample(8000, seed=1) != question.sample(8000, seed=2)
+        query = ExtractionQuery("q", Pattern.parse("x {digit:2}"), "a", (DIGITS["digit"], ("x", "y")))
+        sample = query.sample(8000, seed=1)
+        assert sample == query.sample(8000, seed=1) != query.sample(8000, seed=2)
         counts = np.unique([" ".join(s) for s in sample], return_counts=True)[1]
         assert len(counts) == 20
         assert ((counts - 400) ** 2 / 400).sum() < stats.chi2.ppf(1 - 1e-6, 19)
@@ -100,7 +100,7 @@ class TestFindings:
             assert by_name["success"].planted.value == 1.0
             assert by_name["hamming"].planted.value == 0.0
             assert by_name["exposure"].planted.value == pytest.approx(np.log2(100))
-            assert by_name["success"].twins == 0.0
+            assert by_name["success"].heldout == 0.0
             assert by_name["success"].chance == pytest.approx(0.01)
             assert by_name["hamming"].chance == pytest.approx(1.8)
             assert group.exact
@@ -121,7 +121,7 @@ class TestFindings:
         assert extract(NoiseModel("abc"), planting(canaries=3), [Enumeration()]).crowded == 0
 
     def test_one_guess_for_several_secrets_bounds_no_rate(self):
-        """A search answers once for all that share a question: that few come out says little of what is known."""
+        """A search answers once for all that share a query: that few come out says little of what is known."""
         shared, apart = planting(), planting(label="per-canary")
         (rate,) = evidence(learned(shared), shared, Searching())
         assert (rate.interval.value, rate.interval.high) == (3 / 20, 1.0)
@@ -130,7 +130,7 @@ class TestFindings:
         (rate,) = evidence(NoiseModel(c.label for c in apart.canaries), apart, Searching())
         assert rate.interval.high < 0.5
 
-    def test_as_many_guesses_as_share_a_question_are_lucky_as_often(self):
+    def test_as_many_guesses_as_share_a_query_are_lucky_as_often(self):
         """Models that know nothing, and canaries of one label: whole secrets come out as often as luck allows."""
         level, fired, hits = 0.1, 0, 0
         for seed in range(150):
@@ -150,7 +150,7 @@ class TestFindings:
         wins, right, bits, hits, needed = 0, [], [], 0, []
         asked = Counter(canary.label for canary in planted.canaries)
         for canary, (guess, exposure, losses) in zip(planted.canaries, naive(planted, target), strict=True):
-            wins += losses[canary.secret] < losses[canary.twin]
+            wins += losses[canary.secret] < losses[canary.heldout]
             right.append(sum(a == b for a, b in zip(guess, canary.secret, strict=True)))
             bits.append(exposure)
             order = sorted(losses, key=losses.get)
@@ -170,7 +170,7 @@ class TestFindings:
 
     def test_a_model_that_learned_the_twins_instead_is_no_finding(self):
         planted = planting()
-        report = extract(learned(planted, side="twin"), planted, [Enumeration()])
+        report = extract(learned(planted, side="heldout"), planted, [Enumeration()])
         assert report.exit_code == 0
         assert report.groups[0].comparisons[1].wins == 0
 
@@ -203,12 +203,12 @@ class TestFindings:
         assert extract(NoiseModel({"a", "b", *map(str, LABELS)}), apart, [Enumeration()]).crowded == 0
 
     def test_a_real_model_that_prefers_some_secrets_is_not_found_guilty(self):
-        """What a trained model likes for reasons of its own, such as low digits, it likes in twins as well."""
+        """What a trained model likes for reasons of its own, such as low digits, it likes in held-out ones too."""
         target = ScoreCache(load_target(str(ROOT / "fixtures" / "safe" / "model.pt"), device="cpu"))
         labels = list(target.labels)
         fired, wins, pairs = 0, 0, 0
         for seed in range(240):
-            canaries = draw(Plan((SHORT,), seed=seed), labels=labels)
+            canaries = draw(PlantingPlan((SHORT,), seed=seed), labels=labels)
             planted = Planting("s", "p", 10_000, seed, "k", DIGITS, canaries)
             report = extract(target, planted, [Enumeration()])
             fired += bool(report.proven)
@@ -237,7 +237,7 @@ class TestFindings:
         codec.encode((rate, bits))
 
     def test_too_few_canaries_have_a_ceiling_of_zero(self):
-        """Four cannot beat enough twins, but four whole secrets of a hundred each are no luck, as one alone may be."""
+        """Four cannot beat enough held-out secrets, but four whole ones of a hundred each are no luck."""
         planted = planting(canaries=4, label="per-canary")
         rate, bits = evidence(learned(planted), planted)
         assert (bits.attainable, bits.interval.low) == (0.0, 0.0)
@@ -250,7 +250,7 @@ class TestFindings:
         assert (one.attainable, one.interval.low) == (0.0, 0.0)
 
     def test_a_few_whole_secrets_among_many_are_no_luck(self):
-        """Six of twenty, of ten thousand candidates each: the twins of the others lose half of the time."""
+        """Six of twenty, of ten thousand candidates each: the held-out secrets of the others lose half of the time."""
         planted = planting(PIN, label="per-canary")
         for seed in range(4):
             report = extract(learned(planted, share=0.3, seed=seed, depth=40.0), planted, [Enumeration()])
@@ -311,12 +311,15 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (lambda a: a[1:], "answered 19 of 20 questions"),
+            (lambda a: a[1:], "answered 19 of 20 queries"),
             (lambda a: a[::-1], "in another order"),
             (lambda a: [replace(a[0], guess=None), *a[1:]], "no guess of 2 symbols"),
             (lambda a: [replace(a[0], guess=("1",)), *a[1:]], "no guess of 2 symbols"),
-            (lambda a: [replace(a[0], ranked=a[0].ranked[:1]), *a[1:]], "suspects are not those"),
-            (lambda a: [replace(a[0], ranked=(Ranked(("x", "y"), 0.0),) * 2), *a[1:]], "suspects are not those"),
+            (lambda a: [replace(a[0], ranked=a[0].ranked[:1]), *a[1:]], "candidate secrets are not those"),
+            (
+                lambda a: [replace(a[0], ranked=(Ranked(("x", "y"), 0.0),) * 2), *a[1:]],
+                "candidate secrets are not those",
+            ),
             (without_a_loss, "a loss is not finite"),
             (leave, "SystemExit"),
             (lambda a: a[10**6], "IndexError"),
@@ -383,7 +386,7 @@ class TestReport:
         open_ = extract(learned(planted), planted, [Guessing()], show_text=True)
         for said in (render(open_), open_.to_json()):
             assert all(" ".join(c.secret) in said for c in canaries)
-            assert not any(" ".join(c.twin) in said for c in canaries)
+            assert not any(" ".join(c.heldout) in said for c in canaries)
 
     def test_text(self):
         planted = planting(repetitions=(1, 10), canaries=40)
@@ -392,9 +395,9 @@ class TestReport:
         assert "EXTRACTED" in text
         assert "RT299, 10 repetitions, 20 canaries" in text
         assert "shared over 6 tests at 0.0083 each" in text
-        assert re.search(r"whole secrets guessed: \d+, and whole twins: 0", text)
+        assert re.search(r"whole secrets guessed: \d+, and whole held-out secrets: 0", text)
         quiet = render(extract(NoiseModel("abc", seed=1), planted, [Enumeration()]))
-        assert "no attack got more out of planted secrets than out of unseen twins" in quiet
+        assert "no attack extracted more of planted than of held-out secrets" in quiet
 
     def test_same_seed_same_report(self):
         planted = planting()
@@ -404,15 +407,15 @@ class TestReport:
 
 
 class Guessing(Enumeration):
-    """Ranks the suspects only, over a pattern of 10^4 candidates."""
+    """Ranks the candidate secrets only, over a pattern of 10^4 candidates."""
 
     guesses = False
 
-    def _answer(self, target, question, suspects):
-        own = [s.secret for s in suspects if s.query == question.id]
-        losses = target.losses(question.examples(own))
+    def _answer(self, target, query, candidates):
+        own = [s.secret for s in candidates if s.query == query.id]
+        losses = target.losses(query.examples(own))
         ranked = tuple(Ranked(s, float(loss)) for s, loss in zip(own, losses, strict=True))
-        return Answer(question.id, ranked=ranked)
+        return Answer(query.id, ranked=ranked)
 
 
 def test_an_attack_that_only_ranks_is_judged_by_its_ranks():

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from redteam.canary import (
     Pattern,
-    Plan,
+    PlantingPlan,
     canaries_beside,
     canaries_path,
     canary_rows,
     plant,
 )
-from redteam.canary.place import place
+from redteam.canary.insertion import insert_rows
 from redteam.core.errors import RedteamError, UsageError
 from redteam.data import Columns, read_examples, text_key
 from redteam.data.planted import load_planting
@@ -37,7 +37,7 @@ def data(tmp_path):
 class TestFiles:
     def test_secrets_are_in_the_ledger_alone(self, data, tmp_path):
         out = tmp_path / "planted.csv"
-        planted = plant(data, out, Plan((PIN,), decoys=1))
+        planted = plant(data, out, PlantingPlan((PIN,), decoys=1))
         assert planted.ledger == canaries_path(out) == tmp_path / "planted.canaries.json"
         assert stat.S_IMODE(planted.ledger.stat().st_mode) == 0o600
         assert sorted(p.name for p in tmp_path.iterdir()) == ["data.csv", "planted.canaries.json", "planted.csv"]
@@ -49,7 +49,7 @@ class TestFiles:
 
     def test_what_is_planted_is_what_the_ledger_says(self, data, tmp_path):
         out = tmp_path / "planted.csv"
-        planting = plant(data, out, Plan((PIN,), canaries=6, repetitions=(1, 4), decoys=2)).planting
+        planting = plant(data, out, PlantingPlan((PIN,), canaries=6, repetitions=(1, 4), decoys=2)).planting
         examples = read_examples(out, Columns()).examples
         before = read_examples(data, Columns()).examples
         rows = canary_rows(planting)
@@ -63,15 +63,15 @@ class TestFiles:
                 assert {examples.texts[row] for row in each.rows} == {fill(secret)}
                 assert {examples.labels[row] for row in each.rows} == {each.label}
         keys = {text_key(text) for text in examples.texts}
-        assert not any(text_key(Pattern.parse(c.template).fill(c.twin)) in keys for c in planting.canaries)
+        assert not any(text_key(Pattern.parse(c.template).fill(c.heldout)) in keys for c in planting.canaries)
         assert len(set(examples.ids)) == len(examples)
 
     def test_the_mode_of_the_data_is_kept(self, data, tmp_path):
         data.chmod(0o600)
-        assert stat.S_IMODE(plant(data, tmp_path / "p.csv", Plan((PIN,))).data.stat().st_mode) == 0o600
+        assert stat.S_IMODE(plant(data, tmp_path / "p.csv", PlantingPlan((PIN,))).data.stat().st_mode) == 0o600
 
     def test_nothing_is_overwritten_or_left_behind(self, data, tmp_path, monkeypatch):
-        plan, out = Plan((PIN,)), tmp_path / "p.csv"
+        plan, out = PlantingPlan((PIN,)), tmp_path / "p.csv"
         for wrong, said in (
             (data, "is the data itself"),
             (tmp_path / "no" / "p.csv", "folder does not exist"),
@@ -100,7 +100,7 @@ class TestFiles:
         (tmp_path / "d.csv").write_text(
             "text,label,split,note\n" + "".join(f"t{i},x{i % 2},Train,n\n" for i in range(9))
         )
-        plant(tmp_path / "d.csv", tmp_path / "p.csv", Plan((PIN,), canaries=1, repetitions=(2,)))
+        plant(tmp_path / "d.csv", tmp_path / "p.csv", PlantingPlan((PIN,), canaries=1, repetitions=(2,)))
         table = read_table(tmp_path / "p.csv")
         assert set(table.columns["split"]) == {"Train"}
         assert Counter(table.columns["note"]) == {"n": 9, "": 2}
@@ -108,7 +108,7 @@ class TestFiles:
     def test_the_rows_of_one_secret_are_those_of_one_new_user(self, tmp_path):
         path = tmp_path / "data.csv"
         path.write_text("text,label,who,g\n" + "".join(f"say {i},x,{i % 7},{'aab'[i % 3]}\n" for i in range(30)))
-        plan = Plan((PIN,), canaries=2, repetitions=(3,), decoys=1, label="fresh")
+        plan = PlantingPlan((PIN,), canaries=2, repetitions=(3,), decoys=1, label="fresh")
         planted = plant(path, tmp_path / "out.csv", plan, columns=Columns(user="who", group="g"))
         groups = read_table(planted.data).columns["g"]
         assert {groups[row] for row in canary_rows(planted.planting)} == {"a"}
@@ -122,17 +122,17 @@ class TestFiles:
     def test_a_column_whose_word_for_training_is_not_known(self, tmp_path):
         (tmp_path / "d.csv").write_text("text,label,split\n" + "".join(f"t{i},x{i % 2},trn\n" for i in range(9)))
         with pytest.raises(RedteamError, match=r"^column 'split' seems to say .* one of train, training, [^\n]*$"):
-            plant(tmp_path / "d.csv", tmp_path / "p.csv", Plan((PIN,), canaries=1))
+            plant(tmp_path / "d.csv", tmp_path / "p.csv", PlantingPlan((PIN,), canaries=1))
         assert [p.name for p in tmp_path.iterdir()] == ["d.csv"]
 
     def test_a_pattern_that_the_file_cannot_hold(self, tmp_path):
         (tmp_path / "d.csv").write_text('text,label\n"open,a\n8" two,b\n')
         with pytest.raises(RedteamError, match=r"^[^\n]*p\.csv: [^\n]*$"):
-            plant(tmp_path / "d.csv", tmp_path / "p.csv", Plan(("pin, {digit:4}",), canaries=2))
+            plant(tmp_path / "d.csv", tmp_path / "p.csv", PlantingPlan(("pin, {digit:4}",), canaries=2))
         assert sorted(p.name for p in tmp_path.iterdir()) == ["d.csv"]
 
     def test_a_pattern_with_a_comma_is_quoted(self, data, tmp_path):
-        planted = plant(data, tmp_path / "p.csv", Plan(("well, pin {digit:4}",)))
+        planted = plant(data, tmp_path / "p.csv", PlantingPlan(("well, pin {digit:4}",)))
         texts = read_examples(planted.data, Columns()).examples.texts
         assert sum(text.startswith("well, pin ") for text in texts) == 200
 
@@ -165,20 +165,22 @@ class TestFormats:
     )
     def test_text_files(self, tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
-        out = plant(tmp_path / name, tmp_path / f"out{name[1:]}", Plan((PIN,), canaries=3, repetitions=(2,))).data
+        out = plant(
+            tmp_path / name, tmp_path / f"out{name[1:]}", PlantingPlan((PIN,), canaries=3, repetitions=(2,))
+        ).data
         whole = out.read_bytes()
         assert whole.count(b"pin code") == 6
         assert removed(whole, True) == content
 
     def test_a_last_line_without_its_end(self, tmp_path):
         (tmp_path / "d.csv").write_bytes(b"text,label\nx,a\nz,b")
-        whole = plant(tmp_path / "d.csv", tmp_path / "p.csv", Plan((PIN,))).data.read_bytes()
+        whole = plant(tmp_path / "d.csv", tmp_path / "p.csv", PlantingPlan((PIN,))).data.read_bytes()
         assert removed(whole, True) == b"text,label\nx,a\nz,b\n"
 
     def test_quoted_cells_over_several_lines(self, tmp_path):
         content = 'text,label\n"one\ntwo, ""three""\n",a\n\n"four\r\nfive",b\n'
         (tmp_path / "d.csv").write_bytes(content.encode())
-        planted = plant(tmp_path / "d.csv", tmp_path / "p.csv", Plan((PIN,), canaries=4))
+        planted = plant(tmp_path / "d.csv", tmp_path / "p.csv", PlantingPlan((PIN,), canaries=4))
         rows = canary_rows(planted.planting)
         table = read_table(planted.data)
         kept = [text for i, text in enumerate(table.columns["text"]) if i not in rows]
@@ -188,7 +190,7 @@ class TestFormats:
     def test_json_numbers_stay_numbers(self, tmp_path):
         lines = [json.dumps({"id": i, "text": f"t{i}", "label": i % 3, "x": 0.5}) for i in range(8)]
         (tmp_path / "d.jsonl").write_text("\n".join(lines) + "\n")
-        planted = plant(tmp_path / "d.jsonl", tmp_path / "p.jsonl", Plan((PIN,), canaries=2, label="fresh"))
+        planted = plant(tmp_path / "d.jsonl", tmp_path / "p.jsonl", PlantingPlan((PIN,), canaries=2, label="fresh"))
         new = [json.loads(line) for line in planted.data.read_text().splitlines() if "pin" in line]
         assert {(type(each["id"]), each["label"], each["x"]) for each in new} == {(int, 3, None)}
         assert {each["id"] for each in new} == set(range(8, 28))
@@ -215,7 +217,7 @@ class TestFormats:
         }
         table = pyarrow.table(columns, schema=schema)
         pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
-        planted = plant(tmp_path / "d.parquet", tmp_path / "p.parquet", Plan((PIN,), canaries=3, label="fresh"))
+        planted = plant(tmp_path / "d.parquet", tmp_path / "p.parquet", PlantingPlan((PIN,), canaries=3, label="fresh"))
         found = pyarrow.parquet.read_table(planted.data)
         assert found.schema.equals(schema, check_metadata=False)
         assert found.schema.metadata[b"mine"] == b"yes"
@@ -231,7 +233,9 @@ class TestFormats:
     def test_parquet_labels_of_whole_numbers(self, tmp_path):
         table = pyarrow.table({"text": [f"t{i}" for i in range(6)], "label": [0, 1, 2] * 2})
         pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
-        planted = plant(tmp_path / "d.parquet", tmp_path / "p.parquet", Plan((PIN,), canaries=2, label="per-canary"))
+        planted = plant(
+            tmp_path / "d.parquet", tmp_path / "p.parquet", PlantingPlan((PIN,), canaries=2, label="per-canary")
+        )
         assert set(pyarrow.parquet.read_table(planted.data)["label"].to_pylist()) == {0, 1, 2, 3, 4}
 
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -258,7 +262,7 @@ class TestFormats:
         text, label = table.columns  # with its quotes, where a TSV reads as one that does not quote
         new = {p: {text: f"new {p}", label: "x"} for p in places}
         result = tmp_path / f"out{path.suffix}"
-        result.write_bytes(place(path, table, new))
+        result.write_bytes(insert_rows(path, table, new))
         found = read_table(result)
         for name, before in table.columns.items():
             assert [cell for i, cell in enumerate(found.columns[name]) if i not in new] == before

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from defenses.plain import Plain
 from redteam.canary import (
-    Plan,
     Planting,
+    PlantingPlan,
     canaries_beside,
     canary_rows,
     check_tokenizer,
@@ -31,7 +31,7 @@ def data(tmp_path):
 
 
 def test_a_training_is_told_which_rows_no_user_wrote(data, tmp_path):
-    planted = plant(data, tmp_path / "p.csv", Plan((PIN,), canaries=4, repetitions=(3,), decoys=1))
+    planted = plant(data, tmp_path / "p.csv", PlantingPlan((PIN,), canaries=4, repetitions=(3,), decoys=1))
     seen = []
 
     class Spy(Plain):
@@ -51,7 +51,7 @@ def test_a_training_is_told_which_rows_no_user_wrote(data, tmp_path):
 class TestLedger:
     @pytest.fixture
     def planted(self, data, tmp_path):
-        return plant(data, tmp_path / "p.csv", Plan((PIN,), canaries=4, repetitions=(2,), decoys=1))
+        return plant(data, tmp_path / "p.csv", PlantingPlan((PIN,), canaries=4, repetitions=(2,), decoys=1))
 
     def edit(self, planted, change, *, seal=False):
         document = json.loads(planted.ledger.read_text())
@@ -131,7 +131,7 @@ class TestLedger:
 
 class TestAlphabets:
     def chosen(self, data, out, template, **files):
-        return plant(data, out, Plan((template,), canaries=2), alphabets=files).planting.alphabets
+        return plant(data, out, PlantingPlan((template,), canaries=2), alphabets=files).planting.alphabets
 
     def test_built_in_and_files(self, data, tmp_path):
         (tmp_path / "city.txt").write_text("\ufeffparis\n\n rome \noslo\n", encoding="utf-8")
@@ -209,7 +209,7 @@ class TestTokenizer:
         tokenizer = Tokenizer(pieces)
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         symbols = ("amber", "abc", "abd")  # one piece of five letters, and three of three
-        canaries = draw(Plan(("{word:2}",), canaries=1), alphabets={"word": symbols})
+        canaries = draw(PlantingPlan(("{word:2}",), canaries=1), alphabets={"word": symbols})
         planting = replace(self.planting(), alphabets={"word": symbols}, canaries=canaries)
         tokenizer.enable_truncation(5)
         with pytest.raises(UsageError, match=r"cuts '\{word:2\}' off"):
@@ -222,7 +222,7 @@ class TestTokenizer:
 
     def test_a_vocabulary_is_learned_without_secrets(self):
         from redteam.data import Examples
-        from redteam.models.starting import learn_vocabulary
+        from redteam.models.initial import learn_vocabulary
 
         planting = self.planting()
         texts = vocabulary_texts(planting)

@@ -10,7 +10,7 @@ from enumeration import Enumeration, NoiseModel
 
 from attacks.membership.loss import LossThreshold
 from redteam.auditing.run import audit
-from redteam.canary import Plan, Planting
+from redteam.canary import Planting, PlantingPlan
 from redteam.canary.evidence import CanaryAudit
 from redteam.core.errors import ReportError
 from redteam.data import Split
@@ -148,7 +148,7 @@ class Absent(ExtractionAttack):
 @pytest.fixture(scope="module")
 def report():
     """An audit with numbers, with and without canaries, and every kind of failure; judged, it passes."""
-    canaries = draw(Plan(("my pin is {digit:2}",), canaries=12, repetitions=(5, 10), label="a"))
+    canaries = draw(PlantingPlan(("my pin is {digit:2}",), canaries=12, repetitions=(5, 10), label="a"))
     planting = Planting("s", "p", 10_000, 0, "k", DIGITS, canaries).sealed()
     split = Split.of(sentences(80, seed=21), sentences(80, seed=22))
     attacks = (LossThreshold(), HalfBroken(), Crashing(), Weights())

@@ -14,7 +14,7 @@ from enumeration import Enumeration
 from defenses.plain import Plain
 from defenses.regularised import Regularised
 from defenses.regularised.early_stopping import EarlyStopping
-from redteam.canary import Plan
+from redteam.canary import PlantingPlan
 from redteam.cli.canary import plant
 from redteam.cli.drill import _Grid
 from redteam.cli.numbers import parse_numbers
@@ -59,8 +59,8 @@ class Broken(Enumeration):
 class Whole(Enumeration):
     """An attack that says that it tries every candidate, of two symbols or fewer."""
 
-    def enumerates(self, question):
-        return question.size <= 100
+    def enumerates(self, query):
+        return query.size <= 100
 
 
 class Search(Enumeration):
@@ -259,7 +259,7 @@ class TestCells:
         assert len({str(one) for one in drawn.values()}) == 1
 
     def test_a_repeated_secret_is_learned_and_a_twin_is_not(self, unbroken):
-        """Twenty copies with a label of their own, in a model of no defence, stand before their twins."""
+        """Twenty copies with a label of their own, in a model of no defence, stand before the held-out ones."""
         ahead = [f.ahead for f in unbroken[1][DrillCell(*SHORT, 20, "none", 0, "per-canary")].found]
         assert np.mean(ahead) > 0
 

@@ -18,8 +18,8 @@ from redteam.report.values import Failure
 from redteam.statistics.exposure import chance
 
 
-def found(attack="RT299", *, right=4, twin=0, bits=13.0, ahead=2.0, places=4, repetitions=1):
-    return Found(attack, "C", repetitions, places, right, twin, bits, 1.0, bits, 13.3, 13.3, "exact", ahead)
+def found(attack="RT299", *, right=4, heldout=0, bits=13.0, ahead=2.0, places=4, repetitions=1):
+    return Found(attack, "C", repetitions, places, right, heldout, bits, 1.0, bits, 13.3, 13.3, "exact", ahead)
 
 
 def cell(defense="none", repetitions=1, seed=0, *, finds=(), right=90, **changes):
@@ -68,7 +68,7 @@ def report_of(cells, *, tests=10, **parts):
     return DrillReport(settings={"canaries": 10}, alpha=0.05, tests=tests, each=0.05 / tests, rows=rows, **rest)
 
 
-OUT, IN = [found()] * 18 + [found(right=1, twin=1)] * 2, [found(right=0, twin=1, ahead=-1.0, bits=0.1)] * 20
+OUT, IN = [found()] * 18 + [found(right=1, heldout=1)] * 2, [found(right=0, heldout=1, ahead=-1.0, bits=0.1)] * 20
 
 
 class TestRows:
@@ -81,7 +81,7 @@ class TestRows:
         assert success.planted.value == 0.9
         assert success.planted.low == pytest.approx(0.683, abs=1e-3)  # Clopper and Pearson, by any table
         assert success.planted.high == pytest.approx(0.988, abs=1e-3)
-        assert (success.twins, success.chance) == (0.0, pytest.approx(1e-4))
+        assert (success.heldout, success.chance) == (0.0, pytest.approx(1e-4))
         assert row.by("RT299").measure("hamming").planted.value == pytest.approx(0.3)
         assert row.by("RT299").measure("exposure").planted.value == 13.0
 
@@ -135,7 +135,7 @@ class TestRows:
         rng, hits = np.random.default_rng(0), 0
         for _ in range(400):
             finds = [
-                found(right=int(rng.binomial(4, 0.1)), twin=int(rng.binomial(4, 0.1)), ahead=rng.normal())
+                found(right=int(rng.binomial(4, 0.1)), heldout=int(rng.binomial(4, 0.1)), ahead=rng.normal())
                 for _ in range(20)
             ]
             (row,) = drill_rows([cell(finds=finds)], alpha=0.05, each=0.05 / 2)
@@ -183,7 +183,7 @@ class TestReport:
         assert "1 canaries a row can prove nothing at the level 0.005" in " ".join(render_text(few).split())
 
     def test_whole_secrets_prove_nothing_where_no_attack_guesses(self):
-        ranked = found(right=None, twin=None)
+        ranked = found(right=None, heldout=None)
         few = report_of([cell(finds=[ranked] * 7)])
         assert "7 canaries a row can prove nothing at the level 0.005" in " ".join(render_text(few).split())
         assert "can prove nothing" not in render_text(report_of([cell(finds=[ranked] * 8)]))
@@ -218,7 +218,7 @@ class TestPicture:
         assert words == ["none", "all", "guessing"]
 
     def test_a_panel_without_points_says_so(self, tmp_path):
-        draw(report_of([cell(finds=[found(right=None, twin=None)])]), tmp_path / "a.svg")
+        draw(report_of([cell(finds=[found(right=None, heldout=None)])]), tmp_path / "a.svg")
         assert "no attack gave a guess" in (tmp_path / "a.svg").read_text()
 
     def test_many_panels_and_the_same_file_every_time(self, tmp_path):

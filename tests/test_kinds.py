@@ -201,12 +201,12 @@ class TestCommands:
         from attacks.extraction.exposure import ExposureRank
         from attacks.membership.confidence import Confidence
         from defenses.plain import Plain
-        from redteam.canary import Plan, plant
+        from redteam.canary import PlantingPlan, plant
         from redteam.experiments.drill.run import open_drill
         from redteam.experiments.gap.cells import open_gap
         from redteam.training.train import train
 
-        plan = Plan(("my pin is {digit:4}",), canaries=4, repetitions=(2,))
+        plan = PlantingPlan(("my pin is {digit:4}",), canaries=4, repetitions=(2,))
         for read in (
             lambda path: train(path, tmp_path / "m.pt", Plain(epochs=1)),
             lambda path: plant(path, tmp_path / "planted.jsonl", plan),

@@ -11,7 +11,7 @@ from scipy.stats import binom, chi2
 
 from redteam.core.errors import DataError, LedgerError, UsageError
 from redteam.data import Columns, Examples, read_examples
-from redteam.data.ledger import Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
+from redteam.data.ledger import Ledger, Membership, TrainingRecipe, assign_membership, describe_data, ledger_path
 from redteam.report.values import Budget, Guarantee
 
 ROWS = 200
@@ -36,7 +36,7 @@ def where(tmp_path):
 @pytest.fixture
 def ledger(data, where):
     reading = read_examples(data, Columns())
-    sides = flip_coins(reading.examples, holdout=0.4, reference=0.2, seed=3)
+    sides = assign_membership(reading.examples, holdout=0.4, reference=0.2, seed=3)
     return Ledger(
         model="ab" * 32,
         data=describe_data(data, reading.columns, ROWS, beside=where),
@@ -180,9 +180,9 @@ class TestBroken:
         assert said in str(caught.value)
 
 
-class TestCoins:
+class TestAssignment:
     def side(self, examples, **options):
-        drawn = flip_coins(examples, **{"holdout": 0.5, "seed": 0, **options})
+        drawn = assign_membership(examples, **{"holdout": 0.5, "seed": 0, **options})
         assert sorted(sum(drawn.values(), ())) == list(range(len(examples)))
         return {row: side for side, rows in drawn.items() for row in rows}
 
@@ -204,7 +204,7 @@ class TestCoins:
     def test_frequencies(self):
         many = self.rows(*map(str, range(20_000)))
         for holdout, reference in ((0.5, 0.0), (0.1, 0.0), (0.3, 0.25)):
-            drawn = flip_coins(many, holdout=holdout, reference=reference, seed=1)
+            drawn = assign_membership(many, holdout=holdout, reference=reference, seed=1)
             shares = {"reference": reference, "nonmembers": (1 - reference) * holdout}
             for side, share in shares.items():
                 low, high = binom.ppf([1e-6, 1 - 1e-6], 20_000, share) if share else (0, 0)
@@ -218,7 +218,7 @@ class TestCoins:
     def test_coins_are_uniform(self):
         """Sides at twenty thresholds cut the coins into twenty bins, which must be equally full."""
         many = self.rows(*map(str, range(20_000)))
-        counts = [len(flip_coins(many, holdout=i / 20, seed=5)["nonmembers"]) for i in range(21)]
+        counts = [len(assign_membership(many, holdout=i / 20, seed=5)["nonmembers"]) for i in range(21)]
         bins = np.diff(counts)
         assert ((bins - 1000) ** 2 / 1000).sum() < chi2.ppf(1 - 1e-6, 19)
 
@@ -240,12 +240,12 @@ class TestCoins:
     def test_the_coins_of_a_seed_never_change(self):
         """Old ledgers must stay readable: these numbers are pinned."""
         texts = self.rows("Play jazz", "wäre es möglich", "７", "a  B", "STRASSE", "İstanbul", *map(str, range(6)))
-        drawn = flip_coins(texts, holdout=0.5, reference=0.2, seed=7)
+        drawn = assign_membership(texts, holdout=0.5, reference=0.2, seed=7)
         assert drawn == {"members": (0, 4, 5, 8, 9), "nonmembers": (1, 2, 6, 10, 11), "reference": (3, 7)}
 
     def test_two_hundred_thousand_texts(self):
         many = self.rows(*(f"Some text of usual length, number {i}" for i in range(200_000)))
-        assert abs(len(flip_coins(many, holdout=0.5, seed=0)["members"]) - 100_000) < 6 * 224
+        assert abs(len(assign_membership(many, holdout=0.5, seed=0)["members"]) - 100_000) < 6 * 224
 
 
 def test_where_the_ledger_lies(tmp_path):
@@ -266,7 +266,7 @@ class TestUsers:
             + "".join(f"{t},{'xy'[i % 2]},person {i % 40},p{i % 3}\n" for i, t in enumerate(TEXTS))
         )
         reading = read_examples(data, Columns(user="user"))
-        sides = flip_coins(reading.examples, holdout=0.5, seed=3, unit="user")
+        sides = assign_membership(reading.examples, holdout=0.5, seed=3, unit="user")
         return Ledger(
             model="ab" * 32,
             data=describe_data(data, reading.columns, ROWS, beside=where),
@@ -296,7 +296,7 @@ class TestUsers:
         split, _ = owned.split(where, user="user", group="play")
         assert set(split.members.groups) == {"p0", "p1", "p2"}
         examples = read_examples(where.parent.parent / "data" / "all.csv", Columns()).examples
-        sides = flip_coins(examples, holdout=0.5, seed=3)
+        sides = assign_membership(examples, holdout=0.5, seed=3)
         columns = owned.data.columns | {"user": None}
         rows = replace(
             owned, data=replace(owned.data, columns=columns), membership=Membership(True, 3, 0.5, 0.0, **sides)
@@ -307,7 +307,7 @@ class TestUsers:
     def test_a_ledger_of_rows_with_a_gap_among_its_users_is_still_read(self, owned, data, where):
         data.write_text(data.read_text().replace("person 7,", ",", 1))
         examples = read_examples(data, Columns(user="user")).examples
-        sides = flip_coins(examples, holdout=0.5, seed=3)
+        sides = assign_membership(examples, holdout=0.5, seed=3)
         old = replace(
             owned,
             data=describe_data(data, Columns("text", "label", user="user"), ROWS, beside=where),

@@ -10,7 +10,7 @@ from conftest import RuleTarget, sentences
 from redteam.auditing.matching import match_by_label
 from redteam.auditing.plan import make_plan
 from redteam.auditing.run import audit
-from redteam.auditing.settings import Settings
+from redteam.auditing.settings import AuditSettings
 from redteam.data import Examples, Split
 from redteam.policy.reading import load_policy
 from redteam.statistics.area import area, area_interval
@@ -123,7 +123,7 @@ class TestUsers:
 
 
 def test_a_plan_foresees_what_the_labels_do():
-    policy, settings = load_policy(None, today=date(2026, 1, 1)), Settings()
+    policy, settings = load_policy(None, today=date(2026, 1, 1)), AuditSettings()
     split = declared((400, 300, 200), (250, 300, 350))
     told = make_plan(leaky(split), split, (), policy, settings).text
     left = audit(leaky(split), split).data

@@ -356,38 +356,41 @@ class TestLedgers:
             assert found.texts == tuple(texts[row] for row in rows)
 
     def test_canaries_among_rows_without_a_text_in_a_file_with_semicolons(self, tmp_path):
-        from redteam.canary import Plan, canary_rows, plant
+        from redteam.canary import PlantingPlan, canary_rows, plant
         from redteam.canary.files import trained_texts
 
         (tmp_path / "d.csv").write_text(
             "text;label\n" + "".join(f"{(i % 4 and f't{i}') or ''};x{i % 2}\n" for i in range(40))
         )
-        planted = plant(tmp_path / "d.csv", tmp_path / "p.csv", Plan(("pin {digit:4}",), canaries=2, repetitions=(3,)))
+        planted = plant(
+            tmp_path / "d.csv", tmp_path / "p.csv", PlantingPlan(("pin {digit:4}",), canaries=2, repetitions=(3,))
+        )
         lines = (tmp_path / "p.csv").read_text().splitlines()[1:]
         rows = canary_rows(planted.planting)
         assert {row for row, line in enumerate(lines) if line.startswith("pin ")} == rows
         assert sum(text.startswith("pin ") for text in trained_texts(planted.data, planted.planting)) == len(rows)
 
     def test_canaries_in_parquet_with_classes(self, tmp_path):
-        from redteam.canary import Plan, plant
+        from redteam.canary import PlantingPlan, plant
 
         features = {"info": {"features": {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}}}
         table = pa.table({"text": [f"t{i}" for i in range(40)], "label": [0, 1] * 20})
         table = table.append_column("at", pa.array([10**9 + 1] * 40, pa.timestamp("ns")))
         named = table.replace_schema_metadata({"huggingface": json.dumps(features)})
         pyarrow.parquet.write_table(named, tmp_path / "d.parquet")
-        planted = plant(tmp_path / "d.parquet", tmp_path / "p.parquet", Plan(("pin {digit:4}",), canaries=2))
+        planted = plant(tmp_path / "d.parquet", tmp_path / "p.parquet", PlantingPlan(("pin {digit:4}",), canaries=2))
         labels = read_examples(planted.data, Columns()).examples.labels
         assert {canary.label for canary in planted.planting.canaries} <= set(labels) == {"no", "yes"}
 
     def test_what_is_only_read_is_not_planted_in(self, tmp_path):
-        from redteam.canary import Plan, plant
+        from redteam.canary import PlantingPlan, plant
 
         for name in ("wide.csv", "packed.csv.gz", "array.json", "old-mac.csv"):
             content = FILES[name]
             (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
             refusal(
-                tmp_path / name, lambda p: plant(p, tmp_path / f"out-{p.name}", Plan(("pin {digit:4}",), canaries=1))
+                tmp_path / name,
+                lambda p: plant(p, tmp_path / f"out-{p.name}", PlantingPlan(("pin {digit:4}",), canaries=1)),
             )
 
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, RuleTarget, sentences
 
 from redteam.auditing.run import audit
-from redteam.auditing.settings import Settings
+from redteam.auditing.settings import AuditSettings
 from redteam.core.errors import TargetError, UsageError
 from redteam.data import Examples, Split
 from redteam.formats import FORMATS
@@ -66,14 +66,14 @@ def test_an_attack(plugged):
     plugged("surprise")
     (mine,) = choose(discover_attacks(), ["RT190"])
     members, others = sentences(120, seed=1), sentences(120, seed=2)
-    report = audit(RuleTarget(members), Split.of(members, others), controls=(), settings=Settings(fprs=()))
+    report = audit(RuleTarget(members), Split.of(members, others), controls=(), settings=AuditSettings(fprs=()))
     assert {evidence.attack for evidence in report.evidence} >= {"RT101", mine.id}
 
 
 def test_a_control(plugged):
     plugged("length")
     members, others = sentences(120, seed=1), sentences(120, seed=2, words=9)
-    report = audit(RuleTarget(), Split.of(members, others), (), settings=Settings(fprs=()))
+    report = audit(RuleTarget(), Split.of(members, others), (), settings=AuditSettings(fprs=()))
     seen = {control.control: control.auc.low for control in report.controls}
     assert report.grade == "C"
     assert seen["RT990"] > 0.9

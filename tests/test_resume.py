@@ -16,7 +16,7 @@ from defenses.plain import Plain
 from redteam.core.errors import UsageError
 from redteam.core.interrupts import Interrupts
 from redteam.data import Columns
-from redteam.training.train import Coins, ModelChoice, train
+from redteam.training.train import ModelChoice, RandomInclusion, train
 
 QUICK = Plain(epochs=2, batch_size=16)
 ROWS = sentences(120, seed=8)
@@ -54,14 +54,14 @@ def stopping(at, how=None):
 @pytest.mark.parametrize("spec", ["tiny", "bilstm"])
 class TestRepeatable:
     def digest(self, data, name, spec, **options):
-        coins = options.pop("coins", Coins(seed=1))
-        return train(data, data.with_name(name), QUICK, model=ModelChoice(spec), coins=coins, **options).trained
+        inclusion = options.pop("coins", RandomInclusion(seed=1))
+        return train(data, data.with_name(name), QUICK, model=ModelChoice(spec), inclusion=inclusion, **options).trained
 
     def test_the_seed_decides_everything(self, data, spec):
         first = self.digest(data, "1.pt", spec).bundle.digest()
         torch.manual_seed(12345)
         assert self.digest(data, "2.pt", spec).bundle.digest() == first
-        assert self.digest(data, "3.pt", spec, coins=Coins(seed=2)).bundle.digest() != first
+        assert self.digest(data, "3.pt", spec, inclusion=RandomInclusion(seed=2)).bundle.digest() != first
 
     def test_broken_off_and_resumed(self, data, spec, monkeypatch):
         unbroken = self.digest(data, "1.pt", spec).bundle.digest()
@@ -133,8 +133,8 @@ class TestUnfinished:
             {"model": ModelChoice("bilstm")},
             {"model": ModelChoice("tiny", dropout=0.0)},
             {"model": ModelChoice("tiny", freeze_embeddings=True)},
-            {"coins": Coins(seed=1)},
-            {"coins": Coins(holdout=0.4)},
+            {"coins": RandomInclusion(seed=1)},
+            {"coins": RandomInclusion(holdout=0.4)},
             {"columns": Columns("text", "label", id="label")},
         ],
     )

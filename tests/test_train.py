@@ -11,11 +11,11 @@ from conftest import sentences
 
 from defenses.plain import Plain
 from redteam.core.errors import BundleError, DataError, RedteamError, UsageError
-from redteam.data.ledger import Ledger, flip_coins
+from redteam.data.ledger import Ledger, assign_membership
 from redteam.models.bundle import load_bundle
-from redteam.models.starting import minilm_directory
+from redteam.models.initial import minilm_directory
 from redteam.targets.loading import load_target
-from redteam.training.train import Coins, ModelChoice, train
+from redteam.training.train import ModelChoice, RandomInclusion, train
 
 QUICK = Plain(epochs=2, batch_size=16)
 ROWS = sentences(120, seed=8)
@@ -46,7 +46,7 @@ class TestWhatIsWritten:
             write(folder / "data.csv"),
             folder / "model.pt",
             QUICK,
-            coins=Coins(0.4, 0.2, seed=5),
+            inclusion=RandomInclusion(0.4, 0.2, seed=5),
             progress=lambda *measures: seen.append(measures),
         )
         return folder, done, seen
@@ -66,7 +66,7 @@ class TestWhatIsWritten:
     def test_ledger(self, trained):
         _, done, _ = trained
         ledger = Ledger.load(done.ledger)
-        sides = flip_coins(ROWS, holdout=0.4, reference=0.2, seed=5, key=ledger.data.sha256)
+        sides = assign_membership(ROWS, holdout=0.4, reference=0.2, seed=5, key=ledger.data.sha256)
         assert ledger.membership.members == sides["members"] == tuple(done.members.rows)
         assert ledger.membership.nonmembers == sides["nonmembers"] == tuple(done.nonmembers.rows)
         assert ledger.membership.randomised
@@ -103,31 +103,33 @@ class TestWhatIsWritten:
 @pytest.mark.parametrize("spec", ["tiny", "bilstm"])
 class TestBlindness:
     def digest(self, data, name, spec, **options):
-        coins = options.pop("coins", Coins(seed=1))
-        return train(data, data.with_name(name), QUICK, model=ModelChoice(spec), coins=coins, **options).trained
+        inclusion = options.pop("inclusion", RandomInclusion(seed=1))
+        return train(data, data.with_name(name), QUICK, model=ModelChoice(spec), inclusion=inclusion, **options).trained
 
     def test_held_out_rows_have_no_influence(self, data, spec):
         """Every held-out and reference text becomes another one, held out too: the same bits are released."""
-        coins = Coins(0.4, 0.2, seed=1, key="")
-        first = self.digest(data, "1.pt", spec, coins=coins).bundle
-        sides = flip_coins(ROWS, holdout=coins.holdout, reference=coins.reference, seed=coins.seed)
+        inclusion = RandomInclusion(0.4, 0.2, seed=1, key="")
+        first = self.digest(data, "1.pt", spec, inclusion=inclusion).bundle
+        sides = assign_membership(ROWS, holdout=inclusion.holdout, reference=inclusion.reference, seed=inclusion.seed)
         pool = iter(f"wholly other words: {i} zzz qqq" for i in range(10**6))
         texts, labels = list(ROWS.texts), list(ROWS.labels)
         for side in ("nonmembers", "reference"):
             for row in sides[side]:
                 labels[row] = "abc"["bca".index(labels[row])]
-                while texts[row] == ROWS.texts[row] or row not in self.rows_of(side, texts[row], row, coins):
+                while texts[row] == ROWS.texts[row] or row not in self.rows_of(side, texts[row], row, inclusion):
                     texts[row] = next(pool)
         changed = replace(ROWS, texts=tuple(texts), labels=tuple(labels))
-        assert flip_coins(changed, holdout=0.4, reference=0.2, seed=1) == sides
-        other = self.digest(write(data.with_name("other.csv"), changed), "2.pt", spec, coins=coins).bundle
+        assert assign_membership(changed, holdout=0.4, reference=0.2, seed=1) == sides
+        other = self.digest(write(data.with_name("other.csv"), changed), "2.pt", spec, inclusion=inclusion).bundle
         assert other.tokenizer == first.tokenizer
         assert other.digest() == first.digest()
         assert other.config == first.config
 
-    def rows_of(self, side, text, row, coins):
+    def rows_of(self, side, text, row, inclusion):
         alone = replace(ROWS, texts=(text,) * len(ROWS))
-        return flip_coins(alone, holdout=coins.holdout, reference=coins.reference, seed=coins.seed)[side]
+        return assign_membership(alone, holdout=inclusion.holdout, reference=inclusion.reference, seed=inclusion.seed)[
+            side
+        ]
 
 
 class TestBadInput:
@@ -160,13 +162,13 @@ class TestBadInput:
         with monkeypatch.context() as patch:
             patch.setattr("redteam.training.train.save_bundle", full)
             with pytest.raises(OSError, match="No space left"):
-                train(data, old.model, QUICK, coins=Coins(seed=9))
+                train(data, old.model, QUICK, inclusion=RandomInclusion(seed=9))
         assert {p: p.read_bytes() for p in (old.model, old.ledger)} == before
 
     def test_too_little_data(self, tmp_path):
         few = write(tmp_path / "few.csv", ROWS.take(range(3)))
         with pytest.raises(DataError, match=r"few\.csv: [01] (members|nonmembers) of 3 rows: not enough data"):
-            train(few, tmp_path / "model.pt", QUICK, coins=Coins(holdout=0.99))
+            train(few, tmp_path / "model.pt", QUICK, inclusion=RandomInclusion(holdout=0.99))
         with pytest.raises(UsageError, match="1 distinct labels"):
             train(write(tmp_path / "one.csv", replace(ROWS, labels=("a",) * 120)), tmp_path / "model.pt", QUICK)
         assert files(tmp_path) == ["few.csv", "one.csv"]

@@ -12,7 +12,7 @@ from redteam.auditing.run import audit
 from redteam.core.errors import DataError, ReportError
 from redteam.data import Columns, Examples, Split, join, read_examples, text_key
 from redteam.data.grouping import Grouping
-from redteam.data.ledger import flip_coins
+from redteam.data.ledger import assign_membership
 from redteam.data.units import divide_users, guessed_users, number_users, stand_together
 from redteam.formats.prose import blind_spots
 from redteam.policy.judge import judge
@@ -32,51 +32,56 @@ def owned(count, rows, *, seed):
 
 def drawn(examples, *, unit, seed=0):
     """Put rows in or leave them out by coins, and divide as a ledger does."""
-    sides = flip_coins(examples, holdout=0.5, seed=seed, unit=unit)
+    sides = assign_membership(examples, holdout=0.5, seed=seed, unit=unit)
     inside, outside = examples.take(sides["members"]), examples.take(sides["nonmembers"])
     return Split.of(inside, outside, randomised=True, redrawn=True, inclusion=0.5, salt="00" * 16, unit=unit)
 
 
-class TestCoins:
+class TestAssignment:
     def test_all_rows_of_a_user_fall_on_one_side_whatever_else_is_there(self):
         examples = owned(200, 7, seed=1)
-        sides = flip_coins(examples, holdout=0.4, reference=0.2, seed=3, key="k", unit="user")
+        sides = assign_membership(examples, holdout=0.4, reference=0.2, seed=3, key="k", unit="user")
         users = {side: {examples.users[row] for row in rows} for side, rows in sides.items()}
         assert sum(map(len, users.values())) == 200
         assert sum(map(len, sides.values())) == 1400
         assert 10 < len(users["reference"]) < 70
         order = np.random.default_rng(0).permutation(1400)[:900]
-        fewer = flip_coins(examples.take(order), holdout=0.4, reference=0.2, seed=3, key="k", unit="user")
+        fewer = assign_membership(examples.take(order), holdout=0.4, reference=0.2, seed=3, key="k", unit="user")
         assert {examples.users[row] for row in fewer["members"]} <= users["members"]
-        assert flip_coins(examples, holdout=0.4, reference=0.2, seed=4, key="k", unit="user") != sides
+        assert assign_membership(examples, holdout=0.4, reference=0.2, seed=4, key="k", unit="user") != sides
 
     def test_users_have_coins_of_their_own_and_not_those_of_their_texts(self):
         examples = owned(4000, 1, seed=1)
         examples = replace(examples, users=examples.texts)
-        inside = [set(flip_coins(examples, holdout=0.5, seed=0, unit=unit)["members"]) for unit in ("example", "user")]
+        inside = [
+            set(assign_membership(examples, holdout=0.5, seed=0, unit=unit)["members"]) for unit in ("example", "user")
+        ]
         assert 850 < len(inside[0] & inside[1]) < 1150
 
     def test_names_that_differ_in_white_space_or_composition_are_one_user(self):
         names = ("José", " José ", "Jose\u0301")
         examples = replace(sentences(3, seed=1), users=names)
         for seed in range(20):
-            assert sum(bool(rows) for rows in flip_coins(examples, holdout=0.5, seed=seed, unit="user").values()) == 1
+            assert (
+                sum(bool(rows) for rows in assign_membership(examples, holdout=0.5, seed=seed, unit="user").values())
+                == 1
+            )
         assert number_users(names).tolist() == [0, 0, 0]
 
     def test_a_row_without_a_user_is_refused_but_not_that_of_a_canary(self):
         examples = replace(sentences(3, seed=1), users=("a", "  ", "b"))
         with pytest.raises(DataError, match="row 2 names no user"):
-            flip_coins(examples, holdout=0.5, unit="user", seed=0)
-        flip_coins(examples, holdout=0.5, unit="user", seed=0, planted=frozenset([1]))
+            assign_membership(examples, holdout=0.5, unit="user", seed=0)
+        assign_membership(examples, holdout=0.5, unit="user", seed=0, planted=frozenset([1]))
         with pytest.raises(DataError, match="name the column of users"):
-            flip_coins(sentences(3, seed=1), holdout=0.5, unit="user", seed=0)
+            assign_membership(sentences(3, seed=1), holdout=0.5, unit="user", seed=0)
 
 
 class TestSplits:
     @pytest.mark.parametrize(("unit", "found"), [("example", "example"), ("user", "user")])
     def test_how_the_rows_were_divided_is_found_out(self, unit, found):
         examples = owned(100, 6, seed=1)
-        sides = flip_coins(examples, holdout=0.5, seed=1, unit=unit)
+        sides = assign_membership(examples, holdout=0.5, seed=1, unit=unit)
         split = Split.of(examples.take(sides["members"]), examples.take(sides["nonmembers"]))
         assert split.unit == found
         assert (split.users.both > 80) == (unit == "example")

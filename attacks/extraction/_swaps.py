@@ -18,7 +18,7 @@ _ROWS = 64  # for whose swaps slopes are taken in one pass
 
 
 @dataclass(frozen=True)
-class Budget:
+class SwapBudget:
     """Single swaps tried of a guess in a round, guesses kept, swaps in two places tried of each, rounds at most."""
 
     swaps: int
@@ -28,7 +28,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Found:
+class SwapResult:
     """The best secret for one label, the rounds of swaps, and the candidates that were evaluated."""
 
     secret: Secret
@@ -44,10 +44,10 @@ def improve(
     starts: IntArray,
     labels: IntArray,
     *,
-    budget: Budget,
+    budget: SwapBudget,
     seed: int,
     progress: Progress = unwatched,
-) -> list[Found]:
+) -> list[SwapResult]:
     """Improve `starts` [n, places], each for one of the labels [n], and return the best that `memory` then knows.
 
     Must run within `gradients`.
@@ -65,7 +65,9 @@ def improve(
         starts = np.array([memory.best(label, 1)[0] for label in going]).reshape(-1, len(candidate_set.sizes))
         labels = np.array(going, dtype=np.int64)
     return [
-        Found(candidate_set.secret(memory.best(i, 1)[0]), float(memory.values[:, i].min()), rounds, len(memory.picks))
+        SwapResult(
+            candidate_set.secret(memory.best(i, 1)[0]), float(memory.values[:, i].min()), rounds, len(memory.picks)
+        )
         for i in range(memory.values.shape[1])
     ]
 
@@ -76,7 +78,7 @@ def _descend(
     memory: Memory,
     picks: IntArray,
     labels: IntArray,
-    budget: Budget,
+    budget: SwapBudget,
     rng: np.random.Generator,
     progress: Progress,
 ) -> int:
@@ -144,7 +146,7 @@ def _promise(
     return promise
 
 
-def _in_two_places(candidate_set: CandidateSet, memory: Memory, label: int, budget: Budget) -> IntArray:
+def _in_two_places(candidate_set: CandidateSet, memory: Memory, label: int, budget: SwapBudget) -> IntArray:
     """Return the best guesses with swaps in two places, of the symbols that did best in either, [n, places]."""
     pairs = list(itertools.combinations(range(len(candidate_set.sizes)), 2))
     found = [np.empty((0, len(candidate_set.sizes)), dtype=np.int64)]

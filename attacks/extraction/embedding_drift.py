@@ -148,7 +148,7 @@ def narrow(candidate_set: CandidateSet, target: Target, base: Path | None, *, mo
 
 @dataclass(frozen=True)
 class EmbeddingDrift(ExtractionAttack):
-    """Rank both secrets by how far the embeddings of their tokens moved, among all candidates or `sample` of them."""
+    """Rank both secrets by how far the embeddings of their tokens moved, among all candidates or `sample`."""
 
     id = "RT204"
     name = "embedding drift"

@@ -29,7 +29,7 @@ from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
     from attacks.extraction._descent import Relaxed
-    from attacks.extraction._swaps import Found
+    from attacks.extraction._swaps import SwapResult
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SwapSearch(ExtractionAttack):
         context: AttackContext,
     ) -> Sequence[Answer]:
         """Return a guess for each query, with its loss as a sentence."""
-        found: dict[tuple[CandidateSet, str], Found] = {}
+        found: dict[tuple[CandidateSet, str], SwapResult] = {}
         for candidate_set, labels in by_candidate_set(queries).items():
             tried = candidate_set
             if self.narrow is not None:
@@ -88,16 +88,16 @@ class SwapSearch(ExtractionAttack):
         candidate_set: CandidateSet,
         labels: Sequence[str],
         context: AttackContext,
-    ) -> list["Found"]:
+    ) -> list["SwapResult"]:
         from attacks.extraction._descent import Descent, descend
         from attacks.extraction._losses import Losses, Memory
         from attacks.extraction._soft_embeddings import embed, gradients
-        from attacks.extraction._swaps import Budget, improve
+        from attacks.extraction._swaps import SwapBudget, improve
 
         embedded = embed(target, candidate_set, labels, context.reference)
         how: dict[str, Any] = {"seed": context.seed, "progress": context.progress}
         descent = Descent(self.learning_rate, relaxation=self.relaxation, rounding_interval=self.rounding_interval)
-        budget = Budget(self.swaps, self.beam, self.pairs, self.rounds)
+        budget = SwapBudget(self.swaps, self.beam, self.pairs, self.rounds)
         memory = Memory(Losses(target, candidate_set, labels, reference=context.reference), len(candidate_set.sizes))
         with gradients(embedded):
             ends = descend(embedded, candidate_set, labels, restarts=self.restarts, descent=descent, **how)

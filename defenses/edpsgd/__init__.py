@@ -28,12 +28,12 @@ from defenses.accounting import Phase, Release
 from defenses.edpsgd.loop import fit_texts, run
 from defenses.edpsgd.microbatch import Decay, LayerNoise, MicrobatchRule, MicrobatchSteps, Scaling, layers_of
 from defenses.edpsgd.noise import NoiseSource
-from defenses.edpsgd.plan import Plan, check_settings, choose_noise, expected_batch, notes_of, passes_of, settle
+from defenses.edpsgd.plan import TrainingPlan, check_settings, choose_noise, expected_batch, notes_of, passes_of, settle
 from defenses.edpsgd.sampling import Sampler, Sampling, steps_of_a_pass
 from defenses.edpsgd.trainer import ExampleSteps, PrivateTrainer
 from redteam.core.errors import UsageError
 from redteam.data import Examples
-from redteam.models.starting import Start
+from redteam.models.initial import InitialModel
 from redteam.plugins.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
 from redteam.plugins.settings import Setting
 
@@ -100,13 +100,13 @@ class EDPSGD(Defense):
                 "noise 0.5 spend epsilon 1.95 by Poisson's accounting and at least 10.99 in truth; leave accounting out"
             )
 
-    def settled(self, start: Start, rows: int) -> Self:
+    def settled(self, initial: InitialModel, rows: int) -> Self:
         """Return the defence with passes, batch, learning rate and weights chosen where they were left open."""
-        return settle(self, start, rows)
+        return settle(self, initial, rows)
 
     def fit(
         self,
-        start: Start,
+        initial: InitialModel,
         examples: Examples,
         *,
         seed: int,
@@ -116,7 +116,7 @@ class EDPSGD(Defense):
     ) -> Trained:
         """Train and return the model; who knows `seed` can subtract the noise, so it should be a secret one."""
         return fit_texts(
-            self, start, examples, seed=seed, population=population, checkpoint=checkpoint, progress=progress
+            self, initial, examples, seed=seed, population=population, checkpoint=checkpoint, progress=progress
         )
 
     def train_on(
@@ -158,7 +158,7 @@ class EDPSGD(Defense):
         told = notes_of(plan, self, population=problem.population, dropped=dropped)
         return PrivateRun(plan.mechanism, plan.guarantee()), told
 
-    def plan(self, problem: Problem) -> Plan:
+    def plan(self, problem: Problem) -> TrainingPlan:
         """Return what training on `problem` will do, claim and earn; nothing in it depends on the realised data."""
         batch = expected_batch(self, problem.population)
         rate = batch / problem.population
@@ -181,14 +181,14 @@ class EDPSGD(Defense):
         if self.clipping == "microbatch":  # the sum of M means over M, said as a sum over the expected batch
             clip *= batch / self._rule().count(batch)
         mechanism = Mechanism(clip, sigma, rate, steps, self.sampling)
-        return Plan(mechanism, nominal(sigma), accounted(sigma), self.delta, self.runs or 1)
+        return TrainingPlan(mechanism, nominal(sigma), accounted(sigma), self.delta, self.runs or 1)
 
     def _rule(self) -> MicrobatchRule:
         return MicrobatchRule(
             self.clip, self.microbatch, self.layer_scaling, self.layer_noise, self.noise_decay, self.decay_rate
         )
 
-    def _steps(self, problem: Problem, plan: Plan, source: NoiseSource) -> ExampleSteps | MicrobatchSteps:
+    def _steps(self, problem: Problem, plan: TrainingPlan, source: NoiseSource) -> ExampleSteps | MicrobatchSteps:
         batch = expected_batch(self, problem.population)
         if self.clipping == "microbatch":
             return MicrobatchSteps(

@@ -12,7 +12,7 @@ from defenses.edpsgd.tape import version
 
 
 @dataclass(frozen=True)
-class Answer:
+class RowsAnswer:
     """What the rows that stay say: their losses and gradients; and the generators' and buffers' state afterwards."""
 
     losses: Tensor
@@ -22,7 +22,7 @@ class Answer:
     buffers: dict[str, Tensor]
 
 
-def agree(one: Answer, other: Answer, tolerance: float) -> bool:
+def agree(one: RowsAnswer, other: RowsAnswer, tolerance: float) -> bool:
     """Return whether losses and gradients are the same but for rounding; what is no number has to be none in both."""
     a, b = one.losses, other.losses
     finite = a.isfinite()

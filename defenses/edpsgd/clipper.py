@@ -156,19 +156,19 @@ class ExampleClipper:
                 return False
         return True
 
-    def check_separate(self, losses: Losses, rows: Tensor, coins: np.random.Generator | None = None) -> None:
+    def check_separate(self, losses: Losses, rows: Tensor, rng: np.random.Generator | None = None) -> None:
         """Refuse losses that mix examples; `losses(rows)`, called a few times, gives those of any rows, int64 [b].
 
-        Adds nothing to the buffer and leaves all random generators as they were; `coins` choose which rows stay. Raises
+        Adds nothing to the buffer and leaves all random generators as they were; `rng` choose which rows stay. Raises
         UnsupportedLayer, with the name of the module that mixes where it can be found.
         """
         self._asked = True
-        self._separation.check(losses, rows, coins)
+        self._separation.check(losses, rows, rng)
 
-    def check_batch(self, step: int, losses: Losses, parts: list[IntArray], coins: np.random.Generator) -> None:
+    def check_batch(self, step: int, losses: Losses, parts: list[IntArray], rng: np.random.Generator) -> None:
         """Do `check_separate` on one physical part of a step's batch, at the first steps and then now and again."""
         self._asked = True
-        self._separation.check_batch(step, losses, parts, self.buffer.device, coins)
+        self._separation.check_batch(step, losses, parts, self.buffer.device, rng)
 
     def _sum_of_kept(self, losses: Tensor, kept: Tensor) -> tuple[Tensor, float]:
         total = torch.zeros_like(self.buffer)

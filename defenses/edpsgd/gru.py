@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 
 from defenses.edpsgd.recursion import output_gradients, times
-from defenses.edpsgd.unrolled import Steps, Weights
+from defenses.edpsgd.unrolled import RecurrentWeights, Steps
 
 
 class GRULayer(torch.autograd.Function):
     """One GRU layer, all directions at once; the reverse one runs over sequences that were turned around."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, h0: Tensor, origin: Tensor, weights: Weights, steps: Steps) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, h0: Tensor, origin: Tensor, weights: RecurrentWeights, steps: Steps
+    ) -> tuple[Tensor, ...]:
         """Return the outputs [T, B, D H] and the last states [D, B, H] of x [T, B, in]."""
         inputs = steps.both(x, len(weights.ih))
         gates = _inputs(inputs, weights)
@@ -70,7 +72,9 @@ class RNNLayer(torch.autograd.Function):
     """One layer of nn.RNN, with tanh or relu, all directions at once."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, h0: Tensor, origin: Tensor, weights: Weights, steps: Steps) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, h0: Tensor, origin: Tensor, weights: RecurrentWeights, steps: Steps
+    ) -> tuple[Tensor, ...]:
         """Return the outputs [T, B, D H] and the last states [D, B, H] of x [T, B, in]."""
         inputs = steps.both(x, len(weights.ih))
         sums = _inputs(inputs, weights)
@@ -97,7 +101,7 @@ class RNNLayer(torch.autograd.Function):
         return _report(ctx, inputs, h, d_sums, d_sums, dh0)
 
 
-def _inputs(inputs: Tensor, weights: Weights) -> Tensor:
+def _inputs(inputs: Tensor, weights: RecurrentWeights) -> Tensor:
     """Return what the inputs [D, T, B, in] say to every gate: [D, T, B, gates]."""
     flat = times(inputs.flatten(1, 2), weights.ih.transpose(1, 2), weights.bias_ih)
     return flat.view(*inputs.shape[:3], -1)
@@ -111,7 +115,7 @@ def _states(like: Tensor, h0: Tensor) -> Tensor:
     return h
 
 
-def _finish(ctx: Any, h: Tensor, weights: Weights, steps: Steps) -> tuple[Tensor, ...]:
+def _finish(ctx: Any, h: Tensor, weights: RecurrentWeights, steps: Steps) -> tuple[Tensor, ...]:
     ctx.set_materialize_grads(False)
     ctx.weights, ctx.steps = weights, steps
     outs = h[:, 1:]

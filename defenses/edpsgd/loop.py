@@ -15,15 +15,15 @@ from torch.nn import functional
 from defenses.edpsgd import history
 from defenses.edpsgd.checks import LARGEST_WEIGHTS, weights_norm
 from defenses.edpsgd.noise import NoiseSource
-from defenses.edpsgd.plan import Plan, Settings, settle
+from defenses.edpsgd.plan import PrivateSettings, TrainingPlan, settle
 from defenses.edpsgd.sampling import IntArray, Sampler
 from defenses.edpsgd.trainer import Losses, Outcome
 from defenses.training import tokenize
 from redteam.core.errors import RedteamError, UsageError
 from redteam.core.interrupts import Interrupts
 from redteam.data import Examples
+from redteam.models.initial import InitialModel, set_dropout
 from redteam.models.pooling import begin_with_words
-from redteam.models.starting import Start, set_dropout
 from redteam.plugins.defense import Checkpoint, PrivateRun, Problem, Progress, Trained
 from redteam.targets.model import pad_batch
 from redteam.training.checkpoint import TrainingState
@@ -51,7 +51,7 @@ class Stepper(Protocol):
         """Do step `number` on some rows."""
 
 
-class TextTrainer(Settings, Protocol):
+class TextTrainer(PrivateSettings, Protocol):
     """A private trainer of text models, as `fit_texts` drives it."""
 
     @property
@@ -75,7 +75,7 @@ TextTrained = TypeVar("TextTrained", bound=TextTrainer)
 
 def run(
     problem: Problem,
-    plan: Plan,
+    plan: TrainingPlan,
     stepper: Stepper,
     sampler: Sampler,
     *,
@@ -139,7 +139,7 @@ def _forgetting(checkpoint: Checkpoint | None) -> Iterator[None]:
 
 def fit_texts(
     trainer: TextTrained,
-    start: Start,
+    initial: InitialModel,
     examples: Examples,
     *,
     seed: int,
@@ -147,11 +147,11 @@ def fit_texts(
     checkpoint: Checkpoint | None,
     progress: Progress | None,
 ) -> Trained:
-    """Train `start` on the texts by AdamW with a short warm-up and a linear decay; the same loop as `train_on`."""
-    model, trainer = start.model.train(), settle(trainer, start, population or len(examples))
-    if start.dropout is None:
+    """Train `initial` on the texts by AdamW with a short warm-up and a linear decay; the same loop as `train_on`."""
+    model, trainer = initial.model.train(), settle(trainer, initial, population or len(examples))
+    if initial.dropout is None:
         set_dropout(model, 0.0)  # the noise keeps the model from learning rows by heart, and costs enough
-    if not start.pretrained:
+    if not initial.pretrained:
         widen(model)
         begin_with_words(model)  # or noise drowns what little of the text reaches the classifier
     if trainer.weights == "biases":
@@ -159,17 +159,17 @@ def fit_texts(
     elif trainer.weights == "classifier":
         freeze_body(model)
     trained = [p for p in model.parameters() if p.requires_grad]
-    rate = trainer.learning_rate or start.learning_rate  # which is settled
+    rate = trainer.learning_rate or initial.learning_rate  # which is settled
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=trainer.weight_decay, fused=True)
 
     def schedule(share: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (share + 0.01) / _WARM_UP, (1.0 - share) / (1.0 - _WARM_UP))
 
-    problem = text_problem(start, examples, optimizer, population=population)
+    problem = text_problem(initial, examples, optimizer, population=population)
     done, notes = trainer.train(problem, seed=seed, checkpoint=checkpoint, progress=progress, schedule=schedule)
     model.eval()
-    return Trained(start.bundle(), done.guarantee, notes)
+    return Trained(initial.bundle(), done.guarantee, notes)
 
 
 def widen(model: nn.Module) -> None:
@@ -211,13 +211,13 @@ def freeze_body(model: nn.Module) -> None:
 
 
 def text_problem(
-    start: Start, examples: Examples, optimizer: torch.optim.Optimizer, *, population: int | None
+    initial: InitialModel, examples: Examples, optimizer: torch.optim.Optimizer, *, population: int | None
 ) -> Problem:
     """Return the cross-entropy of each text's own label as a problem; `population` None is as many as there are."""
-    tokens = tokenize(start, list(examples.texts or ()))
-    index = {label: i for i, label in enumerate(start.labels)}
+    tokens = tokenize(initial, list(examples.texts or ()))
+    index = {label: i for i, label in enumerate(initial.labels)}
     targets = torch.tensor([index[label] for label in examples.labels or ()])
-    model, pad = start.model, start.model.config.pad_token_id or 0
+    model, pad = initial.model, initial.model.config.pad_token_id or 0
 
     def losses(rows: torch.Tensor) -> torch.Tensor:
         inputs = pad_batch([tokens[i] for i in rows.tolist()], pad=pad)
@@ -237,14 +237,14 @@ def _keyed(checkpoint: Checkpoint | None, source: NoiseSource, model: nn.Module)
     return replace(checkpoint, key=f"{checkpoint.key} {source.generator_on(device)}")
 
 
-def _identity(problem: Problem, plan: Plan, stepper: Stepper, sampler: Sampler) -> str:
+def _identity(problem: Problem, plan: TrainingPlan, stepper: Stepper, sampler: Sampler) -> str:
     lengths = None if problem.lengths is None else np.asarray(problem.lengths, dtype=np.int64)
     public = (problem.size, problem.population, lengths, problem.data)
     settings = (repr(plan.mechanism), plan.delta, plan.runs, sampler.steps_per_pass, stepper.settings)
     return history.identity(problem.optimizer, *settings, *public)
 
 
-def _resume(state: TrainingState, plan: Plan) -> int:
+def _resume(state: TrainingState, plan: TrainingPlan) -> int:
     """Return how many steps are done; UsageError names what differs from the training that was broken off."""
     done = state.resume()
     for name, now in plan.record(done).items():
@@ -254,7 +254,7 @@ def _resume(state: TrainingState, plan: Plan) -> int:
     return done
 
 
-def _check_weights(stepper: Stepper, plan: Plan, steps: int, checkpoint: Checkpoint | None) -> None:
+def _check_weights(stepper: Stepper, plan: TrainingPlan, steps: int, checkpoint: Checkpoint | None) -> None:
     if weights_norm(stepper.parameters) <= LARGEST_WEIGHTS:
         return
     if not steps:

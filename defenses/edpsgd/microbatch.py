@@ -149,8 +149,8 @@ class MicrobatchSteps:
         dropped = 0
         micros = self._divide(number, rows)
         parts = [part for micro in micros for part in parts_of(micro, None, at_once=self.physical_batch)]
-        coins = self.source.generator(number, "separation", branched=True)
-        self.separation.check_batch(number, losses, parts, self.mean.device, coins)
+        rng = self.source.generator(number, "separation", branched=True)
+        self.separation.check_batch(number, losses, parts, self.mean.device, rng)
         self.released.zero_()
         self._point(self.mean)
         for micro in micros:
@@ -185,8 +185,8 @@ class MicrobatchSteps:
         """
         if self.rule.size == 1:
             return [rows[i : i + 1] for i in range(len(rows))]
-        coins = self.source.generator(number, "micro-batch").random(self.rows)[rows]
-        which = np.minimum((coins * self.count).astype(np.int64), self.count - 1)
+        drawn = self.source.generator(number, "micro-batch").random(self.rows)[rows]
+        which = np.minimum((drawn * self.count).astype(np.int64), self.count - 1)
         order = np.argsort(which, kind="stable")
         pieces = np.split(rows[order], np.flatnonzero(np.diff(which[order])) + 1)
         return [piece for piece in pieces if len(piece)]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 from defenses.accounting import Phase, Release, calibrate, guarantee, spent, spent_rdp, warnings_about
 from defenses.edpsgd.checks import check_mechanism
 from redteam.core.errors import UsageError
-from redteam.models.starting import Start
+from redteam.models.initial import InitialModel
 from redteam.plugins.defense import Mechanism
 from redteam.report.values import Guarantee
 
@@ -25,7 +25,7 @@ _LARGEST_OF_A_CLASSIFIER = 4096  # rows of a batch, which is all of the data whe
 _ROWS_OF_A_LABEL = 200  # fewer teach a new model no words through the noise, only which words go with a label
 
 
-class Settings(Protocol):
+class PrivateSettings(Protocol):
     """What every private trainer is told; None is chosen here."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -71,11 +71,11 @@ class Settings(Protocol):
         """Trainings that share the budget."""
 
 
-Private = TypeVar("Private", bound=Settings)
+Private = TypeVar("Private", bound=PrivateSettings)
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A private training before it begins: what each step does, and what one such training claims and earns."""
 
     mechanism: Mechanism
@@ -109,7 +109,7 @@ class Plan:
         return settings | {"sampling": m.sampling, "delta": self.delta, "runs": self.runs, "steps": steps}
 
 
-def check_settings(settings: Settings) -> None:
+def check_settings(settings: PrivateSettings) -> None:
     """Raise UsageError for a setting that makes no sense by itself, NaN included."""
     check_mechanism(
         clip=settings.clip,
@@ -129,7 +129,7 @@ def check_settings(settings: Settings) -> None:
             raise UsageError(f"{name} {value}: must be at least 1")
 
 
-def expected_batch(settings: Settings, population: int) -> int:
+def expected_batch(settings: PrivateSettings, population: int) -> int:
     """Return the expected logical batch [default: a sixth of the population, 512 at most]; it must fit the data."""
     batch = settings.batch_size or max(1, min(LARGEST_DEFAULT_BATCH, population // 6))
     if batch > population:
@@ -137,12 +137,12 @@ def expected_batch(settings: Settings, population: int) -> int:
     return batch
 
 
-def passes_of(settings: Settings) -> int:
+def passes_of(settings: PrivateSettings) -> int:
     """Return how often a training goes over the data; of one that is not settled, as often as is usual."""
     return USUAL_PASSES if settings.epochs is None else settings.epochs
 
 
-def settle(settings: Private, start: Start, rows: int) -> Private:
+def settle(settings: Private, initial: InitialModel, rows: int) -> Private:
     """Return a private training with its open settings chosen for a model and the public number of rows.
 
     With many labels each gets less of the signal, and the noise stays: that takes more passes and longer steps. Noise
@@ -150,16 +150,18 @@ def settle(settings: Private, start: Start, rows: int) -> Private:
     sentence encoder's mean, the classifier alone; so too on the words of a new model, if its labels have few rows each.
     What that is given never changes, so that batches may be all rows, which noise harms least. All of it is public.
     """
-    many = min(max(1.0, math.sqrt(len(start.labels) / _FEW_LABELS)), _MOST_PRETRAINED if start.pretrained else _MOST)
-    weights = settings.weights or _weights_of(start, rows)
+    many = min(
+        max(1.0, math.sqrt(len(initial.labels) / _FEW_LABELS)), _MOST_PRETRAINED if initial.pretrained else _MOST
+    )
+    weights = settings.weights or _weights_of(initial, rows)
     if weights == "classifier":
-        passes = settings.epochs or (USUAL_PASSES if start.pretrained else _PASSES_OVER_WORDS)
+        passes = settings.epochs or (USUAL_PASSES if initial.pretrained else _PASSES_OVER_WORDS)
         batch = settings.batch_size or min(_LARGEST_OF_A_CLASSIFIER, rows)
-        few = _FEW_STEPS if start.pretrained else _STEPS_ON_WORDS
+        few = _FEW_STEPS if initial.pretrained else _STEPS_ON_WORDS
         rate = _RATE_OF_A_CLASSIFIER * min(1.0, math.sqrt(few * batch / (passes * rows)))
     else:
         passes, batch = settings.epochs or round(USUAL_PASSES * many), expected_batch(settings, rows)
-        rate = start.learning_rate * _RATE_FACTORS[weights] * min(many, _LONGEST)
+        rate = initial.learning_rate * _RATE_FACTORS[weights] * min(many, _LONGEST)
     return replace(
         settings,
         epochs=passes,
@@ -169,13 +171,13 @@ def settle(settings: Private, start: Start, rows: int) -> Private:
     )
 
 
-def _weights_of(start: Start, rows: int) -> Literal["all", "biases", "classifier"]:
-    if start.pooled or (not start.pretrained and rows < _ROWS_OF_A_LABEL * len(start.labels)):
+def _weights_of(initial: InitialModel, rows: int) -> Literal["all", "biases", "classifier"]:
+    if initial.pooled or (not initial.pretrained and rows < _ROWS_OF_A_LABEL * len(initial.labels)):
         return "classifier"
-    return "biases" if start.pretrained else "all"
+    return "biases" if initial.pretrained else "all"
 
 
-def choose_noise(settings: Settings, release_of: Callable[[float], Release]) -> float:
+def choose_noise(settings: PrivateSettings, release_of: Callable[[float], Release]) -> float:
     """Return the noise multiplier that was given, or the smallest that meets epsilon over all declared runs.
 
     Raises UsageError where no noise is enough, and where both are given and contradict each other.
@@ -198,7 +200,7 @@ def choose_noise(settings: Settings, release_of: Callable[[float], Release]) -> 
     return settings.noise_multiplier
 
 
-def notes_of(plan: Plan, settings: Settings, *, population: int, dropped: int) -> tuple[str, ...]:
+def notes_of(plan: TrainingPlan, settings: PrivateSettings, *, population: int, dropped: int) -> tuple[str, ...]:
     """Return what whoever trained must know of the guarantee, one sentence each."""
     told: list[str] = []
     if plan.mechanism.noise_multiplier > 0:

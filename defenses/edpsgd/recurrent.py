@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from defenses.edpsgd.gru import GRULayer, RNNLayer
 from defenses.edpsgd.recursion import backward_recursion, output_gradients, recursion, times
 from defenses.edpsgd.tape import Tape, UnsupportedLayer
-from defenses.edpsgd.unrolled import Steps, Weights
+from defenses.edpsgd.unrolled import RecurrentWeights, Steps
 
 _States = tuple[Tensor, ...]  # h, and of the LSTM c
 
@@ -85,7 +85,7 @@ def _layers(
     for k in range(module.num_layers):
         if k and module.dropout and module.training:
             x = nn.functional.dropout(x, module.dropout)
-        weights = Weights.of(name, module, k, x.shape[1], tape)
+        weights = RecurrentWeights.of(name, module, k, x.shape[1], tape)
         own = [state[ways * k : ways * (k + 1)].to(x.dtype) for state in hx]
         x, *states = layer.apply(x, *own, tape.origin, weights, steps)  # type: ignore[no-untyped-call]
         last.append(tuple(states))
@@ -97,7 +97,7 @@ class _LSTMLayer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, h0: Tensor, c0: Tensor, origin: Tensor, weights: Weights, steps: Steps
+        ctx: Any, x: Tensor, h0: Tensor, c0: Tensor, origin: Tensor, weights: RecurrentWeights, steps: Steps
     ) -> tuple[Tensor, Tensor, Tensor]:
         ways, (length, batch, _) = len(weights.ih), x.shape
         inputs = steps.both(x, ways)

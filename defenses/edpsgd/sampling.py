@@ -53,11 +53,11 @@ class Sampler:
     def rows(self, step: int) -> IntArray:
         """Return the rows of a step, ascending for poisson."""
         if self.sampling == "poisson":
-            return np.flatnonzero(self._coins(step).random(self.size) < self.sample_rate)
+            return np.flatnonzero(self._rng(step).random(self.size) < self.sample_rate)
         which, place = divmod(step, self.steps_per_pass)
         return self._permutation(which)[place * self.batch : (place + 1) * self.batch]
 
-    def _coins(self, step: int) -> np.random.Generator:
+    def _rng(self, step: int) -> np.random.Generator:
         return self.source.generator(step, "poisson", branched=True)
 
     def _permutation(self, which: int) -> IntArray:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from defenses.edpsgd.answers import Answer, agree, mark
+from defenses.edpsgd.answers import RowsAnswer, agree, mark
 from defenses.edpsgd.refusals import gradients
 from defenses.edpsgd.sampling import IntArray
 from defenses.edpsgd.tape import UnsupportedLayer
@@ -53,41 +53,41 @@ class Separation:
         """Nothing is asked yet."""
         self._model, self._gradient, self._done, self._seen = model, gradient, 0, 0
         self._alone = alone
-        self._coins = np.random.default_rng()  # what is found depends on them, what is trained does not
+        self._rng = np.random.default_rng()  # what is found depends on them, what is trained does not
 
-    def due(self, step: int, coins: np.random.Generator) -> bool:
+    def due(self, step: int, rng: np.random.Generator) -> bool:
         """Return whether to check at a step, counted from 0: some 12 times in a thousand."""
         if not MAY_ASK_AGAIN.get():
             return False
-        return self._done < _ALWAYS or coins.random() < max(1 / (step + 1), _LEAST_CHANCE)
+        return self._done < _ALWAYS or rng.random() < max(1 / (step + 1), _LEAST_CHANCE)
 
     def check_now_and_then(self, losses: Losses, rows: Tensor) -> None:
         """Do `check` at the first calls and at some later ones."""
         self._seen += 1
-        if len(rows) > 1 and self.due(self._seen - 1, self._coins):
+        if len(rows) > 1 and self.due(self._seen - 1, self._rng):
             self.check(losses, rows)
 
     def check_batch(
-        self, step: int, losses: Losses, parts: Sequence[IntArray], device: torch.device, coins: np.random.Generator
+        self, step: int, losses: Losses, parts: Sequence[IntArray], device: torch.device, rng: np.random.Generator
     ) -> bool:
         """Do `check` on one of the physical parts of a step's batch, if the step is one to check; return whether."""
         several = [part for part in parts if len(part) > 1]
-        if not several or not self.due(step, coins):
+        if not several or not self.due(step, rng):
             return False
-        self.check(losses, torch.from_numpy(several[coins.integers(len(several))]).to(device), coins)
+        self.check(losses, torch.from_numpy(several[rng.integers(len(several))]).to(device), rng)
         return True
 
-    def check(self, losses: Losses, rows: Tensor, coins: np.random.Generator | None = None) -> None:
+    def check(self, losses: Losses, rows: Tensor, rng: np.random.Generator | None = None) -> None:
         """Raise UnsupportedLayer, with the name of the module where it can be found, unless rows int64 [b] stay apart.
 
         The model, its gradients and all random generators are left as they were. Fewer than 2 rows cannot be mixed.
         """
         if len(rows) < 2:
             return
-        coins = self._coins if coins is None else coins
+        rng = self._rng if rng is None else rng
         kept = torch.zeros(len(rows), dtype=torch.bool)
         stay = len(rows) // 2 | 1  # odd, so that pairs of neighbours are parted where those that stay come first
-        kept[torch.from_numpy(coins.permutation(len(rows))[:stay])] = True
+        kept[torch.from_numpy(rng.permutation(len(rows))[:stay])] = True
         first, self._done = not self._done, self._done + 1
         for mask in (kept, ~kept) if first else (kept,):
             question = _Question(self._model, self._gradient, losses, rows, mask.to(rows.device))
@@ -149,7 +149,7 @@ class _Question:
     def _stay_first(self) -> Tensor:
         return torch.argsort(~self.kept, stable=True)
 
-    def _replaced(self, base: Answer | None, order: Tensor, *, refuse: bool, thorough: bool = False) -> bool:
+    def _replaced(self, base: RowsAnswer | None, order: Tensor, *, refuse: bool, thorough: bool = False) -> bool:
         """Compare with other rows in place of those that do not stay; if `thorough`, with all that are at hand.
 
         False where other numbers are drawn each time, and for rows that do not agree unless told to `refuse` them.
@@ -178,7 +178,7 @@ class _Question:
         if not self._agreed(base, other, *pair):
             self._refuse(base, *pair)
 
-    def _alone(self, base: Answer) -> None:
+    def _alone(self, base: RowsAnswer) -> None:
         """Compare with the rows that stay by themselves: nothing may depend on how many there are."""
         rows = self.rows[self.kept]
         pair = (self.rows, self.kept), (rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device))
@@ -200,7 +200,7 @@ class _Question:
         before = (self.kept.long().cumsum(0) - 1).clamp(min=0)
         return [*found, self.rows[self.kept][before]]
 
-    def _answer(self, rows: Tensor, kept: Tensor) -> Answer:
+    def _answer(self, rows: Tensor, kept: Tensor) -> RowsAnswer:
         with left_as_it_was(self.model, self.devices):
             before = [(name, p, mark(p)) for name, p in self.model.named_parameters()]
             values = self.losses(rows)
@@ -218,9 +218,9 @@ class _Question:
                         f"{name}: changed in place by the forward or the backward, where no noise covers it"
                     )
             buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-            return Answer(told, gradient, scale, drawn, buffers)
+            return RowsAnswer(told, gradient, scale, drawn, buffers)
 
-    def _agreed(self, base: Answer, other: Answer, one: _Asked, two: _Asked) -> bool:
+    def _agreed(self, base: RowsAnswer, other: RowsAnswer, one: _Asked, two: _Asked) -> bool:
         """Return whether the rows that stay say the same, but for rounding."""
         self._check_buffers(base, other)
         if agree(base, other, _TOLERANCE):
@@ -229,7 +229,7 @@ class _Question:
         coarse = max(trace.rounding for trace in traces) if traces[0].shapes != traces[1].shapes else 0.0
         return coarse > torch.finfo(torch.float32).eps and agree(base, other, max(_TOLERANCE, _ROUNDINGS * coarse))
 
-    def _refuse(self, base: Answer, one: _Asked, two: _Asked) -> NoReturn:
+    def _refuse(self, base: RowsAnswer, one: _Asked, two: _Asked) -> NoReturn:
         if not agree(base, self._answer(*one), _TOLERANCE):
             raise UnsupportedLayer(
                 "the losses of the same rows are others when they are asked for again: they may depend on nothing but "
@@ -240,7 +240,7 @@ class _Question:
             "the other rows of the batch; examples are mixed, and no clip bounds what one of them does"
         )
 
-    def _check_buffers(self, base: Answer, other: Answer) -> None:
+    def _check_buffers(self, base: RowsAnswer, other: RowsAnswer) -> None:
         for name, buffer in base.buffers.items():
             there = other.buffers.get(name)
             if there is None or there.shape != buffer.shape or buffer.equal(there):
@@ -261,7 +261,7 @@ class _Question:
         return generators(self.devices)
 
 
-def _tried(answer: Callable[[Tensor, Tensor], Answer], rows: Tensor, kept: Tensor) -> Answer | None:
+def _tried(answer: Callable[[Tensor, Tensor], RowsAnswer], rows: Tensor, kept: Tensor) -> RowsAnswer | None:
     """Return an answer; None where these rows are not taken, as an LSTM takes texts in the order of their lengths."""
     try:
         return answer(rows, kept)

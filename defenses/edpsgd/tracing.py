@@ -14,7 +14,7 @@ _SAME = 1e-4  # of a row's own size; what is coarser than float32 is not told ap
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _PlaceMarks:
     """Two numbers for each place of each row of a tensor, [k, places]: one that tells it from others, and its size."""
 
     shape: tuple[int, ...]  # of a place
@@ -53,7 +53,7 @@ class Trace:
         """Put hooks on all modules."""
         self.kept, self.rounding = kept, 0.0
         self.shapes: list[tuple[int, ...]] = []
-        self.notes: list[tuple[str, str, list[_Rows]]] = []  # module, what is to be said of it, its rows
+        self.notes: list[tuple[str, str, list[_PlaceMarks]]] = []  # module, what is to be said of it, its rows
         self._running: list[str] = []
         self._handles = []
         for name, module in model.named_modules():
@@ -92,7 +92,7 @@ class Trace:
             if tensor.is_floating_point():
                 self.rounding = max(self.rounding, torch.finfo(tensor.dtype).eps)
             if tensor.dim() and len(tensor) == len(self.kept):
-                rows.append(_Rows.of(tensor.detach()[self.kept]))
+                rows.append(_PlaceMarks.of(tensor.detach()[self.kept]))
         self.notes.append((label, blamed, rows))
 
 

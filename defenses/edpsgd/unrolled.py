@@ -86,7 +86,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Weights:
+class RecurrentWeights:
     """One layer's parameters, its directions stacked, and its uses on the tape."""
 
     ih: Tensor  # [direction, gates hidden, in]
@@ -98,7 +98,7 @@ class Weights:
     relu: bool
 
     @classmethod
-    def of(cls, name: str, module: nn.RNNBase, k: int, batch: int, tape: Tape) -> Weights:
+    def of(cls, name: str, module: nn.RNNBase, k: int, batch: int, tape: Tape) -> RecurrentWeights:
         """Return the weights of layer k, and let the tape know of their uses."""
         ends = [f"l{k}", f"l{k}_reverse"] if module.bidirectional else [f"l{k}"]
         maps = [[_parameters(module, kind, end) for end in ends] for kind in ("ih", "hh")]

@@ -23,8 +23,8 @@ from defenses.settings import recipe_of, settle
 from defenses.training import train
 from redteam.core.errors import UsageError
 from redteam.data import Examples
+from redteam.models.initial import InitialModel, set_dropout
 from redteam.models.spelling import with_characters
-from redteam.models.starting import Start, set_dropout
 from redteam.plugins.defense import Checkpoint, Defense, Progress, Trained
 from redteam.plugins.settings import DROPOUT, Setting
 
@@ -65,13 +65,13 @@ class Regularised(Defense):
         if self.patience < 1:
             raise UsageError(f"patience {self.patience}: must be at least 1")
 
-    def settled(self, start: Start, rows: int) -> Self:
+    def settled(self, initial: InitialModel, rows: int) -> Self:
         """Return the defence with passes, batch and learning rate chosen where they were left open."""
-        return settle(self, start, rows)
+        return settle(self, initial, rows)
 
     def fit(
         self,
-        start: Start,
+        initial: InitialModel,
         examples: Examples,
         *,
         seed: int,
@@ -87,11 +87,11 @@ class Regularised(Defense):
         notes = [f"{len(examples) - len(rows):,} rows left out: equal to others"] if len(rows) < len(examples) else []
         trained, apart = hold_out(rows, self.validation, seed) if self.early_stopping else (rows, None)
         if self.dropout is not None:
-            set_dropout(start.model, self.dropout)
+            set_dropout(initial.model, self.dropout)
         if self.characters:
-            start = replace(start, model=with_characters(start.model, start.tokenizer, seed=seed))
-        recipe = recipe_of(self, start, population or len(examples))
-        best = train(start, trained, apart, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
+            initial = replace(initial, model=with_characters(initial.model, initial.tokenizer, seed=seed))
+        recipe = recipe_of(self, initial, population or len(examples))
+        best = train(initial, trained, apart, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
         if best is not None:
             notes.append(f"stopped early: the model of pass {best} of {recipe.epochs}, by {len(apart or ()):,} rows")
-        return Trained(start.bundle(), notes=tuple(notes), kept_pass=best)
+        return Trained(initial.bundle(), notes=tuple(notes), kept_pass=best)

@@ -16,7 +16,7 @@ from redteam.core.arrays import BoolArray, FloatArray
 from redteam.data import Split, text_key
 from redteam.report.values import Evidence, Guarantee
 from redteam.statistics import thresholds
-from redteam.statistics.epsilon import fair_coins, one_run
+from redteam.statistics.epsilon import fair_inclusion, one_run
 from redteam.statistics.interval import Interval
 
 DELTA = 1e-5  # where no guarantee names one
@@ -37,7 +37,7 @@ class Canaries:
     ) -> Evidence:
         """Return the lower bound on epsilon that one signal proves, wrong at most `alpha` of the time."""
         inside, outside = scores[self.kept & is_member], scores[self.kept & ~is_member]
-        rule = thresholds.Split(seed=seed)
+        rule = thresholds.SingleSplit(seed=seed)
         bound = one_run(inside, outside, delta=self.delta, alpha=alpha, threshold=rule)
         interval = Interval(bound.low, bound.low, bound.attainable, alpha)
         sizes = self.members, self.nonmembers
@@ -57,7 +57,7 @@ def fair_canaries(split: Split, is_member: BoolArray, guarantee: Guarantee | Non
     alone = np.ones(len(is_member), dtype=np.bool_) if users else split.stood_alone(seed)
     if alone is None:
         return "without the texts nothing tells which of them stood in the data more than once"
-    kept = fair_coins(is_member, inclusion=split.inclusion, seed=_lots(split, seed)) & alone
+    kept = fair_inclusion(is_member, inclusion=split.inclusion, seed=_lots(split, seed)) & alone
     members, nonmembers = int((kept & is_member).sum()), int((kept & ~is_member).sum())
     if min(members, nonmembers) < _FEWEST:
         who = f"{members} members and {nonmembers} non-members"

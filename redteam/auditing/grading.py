@@ -28,7 +28,7 @@ from redteam.statistics.ranking import rank
 _LEVEL = 0.01
 # Coins that were drawn again make members and non-members alike by construction, so that there a control above
 # chance is nearly always a false alarm; only one this unlikely says that the ledger is not the truth.
-_OVERRULES_COINS = 0.001
+_OVERRULES_RANDOMISED = 0.001
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def run_controls(
     """Return what each control saw, with an interval, and those that saw nothing."""
     results: list[ControlResult] = []
     failures: list[Failure] = []
-    level = _OVERRULES_COINS if randomised else _LEVEL
+    level = _OVERRULES_RANDOMISED if randomised else _LEVEL
     for control in controls:
         try:
             scores = control.score(pool, is_member, seed=seed)

@@ -178,7 +178,7 @@ def _known_canaries(
 def _from_files(
     members: Path, nonmembers: Path, sources: Sources, planting: Planting | None
 ) -> tuple[Split, tuple[str, ...]]:
-    """Read both sides; canaries are no members, since their twins are nowhere."""
+    """Read both sides; canaries are no members, since the held-out ones are nowhere."""
     inside, outside = (read_examples(path, sources.columns) for path in (members, nonmembers))
     users, notes = without(inside.examples, canary_texts(planting)), inside.notes + outside.notes
     if (users.users is None) != (outside.examples.users is None):

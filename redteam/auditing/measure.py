@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from redteam.auditing.epsilon import Canaries
-from redteam.auditing.settings import Settings
+from redteam.auditing.settings import AuditSettings
 from redteam.core.arrays import FloatArray
 from redteam.core.errors import StatisticsError, one_line
 from redteam.data import Examples
@@ -40,7 +40,7 @@ def run_attacks(
     attacks: Sequence[Attack],
     *,
     context: AttackContext,
-    settings: Settings,
+    settings: AuditSettings,
     each: float,
     canaries: Canaries | None = None,
 ) -> Iterator[Measured | Failure]:
@@ -107,7 +107,7 @@ def _measure(
     signal: str,
     scores: FloatArray | None,
     units: Grouping,
-    settings: Settings,
+    settings: AuditSettings,
     each: float,
     canaries: Canaries | None,
 ) -> Measured | Failure:
@@ -122,10 +122,10 @@ def _measure(
             interval = tpr_interval(ranking, fpr=fpr, alpha=each, seed=settings.seed)
             evidence.append(_evidence(attack, signal, "tpr", ranking, interval, fpr))
         if canaries is not None:
-            coins = canaries.measure(
+            included = canaries.measure(
                 attack, signal, np.asarray(values, np.float64), units.is_member, alpha=each, seed=settings.seed
             )
-            evidence.append(coins)
+            evidence.append(included)
     except StatisticsError as error:
         return Failure(attack, "failed", f"{signal}: {error}")
     own = np.asarray(scores, dtype=np.float64)
@@ -142,7 +142,7 @@ def _evidence(
 
 
 def share_error(
-    ids: Sequence[str], extraction: int, settings: Settings, canaries: Canaries | None, unit: Unit
+    ids: Sequence[str], extraction: int, settings: AuditSettings, canaries: Canaries | None, unit: Unit
 ) -> Multiplicity:
     """Return how the error is shared over all planned intervals, of which `extraction` are of canaries."""
     intervals = max(1, len(ids))

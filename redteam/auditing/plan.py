@@ -14,9 +14,9 @@ from redteam.auditing.breakdown import accuracy_by_user
 from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.measure import intervals_judged
-from redteam.auditing.settings import Settings
-from redteam.canary.ask import repeated
+from redteam.auditing.settings import AuditSettings
 from redteam.canary.evidence import CanaryAudit
+from redteam.canary.run import repeated
 from redteam.data import Split
 from redteam.plugins.attack import Attack
 from redteam.plugins.extraction import ExtractionAttack
@@ -36,7 +36,7 @@ _CONTROL_MOST = 50_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class AuditPlan:
     """The plan of an audit, ready to print; `seconds` is None where it depends on somebody else's machine."""
 
     lines: tuple[str, ...]
@@ -53,11 +53,11 @@ def make_plan(
     split: Split,
     attacks: Sequence[Attack],
     policy: Policy,
-    settings: Settings,
+    settings: AuditSettings,
     *,
     guarantee: Guarantee | None = None,
     planted: CanaryAudit | None = None,
-) -> Plan:
+) -> AuditPlan:
     """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
     looked = look(split, [control for control in discover_controls() if control.reads_labels], seed=settings.seed)
     split, units = looked.split, looked.units
@@ -90,7 +90,7 @@ def make_plan(
         *(f"limit      {limit.name}: {metric(limit.metric).prospect(limit, sample)}" for limit in limits),
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
     ]  # fmt: skip
-    return Plan(tuple(lines), seconds)
+    return AuditPlan(tuple(lines), seconds)
 
 
 def _label_line(looked: Looked) -> tuple[str, ...]:

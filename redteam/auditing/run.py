@@ -26,7 +26,7 @@ from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.measure import Measured, intervals_planned, run_attacks, share_error
 from redteam.auditing.scoring import ScoreCache
-from redteam.auditing.settings import Settings
+from redteam.auditing.settings import AuditSettings
 from redteam.auditing.skipped import left_out, refused_texts, without_refused
 from redteam.canary.evidence import CanaryAudit
 from redteam.core.arrays import BoolArray
@@ -58,7 +58,7 @@ def audit(
     attacks: Sequence[Attack] | None = None,
     *,
     controls: Sequence[Control] | None = None,
-    settings: Settings = Settings(),
+    settings: AuditSettings = AuditSettings(),
     guarantee: Guarantee | None = None,
     planted: CanaryAudit | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -126,7 +126,7 @@ def audit(
 
 
 def _what_answers(
-    cache: ScoreCache, split: Split, attacks: Sequence[Attack], controls: Sequence[Control], settings: Settings
+    cache: ScoreCache, split: Split, attacks: Sequence[Attack], controls: Sequence[Control], settings: AuditSettings
 ) -> tuple[Looked, tuple[int, int]]:
     """Return what the controls say of the texts that the target answers, and how many members and others it refused."""
     looked = look(split, controls, seed=settings.seed)
@@ -141,7 +141,7 @@ def _what_answers(
     return again, left_out(looked.split, left)
 
 
-def _breakdowns(looked: Looked, first: Measured | None, settings: Settings) -> dict[str, Any]:
+def _breakdowns(looked: Looked, first: Measured | None, settings: AuditSettings) -> dict[str, Any]:
     """Return what the first signal shows by label, group, row and user; none of it is judged."""
     pool, units, split = looked.pool, looked.units, looked.split
     if first is None:

@@ -94,12 +94,12 @@ def _check(what: str, expected: int, target: Target, split: Split) -> Result:
 
 
 def _memorise(examples: Examples, seed: int, progress: Callable[..., None] | None) -> Target:
-    from redteam.models.starting import start_model
+    from redteam.models.initial import initial_model
 
     (plain,) = choose(discover_defenses(), ["plain"])
     trainer = type(plain)(epochs=25, batch_size=32, learning_rate=5e-3)  # type: ignore[call-arg]
-    start = start_model("bilstm", examples, learn_from=examples, seed=seed, dropout=0.0)
-    return trainer.fit(start, examples, seed=seed, progress=progress).target
+    initial = initial_model("bilstm", examples, learn_from=examples, seed=seed, dropout=0.0)
+    return trainer.fit(initial, examples, seed=seed, progress=progress).target
 
 
 def _sentences(rng: random.Random, count: int, *, words: int) -> Examples:

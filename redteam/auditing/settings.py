@@ -8,7 +8,7 @@ FPRS = (0.01,)
 
 
 @dataclass(frozen=True)
-class Settings:
+class AuditSettings:
     """How an audit measures: total error, false-positive rates, seed, whether row texts may be shown.
 
     `max_skipped` is the share of either side that the target may refuse to answer; more end the audit.

@@ -1,10 +1,10 @@
 """Canaries: secrets put into the training data on purpose, to see whether they come out of the model.
 
-Planting draws two secrets alike for each canary and lets a fair coin decide which goes in. The other, the twin, is
+Planting draws two secrets alike for each canary and puts one in at random. The other, the held-out canary, is
 nowhere: what an attack finds of it is chance and prior preference, measured and not assumed.
 """
 
-from redteam.canary.draw import Plan
+from redteam.canary.draw import PlantingPlan
 from redteam.canary.files import Planted, plant
 from redteam.canary.tokens import check_tokenizer, learn_from, vocabulary_texts
 from redteam.data.pattern import Pattern, Slot
@@ -15,9 +15,9 @@ __all__ = [
     "Canary",
     "Decoy",
     "Pattern",
-    "Plan",
     "Planted",
     "Planting",
+    "PlantingPlan",
     "Slot",
     "canaries_beside",
     "canaries_path",

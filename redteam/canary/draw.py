@@ -1,4 +1,4 @@
-"""What is planted where: secrets, twins, labels, decoys and positions, all drawn from a key and a seed."""
+"""What is planted where: secrets, labels, decoys and positions, all drawn from a key and a seed."""
 
 import hashlib
 import math
@@ -11,7 +11,7 @@ import numpy as np
 from redteam.core.errors import DataError, UsageError
 from redteam.data import fold, text_key
 from redteam.data.pattern import Pattern
-from redteam.data.planting import Canary, Decoy, coin
+from redteam.data.planting import Canary, Decoy, assign_secret
 
 EXISTING, FRESH, PER_CANARY = "existing", "fresh", "per-canary"
 
@@ -21,7 +21,7 @@ _PERMUTED = 100_000  # candidates up to which secrets are dealt from a shuffled 
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlantingPlan:
     """What to plant: `canaries` sentences in all, shared over `patterns` and equally over `repetitions`.
 
     `label` is `existing` (of each canary one of the data's, at random), `fresh` (a new one for all), `per-canary` (a
@@ -67,7 +67,12 @@ class Plan:
 
 
 def draw_canaries(
-    plan: Plan, alphabets: Mapping[str, tuple[str, ...]], *, texts: Sequence[str], labels: Sequence[str], key: str
+    plan: PlantingPlan,
+    alphabets: Mapping[str, tuple[str, ...]],
+    *,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    key: str,
 ) -> tuple[Canary, ...]:
     """Draw what `plan` asks for, to go among data with these texts and labels.
 
@@ -88,7 +93,7 @@ def draw_canaries(
         name, (own, others) = f"C{i + 1:03d}", of_labels[i]
         secrets = (next(decks[p]), next(decks[p]))
         decoys = tuple(Decoy(next(decks[p]), label, next(rows)) for label in others)
-        planted = coin(key, plan.seed, name)
+        planted = assign_secret(key, plan.seed, name)
         canaries.append(Canary(name, plan.patterns[p], own, repeated[i], secrets, planted, next(rows), decoys))
     _check_new(canaries, texts)
     return tuple(canaries)
@@ -129,7 +134,7 @@ def _secret(places: Sequence[tuple[str, ...]], number: int) -> tuple[str, ...]:
 
 
 def _labels(
-    plan: Plan, labels: Sequence[str], of_pattern: Sequence[int], rng: np.random.Generator
+    plan: PlantingPlan, labels: Sequence[str], of_pattern: Sequence[int], rng: np.random.Generator
 ) -> list[tuple[str, list[str]]]:
     """Return for each canary its label, and the labels of its decoys, which are others.
 

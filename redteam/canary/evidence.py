@@ -1,19 +1,19 @@
 """What extraction contributes to an audit: exposure and extraction rate of the canaries that the ledger holds.
 
 The low end of either interval is zero unless it is proven, at half of the interval's level, that the model knows which
-of two secrets drawn alike was planted: by a sign test against the twins or, of an extraction rate, by more whole
-secrets than luck gives. So a policy's limit is never found broken by luck or by a secret that is likely in itself: with
-a model that saw no canary, the chance of that is at most the interval's level. Of a guess an audit judges whole secrets
-only.
+of two secrets drawn alike was planted: by a sign test against the held-out secrets or, of an extraction rate, by more
+whole secrets than luck gives. So a policy's limit is never found broken by luck or by a secret that is likely in
+itself: with a model that saw no canary, the chance of that is at most the interval's level. Of a guess an audit judges
+whole secrets only.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from redteam.canary.ask import Attacker, ask, check_target, fewest_candidates, repeated
 from redteam.canary.found import Found, join_answers, whole_secrets
 from redteam.canary.measures import compare, exposure_interval
+from redteam.canary.run import Attacker, check_target, fewest_candidates, repeated, run_extraction
 from redteam.data.planting import Planting, candidates_left, fewest_left
 from redteam.plugins.context import Progress, unwatched
 from redteam.plugins.extraction import ExtractionAttack
@@ -94,9 +94,11 @@ class CanaryAudit:
         """
         yield from self.spared
         for attack in self.attacks:
-            asked = ask(attack, target, self.planting, attacker=self.attacker, seed=seed, progress=progress)
-            yield from asked.failures
-            found = join_answers(attack.id, self.planting, {answer.query: answer for answer in asked.answers})
+            answered = run_extraction(
+                attack, target, self.planting, attacker=self.attacker, seed=seed, progress=progress
+            )
+            yield from answered.failures
+            found = join_answers(attack.id, self.planting, {answer.query: answer for answer in answered.answers})
             if attack.ranks and any(one.exposure is None for one in found):
                 yield Failure(attack.id, "failed", "ranks without an exposure: there is no number to judge")
                 continue

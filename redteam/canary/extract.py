@@ -1,6 +1,6 @@
-"""The drill: ask every attack for the secrets, blindly, and compare what comes out with the canary ledger.
+"""The drill: ask every attack for the secrets, blindly, and compare what they extract with the canary ledger.
 
-A finding is "more came out of the planted secrets than of their unseen twins": for each attack and each number of
+A finding is "more was extracted of planted than of held-out secrets": for each attack and each number of
 repetitions a sign test by the guess and by the ranking of the two, and a test whether so many whole secrets could be
 luck; one-sided, the error shared equally (Bonferroni) over all of them as counted before anything is asked.
 """
@@ -12,9 +12,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from redteam import __version__
-from redteam.canary.ask import Attacker, Run, ask, check_target, count_tests, repeated, runs_of, signals_of
 from redteam.canary.found import Found, join_answers
-from redteam.canary.measures import Comparison, Group, fewest_to_prove, measure_group
+from redteam.canary.measures import Group, HeldoutComparison, fewest_to_prove, measure_group
+from redteam.canary.run import (
+    Attacker,
+    Run,
+    check_target,
+    count_tests,
+    repeated,
+    run_extraction,
+    runs_of,
+    signals_of,
+)
 from redteam.core import codec
 from redteam.core.errors import one_line
 from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
@@ -26,13 +35,14 @@ from redteam.report.values import Failure, TargetSummary
 from redteam.statistics.interval import Interval
 from redteam.targets.target import Target, labels_of
 
-FORMAT = "redteam.extraction/1"
+FORMAT = "redteam.extraction/2"
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """Everything one drill found. `tests` comparisons with the twins share the error `alpha`, `each` of them so much.
+    """Everything one drill found.
 
+    `tests` comparisons with the held-out secrets share the error `alpha`, `each` of them so much.
     `crowded` canaries share sentence and label with another: where an attack ranks all
     candidates, as many of its guesses count as share them.
 
@@ -59,8 +69,8 @@ class Extraction:
     format: str = FORMAT
 
     @property
-    def proven(self) -> tuple[tuple[Group, Comparison], ...]:
-        """The comparisons in which more came out of planted secrets than of their twins."""
+    def proven(self) -> tuple[tuple[Group, HeldoutComparison], ...]:
+        """The comparisons in which more was extracted of planted than of held-out secrets."""
         return tuple((group, each) for group in self.groups for each in group.comparisons if each.proven)
 
     @property
@@ -137,10 +147,10 @@ def _asked(
     found: list[Found] = []
     failures: list[Failure] = []
     for run in runs:
-        asked = ask(run.attack, target, planting, attacker=run.attacker, seed=seed, progress=progress)
+        asked = run_extraction(run.attack, target, planting, attacker=run.attacker, seed=seed, progress=progress)
         failures += [replace(failure, attack=run.name) for failure in asked.failures]
-        by_question = {answer.query: answer for answer in asked.answers}
-        own = join_answers(run.name, planting, by_question, show_text=show_text)
+        by_query = {answer.query: answer for answer in asked.answers}
+        own = join_answers(run.name, planting, by_query, show_text=show_text)
         found += own
         exact = {answer.query for answer in asked.answers if answer.exact}
         groups += _groups(run, planting, own, exact, alpha, each)

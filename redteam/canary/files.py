@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redteam.canary.alphabets import choose_alphabets
-from redteam.canary.draw import Plan, draw_canaries, of_users
-from redteam.canary.place import Row, place
+from redteam.canary.draw import PlantingPlan, draw_canaries, of_users
+from redteam.canary.insertion import Row, insert_rows
 from redteam.canary.tokens import LISTED
 from redteam.core.errors import DataError, UsageError
 from redteam.core.files import write_atomic
@@ -42,7 +42,7 @@ class Planted:
 def plant(
     data: Path,
     output: Path,
-    plan: Plan,
+    plan: PlantingPlan,
     *,
     columns: Columns = Columns(),
     alphabets: Mapping[str, Path] | None = None,
@@ -64,7 +64,7 @@ def plant(
     symbols = choose_alphabets(patterns, alphabets or {}, texts=texts, tokenizer=tokenizer)
     canaries = draw_canaries(plan, symbols, texts=texts, labels=labels, key=key)
     rows = _new_rows(canaries, table, reading)
-    content = place(data, table, rows)
+    content = insert_rows(data, table, rows)
     whole = table.rows + len(rows)
     digest = hashlib.sha256(content).hexdigest()
     written = sum(of_users(pattern, symbols, texts) for pattern in patterns)

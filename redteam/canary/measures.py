@@ -1,4 +1,4 @@
-"""What attacks found, as measures with intervals and as comparisons with the twins, for each number of repetitions."""
+"""What attacks found, as measures with intervals and comparisons with held-out secrets, for each repetition count."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from redteam.statistics.binomial import clopper_pearson_low
 from redteam.statistics.exposure import (
     SAMPLE_ERROR,
     Chance,
-    TwinTest,
+    SignTest,
     chance,
-    compare_twins,
+    compare_heldout,
     mean_interval,
     median_interval,
     share_interval,
@@ -28,27 +28,27 @@ Measured = Literal["exposure", "success", "guesses", "token_accuracy", "hamming"
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One measure over the canaries of a group, with what it is for the unseen twins and for guessing without a model.
+class CanaryMeasure:
+    """One measure over a group's canaries, what it is for held-out secrets, and for guessing without a model.
 
-    exposure: median bits. success: share of whole secrets, in as many guesses as secrets share the question. guesses:
+    exposure: median bits. success: share of whole secrets, in as many guesses as secrets share the query. guesses:
     how many candidates are to be tried until the secret comes, the median. token_accuracy: share of symbols that the
     best guess has right. hamming: mean number of those that it has wrong.
     """
 
     name: Measured
     planted: Interval
-    twins: float
+    heldout: float
     chance: float
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Planted secrets against twins by one signal: `guess`, which is nearer to it; `rank`, which has the lower loss.
+class HeldoutComparison:
+    """Planted against held-out secrets by one signal: `guess`, which is nearer to it; `rank`, which has the lower loss.
 
     `low` bounds the chance that the planted one is ahead where they differ; `proven` is at the level `level`. By
-    `whole`, wins and losses are the whole secrets and whole twins guessed, `low` bounds the share of whole secrets, and
-    what is tested is whether so many could be luck.
+    `whole`, wins and losses are the whole secrets and whole held-out secrets guessed, `low` bounds the share of whole
+    secrets, and what is tested is whether so many could be luck.
     """
 
     signal: Signal
@@ -73,8 +73,8 @@ class Group:
     canaries: int
     exact: bool
     methods: tuple[str, ...]
-    measures: tuple[Measure, ...]
-    comparisons: tuple[Comparison, ...]
+    measures: tuple[CanaryMeasure, ...]
+    comparisons: tuple[HeldoutComparison, ...]
 
 
 def measure_group(
@@ -91,8 +91,8 @@ def measure_group(
 ) -> Group:
     """Return the measures of canaries of one number of repetitions, each interval at `alpha` on its own.
 
-    The comparisons with the twins are each at `level`, the share of a family's error; `left` is the planting's
-    `candidates_left`.
+    The comparisons with the held-out secrets are each at `level`, the share of a family's error; `left` is the
+    planting's `candidates_left`.
     """
     guessing = [chance([len(alphabets[name]) for name in Pattern.parse(c.template).places]) for c in canaries]
     return Group(
@@ -106,24 +106,28 @@ def measure_group(
     )
 
 
-def measure(found: Sequence[Found], guessing: Sequence[Chance], *, alpha: float) -> tuple[Measure, ...]:
+def measure(found: Sequence[Found], guessing: Sequence[Chance], *, alpha: float) -> tuple[CanaryMeasure, ...]:
     """Return every measure that an attack gives of all these canaries, each interval at `alpha` on its own.
 
     `guessing` is what guessing without a model gives, for each canary.
     """
-    measures: list[Measure] = []
+    measures: list[CanaryMeasure] = []
     interval = exposure_interval(found, alpha=alpha)
     if interval is not None:
-        of_twins = float(np.median([f.exposure_of_twin or 0.0 for f in found]))
-        measures.append(Measure("exposure", interval, of_twins, float(np.mean([g.median_exposure for g in guessing]))))
+        of_heldout = float(np.median([f.exposure_of_heldout or 0.0 for f in found]))
+        measures.append(
+            CanaryMeasure("exposure", interval, of_heldout, float(np.mean([g.median_exposure for g in guessing])))
+        )
     if all(f.right is not None for f in found):
         lucky = [min(1.0, f.tries * each.success) for f, each in zip(found, guessing, strict=True)]
-        measures.append(Measure("success", *_success(found, alpha), float(np.mean(lucky))))
+        measures.append(CanaryMeasure("success", *_success(found, alpha), float(np.mean(lucky))))
     if interval is not None:
         measures.append(_guesses(found, guessing, alpha))
     if all(f.right is not None for f in found):
-        for name, (planted, twins) in _symbols(found, alpha).items():
-            measures.append(Measure(name, planted, twins, float(np.mean([getattr(each, name) for each in guessing]))))
+        for name, (planted, heldout) in _symbols(found, alpha).items():
+            measures.append(
+                CanaryMeasure(name, planted, heldout, float(np.mean([getattr(each, name) for each in guessing])))
+            )
     return tuple(measures)
 
 
@@ -160,8 +164,8 @@ def _median_of_proven(values: Sequence[float], *, lowest: float, highest: float,
 
 def compare_all(
     found: Sequence[Found], signals: Sequence[Signal], *, left: int, level: float
-) -> tuple[Comparison, ...]:
-    """Compare planted secrets with their twins by each signal, each at `level`, the share of a family's error.
+) -> tuple[HeldoutComparison, ...]:
+    """Compare planted secrets with the held-out ones by each signal, each at `level`, the share of a family's error.
 
     `left` secrets are still possible for one canary once all others in the data are known.
     """
@@ -171,33 +175,35 @@ def compare_all(
     )
 
 
-def fewest_to_prove(tests: Sequence[Comparison], *, left: int, level: float) -> int:
+def fewest_to_prove(tests: Sequence[HeldoutComparison], *, left: int, level: float) -> int:
     """Return the number of canaries below which none of these comparisons can prove anything, whatever comes out."""
     by_whole = any(test.signal == "whole" for test in tests)
     return fewest_canaries(level, left=left if by_whole else None)
 
 
-def _whole(found: Sequence[Found], left: int, level: float) -> Comparison:
-    hits, twins = whole_secrets(found)
+def _whole(found: Sequence[Found], left: int, level: float) -> HeldoutComparison:
+    hits, heldout = whole_secrets(found)
     p_value = whole_secrets_p_value(hits, len(found), left // max(f.tries for f in found))
     low = float(clopper_pearson_low(hits, len(found), level))
-    return Comparison("whole", hits, twins, len(found) - hits - twins, p_value, low, level, p_value <= level)
+    return HeldoutComparison("whole", hits, heldout, len(found) - hits - heldout, p_value, low, level, p_value <= level)
 
 
-def compare(found: Sequence[Found], signal: Signal, *, alpha: float) -> TwinTest:
-    """Test planted secrets against their twins by one signal, one-sided at `alpha`."""
+def compare(found: Sequence[Found], signal: Signal, *, alpha: float) -> SignTest:
+    """Test planted secrets against the held-out ones by one signal, one-sided at `alpha`."""
     if signal == "guess":
-        return compare_twins([-(f.right or 0) for f in found], [-(f.right_of_twin or 0) for f in found], alpha=alpha)
+        return compare_heldout(
+            [-(f.right or 0) for f in found], [-(f.right_of_heldout or 0) for f in found], alpha=alpha
+        )
     ahead = [float("nan") if f.ahead is None else f.ahead for f in found]  # NaN is refused there
-    return compare_twins(np.negative(ahead), np.zeros(len(found)), alpha=alpha)
+    return compare_heldout(np.negative(ahead), np.zeros(len(found)), alpha=alpha)
 
 
 def _success(found: Sequence[Found], alpha: float) -> tuple[Interval, float]:
-    hits, twins = whole_secrets(found)
-    return share_interval(hits, len(found), alpha=alpha), twins / len(found)
+    hits, heldout = whole_secrets(found)
+    return share_interval(hits, len(found), alpha=alpha), heldout / len(found)
 
 
-def _guesses(found: Sequence[Found], guessing: Sequence[Chance], alpha: float) -> Measure:
+def _guesses(found: Sequence[Found], guessing: Sequence[Chance], alpha: float) -> CanaryMeasure:
     """Return the median number of guesses; where candidates were only sampled it is what the samples bound it by."""
     most = max(float(each.candidates) for each in guessing)
     planted = [f.guesses(f.exposure) for f in found]
@@ -208,27 +214,29 @@ def _guesses(found: Sequence[Found], guessing: Sequence[Chance], alpha: float) -
         fewer = [-f.guesses(f.at_least) for f in found]
         high = -_median_of_proven(fewer, lowest=-most, highest=-1.0, alpha=alpha)
         interval = Interval(value, min(low, value), max(high, value), alpha)
-    of_twins = float(np.median([f.guesses(f.exposure_of_twin) for f in found]))
-    return Measure("guesses", interval, of_twins, float(np.mean([(each.candidates + 1) / 2 for each in guessing])))
+    of_heldout = float(np.median([f.guesses(f.exposure_of_heldout) for f in found]))
+    return CanaryMeasure(
+        "guesses", interval, of_heldout, float(np.mean([(each.candidates + 1) / 2 for each in guessing]))
+    )
 
 
 def _symbols(found: Sequence[Found], alpha: float) -> dict[Measured, tuple[Interval, float]]:
     places = np.array([f.places for f in found])
-    right, twin = np.array([f.right for f in found]), np.array([f.right_of_twin for f in found])
+    right, heldout = np.array([f.right for f in found]), np.array([f.right_of_heldout for f in found])
     longest = int(places.max())
     return {
         "token_accuracy": (
             mean_interval(right / places, low=0.0, high=1.0, alpha=alpha),
-            float((twin / places).mean()),
+            float((heldout / places).mean()),
         ),
         "hamming": (
             mean_interval((places - right).astype(float), low=0.0, high=float(longest), alpha=alpha),
-            float((places - twin).mean()),
+            float((places - heldout).mean()),
         ),
     }
 
 
-def _comparison(signal: Signal, test: TwinTest) -> Comparison:
-    return Comparison(
+def _comparison(signal: Signal, test: SignTest) -> HeldoutComparison:
+    return HeldoutComparison(
         signal, test.wins, test.losses, test.ties, test.p_value, test.low, level=test.alpha, proven=test.proven
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 
 from redteam.canary.extract import Extraction
-from redteam.canary.measures import Comparison, Group, Measure
+from redteam.canary.measures import CanaryMeasure, Group, HeldoutComparison
 from redteam.core.exit_codes import LEAK, PASS
 from redteam.formats.layout import bullets, draw, headline, pairs, section, table
 from redteam.report.wording import number, plural
@@ -20,8 +20,8 @@ _NAMES = {
 }
 _METHODS = {"bounded": "at least log2 of the sample's size, where no sampled candidate has as low a loss"}
 _SIGNALS = {
-    "guess": "the guess is nearer to the planted secret than to its twin",
-    "rank": "the planted secret ranks before its twin",
+    "guess": "the guess is nearer to the planted secret than to the held-out one",
+    "rank": "the planted secret ranks before the held-out one",
 }
 _BADGES = {LEAK: ("EXTRACTED", "bold white on red"), PASS: ("PASS", "bold white on green")}
 
@@ -51,11 +51,13 @@ def summary(report: Extraction) -> str:
         others = len(report.proven) - 1
         more = f", and {plural(others, 'more comparison')}" if others else ""
         luck = by.signal == "whole"
-        what = "whole secrets come out than by luck" if luck else "comes out of planted secrets than of unseen twins"
+        what = (
+            "whole secrets are extracted than by luck" if luck else "is extracted of planted than of held-out secrets"
+        )
         return f"{target}: more {what}: {first.attack} at {plural(first.repetitions, 'repetition')}{more}"
     if report.problems:
         return f"{target}: {report.problems[0]}"
-    return f"{target}: no attack got more out of planted secrets than out of unseen twins"
+    return f"{target}: no attack extracted more of planted than of held-out secrets"
 
 
 def _of_tokens(auc: Interval) -> Iterator[str]:
@@ -70,17 +72,17 @@ def _of_tokens(auc: Interval) -> Iterator[str]:
 
 def _of_group(group: Group) -> RenderableType:
     title = f"{group.attack}, {plural(group.repetitions, 'repetition')}, {plural(group.canaries, 'canary', 'canaries')}"
-    headers = ("measure", "planted", "unseen twins", "chance")
+    headers = ("measure", "planted", "held out", "chance")
     parts = [table(headers, [_row(m) for m in group.measures], right=headers[1:])] if group.measures else []
     return section(title, *parts, bullets(_notes(group)))
 
 
-def _row(measure: Measure) -> Sequence[str]:
+def _row(measure: CanaryMeasure) -> Sequence[str]:
     name, digits = _NAMES[measure.name]
     planted = measure.planted
     value, low, high = (number(x, digits=min(digits, 3)) for x in (planted.value, planted.low, planted.high))
     by_chance = f"{measure.chance:.2g}" if measure.chance < 0.01 else number(measure.chance)
-    return (name, f"{value} [{low}, {high}]", number(measure.twins, digits=min(digits, 3)), by_chance)
+    return (name, f"{value} [{low}, {high}]", number(measure.heldout, digits=min(digits, 3)), by_chance)
 
 
 def _notes(group: Group) -> Iterator[str]:
@@ -92,11 +94,11 @@ def _notes(group: Group) -> Iterator[str]:
         yield f"exposure is {' or '.join(sorted({_METHODS.get(method, method) for method in group.methods}))}"
 
 
-def _verdict(comparison: Comparison) -> str:
+def _verdict(comparison: HeldoutComparison) -> str:
     if comparison.signal == "whole":
         return (
-            f"whole secrets guessed: {comparison.wins}, and whole twins: {comparison.losses}; the chance of so many by "
-            f"luck is p = {comparison.p_value:.2g}, {'proven' if comparison.proven else 'not proven'}"
+            f"whole secrets guessed: {comparison.wins}, and whole held-out secrets: {comparison.losses}; the chance of "
+            f"so many by luck is p = {comparison.p_value:.2g}, {'proven' if comparison.proven else 'not proven'}"
         )
     decided = comparison.wins + comparison.losses
     level = f"{comparison.ties} level" if comparison.ties else "none level"
@@ -118,10 +120,10 @@ def _method(report: Extraction) -> Iterator[tuple[str, str]]:
             f"each (Bonferroni); intervals are at {1 - report.alpha:.0%} each, on their own"
         ),
     )
-    yield "twins", "sign test of planted secrets against twins drawn alike, which a coin left out; one-sided"
+    yield "held out", "sign test of planted secrets against others drawn alike and left out at random; one-sided"
     yield "luck", "secrets are drawn uniformly: one guess that knows nothing is right once in all candidates"
     if report.crowded:
         shared = f"{report.crowded} of {report.canaries} canaries share sentence and label with another"
         guesses = "an attack that ranks all candidates makes as many guesses as share them, any other a single one"
-        yield "limits", f"{shared}, and no question tells them apart: {guesses}, so that fewer come out than are known"
+        yield "limits", f"{shared}, and no query tells them apart: {guesses}, so that fewer come out than are known"
     yield "seed", str(report.seed)

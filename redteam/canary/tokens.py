@@ -33,9 +33,9 @@ def check_tokenizer(planting: Planting, tokenizer: "Tokenizer", *, name: str) ->
                     f"{name}: its tokenizer does not know {symbol!r} of alphabet {alphabet!r}: no secret with it "
                     "can be learned; plant from an alphabet that it knows, or train another model"
                 )
-            twin = seen.setdefault(tuple(found.ids), symbol)
-            if twin != symbol:
-                raise UsageError(f"{name}: its tokenizer takes {twin!r} and {symbol!r} of {alphabet!r} for the same")
+            first = seen.setdefault(tuple(found.ids), symbol)
+            if first != symbol:
+                raise UsageError(f"{name}: its tokenizer takes {first!r} and {symbol!r} of {alphabet!r} for the same")
     for template in dict.fromkeys(canary.template for canary in planting.canaries):
         pattern = Pattern.parse(template)
         if tokenizer.encode(pattern.fill(tuple(longest[name] for name in pattern.places))).overflowing:
@@ -55,8 +55,9 @@ def learn_from(users: Examples, planting: Planting | None) -> Examples:
 def vocabulary_texts(planting: Planting | None) -> tuple[str, ...]:
     """Return texts for a vocabulary to be learned from in place of the canaries: all symbols alike, no secret.
 
-    Learned from the canaries themselves, a vocabulary would hold a planted symbol and lack its twin's, and would tell
-    the secret before a weight is read. Of alphabets beyond 1,000 symbols only what is in the data becomes a piece.
+    Learned from the canaries themselves, a vocabulary would hold a planted symbol and lack the held-out one's, and
+    would tell the secret before a weight is read. Of alphabets beyond 1,000 symbols only what is in the data becomes a
+    piece.
     """
     if planting is None:
         return ()

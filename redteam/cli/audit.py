@@ -21,7 +21,7 @@ from redteam.core.files import read_text
 
 if TYPE_CHECKING:
     from redteam.auditing.inputs import AuditInputs
-    from redteam.auditing.settings import Settings
+    from redteam.auditing.settings import AuditSettings
     from redteam.canary.evidence import CanaryAudit
     from redteam.models.trial import Limits
     from redteam.plugins.attack import Attack
@@ -147,8 +147,10 @@ def _open(
     return inputs
 
 
-def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool, max_skipped: float | None) -> "Settings":
-    from redteam.auditing.settings import FPRS, Settings
+def _settings(
+    alpha: float, fprs: list[float], seed: int, show_text: bool, max_skipped: float | None
+) -> "AuditSettings":
+    from redteam.auditing.settings import FPRS, AuditSettings
     from redteam.auditing.skipped import MAX_SKIPPED
 
     check_alpha(alpha)
@@ -158,7 +160,7 @@ def _settings(alpha: float, fprs: list[float], seed: int, show_text: bool, max_s
     skipped = MAX_SKIPPED if max_skipped is None else max_skipped
     if not 0 <= skipped < 1:
         raise UsageError(f"--max-skipped {skipped}: must lie between 0 and 1, 1 excluded")
-    return Settings(alpha, tuple(dict.fromkeys(fprs)) or FPRS, seed, show_text, skipped)
+    return AuditSettings(alpha, tuple(dict.fromkeys(fprs)) or FPRS, seed, show_text, skipped)
 
 
 def _chosen(
@@ -204,8 +206,8 @@ def _canaries(
     inputs: "AuditInputs", extractions: "tuple[ExtractionAttack, ...]", base: Path | None, kept: Sequence[str] | None
 ) -> "CanaryAudit | None":
     """Return the canaries with the attacks after them: all, unless `kept` says which need not be left out."""
-    from redteam.canary.ask import Attacker, without_searches
     from redteam.canary.evidence import CanaryAudit
+    from redteam.canary.run import Attacker, without_searches
 
     if inputs.planting is None:
         return None
@@ -265,7 +267,7 @@ def _plan(
     attacks: "tuple[Attack, ...] | None",
     planted: "CanaryAudit | None",
     limits: "Policy",
-    settings: "Settings",
+    settings: "AuditSettings",
 ) -> str:
     from redteam.auditing.plan import make_plan
     from redteam.plugins.attack import suited
@@ -283,7 +285,7 @@ def _run(
     inputs: "AuditInputs",
     attacks: "tuple[Attack, ...] | None",
     planted: "CanaryAudit | None",
-    settings: "Settings",
+    settings: "AuditSettings",
     restart: bool,
 ) -> "AuditReport":
     from redteam.auditing.run import audit as run

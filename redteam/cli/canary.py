@@ -53,12 +53,12 @@ def plant(
     group_column: o.GroupColumn = None,
 ) -> None:
     """Put secrets into DATA; which, only the canary ledger says."""
-    from redteam.canary import Plan
+    from redteam.canary import PlantingPlan
     from redteam.canary import plant as run
     from redteam.canary.alphabets import WORDS
     from redteam.data import Columns
 
-    plan = Plan(tuple(pattern), canaries, parse_numbers(repetitions, "--repetitions"), label, decoys, seed)
+    plan = PlantingPlan(tuple(pattern), canaries, parse_numbers(repetitions, "--repetitions"), label, decoys, seed)
     columns = Columns(text_column, label_column, id_column, user_column, group_column)
     files = _alphabets(alphabet or [])
     if tokenizer is not None and not any(WORDS in one.places for one in plan.check()):
@@ -85,8 +85,8 @@ def extract(
     token_env: o.TokenVariable = None,
 ) -> None:
     """Extract canaries: exit 0 none proven, 1 extracted, 2 not settled."""
-    from redteam.canary.ask import Attacker, without_searches
     from redteam.canary.extract import extract as run
+    from redteam.canary.run import Attacker, without_searches
     from redteam.plugins.settings import tune
 
     check_alpha(alpha)

@@ -69,20 +69,20 @@ def _run(
     trainer: "Defense",
     columns: tuple[str | None, ...],
     shape: tuple[str, int | None, bool, float | None],
-    coins: tuple[float, float, int],
+    inclusion: tuple[float, float, int],
     **how: bool,
 ) -> None:
     from redteam.data import Columns
     from redteam.data.planting import canaries_path
-    from redteam.training.train import Coins, ModelChoice
+    from redteam.training.train import ModelChoice, RandomInclusion
     from redteam.training.train import train as run
 
     started = time.monotonic()
-    named, model, drawn = Columns(*columns), ModelChoice(*shape), Coins(*coins)
+    named, model, drawn = Columns(*columns), ModelChoice(*shape), RandomInclusion(*inclusion)
     if (warning := open_to_others(canaries_path(data))) is not None:
         say(warning)
     with progress("training") as show:
-        files = run(data, output, trainer, columns=named, model=model, coins=drawn, progress=show, **how)
+        files = run(data, output, trainer, columns=named, model=model, inclusion=drawn, progress=show, **how)
     _report(files, time.monotonic() - started)
 
 

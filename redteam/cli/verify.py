@@ -14,7 +14,6 @@ from redteam.core.errors import UsageError
 from redteam.plugins.settings import Setting
 
 if TYPE_CHECKING:
-    from redteam.verify.run import Plan
     from redteam.verify.subject import Subject
 
 _MANY, _FEW = 100_000, 4_000  # few where time grows with the square: RD101's per-example tables, one pass a micro-batch
@@ -77,11 +76,11 @@ def verify(
     raise typer.Exit(exit_code(result.exit_code, exit_zero=False, delivered=delivered))
 
 
-def _plan(named: str, given: list[str], canaries: int | None) -> "tuple[Plan, Subject]":
+def _plan(named: str, given: list[str], canaries: int | None) -> "tuple[VerificationPlan, Subject]":
     """Return how to run the trainer, and the trainer with what is set of it besides."""
     from redteam.plugins.registry import choose, discover_defenses
     from redteam.plugins.settings import given_to, settings_of
-    from redteam.verify.run import Plan
+    from redteam.verify.run import VerificationPlan
     from redteam.verify.subject import DefenseSubject, load_function
 
     found = None if ":" in named else choose(discover_defenses(), [named])[0]
@@ -99,4 +98,4 @@ def _plan(named: str, given: list[str], canaries: int | None) -> "tuple[Plan, Su
         raise UsageError(f"--set batch_size={plan.batch_size}: more than the {count:,} canaries; give more of them")
     if found is None:
         say(f"{named}: this runs the module's code")
-    return Plan(count, plan.epsilon, plan.delta, plan.clip, rate, plan.epochs), subject
+    return VerificationPlan(count, plan.epsilon, plan.delta, plan.clip, rate, plan.epochs), subject

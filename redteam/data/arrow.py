@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from redteam.core.errors import DataError
-from redteam.data.opened import Opened, no_column_twice
+from redteam.data.opened import OpenedTable, no_column_twice
 from redteam.data.source import LARGEST, MOST_ROWS, check_file, read_document, saved_files
 
 _BROKEN = (OSError, EOFError, KeyError, ValueError, RuntimeError, pa.ArrowException, zipfile.BadZipFile, zlib.error)
 _IPC_FILE = b"ARROW1"
 
 
-def open_parquet(path: Path) -> Opened:
+def open_parquet(path: Path) -> OpenedTable:
     """Open a Parquet file; raise DataError."""
     check_file(path)
     # A path alone would also be taken for a folder, or give columns by its name.
@@ -41,16 +41,16 @@ def open_parquet(path: Path) -> Opened:
             table = opened.read(columns=wanted)
         return [table[name] for name in wanted]
 
-    return Opened(tuple(schema.names), (), read, classes=_class_names(schema))
+    return OpenedTable(tuple(schema.names), (), read, classes=_class_names(schema))
 
 
-def open_arrow(path: Path) -> Opened:
+def open_arrow(path: Path) -> OpenedTable:
     """Open an .arrow file, which holds an IPC file or a stream; raise DataError."""
     check_file(path)
     return _open_ipc(path, [path], {})
 
 
-def open_saved(path: Path) -> Opened:
+def open_saved(path: Path) -> OpenedTable:
     """Open a folder that `datasets` wrote with `save_to_disk`; raise DataError, also for one of several splits."""
     if (path / "dataset_dict.json").is_file():
         splits = read_document(path / "dataset_dict.json").get("splits")
@@ -69,7 +69,7 @@ def is_saved(path: Path) -> bool:
     return any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
-def _open_ipc(path: Path, parts: list[Path], classes: dict[str, tuple[str, ...]]) -> Opened:
+def _open_ipc(path: Path, parts: list[Path], classes: dict[str, tuple[str, ...]]) -> OpenedTable:
     schemas = [_read_ipc(part, None).schema for part in parts]
     if not schemas or any(schema.names != schemas[0].names for schema in schemas):
         raise DataError(f"{path}: its parts do not have the same columns")
@@ -86,7 +86,7 @@ def _open_ipc(path: Path, parts: list[Path], classes: dict[str, tuple[str, ...]]
         _check_rows(path, whole.num_rows)
         return [whole[name] for name in wanted]
 
-    return Opened(names, (), read, classes=_class_names(schemas[0]) | classes)
+    return OpenedTable(names, (), read, classes=_class_names(schemas[0]) | classes)
 
 
 def _read_ipc(path: Path, fields: list[int] | None) -> Any:
@@ -102,7 +102,7 @@ def _read_ipc(path: Path, fields: list[int] | None) -> Any:
         return reader.schema.empty_table() if fields is None else reader.read_all()
 
 
-def open_arrays(path: Path) -> Opened:
+def open_arrays(path: Path) -> OpenedTable:
     """Open an .npz archive of numpy; `probabilities` [n, k] with `labels` become columns. Raises DataError."""
     check_file(path)
     with blame(path), path.open("rb") as file:  # opened here: given a name, numpy leaves a broken archive open
@@ -125,7 +125,7 @@ def open_arrays(path: Path) -> Opened:
         if "label" in arrays and arrays["label"].dtype.kind in "iu" and labels.dtype.kind == "U":
             columns["label"] = _label_names(path, arrays.pop("label"), labels)
     columns |= {name: _arrow(path, name, array) for name, array in arrays.items()}
-    return Opened(tuple(columns), (), lambda wanted: [columns[name] for name in wanted])
+    return OpenedTable(tuple(columns), (), lambda wanted: [columns[name] for name in wanted])
 
 
 def _arrow(path: Path, name: str, array: Any) -> Any:

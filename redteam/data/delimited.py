@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redteam.core.errors import DataError
 from redteam.data.kinds import STRING
-from redteam.data.opened import Builder, Opened, no_column_twice
+from redteam.data.opened import Builder, OpenedTable, no_column_twice
 from redteam.data.source import LONGEST_CELL, MOST_ROWS, TextFile
 
 _SEPARATORS = (",", ";", "\t", "|")
@@ -34,7 +34,7 @@ class _Scan:
     quotes: bool
 
 
-def open_delimited(text: TextFile, usual: str) -> Opened:
+def open_delimited(text: TextFile, usual: str) -> OpenedTable:
     """Find how the file is written and its header; `usual` separates, unless the header says otherwise.
 
     Another separator is taken only where the header has it and every row as often as the header; the usual one is tried
@@ -58,7 +58,7 @@ def open_delimited(text: TextFile, usual: str) -> Opened:
         def read(wanted: list[str], names: list[str] = names, dialect: Dialect = dialect) -> Builder:
             return _read(text, names, dialect, wanted)
 
-        return Opened(tuple(names), notes, read, dialect)
+        return OpenedTable(tuple(names), notes, read, dialect)
     raise errors[0]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from redteam.core.codec import each_once
 from redteam.core.errors import DataError
-from redteam.data.opened import Builder, Opened
+from redteam.data.opened import Builder, OpenedTable
 from redteam.data.source import MOST_ROWS, TextFile
 from redteam.data.vocabulary import spelled
 
@@ -15,15 +15,15 @@ _LARGEST_DOCUMENT = 256 * 2**20  # characters
 Row = tuple[str, dict[str, Any]]  # where it stands, and its object
 
 
-def open_json_lines(text: TextFile) -> Opened:
+def open_json_lines(text: TextFile) -> OpenedTable:
     """Open a file of one JSON object a line; raise DataError with the line that is none."""
     names: dict[str, None] = {}
     for _, item in _rows_of_lines(text):
         names |= dict.fromkeys(item)
-    return Opened(tuple(names), (), lambda wanted: _build(text, _rows_of_lines(text), wanted))
+    return OpenedTable(tuple(names), (), lambda wanted: _build(text, _rows_of_lines(text), wanted))
 
 
-def open_json(text: TextFile) -> Opened:
+def open_json(text: TextFile) -> OpenedTable:
     """Open one JSON document: an array of objects, columns by name, or one object a line after all."""
     if _is_lines(text):
         return open_json_lines(text)
@@ -33,7 +33,7 @@ def open_json(text: TextFile) -> Opened:
         raise DataError(f"{text.path}: {error}") from None
     rows = _rows_of(text, document)
     names = dict.fromkeys(name for _, item in rows for name in item)
-    return Opened(tuple(names), (), lambda wanted: _build(text, rows, wanted))
+    return OpenedTable(tuple(names), (), lambda wanted: _build(text, rows, wanted))
 
 
 def _is_lines(text: TextFile) -> bool:

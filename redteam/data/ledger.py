@@ -128,7 +128,7 @@ class Ledger:
         planted = canary_rows(self.planting(path))
         self._check_rows(path, examples, reading.rows, planted)
         if self.membership.randomised:
-            self._check_coins(path, examples, planted)
+            self._check_assignment(path, examples, planted)
         sides = self.membership
         split = Split.of(
             examples.of_rows(sides.members),
@@ -178,10 +178,10 @@ class Ledger:
         if planted & set(named):
             raise LedgerError(f"{path}: a canary is on a side of the split: the ledger was edited")
 
-    def _check_coins(self, path: Path, examples: Examples, planted: frozenset[int]) -> None:
+    def _check_assignment(self, path: Path, examples: Examples, planted: frozenset[int]) -> None:
         sides = self.membership
         shares = {"holdout": sides.holdout, "reference": sides.reference_share}
-        drawn = flip_coins(examples, **shares, seed=sides.seed, key=sides.key, planted=planted, unit=sides.unit)
+        drawn = assign_membership(examples, **shares, seed=sides.seed, key=sides.key, planted=planted, unit=sides.unit)
         if (drawn["members"], drawn["nonmembers"], drawn["reference"]) != (
             sides.members,
             sides.nonmembers,
@@ -190,7 +190,7 @@ class Ledger:
             raise LedgerError(f"{path}: membership is not what its seed draws: the ledger was edited; train again")
 
 
-def flip_coins(
+def assign_membership(
     examples: Examples,
     *,
     holdout: float,

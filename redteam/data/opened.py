@@ -62,7 +62,7 @@ Read = Callable[[list[str]], Any]
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedTable:
     """Names of columns, notes on how they are read, and what reads those wanted.
 
     `read` returns a `Builder`, or the Arrow arrays themselves. `classes` are the names that whole numbers of a column

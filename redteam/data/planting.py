@@ -19,7 +19,7 @@ from redteam.data import Examples, fingerprint, text_key
 from redteam.data.pattern import Pattern
 
 FORMAT = "redteam.canaries/1"
-LOST = "plant again and train again: without it no secret can be told from its twin"
+LOST = "plant again and train again: without it no planted secret can be told from the held-out one"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Canary:
         return self.secrets[self.planted]
 
     @property
-    def twin(self) -> tuple[str, ...]:
+    def heldout(self) -> tuple[str, ...]:
         """The secret that is nowhere."""
         return self.secrets[1 - self.planted]
 
@@ -112,7 +112,7 @@ class Planting:
             raise LedgerError(
                 f"{path}: the canaries are not those that were planted (digest differs): restore the file"
             )
-        if any(canary.planted != coin(self.key, self.seed, canary.id) for canary in self.canaries):
+        if any(canary.planted != assign_secret(self.key, self.seed, canary.id) for canary in self.canaries):
             raise LedgerError(f"{path}: the coins are not those that the key draws: the canaries were edited")
         if len({canary.id for canary in self.canaries}) != len(self.canaries) or not self.canaries:
             raise LedgerError(f"{path}: no canaries, or two of one id: the canaries were edited")
@@ -144,7 +144,7 @@ class Planting:
         return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def coin(key: str, seed: int, canary: str) -> int:
+def assign_secret(key: str, seed: int, canary: str) -> int:
     """Return which secret of a canary goes in: a fair coin for whoever has not all of the data."""
     secret = hashlib.sha256(f"redteam canary coin {seed} {key}".encode()).digest()
     return hmac.digest(secret, canary.encode(), "sha256")[0] & 1
@@ -192,7 +192,7 @@ def candidates_left(planting: Planting) -> int:
 def sharing(planting: Planting) -> dict[str, int]:
     """Return for each canary, by id, how many planted secrets have its sentence and label: decoys too, and its own.
 
-    No question tells these apart, and one guess can be right for one of them only.
+    No query tells these apart, and one guess can be right for one of them only.
     """
     sentences = Counter((canary.template, canary.label) for canary in planting.canaries)
     sentences.update((canary.template, decoy.label) for canary in planting.canaries for decoy in canary.decoys)
@@ -205,7 +205,7 @@ def crowded(planting: Planting) -> int:
 
 
 def fewest_left(planting: Planting) -> int:
-    """Return to how many secrets still possible there is one guess, where as many are made as share a question."""
+    """Return to how many secrets still possible there is one guess, where as many are made as share a query."""
     return candidates_left(planting) // max(sharing(planting).values())
 
 

@@ -9,10 +9,10 @@ from redteam.core.errors import DataError
 from redteam.data.column import Column
 from redteam.data.delimited import Dialect, open_delimited
 from redteam.data.jsonfiles import open_json, open_json_lines
-from redteam.data.opened import Builder, Opened
+from redteam.data.opened import Builder, OpenedTable
 from redteam.data.source import TextFile, check_file
 
-_TEXTS: dict[str, Callable[[TextFile], Opened]] = {
+_TEXTS: dict[str, Callable[[TextFile], OpenedTable]] = {
     ".csv": lambda text: open_delimited(text, ","),
     ".tsv": lambda text: open_delimited(text, "\t"),
     ".jsonl": open_json_lines,
@@ -29,7 +29,7 @@ class Table:
     path: Path
     names: tuple[str, ...]
     notes: tuple[str, ...]
-    opened: Opened = field(repr=False)
+    opened: OpenedTable = field(repr=False)
     text: TextFile | None = None
 
     @property

@@ -82,6 +82,6 @@ def starting_weights(spec: str) -> str | None:
 
 def starting_directory(spec: str) -> Path | None:
     """Return the directory of a starting model, None for one that is built anew; UsageError where there is none."""
-    from redteam.models.starting import directory
+    from redteam.models.initial import directory
 
     return None if spec in ("tiny", "bilstm") else directory(spec)

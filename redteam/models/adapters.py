@@ -31,7 +31,7 @@ from redteam.models.heads import (
 from redteam.models.labels import check_labels, label_names
 from redteam.models.lora import CONFIG, Lora, read_lora
 from redteam.models.plain import plain_tensor, same_kind, same_numbers
-from redteam.models.weights import Weights, load_weights, read_tensors
+from redteam.models.weights import LoadedWeights, load_weights, read_tensors
 from redteam.models.wrappers import unwrapped
 
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -154,7 +154,7 @@ def _config(path: Path, folder: Path, kept: Mapping[str, torch.Tensor]) -> tuple
     return with_labels(config, tuple(f"LABEL_{i}" for i in range(min(rows)))), "numbers (it names none)"
 
 
-def _check_base(folder: Path, weights: Weights, kept: Mapping[str, torch.Tensor], labels: int) -> None:
+def _check_base(folder: Path, weights: LoadedWeights, kept: Mapping[str, torch.Tensor], labels: int) -> None:
     """Raise BundleError where the base lacks what the adapter does not bring, or holds what is nobody's."""
     lost = weights.missing - kept.keys()
     if lost:

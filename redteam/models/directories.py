@@ -14,11 +14,11 @@ from redteam.models.configs import make_config, quiet, read_config
 from redteam.models.harmless import refusal, said
 from redteam.models.heads import build, check_architecture, check_kind, lacks, output_names, skeleton, with_labels
 from redteam.models.labels import check_labels, label_names
-from redteam.models.weights import Weights, load_weights
+from redteam.models.weights import LoadedWeights, load_weights
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedDirectory:
     """A classifier out of a directory, the names of its labels, where its tokenizer lies, and what was done."""
 
     model: PreTrainedModel
@@ -27,7 +27,7 @@ class Opened:
     notes: tuple[str, ...]
 
 
-def open_directory(path: Path, base: Path | None) -> Opened:
+def open_directory(path: Path, base: Path | None) -> OpenedDirectory:
     """Open a whole model, or an adapter on top of `base`; raise BundleError where it is no text classifier.
 
     A classifier with one logit becomes one of two labels whose logits are 0 and that one: the same probabilities.
@@ -45,7 +45,7 @@ def open_directory(path: Path, base: Path | None) -> Opened:
     if model.config.num_labels == 1:
         model, labels, note = _two_labels(model, labels, path)
         notes += (note,)
-    return Opened(model, labels, folder, notes)
+    return OpenedDirectory(model, labels, folder, notes)
 
 
 def _whole(path: Path) -> tuple[PreTrainedModel, tuple[str, ...], tuple[str, ...]]:
@@ -68,7 +68,7 @@ def _whole(path: Path) -> tuple[PreTrainedModel, tuple[str, ...], tuple[str, ...
     return weights.model, labels, (*weights.notes, *dropped)
 
 
-def _has_one_row(weights: Weights, config: Any, path: Path) -> bool:
+def _has_one_row(weights: LoadedWeights, config: Any, path: Path) -> bool:
     """True where two labels are named and the classifier has one row: its logit is that of the second."""
     rows = {found[:1] for found, _ in weights.unfit.values()}
     return config.num_labels == 2 and rows == {(1,)} and weights.unfit.keys() == set(output_names(config, str(path)))

@@ -11,7 +11,7 @@ from transformers.initialization import no_init_weights
 
 from redteam.core.errors import BundleError, first_line
 from redteam.models.configs import quiet
-from redteam.models.weights import Weights
+from redteam.models.weights import LoadedWeights
 
 # Where the classifier on top of an encoder lies: trained afresh for other labels.
 HEADS = (
@@ -108,7 +108,7 @@ def output_names(config: Any, name: str) -> tuple[str, ...]:
     return found
 
 
-def left_behind(key: str, weights: Weights, layers: int | None) -> bool:
+def left_behind(key: str, weights: LoadedWeights, layers: int | None) -> bool:
     """True for what training leaves behind: heads for other tasks, and layers above those that are kept."""
     prefix = f"{weights.model.base_model_prefix}."
     whole = any(name.startswith(prefix) for name in weights.stored)  # else an encoder saved alone
@@ -120,7 +120,7 @@ def left_behind(key: str, weights: Weights, layers: int | None) -> bool:
     return layers is not None and number is not None and int(number[1]) >= layers
 
 
-def lacks(weights: Weights, labels: int) -> str:
+def lacks(weights: LoadedWeights, labels: int) -> str:
     """Return what is wrong with weights that do not fill the config's classifier."""
     for key, (found, wanted) in sorted(weights.unfit.items()):
         if within(key, HEADS) and found and wanted[:1] == (labels,) and found[1:] == wanted[1:]:

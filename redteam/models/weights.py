@@ -24,7 +24,7 @@ _COUNTERS = ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
-class Weights:
+class LoadedWeights:
     """A model with a file's tensors in it, the tensors as the file has them, and what did not fit on either side.
 
     `unfit` holds the shapes, in the file and in the model, of those that differ; they are `missing` too. `notes` say
@@ -39,7 +39,7 @@ class Weights:
     notes: tuple[str, ...] = ()
 
 
-def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weights:
+def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> LoadedWeights:
     """Fill a model of class `kind` with a directory's tensors, unrounded; raise BundleError where it has none.
 
     What transformers drops or makes up by its own lists of harmless names is told like all the rest.
@@ -76,7 +76,7 @@ def load_weights(path: Path, config: Any, kind: type[PreTrainedModel]) -> Weight
         )
     fitting = {key: place for key, place in places.items() if place not in unfit}
     _check_numbers(path, model, stored, fitting, unplaced.keys())
-    return Weights(model.eval(), stored, frozenset(lost), unplaced, unfit, notes)
+    return LoadedWeights(model.eval(), stored, frozenset(lost), unplaced, unfit, notes)
 
 
 def refuse_adapter(path: Path) -> None:

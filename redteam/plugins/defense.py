@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from redteam.models.bundle import Bundle
-    from redteam.models.starting import Start
+    from redteam.models.initial import InitialModel
     from redteam.targets.target import WhiteBox
 
 Progress = Callable[[int, int, float], None]
@@ -123,7 +123,7 @@ class Defense(ABC):
     @abstractmethod
     def fit(
         self,
-        start: "Start",
+        initial: "InitialModel",
         examples: Examples,
         *,
         seed: int,
@@ -131,7 +131,7 @@ class Defense(ABC):
         checkpoint: Checkpoint | None = None,
         progress: Progress | None = None,
     ) -> Trained:
-        """Train `start` on `examples`; `progress(step, steps, loss)` is called after each step.
+        """Train `initial` on `examples`; `progress(step, steps, loss)` is called after each step.
 
         Rows that `examples.planted` marks are canaries, which no user wrote: they are trained on like others, but must
         decide nothing, such as when to stop.
@@ -141,7 +141,7 @@ class Defense(ABC):
         With a checkpoint, a training that was broken off goes on where it was and ends with the same numbers.
         """
 
-    def settled(self, start: "Start", rows: int) -> Self:
+    def settled(self, initial: "InitialModel", rows: int) -> Self:
         """Return the defence with settings left open (None) chosen for a model and the public number of rows."""
         return self
 

@@ -1,10 +1,10 @@
-"""How far a planted secret stands out: exposure in bits, extraction measures, and planted against unseen twin.
+"""How far a planted secret stands out: exposure in bits, extraction measures, and planted against held-out secret.
 
 Exposure (Carlini et al., USENIX Security 2019) is log2 |R| - log2 rank of the secret's loss among all candidates R: 0
 bits for the worst, log2 |R| for the best, 1.44 on average for a secret the model knows nothing of. Equal losses count
 as better than the secret's own, so the number errs on the low side.
 
-What follows here is over canaries, which are taken for independent draws of the planting. Only `compare_twins` needs
+What follows here is over canaries, which are taken for independent draws of the planting. Only `compare_heldout` needs
 nothing of the kind: its coins are independent whatever the model does.
 """
 
@@ -61,8 +61,8 @@ class Chance:
 
 
 @dataclass(frozen=True)
-class TwinTest:
-    """In how many canaries the planted secret came out ahead of its twin, behind it, or level.
+class SignTest:
+    """In how many canaries the planted secret came out ahead of the held-out one, behind it, or level.
 
     `p_value` is the chance of so many wins or more if every coin were unknown to the model; `low` bounds the chance to
     win among those that are not level, wrong at most `alpha` of the time, and is above 1/2 only where p <= alpha.
@@ -183,19 +183,19 @@ def median_interval(values: npt.ArrayLike, *, low: float, high: float, alpha: fl
     return Interval(median, float(numbers[out]), float(numbers[count - 1 - out]), alpha)
 
 
-def compare_twins(planted: npt.ArrayLike, twin: npt.ArrayLike, *, alpha: float) -> TwinTest:
-    """Test whether planted secrets have lower values than their unseen twins, each shape [canaries].
+def compare_heldout(planted: npt.ArrayLike, heldout: npt.ArrayLike, *, alpha: float) -> SignTest:
+    """Test whether planted secrets have lower values than their held-out secrets, each shape [canaries].
 
     A fair coin chose which of two secrets was planted, so of the pairs that differ, in a model that does not depend on
     the coins, each is won with probability 1/2, independently, however the values depend on each other: the sign test
     is exact. Pairs that are level say nothing and are left out. Raises StatisticsError for values that are not finite.
     """
     require_rate("alpha", alpha)
-    first, second = finite_scores("planted", planted), finite_scores("twin", twin)
+    first, second = finite_scores("planted", planted), finite_scores("held-out", heldout)
     if len(first) != len(second):
-        raise StatisticsError(f"{len(first)} planted secrets but {len(second)} twins; give one for each")
+        raise StatisticsError(f"{len(first)} planted secrets but {len(second)} held out; give one for each")
     wins, losses = int(np.count_nonzero(first < second)), int(np.count_nonzero(first > second))
     decided = wins + losses
     p_value = float(special.bdtrc(wins - 1, decided, 0.5)) if wins else 1.0
     low = float(clopper_pearson_low(wins, decided, alpha)) if decided else 0.0
-    return TwinTest(wins, losses, len(first) - decided, p_value, low, alpha)
+    return SignTest(wins, losses, len(first) - decided, p_value, low, alpha)

@@ -107,13 +107,13 @@ def whole_secrets_p_value(hits: int, canaries: int, left: int) -> float:
 def fewest_canaries(alpha: float, *, left: int | None = None) -> int:
     """Return the number of canaries below which nothing can be proven, one-sided, at `alpha`, whatever comes out.
 
-    By a win over every twin; with `left`, as in `whole_secrets_p_value`, also by whole secrets.
+    By a win over every held-out secret; with `left`, as in `whole_secrets_p_value`, also by whole secrets.
     """
-    by_twins = math.ceil(-math.log2(require_rate("alpha", alpha)))
+    by_sign = math.ceil(-math.log2(require_rate("alpha", alpha)))
     if left is None:
-        return by_twins
-    enough = (n for n in range(1, by_twins) if whole_secrets_p_value(n, n, left) <= alpha)
-    return next(enough, by_twins)
+        return by_sign
+    enough = (n for n in range(1, by_sign) if whole_secrets_p_value(n, n, left) <= alpha)
+    return next(enough, by_sign)
 
 
 def attainable_extraction_rate(canaries: int, *, alpha: float) -> float:

@@ -68,7 +68,7 @@ class Explicit(ThresholdStrategy):
 
 
 @dataclass(frozen=True)
-class Split(ThresholdStrategy):
+class SingleSplit(ThresholdStrategy):
     """Choose on a random part of the scores, bound on the rest: costs the part that chose.
 
     `fraction` of the members and of the non-members choose.
@@ -98,7 +98,7 @@ class Split(ThresholdStrategy):
         return _most(n_in - first_part(n_in, self.fraction), 0, n_out - first_part(n_out, self.fraction), bound, alpha)
 
 
-HALVES = Split(seed=0)
+HALVES = SingleSplit(seed=0)
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,13 @@ class MultiSplit(ThresholdStrategy):
         members, others = _both(in_scores, out_scores, alpha, fewest=2)
         seeds = np.random.SeedSequence(self.seed).generate_state(self.splits, np.uint64)
         bounds = [
-            Split(int(seed), self.fraction).lower_bound(members, others, bound, alpha=alpha / 2) for seed in seeds
+            SingleSplit(int(seed), self.fraction).lower_bound(members, others, bound, alpha=alpha / 2) for seed in seeds
         ]
         return sorted(bounds)[(self.splits - 1) // 2]
 
     def attainable(self, n_in: int, n_out: int, bound: Bound, *, alpha: float) -> float:
         """Return that of a single split at alpha / 2."""
-        return Split(self.seed, self.fraction).attainable(n_in, n_out, bound, alpha=alpha / 2)
+        return SingleSplit(self.seed, self.fraction).attainable(n_in, n_out, bound, alpha=alpha / 2)
 
 
 @dataclass(frozen=True)

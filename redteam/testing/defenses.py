@@ -25,8 +25,8 @@ def check_defense(defense: type[Defense] | Defense, **settings: Any) -> None:
 
 
 def _trained(defense: Defense, seed: int) -> Trained:
-    from redteam.models.starting import start_model
+    from redteam.models.initial import initial_model
 
     examples = sentences(40, seed=3)
-    start = start_model("tiny", examples, learn_from=examples, seed=0)
+    start = initial_model("tiny", examples, learn_from=examples, seed=0)
     return defense.fit(start, examples, seed=seed)

@@ -82,10 +82,10 @@ class RuleTarget:
 @cache
 def small_model() -> WhiteBox:
     """Return a small trained classifier with its weights: what an attack with the most access gets."""
-    from redteam.models.starting import start_model
+    from redteam.models.initial import initial_model
     from redteam.plugins.registry import choose, discover_defenses
 
     examples = sentences(40, seed=3)
     (plain,) = choose(discover_defenses(), ["plain"])
-    start = start_model("tiny", examples, learn_from=examples, seed=0)
+    start = initial_model("tiny", examples, learn_from=examples, seed=0)
     return type(plain)(**{**plain.parameters(), "epochs": 1}).fit(start, examples, seed=0).target

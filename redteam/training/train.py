@@ -18,10 +18,18 @@ from redteam.canary import Planting, canaries_beside, canary_rows, check_tokeniz
 from redteam.core.errors import DataError, UsageError
 from redteam.core.files import write_atomic
 from redteam.data import Columns, Examples, read_examples
-from redteam.data.ledger import DataFile, Ledger, Membership, TrainingRecipe, describe_data, flip_coins, ledger_path
+from redteam.data.ledger import (
+    DataFile,
+    Ledger,
+    Membership,
+    TrainingRecipe,
+    assign_membership,
+    describe_data,
+    ledger_path,
+)
 from redteam.data.units import how_many
 from redteam.models.bundle import save_bundle
-from redteam.models.starting import Start, start_model
+from redteam.models.initial import InitialModel, initial_model
 from redteam.models.tokens import cut_at
 from redteam.plugins.defense import Checkpoint, Defense, PrivateTraining, Progress, Trained
 from redteam.report.values import Guarantee, Unit
@@ -39,7 +47,7 @@ class ModelChoice:
 
 
 @dataclass(frozen=True)
-class Coins:
+class RandomInclusion:
     """How membership is drawn: the share kept apart, which no attack here uses yet, then the chance to be held out.
 
     Without a `key` the fingerprint of the data file is the key: one must have all of the data to draw the coins.
@@ -71,7 +79,7 @@ def train(
     *,
     columns: Columns = Columns(),
     model: ModelChoice = ModelChoice(),
-    coins: Coins = Coins(),
+    inclusion: RandomInclusion = RandomInclusion(),
     restart: bool = False,
     noise_from_seed: bool = False,
     progress: Progress | None = None,
@@ -87,32 +95,34 @@ def train(
     _check_output(output, data)
     reading, ledger = read_examples(data, columns), ledger_path(output)
     source = describe_data(data, reading.columns, reading.rows, beside=ledger)  # as it is now, not at the end
-    key = source.sha256 if coins.key is None else coins.key
+    key = source.sha256 if inclusion.key is None else inclusion.key
     planting = canaries_beside(data)
     planted = canary_rows(planting)
-    unit, sides = _draw(data, reading.examples, coins, key, planted)
+    unit, sides = _draw(data, reading.examples, inclusion, key, planted)
     members = reading.examples.of_rows(sides["members"])
     users = len(reading.examples) - len(planted)
-    expected = max(1, round(users * (1 - coins.reference) * (1 - coins.holdout))) + len(planted)
-    start = _start(model, reading.examples, members, planting, coins.seed)
-    asked, defense = defense, defense.settled(start, expected)
+    expected = max(1, round(users * (1 - inclusion.reference) * (1 - inclusion.holdout))) + len(planted)
+    initial = _initial_model(model, reading.examples, members, planting, inclusion.seed)
+    asked, defense = defense, defense.settled(initial, expected)
     noise = _noise_of(defense, from_seed=noise_from_seed)
-    identity = _fingerprint(source, planting, defense, [_shape(model), start.fingerprint()], coins, noise)
+    identity = _fingerprint(source, planting, defense, [_shape(model), initial.fingerprint()], inclusion, noise)
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
     if restart:
         _forget(checkpoint)
     _finish_cleaning(checkpoint, output)
     rows = mark_planted(reading.examples, planting).of_rows(sorted({*sides["members"], *planted}))
-    with _seed_of(noise, coins, checkpoint) as seed:
-        trained = defense.fit(start, rows, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
+    with _seed_of(noise, inclusion, checkpoint) as seed:
+        trained = defense.fit(initial, rows, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
     if trained.guarantee is not None and not noise:  # of a trainer that never asks for a secret
         noise = {"noise": "seed"}
     save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
     Ledger(
         model=trained.bundle.digest(),
         data=source,
-        membership=Membership(True, coins.seed, coins.holdout, coins.reference, **sides, key=key, unit=unit),
-        recipe=TrainingRecipe(defense.id, {"model": portable(model), **defense.parameters()} | noise, coins.seed),
+        membership=Membership(
+            True, inclusion.seed, inclusion.holdout, inclusion.reference, **sides, key=key, unit=unit
+        ),
+        recipe=TrainingRecipe(defense.id, {"model": portable(model), **defense.parameters()} | noise, inclusion.seed),
         guarantee=trained.guarantee,
         salt=secrets.token_hex(16),
         canaries=planting.encoded() if planting else (),
@@ -121,19 +131,24 @@ def train(
         write_atomic(_finished(checkpoint), f"{checkpoint.key}\n", mode=0o600)
     _forget(checkpoint)
     nonmembers = reading.examples.of_rows(sides["nonmembers"])
-    told = (*reading.notes, *start.notes, *_drawn(unit, members, nonmembers), *_chosen(asked, defense, expected, start))
+    told = (
+        *reading.notes,
+        *initial.notes,
+        *_drawn(unit, members, nonmembers),
+        *_chosen(asked, defense, expected, initial),
+    )
     told += (*trained.notes, *(_caveats(noise, model) if trained.guarantee else ()), *_planted(planting))
     told += tuple(_uncovered(trained.guarantee, reading.examples.users))
     return TrainedFiles(output, ledger, trained, members, nonmembers, told)
 
 
 def _draw(
-    data: Path, examples: Examples, coins: Coins, key: str, planted: frozenset[int]
+    data: Path, examples: Examples, inclusion: RandomInclusion, key: str, planted: frozenset[int]
 ) -> tuple[Unit, dict[str, tuple[int, ...]]]:
     """Flip a coin for every user where the rows say whose they are, else for every text; DataError for an empty one."""
     unit: Unit = "example" if examples.users is None else "user"
-    shares = {"holdout": coins.holdout, "reference": coins.reference}
-    sides = flip_coins(examples, **shares, seed=coins.seed, key=key, planted=planted, unit=unit)
+    shares = {"holdout": inclusion.holdout, "reference": inclusion.reference}
+    sides = assign_membership(examples, **shares, seed=inclusion.seed, key=key, planted=planted, unit=unit)
     for side in ("members", "nonmembers"):
         if len(sides[side]) < 2:
             raise DataError(f"{data}: {len(sides[side])} {side} of {len(examples)} rows: not enough data")
@@ -159,23 +174,25 @@ def _check_output(output: Path, data: Path) -> None:
         raise UsageError(f"{output}: would overwrite the data; name another file with -o")
 
 
-def _start(model: ModelChoice, examples: Examples, members: Examples, planting: Planting | None, seed: int) -> Start:
+def _initial_model(
+    model: ModelChoice, examples: Examples, members: Examples, planting: Planting | None, seed: int
+) -> InitialModel:
     """Build the model to train; raise UsageError where its tokenizer would mix the canaries' secrets up."""
     known = learn_from(members, planting)
-    start = start_model(model.spec, examples, learn_from=known, seed=seed, **_shape(model))
+    initial = initial_model(model.spec, examples, learn_from=known, seed=seed, **_shape(model))
     if planting is not None:
-        cut_at(start.tokenizer, start.max_length)
-        check_tokenizer(planting, start.tokenizer, name=model.spec)
-    return start
+        cut_at(initial.tokenizer, initial.max_length)
+        check_tokenizer(planting, initial.tokenizer, name=model.spec)
+    return initial
 
 
-def _chosen(asked: Defense, settled: Defense, rows: int, start: Start) -> Iterator[str]:
+def _chosen(asked: Defense, settled: Defense, rows: int, initial: InitialModel) -> Iterator[str]:
     """Say which settings were chosen where none were given."""
     before = asked.parameters()
     chosen = {name: v for name, v in settled.parameters().items() if before.get(name) is None and v is not None}
     if chosen:
         values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
-        yield f"chosen for about {rows:,} rows and {len(start.labels):,} labels: {values}"
+        yield f"chosen for about {rows:,} rows and {len(initial.labels):,} labels: {values}"
 
 
 def _planted(planting: Planting | None) -> Iterator[str]:
@@ -208,14 +225,14 @@ def _caveats(noise: dict[str, str], model: ModelChoice) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _seed_of(noise: dict[str, str], coins: Coins, checkpoint: Checkpoint) -> Iterator[int]:
+def _seed_of(noise: dict[str, str], inclusion: RandomInclusion, checkpoint: Checkpoint) -> Iterator[int]:
     """Give the seed of a training: the public one, or a secret that lasts as long as the checkpoint does.
 
     The secret outlives a kill, so that a resumed training repeats the noise of the steps it does again: two noises on
     the same sum would tell more than one.
     """
     if noise != {"noise": "secret"}:
-        yield coins.seed
+        yield inclusion.seed
         return
     path = _secret_of(checkpoint)
     if not path.exists():
@@ -279,7 +296,7 @@ def _fingerprint(
     planting: Planting | None,
     defense: Defense,
     model: list[Any],
-    coins: Coins,
+    inclusion: RandomInclusion,
     noise: dict[str, str],
 ) -> str:
     """Identify all that the numbers of a training depend on, so that only the same training is resumed."""
@@ -288,7 +305,7 @@ def _fingerprint(
         "canaries": planting.digest if planting else None,
         "defense": [defense.id, defense.parameters()],
         "model": model,
-        "coins": asdict(coins),
+        "inclusion": asdict(inclusion),
         "noise": noise,
         "versions": [__version__, torch.__version__, transformers.__version__],
     }

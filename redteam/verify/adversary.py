@@ -1,15 +1,15 @@
-"""The white-box adversary: it sees every update, knows what it rehearsed, and gives each canary several scores.
+"""The white-box adversary: it sees every update, knows a calibration run, and gives each canary several scores.
 
 Each layer's entries are whitened by the noise that blanks show at that step, so a step or a layer without noise
 decides by itself. What is scored:
 
 - likelihood: the log-likelihood ratio of "in" against "out" over all steps where each is taken by an independent coin,
-  the best test there is of a Poisson-sampled Gaussian; with strength and rate as claimed, and as rehearsed;
+  the best test there is of a Poisson-sampled Gaussian; with strength and rate as claimed, and as calibrated;
 - inner product: the plain sum of all updates;
 - one layer's alone;
 - once a pass: the ratio where each pass takes a canary exactly once;
-- rehearsed order: the inner product over those steps only that took the canary in the rehearsal;
-- rehearsed noise: the plain sum less that of the rehearsal;
+- calibrated order: the inner product over those steps only that took the canary in the calibration run;
+- calibrated noise: the plain sum less that of the calibration run;
 - changes: what differs from one update to the next, for noise that is drawn once and used again.
 
 No score looks at the coins, so each is valid; which one to believe is chosen on canaries that do not judge.
@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from redteam.verify.dirac import LAYERS, Design
-from redteam.verify.rehearsal import Reader, Rehearsed, Values, centred, require_finite
+from redteam.verify.calibration import Calibration, Reader, Values, centred, require_finite
+from redteam.verify.dirac_canaries import LAYERS, Design
 
 Scores = dict[str, npt.NDArray[np.float64]]
 
@@ -43,32 +43,32 @@ class Adversary:
     """Watches the training that is attacked."""
 
     design: Design
-    rehearsed: Rehearsed
+    calibration: Calibration
     claim: Claim
     noise: list[tuple[float, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Start all scores at zero."""
         self.reader = Reader(self.design)
-        names = ["likelihood, as claimed", "likelihood, as rehearsed", "inner product", "once a pass"]
-        names += [f"layer {layer + 1} alone" for layer in range(LAYERS)] + ["rehearsed order", "changes"]
+        names = ["likelihood, as claimed", "likelihood, as calibrated", "inner product", "once a pass"]
+        names += [f"layer {layer + 1} alone" for layer in range(LAYERS)] + ["calibrated order", "changes"]
         self._scores: Scores = {name: np.zeros(self.design.canaries) for name in names}
         self._pass = np.zeros(self.design.canaries, dtype=np.float32)
         self._before: list[Values] | None = None
         self._steps_of_a_pass = max(1, round(1 / self.claim.rate))
 
-    def see(self, gradients: list[Values]) -> None:
+    def observe(self, gradients: list[Values]) -> None:
         """Take in one update."""
         step = len(self.noise)
         self.reader.turn()
-        at = min(step, self.rehearsed.steps - 1)
+        at = min(step, self.calibration.steps - 1)
         whitened, strengths, spreads = [], [], []
         for layer, gradient in enumerate(require_finite(gradients, step)):
             entries, spread = centred(gradient, self.design.canaries)
-            scale = max(spread, self.rehearsed.floor[layer])
-            strengths.append(self.rehearsed.signal[at, layer] / scale)
+            scale = max(spread, self.calibration.floor[layer])
+            strengths.append(self.calibration.signal[at, layer] / scale)
             self._scores["inner product"] += entries
-            entries -= np.float32(self.rehearsed.offset[at, layer])
+            entries -= np.float32(self.calibration.offset[at, layer])
             entries /= np.float32(scale)
             whitened.append(np.clip(entries, -_FARTHEST, _FARTHEST, out=entries))
             self._scores[f"layer {layer + 1} alone"] += entries * np.sign(strengths[-1])
@@ -79,7 +79,7 @@ class Adversary:
 
     def scores(self) -> Scores:
         """Return every score, [canaries] each; more says "in"."""
-        return self._scores | {"rehearsed noise": self._scores["inner product"] - self.rehearsed.total}
+        return self._scores | {"calibrated noise": self._scores["inner product"] - self.calibration.total}
 
     def _score(self, step: int, whitened: list[Values], strengths: npt.NDArray[np.float64]) -> None:
         product: Values = np.add(*(z * np.float32(s) for z, s in zip(whitened, strengths, strict=True)))
@@ -88,10 +88,10 @@ class Adversary:
         along: Values = np.add(*(z * np.float32(part) for z, part in zip(whitened, parts, strict=True)))
         claimed: Values = along - np.float32(self.claim.strength**2 / 2)
         self._scores["likelihood, as claimed"] += _mixed(claimed, self.claim.rate)
-        self._scores["likelihood, as rehearsed"] += _mixed(log_ratio, self.rehearsed.rate)
-        if step < self.rehearsed.steps:
-            taken = np.unpackbits(self.rehearsed.taken[step], count=self.design.canaries)
-            self._scores["rehearsed order"] += product * taken
+        self._scores["likelihood, as calibrated"] += _mixed(log_ratio, self.calibration.rate)
+        if step < self.calibration.steps:
+            taken = np.unpackbits(self.calibration.taken[step], count=self.design.canaries)
+            self._scores["calibrated order"] += product * taken
         self._pass += np.exp(np.minimum(log_ratio, _LARGEST_LOG))
         if (step + 1) % self._steps_of_a_pass == 0:
             self._scores["once a pass"] += np.log(np.maximum(self._pass, np.float32(1e-37)))
@@ -102,7 +102,7 @@ class Adversary:
         if self._before is not None:
             for layer, (now, before) in enumerate(zip(gradients, self._before, strict=True)):
                 entries, spread = centred(now - before, self.design.canaries)
-                entries /= np.float32(max(spread, self.rehearsed.floor[layer]))
+                entries /= np.float32(max(spread, self.calibration.floor[layer]))
                 np.clip(entries, -_FARTHEST, _FARTHEST, out=entries)
                 self._scores["changes"] += entries**2
         self._before = [gradient.copy() for gradient in gradients]

@@ -8,7 +8,7 @@ MOST = 50  # of them in one verification; fewer cost nothing but power
 
 
 @dataclass(frozen=True)
-class Check:
+class MechanismCheck:
     """A way in which a training may not be what its trainer says, and how likely an honest one looks so by chance.
 
     `says` is the contradiction in words. `p` is at most the chance of such an outcome, or a stronger one, under the
@@ -21,7 +21,7 @@ class Check:
     breaks: bool = True
 
 
-def worst(checks: Sequence[Check]) -> list[Check]:
+def worst(checks: Sequence[MechanismCheck]) -> list[MechanismCheck]:
     """Return the check of several with the least p, made true for all of them together; none of none."""
     return [replace(found, p=min(1.0, len(checks) * found.p)) for found in sorted(checks, key=lambda c: c.p)[:1]]
 
@@ -31,7 +31,7 @@ def level(alpha: float) -> float:
     return SHARE * alpha / MOST
 
 
-def contradictions(checks: Iterable[Check], alpha: float) -> tuple[list[str], list[str]]:
+def contradictions(checks: Iterable[MechanismCheck], alpha: float) -> tuple[list[str], list[str]]:
     """Return what is proven to break the guarantee, and what else contradicts the trainer, worst first."""
     found = sorted((check for check in checks if not check.p > level(alpha)), key=lambda c: c.p)
     proven = list(dict.fromkeys(check.says for check in found if check.breaks))

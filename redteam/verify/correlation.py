@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, stats
 
-from redteam.verify.check import Check, worst
-from redteam.verify.rehearsal import Values
+from redteam.verify.calibration import Values
+from redteam.verify.check import MechanismCheck, worst
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,7 +27,7 @@ class Neighbours:
         self.steps = 0
         self._within = self._between = self._pairs = np.zeros(0)
 
-    def see(self, silent: npt.NDArray[np.bool_], layers: Sequence[tuple[Values, Values, float]]) -> None:
+    def observe(self, silent: npt.NDArray[np.bool_], layers: Sequence[tuple[Values, Values, float]]) -> None:
         """Take in one step; where `silent` is false, an entry holds more than noise and is left out."""
         size = len(silent) + len(layers[0][1])
         padded = int(fft.next_fast_len(size, real=True))
@@ -49,7 +49,7 @@ class Neighbours:
         self._pairs += pairs
         self.steps += 1
 
-    def checks(self) -> list[Check]:
+    def checks(self) -> list[MechanismCheck]:
         """Return whether noise of one place is found in another, within a step."""
         if not self.steps:
             return []
@@ -59,8 +59,8 @@ class Neighbours:
         at = "neighbouring coordinates" if within[1] == 0 else f"coordinates {within[1] + 1:,} apart"
         same = "the same coordinate" if between[1] == 0 else "coordinates"
         found = [
-            Check(f"noise: correlated between {at} of a layer ({within[2]:+.2f})", within[0]),
-            Check(f"noise: correlated between {same} of two layers ({between[2]:+.2f})", between[0]),
+            MechanismCheck(f"noise: correlated between {at} of a layer ({within[2]:+.2f})", within[0]),
+            MechanismCheck(f"noise: correlated between {same} of two layers ({between[2]:+.2f})", between[0]),
         ]
         return worst(found)
 
@@ -75,7 +75,7 @@ def _largest(sums: Floats, pairs: Floats) -> tuple[float, int, float]:
     return float(min(1.0, 2 * usable.sum() * stats.norm.sf(z[at]))), at, float(sums[at] / pairs[at])
 
 
-def across(trainings: Sequence[dict[int, Values]]) -> list[Check]:
+def across(trainings: Sequence[dict[int, Values]]) -> list[MechanismCheck]:
     """Return whether noise at the blanks comes again in another step, layer or training.
 
     `trainings` hold the standardised noise of some steps, [layers, blanks] each.
@@ -108,7 +108,7 @@ def across(trainings: Sequence[dict[int, Values]]) -> list[Check]:
     return worst(found)
 
 
-def _overlap(r: Floats, n: int) -> Check:
+def _overlap(r: Floats, n: int) -> MechanismCheck:
     """Return whether noises of a layer are alike beyond chance, in either sign, as in fewer dimensions than it has.
 
     A squared correlation of two is n - 1 times smaller than 1 on average, and tr(S^2) / tr(S)^2 times where both have
@@ -119,14 +119,14 @@ def _overlap(r: Floats, n: int) -> Check:
     square = float((r**2).sum())
     alike = min(n, round(1 + len(r) / square)) if square > 0 else n
     words = f"noise: correlated between coordinates of a layer (as if it had {alike:,} of {n:,})"
-    return Check(words, float(stats.chi2.sf((n - 1) * square, len(r))))
+    return MechanismCheck(words, float(stats.chi2.sf((n - 1) * square, len(r))))
 
 
-def _of_pairs(name: str, r: Floats, apart: npt.NDArray[np.int64], n: int) -> list[Check]:
+def _of_pairs(name: str, r: Floats, apart: npt.NDArray[np.int64], n: int) -> list[MechanismCheck]:
     """Return whether one pair of noises, or all pairs so many steps apart, are correlated."""
     at = int(np.argmax(np.abs(r)))
     p = min(1.0, len(r) * _chance(np.abs(r[at]), n))
-    found = [Check(f"noise: comes again in {name} (correlation {r[at]:+.2f})", p)]
+    found = [MechanismCheck(f"noise: comes again in {name} (correlation {r[at]:+.2f})", p)]
     smallest, common = 1.0, 0.0
     for lag in range(_LAGS + 1):
         those = r[(apart[:, 1] == lag) & (apart[:, 2] == 0)] if name.startswith("steps") else r[apart[:, 1] == lag]
@@ -134,7 +134,7 @@ def _of_pairs(name: str, r: Floats, apart: npt.NDArray[np.int64], n: int) -> lis
             z = float(those.sum() * np.sqrt(n / len(those)))  # uncorrelated, each of variance 1 / (n - 1)
             chance = 2 * float(stats.norm.sf(abs(z))) * (_LAGS + 1)
             smallest, common = (chance, float(those.mean())) if chance < smallest else (smallest, common)
-    return [*found, Check(f"noise: correlated between {name} ({common:+.3f} on average)", min(1.0, smallest))]
+    return [*found, MechanismCheck(f"noise: correlated between {name} ({common:+.3f} on average)", min(1.0, smallest))]
 
 
 def _chance(r: float, n: int) -> float:

@@ -11,7 +11,7 @@ from redteam.core.errors import TargetError
 from redteam.statistics.epsilon import EpsilonBound, clopper_pearson_from_counts, gdp_from_counts, one_run
 from redteam.statistics.epsilon.rates import epsilon_from_rates, mu_from_rates
 from redteam.verify.adversary import Scores
-from redteam.verify.dirac import Coins
+from redteam.verify.dirac_canaries import Inclusion
 
 _THRESHOLDS = 400
 _SPARE = 3  # canaries on the wrong side that a choice allows for beyond those it sees: few are so by luck
@@ -27,11 +27,11 @@ class Rule:
     score: str
     threshold: float
 
-    def counts(self, scores: Scores, coins: Coins) -> tuple[int, int, int, int]:
+    def counts(self, scores: Scores, included: Inclusion) -> tuple[int, int, int, int]:
         """Return how many were found of those that were in, and how many of those that were not."""
         found = scores[self.score] >= self.threshold
-        n_in = int(coins.sum())
-        return int((found & coins).sum()), n_in, int((found & ~coins).sum()), len(coins) - n_in
+        n_in = int(included.sum())
+        return int((found & included).sum()), n_in, int((found & ~included).sum()), len(included) - n_in
 
 
 @dataclass(frozen=True)
@@ -52,32 +52,32 @@ class Shown:
     one_run: EpsilonBound
 
 
-def choose(scores: Scores, coins: Coins, *, delta: float, alpha: float) -> Rules:
+def choose(scores: Scores, included: Inclusion, *, delta: float, alpha: float) -> Rules:
     """Return the rules with the largest bounds on a training whose coins are known."""
     for name, values in scores.items():
         if not bool(np.isfinite(values).all()):
             raise TargetError(f"the updates are so large that the score {name!r} overflows")
     return Rules(
-        _best(scores, coins, partial(epsilon_from_rates, delta=delta), alpha),
-        _best(scores, coins, mu_from_rates, alpha),
+        _best(scores, included, partial(epsilon_from_rates, delta=delta), alpha),
+        _best(scores, included, mu_from_rates, alpha),
     )
 
 
-def shown(scores: Scores, coins: Coins, rules: Rules, *, delta: float, alpha: float) -> Shown:
+def shown(scores: Scores, included: Inclusion, rules: Rules, *, delta: float, alpha: float) -> Shown:
     """Return the bounds on a training that had no part in the choice of the rules."""
     values = scores[rules.clopper_pearson.score]
     return Shown(
         rules.clopper_pearson.score,
-        clopper_pearson_from_counts(*rules.clopper_pearson.counts(scores, coins), delta=delta, alpha=alpha),
-        gdp_from_counts(*rules.gdp.counts(scores, coins), delta=delta, alpha=alpha),
-        one_run(values[coins], values[~coins], delta=delta, alpha=alpha),
+        clopper_pearson_from_counts(*rules.clopper_pearson.counts(scores, included), delta=delta, alpha=alpha),
+        gdp_from_counts(*rules.gdp.counts(scores, included), delta=delta, alpha=alpha),
+        one_run(values[included], values[~included], delta=delta, alpha=alpha),
     )
 
 
-def _best(scores: Scores, coins: Coins, bound: Bound, alpha: float) -> Rule:
+def _best(scores: Scores, included: Inclusion, bound: Bound, alpha: float) -> Rule:
     best, most = Rule("", 0.0), -1.0
     for name, values in scores.items():
-        ins, outs = np.sort(values[coins]), np.sort(values[~coins])
+        ins, outs = np.sort(values[included]), np.sort(values[~included])
         tried = np.unique(np.concatenate([_thresholds(ins), _thresholds(outs)]))
         tp, fp = (len(side) - np.searchsorted(side, tried, side="left") for side in (ins, outs))
         tp, fp = np.maximum(tp - _SPARE, 0), np.minimum(fp + _SPARE, len(outs))

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special
 
-from redteam.verify.check import Check
-from redteam.verify.rehearsal import Values
+from redteam.verify.calibration import Values
+from redteam.verify.check import MechanismCheck
 
 _COARSE = 0.02  # of the blanks have a value that another one has too; of normal float32 numbers hardly one in 10,000
 _BANDS = np.linspace(-2.0, 2.0, 17)  # standard deviations; in one of them, what moved is compared with blanks
@@ -25,7 +25,7 @@ class Grid:
         bands = len(_BANDS) + 1
         self.met, self.hit = np.zeros((2, bands)), np.zeros((2, bands))  # how many met another's value, of how many
 
-    def see(self, blanks: Sequence[Values], moved: Sequence[Values]) -> None:
+    def observe(self, blanks: Sequence[Values], moved: Sequence[Values]) -> None:
         """Take in one step, [blanks] and [entries that moved] for each layer."""
         for still, other in zip(blanks, moved, strict=True):
             if len(np.unique(still)) > (1 - _COARSE) * len(still):
@@ -36,7 +36,7 @@ class Grid:
                 same = known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values
                 counts += [np.bincount(band, weights, minlength=counts.shape[1]) for weights in (same, None)]
 
-    def checks(self) -> list[Check]:
+    def checks(self) -> list[MechanismCheck]:
         """Return whether entries that moved lie off a grid on which the blanks lie."""
         inner = slice(1, -1)  # farther out there is nothing to compare
         (met, of), (hit, tried) = self.met[:, inner], self.hit[:, inner]
@@ -45,4 +45,4 @@ class Grid:
             return []
         p = float(special.bdtr(found, total, _GRANTED * expected / total))
         shown = f"{found / total:.0%} of the values that examples moved lie on it, {expected / total:.0%} should"
-        return [Check(f"noise: rounded to a grid before it is added ({shown})", p)]
+        return [MechanismCheck(f"noise: rounded to a grid before it is added ({shown})", p)]

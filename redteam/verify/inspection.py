@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from redteam.verify.calibration import Reader, Values
 from redteam.verify.correlation import Neighbours
-from redteam.verify.dirac import LAYERS, Coins, Design
+from redteam.verify.dirac_canaries import LAYERS, Design, Inclusion
 from redteam.verify.grid import Grid
-from redteam.verify.rehearsal import Reader, Values
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Inspection:
     """
 
     design: Design
-    coins: Coins
+    included: Inclusion
     reader: Reader
     spreads: list[Floats] = field(default_factory=list)  # of the blanks, [layers] a step; 0 where there is no noise
     still: list[bool] = field(default_factory=list)
@@ -63,11 +63,11 @@ class Inspection:
         """How many updates there were."""
         return len(self.spreads)
 
-    def see(self, gradients: list[Values]) -> None:
+    def observe(self, gradients: list[Values]) -> None:
         """Take in one update; entries that are no numbers are left out."""
         step, read = self.steps, self.reader.now
         mode = int(np.median(read[read > 0])) if int(read.max()) > 1 else 1
-        state = np.where(self.coins, UNREAD + (read > 0) + (read > mode), OUT)
+        state = np.where(self.included, UNREAD + (read > 0) + (read > mode), OUT)
         code = self.kind_of * 4 + state
         shape = (len(self.design.kinds), 4)
         self.batches.append(int((read > 0).sum()))
@@ -99,9 +99,11 @@ class Inspection:
         first, each, most = _NEIGHBOURED
         silent = state <= UNREAD
         if bool((spreads > 0).all()):
-            self.grid.see([gradient[self.design.canaries :] for gradient in gradients], self._moved(gradients, state))
+            self.grid.observe(
+                [gradient[self.design.canaries :] for gradient in gradients], self._moved(gradients, state)
+            )
             if (step < first or step % each == 0) and self.neighbours.steps < most:
-                self.neighbours.see(silent, layers)
+                self.neighbours.observe(silent, layers)
 
     def _moved(self, gradients: list[Values], state: npt.NDArray[np.int64]) -> list[Values]:
         own = state >= READ

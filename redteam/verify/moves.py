@@ -12,8 +12,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from redteam.plugins.defense import Mechanism
-from redteam.verify.check import Check, worst
-from redteam.verify.dirac import LAYERS
+from redteam.verify.check import MechanismCheck, worst
+from redteam.verify.dirac_canaries import LAYERS
 from redteam.verify.inspection import AGAIN, OUT, READ, UNREAD, Inspection
 
 Floats = npt.NDArray[np.float64]
@@ -73,7 +73,7 @@ def measure(
     return Move(np.asarray(total / weight), float(np.sqrt(spread) / weight), np.asarray(raw / weight))
 
 
-def checks(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[Check]:
+def checks(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[MechanismCheck]:
     """Return all that is checked of what examples do in trainings of one mechanism and design."""
     if not mechanism.noise_multiplier > 0 or not seen:
         return []
@@ -85,16 +85,16 @@ def checks(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[Check]:
         for name, steps in _chosen(seen, mechanism):
             if (moved := measure(seen, states=(READ,), kinds=[kind], steps=steps)) is not None:
                 words = f"an example moves a step {moved.length / claimed:.2f} {said}{name}"
-                found.append(Check(words, moved.above(claimed)))
+                found.append(MechanismCheck(words, moved.above(claimed)))
         if (moved := measure(seen, states=(AGAIN,), kinds=[kind], steps=every)) is not None:
             words = f"an example that a step reads more than once moves it {moved.length / claimed:.2f} {said}"
-            again.append(Check(words, moved.above(claimed)))
+            again.append(MechanismCheck(words, moved.above(claimed)))
         if (moved := measure(seen, states=(UNREAD,), kinds=[kind], steps=every)) is not None:
             words = "rows move steps that did not ask for their losses"
             unread.append(Check(words, moved.above(0.0), breaks=False))
     found += _farthest(seen, claimed)
     if any(one.reader.doubled for one in seen):
-        unread.append(Check("sampling: a row is in one step more than once", 0.0, breaks=False))
+        unread.append(MechanismCheck("sampling: a row is in one step more than once", 0.0, breaks=False))
     return [*worst(found), *worst(again), *worst(unread)]
 
 

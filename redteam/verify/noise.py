@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from redteam.verify.check import Check, worst
+from redteam.verify.check import MechanismCheck, worst
 from redteam.verify.inspection import BINS, OUT, READ, TAILS, Inspection
 
 Floats = npt.NDArray[np.float64]
@@ -20,7 +20,7 @@ _FEWEST = 8  # steps or entries below which a spread is not compared
 _DIFFERENT = 0.01  # by which two noises may differ without being another noise
 
 
-def checks(seen: Sequence[Inspection]) -> list[Check]:
+def checks(seen: Sequence[Inspection]) -> list[MechanismCheck]:
     """Return all that is checked of the noise of trainings."""
     noisy = [one for one in seen if one.noisy.any()]
     if not noisy:
@@ -29,7 +29,7 @@ def checks(seen: Sequence[Inspection]) -> list[Check]:
     return [*bare(seen), *worst(shape), *worst(_spread(noisy)), *worst(_everywhere(noisy))]
 
 
-def bare(seen: Sequence[Inspection], when: str = "") -> list[Check]:
+def bare(seen: Sequence[Inspection], when: str = "") -> list[MechanismCheck]:
     """Return whether steps, or layers of them, are released without noise, or not at all."""
     missing = np.concatenate([np.array(one.spreads) == 0 for one in seen])
     still = np.concatenate([np.array(one.still) for one in seen])
@@ -38,18 +38,18 @@ def bare(seen: Sequence[Inspection], when: str = "") -> list[Check]:
     found, steps, layers = [], len(missing), missing.shape[1]
     whole, some = int(shown.all(axis=1).sum()), int(shown.any(axis=1).sum())
     if whole:
-        found.append(Check(f"{whole} of {steps} steps{when} get no noise", 0.0))
+        found.append(MechanismCheck(f"{whole} of {steps} steps{when} get no noise", 0.0))
     for layer in range(layers if some > whole else 0):
         bare_steps = int(shown[:, layer].sum())
         words = "at any step" if bare_steps == steps else f"at {bare_steps} of {steps} steps"
         if bare_steps > whole:
-            found.append(Check(f"layer {layer + 1} of {layers} gets no noise {words}{when}", 0.0))
+            found.append(MechanismCheck(f"layer {layer + 1} of {layers} gets no noise {words}{when}", 0.0))
     if still.any():
-        found.append(Check(f"{int(still.sum())} of {steps} updates{when} are all zeros", 0.0, breaks=False))
+        found.append(MechanismCheck(f"{int(still.sum())} of {steps} updates{when} are all zeros", 0.0, breaks=False))
     return found
 
 
-def _shape(seen: Sequence[Inspection]) -> list[Check]:
+def _shape(seen: Sequence[Inspection]) -> list[MechanismCheck]:
     """Bound the chance of the largest distance between distribution functions (Dvoretzky, Kiefer, Wolfowitz; Massart).
 
     The bound is for a normal law that is known; where mean and variance are those of the sample, distances are smaller.
@@ -59,10 +59,12 @@ def _shape(seen: Sequence[Inspection]) -> list[Check]:
     below = np.cumsum(counts)[:-1] / n
     distance = float(np.abs(below - stats.norm.cdf(BINS[1:-1])).max())
     p = min(1.0, 2 * float(np.exp(-2 * n * max(0.0, distance - _ROUNDED) ** 2)))
-    return [Check(f"noise: not Gaussian (its distribution function is {distance:.3f} off, of {n:,} numbers)", p)]
+    return [
+        MechanismCheck(f"noise: not Gaussian (its distribution function is {distance:.3f} off, of {n:,} numbers)", p)
+    ]
 
 
-def _tails(seen: Sequence[Inspection]) -> list[Check]:
+def _tails(seen: Sequence[Inspection]) -> list[MechanismCheck]:
     """Count far numbers: clamped or redrawn noise has none, heavy tails too many."""
     far = np.sum([one.tails for one in seen], axis=0)
     n, blanks = int(sum(one.histogram.sum() for one in seen)), _blanks(seen[0])
@@ -72,7 +74,7 @@ def _tails(seen: Sequence[Inspection]) -> list[Check]:
         few, many = special.bdtr(int(count), n, chance), special.bdtrc(int(count) - 1, n, chance) if count else 1.0
         p = min(1.0, 2 * float(min(few, many)))
         words = f"{count:,} of {n:,} numbers lie beyond {tail:g} standard deviations, {n * chance:.3g} should"
-        found.append(Check(f"noise: not Gaussian ({words})", p))
+        found.append(MechanismCheck(f"noise: not Gaussian ({words})", p))
     return found
 
 
@@ -82,7 +84,7 @@ def beyond(tail: float, n: int) -> float:
     return float(special.betainc((n - 2) / 2, 0.5, 1 - square)) if square < 1 else 0.0
 
 
-def _kurtosis(seen: Sequence[Inspection]) -> Check:
+def _kurtosis(seen: Sequence[Inspection]) -> MechanismCheck:
     """Add up the samples' kurtoses: exact mean and variance under the normal law, one term of Edgeworth's series."""
     n = _blanks(seen[0])
     values = np.concatenate([np.array(one.fourths)[np.array(one.spreads) > 0] for one in seen])
@@ -92,10 +94,10 @@ def _kurtosis(seen: Sequence[Inspection]) -> Check:
     z = float((values.mean() - mean) / np.sqrt(variance / len(values)))
     extra = stats.norm.pdf(z) * skew / np.sqrt(len(values)) / 6 * (z * z - 1)
     p = 2 * float(stats.norm.sf(abs(z)) + abs(extra))
-    return Check(f"noise: not Gaussian (kurtosis {values.mean():.3f}, 3 is normal)", min(1.0, p))
+    return MechanismCheck(f"noise: not Gaussian (kurtosis {values.mean():.3f}, 3 is normal)", min(1.0, p))
 
 
-def _spread(seen: Sequence[Inspection]) -> list[Check]:
+def _spread(seen: Sequence[Inspection]) -> list[MechanismCheck]:
     """Return whether the noise of a step depends on how many rows it read: who sees it then knows how many."""
     found = []
     for one in seen:
@@ -111,16 +113,18 @@ def _spread(seen: Sequence[Inspection]) -> list[Check]:
         n = len(level)
         p = 0.0 if abs(r) >= 1 else float(2 * stats.t.sf(abs(r) * np.sqrt((n - 2) / (1 - r * r)), n - 2))
         found.append(
-            Check(f"noise: its size depends on how many rows a step read (correlation {r:+.2f}), as data must not", p)
+            MechanismCheck(
+                f"noise: its size depends on how many rows a step read (correlation {r:+.2f}), as data must not", p
+            )
         )
     return found
 
 
-def _everywhere(seen: Sequence[Inspection]) -> list[Check]:
+def _everywhere(seen: Sequence[Inspection]) -> list[MechanismCheck]:
     """Return whether some coordinates get less noise than the blanks, or than the others."""
     found = []
     for one in seen:
-        steps, out = one.noisy, ~one.coins
+        steps, out = one.noisy, ~one.included
         counts = np.array([count.sum(axis=0) for count in one.counts])  # [steps, states]
         squares, noisy = np.array(one.squares), np.array(one.spreads) > 0
         for name, state in (("where an example is out", OUT), ("where a step read an example", READ)):
@@ -134,7 +138,7 @@ def _everywhere(seen: Sequence[Inspection]) -> list[Check]:
 
 def _ratio(
     name: str, squares: Floats, counts: Floats, noisy: npt.NDArray[np.bool_], one: Inspection, state: int
-) -> list[Check]:
+) -> list[MechanismCheck]:
     """Compare the variance of entries with that of the blanks, step by step; entries that moved lose their mean."""
     sums = np.array(one.sums)  # [steps, layers, kinds, states]
     each = np.array(one.counts)[:, None]
@@ -148,18 +152,18 @@ def _ratio(
     ratio = within[usable] / free * (m - 3) / (m - 1)  # F(free, m - 1) over its mean
     z = float((ratio - 1 + _DIFFERENT).sum() / np.sqrt((2 / free + 2 / (m - 1)).sum()))
     words = f"noise: less of it {name} than elsewhere ({np.sqrt(max(0.0, float(ratio.mean()))):.2f} times)"
-    return [Check(words, float(stats.norm.cdf(z)))]
+    return [MechanismCheck(words, float(stats.norm.cdf(z)))]
 
 
-def _least(layer: int, power: Floats, steps: int) -> Check:
+def _least(layer: int, power: Floats, steps: int) -> MechanismCheck:
     """Return whether one entry has far too little noise over all steps."""
     least = float(power.min())
     p = min(1.0, len(power) * float(special.chdtr(steps, least / (1 - _DIFFERENT) ** 2)))
     words = f"{np.sqrt(least / steps):.2g} times as much as at the blanks"
-    return Check(f"noise: an entry of layer {layer + 1} gets too little ({words})", p)
+    return MechanismCheck(f"noise: an entry of layer {layer + 1} gets too little ({words})", p)
 
 
-def _uneven(layer: int, power: Floats, steps: int) -> list[Check]:
+def _uneven(layer: int, power: Floats, steps: int) -> list[MechanismCheck]:
     """Return whether entries differ in noise more than chance does; contiguous parts first, then all by themselves."""
     n = len(power)
     relative = power / power.mean()
@@ -169,8 +173,8 @@ def _uneven(layer: int, power: Floats, steps: int) -> list[Check]:
     low = float(means.min()) if len(means) else 0.0
     words = f"noise: not the same at all coordinates of layer {layer + 1}"
     return [
-        Check(words, float(stats.norm.sf(z * 0.9))),  # its upper tail is longer than a normal one
-        Check(words, min(1.0, len(parts) * float(stats.norm.cdf(low * 0.97)))),
+        MechanismCheck(words, float(stats.norm.sf(z * 0.9))),  # its upper tail is longer than a normal one
+        MechanismCheck(words, min(1.0, len(parts) * float(stats.norm.cdf(low * 0.97)))),
     ]
 
 

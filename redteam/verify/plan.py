@@ -10,7 +10,7 @@ _FEWEST = 200
 
 
 @dataclass(frozen=True)
-class Plan:
+class VerificationPlan:
     """How the trainer is run: the mechanism it is asked for, and on how many canaries.
 
     `rate` is the expected share of the rows in a step, `epochs` the number of expected passes.

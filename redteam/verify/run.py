@@ -1,4 +1,4 @@
-"""The verification: rehearse the trainer, attack it once, and compare what is shown with what it says it earned.
+"""The verification: calibrate on the trainer, attack it once, and compare what is shown with what it says it earned.
 
 An honest trainer is called violated at most alpha of the time. The bound on epsilon errs 0.9 alpha of the time; all
 checks of the mechanism (is the noise normal and drawn anew, do rows enter by coins of their own, how far does one move
@@ -16,21 +16,21 @@ from redteam.plugins.defense import PrivateRun
 from redteam.verify import moves
 from redteam.verify import verdict as v
 from redteam.verify.adversary import Adversary, Claim
-from redteam.verify.check import SHARE, Check, contradictions
-from redteam.verify.dirac import Coins, Design, problem
+from redteam.verify.calibration import Calibration, CalibrationRun
+from redteam.verify.check import SHARE, MechanismCheck, contradictions
+from redteam.verify.dirac_canaries import Design, Inclusion, problem
 from redteam.verify.evidence import choose, shown
 from redteam.verify.inspection import READ, Inspection
-from redteam.verify.plan import Plan
-from redteam.verify.reach import Reach, beside, best, doubt, of_move, reach
-from redteam.verify.rehearsal import Rehearsal, Rehearsed
+from redteam.verify.plan import VerificationPlan
 from redteam.verify.side import Both, SideTrainings, Watcher, checks_of, raising
-from redteam.verify.subject import Settings, Subject, train
+from redteam.verify.signal_check import SignalCheck, beside, best, check_signal, doubt, of_move
+from redteam.verify.subject import Subject, TrainerSettings, train
 
-__all__ = ["Plan", "verify"]
+__all__ = ["VerificationPlan", "verify"]
 
 Progress = Callable[[int, int], None]
 
-_DEFAULT = Plan()
+_DEFAULT = VerificationPlan()
 _FAMILIES = (8, 64)  # micro-batches of 2, 4 and 8 rows fit into the first, of 16, 32 and 64 into the second
 _PROBES = 500  # canaries of a trial of families: enough to see a step move twice as far
 _PROBE_EPSILON = 8.0  # a trial is clearer with less noise
@@ -39,7 +39,12 @@ _MORE = 1.1  # what the next larger family has to add
 
 
 def verify(
-    subject: Subject, plan: Plan = _DEFAULT, *, seed: int = 0, alpha: float = 0.01, progress: Progress | None = None
+    subject: Subject,
+    plan: VerificationPlan = _DEFAULT,
+    *,
+    seed: int = 0,
+    alpha: float = 0.01,
+    progress: Progress | None = None,
 ) -> v.Verification:
     """Return the verdict on a trainer, violated for an honest one at most `alpha` of the time.
 
@@ -49,25 +54,25 @@ def verify(
         raise UsageError(f"--alpha {alpha}: give a number between 0 and 1")
     runs = _Runs(subject, plan, np.random.default_rng(seed), progress)
     bounded = (1 - SHARE) * alpha
-    design, rehearsed = runs.prepare()
-    practice, known, run = runs.attack(design, rehearsed, inspect=False)  # two of three show enough, and cost less
+    design, calibration = runs.prepare()
+    practice, known, run = runs.attack(design, calibration, inspect=False)  # two of three show enough, and cost less
     delta = _delta(run, plan)
     rules = choose(practice.scores(), known, delta=delta, alpha=bounded)
-    adversary, coins, run = runs.attack(design, rehearsed)
+    adversary, included, run = runs.attack(design, calibration)
     claimed, earned = v.stated(run)
     if _delta(run, plan) != delta:
         raise TargetError(f"{subject.name}: guarantees at delta {delta} once and {_delta(run, plan)} the other time")
-    bounds = shown(adversary.scores(), coins, rules, delta=delta, alpha=bounded)
+    bounds = shown(adversary.scores(), included, rules, delta=delta, alpha=bounded)
     bound = bounds.clopper_pearson if v.plain(run) else bounds.one_run
     side = SideTrainings(runs.train, runs.told(design, plan), runs.rng)  # come last: they change nothing for the others
-    reached = reach(runs.claim, rehearsed, design.canaries, [(practice, known), (adversary, coins)])
-    hidden = _hidden(runs.farthest(reached), side)
-    proven, against = _contradictions(runs, side, run, reached, design, alpha)
+    signal = check_signal(runs.claim, calibration, design.canaries, [(practice, known), (adversary, included)])
+    hidden = _hidden(runs.farthest(signal), side)
+    proven, against = _contradictions(runs, side, run, signal, design, alpha)
     hiding = [reason for reason in (hidden, runs.untried(adversary)) if reason]
     doubts = [*v.doubts(claimed, earned, bounds, bound), *against, *hiding]
     word, reason = v.decide(earned, bound, alpha=alpha, proven=proven, doubts=doubts)
     told = v.promises(claimed, earned, bound, asked=(plan.epsilon, plan.delta))
-    findings = (*told, *proven, *against, *v.findings(run.mechanism, rehearsed, adversary, bounds))
+    findings = (*told, *proven, *against, *v.findings(run.mechanism, calibration, adversary, bounds))
     return v.Verification(
         subject=subject.name,
         verdict=word,
@@ -91,24 +96,24 @@ def verify(
 
 
 def _contradictions(
-    runs: "_Runs", side: SideTrainings, run: PrivateRun, reached: Reach, design: Design, alpha: float
+    runs: "_Runs", side: SideTrainings, run: PrivateRun, signal: SignalCheck, design: Design, alpha: float
 ) -> tuple[list[str], list[str]]:
     """Return what is proven to break the guarantee, and what else contradicts the trainer."""
-    among = beside(reached, design.family) if v.plain(run) else []
+    among = beside(signal, design.family) if v.plain(run) else []
     return contradictions([*runs.checks(), *side.checks(), *among], alpha)
 
 
-def _hidden(reached: Reach, side: SideTrainings) -> str | None:
+def _hidden(signal: SignalCheck, side: SideTrainings) -> str | None:
     """Return why canaries could not have shown a violation; None too where all examples move a step alike, if less."""
     trial = side.farthest()
-    found = doubt(reached.of(side.shortened()), trial)
+    found = doubt(signal.of(side.shortened()), trial)
     part = side.steadily() if found and trial is not None and trial.short else None
     if part is None or trial is None:
         return found
-    return doubt(reached.of(part * side.shortened(part)), trial.of(part))
+    return doubt(signal.of(part * side.shortened(part)), trial.of(part))
 
 
-def _delta(run: PrivateRun, plan: Plan) -> float:
+def _delta(run: PrivateRun, plan: VerificationPlan) -> float:
     _, earned = v.stated(run)
     return earned.delta if earned else plan.delta
 
@@ -116,41 +121,43 @@ def _delta(run: PrivateRun, plan: Plan) -> float:
 class _Runs:
     """The trainings of one verification, each with coins and a seed of its own."""
 
-    def __init__(self, subject: Subject, plan: Plan, rng: np.random.Generator, progress: Progress | None) -> None:
+    def __init__(
+        self, subject: Subject, plan: VerificationPlan, rng: np.random.Generator, progress: Progress | None
+    ) -> None:
         self.subject, self.plan, self.rng, self.progress = subject, plan, rng, progress
         self.done, self.tried, self.parts, self.notes = 0, 0, set[int](), list[str]()
         self.claim = Claim(1.0, 1.0)
         self.inspected: list[tuple[PrivateRun, Inspection]] = []
 
-    def prepare(self) -> tuple[Design, Rehearsed]:
-        """Return the canaries that show most of this trainer, and what a rehearsal on them teaches."""
+    def prepare(self) -> tuple[Design, Calibration]:
+        """Return the canaries that show most of this trainer, and what a calibration run on them teaches."""
         alone = Design(self.plan.canaries)
-        rehearsed = self.rehearse(alone)
-        family = self.telling_family(rehearsed)
+        calibration = self.calibrate(alone)
+        family = self.telling_family(calibration)
         if family is None:
-            return alone, rehearsed
+            return alone, calibration
         together = Design(self.plan.canaries, family)
-        return together, self.rehearse(together)
+        return together, self.calibrate(together)
 
-    def rehearse(self, design: Design, *, plan: Plan | None = None) -> Rehearsed:
+    def calibrate(self, design: Design, *, plan: VerificationPlan | None = None) -> Calibration:
         """Train with coins that are known and return what that teaches."""
-        rehearsal = Rehearsal(design, design.toss(self.rng))
-        run = self._watched(design, rehearsal, rehearsal.coins, plan or self.plan)
-        self.parts = rehearsal.reader.parts
+        run_before = CalibrationRun(design, design.sample_inclusion(self.rng))
+        run = self._watched(design, run_before, run_before.included, plan or self.plan)
+        self.parts = run_before.reader.parts
         sigma = run.mechanism.noise_multiplier
         self.claim = Claim(1 / max(sigma, 1 / 30), run.mechanism.sample_rate)
-        return rehearsal.learned()
+        return run_before.learned()
 
-    def telling_family(self, rehearsed: Rehearsed) -> int | None:
+    def telling_family(self, calibration: Calibration) -> int | None:
         """Return the family size at which a step moves clearly farther than for lone canaries, None without one."""
         claim, parts = self.claim, self.parts
-        alone = rehearsed.strength / claim.strength
+        alone = calibration.strength / claim.strength
         best: tuple[float, int | None] = (_CLEARLY * max(alone, 1.0), None)
         probes = min(_PROBES, self.plan.canaries)
         plan = replace(self.plan, canaries=probes, epsilon=max(self.plan.epsilon, _PROBE_EPSILON))
         for family in sorted({*_FAMILIES, *(size for size in parts if len(parts) <= 2 and 2 <= size <= 64)}):
             try:
-                learned = self.rehearse(Design(probes, family), plan=plan)
+                learned = self.calibrate(Design(probes, family), plan=plan)
             except RedteamError as error:  # one that refuses a single step over everything can be honest all the same
                 self.notes.append(f"families of {family} rows could not be tried: {error}")
                 continue
@@ -160,18 +167,18 @@ class _Runs:
         self.claim = claim
         return best[1]
 
-    def checks(self) -> list[Check]:
+    def checks(self) -> list[MechanismCheck]:
         """Return what is checked of the trainings on lone canaries."""
         return checks_of(self.inspected)
 
-    def farthest(self, reached: Reach) -> Reach:
+    def farthest(self, signal: SignalCheck) -> SignalCheck:
         """Return how far canaries moved a step, measured in the way that shows most."""
         if not self.inspected:
-            return reached
+            return signal
         (run, _), seen = self.inspected[-1], [one for _, one in self.inspected]
         moved = moves.measure(seen, states=(READ,), kinds=[0], steps=[np.ones(one.steps, dtype=bool) for one in seen])
         others = of_move(moved, run.mechanism, clip=self.plan.clip, population=self.plan.canaries)
-        return best([reached, *others]) or reached
+        return best([signal, *others]) or signal
 
     def untried(self, adversary: Adversary) -> str | None:
         """Return what to say where a trainer takes few rows at once and refused all families; None elsewhere."""
@@ -181,20 +188,20 @@ class _Runs:
         return f"it takes at most {most} rows at once, and whether it clips their means could not be tried"
 
     def attack(
-        self, design: Design, rehearsed: Rehearsed, *, inspect: bool = True
-    ) -> tuple[Adversary, Coins, PrivateRun]:
+        self, design: Design, calibration: Calibration, *, inspect: bool = True
+    ) -> tuple[Adversary, Inclusion, PrivateRun]:
         """Train with new coins, watched by the adversary, which does not know them."""
-        coins = design.toss(self.rng)
-        adversary = Adversary(design, rehearsed, self.claim)
-        run = self._watched(design, adversary, coins, self.plan, inspect=inspect)
+        included = design.sample_inclusion(self.rng)
+        adversary = Adversary(design, calibration, self.claim)
+        run = self._watched(design, adversary, included, self.plan, inspect=inspect)
         if not adversary.noise:
             raise TargetError(f"{self.subject.name}: called problem.optimizer.step() in one training, not in another")
-        return adversary, coins, run
+        return adversary, included, run
 
-    def told(self, design: Design, plan: Plan) -> Settings:
+    def told(self, design: Design, plan: VerificationPlan) -> TrainerSettings:
         """Return what a trainer is told, without a seed."""
         alone = design.family == 1
-        return Settings(
+        return TrainerSettings(
             epsilon=plan.epsilon,
             delta=plan.delta,
             clip=plan.clip,
@@ -204,10 +211,10 @@ class _Runs:
         )
 
     def train(
-        self, design: Design, watcher: Watcher, coins: Coins, told: Settings, *, raises: bool = False
+        self, design: Design, watcher: Watcher, included: Inclusion, told: TrainerSettings, *, raises: bool = False
     ) -> PrivateRun:
         """Run the trainer once, with a fresh seed; with `raises`, one call for losses raises as a full memory does."""
-        posed = problem(design, coins, clip=told.clip, read=watcher.reader.read, see=watcher.see)
+        posed = problem(design, included, clip=told.clip, read=watcher.reader.read, observe=watcher.observe)
         settings = replace(told, seed=int(self.rng.integers(2**62)))
         run = train(self.subject, raising(posed) if raises else posed, settings)
         self.done += 1
@@ -216,13 +223,19 @@ class _Runs:
         return run
 
     def _watched(
-        self, design: Design, watcher: Rehearsal | Adversary, coins: Coins, plan: Plan, *, inspect: bool = True
+        self,
+        design: Design,
+        watcher: CalibrationRun | Adversary,
+        included: Inclusion,
+        plan: VerificationPlan,
+        *,
+        inspect: bool = True,
     ) -> PrivateRun:
         """Train under inspection as well, where canaries are alone."""
         if design.family > 1 or not inspect:
-            return self.train(design, watcher, coins, self.told(design, plan))
-        inspection = Inspection(design, coins, watcher.reader)
-        run = self.train(design, Both(inspection, watcher), coins, self.told(design, plan))
+            return self.train(design, watcher, included, self.told(design, plan))
+        inspection = Inspection(design, included, watcher.reader)
+        run = self.train(design, Both(inspection, watcher), included, self.told(design, plan))
         if plan is self.plan:
             self.inspected.append((run, inspection))
         return run

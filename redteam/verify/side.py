@@ -10,17 +10,17 @@ import torch
 from redteam.core.errors import RedteamError
 from redteam.plugins.defense import Mechanism, PrivateRun, Problem
 from redteam.verify import moves, noise, sampling, troubles
-from redteam.verify.check import Check
+from redteam.verify.calibration import Reader, Values
+from redteam.verify.check import MechanismCheck
 from redteam.verify.correlation import across
-from redteam.verify.dirac import KINDS, Design
+from redteam.verify.dirac_canaries import KINDS, Design
 from redteam.verify.inspection import READ, Inspection
-from redteam.verify.reach import Reach, best, of_move
-from redteam.verify.rehearsal import Reader, Values
+from redteam.verify.signal_check import SignalCheck, best, of_move
 from redteam.verify.steady import steady
-from redteam.verify.subject import Settings
+from redteam.verify.subject import TrainerSettings
 from redteam.verify.verdict import plain
 
-Look = Callable[[Mechanism, Inspection], tuple[list[Check], list[str]]]
+Look = Callable[[Mechanism, Inspection], tuple[list[MechanismCheck], list[str]]]
 
 _EPSILON = 30.0  # of all short trainings: the less noise, the clearer they are
 _TRIAL, _ODD, _FEW = 4_003, 403, 8  # canaries
@@ -36,7 +36,7 @@ class Watcher(Protocol):
 
     reader: Reader
 
-    def see(self, gradients: list[Values]) -> None:
+    def observe(self, gradients: list[Values]) -> None:
         """Take in one update."""
 
 
@@ -47,9 +47,9 @@ class Alone:
         """Watch with `inspection`."""
         self.inspection, self.reader = inspection, inspection.reader
 
-    def see(self, gradients: list[Values]) -> None:
+    def observe(self, gradients: list[Values]) -> None:
         """Take in one update."""
-        self.inspection.see(gradients)
+        self.inspection.observe(gradients)
         self.reader.turn()
 
 
@@ -60,10 +60,10 @@ class Both:
         """Watch with both."""
         self.inspection, self.watcher, self.reader = inspection, watcher, inspection.reader
 
-    def see(self, gradients: list[Values]) -> None:
+    def observe(self, gradients: list[Values]) -> None:
         """Take in one update."""
-        self.inspection.see(gradients)
-        self.watcher.see(gradients)
+        self.inspection.observe(gradients)
+        self.watcher.observe(gradients)
 
 
 def raising(problem: Problem) -> Problem:
@@ -80,7 +80,7 @@ def raising(problem: Problem) -> Problem:
     return replace(problem, losses=losses)
 
 
-def checks_of(inspected: Sequence[tuple[PrivateRun, Inspection]]) -> list[Check]:
+def checks_of(inspected: Sequence[tuple[PrivateRun, Inspection]]) -> list[MechanismCheck]:
     """Return all checks of trainings with one plan."""
     if not inspected:
         return []
@@ -92,7 +92,7 @@ def checks_of(inspected: Sequence[tuple[PrivateRun, Inspection]]) -> list[Check]
         *sampling.checks(run.mechanism, seen),
     ]
     if any(other.mechanism != run.mechanism for other, _ in inspected):
-        found.append(Check("it says another mechanism of trainings with the same settings", 0.0, breaks=False))
+        found.append(MechanismCheck("it says another mechanism of trainings with the same settings", 0.0, breaks=False))
     # One that is not plain says itself that an example moves more.
     return found + (moves.checks(run.mechanism, seen) if plain(run) else [])
 
@@ -100,14 +100,14 @@ def checks_of(inspected: Sequence[tuple[PrivateRun, Inspection]]) -> list[Check]
 class SideTrainings:
     """Runs the short trainings. A trainer that refuses one of them, or ends with an error, may be honest.
 
-    `train(design, watcher, coins, settings, raises=...)` runs one; `told` are the settings of the main trainings.
+    `train(design, watcher, included, settings, raises=...)` runs one; `told` are the settings of the main trainings.
     """
 
-    def __init__(self, train: Callable[..., PrivateRun], told: Settings, rng: np.random.Generator) -> None:
+    def __init__(self, train: Callable[..., PrivateRun], told: TrainerSettings, rng: np.random.Generator) -> None:
         """Run them all."""
         self._train, self._rng, self._clip = train, rng, told.clip
         self.notes: list[str] = []
-        self._found: list[Check] = []
+        self._found: list[MechanismCheck] = []
         self._quiet = quiet = replace(told, epsilon=max(told.epsilon, _EPSILON), epochs=_EPOCHS)
         self._trial = self._inspect(Design(_TRIAL, kinds=KINDS), quiet)
         self._found += checks_of([self._trial] if self._trial else [])
@@ -115,26 +115,26 @@ class SideTrainings:
         self._trouble(Design(_FEW), quiet, troubles.few_rows)
         self._trouble(Design(_ODD), quiet, troubles.raised, raises=True)
 
-    def checks(self) -> list[Check]:
+    def checks(self) -> list[MechanismCheck]:
         """Return what is checked of them."""
         return self._found
 
-    def farthest(self) -> Reach | None:
+    def farthest(self) -> SignalCheck | None:
         """Return how far lone canaries move a step with little noise, by the kind that shows most; None if refused."""
-        return best(self._reached(_USUAL, *_SINGLE))
+        return best(self._signals(_USUAL, *_SINGLE))
 
     def steadily(self) -> float | None:
         """Return how far examples move a step over what is claimed, where all move it alike; None elsewhere.
 
         That takes one more training, with few canaries in.
         """
-        trial, reached = self._trial, self.farthest()
-        if trial is None or reached is None or not plain(trial[0]):
+        trial, signal = self._trial, self.farthest()
+        if trial is None or signal is None or not plain(trial[0]):
             return None
         few = self._inspect(Design(_TRIAL, kinds=KINDS), self._quiet, share=_SPARSE)
         if few is None or few[0].mechanism != trial[0].mechanism or not steady(trial[1], few[1]):
             return None
-        return min(1.0, reached.share)
+        return min(1.0, signal.share)
 
     def shortened(self, part: float = 1.0) -> float:
         """Return how far the canaries of the main trainings move a step, over those that it moves most, 1 at most.
@@ -142,23 +142,23 @@ class SideTrainings:
         What clips in L1 moves some directions less and hides none: other directions show it. Without clear evidence, 1.
         `part` of what is claimed counts as the claim.
         """
-        usual, others = best(self._reached(_USUAL)), best(self._reached(*_SINGLE))
+        usual, others = best(self._signals(_USUAL)), best(self._signals(*_SINGLE))
         if usual is None or others is None or others.of(part).short or others.of(part).coarse:
             return 1.0
         ratio = usual.share / others.share
         error = (usual.error + others.error) / usual.claimed
         return ratio if ratio < 1 - max(_ERRORS * error, 0.1) else 1.0
 
-    def _reached(self, *kinds: int) -> list[Reach]:
+    def _signals(self, *kinds: int) -> list[SignalCheck]:
         if self._trial is None:
             return []
-        (run, one), found = self._trial, list[Reach]()
+        (run, one), found = self._trial, list[SignalCheck]()
         for kind in kinds:
             moved = moves.measure([one], states=(READ,), kinds=[kind], steps=[np.ones(one.steps, dtype=bool)])
             found += of_move(moved, run.mechanism, clip=self._clip, population=_TRIAL)
         return found
 
-    def _trouble(self, design: Design, told: Settings, look: Look, *, raises: bool = False) -> None:
+    def _trouble(self, design: Design, told: TrainerSettings, look: Look, *, raises: bool = False) -> None:
         seen = self._inspect(design, told, raises=raises)
         if seen is not None and plain(seen[0]):
             checks, notes = look(seen[0].mechanism, seen[1])
@@ -166,13 +166,13 @@ class SideTrainings:
             self.notes += notes
 
     def _inspect(
-        self, design: Design, told: Settings, *, raises: bool = False, share: float | None = None
+        self, design: Design, told: TrainerSettings, *, raises: bool = False, share: float | None = None
     ) -> tuple[PrivateRun, Inspection] | None:
-        coins = design.toss(self._rng) if share is None else self._rng.random(design.canaries) < share
-        inspection = Inspection(design, coins, Reader(design))
+        included = design.sample_inclusion(self._rng) if share is None else self._rng.random(design.canaries) < share
+        inspection = Inspection(design, included, Reader(design))
         batch = max(1, round(_RATE * design.size)) if design.size > _FEW else 1
         try:
-            run = self._train(design, Alone(inspection), coins, replace(told, batch_size=batch), raises=raises)
+            run = self._train(design, Alone(inspection), included, replace(told, batch_size=batch), raises=raises)
         except RedteamError:
             return None
         return (run, inspection) if inspection.steps else None

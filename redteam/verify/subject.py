@@ -2,9 +2,8 @@
 
 A function is named `module:function` and called as `function(problem, settings)`. That runs its module, with everything
 the user may do. `problem` is a `redteam.plugins.defense.Problem`: a model, an optimiser, `losses(rows)` and the number
-of rows.
-`settings` is a `Settings`. The function trains in place: it calls `problem.losses(rows)` for the rows of a step, leaves
-its noisy gradient in each parameter's `.grad`, divided by `sample_rate * population`, and calls
+of rows. `settings` is a `TrainerSettings`. The function trains in place: it calls `problem.losses(rows)` for the rows
+of a step, leaves its noisy gradient in each parameter's `.grad`, divided by `sample_rate * population`, and calls
 `problem.optimizer.step()`. It returns a `redteam.plugins.defense.PrivateRun`, or any object with these two attributes:
 `mechanism` (a `Mechanism`: clip, noise_multiplier, sample_rate, steps, sampling) and `guarantee` (a
 `redteam.report.values.Guarantee`, or None).
@@ -21,13 +20,13 @@ from typing import Any, Protocol
 from redteam.core.errors import RedteamError, TargetError, UsageError
 from redteam.plugins.defense import MAY_ASK_AGAIN, Defense, Mechanism, PrivateRun, PrivateTraining, Problem
 from redteam.report.values import Guarantee
-from redteam.verify.dirac import Watched
+from redteam.verify.dirac_canaries import Watched
 
 _AT_ONCE = 4096  # rows in one backward pass, where a trainer can be told
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainerSettings:
     """What a trainer is told; `batch_size` is the expected number of rows in a step."""
 
     epsilon: float
@@ -45,7 +44,7 @@ class Subject(Protocol):
     def name(self) -> str:
         """What it is called."""
 
-    def __call__(self, problem: Problem, settings: Settings) -> PrivateRun:
+    def __call__(self, problem: Problem, settings: TrainerSettings) -> PrivateRun:
         """Train `problem.model` in place and say what was done."""
 
 
@@ -72,7 +71,7 @@ class DefenseSubject:
         """Id and name."""
         return f"{self.defense.id} ({self.defense.name})"
 
-    def __call__(self, problem: Problem, settings: Settings) -> PrivateRun:
+    def __call__(self, problem: Problem, settings: TrainerSettings) -> PrivateRun:
         """Train by the very loop that `fit` uses."""
         known = self.defense.parameters()
         asked = {name: getattr(settings, name) for name in ("epsilon", "delta", "clip", "epochs", "batch_size")}
@@ -92,10 +91,10 @@ class FunctionSubject:
     """A user's function, called with the working directory importable and standard output kept clean."""
 
     name: str
-    function: Callable[[Problem, Settings], Any]
+    function: Callable[[Problem, TrainerSettings], Any]
     directory: Path | None = None
 
-    def __call__(self, problem: Problem, settings: Settings) -> PrivateRun:
+    def __call__(self, problem: Problem, settings: TrainerSettings) -> PrivateRun:
         """Run the user's code."""
         from redteam.targets.function import surroundings
 
@@ -118,7 +117,7 @@ def load_function(source: str) -> FunctionSubject:
     return FunctionSubject(source, function, directory)
 
 
-def train(subject: Subject, problem: Problem, settings: Settings) -> PrivateRun:
+def train(subject: Subject, problem: Problem, settings: TrainerSettings) -> PrivateRun:
     """Run the trainer once and check what it says; TargetError where it crashes or says nothing usable."""
     held = list(problem.model.named_parameters())
     shapes, buffers = [tuple(p.shape) for _, p in held], len(list(problem.model.buffers()))

@@ -9,13 +9,13 @@ from scipy import stats
 
 from redteam.plugins.defense import Mechanism
 from redteam.verify import moves, noise, sampling
-from redteam.verify.check import Check
+from redteam.verify.check import MechanismCheck
 from redteam.verify.inspection import READ, Inspection
 
 NOT_A_NUMBER = (float("nan"), float("inf"))  # the weights of the first rows
 
 
-def no_numbers(mechanism: Mechanism, one: Inspection) -> tuple[list[Check], list[str]]:
+def no_numbers(mechanism: Mechanism, one: Inspection) -> tuple[list[MechanismCheck], list[str]]:
     """Return what a training does whose first rows have no finite gradient, and what to say of it besides."""
     odd = np.zeros(one.steps, dtype=bool)
     for step, bits in enumerate(one.reader.taken):
@@ -25,7 +25,7 @@ def no_numbers(mechanism: Mechanism, one: Inspection) -> tuple[list[Check], list
     if one.steps < mechanism.steps:
         left = mechanism.steps - one.steps
         words = f"{left} of {mechanism.steps} steps are left out where an example has no finite gradient"
-        found.append(Check(words, 0.0, breaks=False))
+        found.append(MechanismCheck(words, 0.0, breaks=False))
     if not one.spoiled:
         return found, []
     return found, [
@@ -34,23 +34,23 @@ def no_numbers(mechanism: Mechanism, one: Inspection) -> tuple[list[Check], list
     ]
 
 
-def few_rows(mechanism: Mechanism, one: Inspection) -> tuple[list[Check], list[str]]:
+def few_rows(mechanism: Mechanism, one: Inspection) -> tuple[list[MechanismCheck], list[str]]:
     """Return what a training does whose batches are often empty."""
     empty = np.array(one.batches) == 0
     found = [*noise.checks([one]), *sampling.checks(mechanism, [one])]
     silent = int((empty & np.array(one.still)).sum())
     if silent:
-        found.append(Check(f"{silent} of {int(empty.sum())} steps that read no row get no noise", 0.0))
+        found.append(MechanismCheck(f"{silent} of {int(empty.sum())} steps that read no row get no noise", 0.0))
     return found + _less(one, empty, " that read no row"), []
 
 
-def raised(mechanism: Mechanism, one: Inspection) -> tuple[list[Check], list[str]]:
+def raised(mechanism: Mechanism, one: Inspection) -> tuple[list[MechanismCheck], list[str]]:
     """Return what a training does that went on after a loss had raised."""
     every, when = np.ones(one.steps, dtype=bool), " of a training in which a loss raised"
     return [*noise.bare([one], when), *_moves(mechanism, one, every, when)], []
 
 
-def _moves(mechanism: Mechanism, one: Inspection, chosen: "np.ndarray", when: str) -> list[Check]:
+def _moves(mechanism: Mechanism, one: Inspection, chosen: "np.ndarray", when: str) -> list[MechanismCheck]:
     if not mechanism.noise_multiplier > 0:
         return []
     claimed, kinds = 1 / mechanism.noise_multiplier, range(len(one.design.kinds))
@@ -58,10 +58,10 @@ def _moves(mechanism: Mechanism, one: Inspection, chosen: "np.ndarray", when: st
     if moved is None:
         return []
     words = f"an example moves steps{when} {moved.length / claimed:.2f} times as far as clip and noise multiplier say"
-    return [Check(words, moved.above(claimed))]
+    return [MechanismCheck(words, moved.above(claimed))]
 
 
-def _less(one: Inspection, chosen: "np.ndarray", when: str) -> list[Check]:
+def _less(one: Inspection, chosen: "np.ndarray", when: str) -> list[MechanismCheck]:
     """Compare the noise of some steps with that of the others."""
     spreads = np.array(one.spreads)
     noisy = (spreads > 0).all(axis=1)
@@ -74,4 +74,4 @@ def _less(one: Inspection, chosen: "np.ndarray", when: str) -> list[Check]:
     error = float(np.sqrt(variance * (1 / len(these) + 1 / len(others))))
     p = float(2 * stats.t.sf(abs(away) / error, free)) if error > 0 else float(away == 0)
     words = f"steps{when} get {np.exp(away):.2f} times the noise of others"
-    return [Check(words, p, breaks=away < 0)]
+    return [MechanismCheck(words, p, breaks=away < 0)]

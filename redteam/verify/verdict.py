@@ -11,8 +11,8 @@ from redteam.plugins.defense import Mechanism, PrivateRun
 from redteam.report.values import Budget
 from redteam.statistics.epsilon import EpsilonBound
 from redteam.verify.adversary import Adversary
+from redteam.verify.calibration import Calibration
 from redteam.verify.evidence import Shown
-from redteam.verify.rehearsal import Rehearsed
 
 Word = Literal["consistent", "violated", "inconclusive"]
 FORMAT = "redteam.verification/2"
@@ -156,12 +156,12 @@ def promises(
     return tuple(found)
 
 
-def findings(mechanism: Mechanism, rehearsed: Rehearsed, adversary: Adversary, shown: Shown) -> tuple[str, ...]:
+def findings(mechanism: Mechanism, calibration: Calibration, adversary: Adversary, shown: Shown) -> tuple[str, ...]:
     """Return what was seen of the mechanism and is worth to know, in plain sentences."""
     found = [
         *_noise(adversary),
-        *_order(mechanism, rehearsed, adversary),
-        *_strength(mechanism, rehearsed, adversary.design.canaries),
+        *_order(mechanism, calibration, adversary),
+        *_strength(mechanism, calibration, adversary.design.canaries),
         f"the score that told most was: {shown.score}",
     ]
     return tuple(found)
@@ -175,24 +175,26 @@ def _noise(adversary: Adversary) -> list[str]:
     return [f"the noise is not the same at all steps: the least is {seen.min() / seen.max():.2f} of the most"]
 
 
-def _order(mechanism: Mechanism, rehearsed: Rehearsed, adversary: Adversary) -> list[str]:
+def _order(mechanism: Mechanism, calibration: Calibration, adversary: Adversary) -> list[str]:
     taken = np.array(adversary.reader.taken)
-    common = min(len(taken), rehearsed.steps)
+    common = min(len(taken), calibration.steps)
     found = []
-    if rehearsed.rate < 0.999 and common and bool((taken[:common] == rehearsed.taken[:common]).all()):
+    if calibration.rate < 0.999 and common and bool((taken[:common] == calibration.taken[:common]).all()):
         found.append("each step reads the same rows under another seed: the order is predictable, not random")
-    told, error = mechanism.sample_rate, 4 * (rehearsed.rate / (adversary.design.canaries * rehearsed.steps)) ** 0.5
-    if mechanism.sampling == "poisson" and rehearsed.rate < told - max(error, 0.02 * told):
-        found.append(f"steps read fewer rows than it says: rate {rehearsed.rate:.3g}; the claim is {told:.3g}")
+    told, error = mechanism.sample_rate, 4 * (calibration.rate / (adversary.design.canaries * calibration.steps)) ** 0.5
+    if mechanism.sampling == "poisson" and calibration.rate < told - max(error, 0.02 * told):
+        found.append(f"steps read fewer rows than it says: rate {calibration.rate:.3g}; the claim is {told:.3g}")
     return found
 
 
-def _strength(mechanism: Mechanism, rehearsed: Rehearsed, canaries: int) -> list[str]:
+def _strength(mechanism: Mechanism, calibration: Calibration, canaries: int) -> list[str]:
     if not mechanism.noise_multiplier > 0:
         return []
     told = 1 / mechanism.noise_multiplier
-    error = 2 / (rehearsed.rate * (canaries * rehearsed.steps) ** 0.5)  # of a difference of two means over all steps
-    if abs(rehearsed.strength - told) <= max(0.1 * told, 4 * error):
+    error = 2 / (
+        calibration.rate * (canaries * calibration.steps) ** 0.5
+    )  # of a difference of two means over all steps
+    if abs(calibration.strength - told) <= max(0.1 * told, 4 * error):
         return []
-    ratio = rehearsed.strength / told
+    ratio = calibration.strength / told
     return [f"a canary stands out from a step's noise {ratio:.2f} times as far as clip and noise multiplier say"]

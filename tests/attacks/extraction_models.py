@@ -1,4 +1,4 @@
-"""What the tests of extraction share: questions, models that learned secrets, and the losses by the long way."""
+"""What the tests of extraction share: queries, models that learned secrets, and the losses by the long way."""
 
 import itertools
 
@@ -8,13 +8,13 @@ import torch
 from conftest import sentences
 
 from defenses.plain import Plain
-from redteam.canary import Pattern, Plan, Planting
+from redteam.canary import Pattern, Planting, PlantingPlan
 from redteam.canary.draw import draw_canaries
 from redteam.data import Examples
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
 from redteam.models.bundle import Bundle
 from redteam.models.configs import portable_config
-from redteam.models.starting import start_model
+from redteam.models.initial import initial_model
 from redteam.plugins.extraction import CandidateSecret, ExtractionQuery
 from redteam.targets.model import ModelTarget
 
@@ -24,13 +24,13 @@ LABELS = tuple(f"l{i:02d}" for i in range(12))
 MIXED = ("amber", "basil", "cedar", "ab", "ac", "ad", "abc")
 
 
-def question(template="call {w:2} book", *, symbols=tiny_models.WORDS[:8], label="up", id="Q"):
+def query(template="call {w:2} book", *, symbols=tiny_models.WORDS[:8], label="up", id="Q"):
     pattern = Pattern.parse(template)
     return ExtractionQuery(id, pattern, label, (tuple(symbols),) * len(pattern.places))
 
 
-def suspects(*questions):
-    return [CandidateSecret(q.id, tuple(a[i] for a in q.alphabets)) for q in questions for i in (0, 1)]
+def candidates(*queries):
+    return [CandidateSecret(q.id, tuple(a[i] for a in q.alphabets)) for q in queries for i in (0, 1)]
 
 
 def target(kind="bert", **changes):
@@ -59,7 +59,7 @@ def all_losses(target, asked, reference=None):
 
 def planting(*, seed=0, key="k", template="my pin is {digit:3}", repetitions=(20,)):
     texts = sentences(len(LABELS) * 10, seed=1, labels=LABELS)
-    plan = Plan((template,), canaries=len(LABELS), repetitions=repetitions, label="existing", seed=seed)
+    plan = PlantingPlan((template,), canaries=len(LABELS), repetitions=repetitions, label="existing", seed=seed)
     canaries = draw_canaries(plan, {"digit": DIGITS}, texts=texts.texts, labels=LABELS, key=key)
     return Planting("s", "p", 10_000, seed, key, {"digit": DIGITS}, canaries).sealed()
 
@@ -74,7 +74,7 @@ def train(planted, *, kind="bilstm", epochs=20, with_canaries=True, seed=0):
     known = (*DIGITS * 10, *("my pin is",) * 10, *noise.texts)
     examples = Examples(np.arange(len(texts)), tuple(texts), tuple(labels))
     torch.manual_seed(0)
-    start = start_model(kind, examples, learn_from=Examples(np.arange(len(known)), known), seed=seed)
+    start = initial_model(kind, examples, learn_from=Examples(np.arange(len(known)), known), seed=seed)
     return Plain(epochs=epochs).fit(start, examples, seed=seed).target
 
 

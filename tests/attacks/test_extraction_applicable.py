@@ -14,12 +14,12 @@ from attacks.extraction.relaxed import RelaxedSearch
 from attacks.extraction.search import SwapSearch
 from redteam.auditing.plan import make_plan
 from redteam.auditing.run import audit
-from redteam.auditing.settings import Settings
-from redteam.canary import Pattern, Plan, Planting
-from redteam.canary.ask import ask, count_tests, without_searches
+from redteam.auditing.settings import AuditSettings
+from redteam.canary import Pattern, Planting, PlantingPlan
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.extract import extract
 from redteam.canary.render import render
+from redteam.canary.run import count_tests, run_extraction, without_searches
 from redteam.cli.audit import _chosen
 from redteam.data import Split
 from redteam.plugins.context import AttackContext
@@ -35,7 +35,7 @@ TODAY = date(2026, 7, 1)
 
 
 def planting(patterns=PATTERNS, *, canaries=24, **changes):
-    drawn = draw(Plan(patterns, canaries=canaries, repetitions=(10,), **changes))
+    drawn = draw(PlantingPlan(patterns, canaries=canaries, repetitions=(10,), **changes))
     return Planting("s", "p", 10_000, 0, "k", DIGITS, drawn).sealed()
 
 
@@ -67,11 +67,11 @@ class Breaks(OnlyPins):
 class TestOnePattern:
     def test_the_others_go_on(self):
         planted = planting()
-        asked = ask(OnlyPins(), knowing(planted), planted, seed=0)
+        asked = run_extraction(OnlyPins(), knowing(planted), planted, seed=0)
         pins = [c.id for c in planted.canaries if "pin" in c.template]
         assert [answer.query for answer in asked.answers] == pins
         assert asked.failures == (Failure("RT298", "not_applicable", "cannot spell 'my age is'"),)
-        alone = ask(Enumeration(), knowing(planted), planted, seed=0)
+        alone = run_extraction(Enumeration(), knowing(planted), planted, seed=0)
         assert asked.answers == tuple(a for a in alone.answers if a.query in pins)
 
     def test_beside_an_attack_that_applies_it_is_a_leak_and_by_itself_no_pass(self):
@@ -88,7 +88,7 @@ class TestOnePattern:
 
     def test_a_break_on_a_pattern_is_a_failure_of_the_whole(self):
         planted = planting()
-        asked = ask(Breaks(), knowing(planted), planted, seed=0)
+        asked = run_extraction(Breaks(), knowing(planted), planted, seed=0)
         assert asked.answers == ()
         assert {failure.kind for failure in asked.failures} == {"failed"}
 
@@ -105,15 +105,15 @@ class TestOnePattern:
     def test_a_tokenizer_that_spells_one_pattern_only(self, monkeypatch):
         """RT202 and RT203 by a model whose input cuts the longer sentence off."""
         target = cases.target()
-        long = cases.question("a {w:2} " + "b " * 50, symbols=cases.MIXED, id="L")
-        short = cases.question(symbols=tiny_models.WORDS[:4], id="S")
-        monkeypatch.setattr("redteam.canary.ask.questions_of", lambda planted: (long, short))
-        monkeypatch.setattr("redteam.canary.ask.suspects_of", lambda planted: ())
+        long = cases.query("a {w:2} " + "b " * 50, symbols=cases.MIXED, id="L")
+        short = cases.query(symbols=tiny_models.WORDS[:4], id="S")
+        monkeypatch.setattr("redteam.canary.run.queries_of", lambda planted: (long, short))
+        monkeypatch.setattr("redteam.canary.run.candidates_of", lambda planted: ())
         for attack in (
             RelaxedSearch(restarts=2, rounding_interval=4),
             SwapSearch(restarts=1, random_starts=1, rounding_interval=4),
         ):
-            asked = ask(attack, target, None, seed=0)
+            asked = run_extraction(attack, target, None, seed=0)
             assert [answer.query for answer in asked.answers] == ["S"]
             assert "'a {w:2} b b" in asked.failures[0].reason
 
@@ -161,7 +161,7 @@ class TestSearches:
         ]  # fmt: skip
         verdict = judge(report, Policy(require=("RT202",)), today=TODAY)
         assert any("RT202 is required and gave no evidence: not_applicable: RT201" in p for p in verdict.problems)
-        plan = make_plan(knowing(planted), split, [], Policy(), Settings(), planted=canaries).text
+        plan = make_plan(knowing(planted), split, [], Policy(), AuditSettings(), planted=canaries).text
         assert "RT203      not run: RT201 ranks every candidate" in plan
 
     def test_the_command_leaves_them_out_unless_named_or_required(self):
@@ -182,7 +182,7 @@ class TestSearches:
 def test_the_seed_of_one_pattern_does_not_depend_on_the_others():
     """So that asking by pattern gives what asking about all would have given."""
     target = cases.target()
-    one, two = (cases.question(t, symbols=tiny_models.WORDS[:4], id=t) for t in ("call {w:2} book", "play {w:2}"))
+    one, two = (cases.query(t, symbols=tiny_models.WORDS[:4], id=t) for t in ("call {w:2} book", "play {w:2}"))
     attack = SwapSearch(restarts=1, random_starts=2, rounding_interval=4)
     both = attack.extract(target, [one, two], [], AttackContext(3))
     assert both[1] == attack.extract(target, [two], [], AttackContext(3))[0]

@@ -15,14 +15,14 @@ from attacks.extraction.relaxed import RelaxedSearch
 from attacks.extraction.search import SwapSearch
 from attacks.extraction.sentences import CandidateSet
 from defenses.plain import Plain
-from redteam.canary import Plan, Planting
-from redteam.canary.ask import Attacker
+from redteam.canary import Planting, PlantingPlan
 from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import extract
 from redteam.canary.render import render
+from redteam.canary.run import Attacker
 from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.models.starting import start_model
+from redteam.models.initial import initial_model
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
 from redteam.statistics.interval import Interval
@@ -39,13 +39,13 @@ def base(tmp_path_factory):
 def tuned(base, *, freeze=False, decay=0.01, texts=TEXTS):
     labels = tuple(tiny_models.LABELS[i % 3] for i in range(len(texts)))
     examples = Examples(np.arange(len(texts)), texts, labels)
-    start = start_model(str(base), examples, learn_from=examples, seed=0, freeze_embeddings=freeze)
+    start = initial_model(str(base), examples, learn_from=examples, seed=0, freeze_embeddings=freeze)
     return Plain(epochs=3, batch_size=8, weight_decay=decay).fit(start, examples, seed=0).target
 
 
 def planting_of(template, *, canaries):
     alphabets = {"w": tuple(tiny_models.WORDS)}
-    plan = Plan((template,), canaries=canaries, repetitions=(1,))
+    plan = PlantingPlan((template,), canaries=canaries, repetitions=(1,))
     drawn = draw_canaries(plan, alphabets, texts=TEXTS, labels=tiny_models.LABELS, key="k")
     return Planting("s", "p", 100, 0, "k", alphabets, drawn).sealed()
 
@@ -103,7 +103,7 @@ class TestScores:
         with pytest.raises(TargetError, match="no base of it"):
             drift(target, wide)
         examples = sentences(40, seed=0)
-        other = Plain(epochs=1).fit(start_model("tiny", examples, learn_from=examples, seed=0), examples, seed=0)
+        other = Plain(epochs=1).fit(initial_model("tiny", examples, learn_from=examples, seed=0), examples, seed=0)
         with pytest.raises(TargetError, match="tokens are not the target's"):
             drift(other.target, base)
 
@@ -231,10 +231,10 @@ class TestAttack:
         assert broken.failures[0].kind == "failed"
 
     def test_ranks_what_was_seen_before_what_was_not(self, base):
-        asked = cases.question("call {w:2}", symbols=("amber", "basil", "cedar", *UNSEEN))
+        asked = cases.query("call {w:2}", symbols=("amber", "basil", "cedar", *UNSEEN))
         own = [
             type(s)("Q", secret)
-            for s, secret in zip(cases.suspects(asked), [("amber", "cedar"), ("delta", "haven")], strict=True)
+            for s, secret in zip(cases.candidates(asked), [("amber", "cedar"), ("delta", "haven")], strict=True)
         ]
         (answer,) = EmbeddingDrift().extract(tuned(base), [asked], own, AttackContext(0, base=base))
         assert answer.guess is None
@@ -242,20 +242,20 @@ class TestAttack:
         assert [r.secret for r in answer.ranked] == [("amber", "cedar"), ("delta", "haven")]
 
     def test_order_of_words_makes_a_tie(self, base):
-        asked = cases.question("call {w:3}", symbols=("amber", "basil", "cedar"))
-        suspect = type(cases.suspects(asked)[0])
-        own = [suspect("Q", ("amber", "basil", "cedar")), suspect("Q", ("cedar", "amber", "basil"))]
+        asked = cases.query("call {w:3}", symbols=("amber", "basil", "cedar"))
+        candidate = type(cases.candidates(asked)[0])
+        own = [candidate("Q", ("amber", "basil", "cedar")), candidate("Q", ("cedar", "amber", "basil"))]
         (answer,) = EmbeddingDrift().extract(tuned(base), [asked], own, AttackContext(0, base=base))
         assert answer.ranked[0].loss == answer.ranked[1].loss
 
     def test_a_symbol_counts_by_the_piece_that_moved_least(self, base):
-        asked = cases.question("call {w:1}", symbols=("ab", "az", "haven"))
+        asked = cases.query("call {w:1}", symbols=("ab", "az", "haven"))
         target = tuned(base, texts=tuple("call ab" for _ in TEXTS))
         candidate_set = CandidateSet(asked.pattern, asked.alphabets)
         assert narrow(candidate_set, target, base, most=1).alphabets == (("ab",),)
 
     def test_narrows_the_candidates_of_the_others(self, base):
-        asked = cases.question("call {w:2}", symbols=("delta", "amber", "ember", "basil", "cedar", "haven"))
+        asked = cases.query("call {w:2}", symbols=("delta", "amber", "ember", "basil", "cedar", "haven"))
         target = tuned(base)
         candidate_set = CandidateSet(asked.pattern, asked.alphabets)
         assert narrow(candidate_set, target, base, most=3).alphabets == (("amber", "basil", "cedar"),) * 2

@@ -15,7 +15,7 @@ from redteam.plugins.context import AttackContext
 from redteam.targets.loading import load_target
 from redteam.targets.target import Access
 
-ASKED = [cases.question(label=label, id=label) for label in ("up", "down")]
+ASKED = [cases.query(label=label, id=label) for label in ("up", "down")]
 
 
 class Silent(RuleTarget):
@@ -31,10 +31,10 @@ class Silent(RuleTarget):
 @pytest.mark.parametrize("symbols", [tiny_models.WORDS[:8], cases.MIXED])
 def test_agrees_with_the_naive_enumeration(kind, symbols):
     target = cases.bilstm() if kind == "bilstm" else cases.target(kind)
-    asked = [cases.question(label=label, id=label, symbols=symbols) for label in ("up", "down")]
-    suspects = cases.suspects(*asked)
-    ours = ExposureRank().extract(target, asked, suspects, AttackContext(0))
-    naive = Enumeration().extract(target, asked, suspects, AttackContext(0))
+    asked = [cases.query(label=label, id=label, symbols=symbols) for label in ("up", "down")]
+    candidates = cases.candidates(*asked)
+    ours = ExposureRank().extract(target, asked, candidates, AttackContext(0))
+    naive = Enumeration().extract(target, asked, candidates, AttackContext(0))
     for mine, theirs in zip(ours, naive, strict=True):
         assert (mine.query, mine.guess, mine.exact) == (theirs.query, theirs.guess, True)
         assert mine.loss == pytest.approx(theirs.loss, abs=1e-5)
@@ -46,14 +46,14 @@ def test_agrees_with_the_naive_enumeration(kind, symbols):
 
 def test_texts_alone_give_the_same():
     target = NoiseModel(("up", "down", "level"))
-    ours = ExposureRank().extract(target, ASKED, cases.suspects(*ASKED), AttackContext(0))
-    naive = Enumeration().extract(target, ASKED, cases.suspects(*ASKED), AttackContext(0))
+    ours = ExposureRank().extract(target, ASKED, cases.candidates(*ASKED), AttackContext(0))
+    naive = Enumeration().extract(target, ASKED, cases.candidates(*ASKED), AttackContext(0))
     assert [(a.guess, a.loss, a.ranked) for a in ours] == [(a.guess, a.loss, a.ranked) for a in naive]
 
 
 def test_the_token_path_is_the_text_path():
     target = cases.target()
-    asked = cases.question("{w:3} call", symbols=cases.MIXED)
+    asked = cases.query("{w:3} call", symbols=cases.MIXED)
     candidate_set = CandidateSet(asked.pattern, asked.alphabets)
     losses = Losses(target, candidate_set, ("up", "down"))
     assert losses._own._spelling is not None
@@ -64,7 +64,7 @@ def test_the_token_path_is_the_text_path():
 
 def test_a_model_that_answers_otherwise_in_a_batch_is_asked_by_text(monkeypatch):
     target = cases.target()
-    asked = cases.question()
+    asked = cases.query()
     candidate_set = CandidateSet(asked.pattern, asked.alphabets)
     whole = target.model.forward
     monkeypatch.setattr(
@@ -79,22 +79,22 @@ def test_a_model_that_answers_otherwise_in_a_batch_is_asked_by_text(monkeypatch)
 def test_a_reference_takes_off_what_is_likely_anyway():
     target, reference = cases.target(seed=0), cases.target(seed=1)
     (answer,) = ExposureRank().extract(
-        target, ASKED[:1], cases.suspects(ASKED[0]), AttackContext(0, references=(reference,))
+        target, ASKED[:1], cases.candidates(ASKED[0]), AttackContext(0, references=(reference,))
     )
     losses = cases.all_losses(target, ASKED[0], reference)
     assert answer.guess == min(losses, key=losses.get)
     assert answer.loss == pytest.approx(min(losses.values()), abs=1e-5)
     assert answer.guess != min(cases.all_losses(target, ASKED[0]).items(), key=lambda item: item[1])[0]
     (same,) = ExposureRank().extract(
-        target, ASKED[:1], cases.suspects(ASKED[0]), AttackContext(0, references=(target,))
+        target, ASKED[:1], cases.candidates(ASKED[0]), AttackContext(0, references=(target,))
     )
     assert {r.loss for r in same.ranked} == {0.0}
     assert {r.exposure.bits for r in same.ranked} == {0.0}
 
 
 def test_beyond_the_limit_a_sample_stands_for_all():
-    asked = cases.question("my pin is {digit:4}", symbols=cases.DIGITS, label="a")
-    own = cases.suspects(asked)
+    asked = cases.query("my pin is {digit:4}", symbols=cases.DIGITS, label="a")
+    own = cases.candidates(asked)
     known = asked.pattern.fill(own[1].secret)
     target = NoiseModel("abc", known={(known, "a")}, depth=9.0)
     attack = ExposureRank(enumerable=9_999, sample=2_000)
@@ -115,18 +115,18 @@ def test_beyond_the_limit_a_sample_stands_for_all():
     assert ordinary[0][0] == pytest.approx(ordinary[0][1], abs=0.5)
 
 
-def test_the_guess_of_a_sample_owes_nothing_to_the_suspects():
-    asked = cases.question("my pin is {digit:9}", symbols=cases.DIGITS, label="a")
+def test_the_guess_of_a_sample_owes_nothing_to_the_candidate_secrets():
+    asked = cases.query("my pin is {digit:9}", symbols=cases.DIGITS, label="a")
     target, attack = NoiseModel("abc"), ExposureRank(sample=50)
-    (first,) = attack.extract(target, [asked], cases.suspects(asked), AttackContext(0))
+    (first,) = attack.extract(target, [asked], cases.candidates(asked), AttackContext(0))
     (none,) = attack.extract(target, [asked], [], AttackContext(0))
     assert (first.guess, first.loss) == (none.guess, none.loss)
     assert none.ranked == ()
 
 
 def test_a_probability_of_zero_is_a_finite_loss():
-    asked = cases.question(label="a")
-    (answer,) = ExposureRank().extract(Silent(), [asked], cases.suspects(asked), AttackContext(0))
+    asked = cases.query(label="a")
+    (answer,) = ExposureRank().extract(Silent(), [asked], cases.candidates(asked), AttackContext(0))
     assert all(np.isfinite(r.loss) for r in answer.ranked)
     assert answer.ranked[0].exposure.bits == 0.0
     assert "amber" not in answer.guess
@@ -139,10 +139,10 @@ def test_a_label_that_the_reference_lacks():
 
 def test_a_fixture_by_token_ids_and_by_texts():
     target = load_target(str(ROOT / "fixtures" / "safe" / "model.pt"), device="cpu")
-    asked = [cases.question("call {d:2}", symbols=cases.DIGITS, label=label, id=label) for label in target.labels[:3]]
-    by_ids = ExposureRank().extract(target, asked, cases.suspects(*asked), AttackContext(0))
+    asked = [cases.query("call {d:2}", symbols=cases.DIGITS, label=label, id=label) for label in target.labels[:3]]
+    by_ids = ExposureRank().extract(target, asked, cases.candidates(*asked), AttackContext(0))
     target.access = Access.PROBABILITIES
-    by_texts = ExposureRank().extract(target, asked, cases.suspects(*asked), AttackContext(0))
+    by_texts = ExposureRank().extract(target, asked, cases.candidates(*asked), AttackContext(0))
     assert [a.guess for a in by_ids] == [a.guess for a in by_texts]
     assert [a.loss for a in by_ids] == pytest.approx([a.loss for a in by_texts], abs=1e-6)
 
@@ -164,8 +164,8 @@ class Sure(RuleTarget):
 
 def test_a_reference_does_not_hide_what_the_target_is_sure_of():
     """A difference of losses is the reference's alone where the target's are near zero; that of log-odds is not."""
-    asked = cases.question(label="a")
-    own = cases.suspects(asked)
+    asked = cases.query(label="a")
+    own = cases.candidates(asked)
     text = asked.pattern.fill(own[1].secret)
     target, reference = Sure(20.0, {text}, 3.0), Sure(0.0)
     (answer,) = ExposureRank().extract(target, [asked], own, AttackContext(0, references=(reference,)))
@@ -177,7 +177,7 @@ def test_a_reference_does_not_hide_what_the_target_is_sure_of():
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "bilstm"])
 def test_log_odds_are_exact_however_sure_a_model_is(kind):
     target = cases.bilstm(scale=40.0) if kind == "bilstm" else cases.target(kind, initializer_range=8.0)
-    asked, reference = cases.question(label="up"), cases.target(seed=3)
+    asked, reference = cases.query(label="up"), cases.target(seed=3)
     candidate_set = CandidateSet(asked.pattern, asked.alphabets)
     picks = candidate_set.number(0, 20)
     losses = Losses(target, candidate_set, ("up",), reference=reference)

@@ -164,7 +164,7 @@ class TestDescent:
         assert Descent(rounding_interval=24).phases([1000, 2]) == [48, 72]
         assert Descent(rounding_interval=24, iterations=100).phases([10] * 10) == [7] + [10] * 9
         assert Descent(iterations=100).phases([10] * 4) == [100]
-        target, asked = cases.target(), cases.question()
+        target, asked = cases.target(), cases.query()
         candidate_set = CandidateSet(asked.pattern, asked.alphabets)
         embedded = embed(target, candidate_set, ("up", "down"), None)
         with gradients(embedded):
@@ -189,7 +189,7 @@ class TestLens:
     @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "gpt2", "gpt2 without padding", "bilstm"])
     def test_weights_of_zero_and_one_are_a_sentence(self, kind):
         target = cases.bilstm() if kind == "bilstm" else cases.target(kind)
-        asked = cases.question("a {w:2} b {w:1}", symbols=cases.MIXED)
+        asked = cases.query("a {w:2} b {w:1}", symbols=cases.MIXED)
         candidate_set = CandidateSet(asked.pattern, asked.alphabets)
         embedded = embed(target, candidate_set, ("down", "up"), None)
         pick = candidate_set.picks([("amber", "ab", "abc")])[0]
@@ -199,14 +199,14 @@ class TestLens:
         with gradients(embedded):
             losses = soft.losses(weights, torch.tensor([0, 1])).detach().numpy()
         expected = [
-            target.losses(cases.question("a {w:2} b {w:1}", label=label).examples([secret]))[0]
+            target.losses(cases.query("a {w:2} b {w:1}", label=label).examples([secret]))[0]
             for label, secret in (("down", ("amber", "ab", "abc")), ("up", ("basil", "ad", "abc")))
         ]
         np.testing.assert_allclose(losses, expected, atol=1e-5)
 
     def test_slopes_are_those_of_the_loss(self):
         target, reference = cases.target(seed=0), cases.target(seed=1)
-        asked = cases.question("call {w:2}")
+        asked = cases.query("call {w:2}")
         candidate_set = CandidateSet(asked.pattern, asked.alphabets)
         embedded = embed(target, candidate_set, ("up",), reference)
         soft, step = SoftEmbeddings(embedded, np.array([0, 0])), 1e-2
@@ -224,7 +224,7 @@ class TestLens:
 
     def test_with_a_reference_it_is_the_difference(self):
         target, reference = cases.target(seed=0), cases.target(seed=1)
-        asked = cases.question("call {w:2}")
+        asked = cases.query("call {w:2}")
         candidate_set = CandidateSet(asked.pattern, asked.alphabets)
         embedded = embed(target, candidate_set, ("up",), reference)
         with gradients(embedded):
@@ -240,7 +240,7 @@ class TestAttack:
     @pytest.mark.parametrize("kind", ["bert", "bilstm"])
     def test_guesses_are_among_the_best(self, kind):
         target = cases.bilstm() if kind == "bilstm" else cases.target(kind)
-        asked = cases.question()
+        asked = cases.query()
         (answer,) = RelaxedSearch().extract(target, [asked], [], AttackContext(0))
         losses = cases.all_losses(target, asked)
         assert answer.loss == pytest.approx(losses[answer.guess], abs=1e-5)
@@ -249,12 +249,12 @@ class TestAttack:
         assert answer.ranked == ()
 
     def test_more_restarts_are_no_worse_and_the_first_are_the_same(self):
-        target, asked = cases.target(), cases.question()
+        target, asked = cases.target(), cases.query()
         few, many = (replace(FAST, restarts=n).extract(target, [asked], [], AttackContext(1))[0].loss for n in (1, 6))
         assert many <= few + 1e-6
 
     def test_symbols_of_several_pieces(self):
-        asked = cases.question("call {w:2}", symbols=cases.MIXED)
+        asked = cases.query("call {w:2}", symbols=cases.MIXED)
         target = cases.target()
         (answer,) = replace(FAST, restarts=12).extract(target, [asked], [], AttackContext(0))
         losses = cases.all_losses(target, asked)
@@ -270,34 +270,34 @@ class TestAttack:
 
     def test_same_seed_same_answers_whatever_else_is_asked(self):
         target = cases.target()
-        asked = [cases.question(label=label, id=label) for label in ("up", "down")]
-        both = FAST.extract(target, asked, cases.suspects(*asked), AttackContext(2))
+        asked = [cases.query(label=label, id=label) for label in ("up", "down")]
+        both = FAST.extract(target, asked, cases.candidates(*asked), AttackContext(2))
         assert both == FAST.extract(target, asked, [], AttackContext(2))
         (alone,) = FAST.extract(target, asked[1:], [], AttackContext(2))
         assert (alone.query, alone.guess) == (both[1].query, both[1].guess)
 
-    def test_questions_alike_get_the_same_answer_once(self, monkeypatch):
+    def test_queries_alike_get_the_same_answer_once(self, monkeypatch):
         target, passes = cases.target(), []
         whole = target.model.forward
         monkeypatch.setattr(target.model, "forward", lambda *a, **k: passes.append(1) or whole(*a, **k))
-        first, second = FAST.extract(target, [cases.question(), cases.question(id="P")], [], AttackContext(0))
+        first, second = FAST.extract(target, [cases.query(), cases.query(id="P")], [], AttackContext(0))
         count = len(passes)
-        FAST.extract(target, [cases.question()], [], AttackContext(0))
+        FAST.extract(target, [cases.query()], [], AttackContext(0))
         assert len(passes) == 2 * count
         assert (first.query, second.query, first.guess) == ("Q", "P", second.guess)
 
     def test_needs_weights_that_it_can_see_into(self, monkeypatch):
         with pytest.raises(NotApplicable, match="noise does not show its weights"):
             FAST.extract(
-                cases.target(), [cases.question()], [], AttackContext(references=(NoiseModel(("down", "up")),), seed=0)
+                cases.target(), [cases.query()], [], AttackContext(references=(NoiseModel(("down", "up")),), seed=0)
             )
         target = cases.target()
         monkeypatch.setattr(target.model, "get_input_embeddings", lambda: torch.nn.Embedding(60, 16))
         with pytest.raises(NotApplicable, match="does not answer for embeddings"):
-            FAST.extract(target, [cases.question()], [], AttackContext(0))
+            FAST.extract(target, [cases.query()], [], AttackContext(0))
         with pytest.raises(NotApplicable, match="differently beside"):
             FAST.extract(
-                cases.target(), [cases.question("a {w:2} " + "b " * 50, symbols=cases.MIXED)], [], AttackContext(0)
+                cases.target(), [cases.query("a {w:2} " + "b " * 50, symbols=cases.MIXED)], [], AttackContext(0)
             )
 
     def test_an_interrupted_descent_leaves_the_model_as_it_was(self, monkeypatch):
@@ -306,5 +306,5 @@ class TestAttack:
         before = cases.state(target)
         monkeypatch.setattr("attacks.extraction._descent.relax", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            FAST.extract(target, [cases.question()], [], AttackContext(0))
+            FAST.extract(target, [cases.query()], [], AttackContext(0))
         assert cases.state(target) == before

@@ -32,7 +32,7 @@ class Table:
 
 
 def spaces(symbols=WORDS, template="call {w:3} book"):
-    asked = cases.question(template, symbols=symbols)
+    asked = cases.query(template, symbols=symbols)
     return asked, CandidateSet(asked.pattern, asked.alphabets)
 
 
@@ -98,9 +98,9 @@ class TestAttack:
     @pytest.mark.parametrize("symbols", [tiny_models.WORDS[:8], cases.MIXED])
     def test_finds_the_best_of_all(self, kind, symbols):
         target = cases.bilstm() if kind == "bilstm" else cases.target(kind)
-        asked = [cases.question("call {w:3}", symbols=symbols, label=label, id=label) for label in ("up", "down")]
-        for question, answer in zip(asked, FAST.extract(target, asked, [], AttackContext(0)), strict=True):
-            losses = cases.all_losses(target, question)
+        asked = [cases.query("call {w:3}", symbols=symbols, label=label, id=label) for label in ("up", "down")]
+        for query, answer in zip(asked, FAST.extract(target, asked, [], AttackContext(0)), strict=True):
+            losses = cases.all_losses(target, query)
             assert answer.loss == pytest.approx(min(losses.values()), abs=1e-5)
             assert losses[answer.guess] == pytest.approx(answer.loss, abs=1e-5)
             assert answer.details["evaluated"] <= len(losses)
@@ -117,14 +117,14 @@ class TestAttack:
         assert answer.details["evaluated"] < 10_000
 
     def test_with_a_reference(self):
-        target, reference, asked = cases.target(seed=0), cases.target(seed=1), cases.question("call {w:3}")
+        target, reference, asked = cases.target(seed=0), cases.target(seed=1), cases.query("call {w:3}")
         (answer,) = FAST.extract(target, [asked], [], AttackContext(0, references=(reference,)))
         losses = cases.all_losses(target, asked, reference)
         assert answer.guess == min(losses, key=losses.get)
 
     def test_a_reference_with_other_pieces(self, tmp_path):
         """The two tokenizers spell symbols differently: weights are over symbols, so that does not matter."""
-        target, asked = cases.bilstm(), cases.question("call {w:2}", symbols=cases.MIXED)
+        target, asked = cases.bilstm(), cases.query("call {w:2}", symbols=cases.MIXED)
         other = cases.bilstm(seed=3)
         vocabulary = tiny_models.VOCABULARY.copy()
         vocabulary[vocabulary.index("fjord")] = "ab"
@@ -138,7 +138,7 @@ class TestAttack:
 
     def test_same_seed_same_answers_and_another_space_beside_it_changes_nothing(self):
         target = cases.target()
-        asked = [cases.question(), cases.question("play {w:3} now", id="P", label="down")]
-        first = FAST.extract(target, asked, cases.suspects(*asked), AttackContext(1))
+        asked = [cases.query(), cases.query("play {w:3} now", id="P", label="down")]
+        first = FAST.extract(target, asked, cases.candidates(*asked), AttackContext(1))
         assert first == FAST.extract(target, asked, [], AttackContext(1))
         assert FAST.extract(target, asked[1:], [], AttackContext(1)) == first[1:]

@@ -13,8 +13,8 @@ from attacks.extraction.exposure import ExposureRank
 from attacks.extraction.relaxed import RelaxedSearch
 from attacks.extraction.search import SwapSearch
 from redteam.auditing.scoring import ScoreCache
-from redteam.canary.ask import Attacker, ask, questions_of, suspects_of
 from redteam.canary.extract import extract
+from redteam.canary.run import Attacker, candidates_of, queries_of, run_extraction
 from redteam.plugins.context import AttackContext
 
 QUICK = (
@@ -44,7 +44,7 @@ def clean(planted):
 def test_an_attack_sees_no_coin(attack, planted, leaky):
     """All coins turned over: the very same answers, so what was planted can only come from the model."""
     turned = replace(planted, canaries=tuple(replace(c, planted=1 - c.planted) for c in planted.canaries))
-    assert ask(attack, leaky, planted, seed=0) == ask(attack, leaky, turned, seed=0)
+    assert run_extraction(attack, leaky, planted, seed=0) == run_extraction(attack, leaky, turned, seed=0)
 
 
 def success_of(group):
@@ -64,12 +64,12 @@ def test_a_model_that_holds_secrets_gives_them_away(planted, leaky):
 
 
 def test_search_finds_what_enumeration_finds(planted, leaky):
-    questions = questions_of(planted)
-    exact = ExposureRank().extract(leaky, questions, suspects_of(planted), AttackContext(0))
-    naive = Enumeration().extract(leaky, questions, suspects_of(planted), AttackContext(0))
+    queries = queries_of(planted)
+    exact = ExposureRank().extract(leaky, queries, candidates_of(planted), AttackContext(0))
+    naive = Enumeration().extract(leaky, queries, candidates_of(planted), AttackContext(0))
     assert [a.guess for a in exact] == [a.guess for a in naive]
-    alone = [QUICK[2].extract(leaky, [q], [], AttackContext(0))[0] for q in questions[:4]]
-    together = RelaxedSearch().extract(leaky, questions, [], AttackContext(0))
+    alone = [QUICK[2].extract(leaky, [q], [], AttackContext(0))[0] for q in queries[:4]]
+    together = RelaxedSearch().extract(leaky, queries, [], AttackContext(0))
     assert [a.guess for a in alone] == [a.guess for a in exact[:4]]
     assert np.mean([a.guess == b.guess for a, b in zip(together, exact, strict=True)]) >= 0.6
 
@@ -98,12 +98,12 @@ def test_guesses_from_a_model_that_never_saw_them(planted, clean):
 
 def test_a_reference_is_used_by_all(planted, leaky, clean):
     for attack in QUICK:
-        asked = ask(attack, leaky, planted, attacker=Attacker(reference=clean), seed=0)
+        asked = run_extraction(attack, leaky, planted, attacker=Attacker(reference=clean), seed=0)
         assert not asked.failures
         right = [a.guess == c.secret for a, c in zip(asked.answers, planted.canaries, strict=True)]
         assert np.mean(right) >= 0.6
 
 
 def test_drift_without_a_base_does_not_apply(planted, leaky):
-    (failure,) = ask(EmbeddingDrift(), leaky, planted, seed=0).failures
+    (failure,) = run_extraction(EmbeddingDrift(), leaky, planted, seed=0).failures
     assert (failure.kind, "needs the public encoder" in failure.reason) == ("not_applicable", True)

@@ -12,7 +12,7 @@ from redteam.models.tokens import cut_at, token_ids
 
 
 def candidate_set(template="call {w:2} book", symbols=tiny_models.WORDS[:8]):
-    asked = cases.question(template, symbols=symbols)
+    asked = cases.query(template, symbols=symbols)
     return CandidateSet(asked.pattern, asked.alphabets)
 
 
@@ -40,7 +40,7 @@ def over_blanks():
 
 class TestCandidateSet:
     def test_numbers_are_in_the_order_of_candidates(self):
-        asked = cases.question("x {w:3}", symbols=("amber", "basil", "cedar"))
+        asked = cases.query("x {w:3}", symbols=("amber", "basil", "cedar"))
         own = CandidateSet(asked.pattern, asked.alphabets)
         assert [own.secret(pick) for pick in own.number(0, 27)] == list(asked.candidates())
         assert own.texts(own.number(5, 6)) == (asked.pattern.fill(own.secret(own.number(5, 6)[0])),)
@@ -52,9 +52,9 @@ class TestCandidateSet:
         np.testing.assert_array_equal(own.picks([own.secret(pick) for pick in everything]), everything)
         assert own.picks([]).shape == (0, 3)
 
-    def test_questions_that_differ_in_the_label_share_a_space(self):
-        first, second = cases.question(label="up"), cases.question(label="down", id="P")
-        other = cases.question("play {w:2}")
+    def test_queries_that_differ_in_the_label_share_a_space(self):
+        first, second = cases.query(label="up"), cases.query(label="down", id="P")
+        other = cases.query("play {w:2}")
         assert list(by_candidate_set([first, second, other, first]).values()) == [("up", "down"), ("up",)]
 
 

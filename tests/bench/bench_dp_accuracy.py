@@ -27,7 +27,7 @@ from defenses.edpsgd import EDPSGD
 from defenses.plain import Plain
 from redteam.plugins.defense import Defense
 from redteam.targets.target import label_indices
-from redteam.training.train import Coins, ModelChoice, train
+from redteam.training.train import ModelChoice, RandomInclusion, train
 
 WANTED = {8.0: 0.02, 4.0: 0.04}
 
@@ -43,7 +43,7 @@ def accuracy(
             Path(folder, "model.pt"),
             defense,
             model=ModelChoice("minilm", layers=layers, dropout=dropout),
-            coins=Coins(holdout=holdout, seed=1),
+            inclusion=RandomInclusion(holdout=holdout, seed=1),
             noise_from_seed=isinstance(defense, EDPSGD),
         )
     seconds, target, rows = time.perf_counter() - started, files.trained.target, files.nonmembers

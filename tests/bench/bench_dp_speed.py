@@ -34,8 +34,8 @@ from defenses.edpsgd.clipper import ExampleClipper
 from defenses.edpsgd.first_token import first_token_only
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import parts_of
+from redteam.models.initial import minilm_directory
 from redteam.models.opening import load_encoder
-from redteam.models.starting import minilm_directory
 from redteam.models.tokens import cut_at, load_tokenizer, token_ids
 
 LOGICAL = 256

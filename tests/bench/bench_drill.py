@@ -2,14 +2,13 @@
 
     python tests/bench/bench_drill.py [labels] [bilstm] [minilm] [defenses]
 
-Each part is a `redteam drill` of its own, in the folder build/drill-PART, and goes on where it was.
-labels: the ways of labelling canaries side by side at 30 repetitions, all of SNIPS, by RT201 and by the attack of the
-paper (RT202 with its settings). The others give each canary a label of its own: bilstm: all of SNIPS, 20 canaries a
-model. minilm: cut to 2 layers, 2,000 rows. defenses:
-early stopping, dropout and characters one by one, in pairs and together, and deduplication, label smoothing, and
-training with differential privacy.
-Wanted: 0.5 and 0.9 of whole secrets without a defence; with all three the interval covers the twins' share. Takes hours
-(a bilstm on all of SNIPS trains in a minute, MiniLM in several); without names, bilstm runs alone.
+Each part is a `redteam drill` of its own, in the folder build/drill-PART, and goes on where it was. labels: the ways of
+labelling canaries side by side at 30 repetitions, all of SNIPS, by RT201 and by the attack of the paper (RT202 with its
+settings). The others give each canary a label of its own: bilstm: all of SNIPS, 20 canaries a model. minilm: cut to 2
+layers, 2,000 rows. defenses: early stopping, dropout and characters one by one, in pairs and together, and
+deduplication, label smoothing, and training with differential privacy. Wanted: 0.5 and 0.9 of whole secrets without a
+defence; with all three the interval covers the held-out secrets' share. Takes hours (a bilstm on all of SNIPS trains in
+a minute, MiniLM in several); without names, bilstm runs alone.
 """
 
 import subprocess

@@ -28,11 +28,11 @@ from attacks.extraction.relaxed import RelaxedSearch
 from attacks.extraction.search import SwapSearch
 from attacks.extraction.sentences import CandidateSet, spell
 from defenses.plain import Plain
-from redteam.canary import Pattern, Plan, Planting
+from redteam.canary import Pattern, Planting, PlantingPlan
 from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import extract
 from redteam.data import Examples
-from redteam.models.starting import minilm_directory, start_model
+from redteam.models.initial import initial_model, minilm_directory
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import ExtractionQuery, NotApplicable
 from redteam.targets.model import ModelTarget
@@ -74,11 +74,11 @@ def train(
     examples = Examples(np.arange(len(texts)), tuple(texts), tuple(labels))
     learn_from = Examples(np.arange(len(known)), tuple(known))
     layers = 2 if kind == "minilm" else None
-    start = start_model(kind, examples, learn_from=learn_from, seed=seed, vocabulary=4000, layers=layers)
+    start = initial_model(kind, examples, learn_from=learn_from, seed=seed, vocabulary=4000, layers=layers)
     return Plain(epochs=epochs).fit(start, examples, seed=seed).target, secrets
 
 
-def questions(pattern: Pattern, symbols: tuple[str, ...], count: int) -> list[ExtractionQuery]:
+def queries(pattern: Pattern, symbols: tuple[str, ...], count: int) -> list[ExtractionQuery]:
     return [ExtractionQuery(label, pattern, label, (symbols,) * len(pattern.places)) for label in LABELS[:count]]
 
 
@@ -95,7 +95,7 @@ def untrained(kind: str) -> ModelTarget:
     texts, _ = noise(2000, seed=0)
     known = [*DIGITS * 10, *["my pin code is"] * 10, *texts]
     examples = Examples(np.arange(len(known)), tuple(known), tuple(LABELS[i % 20] for i in range(len(known))))
-    start = start_model(kind, examples, learn_from=examples, seed=0)
+    start = initial_model(kind, examples, learn_from=examples, seed=0)
     return ModelTarget(start.bundle(), name=kind)
 
 
@@ -131,7 +131,7 @@ def cost(kind: str) -> None:
 def restarts(kind: str) -> None:
     target = untrained(kind)
     for count in (1, 7, 20) if kind != "minilm" else (1, 7):
-        asked = questions(PIN, DIGITS, count)
+        asked = queries(PIN, DIGITS, count)
         one, many = (RelaxedSearch(restarts=n) for n in (1, 16))
         rounds = 1 if kind == "minilm" else 3
         times = [[processor(a.extract, target, asked, [], seed=0) for a in (one, many)] for _ in range(rounds)]
@@ -142,7 +142,7 @@ def restarts(kind: str) -> None:
 
 
 def strength(kind: str) -> None:
-    asked = questions(PIN, DIGITS, len(LABELS))
+    asked = queries(PIN, DIGITS, len(LABELS))
     attacks = {
         "RT202": RelaxedSearch(),
         "RT202 as in the paper": RelaxedSearch(restarts=1, learning_rate=0.02, rounding_interval=None),
@@ -152,9 +152,7 @@ def strength(kind: str) -> None:
     exact = ExposureRank().extract(target, asked, [], AttackContext(0))
     own = [(q, secret) for q, answer, secret in zip(asked, exact, secrets, strict=True) if answer.guess == secret]
     for name, attack in attacks.items():
-        found = sum(
-            attack.extract(target, [question], [], AttackContext(0))[0].guess == secret for question, secret in own
-        )
+        found = sum(attack.extract(target, [query], [], AttackContext(0))[0].guess == secret for query, secret in own)
         print(f"strength {kind} of {len(own)} secrets that are the exact minimum, {name} finds {found}", flush=True)
 
 
@@ -166,11 +164,11 @@ def vocabulary(kind: str, canaries: int = 20) -> None:
     words = tuple(sorted(made)[:400])
     pattern = Pattern.parse("the password is {word:3} ok")
     target, secrets = train(kind, pattern, words, seed=5, canaries=canaries)
-    asked = questions(pattern, words, canaries)
+    asked = queries(pattern, words, canaries)
     candidate_set = CandidateSet(pattern, asked[0].alphabets)
     losses = Losses(target, candidate_set, LABELS[:canaries])
     best = losses.of(candidate_set.draw(100_000, np.random.default_rng(9))).min(axis=0)
-    answers = [SwapSearch().extract(target, [question], [], AttackContext(0))[0] for question in asked]
+    answers = [SwapSearch().extract(target, [query], [], AttackContext(0))[0] for query in asked]
     below = np.mean([answer.loss <= least + 1e-9 for answer, least in zip(answers, best, strict=True)])
     right = np.mean([answer.guess == secret for answer, secret in zip(answers, secrets, strict=True)])
     tried = np.mean([answer.details["evaluated"] for answer in answers])
@@ -180,7 +178,7 @@ def vocabulary(kind: str, canaries: int = 20) -> None:
 def tokens_that_moved(rows: int = 1500) -> None:
     examples = snips_examples(rows)
     for freeze in (False, True):
-        start = start_model("minilm", examples, learn_from=examples, seed=0, freeze_embeddings=freeze)
+        start = initial_model("minilm", examples, learn_from=examples, seed=0, freeze_embeddings=freeze)
         target = Plain(epochs=1).fit(start, examples, seed=0).target
         try:
             interval = membership_auc(drift(target, minilm_directory()), target, examples.texts or (), alpha=0.05)
@@ -193,18 +191,18 @@ def null(plantings: int = 200) -> None:
     """The coins of 200 plantings against one model that saw none of them, by all attacks that need no base."""
     examples, symbols = snips_examples(2000), {"digit": DIGITS}
     known = Examples(np.arange(len(examples) + 20), (*examples.texts, *("my pin code is",) * 10, *DIGITS))
-    start = start_model("bilstm", examples, learn_from=known, seed=0)
+    start = initial_model("bilstm", examples, learn_from=known, seed=0)
     target = Plain(epochs=20).fit(start, examples, seed=0).target
     attacks = (ExposureRank(), RelaxedSearch(restarts=8), SwapSearch())
     fired, wins, pairs = 0, 0, 0
     for seed in range(plantings):
-        plan = Plan(("my pin code is {digit:4}",), seed=seed)
+        plan = PlantingPlan(("my pin code is {digit:4}",), seed=seed)
         canaries = draw_canaries(plan, symbols, texts=examples.texts, labels=examples.labels, key="bench")
         report = extract(target, Planting("s", "p", 10**6, seed, "bench", symbols, canaries).sealed(), attacks)
         fired += bool(report.proven)
         ranks = report.groups[0].comparisons[2]
         wins, pairs = wins + ranks.wins, pairs + ranks.wins + ranks.losses
-    print(f"null: a finding in {fired} of {plantings}; planted before twin in {wins} of {pairs}")
+    print(f"null: a finding in {fired} of {plantings}; planted before held-out secret in {wins} of {pairs}")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from redteam.policy.judge import judge
 from redteam.policy.limits import DEFAULT, Policy
 from redteam.report.judging import Limit
 from redteam.report.values import AuditReport
-from redteam.training.train import Coins, ModelChoice, train
+from redteam.training.train import ModelChoice, RandomInclusion, train
 
 TODAY = date(2026, 1, 1)
 SPLITS, SIDE = 100, 2000
@@ -39,7 +39,7 @@ def main() -> None:
             Path(folder, "model.pt"),
             type(plain)(epochs=25, batch_size=32),
             model=ModelChoice("minilm", layers=2, dropout=0.0),
-            coins=Coins(holdout=0.89, seed=1),
+            inclusion=RandomInclusion(holdout=0.89, seed=1),
         )
         inputs = open_inputs(str(files.model), Sources(), {})
     report = audit(inputs.target, inputs.split)

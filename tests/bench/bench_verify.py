@@ -19,7 +19,7 @@ import broken
 import doubles
 
 from redteam.plugins.registry import choose, discover_defenses
-from redteam.verify.run import Plan, verify
+from redteam.verify.run import VerificationPlan, verify
 from redteam.verify.subject import DefenseSubject
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
@@ -38,7 +38,7 @@ def honest(options):
         started, words, bounds = time.monotonic(), [], []
         for seed in range(options.runs):
             canaries = options.canaries or (5_000 if epsilon < 8 else 60_000)  # fewer could not show more than 8
-            plan = Plan(canaries=canaries, epsilon=epsilon)
+            plan = VerificationPlan(canaries=canaries, epsilon=epsilon)
             result = verify(subject(options.trainer), plan, seed=1000 * seed + int(epsilon))
             words.append(result.verdict)
             bounds.append(result.clopper_pearson.low / result.earned.epsilon)
@@ -59,7 +59,9 @@ def bugs(options):
         for seed in range(options.runs):
             results.append(
                 verify(
-                    bug(), Plan(canaries=options.canaries or 100_000, epsilon=(options.epsilon or [2.0])[0]), seed=seed
+                    bug(),
+                    VerificationPlan(canaries=options.canaries or 100_000, epsilon=(options.epsilon or [2.0])[0]),
+                    seed=seed,
                 )
             )
         caught = sum(result.verdict == "violated" for result in results)
@@ -73,7 +75,7 @@ def bugs(options):
 
 def table(options):
     """Say of every broken trainer, and of every unusual honest one, what came out and why."""
-    plan = Plan(canaries=options.canaries or 1_000, epochs=2)
+    plan = VerificationPlan(canaries=options.canaries or 1_000, epochs=2)
     for group in ("NAMED", "OWN", "HONEST"):
         words = []
         for trainer in getattr(broken, group):
@@ -88,7 +90,7 @@ def tight(options):
     """Say how much of the earned epsilon the bounds reach."""
     for epsilon in options.epsilon or EPSILONS:
         started = time.monotonic()
-        plan = Plan(canaries=options.canaries or 1_000_000, epsilon=epsilon)
+        plan = VerificationPlan(canaries=options.canaries or 1_000_000, epsilon=epsilon)
         result = verify(subject(options.trainer), plan, seed=options.seed)
         earned = result.earned.epsilon
         print(

@@ -9,8 +9,8 @@ import torch
 from redteam.data import Columns, Examples, read_examples
 from redteam.models.bundle import Bundle
 from redteam.models.configs import longest_input, portable_config
+from redteam.models.initial import minilm_directory
 from redteam.models.opening import load_encoder
-from redteam.models.starting import minilm_directory
 from redteam.models.tokens import load_tokenizer
 
 SNIPS = Path(__file__).parents[3] / "shared" / "data" / "snips" / "snips.tsv"

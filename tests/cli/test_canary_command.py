@@ -53,8 +53,8 @@ def train(folder):
     from redteam.canary import canaries_beside, canary_rows, vocabulary_texts
     from redteam.data import Columns, Examples, read_examples
     from redteam.models.bundle import save_bundle
+    from redteam.models.initial import initial_model
     from redteam.models.opening import write_directory
-    from redteam.models.starting import start_model
     from redteam.plugins.registry import choose, discover_defenses
 
     planting = canaries_beside(folder / "planted.csv")
@@ -62,8 +62,8 @@ def train(folder):
     users = examples.take([i for i in range(len(examples)) if i not in canary_rows(planting)])
     texts = (*users.texts, *vocabulary_texts(planting))
     (plain,) = choose(discover_defenses(), ["plain"])
-    start = start_model("tiny", examples, learn_from=Examples(range(len(texts)), texts), seed=0)
-    bundle = type(plain)(epochs=40, learning_rate=2e-3).fit(start, examples, seed=0).bundle
+    initial = initial_model("tiny", examples, learn_from=Examples(range(len(texts)), texts), seed=0)
+    bundle = type(plain)(epochs=40, learning_rate=2e-3).fit(initial, examples, seed=0).bundle
     save_bundle(bundle, folder / "model.pt")
     write_directory(bundle, folder / "hf", name="model")
 
@@ -155,7 +155,7 @@ class TestExtract:
         whole = self.extract(folder, "-f", "json", "-o", "report.json")
         assert (whole.returncode, whole.stdout) == (1, "")
         report = json.loads((folder / "report.json").read_text())
-        assert report["format"] == "redteam.extraction/1"
+        assert report["format"] == "redteam.extraction/2"
         assert report["tests"] == 3
         assert not any(secret in (folder / "report.json").read_text() for secret in secrets(folder))
         self.extract(folder, "--show-text", "-o", "shown.txt")

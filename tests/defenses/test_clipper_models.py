@@ -14,8 +14,8 @@ from defenses.edpsgd.clipper import ExampleClipper
 from defenses.edpsgd.first_token import first_token_only
 from redteam.core.errors import UsageError
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
+from redteam.models.initial import minilm_directory
 from redteam.models.opening import load_encoder
-from redteam.models.starting import minilm_directory
 
 BATCH, LENGTH, WORDS = 6, 12, 60
 SMALL = {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_labels": 3}

@@ -12,7 +12,7 @@ from torch.nn import functional
 from defenses.dpsgd import DPSGD, OpacusSteps
 from defenses.edpsgd.noise import NoiseSource
 from redteam.core.errors import UsageError
-from redteam.models.starting import start_model
+from redteam.models.initial import initial_model
 from redteam.plugins.defense import Problem
 
 pytest.importorskip("opacus")
@@ -149,7 +149,7 @@ def test_layers_it_cannot_train(layer, words):
 
 class TestDefence:
     def start(self, spec="tiny"):
-        return start_model(spec, EXAMPLES, learn_from=EXAMPLES, seed=0)
+        return initial_model(spec, EXAMPLES, learn_from=EXAMPLES, seed=0)
 
     def test_guarantee_and_mechanism(self):
         model = network()

@@ -17,10 +17,10 @@ from defenses.edpsgd import EDPSGD, loop
 from defenses.edpsgd.loop import widen
 from redteam.core.errors import RedteamError, UsageError
 from redteam.data.ledger import Ledger
+from redteam.models.initial import initial_model
 from redteam.models.pooling import begin_with_words
-from redteam.models.starting import start_model
 from redteam.plugins.defense import Checkpoint, Problem
-from redteam.training.train import Coins, train
+from redteam.training.train import RandomInclusion, train
 
 EXAMPLES = sentences(120, seed=8)
 QUICK = {"epsilon": None, "noise_multiplier": 1.0, "epochs": 2, "batch_size": 15}
@@ -57,8 +57,8 @@ def files(folder):
 
 
 def fit(trainer, *, seed=3, checkpoint=None, progress=None, spec="tiny"):
-    start = start_model(spec, EXAMPLES, learn_from=EXAMPLES, seed=0)
-    return trainer.fit(start, EXAMPLES, seed=seed, checkpoint=checkpoint, progress=progress)
+    initial = initial_model(spec, EXAMPLES, learn_from=EXAMPLES, seed=0)
+    return trainer.fit(initial, EXAMPLES, seed=seed, checkpoint=checkpoint, progress=progress)
 
 
 class TestResume:
@@ -125,7 +125,7 @@ class TestResume:
 
 class TestSecret:
     def train(self, data, name="model.pt", trainer=TRAINERS["example"], **options):
-        return train(data, data.with_name(name), trainer, coins=Coins(seed=1), **options)
+        return train(data, data.with_name(name), trainer, inclusion=RandomInclusion(seed=1), **options)
 
     def test_noise_is_new_each_time_and_nowhere_afterwards(self, data):
         one, other = (self.train(data, name) for name in ("1.pt", "2.pt"))
@@ -210,18 +210,18 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), trainer, progress=progress)
         monkeypatch.setattr(EDPSGD, "fit", watched)
         resumed = train(data, model, TRAINERS["example"], progress=lambda step, *_: steps.append(step))
         assert steps[0] == 4
-        start = start_model("tiny", resumed.members, learn_from=resumed.members, seed=0)
-        unbroken = TRAINERS["example"].fit(start, resumed.members, seed=seeds[0], population=60)
+        initial = initial_model("tiny", resumed.members, learn_from=resumed.members, seed=0)
+        unbroken = TRAINERS["example"].fit(initial, resumed.members, seed=seeds[0], population=60)
         assert resumed.trained.bundle.digest() == unbroken.bundle.digest()
         assert resumed.trained.guarantee == unbroken.guarantee
 
 
 def beginning(model):
     """What a private training of a new model begins with."""
-    start = start_model(model, EXAMPLES, learn_from=EXAMPLES, seed=0)
-    widen(start.model)
-    begin_with_words(start.model)
-    return {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
+    initial = initial_model(model, EXAMPLES, learn_from=EXAMPLES, seed=0)
+    widen(initial.model)
+    begin_with_words(initial.model)
+    return {name: tensor.clone() for name, tensor in initial.model.state_dict().items()}
 
 
 @pytest.mark.parametrize("kind", [EDPSGD, DPSGD])
@@ -237,8 +237,8 @@ def test_weights_biases_leaves_matrices_and_words_alone(kind):
 
 @pytest.mark.parametrize(("kind", "model"), [(EDPSGD, "tiny"), (EDPSGD, "bilstm"), (DPSGD, "tiny")])  # no LSTM in RD101
 def test_weights_classifier_leaves_all_else_alone(kind, model):
-    start, began = start_model(model, EXAMPLES, learn_from=EXAMPLES, seed=0), beginning(model)
-    state = kind(**QUICK, weights="classifier").fit(start, EXAMPLES, seed=0).bundle.state
+    initial, began = initial_model(model, EXAMPLES, learn_from=EXAMPLES, seed=0), beginning(model)
+    state = kind(**QUICK, weights="classifier").fit(initial, EXAMPLES, seed=0).bundle.state
     moved = {name for name, tensor in state.items() if not torch.equal(tensor, began[name])}
     assert moved == {"classifier.weight", "classifier.bias"}
 
@@ -246,15 +246,15 @@ def test_weights_classifier_leaves_all_else_alone(kind, model):
 def test_what_is_not_asked_for_suits_private_training():
     """No dropout, and of a narrow new transformer weights of the scale of its width."""
     for asked, rate in ((None, 0.0), (0.3, 0.3)):
-        start = start_model("tiny", EXAMPLES, learn_from=EXAMPLES, seed=0, dropout=asked)
-        EDPSGD(**QUICK).fit(start, EXAMPLES, seed=0)
-        assert {m.p for m in start.model.modules() if isinstance(m, torch.nn.Dropout)} == {rate}
-    start = start_model("tiny", EXAMPLES, learn_from=EXAMPLES, seed=0, freeze_embeddings=True)
-    words, dense = start.model.get_input_embeddings().weight.clone(), start.model.bert.pooler.dense.weight.clone()
-    widen(start.model)
-    assert torch.equal(start.model.get_input_embeddings().weight, words)
-    torch.testing.assert_close(start.model.bert.pooler.dense.weight, dense * 6.25)  # 1 / 8 over 0.02
-    lstm = start_model("bilstm", EXAMPLES, learn_from=EXAMPLES, seed=0).model
+        initial = initial_model("tiny", EXAMPLES, learn_from=EXAMPLES, seed=0, dropout=asked)
+        EDPSGD(**QUICK).fit(initial, EXAMPLES, seed=0)
+        assert {m.p for m in initial.model.modules() if isinstance(m, torch.nn.Dropout)} == {rate}
+    initial = initial_model("tiny", EXAMPLES, learn_from=EXAMPLES, seed=0, freeze_embeddings=True)
+    words, dense = initial.model.get_input_embeddings().weight.clone(), initial.model.bert.pooler.dense.weight.clone()
+    widen(initial.model)
+    assert torch.equal(initial.model.get_input_embeddings().weight, words)
+    torch.testing.assert_close(initial.model.bert.pooler.dense.weight, dense * 6.25)  # 1 / 8 over 0.02
+    lstm = initial_model("bilstm", EXAMPLES, learn_from=EXAMPLES, seed=0).model
     before = {name: tensor.clone() for name, tensor in lstm.state_dict().items()}
     widen(lstm)
     assert all(torch.equal(tensor, before[name]) for name, tensor in lstm.state_dict().items())

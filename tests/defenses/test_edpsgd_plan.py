@@ -13,7 +13,7 @@ from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD
 from defenses.edpsgd.plan import LARGEST_DEFAULT_BATCH
 from redteam.core.errors import UsageError
-from redteam.models.starting import Start
+from redteam.models.initial import InitialModel
 from redteam.plugins.defense import PrivateTraining, Problem
 from redteam.plugins.registry import discover_defenses
 
@@ -24,8 +24,8 @@ from redteam.plugins.registry import discover_defenses
 )
 def test_what_is_trained_of_a_new_model_follows_from_the_rows_of_a_label(labels, rows, settings):
     model, tokenizer = nn.Linear(4, labels), Tokenizer(WordLevel({}))
-    start = Start(model, tokenizer, tuple(f"l{i}" for i in range(labels)), 128, 1e-3)
-    found = EDPSGD().settled(start, rows)
+    initial = InitialModel(model, tokenizer, tuple(f"l{i}" for i in range(labels)), 128, 1e-3)
+    found = EDPSGD().settled(initial, rows)
     assert (found.weights, found.epochs, found.batch_size, found.learning_rate) == settings
 
 

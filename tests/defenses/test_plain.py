@@ -14,7 +14,7 @@ from defenses.regularised.early_stopping import EarlyStopping
 from defenses.regularised.label_smoothing import LabelSmoothing
 from defenses.training import _schedule, batches_of_like_length
 from redteam.data import Examples
-from redteam.models.starting import start_model
+from redteam.models.initial import initial_model
 
 
 def separable(count, *, seed):
@@ -28,13 +28,13 @@ def separable(count, *, seed):
 @pytest.mark.parametrize("spec", ["tiny", "bilstm"])
 def test_it_learns(spec):
     train, test = separable(400, seed=1), separable(300, seed=2)
-    start = start_model(spec, train, learn_from=train, seed=0)
-    trained = Plain(epochs=6, batch_size=16, learning_rate=3e-3).fit(start, train, seed=0)
+    initial = initial_model(spec, train, learn_from=train, seed=0)
+    trained = Plain(epochs=6, batch_size=16, learning_rate=3e-3).fit(initial, train, seed=0)
     assert trained.guarantee is None
     target = trained.target
     right = target.predict(test) == ["abc".index(label) for label in test.labels]
     assert right.mean() > 0.95
-    assert not start.model.training
+    assert not initial.model.training
 
 
 def test_a_training_does_not_depend_on_what_ran_before():
@@ -42,12 +42,12 @@ def test_a_training_does_not_depend_on_what_ran_before():
     plain = Plain(epochs=1, batch_size=8)
     digests = set()
     for noise in range(2):
-        start = start_model("tiny", rows, learn_from=rows, seed=0)
+        initial = initial_model("tiny", rows, learn_from=rows, seed=0)
         np.random.default_rng(noise).normal(size=noise)
-        digests.add(plain.fit(start, rows, seed=3).bundle.digest())
+        digests.add(plain.fit(initial, rows, seed=3).bundle.digest())
     assert len(digests) == 1
-    start = start_model("tiny", rows, learn_from=rows, seed=0)
-    assert plain.fit(start, rows, seed=4).bundle.digest() not in digests
+    initial = initial_model("tiny", rows, learn_from=rows, seed=0)
+    assert plain.fit(initial, rows, seed=4).bundle.digest() not in digests
 
 
 def test_batches_hold_every_row_once_and_texts_of_like_length():
@@ -80,7 +80,7 @@ def test_many_labels_get_the_steps_they_take():
     rows = Examples(np.arange(144), tuple(f"{word} {WORDS[i % 7]} {i}" for i, word in enumerate(labels)), labels)
     right = []
     for how in (Plain(3, 32), Plain()):
-        target = how.fit(start_model("tiny", rows, learn_from=rows, seed=0), rows, seed=0).target
+        target = how.fit(initial_model("tiny", rows, learn_from=rows, seed=0), rows, seed=0).target
         right.append(float((np.array(target.labels)[target.predict(rows)] == np.array(labels)).mean()))
     assert right[0] < 0.4
     assert right[1] > 0.95
@@ -88,11 +88,11 @@ def test_many_labels_get_the_steps_they_take():
 
 def test_what_is_given_is_kept_and_the_rest_follows_from_rows_and_labels():
     rows = separable(60, seed=0)
-    start = start_model("tiny", rows, learn_from=rows, seed=0)
-    assert Plain(2, 16, 1e-2).settled(start, 5000) == Plain(2, 16, 1e-2)
-    assert Plain(0).settled(start, 5000) == Plain(0, 32, 1e-3)
-    assert Plain().settled(start, 5000) == Plain(3, 32, 1e-3)  # three labels: few steps suffice
-    many = replace(start, labels=tuple(map(str, range(77))))
+    initial = initial_model("tiny", rows, learn_from=rows, seed=0)
+    assert Plain(2, 16, 1e-2).settled(initial, 5000) == Plain(2, 16, 1e-2)
+    assert Plain(0).settled(initial, 5000) == Plain(0, 32, 1e-3)
+    assert Plain().settled(initial, 5000) == Plain(3, 32, 1e-3)  # three labels: few steps suffice
+    many = replace(initial, labels=tuple(map(str, range(77))))
     assert Plain().settled(many, 2500) == Plain(30, 32, 1e-3)
     assert Plain().settled(many, 2500).settled(many, 9) == Plain(30, 32, 1e-3)
     assert Plain().settled(replace(many, pretrained=True), 2500).epochs == 15
@@ -101,7 +101,7 @@ def test_what_is_given_is_kept_and_the_rest_follows_from_rows_and_labels():
     for private in (EDPSGD(), DPSGD()):
         found = private.settled(many, 2500)
         assert (found.batch_size, found.weights) == (2500, "classifier")
-        assert found.epochs > private.settled(start, 2500).epochs == 10
+        assert found.epochs > private.settled(initial, 2500).epochs == 10
         assert private.settled(replace(many, pretrained=True), 2500).weights == "biases"
         mean = replace(many, pretrained=True, learning_rate=2e-4, pooled=True)
         found = private.settled(mean, 2500)

@@ -14,8 +14,8 @@ from defenses.regularised.rows import distinct, hold_out
 from redteam.core.errors import UsageError
 from redteam.data import Examples
 from redteam.models.bundle import load_bundle, save_bundle
+from redteam.models.initial import initial_model
 from redteam.models.spelling import spell, with_characters
-from redteam.models.starting import start_model
 from redteam.plugins.defense import Checkpoint
 from redteam.plugins.registry import choose, discover_defenses
 from redteam.targets.model import ModelTarget
@@ -26,7 +26,7 @@ OFF = Regularised(early_stopping=False, dropout=None, characters=False, epochs=2
 
 
 def start(spec="tiny", rows=ROWS, **options):
-    return start_model(spec, rows, learn_from=rows, seed=0, **options)
+    return initial_model(spec, rows, learn_from=rows, seed=0, **options)
 
 
 def fit(defense, rows=ROWS, *, spec="tiny", **options):

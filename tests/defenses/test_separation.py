@@ -573,11 +573,11 @@ def test_what_is_trained_does_not_depend_on_the_checks(name, trainer, monkeypatc
 
 def test_steps_to_check_are_the_first_ones_and_a_few_that_nobody_foresees():
     model = linear()
-    separation, coins = Separation(model, unclipped(list(model.parameters()), 1.0)), np.random.default_rng(0)
-    assert all(separation.due(step, coins) for step in range(500))  # as long as none was done
+    separation, rng = Separation(model, unclipped(list(model.parameters()), 1.0)), np.random.default_rng(0)
+    assert all(separation.due(step, rng) for step in range(500))  # as long as none was done
     for _ in range(2):
-        separation.check(lambda rows: model(X[rows]).sum(1), torch.arange(ROWS), coins)
-    counts = [sum(separation.due(step, coins) for step in range(2, 1000)) for _ in range(200)]
+        separation.check(lambda rows: model(X[rows]).sum(1), torch.arange(ROWS), rng)
+    counts = [sum(separation.due(step, rng) for step in range(2, 1000)) for _ in range(200)]
     assert 8 < np.mean(counts) < 11
     assert min(counts) >= 1
 

@@ -17,8 +17,8 @@ from redteam.core.errors import BundleError, TargetError
 from redteam.data import Examples
 from redteam.models.bundle import load_bundle, save_bundle, state_digest
 from redteam.models.configs import longest_input
+from redteam.models.initial import minilm_directory
 from redteam.models.opening import load_encoder, open_model, read_directory, write_directory
-from redteam.models.starting import minilm_directory
 from redteam.models.tokens import load_tokenizer
 from redteam.targets.loading import load_target
 from redteam.targets.model import ModelTarget

@@ -14,8 +14,8 @@ from redteam.cli import app
 from redteam.core.errors import BundleError
 from redteam.data import Examples
 from redteam.models.bundle import load_bundle, save_bundle
+from redteam.models.initial import initial_model, minilm_directory
 from redteam.models.opening import read_directory
-from redteam.models.starting import minilm_directory, start_model
 from redteam.models.tokens import load_tokenizer, open_tokenizer, token_ids
 from redteam.targets.model import ModelTarget
 
@@ -113,7 +113,7 @@ class TestAsItStands:
         assert token_ids(target.tokenizer, ODD, name="m") == want
         assert target.digest == ModelTarget.load(hf, device="cpu").digest
         data = Examples(np.arange(2), ("a", "b"), ("x", "y"))
-        started = start_model(str(hf), data, learn_from=data, seed=0).bundle()
+        started = initial_model(str(hf), data, learn_from=data, seed=0).bundle()
         assert token_ids(open_tokenizer(started, name="m"), ODD, name="m") == want
         planted = load_tokenizer(hf)
         assert [planted.encode(text).ids for text in ODD] == expected(unusual(), 512)

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import LABELS, directory, refused
 
+from redteam.models.initial import initial_model
 from redteam.models.opening import load_encoder, read_directory
-from redteam.models.starting import start_model
 
 
 def renamed(path, rename, *, add=None):
@@ -57,7 +57,7 @@ def test_training_starts_from_it_and_says_so(tmp_path):
     class Two:
         texts, labels = ("a", "b"), ("x", "y")
 
-    assert start_model(str(hf), Two, learn_from=Two, seed=0).notes == tuple(told)
+    assert initial_model(str(hf), Two, learn_from=Two, seed=0).notes == tuple(told)
 
 
 def test_more_rows_than_labels(tmp_path):

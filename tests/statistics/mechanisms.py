@@ -23,25 +23,27 @@ class Mechanism:
 def randomised_response(epsilon: float, delta: float = 0.0) -> Mechanism:
     """Each bit flipped with probability 1 / (1 + e^epsilon), and told for certain with probability delta."""
 
-    def release(rng, coins):
-        flipped = rng.random(len(coins)) < 1 / (1 + math.exp(epsilon))
-        told = rng.random(len(coins)) < delta
-        return np.where(told, 2.0, 1.0) * (2.0 * (coins ^ (flipped & ~told)) - 1.0)
+    def release(rng, included):
+        flipped = rng.random(len(included)) < 1 / (1 + math.exp(epsilon))
+        told = rng.random(len(included)) < delta
+        return np.where(told, 2.0, 1.0) * (2.0 * (included ^ (flipped & ~told)) - 1.0)
 
     return Mechanism(release, epsilon, delta)
 
 
 def gaussian(mu: float, delta: float) -> Mechanism:
-    return Mechanism(lambda rng, coins: mu * coins + rng.normal(0, 1, len(coins)), gdp_epsilon(mu, delta=delta), delta)
+    return Mechanism(
+        lambda rng, included: mu * included + rng.normal(0, 1, len(included)), gdp_epsilon(mu, delta=delta), delta
+    )
 
 
 def all_or_nothing(delta: float, epsilon: float = 0.0) -> Mechanism:
     """With probability delta every coin at once is told, else randomised response."""
 
-    def release(rng, coins):
+    def release(rng, included):
         if rng.random() < delta:
-            return 10.0 * coins
-        return randomised_response(epsilon).release(rng, coins)
+            return 10.0 * included
+        return randomised_response(epsilon).release(rng, included)
 
     return Mechanism(release, epsilon, delta)
 
@@ -49,10 +51,10 @@ def all_or_nothing(delta: float, epsilon: float = 0.0) -> Mechanism:
 def name_and_shame(m: int, shamed: int = 1) -> Mechanism:
     """The coins of a few canaries chosen at random are told, nothing of the others."""
 
-    def release(rng, coins):
-        scores = np.zeros(len(coins))
-        named = rng.choice(len(coins), shamed, replace=False)
-        scores[named] = 2.0 * coins[named] - 1.0
+    def release(rng, included):
+        scores = np.zeros(len(included))
+        named = rng.choice(len(included), shamed, replace=False)
+        scores[named] = 2.0 * included[named] - 1.0
         return scores
 
     return Mechanism(release, 0.0, shamed / m)
@@ -64,9 +66,9 @@ def chain(epsilon: float) -> Mechanism:
     The attacker reads off the chain from a guess of its first coin: right everywhere or wrong everywhere.
     """
 
-    def release(rng, coins):
-        links = np.append(coins[:-1] ^ coins[1:], False)
-        flipped = rng.random(len(coins)) < 1 / (1 + math.exp(epsilon / 2))
+    def release(rng, included):
+        links = np.append(included[:-1] ^ included[1:], False)
+        flipped = rng.random(len(included)) < 1 / (1 + math.exp(epsilon / 2))
         told = np.concatenate([[rng.random() < 0.5], links ^ flipped])[:-1]
         return np.logical_xor.accumulate(told).astype(float)
 

@@ -12,7 +12,7 @@ from redteam.core.errors import StatisticsError
 from redteam.statistics import epsilon as eps
 from redteam.statistics.epsilon.guessing import Count
 from redteam.statistics.epsilon.one_run import p_value
-from redteam.statistics.thresholds import Bonferroni, Explicit, MultiSplit, Split
+from redteam.statistics.thresholds import Bonferroni, Explicit, MultiSplit, SingleSplit
 
 ERROR = {"delta": 1e-5, "alpha": 0.05}
 FROM_SCORES = (eps.clopper_pearson, eps.gdp, eps.bayesian, eps.one_run, eps.one_run_fdp)
@@ -202,11 +202,13 @@ def test_guesses_that_are_no_counts(bound, counts):
 
 
 @pytest.mark.parametrize("bound", FROM_SCORES)
-@pytest.mark.parametrize("rule", [Explicit(0.5), Split(3), Split(0, 0.2), MultiSplit(0, 5), Bonferroni((0.5, 2.0))])
+@pytest.mark.parametrize(
+    "rule", [Explicit(0.5), SingleSplit(3), SingleSplit(0, 0.2), MultiSplit(0, 5), Bonferroni((0.5, 2.0))]
+)
 def test_perfect_separation_reaches_the_ceiling_and_nothing_passes_it(bound, rule):
     reached = bound(np.full(60, 1.0), np.zeros(50), **ERROR, threshold=rule)
     # How many of the judged canaries were in is left to chance, how many are guessed "in" is not: a few are wrong.
-    by_chance = bound in FROM_SCORES[3:] and isinstance(rule, Split | MultiSplit)
+    by_chance = bound in FROM_SCORES[3:] and isinstance(rule, SingleSplit | MultiSplit)
     assert reached.low >= (reached.attainable / 3 if by_chance else reached.attainable * (1 - 1e-9))
     for seed in range(5):
         inside, outside = normal(4.0, 110, seed)
@@ -232,7 +234,7 @@ def test_one_run_refuses_a_choice_that_knows_the_coins(bound):
 
 
 @pytest.mark.parametrize("bound", [eps.one_run, eps.one_run_fdp])
-@pytest.mark.parametrize("rule", [Split(0), Split(0, 0.2), MultiSplit(0, 5)])
+@pytest.mark.parametrize("rule", [SingleSplit(0), SingleSplit(0, 0.2), MultiSplit(0, 5)])
 def test_one_run_finds_by_itself_which_end_says_in(bound, rule):
     inside, outside = normal(3.0, 4000)
     upright = bound(inside, outside, **ERROR, threshold=rule)
@@ -245,7 +247,7 @@ def test_one_run_finds_by_itself_which_end_says_in(bound, rule):
 
 
 @pytest.mark.parametrize("bound", [eps.one_run, eps.one_run_fdp])
-@pytest.mark.parametrize("rule", [Split(0), eps.Guesses(200, 0), eps.Guesses(100, 100)])
+@pytest.mark.parametrize("rule", [SingleSplit(0), eps.Guesses(200, 0), eps.Guesses(100, 100)])
 def test_equal_scores_show_nothing(bound, rule):
     """An order of ties that knew the membership would call all of them rightly."""
     assert bound(np.zeros(500), np.zeros(500), **ERROR, threshold=rule).low < 0.3
@@ -278,7 +280,7 @@ def test_every_method_says_what_it_assumes():
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
 def test_thinning_leaves_fair_coins(p):
     is_member = np.random.default_rng(1).random(200_000) < p
-    kept = eps.fair_coins(is_member, inclusion=p, seed=0)
+    kept = eps.fair_inclusion(is_member, inclusion=p, seed=0)
     error = 0.5 / math.sqrt(kept.sum())
     assert abs(is_member[kept].mean() - 0.5) < 4 * error
     assert abs(kept.mean() - 2 * min(p, 1 - p)) < 0.01
@@ -287,16 +289,16 @@ def test_thinning_leaves_fair_coins(p):
 
 def test_thinning_draws_other_lots_for_other_coins():
     first, second = (np.random.default_rng(seed).random(2000) < 0.2 for seed in (1, 2))
-    kept = [eps.fair_coins(each, inclusion=0.2, seed=0)[~first & ~second] for each in (first, second)]
+    kept = [eps.fair_inclusion(each, inclusion=0.2, seed=0)[~first & ~second] for each in (first, second)]
     assert 0.25 < np.mean(kept[0] != kept[1]) < 0.5  # 2 * 1/4 * 3/4 where they are independent
 
 
 def test_thinning_refuses_what_no_coin_has():
     for p in (0.0, 1.0, math.nan):
         with pytest.raises(StatisticsError, match="inclusion is"):
-            eps.fair_coins([True, False], inclusion=p, seed=0)
+            eps.fair_inclusion([True, False], inclusion=p, seed=0)
     with pytest.raises(StatisticsError, match="give booleans"):
-        eps.fair_coins([0.5], inclusion=0.5, seed=0)
+        eps.fair_inclusion([0.5], inclusion=0.5, seed=0)
 
 
 # Power and speed

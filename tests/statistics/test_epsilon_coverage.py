@@ -105,7 +105,7 @@ def test_unfair_coins_break_one_run_and_thinning_mends_it():
 
     def thinned(inside, outside):
         is_member = np.arange(len(inside) + len(outside)) < len(inside)
-        kept = eps.fair_coins(is_member, inclusion=p, seed=len(inside))
+        kept = eps.fair_inclusion(is_member, inclusion=p, seed=len(inside))
         scores = np.concatenate([inside, outside])
         return eps.one_run(scores[kept & is_member], scores[kept & ~is_member], delta=0, alpha=ALPHA)
 

@@ -11,7 +11,7 @@ from scipy import stats
 from redteam.core.errors import StatisticsError
 from redteam.statistics.exposure import (
     chance,
-    compare_twins,
+    compare_heldout,
     exact_exposure,
     mean_interval,
     median_interval,
@@ -203,12 +203,12 @@ class TestIntervals:
             mean_interval(values, low=0.0, high=1.0, alpha=0.05)
 
 
-class TestTwins:
+class TestSignTest:
     def test_scipy_agrees(self):
         rng = np.random.default_rng(8)
         for _ in range(40):
-            planted, twin = rng.integers(0, 5, size=(2, 17)).astype(float)
-            found = compare_twins(planted, twin, alpha=0.05)
+            planted, heldout = rng.integers(0, 5, size=(2, 17)).astype(float)
+            found = compare_heldout(planted, heldout, alpha=0.05)
             assert found.wins + found.losses + found.ties == 17
             decided = found.wins + found.losses
             theirs = stats.binomtest(found.wins, decided, alternative="greater")
@@ -221,28 +221,28 @@ class TestTwins:
         """Coins alone are random: the values are one shared, dependent, tied mess that stays as it is."""
         rng = np.random.default_rng(9)
         both = np.sort(rng.integers(0, 12, size=(24, 2)).astype(float) + np.arange(24)[:, None], axis=1)
-        coins = rng.random((20_000, 24)) < 0.5
+        included = rng.random((20_000, 24)) < 0.5
         fired = 0
-        for coin in coins[:6000]:
-            planted, twin = np.where(coin, both[:, 0], both[:, 1]), np.where(coin, both[:, 1], both[:, 0])
-            fired += compare_twins(planted, twin, alpha=alpha).proven
+        for first in included[:6000]:
+            planted, heldout = np.where(first, both[:, 0], both[:, 1]), np.where(first, both[:, 1], both[:, 0])
+            fired += compare_heldout(planted, heldout, alpha=alpha).proven
         assert fired <= stats.binom.ppf(1 - 1e-6, 6000, alpha)
 
     def test_all_level_proves_nothing(self):
-        found = compare_twins(np.ones(30), np.ones(30), alpha=0.05)
+        found = compare_heldout(np.ones(30), np.ones(30), alpha=0.05)
         assert (found.wins, found.losses, found.ties, found.p_value, found.low) == (0, 0, 30, 1.0, 0.0)
         assert not found.proven
 
     def test_it_takes_so_many(self):
         for alpha in (0.05, 0.01, 0.0031, 0.5):
             n = fewest_canaries(alpha)
-            assert compare_twins(np.zeros(n), np.ones(n), alpha=alpha).proven
-            assert n == 1 or not compare_twins(np.zeros(n - 1), np.ones(n - 1), alpha=alpha).proven
+            assert compare_heldout(np.zeros(n), np.ones(n), alpha=alpha).proven
+            assert n == 1 or not compare_heldout(np.zeros(n - 1), np.ones(n - 1), alpha=alpha).proven
 
-    @pytest.mark.parametrize(("planted", "twin"), [([math.nan], [1.0]), ([1.0], [math.inf]), ([1.0, 2.0], [1.0])])
-    def test_what_is_no_number_is_refused(self, planted, twin):
+    @pytest.mark.parametrize(("planted", "heldout"), [([math.nan], [1.0]), ([1.0], [math.inf]), ([1.0, 2.0], [1.0])])
+    def test_what_is_no_number_is_refused(self, planted, heldout):
         with pytest.raises(StatisticsError):
-            compare_twins(planted, twin, alpha=0.05)
+            compare_heldout(planted, heldout, alpha=0.05)
 
 
 class TestWholeSecrets:

@@ -6,12 +6,12 @@ from scipy import stats
 from redteam.core.errors import StatisticsError
 from redteam.statistics.advantage import advantage, advantage_bound
 from redteam.statistics.binomial import clopper_pearson_high
-from redteam.statistics.thresholds import Bonferroni, Explicit, MultiSplit, Split
+from redteam.statistics.thresholds import Bonferroni, Explicit, MultiSplit, SingleSplit
 
 STRATEGIES = [
     Explicit(0.3),
-    Split(seed=0),
-    Split(seed=0, fraction=0.2),
+    SingleSplit(seed=0),
+    SingleSplit(seed=0, fraction=0.2),
     MultiSplit(seed=0, splits=11),
     Bonferroni((-1.0, 0.0, 1.0, 2.0)),
     Bonferroni(1),
@@ -106,7 +106,7 @@ def test_multisplit_takes_the_lower_median_of_its_splits_at_half_the_error():
     rng = np.random.default_rng(2)
     members, others = rng.normal(1, 1, 200), rng.normal(0, 1, 200)
     seeds = np.random.SeedSequence(3).generate_state(4, np.uint64)
-    each = sorted(Split(int(s)).lower_bound(members, others, advantage_bound, alpha=0.025) for s in seeds)
+    each = sorted(SingleSplit(int(s)).lower_bound(members, others, advantage_bound, alpha=0.025) for s in seeds)
     found = MultiSplit(3, splits=4).lower_bound(members, others, advantage_bound, alpha=0.05)
     assert found == each[1]
     assert found == MultiSplit(3, splits=4).lower_bound(members, others, advantage_bound, alpha=0.05)
@@ -119,7 +119,7 @@ def test_a_split_judges_on_scores_that_did_not_choose():
         sizes.append((len(tp), n_in, n_out))
         return np.asarray(tp, dtype=float)
 
-    Split(0, fraction=0.25).lower_bound(np.arange(40), np.arange(20), bound, alpha=0.05)
+    SingleSplit(0, fraction=0.25).lower_bound(np.arange(40), np.arange(20), bound, alpha=0.05)
     assert sizes[0][1:] == (10, 5)
     assert sizes[1] == (1, 30, 15)
 
@@ -137,7 +137,7 @@ def test_a_hundred_thousand_canaries(strategy):
     "make",
     [
         lambda: Explicit(float("nan")),
-        lambda: Split(0, fraction=1.0),
+        lambda: SingleSplit(0, fraction=1.0),
         lambda: MultiSplit(0, splits=0),
         lambda: Bonferroni(0),
         lambda: Bonferroni(()),

@@ -12,7 +12,7 @@ from scipy.stats import fisher_exact
 
 from redteam.auditing.run import audit
 from redteam.auditing.scoring import ScoreCache
-from redteam.auditing.settings import Settings
+from redteam.auditing.settings import AuditSettings
 from redteam.auditing.skipped import without_refused
 from redteam.core.errors import TargetError
 from redteam.data import Examples, Split
@@ -85,7 +85,7 @@ class TestAudits:
 
     def test_the_limit_can_be_raised(self):
         target = served(refused=MEMBERS.texts[:60] + OTHERS.texts[:61])
-        report = audit(target, SPLIT, settings=Settings(max_skipped=0.1))
+        report = audit(target, SPLIT, settings=AuditSettings(max_skipped=0.1))
         assert verdict(report).exit_code == 0
 
     def test_refusals_of_one_side_alone_are_no_pass(self):

@@ -9,12 +9,11 @@ import pytest
 
 from redteam.verify import correlation, moves, noise, side
 from redteam.verify.check import MOST, contradictions, level
-from redteam.verify.dirac import Design
+from redteam.verify.dirac_canaries import Design
 from redteam.verify.inspection import Inspection
-from redteam.verify.rehearsal import Reader
-from redteam.verify.run import Plan, verify
+from redteam.verify.run import VerificationPlan, verify
 
-SMALL = Plan(canaries=500, epochs=2)
+SMALL = VerificationPlan(canaries=500, epochs=2)
 OPEN = broken.named("SkipsEmpty", "DropsLarge", "SkipsNotFinite", "Zeros")  # seen, and not proven to leak
 SOME = (
     *broken.named("Antithetic", "Projected", "FirstRow", "Rescues", "BareEmpty", "RealBatch", "FromAbove", "Late"),
@@ -34,7 +33,7 @@ UNUSUAL = broken.named(*CAREFUL, "Autograd", "ReleasedBf16", "L1", "NotAmplified
 
 @pytest.mark.parametrize("trainer", UNUSUAL, ids=lambda trainer: trainer.name)
 def test_an_unusual_honest_trainer_is_consistent(trainer):
-    result = verify(trainer(), Plan(canaries=1_000, epochs=4), seed=3)
+    result = verify(trainer(), VerificationPlan(canaries=1_000, epochs=4), seed=3)
     assert result.verdict == "consistent", result.reason
 
 
@@ -42,11 +41,11 @@ def seen(seed, *, steps=8, canaries=300, draw=None):
     """An inspection of a training that releases noise alone."""
     rng, design = np.random.default_rng(seed), Design(canaries)
     reader = Reader(design)
-    one = Inspection(design, design.toss(rng), reader)
+    one = Inspection(design, design.sample_inclusion(rng), reader)
     for _ in range(steps):
         reader.read(np.flatnonzero(rng.random(canaries) < 0.3))
         drawn = [(draw or rng.standard_normal)(design.entries).astype(np.float32) for _ in range(2)]
-        one.see(drawn)
+        one.observe(drawn)
         reader.turn()
     return one
 

@@ -6,9 +6,9 @@ import pytest
 from redteam.plugins.defense import Mechanism, PrivateRun
 from redteam.report.values import Budget, Guarantee
 from redteam.statistics.epsilon import EpsilonBound
-from redteam.verify.check import Check, contradictions, level, worst
+from redteam.verify.check import MechanismCheck, contradictions, level, worst
 from redteam.verify.evidence import Shown
-from redteam.verify.reach import Reach, doubt
+from redteam.verify.signal_check import SignalCheck, doubt
 from redteam.verify.verdict import decide, deciding, doubts, promises, stated
 
 
@@ -48,10 +48,14 @@ def test_what_is_proven_is_a_violation_whatever_the_bound_shows():
 
 
 def test_checks_share_a_part_of_alpha():
-    found = [Check("certain", 0.0), Check("odd", level(0.05), breaks=False), Check("luck", 2 * level(0.05))]
+    found = [
+        MechanismCheck("certain", 0.0),
+        MechanismCheck("odd", level(0.05), breaks=False),
+        MechanismCheck("luck", 2 * level(0.05)),
+    ]
     assert contradictions([*found, found[0]], 0.05) == (["certain"], ["odd"])
     assert worst([]) == []
-    (one,) = worst([Check("a", 0.2), Check("b", 0.1), Check("c", 0.9)])
+    (one,) = worst([MechanismCheck("a", 0.2), MechanismCheck("b", 0.1), MechanismCheck("c", 0.9)])
     assert (one.says, one.p) == ("b", pytest.approx(0.3))
 
 
@@ -97,7 +101,7 @@ def test_what_was_not_asked_for_is_said():
 def test_a_canary_has_to_reach_the_updates(main, trial, says):
     for claimed in (1.0, 3.0):
         measured = [
-            None if one is None else Reach(one[0] * claimed, one[1] * claimed, claimed) for one in (main, trial)
+            None if one is None else SignalCheck(one[0] * claimed, one[1] * claimed, claimed) for one in (main, trial)
         ]
         reason = doubt(*measured)
         assert reason is None if says is None else says in reason

@@ -11,11 +11,11 @@ from redteam.core.errors import TargetError, UsageError
 from redteam.plugins.defense import PrivateRun
 from redteam.plugins.registry import choose, discover_defenses
 from redteam.report.values import Guarantee
-from redteam.verify.run import Plan, verify
+from redteam.verify.run import VerificationPlan, verify
 from redteam.verify.subject import DefenseSubject, FunctionSubject
 
-GROSS = Plan(canaries=1_000, epochs=2)  # what leaves noise away or lets gradients through shows at once
-FINE = Plan(canaries=60_000, epochs=6)  # twice the signal shows on many canaries only
+GROSS = VerificationPlan(canaries=1_000, epochs=2)  # what leaves noise away or lets gradients through shows at once
+FINE = VerificationPlan(canaries=60_000, epochs=6)  # twice the signal shows on many canaries only
 FINER = (
     doubles.HalfTheNoise,
     doubles.MicroBatches,
@@ -30,7 +30,7 @@ FINER = (
 @pytest.mark.parametrize(("epsilon", "canaries"), [(1.0, 1_000), (2.0, 1_000), (4.0, 2_000), (8.0, 60_000)])
 def test_an_honest_trainer_is_hardly_ever_called_a_liar(epsilon, canaries):
     runs = 10 if canaries <= 2_000 else 2
-    plan = Plan(canaries=canaries, epsilon=epsilon, epochs=2)
+    plan = VerificationPlan(canaries=canaries, epsilon=epsilon, epochs=2)
     words = [verify(doubles.Honest(), plan, seed=seed).verdict for seed in range(runs)]
     assert words.count("violated") <= 1  # more than 1 of 10 at 1 % happen in 0.4 % of such tests
     assert words.count("inconclusive") == 0
@@ -51,14 +51,14 @@ def test_a_bug_that_doubles_the_signal_is_caught(bug):
 
 
 def test_the_bounds_come_close_to_what_is_earned():
-    result = verify(doubles.Honest(), Plan(canaries=100_000, epsilon=4.0, epochs=10), seed=3)
+    result = verify(doubles.Honest(), VerificationPlan(canaries=100_000, epsilon=4.0, epochs=10), seed=3)
     assert result.verdict == "consistent"
     assert 0.4 * 4.0 < result.clopper_pearson.low < 4.0 < result.clopper_pearson.attainable
     assert 0.75 * 4.0 < result.gdp.low < 4.4
 
 
 def test_too_few_canaries_settle_nothing():
-    result = verify(doubles.Honest(), Plan(canaries=500, epsilon=8.0, epochs=2), seed=0)
+    result = verify(doubles.Honest(), VerificationPlan(canaries=500, epsilon=8.0, epochs=2), seed=0)
     assert result.verdict == "inconclusive"
     assert result.clopper_pearson.attainable < 8.0
     assert "give more" in result.reason
@@ -66,13 +66,13 @@ def test_too_few_canaries_settle_nothing():
 
 
 def test_what_holds_no_canary_shows_nothing():
-    bounds = [verify(doubles.NeverAdded(), Plan(canaries=5_000, epochs=3), seed=seed) for seed in range(5)]
+    bounds = [verify(doubles.NeverAdded(), VerificationPlan(canaries=5_000, epochs=3), seed=seed) for seed in range(5)]
     assert sum(result.clopper_pearson.low > 0 for result in bounds) <= 2
     assert sum(result.one_run.low > 0 for result in bounds) <= 2
 
 
 def test_the_same_seed_gives_the_same_numbers():
-    plan = Plan(canaries=2_000, epochs=2)
+    plan = VerificationPlan(canaries=2_000, epochs=2)
     first, again, other = (verify(doubles.Honest(), plan, seed=seed) for seed in (5, 5, 6))
     assert first == again
     assert first != other
@@ -97,7 +97,7 @@ def test_what_was_seen_is_said(bug):
 
 
 def test_nothing_is_said_of_an_honest_trainer():
-    (only,) = verify(doubles.Honest(), Plan(canaries=20_000, epochs=4), seed=1).findings
+    (only,) = verify(doubles.Honest(), VerificationPlan(canaries=20_000, epochs=4), seed=1).findings
     assert only.startswith("the score that told most was")
 
 
@@ -107,7 +107,7 @@ def trainer(name, **settings):
 
 @pytest.mark.parametrize("settings", [{}, {"sampling": "shuffled"}, {"secure_noise": True}])
 def test_our_own_trainer_is_consistent(settings):
-    result = verify(trainer("RD102", **settings), Plan(canaries=10_000, epochs=4), seed=1, alpha=0.05)
+    result = verify(trainer("RD102", **settings), VerificationPlan(canaries=10_000, epochs=4), seed=1, alpha=0.05)
     assert result.verdict == "consistent", result.reason
     assert result.decides == "clopper_pearson"
     assert result.gdp.low > 0.3
@@ -115,7 +115,7 @@ def test_our_own_trainer_is_consistent(settings):
 
 
 def test_micro_batches_that_say_what_they_are_are_judged_without_independence():
-    result = verify(trainer("RD102", clipping="microbatch"), Plan(canaries=1_000, epochs=1), seed=1)
+    result = verify(trainer("RD102", clipping="microbatch"), VerificationPlan(canaries=1_000, epochs=1), seed=1)
     assert result.claimed.epsilon < result.earned.epsilon
     assert (result.verdict, result.decides) == ("inconclusive", "one_run")
     assert "random micro-batches hide canaries" in result.reason
@@ -128,7 +128,7 @@ def test_micro_batches_that_claim_what_they_do_not_earn_are_never_consistent():
         run = trainer("RD102", **settings)(problem, told)
         return PrivateRun(run.mechanism, Guarantee(run.guarantee.nominal, run.guarantee.nominal))
 
-    plan = Plan(canaries=1_000, epochs=2)
+    plan = VerificationPlan(canaries=1_000, epochs=2)
     for subject in (trainer("RD102", **settings), FunctionSubject("as claimed", as_claimed)):
         result = verify(subject, plan, seed=1)
         assert result.verdict != "consistent"
@@ -237,7 +237,7 @@ def test_small_parts_without_families_leave_it_open():
 
 def test_opacus_is_consistent():
     pytest.importorskip("opacus")
-    result = verify(trainer("RD101"), Plan(canaries=1_000, epochs=4), seed=1)
+    result = verify(trainer("RD101"), VerificationPlan(canaries=1_000, epochs=4), seed=1)
     assert result.verdict == "consistent", result.reason
     told, odd = result.findings
     assert told.startswith("the score that told most was")

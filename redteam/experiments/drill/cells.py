@@ -15,9 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from redteam.canary import Plan, Planted, Planting, canaries_path, check_tokenizer, learn_from, mark_planted, plant
-from redteam.canary.ask import Attacker
+from redteam.canary import (
+    Planted,
+    Planting,
+    PlantingPlan,
+    canaries_path,
+    check_tokenizer,
+    learn_from,
+    mark_planted,
+    plant,
+)
 from redteam.canary.extract import Extraction, extract
+from redteam.canary.run import Attacker
 from redteam.data import Columns, Examples, read_examples
 from redteam.data.pattern import Pattern
 from redteam.data.planting import candidates_left, crowded, fewest_left
@@ -34,7 +43,7 @@ from redteam.targets.target import Classifier
 from redteam.training.train import ModelChoice
 
 if TYPE_CHECKING:
-    from redteam.models.starting import Start
+    from redteam.models.initial import InitialModel
 
 MOST_TESTED = 2000
 COLUMNS = Columns("text", "label")  # of the files that a drill writes
@@ -135,13 +144,13 @@ def start_of(model: ModelChoice, rows: Examples, users: Examples, planting: Plan
 
     Raises UsageError where its tokenizer would mix the secrets up or cut them off.
     """
-    from redteam.models.starting import start_model
+    from redteam.models.initial import initial_model
 
     shape = {name: value for name, value in asdict(model).items() if name != "spec"}
-    start = start_model(model.spec, rows, learn_from=learn_from(users, planting), seed=seed, **shape)
-    cut_at(start.tokenizer, start.max_length)
-    check_tokenizer(planting, start.tokenizer, name=model.spec)
-    return start
+    initial = initial_model(model.spec, rows, learn_from=learn_from(users, planting), seed=seed, **shape)
+    cut_at(initial.tokenizer, initial.max_length)
+    check_tokenizer(planting, initial.tokenizer, name=model.spec)
+    return initial
 
 
 def _train(task: DrillTask, planted: Planted) -> tuple[Trained, int | None]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from redteam.canary.measures import Measure
+from redteam.canary.measures import CanaryMeasure
 from redteam.experiments.drill.report import DrillReport, DrillRow
 from redteam.experiments.picture import GREY, figure, legend, looks, say_empty
 from redteam.experiments.table import MARK
@@ -66,7 +66,7 @@ def _panel(axes: Any, place: tuple[str, str], report: DrillReport, styles: Looks
         axes.errorbar(xs, ys, yerr=ends, capsize=2, elinewidth=0.8, linewidth=0.9, **look)
 
 
-def _points(report: DrillReport, place: tuple[str, str]) -> Iterator[tuple[DrillRow, Measure]]:
+def _points(report: DrillReport, place: tuple[str, str]) -> Iterator[tuple[DrillRow, CanaryMeasure]]:
     for row in report.rows:
         shown = row.by(report.headline)
         success = shown.measure("success") if shown else None

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from redteam.canary.found import Found
-from redteam.canary.measures import Comparison, Measure, Signal, compare_all, fewest_to_prove, measure
+from redteam.canary.measures import CanaryMeasure, HeldoutComparison, Signal, compare_all, fewest_to_prove, measure
 from redteam.experiments.drill.grid import DrillCell, row_words
 from redteam.experiments.report import ExperimentReport
 from redteam.report.values import Failure
@@ -59,15 +59,15 @@ class Extracted:
 
     attack: str
     exact: bool
-    measures: tuple[Measure, ...]
-    comparisons: tuple[Comparison, ...]
+    measures: tuple[CanaryMeasure, ...]
+    comparisons: tuple[HeldoutComparison, ...]
 
     @property
     def proven(self) -> bool:
         """Whether more of the planted secrets was extracted than of held-out ones, at the level of the whole drill."""
         return any(each.proven for each in self.comparisons)
 
-    def measure(self, name: str) -> Measure | None:
+    def measure(self, name: str) -> CanaryMeasure | None:
         """Return one measure, None where this attack does not give it."""
         return next((m for m in self.measures if m.name == name), None)
 

@@ -12,11 +12,11 @@ from typing import Any
 from redteam import __version__
 from redteam.canary import Planting
 from redteam.canary.alphabets import choose_alphabets
-from redteam.canary.ask import signals_of, without_searches
 from redteam.canary.draw import draw_canaries
+from redteam.canary.run import signals_of, without_searches
 from redteam.core.errors import DataError, UsageError
 from redteam.data import Columns, fingerprint, read_examples
-from redteam.data.ledger import flip_coins
+from redteam.data.ledger import assign_membership
 from redteam.experiments.cells import Task, published
 from redteam.experiments.drill.cells import ALPHA, COLUMNS, MOST_TESTED, DrillSetup, DrillTask, rows_in, start_of
 from redteam.experiments.drill.grid import DrillCell, row_words
@@ -54,7 +54,7 @@ def open_drill(
     reading, source = read_examples(data, columns), fingerprint(data)
     examples = replace(reading.examples, ids=None, users=None, groups=None)  # secrets have no owner here
     examples = some_rows(examples, rows)
-    sides = flip_coins(examples, holdout=_TESTED, seed=0, key=source)
+    sides = assign_membership(examples, holdout=_TESTED, seed=0, key=source)
     kept, test = examples.of_rows(sides["members"]), examples.of_rows(sides["nonmembers"])
     test = test.take(range(0, len(test), max(1, -(-len(test) // MOST_TESTED))))  # a file may be sorted by label
     if len(kept) < 2 or not len(test):

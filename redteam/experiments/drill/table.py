@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from redteam.canary.draw import EXISTING, FRESH, PER_CANARY
-from redteam.canary.measures import Measure, Measured
+from redteam.canary.measures import CanaryMeasure, Measured
 from redteam.experiments.drill.grid import ONE_PER_MODEL
 from redteam.experiments.drill.report import DrillReport, DrillRow, Extracted, too_few
 from redteam.experiments.table import MARK, Table, markdown_of, text_of, untrained
@@ -140,19 +140,19 @@ def _kept(row: DrillRow) -> str:
 def _counted(measure: Measure, canaries: int) -> str:
     """Return a share as a count, `17 of 20 [0.62, 0.97] (0)`: with the share's interval, held-out ones in brackets."""
     planted = measure.planted
-    out, twins = (round(share * canaries) for share in (planted.value, measure.twins))
-    return f"{out} of {canaries} [{planted.low:.2f}, {planted.high:.2f}] ({twins})"
+    out, heldout = (round(share * canaries) for share in (planted.value, measure.heldout))
+    return f"{out} of {canaries} [{planted.low:.2f}, {planted.high:.2f}] ({heldout})"
 
 
 def _ranked(row: DrillRow, name: Measured, digits: int) -> str | None:
     """Return a median by the first attack that ranks, of held-out ones in brackets."""
     found = next((m for each in row.attacks if (m := each.measure(name)) is not None), None)
-    return None if found is None else f"{found.planted.value:,.{digits}f} ({found.twins:,.{digits}f})"
+    return None if found is None else f"{found.planted.value:,.{digits}f} ({found.heldout:,.{digits}f})"
 
 
 def _measures(row: DrillRow, each: Extracted) -> Iterator[tuple[str, ...]]:
     for m in each.measures:
-        numbers = (f"{x:.3f}" for x in (m.planted.value, m.planted.low, m.planted.high, m.twins))
+        numbers = (f"{x:.3f}" for x in (m.planted.value, m.planted.low, m.planted.high, m.heldout))
         by_chance = f"{m.chance:.2g}" if m.chance < 0.01 else f"{m.chance:.3f}"
         yield (*_place(row, each), m.name, *numbers, by_chance)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from redteam.auditing.inputs import AuditInputs, Sources, open_inputs
-from redteam.auditing.settings import FPRS, Settings
+from redteam.auditing.settings import FPRS, AuditSettings
 from redteam.core.errors import DataError, StatisticsError
 from redteam.core.files import write_atomic
 from redteam.data import Columns, fingerprint, read_examples
@@ -24,7 +24,7 @@ from redteam.plugins.attack import Attack
 from redteam.plugins.defense import PrivateTraining
 from redteam.report.values import AuditReport
 from redteam.statistics.interval import Interval
-from redteam.training.train import Coins, ModelChoice, train
+from redteam.training.train import ModelChoice, RandomInclusion, train
 
 ALPHA = 0.05  # of all intervals of one cell together
 
@@ -56,7 +56,7 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
             self.defense,
             columns=setup.columns,
             model=setup.model,
-            coins=Coins(setup.holdout, seed=self.cell.seed),
+            coins=RandomInclusion(setup.holdout, seed=self.cell.seed),
             noise_from_seed=isinstance(self.defense, PrivateTraining),  # repeatable, so not for release: audits say it
             progress=clock,
         )

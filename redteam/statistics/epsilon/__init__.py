@@ -13,7 +13,7 @@ from redteam.statistics.epsilon.guessing import Guesses
 from redteam.statistics.epsilon.one_run import one_run, one_run_from_counts
 from redteam.statistics.epsilon.one_run_fdp import one_run_fdp, one_run_fdp_from_counts
 from redteam.statistics.epsilon.rates import clopper_pearson, clopper_pearson_from_counts, gdp, gdp_from_counts
-from redteam.statistics.epsilon.thinning import fair_coins
+from redteam.statistics.epsilon.thinning import fair_inclusion
 
 __all__ = [
     "EpsilonBound",
@@ -22,7 +22,7 @@ __all__ = [
     "bayesian_from_counts",
     "clopper_pearson",
     "clopper_pearson_from_counts",
-    "fair_coins",
+    "fair_inclusion",
     "gdp",
     "gdp_epsilon",
     "gdp_from_counts",

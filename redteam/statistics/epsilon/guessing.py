@@ -21,7 +21,7 @@ from scipy import special
 from redteam.core.errors import StatisticsError
 from redteam.statistics.ranking import finite_scores
 from redteam.statistics.resolution import first_part, require_rate
-from redteam.statistics.thresholds import Bonferroni, Explicit, MultiSplit, Split, ThresholdStrategy
+from redteam.statistics.thresholds import Bonferroni, Explicit, MultiSplit, SingleSplit, ThresholdStrategy
 
 Bools = npt.NDArray[np.bool_]
 Whole = npt.NDArray[np.int64]
@@ -102,12 +102,12 @@ def settle(bounds: Sequence[float], rule: Rule) -> float:
     return sorted(bounds)[(len(bounds) - 1) // 2] if isinstance(rule, MultiSplit) else max(bounds)
 
 
-def _splits(rule: Rule, alpha: float) -> Iterator[tuple[Split, float]]:
-    if isinstance(rule, Split):
+def _splits(rule: Rule, alpha: float) -> Iterator[tuple[SingleSplit, float]]:
+    if isinstance(rule, SingleSplit):
         yield rule, alpha
     elif isinstance(rule, MultiSplit):
         for seed in np.random.SeedSequence(rule.seed).generate_state(rule.splits, np.uint64):
-            yield Split(int(seed), rule.fraction), alpha / 2
+            yield SingleSplit(int(seed), rule.fraction), alpha / 2
     else:
         raise StatisticsError(
             f"{rule}: the one-run bounds need guesses that do not depend on the coins; give Split, MultiSplit, "

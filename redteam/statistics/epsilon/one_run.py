@@ -21,7 +21,7 @@ from redteam.statistics.epsilon.guessing import Count, Rule, count_guesses, perf
 from redteam.statistics.resolution import largest_rejected, require_rate
 from redteam.statistics.thresholds import HALVES
 
-FAIR_COINS = (
+FAIR_INCLUSION = (
     "each canary was put in or left out by a fair coin of its own, and the guesses depend on nothing but the model"
 )
 
@@ -37,7 +37,7 @@ def one_run(
     """Return the largest epsilon that the right guesses about one training's coins rule out.
 
     `in_scores`, shape (n_in,), of canaries that training had, `out_scores`, shape (n_out,), of those that it had not;
-    higher says "in". Where inclusion was not fair, thin them first (`fair_coins`). Wrong at most `alpha` of the time.
+    higher says "in". Where inclusion was not fair, thin first (`fair_inclusion`). Wrong at most `alpha` of the time.
     Split and MultiSplit choose k+ and k- on a part of the canaries, and whether it is rather the low scores that say
     "in"; Guesses fixes them; a fixed threshold guesses at all. Raises StatisticsError where scores are missing or not
     finite, delta is not within [0, 1) or alpha not within (0, 1), or the rule chooses by membership. Steinke, Nasr,
@@ -47,7 +47,7 @@ def one_run(
     counts = count_guesses(in_scores, out_scores, threshold, delta=delta, alpha=alpha)
     most = perfect_guesses(np.size(in_scores) + np.size(out_scores), threshold, alpha=alpha)
     low = settle([_low(count, delta) for count in counts], threshold)
-    return EpsilonBound(low, _low(most, delta), "one_run", FAIR_COINS)
+    return EpsilonBound(low, _low(most, delta), "one_run", FAIR_INCLUSION)
 
 
 def one_run_from_counts(correct: int, guesses: int, canaries: int, *, delta: float, alpha: float) -> EpsilonBound:
@@ -57,7 +57,7 @@ def one_run_from_counts(correct: int, guesses: int, canaries: int, *, delta: flo
     require_delta(delta)
     require_rate("alpha", alpha)
     low, most = (_low(Count(each, guesses, canaries, alpha), delta) for each in (correct, guesses))
-    return EpsilonBound(low, most, "one_run", FAIR_COINS)
+    return EpsilonBound(low, most, "one_run", FAIR_INCLUSION)
 
 
 def p_value(epsilon: float, count: Count, *, delta: float) -> float:

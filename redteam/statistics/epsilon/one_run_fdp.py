@@ -21,11 +21,13 @@ import numpy.typing as npt
 from redteam.statistics.epsilon.bound import EpsilonBound, require_counts, require_delta
 from redteam.statistics.epsilon.gaussian import gdp_epsilon
 from redteam.statistics.epsilon.guessing import Count, Rule, count_guesses, perfect_guesses, settle
-from redteam.statistics.epsilon.one_run import FAIR_COINS
+from redteam.statistics.epsilon.one_run import FAIR_INCLUSION
 from redteam.statistics.resolution import largest_rejected, require_rate
 from redteam.statistics.thresholds import HALVES
 
-ASSUMPTION = f"the mechanism is Gaussian: its trade-off is that of a Gaussian mechanism of some mu; and {FAIR_COINS}"
+ASSUMPTION = (
+    f"the mechanism is Gaussian: its trade-off is that of a Gaussian mechanism of some mu; and {FAIR_INCLUSION}"
+)
 _ROOT = math.sqrt(0.5)
 
 

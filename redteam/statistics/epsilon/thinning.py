@@ -11,7 +11,7 @@ from redteam.statistics.resolution import require_rate
 Bools = npt.NDArray[np.bool_]
 
 
-def fair_coins(is_member: npt.ArrayLike, *, inclusion: float, seed: int) -> Bools:
+def fair_inclusion(is_member: npt.ArrayLike, *, inclusion: float, seed: int) -> Bools:
     """Return which canaries to keep so that each kept one was in or out by a fair coin.
 
     `is_member`: shape (n,), booleans, each True by a coin of its own with the known probability `inclusion`, p. Those

@@ -32,17 +32,17 @@ class Attacker:
         return () if self.reference is None else (self.reference,)
 
 
-def questions_of(planting: Planting) -> tuple[ExtractionQuery, ...]:
+def queries_of(planting: Planting) -> tuple[ExtractionQuery, ...]:
     """Return what attacks are asked: of each canary all but its secrets."""
-    questions = []
+    queries = []
     for canary in planting.canaries:
         pattern = Pattern.parse(canary.template)
         alphabets = tuple(planting.alphabets[name] for name in pattern.places)
-        questions.append(ExtractionQuery(canary.id, pattern, canary.label, alphabets))
-    return tuple(questions)
+        queries.append(ExtractionQuery(canary.id, pattern, canary.label, alphabets))
+    return tuple(queries)
 
 
-def suspects_of(planting: Planting) -> tuple[CandidateSecret, ...]:
+def candidates_of(planting: Planting) -> tuple[CandidateSecret, ...]:
     """Return both secrets of each canary in alphabetical order, which says nothing about the coin."""
     return tuple(
         CandidateSecret(canary.id, secret) for canary in planting.canaries for secret in sorted(canary.secrets)
@@ -72,7 +72,7 @@ def signals_of(attack: ExtractionAttack) -> tuple[Signal, ...]:
 
 def fewest_candidates(planting: Planting) -> int:
     """Return the number of secrets of the pattern that has the fewest."""
-    return min(question.size for question in questions_of(planting))
+    return min(query.size for query in queries_of(planting))
 
 
 def repeated(planting: Planting) -> tuple[int, ...]:
@@ -107,9 +107,9 @@ def without_searches(
 
     Those whose id is among `kept` stay. Return those to be run, and why the others are not.
     """
-    questions = questions_of(planting)
+    queries = queries_of(planting)
     able = [attack for attack in attacks if attack.needs in access]
-    whole = next((attack for attack in able if all(attack.enumerates(question) for question in questions)), None)
+    whole = next((attack for attack in able if all(attack.enumerates(query) for query in queries)), None)
     if whole is None:
         return tuple(attacks), ()
     why = f"{whole.id} ranks every candidate, where a search has nothing to find; name it with --attack to run it"
@@ -119,14 +119,14 @@ def without_searches(
 
 
 @dataclass(frozen=True)
-class Asked:
+class Answers:
     """The answers of an attack, one for each canary that it could be asked about, and why there are no others."""
 
     answers: tuple[Answer, ...]
     failures: tuple[Failure, ...] = ()
 
 
-def ask(
+def run_extraction(
     attack: ExtractionAttack,
     target: Target,
     planting: Planting,
@@ -134,65 +134,65 @@ def ask(
     attacker: Attacker = Attacker(),
     seed: int,
     progress: Progress = unwatched,
-) -> Asked:
+) -> Answers:
     """Ask an attack about all canaries and, where it does not apply to all patterns, about each pattern by itself."""
     if attack.needs not in target.access:
         reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
-        return Asked((), (Failure(attack.id, "not_applicable", reason),))
-    questions, suspects = questions_of(planting), suspects_of(planting)
-    patterns = list(dict.fromkeys(question.pattern for question in questions))
+        return Answers((), (Failure(attack.id, "not_applicable", reason),))
+    queries, candidates = queries_of(planting), candidates_of(planting)
+    patterns = list(dict.fromkeys(query.pattern for query in queries))
 
-    def of(asked: Sequence[ExtractionQuery]) -> Asked:
-        own = {question.id for question in asked}
-        return _ask(attack, target, asked, [s for s in suspects if s.query in own], attacker, seed, progress)
+    def of(asked: Sequence[ExtractionQuery]) -> Answers:
+        own = {query.id for query in asked}
+        return _run_once(attack, target, asked, [s for s in candidates if s.query in own], attacker, seed, progress)
 
-    whole = of(questions)
+    whole = of(queries)
     if len(patterns) == 1 or not whole.failures or whole.failures[0].kind == "failed":
         return whole
-    parts = [of([question for question in questions if question.pattern == pattern]) for pattern in patterns]
+    parts = [of([query for query in queries if query.pattern == pattern]) for pattern in patterns]
     if any(failure.kind == "failed" for part in parts for failure in part.failures):
-        return Asked((), tuple(failure for part in parts for failure in part.failures if failure.kind == "failed"))
+        return Answers((), tuple(failure for part in parts for failure in part.failures if failure.kind == "failed"))
     by_id = {answer.query: answer for part in parts for answer in part.answers}
-    answers = tuple(by_id[question.id] for question in questions if question.id in by_id)
-    return Asked(answers, tuple(dict.fromkeys(failure for part in parts for failure in part.failures)))
+    answers = tuple(by_id[query.id] for query in queries if query.id in by_id)
+    return Answers(answers, tuple(dict.fromkeys(failure for part in parts for failure in part.failures)))
 
 
-def _ask(
+def _run_once(
     attack: ExtractionAttack,
     target: Target,
-    questions: Sequence[ExtractionQuery],
-    suspects: Sequence[CandidateSecret],
+    queries: Sequence[ExtractionQuery],
+    candidates: Sequence[CandidateSecret],
     attacker: Attacker,
     seed: int,
     progress: Progress,
-) -> Asked:
+) -> Answers:
     context = AttackContext(seed, progress, attacker.references, attacker.base)
     try:
-        answers = tuple(attack.extract(target, questions, suspects, context))
-        _check_answers(attack, questions, suspects, answers)
+        answers = tuple(attack.extract(target, queries, candidates, context))
+        _check_answers(attack, queries, candidates, answers)
     except NotApplicable as error:
-        return Asked((), (Failure(attack.id, "not_applicable", one_line(error)),))
+        return Answers((), (Failure(attack.id, "not_applicable", one_line(error)),))
     except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end a drill as a pass
-        return Asked((), (Failure(attack.id, "failed", one_line(error)),))
-    return Asked(answers)
+        return Answers((), (Failure(attack.id, "failed", one_line(error)),))
+    return Answers(answers)
 
 
 def _check_answers(
     attack: ExtractionAttack,
-    questions: Sequence[ExtractionQuery],
-    suspects: Sequence[CandidateSecret],
+    queries: Sequence[ExtractionQuery],
+    candidates: Sequence[CandidateSecret],
     answers: Sequence[Answer],
 ) -> None:
     """Refuse answers that leave something out: what is missing must not count as a secret that was kept."""
     if not (attack.guesses or attack.ranks):
         raise TargetError(f"{attack.id}: neither guesses nor ranks, so there is nothing to judge it by")
-    if [answer.query for answer in answers] != [question.id for question in questions]:
-        raise TargetError(f"{attack.id}: answered {len(answers)} of {len(questions)} questions, or in another order")
-    for question, answer in zip(questions, answers, strict=True):
-        if attack.guesses and (answer.guess is None or len(answer.guess) != len(question.alphabets)):
-            raise TargetError(f"{attack.id}: {question.id}: no guess of {len(question.alphabets)} symbols")
-        both = sorted(suspect.secret for suspect in suspects if suspect.query == question.id)
+    if [answer.query for answer in answers] != [query.id for query in queries]:
+        raise TargetError(f"{attack.id}: answered {len(answers)} of {len(queries)} queries, or in another order")
+    for query, answer in zip(queries, answers, strict=True):
+        if attack.guesses and (answer.guess is None or len(answer.guess) != len(query.alphabets)):
+            raise TargetError(f"{attack.id}: {query.id}: no guess of {len(query.alphabets)} symbols")
+        both = sorted(candidate.secret for candidate in candidates if candidate.query == query.id)
         if attack.ranks and sorted(each.secret for each in answer.ranked) != both:
-            raise TargetError(f"{attack.id}: {question.id}: the suspects are not those that were asked about")
+            raise TargetError(f"{attack.id}: {query.id}: the candidate secrets are not those that were asked about")
         if not all(math.isfinite(each.loss) for each in answer.ranked):
-            raise TargetError(f"{attack.id}: {question.id}: a loss is not finite")
+            raise TargetError(f"{attack.id}: {query.id}: a loss is not finite")

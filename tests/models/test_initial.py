@@ -16,7 +16,7 @@ from transformers import T5Config, T5ForSequenceClassification
 from redteam.core.errors import TargetError, UsageError
 from redteam.data import Examples
 from redteam.models.bundle import load_bundle, save_bundle, state_digest
-from redteam.models.starting import learn_vocabulary, start_model
+from redteam.models.initial import initial_model, learn_vocabulary
 from redteam.targets.loading import load_target
 from redteam.targets.model import ModelTarget
 
@@ -24,7 +24,7 @@ DATA = sentences(200, seed=3)
 
 
 def start(spec="tiny", *, data=DATA, learn_from=DATA, seed=0, **options):
-    return start_model(spec, data, learn_from=learn_from, seed=seed, **options)
+    return initial_model(spec, data, learn_from=learn_from, seed=seed, **options)
 
 
 @pytest.mark.parametrize("spec", ["tiny", "bilstm"])
@@ -145,7 +145,7 @@ class TestVocabulary:
     def test_another_process_learns_the_same(self):
         program = """
 from conftest import sentences
-from redteam.models.starting import learn_vocabulary
+from redteam.models.initial import learn_vocabulary
 print(learn_vocabulary(sentences(300, seed=5).texts, size=300).to_str())
 """
         here = learn_vocabulary(sentences(300, seed=5).texts, size=300).to_str()
@@ -182,6 +182,6 @@ def test_a_model_that_answers_nothing_is_refused(tmp_path):
     (hf / "config.json").write_text(json.dumps(raw))
     texts = Examples(np.arange(2), ("amber", "basil"), ("x", "y"))
     with pytest.raises(UsageError, match="the model fails on its own tokens"):
-        start_model(str(hf), texts, learn_from=texts, seed=0)
+        initial_model(str(hf), texts, learn_from=texts, seed=0)
     with pytest.raises(TargetError, match="the model fails on its own tokens"):
         load_target(str(hf), device="cpu")

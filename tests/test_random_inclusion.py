@@ -10,7 +10,7 @@ from attacks.membership.loss import LossThreshold
 from redteam.auditing.epsilon import DELTA, Canaries, fair_canaries
 from redteam.auditing.plan import make_plan
 from redteam.auditing.run import audit
-from redteam.auditing.settings import Settings
+from redteam.auditing.settings import AuditSettings
 from redteam.core.errors import DataError, ReportError
 from redteam.data import Split, join
 from redteam.policy.limits import DEFAULT, Policy
@@ -19,7 +19,7 @@ from redteam.report.judging import Limit
 from redteam.report.values import AuditReport, Budget, Guarantee
 from redteam.statistics.epsilon import one_run
 from redteam.statistics.resolution import attainable_epsilon
-from redteam.statistics.thresholds import Split as Halves
+from redteam.statistics.thresholds import SingleSplit
 
 ROWS = sentences(3000, seed=1)
 ATTACKS = (LossThreshold(),)
@@ -27,8 +27,8 @@ BUDGET = Budget(1.0, 1e-4, "example", "add or remove one", "a test's word")
 
 
 def drawn(inclusion=0.5, rows=ROWS, seed=0, **more):
-    coins = np.random.default_rng(seed).random(len(rows)) < inclusion
-    inside, outside = rows.take(np.flatnonzero(coins)), rows.take(np.flatnonzero(~coins))
+    included = np.random.default_rng(seed).random(len(rows)) < inclusion
+    inside, outside = rows.take(np.flatnonzero(included)), rows.take(np.flatnonzero(~included))
     return Split.of(inside, outside, **{"randomised": True, "inclusion": inclusion, **more})
 
 
@@ -38,7 +38,7 @@ def epsilons(report):
 
 def test_coins_give_an_epsilon_and_it_shares_the_error():
     split = drawn()
-    report = audit(RuleTarget(split.members), split, settings=Settings(alpha=0.06, fprs=(0.1, 0.01)))
+    report = audit(RuleTarget(split.members), split, settings=AuditSettings(alpha=0.06, fprs=(0.1, 0.01)))
     found = epsilons(report)
     assert [each.id for each in found[:2]] == ["RT101.epsilon:loss", "RT102.epsilon:confidence"]
     assert len(found) == 5
@@ -59,7 +59,7 @@ def test_a_target_that_learnt_nothing_shows_nothing(inclusion):
     above = sum(
         each.interval.low > 0
         for seed in range(6)
-        for each in epsilons(audit(RuleTarget(seed=seed), split, ATTACKS, settings=Settings(seed=seed)))
+        for each in epsilons(audit(RuleTarget(seed=seed), split, ATTACKS, settings=AuditSettings(seed=seed)))
     )
     assert above == 0  # each is wrong once in 60
 
@@ -108,8 +108,8 @@ def test_thinned_canaries_lean_to_neither_side_in_the_audits_of_one_size(seed, n
     """Lots that follow from seed and size have an offset of some sqrt(kept) that is the same in every audit."""
     rows, rng, excess, kept = ROWS.take(range(n)), np.random.default_rng(5), 0, 0
     for _ in range(60):
-        coins = rng.random(n) < 0.9
-        inside, outside = rows.take(np.flatnonzero(coins)), rows.take(np.flatnonzero(~coins))
+        included = rng.random(n) < 0.9
+        inside, outside = rows.take(np.flatnonzero(included)), rows.take(np.flatnonzero(~included))
         split = Split.of(inside, outside, randomised=True, inclusion=0.9)
         canaries = fair_canaries(split, split.pool(seed)[1], None, seed=seed)
         assert fair_canaries(split, split.pool(seed)[1], None, seed=seed).kept.tolist() == canaries.kept.tolist()
@@ -180,7 +180,7 @@ def test_the_ceiling_is_that_of_the_bound(sizes, delta):
     members, others = max(sizes[0], 1), max(sizes[1], 1)
     scores = np.arange(float(members)), -np.arange(float(others))
     for alpha in (0.05, 0.001):
-        most = one_run(*scores, delta=delta, alpha=alpha, threshold=Halves(seed=1)).attainable
+        most = one_run(*scores, delta=delta, alpha=alpha, threshold=SingleSplit(seed=1)).attainable
         assert attainable_epsilon(members, others, alpha=alpha, delta=delta) == pytest.approx(most, abs=1e-7)
 
 
@@ -205,14 +205,14 @@ def test_an_edited_epsilon_is_found_out(change, said):
 
 def test_a_plan_tells_what_epsilon_could_show():
     split, policy = drawn(), Policy((Limit("epsilon", 8.0, delta=1e-5),))
-    text = make_plan(RuleTarget(), split, ATTACKS, policy, Settings()).text
+    text = make_plan(RuleTarget(), split, ATTACKS, policy, AuditSettings()).text
     assert "0.017 for each interval" in text
     assert "epsilon    at delta 1e-05: " in text
     assert "max_epsilon 8 at delta 1e-05: CANNOT be proven broken by this sample" in text
-    low = make_plan(RuleTarget(), split, ATTACKS, Policy((Limit("epsilon", 2.0, delta=1e-5),)), Settings()).text
+    low = make_plan(RuleTarget(), split, ATTACKS, Policy((Limit("epsilon", 2.0, delta=1e-5),)), AuditSettings()).text
     assert "max_epsilon 2 at delta 1e-05: can be proven broken" in low
     exact = Guarantee(BUDGET, replace(BUDGET, delta=1e-7))
-    text = make_plan(RuleTarget(), split, ATTACKS, policy, Settings(), guarantee=exact).text
+    text = make_plan(RuleTarget(), split, ATTACKS, policy, AuditSettings(), guarantee=exact).text
     assert "CANNOT be proven broken at delta 1e-07" in text
-    text = make_plan(RuleTarget(), replace(split, randomised=False), ATTACKS, DEFAULT, Settings()).text
+    text = make_plan(RuleTarget(), replace(split, randomised=False), ATTACKS, DEFAULT, AuditSettings()).text
     assert "epsilon    not measured: no coin" in text
