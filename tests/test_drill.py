@@ -185,7 +185,7 @@ class TestGrid:
 
     def test_labels_are_the_datas_unless_others_are_named(self):
         """One default for drill, plan and command."""
-        assert Plan(("a {digit:2}",)).label == "existing"
+        assert PlantingPlan(("a {digit:2}",)).label == "existing"
         assert {cell.label for cell in drill_grid([SHORT], (1,), (PLAIN,), 2)} == {"existing"}
         assert _Grid().labels == ("existing",)
         assert inspect.signature(plant).parameters["label"].default == "existing"

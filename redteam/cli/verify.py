@@ -14,6 +14,7 @@ from redteam.core.errors import UsageError
 from redteam.plugins.settings import Setting
 
 if TYPE_CHECKING:
+    from redteam.verify.run import VerificationPlan
     from redteam.verify.subject import Subject
 
 _MANY, _FEW = 100_000, 4_000  # few where time grows with the square: RD101's per-example tables, one pass a micro-batch

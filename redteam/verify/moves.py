@@ -91,14 +91,14 @@ def checks(mechanism: Mechanism, seen: Sequence[Inspection]) -> list[MechanismCh
             again.append(MechanismCheck(words, moved.above(claimed)))
         if (moved := measure(seen, states=(UNREAD,), kinds=[kind], steps=every)) is not None:
             words = "rows move steps that did not ask for their losses"
-            unread.append(Check(words, moved.above(0.0), breaks=False))
+            unread.append(MechanismCheck(words, moved.above(0.0), breaks=False))
     found += _farthest(seen, claimed)
     if any(one.reader.doubled for one in seen):
         unread.append(MechanismCheck("sampling: a row is in one step more than once", 0.0, breaks=False))
     return [*worst(found), *worst(again), *worst(unread)]
 
 
-def _farthest(seen: Sequence[Inspection], claimed: float) -> list[Check]:
+def _farthest(seen: Sequence[Inspection], claimed: float) -> list[MechanismCheck]:
     """Return whether one example moved one step too far: what a mean over examples does not show.
 
     An entry over the deviation of n blanks is at most the claim over it, and a Student's t with n - 1 degrees of
@@ -108,7 +108,7 @@ def _farthest(seen: Sequence[Inspection], claimed: float) -> list[Check]:
     blanks = one.design.entries - one.design.canaries
     p = 2 * looks * float(stats.t.sf(max(0.0, one.farthest - _FAR * claimed), blanks - 1))
     words = "an example moves a single step {:.2f} times as far as clip and noise multiplier say, noise included"
-    return [Check(words.format(one.farthest / max(claimed, 1e-9)), min(1.0, p))]
+    return [MechanismCheck(words.format(one.farthest / max(claimed, 1e-9)), min(1.0, p))]
 
 
 def _chosen(seen: Sequence[Inspection], mechanism: Mechanism) -> Iterator[tuple[str, list[npt.NDArray[np.bool_]]]]:

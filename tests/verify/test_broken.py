@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from redteam.verify import correlation, moves, noise, side
+from redteam.verify.calibration import Reader
 from redteam.verify.check import MOST, contradictions, level
 from redteam.verify.dirac_canaries import Design
 from redteam.verify.inspection import Inspection

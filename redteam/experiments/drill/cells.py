@@ -66,10 +66,10 @@ class DrillSetup(Setup):
     decoys: int
     spared: tuple[Failure, ...] = ()
 
-    def plan(self, cell: DrillCell) -> Plan:
+    def plan(self, cell: DrillCell) -> PlantingPlan:
         """Return what is planted for a cell."""
         canaries = cell.canaries(self.canaries)
-        return Plan((cell.template,), canaries, (cell.repetitions,), cell.plan_label, self.decoys, cell.seed)
+        return PlantingPlan((cell.template,), canaries, (cell.repetitions,), cell.plan_label, self.decoys, cell.seed)
 
 
 class DrillTask(Task[DrillSetup, DrillCell, DrillResult]):
@@ -139,7 +139,7 @@ def _plant(task: DrillTask) -> Planted:
     return plant(task.setup.data, output, task.setup.plan(task.cell), columns=COLUMNS)
 
 
-def start_of(model: ModelChoice, rows: Examples, users: Examples, planting: Planting, *, seed: int) -> "Start":
+def start_of(model: ModelChoice, rows: Examples, users: Examples, planting: Planting, *, seed: int) -> "InitialModel":
     """Build the model to train on `rows`, its vocabulary learned from what holds whichever canaries were drawn.
 
     Raises UsageError where its tokenizer would mix the secrets up or cut them off.
@@ -157,11 +157,11 @@ def _train(task: DrillTask, planted: Planted) -> tuple[Trained, int | None]:
     """Train, and return the model with the passes that its training was to make."""
     seed, users = task.cell.seed, read_examples(task.setup.data, planted.columns).examples
     rows = mark_planted(read_examples(planted.data, planted.columns).examples, planted.planting)
-    start = start_of(task.setup.model, rows, users, planted.planting, seed=seed)
+    initial = start_of(task.setup.model, rows, users, planted.planting, seed=seed)
     named = json.dumps([task.identity(), planted.planting.digest], sort_keys=True)
     checkpoint = Checkpoint(task.folder / "model.pt.checkpoint", hashlib.sha256(named.encode()).hexdigest())
-    defense = task.defense.settled(start, len(users))  # the same passes for every R
-    trained = defense.fit(start, rows, seed=seed, population=len(rows), checkpoint=checkpoint)
+    defense = task.defense.settled(initial, len(users))  # the same passes for every R
+    trained = defense.fit(initial, rows, seed=seed, population=len(rows), checkpoint=checkpoint)
     passes = defense.parameters().get("epochs")
     return trained, passes if isinstance(passes, int) else None
 

@@ -137,7 +137,7 @@ def _kept(row: DrillRow) -> str:
     return (f"{first}" if first == last else f"{first} to {last}") + (f" of {row.passes}" if row.passes else "")
 
 
-def _counted(measure: Measure, canaries: int) -> str:
+def _counted(measure: CanaryMeasure, canaries: int) -> str:
     """Return a share as a count, `17 of 20 [0.62, 0.97] (0)`: with the share's interval, held-out ones in brackets."""
     planted = measure.planted
     out, heldout = (round(share * canaries) for share in (planted.value, measure.heldout))

@@ -73,7 +73,7 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
 
         inputs: AuditInputs = open_inputs(str(self.folder / "model.pt"), Sources(), {})
         guarantee = Ledger.load(ledger_path(self.folder / "model.pt")).guarantee
-        settings = Settings(alpha, FPRS, self.cell.seed)
+        settings = AuditSettings(alpha, FPRS, self.cell.seed)
         return audit(inputs.target, inputs.split, self.setup.attacks, settings=settings, guarantee=guarantee)
 
 
