@@ -56,7 +56,7 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
             self.defense,
             columns=setup.columns,
             model=setup.model,
-            coins=RandomInclusion(setup.holdout, seed=self.cell.seed),
+            inclusion=RandomInclusion(setup.holdout, seed=self.cell.seed),
             noise_from_seed=isinstance(self.defense, PrivateTraining),  # repeatable, so not for release: audits say it
             progress=clock,
         )
