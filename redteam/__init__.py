@@ -12,10 +12,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AuditReport": "redteam.report.values",
+    "AuditSettings": "redteam.auditing.settings",
     "Columns": "redteam.data",
     "FunctionTarget": "redteam.targets.function",
     "PrivateTrainer": "defenses.edpsgd.trainer",
-    "Settings": "redteam.auditing.settings",
     "Sources": "redteam.auditing.inputs",
     "Split": "redteam.data",
     "audit": "redteam.auditing.run",

@@ -10,10 +10,10 @@ import redteam
 
 NAMES = {
     "AuditReport",
+    "AuditSettings",
     "Columns",
     "FunctionTarget",
     "PrivateTrainer",
-    "Settings",
     "Sources",
     "Split",
     "audit",
