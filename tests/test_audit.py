@@ -17,8 +17,8 @@ from redteam.core.errors import TargetError
 from redteam.data import Examples, Split, join
 from redteam.plugins.attack import Attack, suited
 from redteam.plugins.registry import discover_attacks
+from redteam.policy import Policy
 from redteam.policy.judge import judge
-from redteam.policy.limits import Policy
 from redteam.policy.reading import load_policy
 from redteam.report.judging import Limit
 from redteam.targets.target import Access

@@ -21,8 +21,8 @@ from redteam.core.errors import LedgerError, TargetError, UsageError
 from redteam.data import Columns, Split, read_examples
 from redteam.data.ledger import Ledger
 from redteam.data.planted import load_planting
+from redteam.policy import DEFAULT, Policy
 from redteam.policy.judge import judge
-from redteam.policy.limits import DEFAULT, Policy
 from redteam.report.judging import Limit
 from redteam.report.reading import load_report
 from redteam.statistics.resolution import attainable_extraction_rate

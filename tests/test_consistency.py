@@ -16,8 +16,7 @@ from redteam.core.errors import ReportError
 from redteam.data import Split
 from redteam.plugins.attack import Attack
 from redteam.plugins.extraction import ExtractionAttack, NotApplicable
-from redteam.report.consistency import require_consistent
-from redteam.report.reading import load_report
+from redteam.report.reading import load_report, require_consistent
 from redteam.targets.target import Access
 
 LEAKY = (ROOT / "fixtures" / "leaky" / "report.json").read_text(encoding="utf-8")

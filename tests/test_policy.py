@@ -3,7 +3,7 @@ from datetime import date
 import pytest
 
 from redteam.core.errors import PolicyError
-from redteam.policy.limits import with_unset
+from redteam.policy import with_unset
 from redteam.policy.reading import DEFAULT, Limit, Waiver, load_policy
 from redteam.report.values import Evidence
 from redteam.statistics.interval import Interval

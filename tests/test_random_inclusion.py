@@ -13,9 +13,9 @@ from redteam.auditing.run import audit
 from redteam.auditing.settings import AuditSettings
 from redteam.core.errors import DataError, ReportError
 from redteam.data import Split, join
-from redteam.policy.limits import DEFAULT, Policy
-from redteam.report.consistency import require_consistent
+from redteam.policy import DEFAULT, Policy
 from redteam.report.judging import Limit
+from redteam.report.reading import require_consistent
 from redteam.report.values import AuditReport, Budget, Guarantee
 from redteam.statistics.epsilon import one_run
 from redteam.statistics.resolution import attainable_epsilon

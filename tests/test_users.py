@@ -17,7 +17,7 @@ from redteam.data.units import divide_users, guessed_users, number_users, stand_
 from redteam.formats.prose import blind_spots
 from redteam.policy.judge import judge
 from redteam.policy.reading import load_policy
-from redteam.report.consistency import require_consistent
+from redteam.report.reading import require_consistent
 from redteam.report.values import Budget, Guarantee
 from redteam.statistics.roc import auc_interval, tpr_at_fpr
 

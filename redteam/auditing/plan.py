@@ -21,7 +21,7 @@ from redteam.data import Split
 from redteam.plugins.attack import Attack
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.registry import discover_controls
-from redteam.policy.limits import Policy, with_unset
+from redteam.policy import Policy, with_unset
 from redteam.report.judging import Sample
 from redteam.report.metrics import metric
 from redteam.report.values import Guarantee, UserAccuracy

@@ -15,8 +15,8 @@ import numpy as np
 from redteam.auditing.run import audit
 from redteam.data import Examples, Split
 from redteam.plugins.registry import choose, discover_defenses
+from redteam.policy import Policy
 from redteam.policy.judge import judge
-from redteam.policy.limits import Policy
 from redteam.report.judging import Limit
 from redteam.report.metrics import metric
 from redteam.report.wording import range_of

@@ -25,8 +25,7 @@ from redteam.canary.run import (
     signals_of,
 )
 from redteam.core import codec
-from redteam.core.errors import one_line
-from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
+from redteam.core.errors import INCONCLUSIVE, LEAK, PASS, one_line
 from redteam.data.planting import Planting, candidates_left, crowded, fewest_left
 from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.extraction import ExtractionAttack, NotApplicable

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 
 from redteam.canary.extract import Extraction
 from redteam.canary.measures import CanaryMeasure, Group, HeldoutComparison
-from redteam.core.exit_codes import LEAK, PASS
+from redteam.core.errors import LEAK, PASS
 from redteam.formats.layout import bullets, draw, headline, pairs, section, table
 from redteam.report.wording import number, plural
 from redteam.statistics.interval import Interval

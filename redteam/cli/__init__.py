@@ -17,8 +17,7 @@ from typer.core import TyperGroup
 
 from redteam.cli.command import CONTEXT, group
 from redteam.cli.present import is_verbose, say, silence, tell
-from redteam.core.errors import RedteamError, UsageError
-from redteam.core.exit_codes import INCONCLUSIVE, INTERRUPTED
+from redteam.core.errors import INCONCLUSIVE, INTERRUPTED, RedteamError, UsageError
 
 _MODULES = {"unpack": "pack", "defenses": "attacks"}  # of commands that stand in another's file
 _COMMANDS = (

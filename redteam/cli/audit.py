@@ -13,11 +13,20 @@ from redteam.cli import options as o
 from redteam.cli.base import check_base
 from redteam.cli.numbers import check_alpha
 from redteam.cli.opening import limits as limits_of_opening
-from redteam.cli.outputs import check_output
-from redteam.cli.present import present, say, tell
+from redteam.cli.present import (
+    Baseline,
+    ExitZero,
+    PolicyFile,
+    ReportFile,
+    ReportFormat,
+    check_output,
+    present,
+    say,
+    tell,
+)
 from redteam.cli.progress import progress
+from redteam.core.codec import read_text
 from redteam.core.errors import UsageError
-from redteam.core.files import read_text
 
 if TYPE_CHECKING:
     from redteam.auditing.inputs import AuditInputs
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
     from redteam.models.trial import Limits
     from redteam.plugins.attack import Attack
     from redteam.plugins.extraction import ExtractionAttack
-    from redteam.policy.limits import Policy
+    from redteam.policy import Policy
     from redteam.report.values import AuditReport
 
 
@@ -40,16 +49,16 @@ def audit(
     training_data: o.TrainingData = None,
     canary_ledger: o.CanaryLedger = None,
     base: o.Base = None,
-    policy: o.PolicyFile = None,
-    baseline: o.Baseline = None,
+    policy: PolicyFile = None,
+    baseline: Baseline = None,
     attack: o.Attacks = None,
     set: o.Set = None,
     fpr: o.Fprs = None,
     alpha: o.Alpha = 0.05,
     seed: o.Seed = 0,
-    format: o.ReportFormat = "text",
-    output: o.ReportFile = None,
-    exit_zero: o.ExitZero = False,
+    format: ReportFormat = "text",
+    output: ReportFile = None,
+    exit_zero: ExitZero = False,
     dry_run: o.DryRun = False,
     show_text: o.ShowText = False,
     text_column: o.TextColumn = None,

@@ -11,8 +11,7 @@ from redteam.cli.base import check_base
 from redteam.cli.command import group
 from redteam.cli.numbers import check_alpha, parse_numbers
 from redteam.cli.opening import limits
-from redteam.cli.outputs import check_output
-from redteam.cli.present import deliver, exit_code, say, terminal
+from redteam.cli.present import ExitZero, ReportFile, check_output, deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
 from redteam.core.errors import UsageError
 from redteam.core.files import open_to_others
@@ -79,8 +78,8 @@ def extract(
     alpha: o.Alpha = 0.05,
     seed: o.Seed = 0,
     format: Annotated[ExtractionFormat, Opt("--format", "-f", help="How to print it.")] = ExtractionFormat.text,
-    output: o.ReportFile = None,
-    exit_zero: o.ExitZero = False,
+    output: ReportFile = None,
+    exit_zero: ExitZero = False,
     show_text: Annotated[bool, Opt("--show-text", help="Put the secrets into the report.")] = False,
     token_env: o.TokenVariable = None,
 ) -> None:
@@ -140,7 +139,7 @@ def _all_that(what: str) -> str:
 
 def _present(report: "Extraction", format: ExtractionFormat, output: Path | None, exit_zero: bool) -> int:
     from redteam.canary.render import render, summary
-    from redteam.formats.escape import json_text
+    from redteam.formats import json_text
 
     look = terminal(output)
     as_text = format is ExtractionFormat.text

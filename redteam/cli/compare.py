@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from redteam.cli.present import deliver, exit_code, say, terminal
-from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
+from redteam.core.errors import INCONCLUSIVE, LEAK, PASS
 
 
 class Format(StrEnum):

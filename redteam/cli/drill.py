@@ -12,9 +12,8 @@ from redteam.cli import options as o
 from redteam.cli.base import check_base
 from redteam.cli.numbers import parse_numbers
 from redteam.cli.opening import try_start
-from redteam.cli.present import exit_code, say
-from redteam.core.errors import UsageError
-from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
+from redteam.cli.present import ExitZero, exit_code, say
+from redteam.core.errors import INCONCLUSIVE, LEAK, PASS, UsageError
 
 if TYPE_CHECKING:
     from redteam.experiments.drill.cells import DrillTask
@@ -99,7 +98,7 @@ def drill(
     rows: e.Rows = None,
     jobs: Jobs = 1,
     restart: e.RestartAll = False,
-    exit_zero: o.ExitZero = False,
+    exit_zero: ExitZero = False,
     text_column: o.TextColumn = None,
     label_column: o.LabelColumn = None,
 ) -> None:

@@ -6,18 +6,16 @@ from typing import Annotated
 
 import typer
 
-from redteam.cli import options as o
-from redteam.cli.outputs import refuse_overwriting
-from redteam.cli.present import present
+from redteam.cli.present import Baseline, ExitZero, PolicyFile, ReportFile, ReportFormat, present, refuse_overwriting
 
 
 def gate(
     report: Annotated[Path, typer.Argument(help="The report to judge, as `redteam audit -f json` wrote it.")],
-    policy: o.PolicyFile = None,
-    baseline: o.Baseline = None,
-    format: o.ReportFormat = "text",
-    output: o.ReportFile = None,
-    exit_zero: o.ExitZero = False,
+    policy: PolicyFile = None,
+    baseline: Baseline = None,
+    format: ReportFormat = "text",
+    output: ReportFile = None,
+    exit_zero: ExitZero = False,
 ) -> None:
     """Judge a saved report: exit 0 pass, 1 leak, 2 inconclusive."""
     from redteam.policy.judge import judge

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from redteam.cli.present import format_name
-
 Opt = typer.Option
 
 Target = Annotated[
@@ -29,28 +27,11 @@ Set = Annotated[
 ]
 Base = Annotated[Path | None, Opt("--base", help="Directory of the public encoder that training started from.")]
 
-PolicyFile = Annotated[
-    Path | None,
-    Opt("--policy", help="TOML file of limits [default: ./redteam.toml, ./pyproject.toml, built-in limits]."),
-]
-Baseline = Annotated[Path | None, Opt("--baseline", help="Older report whose proven leaks do not fail this one.")]
 Attacks = Annotated[list[str] | None, Opt("--attack", "-a", help="Run only this id; can be given several times.")]
 Fprs = Annotated[list[float] | None, Opt("--fpr", help="Measure the TPR at this FPR too; can be given several times.")]
 ALPHA = "Chance of a false finding: that any interval of the result is wrong."
 Alpha = Annotated[float, Opt("--alpha", help=ALPHA)]
 Seed = Annotated[int, Opt("--seed", min=0, help="Same seed, same machine, same numbers.")]
-ReportFormat = Annotated[
-    str,
-    Opt(
-        "--format",
-        "-f",
-        parser=format_name,
-        metavar="<name>",
-        help="How to print the report: text, json, markdown, sarif, junit, or a plug-in's.",
-    ),
-]
-ReportFile = Annotated[Path | None, Opt("--output", "-o", help="File to write instead of standard output.")]
-ExitZero = Annotated[bool, Opt("--exit-zero", help="Exit 0 on a leak; what is inconclusive still exits 2.")]
 DryRun = Annotated[bool, Opt("--dry-run", help="Say what would run and how long it would take; run nothing.")]
 ShowText = Annotated[bool, Opt("--show-text", help="Put the texts of exposed rows into the report.")]
 

@@ -8,8 +8,7 @@ import typer
 
 from redteam.cli.opening import limits
 from redteam.cli.options import AdapterBase, ModelFile, OpenMemory, OpenSeconds
-from redteam.cli.outputs import check_output
-from redteam.cli.present import say
+from redteam.cli.present import check_output, say
 from redteam.core.errors import UsageError
 
 

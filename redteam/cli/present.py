@@ -7,19 +7,15 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from redteam.core.errors import UsageError
-from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
-from redteam.core.files import write_atomic
-from redteam.formats import FORMATS
-from redteam.formats.escape import clean
+from redteam.core.errors import INCONCLUSIVE, LEAK, PASS, UsageError
+from redteam.formats import FORMATS, clean
 
 if TYPE_CHECKING:
-    from redteam.policy.limits import Policy
-    from redteam.policy.verdict import Verdict
+    from redteam.policy import Policy, Verdict
     from redteam.report.values import AuditReport
 
 _WIDEST = 100
@@ -30,6 +26,27 @@ def format_name(value: str) -> str:
     if value not in FORMATS:
         raise UsageError(f"--format {value}: known are {', '.join(FORMATS)}")
     return value
+
+
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option("--policy", help="TOML file of limits [default: ./redteam.toml, ./pyproject.toml, built-in limits]."),
+]
+Baseline = Annotated[
+    Path | None, typer.Option("--baseline", help="Older report whose proven leaks do not fail this one.")
+]
+ReportFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        parser=format_name,
+        metavar="<name>",
+        help="How to print the report: text, json, markdown, sarif, junit, or a plug-in's.",
+    ),
+]
+ReportFile = Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of standard output.")]
+ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 on a leak; what is inconclusive still exits 2.")]
 
 
 def present(
@@ -67,6 +84,8 @@ def deliver(text: str, output: Path | None, *, private: bool = False) -> bool:
         if output is None:
             _print(text)
         else:
+            from redteam.core.files import write_atomic
+
             write_atomic(output, text, mode=0o600 if private else 0o666)
     except BrokenPipeError:  # whoever was reading has seen enough
         silence()
@@ -159,3 +178,23 @@ def silence(stream: TextIO | None = None) -> None:
         stream.flush()
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def check_output(output: Path | None, *inputs: Path | None) -> None:
+    """Raise UsageError where writing is bound to fail or would replace an input: before the work, not after it."""
+    if output is None:
+        return
+    if not output.resolve().parent.is_dir():
+        raise UsageError(f"--output {output}: the folder {output.parent} does not exist")
+    if output.is_dir():
+        raise UsageError(f"--output {output}: is a folder; name a file")
+    refuse_overwriting(output, *inputs)
+
+
+def refuse_overwriting(output: Path | None, *inputs: Path | None) -> None:
+    """Raise UsageError where the output would replace one of the files that are read, or one in a folder of them."""
+    if output is None or not output.is_file():
+        return
+    for path in inputs:
+        if path is not None and path.exists() and (output.samefile(path) or path.resolve() in output.resolve().parents):
+            raise UsageError(f"--output {output} would overwrite an input: give another file")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from redteam.cli import options as o
 from redteam.cli.opening import try_start
-from redteam.cli.outputs import check_output
-from redteam.cli.present import say
+from redteam.cli.present import check_output, say
 from redteam.cli.progress import progress
 from redteam.core.errors import UsageError
 from redteam.core.files import open_to_others

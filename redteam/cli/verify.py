@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from redteam.cli import options as o
-from redteam.cli.outputs import check_output
-from redteam.cli.present import deliver, exit_code, say, terminal
+from redteam.cli.present import ReportFile, check_output, deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
 from redteam.core.errors import UsageError
 from redteam.plugins.settings import Setting
@@ -51,7 +50,7 @@ def verify(
     alpha: Annotated[float, o.Opt("--alpha", help=o.ALPHA)] = 0.01,
     seed: o.Seed = 0,
     format: Annotated[Format, o.Opt("--format", "-f", help="How to print the result.")] = Format.text,
-    output: o.ReportFile = None,
+    output: ReportFile = None,
 ) -> None:
     """Attack a private trainer: exit 0 consistent, 1 violated.
 

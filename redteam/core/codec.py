@@ -4,6 +4,7 @@ One reader for every document this project saves, so that a field is declared on
 Schema is derived from the same declarations.
 """
 
+import codecs
 import dataclasses
 import json
 import math
@@ -11,6 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -34,6 +36,16 @@ def encode(value: Any) -> Any:
 def decode(kind: type[T], document: Any, where: str = "") -> T:
     """Build `kind` from parsed JSON; a ValueError names the place and what stands there."""
     return typing.cast(T, _decode(kind, document, where or kind.__name__))
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content, UTF-8 or what a byte-order mark says it is, as shells and editors of Windows write.
+
+    Raises OSError or UnicodeDecodeError.
+    """
+    raw = path.read_bytes()
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return raw.decode("utf-16" if wide else "utf-8-sig")
 
 
 Older = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]

@@ -10,8 +10,14 @@
     ├── PolicyError       a policy file, its keys, limits or waivers
     └── ReportError       a saved report that is broken or of another format
 
-The command line prints the message and exits 2. Inside an audit, an error of one attack becomes a `Failure`.
+The command line prints the message and exits 2. Inside an audit, an error of one attack becomes a `Failure`. What the
+exit codes mean is the contract with every build that calls it.
 """
+
+PASS = 0  # every limit judged, none proven exceeded
+LEAK = 1  # a finding proven, not waived and not in the baseline
+INCONCLUSIVE = 2  # anything else that is not a pass
+INTERRUPTED = 130  # the same command goes on where it was
 
 
 class RedteamError(Exception):

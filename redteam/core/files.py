@@ -1,6 +1,5 @@
 """Files written whole or not at all, and fingerprints of those that are read."""
 
-import codecs
 import contextlib
 import fcntl
 import hashlib
@@ -70,16 +69,6 @@ def _remove_if_left(path: Path) -> None:
             path.unlink()
         finally:
             os.close(number)
-
-
-def read_text(path: Path) -> str:
-    """Return a text file's content, UTF-8 or what a byte-order mark says it is, as shells and editors of Windows write.
-
-    Raises OSError or UnicodeDecodeError.
-    """
-    raw = path.read_bytes()
-    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return raw.decode("utf-16" if wide else "utf-8-sig")
 
 
 def sha256(path: Path) -> str:

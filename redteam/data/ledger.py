@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from redteam.core import codec
+from redteam.core.codec import read_text
 from redteam.core.errors import DataError, LedgerError, UsageError
-from redteam.core.files import read_text, write_atomic
+from redteam.core.files import write_atomic
 from redteam.data import Columns, Examples, Split, fingerprint, read_examples, text_key
 from redteam.data.planting import Planting, canary_rows
 from redteam.data.units import user_key

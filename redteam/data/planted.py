@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from redteam.core import codec
+from redteam.core.codec import read_text
 from redteam.core.errors import LedgerError
-from redteam.core.files import read_text
 from redteam.data.ledger import Ledger
 from redteam.data.planting import FORMAT, LOST, Planting, canaries_path
 

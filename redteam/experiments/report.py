@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from redteam.core import codec
+from redteam.core.codec import read_text
 from redteam.core.errors import ReportError
-from redteam.core.files import read_text
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from redteam.formats.escape import markdown
+from redteam.formats import markdown
 
 MARK = "!"  # beside the accuracy of a row that learned nothing, or next to nothing
 _WIDEST = 200

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from redteam.core import codec
-from redteam.formats.escape import code, json_text, markdown
+from redteam.formats import code, json_text, markdown
 from redteam.policy.comparison import Change, Comparison, Direction
 from redteam.report.metrics import measured_by
 from redteam.report.wording import plural

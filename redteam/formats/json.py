@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from redteam.formats.escape import json_text
-from redteam.policy.limits import Policy
-from redteam.policy.verdict import Verdict
+from redteam.formats import json_text
+from redteam.policy import Policy, Verdict
 from redteam.report.values import AuditReport
 
 

@@ -3,9 +3,8 @@
 from typing import Any
 from xml.etree import ElementTree
 
-from redteam.formats.escape import clean
-from redteam.policy.limits import Policy
-from redteam.policy.verdict import Finding, Verdict
+from redteam.formats import clean
+from redteam.policy import Finding, Policy, Verdict
 from redteam.report.guarantee import CLAIM_ID
 from redteam.report.judging import NOT_JUDGED, Check
 from redteam.report.metrics import measured_by

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from redteam.formats.escape import clean
+from redteam.formats import clean
 
 Cell = str | tuple[str, str]  # a text, or a text and its style
 

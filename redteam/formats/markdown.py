@@ -6,10 +6,8 @@ It never shows single rows: a pull request has more readers than a report.
 from collections.abc import Iterator
 from typing import Any
 
-from redteam.formats import prose
-from redteam.formats.escape import code, markdown
-from redteam.policy.limits import Policy
-from redteam.policy.verdict import State, Verdict
+from redteam.formats import code, markdown, prose
+from redteam.policy import Policy, State, Verdict
 from redteam.report import guarantee
 from redteam.report.judging import Check, Outcome
 from redteam.report.metrics import measured, measured_by, metric

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from redteam.policy.verdict import Verdict
+from redteam.policy import Verdict
 from redteam.report.metrics import measured, measured_by, metric
 from redteam.report.values import AuditReport, Evidence, Grade
 from redteam.report.wording import number, of_either, plural

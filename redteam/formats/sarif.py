@@ -5,11 +5,10 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import quote
 
-from redteam.core.exit_codes import INCONCLUSIVE
-from redteam.formats.escape import clean
+from redteam.core.errors import INCONCLUSIVE
+from redteam.formats import clean
 from redteam.formats.prose import summary
-from redteam.policy.limits import BUILT_IN, Policy
-from redteam.policy.verdict import Finding, Verdict
+from redteam.policy import BUILT_IN, Finding, Policy, Verdict
 from redteam.report.guarantee import CLAIM_HELP, CLAIM_RULE
 from redteam.report.metrics import measured_by
 from redteam.report.values import AuditReport

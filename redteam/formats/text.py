@@ -9,11 +9,9 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from redteam.formats import prose
-from redteam.formats.escape import clip
+from redteam.formats import clip, prose
 from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
-from redteam.policy.limits import Policy
-from redteam.policy.verdict import Finding, State, Verdict
+from redteam.policy import Finding, Policy, State, Verdict
 from redteam.report import guarantee
 from redteam.report.judging import Check, Outcome
 from redteam.report.metrics import metric

@@ -2,20 +2,22 @@
 
 Everything here fails closed. What is missing, refused, broken or too small to tell is a problem, and a report
 with a problem is not passed; comparisons are written so that a NaN never passes one.
+
+A leak is evidence whose bound is beyond a limit of the policy, or beyond the guarantee the training gave itself: the
+second needs no policy, because a broken claim is wrong under every policy.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 
-from redteam.core.errors import PolicyError
-from redteam.core.exit_codes import INCONCLUSIVE, LEAK, PASS
-from redteam.policy.findings import as_findings, find_leaks, unused
-from redteam.policy.limits import Policy, applying
+from redteam.core.errors import INCONCLUSIVE, LEAK, PASS, PolicyError
+from redteam.policy import Finding, Policy, State, Status, Verdict, Waiver, applying, fingerprint
 from redteam.policy.reading import expired
-from redteam.policy.verdict import Finding, Status, Verdict
-from redteam.report.judging import NOT_JUDGED, Check, Ruling
+from redteam.report.guarantee import CLAIM_ID, CLAIM_REMEDY, CLAIM_RULE, broken_claim
+from redteam.report.judging import NOT_JUDGED, Check, Limit, Ruling
 from redteam.report.metrics import measured, metric
-from redteam.report.values import AuditReport
+from redteam.report.values import AuditReport, Evidence
 from redteam.report.wording import plural
 from redteam.statistics.learned import same_share, surely_worse
 
@@ -192,3 +194,92 @@ def _baseline_notes(report: AuditReport, baseline: AuditReport | None, findings:
         )
     if baseline.target.name != report.target.name:
         yield f"the baseline is of {baseline.target.name}, this report of {report.target.name}"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Evidence proven to be above `limit`, before anyone asks whether it is excused."""
+
+    id: str
+    rule: str
+    signal: str
+    evidence: Evidence
+    limit: float
+    message: str
+    remedy: str
+
+
+def find_leaks(report: AuditReport, limits: Sequence[Limit]) -> tuple[Leak, ...]:
+    """Return every leak the report proves, the broken claim first and then the farthest above its limit."""
+    above = [
+        _leak(evidence, report, limit)
+        for limit in limits
+        for evidence in report.evidence
+        if limit.covers(evidence) and metric(limit.metric).outcome(evidence, limit, report) == "exceeded"
+    ]
+    return (*_broken_claim(report), *sorted(above, key=_severity, reverse=True))
+
+
+def as_findings(
+    leaks: Sequence[Leak], report: AuditReport, policy: Policy, baseline: AuditReport | None
+) -> tuple[Finding, ...]:
+    """Turn leaks into findings: proven ones first, then those in the baseline, then those waived."""
+    known = {} if baseline is None else {leak.id: leak for leak in find_leaks(baseline, applying(policy, baseline))}
+    found = []
+    for leak in leaks:
+        state, excuse = _standing(leak, report, policy.waivers, known.get(leak.id), baseline)
+        key = fingerprint(leak.rule, leak.signal, report.target.name)
+        interval = leak.evidence.interval
+        found.append(Finding(leak.id, leak.rule, leak.message, interval, leak.limit, state, leak.remedy, key, excuse))
+    order: list[State] = ["proven", "baseline", "waived"]
+    return tuple(sorted(found, key=lambda finding: order.index(finding.state)))
+
+
+def unused(waivers: Sequence[Waiver], leaks: Sequence[Leak]) -> tuple[Waiver, ...]:
+    """Return the waivers that no leak of this report needs."""
+    return tuple(waiver for waiver in waivers if not any(_waives(waiver, leak) for leak in leaks))
+
+
+def _leak(evidence: Evidence, report: AuditReport, limit: Limit) -> Leak:
+    of = metric(evidence.metric)
+    read, message = of.leak(evidence, limit, report)
+    return Leak(evidence.id, evidence.rule, evidence.signal, read, limit.limit, message, of.remedy)
+
+
+def _severity(leak: Leak) -> float:
+    return metric(leak.evidence.metric).severity(leak.evidence, leak.limit)
+
+
+def _broken_claim(report: AuditReport) -> tuple[Leak, ...]:
+    """Find the strongest proof that more was leaked than the guarantee admits: one claim, so one finding."""
+    broken = broken_claim(report)
+    if broken is None:
+        return ()
+    evidence, admitted, message = broken
+    # Which signal is the strongest may change between runs, so the signal is no part of a claim's identity.
+    return (Leak(CLAIM_ID, CLAIM_RULE, evidence.metric, evidence, admitted, message, CLAIM_REMEDY),)
+
+
+def _standing(
+    leak: Leak,
+    report: AuditReport,
+    waivers: Sequence[Waiver],
+    known: Leak | None,
+    baseline: AuditReport | None,
+) -> tuple[State, str | None]:
+    for waiver in waivers:
+        if _waives(waiver, leak):
+            return "waived", f"waived until {waiver.expires}: {waiver.reason}"
+    # Evidence of another grade is worth another thing: it cannot say that this leak was there before.
+    if known is None or baseline is None or baseline.grade != report.grade or known.limit != leak.limit:
+        return "proven", None
+    of, shown = metric(leak.evidence.metric), known.evidence.interval
+    before, now = of.turned(shown), of.turned(leak.evidence.interval)
+    # Known only if as likely as not no worse: a baseline from few examples, all width, must not excuse anything.
+    if not (now.value <= before.high and now.low <= before.value):
+        return "proven", None
+    return "baseline", f"already in the baseline, {of.measured(shown)} then: known, and still a leak"
+
+
+def _waives(waiver: Waiver, leak: Leak) -> bool:
+    return waiver.id in (leak.id, leak.rule)

@@ -39,9 +39,9 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from redteam.core.codec import read_text
 from redteam.core.errors import PolicyError
-from redteam.core.files import read_text
-from redteam.policy.limits import BUILT_IN, DEFAULT, Policy, Waiver
+from redteam.policy import BUILT_IN, DEFAULT, Policy, Waiver
 from redteam.report.judging import Limit, quote, require_keys, require_known
 from redteam.report.metric import Metric
 from redteam.report.metrics import known_metrics, metric, names

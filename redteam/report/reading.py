@@ -1,11 +1,30 @@
-"""Read saved reports."""
+"""Read saved reports, and refuse those that do not agree with themselves or lack what they set out to give.
 
+What was written by an audit does; what was edited or cut seldom does. An audit writes down what it asked, and which
+intervals share its error. Each of those is there, or a failure says why not: an attack gives all numbers of a signal or
+none, and one failure for each signal without. Reports of older versions have no such list; they say how many intervals
+there were, in words and in number, and are held to that.
+
+This finds accidents and careless edits. Who forges a report with care is not found out: a gate trusts its report.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from redteam.core.codec import read_text
 from redteam.core.errors import ReportError
-from redteam.core.files import read_text
-from redteam.report.consistency import require_consistent
-from redteam.report.values import AuditReport
+from redteam.report.metrics import measured_by, metric
+from redteam.report.values import AuditReport, Failure, Scope
+from redteam.report.wording import plural, some
+
+_CLOSE = 1e-6
+_SHARED = re.compile(r"shared equally over \d+ intervals")  # what an audit writes, and a report made by hand may not
+_OF_CANARIES = re.compile(r"; (\d+) are extraction rates and exposures of canaries")
+_BY_ACCESS = re.compile(r"needs \w+, the target gives \w+")  # then the attack's intervals were never counted
+_CONTROLS = re.compile(r"(.+) cannot tell the two sides apart without the target(?:;.*)?")
 
 
 def load_report(path: Path) -> AuditReport:
@@ -18,3 +37,130 @@ def load_report(path: Path) -> AuditReport:
         raise ReportError(f"{path}: cannot be read (not UTF-8 text, byte {error.start})") from None
     require_consistent(report, source=str(path))
     return report
+
+
+def require_consistent(report: AuditReport, *, source: str) -> None:
+    """Raise ReportError with the first contradiction in a report, or for a metric that nothing here knows."""
+    for name in {evidence.metric for evidence in report.evidence}:
+        try:
+            metric(name)
+        except ReportError as error:
+            raise ReportError(f"{source}: {error}") from None
+    for contradiction in _contradictions(report):
+        raise ReportError(f"{source}: contradicts itself: {contradiction}; audit again")
+
+
+def _contradictions(report: AuditReport) -> Iterator[str]:
+    shared = report.multiplicity
+    if not math.isclose(shared.each * shared.intervals, shared.alpha, rel_tol=_CLOSE):
+        yield f"{shared.intervals} intervals at {shared.each:g} do not share {shared.alpha:g}"
+    if len({evidence.id for evidence in report.evidence}) != len(report.evidence):
+        yield "two numbers have the same id"
+    if len({evidence.unit for evidence in report.evidence if not metric(evidence.metric).of_canaries}) > 1:
+        yield "some numbers are of examples and some of users"
+    for control in report.controls:
+        blunted = control.auc.high < 0.5 and not control.may_be_below_chance
+        if report.grade != "C" and (control.auc.low > 0.5 or blunted):
+            yield f"grade {report.grade}, but {control.control} tells the sides apart"
+    if len(report.evidence) > shared.intervals:
+        yield f"{len(report.evidence)} numbers share the error of {shared.intervals}"
+    seen = None if report.accuracy is None else report.accuracy.by_user
+    if seen is not None and report.unit == "user" and (report.users is None or seen.users != report.users.members):
+        yield "its accuracy is of another number of users than the report"
+    yield from what_is_missing(report)
+    for evidence in report.evidence:
+        if not math.isclose(evidence.interval.alpha, shared.each, rel_tol=_CLOSE):
+            yield f"{evidence.id} has level {evidence.interval.alpha:g}, the report says {shared.each:g} each"
+        yield from metric(evidence.metric).contradictions(evidence, report)
+
+
+def what_is_missing(report: AuditReport) -> Iterator[str]:
+    """Yield what was cut out of a report, or put into it twice."""
+    yield from _twice(report)
+    yield from _canaries(report)
+    if report.scope is None:
+        yield from _without_scope(report)
+    else:
+        yield from _within(report.scope, report)
+
+
+def _twice(report: AuditReport) -> Iterator[str]:
+    for failure, times in Counter(report.failures).items():
+        if times > 1:
+            yield f"the failure of {failure.attack} is in it {times} times"
+    for control, times in Counter(each.control for each in report.controls).items():
+        if times > 1:
+            yield f"the control {control} is in it {times} times"
+
+
+def _canaries(report: AuditReport) -> Iterator[str]:
+    """Hold the groups of canaries of each attack, by their repetitions, against how many were planted."""
+    planted = [evidence for evidence in report.evidence if metric(evidence.metric).of_canaries]
+    for attack in dict.fromkeys(evidence.attack for evidence in planted):
+        groups = {evidence.signal: evidence.members for evidence in planted if evidence.attack == attack}
+        if sum(groups.values()) != report.data.canaries:
+            yield f"{attack} is of {sum(groups.values())} canaries, the report of {report.data.canaries}"
+
+
+def _within(scope: Scope, report: AuditReport) -> Iterator[str]:
+    named = len(set(scope.intervals))
+    if named != len(scope.intervals) or max(1, named) != report.multiplicity.intervals:
+        yield f"it names {len(scope.intervals)} numbers and shares the error of {report.multiplicity.intervals}"
+    if foreign := [each.id for each in report.evidence if each.id not in scope.intervals]:
+        yield f"{some(foreign)}: among the numbers, but was not asked for"
+    controls = [each.control for each in report.controls]
+    given = {*controls, *(each.attack for each in report.evidence), *(each.attack for each in report.failures)}
+    if foreign := sorted(given - set(scope.asked)):
+        yield f"{some(foreign)}: in the report, but was not asked"
+    if gone := [each for each in scope.asked if each not in given]:
+        yield f"{some(gone)}: asked, but neither what was found nor a failure is there"
+    if scope.guarantee != (report.guarantee is not None):
+        yield "the guarantee is missing" if scope.guarantee else "the audit was given no guarantee"
+    if scope.accuracy != (report.accuracy is not None):
+        yield "the target's accuracy is missing" if scope.accuracy else "the audit measured no accuracy"
+    for attack in dict.fromkeys(scope.asked):
+        yield from _of_attack(attack, scope, report)
+
+
+def _of_attack(attack: str, scope: Scope, report: AuditReport) -> Iterator[str]:
+    """Hold what is missing of one attack against its failures."""
+    found = {evidence.id for evidence in report.evidence}
+    planned = [each for each in scope.intervals if each.startswith(f"{attack}.")]
+    missing = [each for each in planned if each not in found]
+    if not missing:
+        return
+    failures = [failure for failure in report.failures if failure.attack == attack]
+    gone, there = ({each.partition(":")[2] for each in ids} for ids in (missing, set(planned) & found))
+    excused = [failure for failure in failures if failure.kind != "not_applicable" or _all_of_canaries(missing)]
+    told = {signal for signal in gone for failure in excused if failure.reason.startswith(f"{signal}: ")}
+    wholly = any(not failure.reason.startswith(tuple(f"{signal}: " for signal in told)) for failure in excused)
+    if gone & there or not (gone == told or (wholly and not there)):
+        yield f"{plural(len(missing), 'number')} of {attack} missing ({some(missing)}), and no failure says why"
+
+
+def _all_of_canaries(ids: Sequence[str]) -> bool:
+    """Tell whether these are numbers of canaries: only an attack after those can find that it does not apply."""
+    return all(measured_by(each).of_canaries for each in ids)
+
+
+def _without_scope(report: AuditReport) -> Iterator[str]:
+    method = report.multiplicity.method
+    stated = _OF_CANARIES.search(method)
+    of_canaries = int(stated[1]) if stated else 0
+    measured = sum(metric(evidence.metric).of_canaries for evidence in report.evidence)
+    missing = report.multiplicity.intervals - len(report.evidence)
+    of_members = missing - (of_canaries - measured)
+    broken = [failure for failure in report.failures if _costs(failure)]
+    counted = report.evidence and _SHARED.search(method)
+    if counted and missing > 0 and not broken:
+        yield f"{plural(missing, 'number')} of {report.multiplicity.intervals} missing, and no failure says why"
+    elif counted and of_members > 0 and all(each.kind == "not_applicable" for each in broken):
+        yield f"{plural(of_members, 'number')} about members missing, and no failure says why"
+    names = _CONTROLS.fullmatch(report.grade_reason)
+    if names is not None and names[1] != " and ".join(each.control for each in report.controls):
+        yield f"its grade rests on {names[1]}, but that is not what the controls are"
+
+
+def _costs(failure: Failure) -> bool:
+    """Tell whether a failure can be why a number is missing that was counted."""
+    return failure.kind != "not_applicable" or not _BY_ACCESS.fullmatch(failure.reason)

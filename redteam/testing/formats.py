@@ -7,9 +7,8 @@ from functools import cache
 from redteam.auditing.run import audit
 from redteam.data import Split
 from redteam.formats import Render
+from redteam.policy import Policy, Verdict
 from redteam.policy.judge import judge
-from redteam.policy.limits import Policy
-from redteam.policy.verdict import Verdict
 from redteam.report.judging import Limit
 from redteam.report.values import AuditReport
 from redteam.testing.examples import RuleTarget, must, sentences
@@ -26,7 +25,7 @@ def check_format(render: Render) -> None:
         must(drawn == render(report, verdict, policy=_POLICY), "must return the same text for the same report")
         drawn.encode("utf-8")  # a lone surrogate cannot be
         bad = sorted({character for character in drawn if character != "\n" and not character.isprintable()})
-        must(not bad, f"lets {bad} through to a terminal: clean what comes from a report (redteam.formats.escape)")
+        must(not bad, f"lets {bad} through to a terminal: clean what comes from a report (redteam.formats)")
     drawn = render(*_judged()[0], policy=_POLICY, width=80, color=False, unheard_of=1)
     must(drawn, "must take options of other formats, and ignore them (**_)")
 

@@ -24,8 +24,8 @@ from redteam.cli.audit import _chosen
 from redteam.data import Split
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
+from redteam.policy import Policy
 from redteam.policy.judge import judge
-from redteam.policy.limits import Policy
 from redteam.report.judging import Limit
 from redteam.report.values import Failure
 from redteam.targets.target import Access

@@ -14,8 +14,8 @@ from redteam.data import Examples, Split
 from redteam.plugins.attack import suited
 from redteam.plugins.context import AttackContext
 from redteam.plugins.registry import discover_attacks
+from redteam.policy import DEFAULT
 from redteam.policy.judge import judge
-from redteam.policy.limits import DEFAULT
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
 from redteam.statistics.tpr import tpr_interval

@@ -16,8 +16,8 @@ from redteam.auditing.run import audit
 from redteam.auditing.scoring import ScoreCache
 from redteam.data import Split
 from redteam.plugins.registry import choose, discover_defenses
+from redteam.policy import DEFAULT, Policy
 from redteam.policy.judge import judge
-from redteam.policy.limits import DEFAULT, Policy
 from redteam.report.judging import Limit
 from redteam.report.values import AuditReport
 from redteam.training.train import ModelChoice, RandomInclusion, train

@@ -18,6 +18,7 @@ try:
 finally:
     print(*sys.modules, sep="\\n", file=sys.stderr)
 """
+MOST_MODULES = 24
 LEAKY, SAFE = GOLDEN / "leaky.json", GOLDEN / "safe.json"
 
 
@@ -59,6 +60,16 @@ def test_nothing_heavy_is_imported(tmp_path, arguments, code):
     assert "redteam.cli" in loaded
     assert not loaded & HEAVY
     assert result.stdout or code == 2
+
+
+def test_judging_loads_few_of_our_modules(tmp_path):
+    """At most so many, and one for each metric that the policy names; `redteam` alone has 300."""
+    (tmp_path / "redteam.toml").write_text("max_auc = 0.6\nmax_tpr = { fpr = 0.01, limit = 0.05 }\n")
+    result = run("gate", LEAKY, cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    ours = {name for name in result.stderr.split() if name.split(".")[0] in ("redteam", "attacks", "defenses")}
+    assert {"redteam.report.metrics.auc", "redteam.report.metrics.tpr"} < ours
+    assert len(ours) <= MOST_MODULES + 2, sorted(ours)
 
 
 def test_the_command_the_module_and_no_arguments(tmp_path):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from datetime import date
 
+from redteam.policy import Verdict
 from redteam.policy.reading import DEFAULT, Limit, Policy, Waiver
-from redteam.policy.verdict import Verdict
 from redteam.report.values import (
     AuditReport,
     Budget,

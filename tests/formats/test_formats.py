@@ -9,8 +9,7 @@ import pytest
 from lxml import etree
 from sample_reports import HOSTILE, SAMPLES
 
-from redteam.formats import FORMATS
-from redteam.formats.escape import clean, code, json_text, markdown
+from redteam.formats import FORMATS, clean, code, json_text, markdown
 from redteam.policy.reading import BUILT_IN
 from redteam.report.values import AuditReport, Failure
 

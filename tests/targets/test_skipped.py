@@ -16,8 +16,8 @@ from redteam.auditing.settings import AuditSettings
 from redteam.auditing.skipped import without_refused
 from redteam.core.errors import TargetError
 from redteam.data import Examples, Split
+from redteam.policy import DEFAULT
 from redteam.policy.judge import judge
-from redteam.policy.limits import DEFAULT
 from redteam.report.values import AuditReport
 from redteam.statistics.learned import same_share
 from redteam.targets.function import FunctionTarget

@@ -13,9 +13,9 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-from redteam.core.discovery import load
 from redteam.core.errors import ReportError
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport
@@ -31,7 +31,7 @@ def metric(name: str) -> Metric:
         found = [each for _, each in inspect.getmembers(module, inspect.isclass) if each.__module__ == module.__name__]
         classes = [each for each in found if issubclass(each, Metric)]
     else:
-        classes = [load(entry) for entry in entry_points(group=GROUP, name=name)]
+        classes = [_load(entry) for entry in entry_points(group=GROUP, name=name)]
     if len(classes) != 1 or getattr(classes[0], "name", None) != name:
         known = ", ".join(names())
         raise ReportError(f"unknown metric {name!r}: known are {known}; install the package that measures it")
@@ -62,3 +62,9 @@ def measured_by(rule: str) -> Metric:
 
 def _own() -> frozenset[str]:
     return frozenset(each.name for each in pkgutil.iter_modules(__path__))
+
+
+def _load(entry: EntryPoint) -> Any:
+    from redteam.core.discovery import load  # only where a package brings one
+
+    return load(entry)
