@@ -12,7 +12,6 @@ from rich.text import Text
 from redteam.formats import clip, prose
 from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
 from redteam.policy import Finding, Policy, State, Verdict
-from redteam.report import guarantee
 from redteam.report.judging import Check, Outcome
 from redteam.report.metrics import metric
 from redteam.report.values import AuditReport, ClassLeak, DataSummary, Evidence
@@ -157,6 +156,8 @@ def _meanings(report: AuditReport) -> Iterator[RenderableType]:
 def _guarantee(report: AuditReport) -> Iterator[RenderableType]:
     if report.guarantee is None:
         return
+    from redteam.report import guarantee
+
     rows = guarantee.rows(report, prose.strongest(report))
     status: Cell = (guarantee.status(report), "" if guarantee.standing_guarantee(report) else "bold red")
     headers = ("", "epsilon", "delta", "by", "covers")

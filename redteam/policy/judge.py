@@ -14,7 +14,6 @@ from datetime import date
 from redteam.core.errors import INCONCLUSIVE, LEAK, PASS, PolicyError
 from redteam.policy import Finding, Policy, State, Status, Verdict, Waiver, applying, fingerprint
 from redteam.policy.reading import expired
-from redteam.report.guarantee import CLAIM_ID, CLAIM_REMEDY, CLAIM_RULE, broken_claim
 from redteam.report.judging import NOT_JUDGED, Check, Limit, Ruling
 from redteam.report.metrics import measured, metric
 from redteam.report.values import AuditReport, Evidence
@@ -252,6 +251,10 @@ def _severity(leak: Leak) -> float:
 
 def _broken_claim(report: AuditReport) -> tuple[Leak, ...]:
     """Find the strongest proof that more was leaked than the guarantee admits: one claim, so one finding."""
+    if report.guarantee is None:
+        return ()
+    from redteam.report.guarantee import CLAIM_ID, CLAIM_REMEDY, CLAIM_RULE, broken_claim
+
     broken = broken_claim(report)
     if broken is None:
         return ()
