@@ -6,7 +6,7 @@ epsilon to noise.
 
 Sampling says which bound holds, and between which neighbours.
 
-- "poisson": each example enters each step by its own coin of chance `sample_rate`; a step is a Poisson-subsampled
+- "poisson": each example enters each step independently with probability `sample_rate`; a step is a Poisson-subsampled
   Gaussian, between data sets that differ by one example added or removed.
 - "shuffled", "fixed": each example is in one step of each pass and nothing is amplified, between data sets that differ
   by one example replaced by a null one, which has no gradient (zero-out; Chua et al. 2024, arXiv 2403.17673). Fix the

@@ -118,7 +118,7 @@ def test_sides_that_differ_without_the_model_are_refused():
     assert verdict(report).exit_code == 2
 
 
-def test_coins_outweigh_the_control_unless_it_is_certain():
+def test_random_inclusion_outweighs_the_control_unless_it_is_certain():
     alike = replace(Split.of(MEMBERS, OTHERS), randomised=True)
     report = audit(RuleTarget(), alike)
     assert report.grade == "A"
@@ -181,7 +181,7 @@ def test_an_attack_that_breaks_is_a_failure_and_never_a_pass(answer, reason):
     assert verdict(leak).exit_code == 1  # a proven leak cannot be undone by what broke beside it
 
 
-def test_a_control_that_breaks_refuses_a_split_but_not_coins(monkeypatch):
+def test_a_control_that_breaks_refuses_a_split_but_not_random_inclusion(monkeypatch):
     from attacks.controls.blind import BlindBaseline
 
     monkeypatch.setattr(BlindBaseline, "score", lambda *a, **k: 1 / 0)

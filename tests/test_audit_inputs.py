@@ -65,7 +65,7 @@ class TestWays:
             open_inputs(str(hf), Sources(), {})
 
     def test_a_ledger_vouches_only_for_a_model_it_can_recognise(self, trained, tmp_path, monkeypatch):
-        """A function may answer for the ledger's model or for any other: its rows are known, its coins are not."""
+        """A function may answer for the ledger's model or for any other: its rows are known, its members are not."""
         (tmp_path / "served.py").write_text(
             f"labels = {list(LABELS)!r}\ndef predict(texts): return [[1 / len(labels)] * len(labels) for _ in texts]\n"
         )

@@ -1,4 +1,4 @@
-"""Patterns, and what is drawn for them: fair coins, secrets drawn alike, labels, positions."""
+"""Patterns, and what is drawn for them: a fair choice, secrets drawn alike, labels, positions."""
 
 from collections import Counter
 
@@ -70,7 +70,7 @@ class TestDraw:
             assert {c.secrets for c in other}.isdisjoint({c.secrets for c in draw()})
             assert [c.planted for c in other] != [c.planted for c in draw()]
 
-    def test_coins_are_fair_and_secrets_of_both_sides_are_alike(self):
+    def test_planting_is_fair_and_secrets_of_both_sides_are_alike(self):
         many = [c for seed in range(150) for c in draw(seed=seed)]
         heads = sum(c.planted for c in many)
         low, high = stats.binom.ppf([1e-6, 1 - 1e-6], len(many), 0.5)
@@ -83,7 +83,7 @@ class TestDraw:
             chi2 = sum((counts[d] - expected) ** 2 / expected for d in DIGITS["digit"])
             assert chi2 < stats.chi2.ppf(1 - 1e-6, 9)
 
-    def test_coins_of_neighbours_and_seeds_are_independent(self):
+    def test_planting_of_neighbours_and_seeds_are_independent(self):
         included = np.array([[c.planted for c in draw(seed=seed, canaries=40)] for seed in range(200)])
         correlation = np.corrcoef(included.T)
         assert np.abs(correlation[~np.eye(40, dtype=bool)]).max() < 5.5 / np.sqrt(200)

@@ -1,4 +1,4 @@
-"""Canaries from the planted file to the audit: trained on without a coin, kept in the ledger, judged in the report."""
+"""Canaries from the planted file to the audit: trained on, kept in the ledger, judged in the report."""
 
 import json
 from dataclasses import replace
@@ -71,7 +71,7 @@ class TestTraining:
         assert load_planting(done.ledger) == planted.planting
         assert open_inputs(str(folder / "model.pt"), Sources(), {}).planting == planted.planting
 
-    def test_the_vocabulary_does_not_depend_on_the_coins(self, trained, tmp_path):
+    def test_the_vocabulary_does_not_depend_on_what_was_planted(self, trained, tmp_path):
         """The same canaries with other secrets: another model, but the same tokenizer."""
         folder, _, _ = trained
         tokenizers = []
@@ -85,7 +85,7 @@ class TestTraining:
             tokenizers.append(done.trained.bundle.tokenizer)
         assert tokenizers[0] == tokenizers[1]
 
-    def test_membership_coins_are_those_of_the_same_data_without_canaries(self, trained, tmp_path):
+    def test_membership_is_that_of_the_same_data_without_canaries(self, trained, tmp_path):
         folder, _, done = trained
         key = Ledger.load(done.ledger).membership.key
         inclusion = RandomInclusion(0.4, 0.1, 3, key=key)
@@ -132,7 +132,7 @@ class TestLedger:
         self.edited(trained, tmp_path, change, "canaries are those of other data")
 
     def test_canaries_taken_out(self, trained, tmp_path):
-        """Then rows of canaries would be users' whose coin the ledger forgot."""
+        """Then rows of canaries would be users' whose side the ledger forgot."""
         self.edited(trained, tmp_path, lambda d: d.update(canaries=[]), "membership is not what its seed draws")
 
     def test_an_edited_secret(self, trained, tmp_path):

@@ -61,7 +61,7 @@ def naive(planted, target):
 
 
 class TestQueries:
-    def test_nothing_in_them_depends_on_the_coins(self):
+    def test_nothing_in_them_depends_on_what_was_planted(self):
         planted = planting()
         flipped = replace(planted, canaries=tuple(replace(c, planted=1 - c.planted) for c in planted.canaries))
         assert queries_of(planted) == queries_of(flipped)
@@ -176,7 +176,7 @@ class TestFindings:
 
     @pytest.mark.parametrize("redrawn", [False, True])
     def test_null_models_are_found_guilty_at_most_five_times_in_a_hundred(self, redrawn):
-        """240 models that saw neither secret: with one planting, and with coins and secrets drawn anew for each."""
+        """240 models that saw neither secret: with one planting, and with all drawn anew for each."""
         fired = 0
         for run in range(240):
             planted = planting(seed=run if redrawn else 5)

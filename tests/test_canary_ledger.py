@@ -95,7 +95,10 @@ class TestLedger:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (lambda d: d["canaries"][0].update(planted=1 - d["canaries"][0]["planted"]), "coins are not those"),
+            (
+                lambda d: d["canaries"][0].update(planted=1 - d["canaries"][0]["planted"]),
+                "planted secrets are not those",
+            ),
             (lambda d: d["canaries"].append(d["canaries"][0]), "two of one id"),
             (lambda d: d.update(canaries=[]), "no canaries"),
             (lambda d: d["canaries"][0].update(rows=[0, 99_999]), "beyond the last"),

@@ -131,7 +131,7 @@ class TestRows:
         assert report.headline == "RT298"  # 0 + 1 whole secrets, against 0.9 + 0
 
     def test_nothing_is_found_where_nothing_was_learned(self):
-        """Over drills of models that depend on no coin, a finding comes at most as often as the level says."""
+        """Over drills of models that depend on no secret, a finding comes at most as often as the level says."""
         rng, hits = np.random.default_rng(0), 0
         for _ in range(400):
             finds = [

@@ -517,7 +517,7 @@ def test_judging_is_repeatable():
 
 
 def test_an_auc_far_below_a_half_never_passes():
-    """Swapped sides would otherwise turn every leak into a pass; drawn by coins, it is a leak turned round."""
+    """Swapped sides would otherwise turn every leak into a pass; of random inclusion, it is a leak turned round."""
     judged = verdict(report(evidence(0.2, 0.3)))
     assert (judged.exit_code, judged.checks[0].outcome) == (2, "reversed")
     assert any("swapped" in problem for problem in judged.problems)

@@ -1,4 +1,4 @@
-"""The ledger: private, exact, and impossible to edit without being found out; membership by honest coins."""
+"""The ledger: private, exact, and impossible to edit without being found out; membership drawn honestly."""
 
 import json
 import stat
@@ -196,7 +196,7 @@ class TestAssignment:
         assert first == other
         assert self.side(examples.take(range(50))) == {i: first[i] for i in range(50)}
 
-    def test_texts_that_count_as_the_same_share_a_coin(self):
+    def test_texts_that_count_as_the_same_share_a_side(self):
         same = self.rows("Play It", "play  it", " PLAY it\n", "play\u00a0it")
         for seed in range(40):
             assert len(set(self.side(same, seed=seed).values())) == 1
@@ -210,13 +210,13 @@ class TestAssignment:
                 low, high = binom.ppf([1e-6, 1 - 1e-6], 20_000, share) if share else (0, 0)
                 assert low <= len(drawn[side]) <= high
 
-    def test_the_reference_part_does_not_change_the_other_coins(self):
+    def test_the_reference_part_does_not_change_the_other_sides(self):
         many = self.rows(*map(str, range(2000)))
         without, with_part = self.side(many), self.side(many, reference=0.3)
         assert {i: s for i, s in with_part.items() if s != "reference"}.items() <= without.items()
 
-    def test_coins_are_uniform(self):
-        """Sides at twenty thresholds cut the coins into twenty bins, which must be equally full."""
+    def test_assignment_is_uniform(self):
+        """Sides at twenty thresholds cut the draws into twenty bins, which must be equally full."""
         many = self.rows(*map(str, range(20_000)))
         counts = [len(assign_membership(many, holdout=i / 20, seed=5)["nonmembers"]) for i in range(21)]
         bins = np.diff(counts)
@@ -224,12 +224,12 @@ class TestAssignment:
 
     def test_seeds_texts_and_neighbours_are_independent(self):
         many = self.rows(*(f"text {i}" for i in range(4000)))
-        flips = np.array(
+        draws = np.array(
             [[s == "members" for _, s in sorted(self.side(many, seed=seed).items())] for seed in range(12)]
         )
-        correlation = np.corrcoef(flips)
+        correlation = np.corrcoef(draws)
         assert np.abs(correlation[~np.eye(12, dtype=bool)]).max() < 5 / np.sqrt(4000)
-        assert abs(np.corrcoef(flips[:, :-1].ravel(), flips[:, 1:].ravel())[0, 1]) < 5 / np.sqrt(12 * 4000)
+        assert abs(np.corrcoef(draws[:, :-1].ravel(), draws[:, 1:].ravel())[0, 1]) < 5 / np.sqrt(12 * 4000)
 
     def test_extremes(self):
         many = self.rows(*map(str, range(1000)))
@@ -237,7 +237,7 @@ class TestAssignment:
         assert set(self.side(many, holdout=1.0).values()) == {"nonmembers"}
         assert set(self.side(many, reference=1.0).values()) == {"reference"}
 
-    def test_the_coins_of_a_seed_never_change(self):
+    def test_the_assignment_of_a_seed_never_changes(self):
         """Old ledgers must stay readable: these numbers are pinned."""
         texts = self.rows("Play jazz", "wäre es möglich", "７", "a  B", "STRASSE", "İstanbul", *map(str, range(6)))
         drawn = assign_membership(texts, holdout=0.5, reference=0.2, seed=7)
@@ -276,14 +276,14 @@ class TestUsers:
             salt="00" * 16,
         )
 
-    def test_the_coins_of_users_are_drawn_again(self, owned, where):
+    def test_the_sides_of_users_are_drawn_again(self, owned, where):
         owned.save(where)
         split, _ = Ledger.load(where).split(where)
         assert (split.unit, split.redrawn, split.users.both) == ("user", True, 0)
         assert split.users.members + split.users.nonmembers == 40
         assert "person" not in where.read_text()
 
-    def test_coins_of_rows_are_not_taken_for_those_of_users_nor_the_reverse(self, owned, ledger, where):
+    def test_sides_of_rows_are_not_taken_for_those_of_users_nor_the_reverse(self, owned, ledger, where):
         for one, unit in ((owned, "example"), (ledger, "user")):
             replace(one, membership=replace(one.membership, unit=unit)).save(where)
             with pytest.raises(LedgerError, match=r"membership is not what its seed draws|changed since training"):

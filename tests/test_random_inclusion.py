@@ -1,4 +1,4 @@
-"""Epsilon in an audit: only where coins decided membership, on fair coins of texts that stood alone, paid for."""
+"""Epsilon in an audit: only where membership was random, on fair inclusion of texts that stood alone, paid for."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def epsilons(report):
     return [evidence for evidence in report.evidence if evidence.metric == "epsilon"]
 
 
-def test_coins_give_an_epsilon_and_it_shares_the_error():
+def test_random_inclusion_gives_an_epsilon_and_it_shares_the_error():
     split = drawn()
     report = audit(RuleTarget(split.members), split, settings=AuditSettings(alpha=0.06, fprs=(0.1, 0.01)))
     found = epsilons(report)
@@ -70,7 +70,7 @@ def test_the_guarantee_says_at_which_delta():
     assert "at delta 0.001 by one_run" in report.multiplicity.method
 
 
-def test_unfair_coins_are_thinned():
+def test_unfair_inclusion_is_thinned():
     split = drawn(0.8)
     (found,) = epsilons(audit(RuleTarget(split.members), split, ATTACKS))
     assert found.members == pytest.approx(600, abs=75)
@@ -138,38 +138,38 @@ def test_a_leak_that_scores_members_low_is_an_epsilon_too():
     assert turned.attainable == upright.attainable
 
 
-def test_without_coins_there_is_no_epsilon():
+def test_without_random_inclusion_there_is_no_epsilon():
     split = drawn(randomised=False)
     report = audit(RuleTarget(split.members), split, ATTACKS)
     assert (report.grade, epsilons(report), report.multiplicity.intervals) == ("B", [], 2)
     assert "epsilon" not in report.grade_reason + report.multiplicity.method
 
 
-def test_coins_of_unknown_probability_give_none_and_say_so():
+def test_inclusion_of_unknown_probability_gives_none_and_say_so():
     split = drawn(inclusion=0.5)
     report = audit(RuleTarget(split.members), replace(split, inclusion=None), ATTACKS)
     assert (report.grade, epsilons(report)) == ("A", [])
     assert (
-        "no epsilon is measured: the probability with which coins put examples in is not known" in report.grade_reason
+        "no epsilon is measured: the probability with which examples were included is not known" in report.grade_reason
     )
 
 
-def test_too_few_fair_coins_give_none_and_say_so():
+def test_too_few_canaries_of_fair_inclusion_give_none_and_say_so():
     rows = sentences(60, seed=4)
     split = Split.of(rows.take(range(58)), rows.take([58, 59]), randomised=True, inclusion=0.97)
     report = audit(RuleTarget(), split, ATTACKS)
     assert epsilons(report) == []
-    assert "stood in the data once and had fair coins" in report.grade_reason
+    assert "stood in the data once and were included with probability 1/2" in report.grade_reason
 
 
 def test_a_callers_word_is_not_called_a_draw():
     said = audit(RuleTarget(), drawn(), ATTACKS).grade_reason
-    assert "taken on the caller's word, no coin was drawn again" in said
+    assert "taken on the caller's word, nothing was drawn again" in said
     assert "drawn again from the ledger's" in audit(RuleTarget(), drawn(redrawn=True), ATTACKS).grade_reason
 
 
 @pytest.mark.parametrize("inclusion", [0.0, 1.0, float("nan")])
-def test_an_inclusion_that_is_no_coins_is_refused(inclusion):
+def test_an_inclusion_that_is_no_probability_is_refused(inclusion):
     with pytest.raises(DataError, match="inclusion is"):
         Split.of(ROWS.take(range(9)), ROWS.take(range(9, 20)), randomised=True, inclusion=inclusion)
 
@@ -215,4 +215,4 @@ def test_a_plan_tells_what_epsilon_could_show():
     text = make_plan(RuleTarget(), split, ATTACKS, policy, AuditSettings(), guarantee=exact).text
     assert "CANNOT be proven broken at delta 1e-07" in text
     text = make_plan(RuleTarget(), replace(split, randomised=False), ATTACKS, DEFAULT, AuditSettings()).text
-    assert "epsilon    not measured: no coin" in text
+    assert "epsilon    not measured: examples were not included at random" in text

@@ -54,7 +54,7 @@ def stopping(at, how=None):
 @pytest.mark.parametrize("spec", ["tiny", "bilstm"])
 class TestRepeatable:
     def digest(self, data, name, spec, **options):
-        inclusion = options.pop("coins", RandomInclusion(seed=1))
+        inclusion = options.pop("inclusion", RandomInclusion(seed=1))
         return train(data, data.with_name(name), QUICK, model=ModelChoice(spec), inclusion=inclusion, **options).trained
 
     def test_the_seed_decides_everything(self, data, spec):
@@ -133,8 +133,8 @@ class TestUnfinished:
             {"model": ModelChoice("bilstm")},
             {"model": ModelChoice("tiny", dropout=0.0)},
             {"model": ModelChoice("tiny", freeze_embeddings=True)},
-            {"coins": RandomInclusion(seed=1)},
-            {"coins": RandomInclusion(holdout=0.4)},
+            {"inclusion": RandomInclusion(seed=1)},
+            {"inclusion": RandomInclusion(holdout=0.4)},
             {"columns": Columns("text", "label", id="label")},
         ],
     )

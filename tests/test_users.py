@@ -1,4 +1,4 @@
-"""Whole users: drawn by one coin, measured by all their rows, with intervals over users."""
+"""Whole users: drawn as a whole, measured by all their rows, with intervals over users."""
 
 from dataclasses import replace
 from datetime import date
@@ -31,7 +31,7 @@ def owned(count, rows, *, seed):
 
 
 def drawn(examples, *, unit, seed=0):
-    """Put rows in or leave them out by coins, and divide as a ledger does."""
+    """Include rows at random, and divide as a ledger does."""
     sides = assign_membership(examples, holdout=0.5, seed=seed, unit=unit)
     inside, outside = examples.take(sides["members"]), examples.take(sides["nonmembers"])
     return Split.of(inside, outside, randomised=True, redrawn=True, inclusion=0.5, salt="00" * 16, unit=unit)
@@ -50,7 +50,7 @@ class TestAssignment:
         assert {examples.users[row] for row in fewer["members"]} <= users["members"]
         assert assign_membership(examples, holdout=0.4, reference=0.2, seed=4, key="k", unit="user") != sides
 
-    def test_users_have_coins_of_their_own_and_not_those_of_their_texts(self):
+    def test_users_have_sides_of_their_own_and_not_those_of_their_texts(self):
         examples = owned(4000, 1, seed=1)
         examples = replace(examples, users=examples.texts)
         inside = [
@@ -107,10 +107,10 @@ class TestSplits:
         split = Split.of(examples.take(inside), examples.take(outside))
         assert (split.unit, split.users.members, split.users.nonmembers, split.users.both) == ("user", 30, 29, 1)
         assert (len(split.members), len(split.nonmembers)) == (150, 145)
-        with pytest.raises(DataError, match="1 users have rows on both sides: no coin of whole users"):
+        with pytest.raises(DataError, match="1 users have rows on both sides: no random split of whole users"):
             Split.of(examples.take(inside), examples.take(outside), randomised=True)
 
-    def test_what_is_left_of_a_user_does_not_depend_on_how_coins_fell(self):
+    def test_what_is_left_of_a_user_does_not_depend_on_how_sides_were_drawn(self):
         """A text that many say stays with those on one side only, if it goes where they differ: that tells the side."""
         examples = owned(40, 4, seed=1)
         rng = np.random.default_rng(1)
@@ -204,7 +204,7 @@ class TestAudits:
         target = RuleTarget(inside)
         report = audit(target, split)
         assert report.grade == "A"
-        assert "every user was put in or left out by its own coin, drawn again" in report.grade_reason
+        assert "every user was included independently at random, drawn again" in report.grade_reason
         assert {e.unit for e in report.evidence} == {"user"} == {report.unit}
         assert (report.data.members + report.data.nonmembers, report.users.both) == (1500, 0)
         pool, member = split.pool(0)
@@ -251,7 +251,7 @@ class TestAudits:
         assert replace(by_user, users=None) == by_row
         assert any(e.metric == "epsilon" for e in by_row.evidence)
 
-    def test_rows_with_coins_of_their_own_are_of_grade_a_and_nothing_is_said_of_users(self):
+    def test_rows_with_sides_of_their_own_are_of_grade_a_and_nothing_is_said_of_users(self):
         split = drawn(owned(40, 20, seed=1), unit="example")
         report = audit(RuleTarget(), split)
         assert report.grade == "A"

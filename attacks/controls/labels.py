@@ -1,9 +1,10 @@
 """RT902 label control: do members and non-members have the same labels? (after Das, Zhang, Tramer 2024).
 
 Each example is scored by the share of members among the earlier examples of its label, in the same progressive
-cross-validation as RT901. Above chance, some labels are commoner on one side, and a membership score that is higher
-for some labels than for others would measure that: the audit matches both sides by label and looks again. A split
-stratified by label scores below chance, which is fine: there the labels are more alike than coins would make them.
+cross-validation as RT901. Above chance, some labels are commoner on one side, and a membership score that is higher for
+some labels than for others would measure that: the audit matches both sides by label and looks again. A split
+stratified by label scores below chance, which is fine: there the labels are more alike than a random split would make
+them.
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 With clipping "example" (the default), the gradient of every example is clipped exactly, from one forward and one
 backward pass and without per-example gradients: norms come from activations and output gradients. Normal noise is
-drawn into the gradient buffer before the clipped sums are added to it. Examples are sampled by independent coins
+drawn into the gradient buffer before the clipped sums are added to it. Examples are sampled independently
 (Poisson), so batches vary and some may be empty; the divisor is a public constant. Batches can be shuffled instead:
 they are then accounted as what they are, without amplification.
 

@@ -159,7 +159,7 @@ class ExampleClipper:
     def check_separate(self, losses: Losses, rows: Tensor, rng: np.random.Generator | None = None) -> None:
         """Refuse losses that mix examples; `losses(rows)`, called a few times, gives those of any rows, int64 [b].
 
-        Adds nothing to the buffer and leaves all random generators as they were; `rng` choose which rows stay. Raises
+        Adds nothing to the buffer and leaves all random generators as they were; `rng` chooses which rows stay. Raises
         UnsupportedLayer, with the name of the module that mixes where it can be found.
         """
         self._asked = True

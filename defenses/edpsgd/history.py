@@ -1,15 +1,15 @@
-"""What a training is and has done so far, as a digest on which its noise and its coins depend.
+"""What a training is and has done so far, as a digest on which its noise and its sampling depend.
 
 Two trainings may go on from one saved state. Were the noise of a step a function of (seed, step) alone, both would draw
 the same, and their difference would be bare signal. So the key of a step's noise also covers the weights that the
 training began or went on with, and the rows, the clipped sum, the scale of the noise and the optimiser's settings of
-every step up to this one: where any of these differs by a bit, all noise from there on is fresh, and so are the coins
-of Poisson sampling, whose amplification does not hold for coins that somebody else used too. Where nothing differs, the
+every step up to this one: where any of these differs by a bit, all noise from there on is fresh, and so are the draws
+of Poisson sampling, whose amplification does not hold for draws that somebody else used too. Where nothing differs, the
 same numbers come again: that is what resumes a training that was killed.
 
-The first coins fall before there is a sum. So a history begins with what tells one training from another: mechanism,
-trainer, optimiser, numbers of rows, and the data, by a digest that whoever knows them gives or else by the losses of
-all rows. Two trainings with one seed on other data share no batch.
+The first batch is drawn before there is a sum. So a history begins with what tells one training from another:
+mechanism, trainer, optimiser, numbers of rows, and the data, by a digest that whoever knows them gives or else by the
+losses of all rows. Two trainings with one seed on other data share no batch.
 
 Two branches are two trainings on one set of data: each one's epsilon counts itself alone. Until they part they are one
 training, and who sees both sees how far that was.

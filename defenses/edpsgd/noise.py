@@ -53,7 +53,7 @@ class NoiseSource:
     """Normal noise and random generators for each step of a training, all from one secret seed.
 
     `seed` is a non-negative integer of any size; 256 random bits keep it secret. With `secure`, only cryptographically
-    secure generators make the noise. `history` is a digest of what was done so far, on which noise and coins depend
+    secure generators make the noise. `history` is a digest of what was done so far, on which noise and sampling depend
     too. Raises UsageError for a negative seed.
     """
 

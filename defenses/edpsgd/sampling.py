@@ -2,7 +2,7 @@
 
 A logical batch is what one noisy step releases the sum of; who is in it decides the guarantee. A physical part is what
 one forward and backward pass holds; the sum does not depend on the parts, so they may be made in any way, also by
-looking at the data. Everything here is a function of (seed, step) alone, but for the coins of Poisson sampling, which
+looking at the data. Everything here is a function of (seed, step) alone, but for the draws of Poisson sampling, which
 must be nobody else's and so depend on the history too. A shuffled order earns no amplification and may be known.
 """
 
@@ -24,7 +24,7 @@ USUAL_LENGTH = 32  # tokens; turns "so many texts at once" into a budget of toke
 class Sampler:
     """The logical batches of a training over `size` rows.
 
-    poisson: each row by an independent coin with chance `sample_rate`; the batches vary, and some may be empty.
+    poisson: each row independently with probability `sample_rate`; the batches vary, and some may be empty.
     shuffled: a fresh permutation for each pass, cut into batches of `sample_rate * population`; with `drop_last`, what
     does not fill a batch is left out of the pass. The number of steps of a pass follows from the public numbers alone:
     rows beyond it wait for the next pass. The order follows from `size` too: a pass begun with one size has to end with

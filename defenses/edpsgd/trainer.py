@@ -5,7 +5,7 @@
         private.step(lambda part: cross_entropy(model(x[part]), y[part], reduction="none"), rows)
     print(private.spent(delta=1e-5))
 
-Each step takes every row by an independent coin (Poisson), clips each row's gradient to norm `clip`, adds normal noise
+Each step takes every row independently at random (Poisson), clips each row's gradient to norm `clip`, adds normal noise
 of standard deviation `noise_multiplier * clip` to the sum and divides by `sample_rate * population`: a public constant,
 never the realised size of a batch. What is released is the weights. The losses that `step` returns, `dropped`, and the
 error for a non-finite example are for whoever trains: they are outside of the guarantee.
@@ -178,7 +178,7 @@ class PrivateTrainer:
             self._given = torch.from_numpy(self._sampler.rows(before))
             yield self._given
             if self.steps_done == before:
-                raise UsageError(f"the batch of step {before + 1} was not given to step(): its coins are spent")
+                raise UsageError(f"the batch of step {before + 1} was not given to step(): its draw is spent")
 
     def step(self, losses: Losses, rows: Tensor) -> Outcome:
         """Do one private step; `losses(part)` gives the loss of each of the rows `part`, float [len(part)].
@@ -220,7 +220,7 @@ class PrivateTrainer:
         """Go on where `state` was taken, with its seed; UsageError names the setting that is another one.
 
         With the same weights (load them before the next batch) and data, the same numbers come as if nothing had broken
-        off. Where weights, rows or a clipped sum differ, noise and coins are fresh from there on. Such a branch is a
+        off. Where weights, rows or a clipped sum differ, noise and sampling are fresh from there on. Such a branch is a
         training of its own: `spent` counts one alone, and two of them spend more than either.
         """
         if self.steps_done:

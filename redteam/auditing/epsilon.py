@@ -1,10 +1,10 @@
-"""Epsilon from the coins of one training: which examples can serve as canaries, and what their guesses prove.
+"""Epsilon from random inclusion in one training: which examples can serve as canaries, and what their guesses prove.
 
-The method is `one_run` (T. Steinke, M. Nasr, M. Jagielski, 2023), the only one that is valid for one model whatever
-the training does. It asks for fair coins, so where examples were put in with another probability, they are thinned
-until the coins of those that are left are fair. A text that stood in the data more than once is no canary: its coin
-put in several examples, and the guarantee is about one. Where users had a coin for all of their rows, users are the
-canaries, and the epsilon is theirs: it says nothing about one example, nor does one for examples about users.
+The method is `one_run` (T. Steinke, M. Nasr, M. Jagielski, 2023), the only one that is valid for one model whatever the
+training does. It asks for inclusion with probability 1/2, so where it was another, examples are thinned until that of
+those that are left is 1/2. A text that stood in the data more than once is no canary: it was included as several
+examples, and the guarantee is about one. Where users were included with all of their rows, users are the canaries, and
+the epsilon is theirs: it says nothing about one example, nor does one for examples about users.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _FEWEST = 2  # of either side
 
 @dataclass(frozen=True, eq=False)
 class Canaries:
-    """The examples or users of the pool whose coins were fair (`kept`, in its order), and the delta to measure at."""
+    """The examples or users of the pool of fair inclusion (`kept`, in its order), and the delta to measure at."""
 
     kept: BoolArray
     members: int
@@ -50,10 +50,10 @@ def fair_canaries(split: Split, is_member: BoolArray, guarantee: Guarantee | Non
     `is_member` is of the units of the split: its rows, or its users.
     """
     if not split.randomised:
-        return "no coin put examples in or left them out"
+        return "examples were not included at random"
     if split.inclusion is None:
-        return "the probability with which coins put examples in is not known"
-    users = split.unit == "user"  # each with her own coin, whatever she wrote
+        return "the probability with which examples were included is not known"
+    users = split.unit == "user"  # each included by herself, whatever she wrote
     alone = np.ones(len(is_member), dtype=np.bool_) if users else split.stood_alone(seed)
     if alone is None:
         return "without the texts nothing tells which of them stood in the data more than once"
@@ -61,7 +61,7 @@ def fair_canaries(split: Split, is_member: BoolArray, guarantee: Guarantee | Non
     members, nonmembers = int((kept & is_member).sum()), int((kept & ~is_member).sum())
     if min(members, nonmembers) < _FEWEST:
         who = f"{members} members and {nonmembers} non-members"
-        return f"{who} {'are users who' if users else 'stood in the data once and'} had fair coins"
+        return f"{who} {'are users who' if users else 'stood in the data once and'} were included with probability 1/2"
     same = guarantee is not None and guarantee.accounted.covers(split.unit)
     return Canaries(kept, members, nonmembers, guarantee.accounted.delta if guarantee and same else DELTA)
 
@@ -70,7 +70,7 @@ def _lots(split: Split, seed: int) -> int:
     """Return what thinning is drawn from: `seed`, the texts of both sides, and the salt.
 
     The pool's order follows from the seed and the two sizes alone, so it would give each audit of such sizes the same
-    lots; the texts say how the coins fell.
+    lots; the texts say who was included.
     """
     digest = hashlib.blake2b(f"{seed} {split.salt}".encode(), digest_size=16)
     for side in (split.members, split.nonmembers):

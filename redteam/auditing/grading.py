@@ -1,6 +1,6 @@
 """How far evidence about membership can be trusted: what the controls saw, and the grade that follows.
 
-A, randomised: every text, or every user with all rows, was put in or left out by an independent coin, that was drawn
+A, randomised: every text, or every user with all rows, was included independently at random, and that was drawn
 again and agrees or that the caller vouches for. B, split:
 the two sides are said to come from one source and the controls tell them apart no better than chance. C, unknown:
 they do, or could not be asked; the membership metrics would measure the data and are refused. A control that does
@@ -26,7 +26,7 @@ from redteam.statistics.ranking import rank
 
 # Two-sided level of each control's interval, whatever the report's own: some 1.5 % of honest splits are refused.
 _LEVEL = 0.01
-# Coins that were drawn again make members and non-members alike by construction, so that there a control above
+# Membership that was drawn again makes members and non-members alike by construction, so that there a control above
 # chance is nearly always a false alarm; only one this unlikely says that the ledger is not the truth.
 _OVERRULES_RANDOMISED = 0.001
 
@@ -129,11 +129,11 @@ def _grade(split: Split, results: Sequence[ControlResult], failures: Sequence[Fa
             return "C", f"{result.control} does worse than chance, {seen}: {what}, which would hide leaks"
     beside = "".join(f"; {_saw(result)}" for result in results)
     if split.randomised and split.redrawn:
-        said = f"every {one} was put in or left out by its own coin, drawn again from the ledger's seed and key"
+        said = f"every {one} was included independently at random, drawn again from the ledger's seed and key"
         return "A", said + beside
     if split.randomised:
-        said = f"every {one} is said to have been put in or left out by its own coin"
-        return "A", f"{said}; this was taken on the caller's word, no coin was drawn again{beside}"
+        said = f"every {one} is said to have been included independently at random"
+        return "A", f"{said}; this was taken on the caller's word, nothing was drawn again{beside}"
     broken = [failure for failure in failures if failure.kind == "failed"]
     if broken:
         what = "so nothing says that the two sides are alike"

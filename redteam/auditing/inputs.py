@@ -151,7 +151,7 @@ def check_trained_on(planting: Planting | None, target: Target, name: str) -> No
         raise LedgerError(f"{path}: the model was trained on other canaries than these; give the ledger of those")
     if known is None:
         raise LedgerError(
-            f"{path}: the model was trained without the canary ledger beside its data, so that canaries flipped coins "
+            f"{path}: the model was trained without the canary ledger beside its data, so that canaries were held out "
             "as users' rows do; put it there and train again"
         )
 

@@ -51,7 +51,7 @@ def match_by_label(split: Split, *, seed: int) -> tuple[Split, Matching] | None:
     """Return the split with as many members to a non-member in every label, and what was left out.
 
     Where users are the unit, users are matched who have the same labels as often. None where there is nothing to match
-    by - no labels, coins - or too few would be left.
+    by - no labels, random inclusion - or too few would be left.
     """
     sides = split.members, split.nonmembers
     if split.randomised or any(side.labels is None for side in sides):

@@ -77,7 +77,7 @@ def make_plan(
         f"examples   {len(split.members):,} members, {len(split.nonmembers):,} non-members"
         f" ({split.moved_out} texts on both sides moved out, {split.duplicates} repeats dropped)",
         *_user_line(split),
-        f"membership {'drawn by coins (grade A)' if split.randomised else 'a split (grade B at best)'}",
+        f"membership {'drawn at random (grade A)' if split.randomised else 'a split (grade B at best)'}",
         *_label_line(looked),
         *_canary_line(planted, target.access, each),
         *(_attack_line(attack, target) for attack in attacks),
@@ -166,8 +166,8 @@ def _epsilon_line(canaries: Canaries | str, each: float) -> tuple[str, ...]:
     if isinstance(canaries, str):
         return (f"epsilon    not measured: {canaries}",)
     most = attainable_epsilon(canaries.members, canaries.nonmembers, alpha=each, delta=canaries.delta)
-    coins = f"{canaries.members:,} and {canaries.nonmembers:,} canaries with fair coins"
-    return (f"epsilon    at delta {canaries.delta:g}: {coins} can show up to {most:.2f}. {LOW_BOUND}",)
+    those = f"{canaries.members:,} and {canaries.nonmembers:,} canaries of fair inclusion"
+    return (f"epsilon    at delta {canaries.delta:g}: {those} can show up to {most:.2f}. {LOW_BOUND}",)
 
 
 def _requests(target: Target, split: Split) -> str:

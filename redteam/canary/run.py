@@ -33,7 +33,7 @@ class Attacker:
 
 
 def queries_of(planting: Planting) -> tuple[ExtractionQuery, ...]:
-    """Return what attacks are asked: of each canary all but its secrets."""
+    """Return what attacks are told: of each canary all but its secrets."""
     queries = []
     for canary in planting.canaries:
         pattern = Pattern.parse(canary.template)
@@ -43,7 +43,7 @@ def queries_of(planting: Planting) -> tuple[ExtractionQuery, ...]:
 
 
 def candidates_of(planting: Planting) -> tuple[CandidateSecret, ...]:
-    """Return both secrets of each canary in alphabetical order, which says nothing about the coin."""
+    """Return both secrets of each canary in alphabetical order, which does not tell which was planted."""
     return tuple(
         CandidateSecret(canary.id, secret) for canary in planting.canaries for secret in sorted(canary.secrets)
     )
@@ -120,7 +120,7 @@ def without_searches(
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of an attack, one for each canary that it could be asked about, and why there are no others."""
+    """The answers of an attack, one for each canary that it applies to, and why there are no others."""
 
     answers: tuple[Answer, ...]
     failures: tuple[Failure, ...] = ()
@@ -135,7 +135,7 @@ def run_extraction(
     seed: int,
     progress: Progress = unwatched,
 ) -> Answers:
-    """Ask an attack about all canaries and, where it does not apply to all patterns, about each pattern by itself."""
+    """Run an attack on all canaries and, where it does not apply to all patterns, about each pattern by itself."""
     if attack.needs not in target.access:
         reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
         return Answers((), (Failure(attack.id, "not_applicable", reason),))

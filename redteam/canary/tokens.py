@@ -45,7 +45,7 @@ def check_tokenizer(planting: Planting, tokenizer: "Tokenizer", *, name: str) ->
 
 
 def learn_from(users: Examples, planting: Planting | None) -> Examples:
-    """Return what a vocabulary may be learned from: users' rows, and of canaries what no coin decides."""
+    """Return what a vocabulary may be learned from: users' rows, and of canaries what is not random."""
     if planting is None:
         return users
     texts = (*(users.texts or ()), *vocabulary_texts(planting))

@@ -58,8 +58,8 @@ def train(
     trainer, dropout = _configured(defense, set or [])
     try_start(model, open_seconds, open_memory)
     columns = (text_column, label_column, id_column, user_column, group_column)
-    shape, coins = (model, layers, freeze_embeddings, dropout), (holdout, 0.0, seed)
-    _run(data, output, trainer, columns, shape, coins, restart=restart, noise_from_seed=noise_from_seed)
+    shape, inclusion = (model, layers, freeze_embeddings, dropout), (holdout, 0.0, seed)
+    _run(data, output, trainer, columns, shape, inclusion, restart=restart, noise_from_seed=noise_from_seed)
 
 
 def _run(

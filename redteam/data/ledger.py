@@ -39,10 +39,10 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Membership:
-    """Which rows were trained on, held out, and kept apart for reference, and the coins that decided it.
+    """Which rows were trained on, held out, and kept apart for reference, and the draw that decided it.
 
-    `seed` and `key` draw the coins again; the key is the fingerprint of the whole data file unless another was given.
-    `unit` says what had one coin: a text, or a user with all of her rows.
+    `seed` and `key` draw it again; the key is the fingerprint of the whole data file unless another was given.
+    `unit` says what was assigned as a whole: a text, or a user with all of her rows.
     """
 
     randomised: bool
@@ -113,8 +113,8 @@ class Ledger:
         """Read the data again and divide it as training did; `path` is where this ledger lies.
 
         Rows of canaries are on neither side. `user` and `group` are columns that training was not told of. Raises
-        LedgerError where the data changed, a row is on two sides, or the coins do not fall as stated, UsageError where
-        the coins were those of other users.
+        LedgerError where the data changed, a row is on two sides, or membership is not what the seed draws, UsageError
+        where it was drawn for other users.
         """
         source = self.data_path(path, data)
         if not source.exists():
@@ -201,11 +201,11 @@ def assign_membership(
     planted: frozenset[int] = frozenset(),
     unit: Unit = "example",
 ) -> dict[str, tuple[int, ...]]:
-    """Draw the side of every text, or of every user, by its own coin: reference first, then held out with `holdout`.
+    """Draw the side of every text, or of every user, independently: reference first, then held out with `holdout`.
 
-    The coin is a keyed hash of the folded text, so repeated texts share one and fall on one side, the order of the
+    The draw is a keyed hash of the folded text, so repeated texts share one and land on one side, the order of the
     rows does not matter, and whoever has `key` and `seed` can draw it again. Nobody else can: with a public key,
-    membership could be computed without the model. Rows `planted`, those of canaries, get no coin: how often each is
+    membership could be computed without the model. Rows `planted`, those of canaries, are on no side: how often each is
     trained on is part of the plan. With the unit "user" it is the user's name that is hashed. Returns the row numbers
     of each side; raises DataError where a row names no user.
     """

@@ -33,7 +33,7 @@ class Decoy:
 
 @dataclass(frozen=True)
 class Canary:
-    """A sentence with two secrets drawn alike, of which a coin chose `planted`, 0 or 1, for the rows `rows`."""
+    """A sentence with two secrets drawn alike, of which `planted`, 0 or 1, was chosen at random for the rows `rows`."""
 
     id: str
     template: str
@@ -64,7 +64,7 @@ class Canary:
 
 @dataclass(frozen=True)
 class Planting:
-    """All canaries of one data file. `key` and `seed` draw the coins; `digest` is over everything else.
+    """All canaries of one data file. `key` and `seed` draw which secrets went in; `digest` is over everything else.
 
     `rows` counts those of the planted file, and row numbers are of that file, from 0. `alphabets` holds the symbols of
     each alphabet that a template names. `written` sentences of users are of one of the templates, with other secrets.
@@ -113,7 +113,7 @@ class Planting:
                 f"{path}: the canaries are not those that were planted (digest differs): restore the file"
             )
         if any(canary.planted != assign_secret(self.key, self.seed, canary.id) for canary in self.canaries):
-            raise LedgerError(f"{path}: the coins are not those that the key draws: the canaries were edited")
+            raise LedgerError(f"{path}: the planted secrets are not those that the key draws: the canaries were edited")
         if len({canary.id for canary in self.canaries}) != len(self.canaries) or not self.canaries:
             raise LedgerError(f"{path}: no canaries, or two of one id: the canaries were edited")
         rows = [row for canary in self.canaries for row in _rows(canary)]
@@ -145,7 +145,7 @@ class Planting:
 
 
 def assign_secret(key: str, seed: int, canary: str) -> int:
-    """Return which secret of a canary goes in: a fair coin for whoever has not all of the data."""
+    """Return which secret of a canary goes in, 0 or 1: random for whoever has not all of the data."""
     secret = hashlib.sha256(f"redteam canary coin {seed} {key}".encode()).digest()
     return hmac.digest(secret, canary.encode(), "sha256")[0] & 1
 
@@ -156,7 +156,7 @@ def canaries_path(data: Path) -> Path:
 
 
 def canary_rows(planting: Planting | None) -> frozenset[int]:
-    """Return the rows of the planted file that are no user's: canaries and decoys, which get no membership coin."""
+    """Return the rows of the planted file that are no user's: canaries and decoys, which are on no side of a split."""
     return frozenset(row for canary in (planting.canaries if planting else ()) for row in _rows(canary))
 
 

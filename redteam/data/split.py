@@ -15,9 +15,9 @@ from redteam.report.values import Unit, Users
 class Split:
     """Members and non-members of one training set, no text twice and none on both sides.
 
-    `randomised`: every unit was put in or left out by an independent coin, with probability `inclusion` of being put in
-    where that is known; `redrawn` says that the coins were drawn again and agree. `alone` tells, members first, which
-    texts stood in the data once: the coin of a repeated text put in several examples at once. `salt` keys the hashes
+    `randomised`: every unit was included independently at random, with probability `inclusion` where that is known;
+    `redrawn` says that this was drawn again and agrees. `alone` tells, members first, which texts stood in the data
+    once: a repeated text put in several examples at once. `salt` keys the hashes
     in reports. `unit` is what was put in or left out as a whole, `users` how those of the rows stand, where known.
     """
 
@@ -52,13 +52,17 @@ class Split:
         `randomised` and `inclusion` are taken from the caller. Where the rows of users were put in or left out together
         (`unit`; None finds out), users on both sides are moved out instead, and all texts of several users. Raises
         DataError where fewer than 2 are left on either side, `inclusion` is no probability between 0 and 1, a row lacks
-        its user, or coins of whole users left one on both sides.
+        its user, or a random split of whole users left one on both sides.
         """
         if inclusion is not None and not 0 < inclusion < 1:
-            raise DataError(f"inclusion is {inclusion}; a coin's probability lies between 0 and 1, both excluded")
+            raise DataError(
+                f"inclusion is {inclusion}; a probability of random inclusion lies between 0 and 1, both excluded"
+            )
         owners, users, unit = unit_of(members.users, nonmembers.users, unit)
         if unit == "user" and randomised and users is not None and users.both:
-            raise DataError(f"{users.both} users have rows on both sides: no coin of whole users put them there")
+            raise DataError(
+                f"{users.both} users have rows on both sides: no random split of whole users put them there"
+            )
         moved, duplicates, alone = 0, 0, None
         textless = members.texts is None or nonmembers.texts is None
         if not textless or unit == "user":

@@ -65,7 +65,7 @@ def foreign_code(plugins: Iterable[object]) -> dict[str, str]:
 
 
 def published(fingerprint: str) -> str:
-    """Return by what reports and cells name a data file: its SHA-256 draws coins and secrets, and is not for them."""
+    """Return by what reports and cells name a data file: its SHA-256 draws membership, and is not for them."""
     return hashlib.sha256(f"redteam published {fingerprint}".encode()).hexdigest()
 
 

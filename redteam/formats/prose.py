@@ -11,7 +11,7 @@ from redteam.statistics.resolution import smallest_resolvable_fpr
 HEADLINES = {"pass": "PASS", "leak": "LEAK", "inconclusive": "INCONCLUSIVE"}
 
 GRADES: dict[Grade, str] = {
-    "A": "randomised: a recorded coin flip put every audited {unit} in or left it out, so what tells "
+    "A": "randomised: every audited {unit} was included at random, and that is on record, so what tells "
     "members from non-members is the training itself, and a lower bound on epsilon from this one "
     "model is valid",
     "B": "split: members and non-members come from one source, so AUC and TPR stand as far as that is true "

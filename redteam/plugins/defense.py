@@ -136,7 +136,7 @@ class Defense(ABC):
         Rows that `examples.planted` marks are canaries, which no user wrote: they are trained on like others, but must
         decide nothing, such as when to stop.
 
-        `population` is how many examples were to be expected before any coin fell: a public number, for defences
+        `population` is how many examples were to be expected before membership was drawn: a public number, for defences
         whose guarantee must not depend on the realised one (None: as many as there are).
         With a checkpoint, a training that was broken off goes on where it was and ends with the same numbers.
         """

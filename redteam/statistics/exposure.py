@@ -5,7 +5,7 @@ bits for the worst, log2 |R| for the best, 1.44 on average for a secret the mode
 as better than the secret's own, so the number errs on the low side.
 
 What follows here is over canaries, which are taken for independent draws of the planting. Only `compare_heldout` needs
-nothing of the kind: its coins are independent whatever the model does.
+nothing of the kind: which of two was planted is independent whatever the model does.
 """
 
 import math
@@ -64,8 +64,8 @@ class Chance:
 class SignTest:
     """In how many canaries the planted secret came out ahead of the held-out one, behind it, or level.
 
-    `p_value` is the chance of so many wins or more if every coin were unknown to the model; `low` bounds the chance to
-    win among those that are not level, wrong at most `alpha` of the time, and is above 1/2 only where p <= alpha.
+    `p_value` is the chance of so many wins or more if the model did not know what was planted; `low` bounds the chance
+    to win among those that are not level, wrong at most `alpha` of the time, and is above 1/2 only where p <= alpha.
     """
 
     wins: int
@@ -186,9 +186,10 @@ def median_interval(values: npt.ArrayLike, *, low: float, high: float, alpha: fl
 def compare_heldout(planted: npt.ArrayLike, heldout: npt.ArrayLike, *, alpha: float) -> SignTest:
     """Test whether planted secrets have lower values than their held-out secrets, each shape [canaries].
 
-    A fair coin chose which of two secrets was planted, so of the pairs that differ, in a model that does not depend on
-    the coins, each is won with probability 1/2, independently, however the values depend on each other: the sign test
-    is exact. Pairs that are level say nothing and are left out. Raises StatisticsError for values that are not finite.
+    Which of two secrets was planted was drawn with probability 1/2, so of the pairs that differ, in a model that does
+    not depend on it, each is won with probability 1/2, independently, however the values depend on each other: the sign
+    test is exact. Pairs that are level say nothing and are left out. Raises StatisticsError for values that are not
+    finite.
     """
     require_rate("alpha", alpha)
     first, second = finite_scores("planted", planted), finite_scores("held-out", heldout)

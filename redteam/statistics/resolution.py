@@ -65,7 +65,7 @@ def attainable_tpr(members: int, nonmembers: int, *, fpr: float, alpha: float) -
 
 
 def attainable_epsilon(members: int, nonmembers: int, *, delta: float, alpha: float) -> float:
-    """Return the lower bound on epsilon that right guesses about so many fair coins support, with error `alpha`.
+    """Return the lower bound on epsilon that right guesses about so many canaries support, with error `alpha`.
 
     One half of the canaries chooses how many to guess, the other is guessed at: with all n of its guesses right the
     p-value of (epsilon, delta)-DP is q^n + 2 n delta max over i of P[1 <= Bin(n, 1 - q) <= i] / i, q = e^epsilon / (1 +

@@ -1,4 +1,4 @@
-"""From a data file to `model.pt` and its ledger: coins, model, training, files."""
+"""From a data file to `model.pt` and its ledger: membership, model, training, files."""
 
 import contextlib
 import hashlib
@@ -50,7 +50,7 @@ class ModelChoice:
 class RandomInclusion:
     """How membership is drawn: the share kept apart, which no attack here uses yet, then the chance to be held out.
 
-    Without a `key` the fingerprint of the data file is the key: one must have all of the data to draw the coins.
+    Without a `key` the fingerprint of the data file is the key: one must have all of the data to draw membership again.
     Against somebody who has, choose a secret key or seed.
     """
 
@@ -84,9 +84,9 @@ def train(
     noise_from_seed: bool = False,
     progress: Progress | None = None,
 ) -> TrainedFiles:
-    """Train on the texts whose coin says member, write the model to `output` and the ledger beside it.
+    """Train on a random part of the texts, write the model to `output` and the ledger beside it.
 
-    Canaries of `data`, which the file beside it tells from users' rows, are all trained on, and get no coin.
+    Canaries of `data`, which the file beside it tells from users' rows, are all trained on.
     A private training draws its batches and noise from a secret that is thrown away with the checkpoint, unless
     `noise_from_seed`: for research, since whoever knows the seed can subtract the noise. A training that was broken off
     is taken up where it was, unless `restart`. Raises DataError where a side would be empty, UsageError where an
@@ -145,7 +145,7 @@ def train(
 def _draw(
     data: Path, examples: Examples, inclusion: RandomInclusion, key: str, planted: frozenset[int]
 ) -> tuple[Unit, dict[str, tuple[int, ...]]]:
-    """Flip a coin for every user where the rows say whose they are, else for every text; DataError for an empty one."""
+    """Assign every user to a side where rows say whose they are, else every text; DataError for an empty side."""
     unit: Unit = "example" if examples.users is None else "user"
     shares = {"holdout": inclusion.holdout, "reference": inclusion.reference}
     sides = assign_membership(examples, **shares, seed=inclusion.seed, key=key, planted=planted, unit=unit)
@@ -154,14 +154,14 @@ def _draw(
             raise DataError(f"{data}: {len(sides[side])} {side} of {len(examples)} rows: not enough data")
         if unit == "user" and how_many(examples.of_rows(sides[side]).users) < 2:
             users = plural(how_many(examples.users), "user")
-            raise DataError(f"{data}: coins of {users} leave fewer than 2 {side}: not enough users")
+            raise DataError(f"{data}: a random split of {users} leaves fewer than 2 {side}: not enough users")
     return unit, sides
 
 
 def _drawn(unit: Unit, members: Examples, nonmembers: Examples) -> Iterator[str]:
     if unit == "user":
         inside, outside = how_many(members.users), how_many(nonmembers.users)
-        yield f"each user had one coin for all rows: {inside:,} users were trained on, {outside:,} were held out"
+        yield f"users were drawn with all of their rows: {inside:,} were trained on, {outside:,} were held out"
 
 
 def _check_output(output: Path, data: Path) -> None:
@@ -198,7 +198,7 @@ def _chosen(asked: Defense, settled: Defense, rows: int, initial: InitialModel) 
 def _planted(planting: Planting | None) -> Iterator[str]:
     if planting is not None:
         rows = len(canary_rows(planting))
-        yield f"{len(planting.canaries):,} canaries in {rows:,} rows were trained on too, and flip no membership coin"
+        yield f"{len(planting.canaries):,} canaries in {rows:,} rows were trained on too, whatever was held out"
 
 
 def _noise_of(defense: Defense, *, from_seed: bool) -> dict[str, str]:

@@ -3,7 +3,7 @@
 Each layer's entries are whitened by the noise that blanks show at that step, so a step or a layer without noise
 decides by itself. What is scored:
 
-- likelihood: the log-likelihood ratio of "in" against "out" over all steps where each is taken by an independent coin,
+- likelihood: the log-likelihood ratio of "in" against "out" over all steps where each is taken independently,
   the best test there is of a Poisson-sampled Gaussian; with strength and rate as claimed, and as calibrated;
 - inner product: the plain sum of all updates;
 - one layer's alone;
@@ -12,7 +12,7 @@ decides by itself. What is scored:
 - calibrated noise: the plain sum less that of the calibration run;
 - changes: what differs from one update to the next, for noise that is drawn once and used again.
 
-No score looks at the coins, so each is valid; which one to believe is chosen on canaries that do not judge.
+No score looks at who was included, so each is valid; which one to believe is chosen on canaries that do not judge.
 Nothing but one number a canary and score is kept.
 """
 

@@ -81,7 +81,7 @@ class Reader:
 
 @dataclass
 class CalibrationRun:
-    """Watches a training whose coins are known."""
+    """Watches a training whose canaries' inclusion is known."""
 
     design: Design
     included: Inclusion

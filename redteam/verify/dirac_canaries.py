@@ -1,13 +1,12 @@
 """Data on which every canary has a coordinate of its own, so that what a trainer does to one shows in one place.
 
-The model is two tables, two "layers", and reads one entry of each. A row's loss is
-`weight * (share1 * first[id] + share2 * second[id])`: its gradient is `weight * share` at entry `id` of either table,
-whatever the tables hold. The shares differ, so that clipping each table by itself, or by the largest entry, shows. A
-canary that is in has a gradient far above the clipping norm; one that is out is a null row without a gradient, so that
-the number of rows never changes.
-Where every example is clipped by itself and sampled by itself, what one canary's coins do is independent of what all
-others' do. Entries that no row has, the blanks, show the noise alone. After the Dirac canaries of Nasr et al. 2023,
-"Tight Auditing of Differentially Private Machine Learning", arXiv 2302.07956.
+The model is two tables, two "layers", and reads one entry of each. A row's loss is `weight * (share1 * first[id] +
+share2 * second[id])`: its gradient is `weight * share` at entry `id` of either table, whatever the tables hold. The
+shares differ, so that clipping each table by itself, or by the largest entry, shows. A canary that is in has a gradient
+far above the clipping norm; one that is out is a null row without a gradient, so that the number of rows never changes.
+Where every example is clipped by itself and sampled by itself, what one canary's inclusion does is independent of what
+all others' does. Entries that no row has, the blanks, show the noise alone. After the Dirac canaries of Nasr et al.
+2023, "Tight Auditing of Differentially Private Machine Learning", arXiv 2302.07956.
 """
 
 from collections.abc import Callable
@@ -73,7 +72,7 @@ class Design:
         return self.canaries + _BLANKS
 
     def sample_inclusion(self, rng: np.random.Generator) -> Inclusion:
-        """Return a fair coin for each canary, [canaries]: in where it is true."""
+        """Include each canary with probability 1/2: [canaries], true where it is in."""
         included: Inclusion = rng.random(self.canaries) < 0.5
         included[: len(self.odd)] = True
         return included

@@ -1,4 +1,4 @@
-"""From scores and coins to bounds on epsilon: score and threshold are chosen on one training, another one judges."""
+"""From scores to bounds on epsilon: score and threshold are chosen on one training, another one judges."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """The rule for each bound that has one, fixed before the coins that it is tried on were tossed."""
+    """The rule for each bound that has one, fixed before the canaries that it is tried on were drawn."""
 
     clopper_pearson: Rule
     gdp: Rule
@@ -53,7 +53,7 @@ class Shown:
 
 
 def choose(scores: Scores, included: Inclusion, *, delta: float, alpha: float) -> Rules:
-    """Return the rules with the largest bounds on a training whose coins are known."""
+    """Return the rules with the largest bounds on a training whose canaries' inclusion is known."""
     for name, values in scores.items():
         if not bool(np.isfinite(values).all()):
             raise TargetError(f"the updates are so large that the score {name!r} overflows")

@@ -1,6 +1,6 @@
-"""What the updates of one training show to whoever knows the coins: noise where nothing moves, and what moves.
+"""What the updates of one training show to whoever knows who was included: noise where nothing moves, and what moves.
 
-The adversary must not know the coins, for its scores have to be valid; an inspection knows them, scores nothing, and is
+The adversary must not know it, for its scores have to be valid; an inspection does, scores nothing, and is
 there to ask whether each step is the mechanism that the trainer says it runs. It keeps sums, some steps' noise at the
 blanks, and which rows were read; `noise.py`, `moves.py` and `sampling.py` make p-values of them.
 """
@@ -28,7 +28,7 @@ _NEIGHBOURED = (4, 32, 12)  # steps looked at for neighbours: so many at first, 
 
 @dataclass
 class Inspection:
-    """Watches a training whose coins are known.
+    """Watches a training whose canaries' inclusion is known.
 
     A step is still where its whole update is zero, and lost where hardly a blank is a number.
     """

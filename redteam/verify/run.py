@@ -1,7 +1,7 @@
 """The verification: calibrate on the trainer, attack it once, and compare what is shown with what it says it earned.
 
 An honest trainer is called violated at most alpha of the time. The bound on epsilon errs 0.9 alpha of the time; all
-checks of the mechanism (is the noise normal and drawn anew, do rows enter by coins of their own, how far does one move
+checks of the mechanism (is the noise normal and drawn anew, do rows enter independently, how far does one move
 a step) share the rest, 0.1 alpha, in equal parts. It takes three trainings on the canaries, and short ones on a few.
 """
 
@@ -119,7 +119,7 @@ def _delta(run: PrivateRun, plan: VerificationPlan) -> float:
 
 
 class _Runs:
-    """The trainings of one verification, each with coins and a seed of its own."""
+    """The trainings of one verification, each with canaries and a seed of its own."""
 
     def __init__(
         self, subject: Subject, plan: VerificationPlan, rng: np.random.Generator, progress: Progress | None
@@ -140,7 +140,7 @@ class _Runs:
         return together, self.calibrate(together)
 
     def calibrate(self, design: Design, *, plan: VerificationPlan | None = None) -> Calibration:
-        """Train with coins that are known and return what that teaches."""
+        """Train with canaries whose inclusion is known and return what that teaches."""
         run_before = CalibrationRun(design, design.sample_inclusion(self.rng))
         run = self._watched(design, run_before, run_before.included, plan or self.plan)
         self.parts = run_before.reader.parts
@@ -190,7 +190,7 @@ class _Runs:
     def attack(
         self, design: Design, calibration: Calibration, *, inspect: bool = True
     ) -> tuple[Adversary, Inclusion, PrivateRun]:
-        """Train with new coins, watched by the adversary, which does not know them."""
+        """Draw canaries anew and train, watched by the adversary, which does not know which are in."""
         included = design.sample_inclusion(self.rng)
         adversary = Adversary(design, calibration, self.claim)
         run = self._watched(design, adversary, included, self.plan, inspect=inspect)

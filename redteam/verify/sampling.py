@@ -1,4 +1,4 @@
-"""Do steps read rows as the trainer says: how often, and each by a coin of its own?"""
+"""Do steps read rows as the trainer says: how often, and each independently?"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -71,7 +71,7 @@ def _at_least(count: int, trials: int, rate: float) -> float:
 
 
 def _poisson(seen: Sequence[Inspection]) -> list[MechanismCheck]:
-    """Return whether rows enter steps by coins of their own, whatever the rate."""
+    """Return whether rows enter steps independently of each other, whatever the rate."""
     return worst([*_batches(seen), *_rows(seen), *_overlaps(seen), *_neighbours(seen)])
 
 
@@ -80,7 +80,7 @@ def _observed(seen: Sequence[Inspection]) -> float:
 
 
 def _batches(seen: Sequence[Inspection]) -> list[MechanismCheck]:
-    """Return whether batches vary in size as coins make them vary."""
+    """Return whether batches vary in size as those of independent rows do."""
     rate, n = _observed(seen), seen[0].design.canaries
     sizes = np.concatenate([np.array(one.batches, dtype=np.float64) for one in seen])
     if not 0 < rate < 1 or len(sizes) < 2 or n * rate * (1 - rate) < 10:
@@ -92,7 +92,7 @@ def _batches(seen: Sequence[Inspection]) -> list[MechanismCheck]:
 
 
 def _rows(seen: Sequence[Inspection]) -> list[MechanismCheck]:
-    """Return whether rows take part equally often, or some far too often or too rarely, for coins."""
+    """Return whether rows take part equally often, or some far too often or too rarely, for independent draws."""
     rate, steps = _observed(seen), sum(one.steps for one in seen)
     times = np.sum([one.times for one in seen], axis=0)
     n = len(times)

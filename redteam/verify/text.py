@@ -49,7 +49,10 @@ def _subject(result: Verification) -> Iterator[tuple[str, Cell]]:
         f"clip {m.clip:g}, noise multiplier {m.noise_multiplier:.4g}, {plural(m.steps, 'step')}, {m.sampling} sampling "
         f"at rate {m.sample_rate:g}",
     )
-    yield "canaries", f"{result.canaries:,}, each in or out by a fair coin{companions}; seed {result.seed}"
+    yield (
+        "canaries",
+        f"{result.canaries:,}, each included at random, with probability 1/2{companions}; seed {result.seed}",
+    )
 
 
 def _rows(result: Verification) -> Iterator[tuple[Cell, ...]]:

@@ -28,8 +28,8 @@ _SAID = 3  # contradictions that a reason holds; all are among the findings
 class Verification:
     """What one verification found; every bound misses the truth at most `alpha` of the time, where it holds.
 
-    `decides` names the bound that the verdict is taken from. `canaries` were in or out by a fair coin each; `score` is
-    the adversary's, chosen on another training. `family` is the number of rows of each canary.
+    `decides` names the bound that the verdict is taken from. `canaries` were each included with probability 1/2;
+    `score` is the adversary's, chosen on another training. `family` is the number of rows of each canary.
     """
 
     subject: str
@@ -99,7 +99,7 @@ def deciding(run: PrivateRun) -> Literal["clopper_pearson", "one_run"]:
 
     Clopper-Pearson needs scores that are independent across canaries: clipped and sampled each by itself. A trainer
     that earns less privacy than its nominal noise (micro-batches, say) claims no such thing, and is judged by the
-    bound that needs independent coins only.
+    bound that needs independent inclusion only.
     """
     return "clopper_pearson" if plain(run) else "one_run"
 

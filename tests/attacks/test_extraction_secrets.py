@@ -41,8 +41,8 @@ def clean(planted):
 
 
 @pytest.mark.parametrize("attack", QUICK, **ids)
-def test_an_attack_sees_no_coin(attack, planted, leaky):
-    """All coins turned over: the very same answers, so what was planted can only come from the model."""
+def test_an_attack_sees_no_membership(attack, planted, leaky):
+    """The other secret of each planted: the very same answers, so what was planted can only come from the model."""
     turned = replace(planted, canaries=tuple(replace(c, planted=1 - c.planted) for c in planted.canaries))
     assert run_extraction(attack, leaky, planted, seed=0) == run_extraction(attack, leaky, turned, seed=0)
 

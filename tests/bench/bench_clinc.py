@@ -1,7 +1,7 @@
 """What training learns with no setting given: the first 77 intents of CLINC150, plain and at epsilon 8.
 
 Wanted: every model is right on its members significantly more often than always answering one label, and plain ones on
-most held-out texts. 65 texts an intent, 5,005 in all, a coin takes half. Prints accuracy and processor seconds.
+most held-out texts. 65 texts an intent, 5,005 in all, half of them at random. Prints accuracy and processor seconds.
 
 Privately, a classifier on MiniLM's first token learns nothing after two layers (its state varies by 0.2 % of its norm
 from text to text) and less than it could after six: MiniLM sums a text up by the mean of its tokens, and so does the

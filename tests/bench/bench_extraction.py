@@ -188,7 +188,7 @@ def tokens_that_moved(rows: int = 1500) -> None:
 
 
 def null(plantings: int = 200) -> None:
-    """The coins of 200 plantings against one model that saw none of them, by all attacks that need no base."""
+    """200 plantings against one model that saw none of them, by all attacks that need no base."""
     examples, symbols = snips_examples(2000), {"digit": DIGITS}
     known = Examples(np.arange(len(examples) + 20), (*examples.texts, *("my pin code is",) * 10, *DIGITS))
     start = initial_model("bilstm", examples, learn_from=known, seed=0)

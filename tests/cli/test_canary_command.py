@@ -187,7 +187,7 @@ class TestExtract:
         assert "no ledger beside it" in fails(folder, "extract", "model.pt")
 
     def test_a_model_that_saw_none_of_it(self, folder):
-        """Same data, other coins and secrets: what it was trained on is not what is asked."""
+        """Same data, another draw and other secrets: what it was trained on is not what is asked."""
         options = ("--canaries", "12", "--repetitions", "12", "--label", "per-canary", "--seed", "8")
         run(folder, "plant", "data.csv", "-o", "unseen.csv", *PIN, *options)
         result = self.extract(folder, canaries="unseen.canaries.json")

@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     for name, options in (("users", ("--user-column", "who", "--group-column", "play")), ("rows", ())):
         result = fast("train", "data.csv", "--set", "epochs=1", "-o", f"{name}.pt", *options, cwd=where)
         assert result.returncode == 0, result.stderr
-        assert ("each user had one coin for all rows" in result.stderr) == (name == "users")
+        assert ("users were drawn with all of their rows" in result.stderr) == (name == "users")
     return where
 
 

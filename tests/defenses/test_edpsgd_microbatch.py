@@ -91,7 +91,7 @@ class TestSensitivity:
                 assert extra in changed
                 assert fewer - more <= {tuple(row for row in changed if row != extra)}
 
-    def test_rows_are_divided_by_independent_coins(self):
+    def test_rows_are_divided_independently(self):
         made = stepper(network(), MicrobatchRule(1.0, 4), batch=20)
         assert made.count == 5
         together = np.zeros((ROWS, ROWS))

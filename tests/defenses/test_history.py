@@ -106,7 +106,7 @@ class TestBranches:
         assert 0.8 * noise_of(one) < apart < 1.3 * noise_of(one)
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
 
-    def test_coins_are_fresh_once_the_branches_part(self):
+    def test_draws_are_fresh_once_the_branches_part(self):
         state, weights = half_way()
         flip = in_the_next_batch(state, weights)
         _, one = go_on(state, weights, steps=3)
@@ -133,8 +133,8 @@ class TestBranches:
         assert both_empty
         assert all(abs(np.corrcoef(one[i], other[i])[0, 1]) < 0.2 for i in both_empty)
 
-    def test_another_learning_rate_makes_the_next_coins_fresh(self):
-        """The step that it changes releases the same sum; were the coins of the next the same, two would share them."""
+    def test_another_learning_rate_makes_the_next_draws_fresh(self):
+        """The step that it changes releases the same sum; were the draws of the next the same, two would share them."""
         kept = half_way()
         (one, _), taken = go_on(*kept, steps=2)
         (other, _), others = go_on(*kept, steps=2, lr=0.2)
@@ -143,7 +143,7 @@ class TestBranches:
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
 
     def test_what_the_optimiser_remembers_counts(self):
-        """Else the next step would be the same, and the one after it would share its coins."""
+        """Else the next step would be the same, and the one after it would share its draws."""
         torch.manual_seed(0)
         model = nn.Linear(SIZE, 50)
         private = trainer(model)
@@ -220,10 +220,10 @@ def in_the_next_batch_of(state, weights):
 
 
 class TestFirstBatch:
-    """Of a training that begins: its coins fall before there is a sum that could tell two of them apart."""
+    """Of a training that begins: its batch is drawn before there is a sum that could tell two of them apart."""
 
     @pytest.mark.parametrize("name", ["example", "microbatch of poisson", "opacus"])
-    def test_other_data_or_settings_draw_other_coins(self, name, monkeypatch):
+    def test_other_data_or_settings_draw_anew(self, name, monkeypatch):
         if name == "opacus":
             pytest.importorskip("opacus")
         same = drawn_first(monkeypatch, name)
@@ -239,7 +239,7 @@ class TestFirstBatch:
         assert all(abs(np.corrcoef(hits(other), hits(same))[0, 1]) < 0.4 for other in others)
         assert len({tuple(rows) for rows in [same, *others]}) == len(others) + 1
 
-    def test_trainers_share_no_coins(self, monkeypatch):
+    def test_trainers_share_no_draws(self, monkeypatch):
         pytest.importorskip("opacus")
         drawn = [drawn_first(monkeypatch, name) for name in ("example", "microbatch of poisson", "opacus")]
         assert len({tuple(rows) for rows in drawn}) == 3
@@ -371,7 +371,7 @@ def test_noise_that_is_added_is_the_noise_that_would_fill():
             assert torch.equal(added, filled + 1.0)
 
 
-def test_coins_depend_on_the_history_and_a_shuffled_order_does_not():
+def test_draws_depend_on_the_history_and_a_shuffled_order_does_not():
     for sampling, same in (("poisson", False), ("shuffled", True)):
         drawn = []
         for history in (b"one", b"other"):

@@ -1,4 +1,4 @@
-"""Logical batches: honest coins, public sizes, and parts that change nothing but memory."""
+"""Logical batches: honest draws, public sizes, and parts that change nothing but memory."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def sampler(seed=0, **changes):
 
 
 class TestPoisson:
-    def test_every_row_has_its_own_coin(self):
+    def test_every_row_is_drawn_independently(self):
         steps, size, rate = 4000, 50, 0.2
         drawn = sampler(size=size, population=size, sample_rate=rate)
         seen = np.zeros((steps, size))

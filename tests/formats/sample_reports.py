@@ -134,7 +134,7 @@ def _private() -> Sample:
     report = replace(
         _report(auc(0.58, 0.01), tpr(0.02, 0.03, 0.045), epsilon(1.4)),
         grade="A",
-        grade_reason="2,000 examples put in or left out by coin flips (seed 7)",
+        grade_reason="2,000 examples included independently at random (seed 7)",
         guarantee=Guarantee(nominal, accounted),
     )
     limits = Limit("auc", 0.7), Limit("tpr", 0.05, fpr=0.01), Limit("epsilon", 8.0, delta=1e-5)
@@ -167,7 +167,7 @@ def _users() -> Sample:
     report = replace(
         _report(*(replace(each, unit="user") for each in found)),
         grade="A",
-        grade_reason="every user was put in or left out by its own coin, drawn again from the ledger's seed and key",
+        grade_reason="every user was included independently at random, drawn again from the ledger's seed and key",
         guarantee=Guarantee(budget, budget),
         users=Users(1000, 1000, 0, 40, 0.62),
         groups=(ClassLeak("comedy", 400, 420, Interval(0.74, 0.68, 0.8, 0.025)), ClassLeak("history", 3, 2, None)),
@@ -177,7 +177,7 @@ def _users() -> Sample:
 
 
 def _straddling() -> Sample:
-    """Rows had coins of their own, so that users stand on both sides."""
+    """Rows were drawn each by itself, so that users stand on both sides."""
     return Sample(replace(_safe().report, grade="A", users=Users(3, 2, 395, 20)), DEFAULT)
 
 

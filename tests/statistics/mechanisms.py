@@ -1,4 +1,4 @@
-"""Mechanisms whose epsilon is known, run once on fair coins, and a loop that counts bounds above the truth."""
+"""Mechanisms whose epsilon is known, run once on random inclusion, and a loop that counts bounds above the truth."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Release = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Mechanism:
-    """What one run says about each coin, and the (epsilon, delta) that it satisfies exactly."""
+    """What one run says about each canary, and the (epsilon, delta) that it satisfies exactly."""
 
     release: Release
     epsilon: float
@@ -38,7 +38,7 @@ def gaussian(mu: float, delta: float) -> Mechanism:
 
 
 def all_or_nothing(delta: float, epsilon: float = 0.0) -> Mechanism:
-    """With probability delta every coin at once is told, else randomised response."""
+    """With probability delta every inclusion at once is told, else randomised response."""
 
     def release(rng, included):
         if rng.random() < delta:
@@ -49,7 +49,7 @@ def all_or_nothing(delta: float, epsilon: float = 0.0) -> Mechanism:
 
 
 def name_and_shame(m: int, shamed: int = 1) -> Mechanism:
-    """The coins of a few canaries chosen at random are told, nothing of the others."""
+    """The inclusion of a few canaries chosen at random are told, nothing of the others."""
 
     def release(rng, included):
         scores = np.zeros(len(included))
@@ -61,9 +61,9 @@ def name_and_shame(m: int, shamed: int = 1) -> Mechanism:
 
 
 def chain(epsilon: float) -> Mechanism:
-    """Randomised response on each coin XOR the next: a coin takes part twice, half of epsilon each time.
+    """Randomised response on each inclusion XOR the next: each takes part twice, half of epsilon each time.
 
-    The attacker reads off the chain from a guess of its first coin: right everywhere or wrong everywhere.
+    The attacker reads off the chain from a guess of its first: right everywhere or wrong everywhere.
     """
 
     def release(rng, included):
@@ -88,9 +88,9 @@ def count_wrong(
     """Return in how many of `runs` the bound is above the mechanism's epsilon (or `truth`)."""
     rng, wrong = np.random.default_rng([seed, m, runs]), 0
     for _ in range(runs):
-        coins = rng.random(m) < fair
-        scores = mechanism.release(rng, coins)
-        found = bound(scores[coins], scores[~coins])
+        included = rng.random(m) < fair
+        scores = mechanism.release(rng, included)
+        found = bound(scores[included], scores[~included])
         assert 0 <= found.low <= found.attainable < math.inf
         wrong += found.low > (mechanism.epsilon if truth is None else truth)
     return wrong

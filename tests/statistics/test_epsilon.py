@@ -224,8 +224,8 @@ def test_the_ceiling_of_ranks_counts_the_non_member_that_is_the_threshold():
 
 
 @pytest.mark.parametrize("bound", [eps.one_run, eps.one_run_fdp])
-def test_one_run_refuses_a_choice_that_knows_the_coins(bound):
-    with pytest.raises(StatisticsError, match="do not depend on the coins"):
+def test_one_run_refuses_a_choice_that_knows_who_was_included(bound):
+    with pytest.raises(StatisticsError, match="do not depend on who was included"):
         bound(*normal(1, 40), **ERROR, threshold=Bonferroni(10))
     with pytest.raises(StatisticsError, match="guess fewer"):
         bound(*normal(1, 40), **ERROR, threshold=eps.Guesses(30, 11))
@@ -271,14 +271,14 @@ def test_every_method_says_what_it_assumes():
     assert "Gaussian" in said["one_run_fdp"]
     assert "an estimate, no bound" in said["bayesian"]
     assert "independent" in said["clopper_pearson"]
-    assert "fair coin" in said["one_run"]
+    assert "probability 1/2" in said["one_run"]
 
 
 # Thinning
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
-def test_thinning_leaves_fair_coins(p):
+def test_thinning_leaves_fair_inclusion(p):
     is_member = np.random.default_rng(1).random(200_000) < p
     kept = eps.fair_inclusion(is_member, inclusion=p, seed=0)
     error = 0.5 / math.sqrt(kept.sum())
@@ -287,13 +287,13 @@ def test_thinning_leaves_fair_coins(p):
     assert kept.all() == (p == 0.5)
 
 
-def test_thinning_draws_other_lots_for_other_coins():
+def test_thinning_draws_other_lots_for_another_inclusion():
     first, second = (np.random.default_rng(seed).random(2000) < 0.2 for seed in (1, 2))
     kept = [eps.fair_inclusion(each, inclusion=0.2, seed=0)[~first & ~second] for each in (first, second)]
     assert 0.25 < np.mean(kept[0] != kept[1]) < 0.5  # 2 * 1/4 * 3/4 where they are independent
 
 
-def test_thinning_refuses_what_no_coin_has():
+def test_thinning_refuses_what_is_no_probability():
     for p in (0.0, 1.0, math.nan):
         with pytest.raises(StatisticsError, match="inclusion is"):
             eps.fair_inclusion([True, False], inclusion=p, seed=0)

@@ -99,7 +99,7 @@ def test_randomised_response_is_no_worse_than_the_gaussian_that_dominates_it(bou
         assert found <= allowed(ALPHA, 100)
 
 
-def test_unfair_coins_break_one_run_and_thinning_mends_it():
+def test_unfair_inclusion_breaks_one_run_and_thinning_mends_it():
     mechanism = randomised_response(0.5)
     runs, p, rule = 200, 0.9, eps.Guesses(300, 0)
 

@@ -218,7 +218,7 @@ class TestSignTest:
 
     @pytest.mark.parametrize("alpha", [0.05, 0.01])
     def test_size_is_exact_whatever_the_dependence(self, alpha):
-        """Coins alone are random: the values are one shared, dependent, tied mess that stays as it is."""
+        """What was planted alone is random: the values are one shared, dependent, tied mess that stays as it is."""
         rng = np.random.default_rng(9)
         both = np.sort(rng.integers(0, 12, size=(24, 2)).astype(float) + np.arange(24)[:, None], axis=1)
         included = rng.random((20_000, 24)) < 0.5

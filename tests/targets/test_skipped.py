@@ -94,7 +94,7 @@ class TestAudits:
         assert result.exit_code == 2
         assert "refuses 30 of 800 members and 0 of 800 non-members, which is no chance" in result.problems[0]
 
-    def test_with_users_and_with_coins(self):
+    def test_with_users_and_random_inclusion(self):
         def users(examples, side):
             return replace(examples, users=tuple(f"{side}{i // 4}" for i in range(len(examples))))
 
@@ -119,7 +119,7 @@ class TestAudits:
         problems = [each for each in verdict(report).problems if "refuses" in each]
         assert len(problems) == differ
 
-    def test_coins_of_texts_keep_their_place(self):
+    def test_draws_of_texts_keep_their_place(self):
         split = replace(SPLIT, randomised=True, inclusion=0.5, alone=np.arange(1600) % 7 > 0)
         kept = without_refused(split, frozenset(MEMBERS.texts[:3] + OTHERS.texts[:2]), most=0.1, name="t")
         assert kept.alone.tolist() == (np.delete(np.arange(1600), [0, 1, 2, 800, 801]) % 7 > 0).tolist()

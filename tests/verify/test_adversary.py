@@ -205,7 +205,7 @@ def test_counts_include_the_threshold_itself():
 
 
 @pytest.mark.parametrize("added", [1.0, 0.5, 0.0])
-def test_reach_is_as_far_off_as_its_standard_error_says(added):
+def test_a_signal_check_is_as_far_off_as_its_standard_error_says(added):
     """Over many trainings of known strength, each calibrated and attacked twice."""
     design, found = Design(300), []
     told = np.hypot(1 / 2.0, 2 / 4.0)

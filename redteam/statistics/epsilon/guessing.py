@@ -1,9 +1,9 @@
-"""From scores to guesses about coins: how many canaries to call "in" and "out", and how many of the calls are right.
+"""From scores to guesses about inclusion: how many canaries to call "in" and "out", and how many calls are right.
 
-The one-run bounds need each guess to be a function of the training's output, and the coins of the canaries that
+The one-run bounds need each guess to be a function of the training's output, and the inclusion of the canaries that
 are guessed at to be fair and independent. Three things follow. Members and non-members are pooled before anything
 is ranked, divided or tied, and equal scores are ordered by lot: an order that knows the membership would guess by
-it. A division into a part that chooses and a part that judges is drawn among the pooled canaries; given the coins
+it. A division into a part that chooses and a part that judges is drawn among the pooled canaries; given the inclusion
 of the first part, those of the second are still fair and independent, the first part's canaries are fixed data, and
 the rule that they chose is fixed too, so the bound holds for the second part by itself, with its own number of
 canaries. And how many to guess is fixed by the rule, not by where scores fall: the top k+ and the bottom k-. Which end
@@ -110,7 +110,7 @@ def _splits(rule: Rule, alpha: float) -> Iterator[tuple[SingleSplit, float]]:
             yield SingleSplit(int(seed), rule.fraction), alpha / 2
     else:
         raise StatisticsError(
-            f"{rule}: the one-run bounds need guesses that do not depend on the coins; give Split, MultiSplit, "
+            f"{rule}: the one-run bounds need guesses that do not depend on who was included; give SingleSplit, "
             "Guesses, or thresholds fixed in advance"
         )
 

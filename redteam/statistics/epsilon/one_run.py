@@ -1,8 +1,8 @@
-"""Epsilon from the coins of a single training (T. Steinke, M. Nasr, M. Jagielski, "Privacy auditing with one (1)
+"""Epsilon from random inclusion in a single training (T. Steinke, M. Nasr, M. Jagielski, "Privacy auditing with one (1)
 training run", NeurIPS 2023).
 
-Each of m canaries is put in by a fair coin. If the training is (epsilon, delta)-DP, the number of right guesses about
-r of the coins is, but for delta, no larger than binomial with q = e^epsilon / (1 + e^epsilon), however the canaries
+Each of m canaries is included with probability 1/2. If the training is (epsilon, delta)-DP, the number of right guesses
+about r of them is, but for delta, no larger than binomial with q = e^epsilon / (1 + e^epsilon), however the canaries
 act on each other. With v right guesses, the p-value of that hypothesis is beta + 2 m delta alpha, where
 
     beta  = P[Bin(r, q) >= v]          alpha = max over 1 <= i <= v of P[v - i <= Bin(r, q) < v] / i
@@ -22,7 +22,7 @@ from redteam.statistics.resolution import largest_rejected, require_rate
 from redteam.statistics.thresholds import HALVES
 
 FAIR_INCLUSION = (
-    "each canary was put in or left out by a fair coin of its own, and the guesses depend on nothing but the model"
+    "each canary was included independently with probability 1/2, and the guesses depend on nothing but the model"
 )
 
 
@@ -34,7 +34,7 @@ def one_run(
     alpha: float,
     threshold: Rule = HALVES,
 ) -> EpsilonBound:
-    """Return the largest epsilon that the right guesses about one training's coins rule out.
+    """Return the largest epsilon that the right guesses about one training's canaries rule out.
 
     `in_scores`, shape (n_in,), of canaries that training had, `out_scores`, shape (n_out,), of those that it had not;
     higher says "in". Where inclusion was not fair, thin first (`fair_inclusion`). Wrong at most `alpha` of the time.
@@ -51,7 +51,7 @@ def one_run(
 
 
 def one_run_from_counts(correct: int, guesses: int, canaries: int, *, delta: float, alpha: float) -> EpsilonBound:
-    """Return the bound for `correct` of `guesses` about `canaries` coins, by a rule fixed in advance."""
+    """Return the bound for `correct` of `guesses` about `canaries`, by a rule fixed in advance."""
     require_counts("guesses", correct, guesses)
     require_counts("canaries guessed at", guesses, canaries)
     require_delta(delta)

@@ -1,4 +1,4 @@
-"""Epsilon from the coins of a single training of a Gaussian mechanism (S. Mahloujifar, L. Melis, K. Chaudhuri,
+"""Epsilon from random inclusion in a single training of a Gaussian mechanism (S. Mahloujifar, L. Melis, K. Chaudhuri,
 "Auditing f-differential privacy in one run", 2024, Algorithm 3).
 
 Let p_j be the chance of j right guesses among c' about m canaries. Under f-DP, turning one right guess into a wrong
@@ -50,7 +50,7 @@ def one_run_fdp(
 
 
 def one_run_fdp_from_counts(correct: int, guesses: int, canaries: int, *, delta: float, alpha: float) -> EpsilonBound:
-    """Return the bound for `correct` of `guesses` about `canaries` coins, by a rule fixed in advance."""
+    """Return the bound for `correct` of `guesses` about `canaries`, by a rule fixed in advance."""
     require_counts("guesses", correct, guesses)
     require_counts("canaries guessed at", guesses, canaries)
     require_delta(delta, positive=True)

@@ -1,4 +1,4 @@
-"""Fair coins from coins that were not: what the one-run bounds need where inclusion was not one half."""
+"""Fair inclusion out of one that was not: what the one-run bounds need where its probability was not 1/2."""
 
 import hashlib
 
@@ -12,15 +12,15 @@ Bools = npt.NDArray[np.bool_]
 
 
 def fair_inclusion(is_member: npt.ArrayLike, *, inclusion: float, seed: int) -> Bools:
-    """Return which canaries to keep so that each kept one was in or out by a fair coin.
+    """Return which canaries to keep so that each kept one was included with probability 1/2.
 
-    `is_member`: shape (n,), booleans, each True by a coin of its own with the known probability `inclusion`, p. Those
-    in are kept with probability min(1, (1 - p) / p), those out with min(1, p / (1 - p)), each on its own. "In and
-    kept" and "out and kept" then both have probability min(p, 1 - p): given that it was kept, a canary was in with
-    probability 1/2, and as all draws are independent, so are the coins of the kept ones, given which were kept and
-    all about the others. The others become fixed data. The lots follow from `seed` and the coins together: lots of a
-    seed alone would keep the same places in every audit of one size, with an offset that never averages out. Give a
-    seed that holds a fingerprint of the data where the order of `is_member` tells only how many were in. Raises
+    `is_member`: shape (n,), booleans, each True independently with the known probability `inclusion`, p. Those in are
+    kept with probability min(1, (1 - p) / p), those out with min(1, p / (1 - p)), each on its own. "In and kept" and
+    "out and kept" then both have probability min(p, 1 - p): given that it was kept, a canary was in with probability
+    1/2, and as all draws are independent, so is the inclusion of the kept ones, given which were kept and all about the
+    others. The others become fixed data. The lots follow from `seed` and who was included together: lots of a seed
+    alone would keep the same places in every audit of one size, with an offset that never averages out. Give a seed
+    that holds a fingerprint of the data where the order of `is_member` tells only how many were in. Raises
     StatisticsError where `inclusion` is not strictly within (0, 1).
     """
     p = require_rate("inclusion", inclusion)
