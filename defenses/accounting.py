@@ -104,7 +104,7 @@ def effective_multiplier(noise_stds: Sequence[float], clips: Sequence[float], *,
     return _inverse((2 if micro_batches else 1) * sensitivity)
 
 
-def claimed_and_earned(
+def nominal_and_accounted(
     *,
     noise_multiplier: float,
     decay: Sequence[tuple[float, int]],

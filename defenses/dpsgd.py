@@ -134,7 +134,7 @@ class DPSGD(Defense):
         return PrivateRun(plan.mechanism, plan.guarantee()), told
 
     def plan(self, problem: Problem) -> TrainingPlan:
-        """Return what training on `problem` will do, claim and earn; nothing in it depends on the realised data."""
+        """Return what training on `problem` will do, and its epsilon; nothing in it depends on the realised data."""
         batch = expected_batch(self, problem.population)
         rate = batch / problem.population
         steps = max(1, round(passes_of(self) / rate))

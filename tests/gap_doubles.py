@@ -16,7 +16,7 @@ def budget(epsilon, delta=1e-5):
 
 @dataclass(frozen=True)
 class Boaster(Defense):
-    """Trains plainly and says that it earned what it was asked for."""
+    """Trains plainly and says that it accounts for what it was asked for."""
 
     id = "RD901"
     name = "boaster"
@@ -52,11 +52,13 @@ def evidence(metric, value, low, high, *, signal="loss", attainable=5.1, fpr=Non
     return Evidence("RT101", signal, metric, Interval(value, low, high, 0.05), 700, 700, attainable, fpr, delta)
 
 
-def cell(trainer, epsilon, seed=0, *, earned=None, claimed=None, low=0.0, auc=0.6, accuracy=0.9, seconds=10.0):
-    """A cell as a real one would be; without `earned` it has neither a guarantee nor a bound on epsilon."""
-    guarantee = None if earned is None else Guarantee(budget(earned if claimed is None else claimed), budget(earned))
+def cell(trainer, epsilon, seed=0, *, accounted=None, nominal=None, low=0.0, auc=0.6, accuracy=0.9, seconds=10.0):
+    """A cell as a real one would be; without `accounted` it has neither a guarantee nor a bound on epsilon."""
+    guarantee = (
+        None if accounted is None else Guarantee(budget(accounted if nominal is None else nominal), budget(accounted))
+    )
     found = [evidence("auc", auc, auc - 0.05, auc + 0.05), evidence("tpr", 0.05, 0.01, 0.1, fpr=0.01)]
-    if earned is not None:
+    if accounted is not None:
         found.append(evidence("epsilon", low, low, low + 1))
     right = Interval(accuracy, accuracy - 0.02, accuracy + 0.02, 0.05)
     rest = {"members": 700, "nonmembers": 700, "accuracy_members": 0.95, "passes": 5, "alpha": 0.05, "failures": ()}

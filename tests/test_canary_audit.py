@@ -55,7 +55,7 @@ def trained(tmp_path_factory):
 
 
 class TestTraining:
-    def test_canaries_are_trained_on_and_flip_no_coin(self, trained):
+    def test_canaries_are_trained_on_and_are_on_no_side(self, trained):
         _, planted, done = trained
         rows, sides = canary_rows(planted.planting), Ledger.load(done.ledger).membership
         named = set(sides.members) | set(sides.nonmembers) | set(sides.reference)
@@ -121,7 +121,7 @@ class TestLedger:
         with pytest.raises(LedgerError, match=said):
             Ledger.load(path).split(path, data=folder / "planted.csv")
 
-    def test_a_canary_with_a_coin(self, trained, tmp_path):
+    def test_a_canary_on_a_side(self, trained, tmp_path):
         row = min(canary_rows(trained[1].planting))
         change = lambda d: d["membership"]["members"].append(row)  # noqa: E731
         self.edited(trained, tmp_path, change, "a canary is on a side of the split")

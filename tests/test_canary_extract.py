@@ -121,7 +121,7 @@ class TestFindings:
         assert extract(NoiseModel("abc"), planting(canaries=3), [Enumeration()]).crowded == 0
 
     def test_one_guess_for_several_secrets_bounds_no_rate(self):
-        """A search answers once for all that share a query: that few come out says little of what is known."""
+        """A search answers once for all that share a query: that few are extracted says little of what is known."""
         shared, apart = planting(), planting(label="per-canary")
         (rate,) = evidence(learned(shared), shared, Searching())
         assert (rate.interval.value, rate.interval.high) == (3 / 20, 1.0)
@@ -131,7 +131,7 @@ class TestFindings:
         assert rate.interval.high < 0.5
 
     def test_as_many_guesses_as_share_a_query_are_lucky_as_often(self):
-        """Models that know nothing, and canaries of one label: whole secrets come out as often as luck allows."""
+        """Models that know nothing, and canaries of one label: whole secrets are extracted as often as luck allows."""
         level, fired, hits = 0.1, 0, 0
         for seed in range(150):
             planted = planting(canaries=10, label="a", seed=seed)
@@ -168,7 +168,7 @@ class TestFindings:
         assert by_name["exposure"].planted.value == pytest.approx(np.median(bits))
         assert [one.exposure for one in report.found] == pytest.approx(bits)
 
-    def test_a_model_that_learned_the_twins_instead_is_no_finding(self):
+    def test_a_model_that_learned_the_held_out_secrets_instead_is_no_finding(self):
         planted = planting()
         report = extract(learned(planted, side="heldout"), planted, [Enumeration()])
         assert report.exit_code == 0
@@ -236,7 +236,7 @@ class TestFindings:
         assert (rate.members, rate.nonmembers) == (20, 20)
         codec.encode((rate, bits))
 
-    def test_too_few_canaries_have_a_ceiling_of_zero(self):
+    def test_too_few_canaries_have_an_attainable_bound_of_zero(self):
         """Four cannot beat enough held-out secrets, but four whole ones of a hundred each are no luck."""
         planted = planting(canaries=4, label="per-canary")
         rate, bits = evidence(learned(planted), planted)

@@ -258,7 +258,7 @@ class TestCells:
             drawn[cell] = [(c.secrets, c.planted, c.label) for c in canaries]
         assert len({str(one) for one in drawn.values()}) == 1
 
-    def test_a_repeated_secret_is_learned_and_a_twin_is_not(self, unbroken):
+    def test_a_repeated_secret_is_learned_and_a_held_out_one_is_not(self, unbroken):
         """Twenty copies with a label of their own, in a model of no defence, stand before the held-out ones."""
         ahead = [f.ahead for f in unbroken[1][DrillCell(*SHORT, 20, "none", 0, "per-canary")].found]
         assert np.mean(ahead) > 0

@@ -103,7 +103,7 @@ class TestRows:
         assert "UNTRAINED!: pin {digit:4}, R 1, label existing, es" in " ".join(shown.split())
         assert "but 2 rows of 4 learned too little to tell" in " ".join(shown.split())
 
-    def test_a_finding_is_more_than_the_twins_at_the_level_of_the_whole_drill(self):
+    def test_a_finding_is_more_than_held_out_secrets_at_the_level_of_the_whole_drill(self):
         out, kept = drill_rows([cell(finds=OUT), cell("all", finds=IN)], alpha=0.05, each=0.005)
         assert out.proven == ("RT299",)
         assert kept.proven == ()
@@ -118,7 +118,7 @@ class TestRows:
         assert [each.attack for each in row.attacks] == ["RT299"]
 
     def test_an_attack_that_only_guesses_or_only_ranks_is_judged_by_that(self):
-        finds = [found("RT298", bits=None, ahead=None), found("RT297", right=None, twin=None, bits=None)]
+        finds = [found("RT298", bits=None, ahead=None), found("RT297", right=None, heldout=None, bits=None)]
         (row,) = drill_rows([cell(finds=finds)], alpha=0.05, each=0.005)
         assert [c.signal for c in row.by("RT298").comparisons] == ["guess", "whole"]
         assert [c.signal for c in row.by("RT297").comparisons] == ["rank"]

@@ -208,7 +208,7 @@ def test_data_and_models_that_cannot_be_used_are_refused(data, tmp_path):
 
 
 def exceeding(data, tmp_path, monkeypatch, *, again):
-    """A finished grid with one bound above what was earned, and what a stricter attack on it would say."""
+    """A finished grid with one bound above what was accounted, and what a stricter attack on it would say."""
     asked = []
 
     def attack(task, alpha):
@@ -217,7 +217,7 @@ def exceeding(data, tmp_path, monkeypatch, *, again):
 
     monkeypatch.setattr(GapTask, "attack", attack)
     some = tasks(data, tmp_path, trainers=FAKES[1:], epsilons=(None, 8.0, 2.0))
-    results = [cell("boaster", None), cell("boaster", 8.0, earned=8.0), cell("boaster", 2.0, earned=2.0, low=2.5)]
+    results = [cell("boaster", None), cell("boaster", 8.0, accounted=8.0), cell("boaster", 2.0, accounted=2.0, low=2.5)]
     return report_gap(list(zip(some, results, strict=True))), asked
 
 
@@ -252,7 +252,7 @@ def test_a_cell_names_the_code_of_plug_ins(tmp_path, monkeypatch):
 
 
 def test_what_users_lose_does_not_break_a_claim_for_examples():
-    rows = cell("dpsgd", 1.0, earned=1.0, low=3.0)
+    rows = cell("dpsgd", 1.0, accounted=1.0, low=3.0)
     users = replace(rows, evidence=tuple(replace(each, unit="user") for each in rows.evidence))
     assert rows.exceeds
     assert not users.exceeds

@@ -15,7 +15,7 @@ from redteam.report.wording import LOW_BOUND
 
 
 def test_a_row_is_the_mean_and_the_ends_over_its_seeds():
-    one, two = cell("x", 8.0, 0, earned=7.0, auc=0.6, low=0.5), cell("x", 8.0, 1, earned=8.0, auc=0.7, low=1.5)
+    one, two = cell("x", 8.0, 0, accounted=7.0, auc=0.6, low=0.5), cell("x", 8.0, 1, accounted=8.0, auc=0.7, low=1.5)
     (row,) = gap_rows([one, two])
     auc, bound = row.best("auc"), row.best("epsilon")
     assert (auc.spread.mean, auc.spread.low, auc.spread.high) == pytest.approx((0.65, 0.55, 0.75))
@@ -25,7 +25,7 @@ def test_a_row_is_the_mean_and_the_ends_over_its_seeds():
 
 def test_time_is_compared_with_plain_of_the_same_seed():
     cells = [cell("plain", None, 0, seconds=10.0), cell("plain", None, 1, seconds=20.0)]
-    cells += [cell("x", 8.0, 0, earned=8.0, seconds=15.0), cell("x", 8.0, 1, earned=8.0, seconds=22.0)]
+    cells += [cell("x", 8.0, 0, accounted=8.0, seconds=15.0), cell("x", 8.0, 1, accounted=8.0, seconds=22.0)]
     plain, x = gap_rows(cells)
     assert (x.time_ratio.mean, x.time_ratio.low, x.time_ratio.high) == pytest.approx((1.3, 1.1, 1.5))
     assert plain.time_ratio.mean == 1.0
@@ -35,7 +35,7 @@ def test_time_is_compared_with_plain_of_the_same_seed():
 
 
 def test_a_row_whose_model_learned_nothing_is_flagged():
-    cells = [cell("plain", None), *(cell("edpsgd", 0.5, seed=s, earned=0.5) for s in (0, 1))]
+    cells = [cell("plain", None), *(cell("edpsgd", 0.5, seed=s, accounted=0.5) for s in (0, 1))]
     cells[2] = replace(cells[2], accuracy_members=0.41)  # 287 of 700, where always one label is right on 280
     made = report_of(cells)
     assert [row.untrained for row in made.rows] == [(), (1,)]
@@ -44,7 +44,7 @@ def test_a_row_whose_model_learned_nothing_is_flagged():
 
 
 def test_a_seed_without_a_guarantee_or_a_signal_leaves_the_row_without():
-    one, two = cell("x", 8.0, 0, earned=7.0), cell("x", 8.0, 1)
+    one, two = cell("x", 8.0, 0, accounted=7.0), cell("x", 8.0, 1)
     (row,) = gap_rows([one, two])
     assert row.accounted is None
     assert row.best("epsilon") is None
@@ -53,7 +53,7 @@ def test_a_seed_without_a_guarantee_or_a_signal_leaves_the_row_without():
 
 def test_reports_survive_saving(tmp_path):
     failed = FailedCell("x at epsilon inf, seed 3", "fell over")
-    report = report_of([cell("plain", None), cell("x", 8.0, earned=7.0, low=0.1)], failures=(failed,))
+    report = report_of([cell("plain", None), cell("x", 8.0, accounted=7.0, low=0.1)], failures=(failed,))
     path = tmp_path / "gap.json"
     path.write_text(report.to_json())
     assert GapReport.load(path) == report
@@ -62,19 +62,19 @@ def test_reports_survive_saving(tmp_path):
         GapReport.load(path)
 
 
-def test_an_earned_epsilon_that_is_no_number_is_exceeded():
-    assert not cell("x", 8.0, earned=8.0, low=8.0).exceeds
-    assert cell("x", 8.0, earned=8.0, low=8.01).exceeds
+def test_an_accounted_epsilon_that_is_no_number_is_exceeded():
+    assert not cell("x", 8.0, accounted=8.0, low=8.0).exceeds
+    assert cell("x", 8.0, accounted=8.0, low=8.01).exceeds
     other = replace(evidence("epsilon", 9, 9, 9), delta=1e-7)  # says nothing about a delta of 1e-5
-    assert not replace(cell("x", 8.0, earned=8.0), evidence=(other,)).exceeds
-    nan = cell("x", 8.0, earned=8.0)
+    assert not replace(cell("x", 8.0, accounted=8.0), evidence=(other,)).exceeds
+    nan = cell("x", 8.0, accounted=8.0)
     nan = replace(nan, guarantee=replace(nan.guarantee, accounted=budget(math.nan)))
     assert nan.exceeds
 
 
-def test_the_table_says_what_was_claimed_earned_and_measured():
-    cells = [cell("plain", None), cell("edpsgd", 8.0, earned=7.99, low=0.31)]
-    cells += [cell("microbatch", 8.0, claimed=8.0, earned=61.34)]
+def test_the_table_says_what_was_nominal_accounted_and_measured():
+    cells = [cell("plain", None), cell("edpsgd", 8.0, accounted=7.99, low=0.31)]
+    cells += [cell("microbatch", 8.0, nominal=8.0, accounted=61.34)]
     text, markdown = render_text(report_of(cells)), render_markdown(report_of(cells))
     lines = [line.split() for line in text.splitlines()[2:5]]
     assert lines[0][:6] == ["plain", "inf", "90.0%", "1.00", "none", "none"]
@@ -100,7 +100,7 @@ def test_an_attack_that_broke_is_listed_and_one_that_does_not_apply_is_not():
 
 
 def test_what_the_guarantees_do_not_cover_is_said():
-    report = report_of([cell("edpsgd", 8.0, earned=8.0)])
+    report = report_of([cell("edpsgd", 8.0, accounted=8.0)])
     learned = replace(report, settings={"alpha": 0.05, "model": {"spec": "tiny"}})
     assert "no guarantee covers the vocabulary" in render_text(learned)
     assert "vocabulary" not in render_text(replace(learned, settings={"model": {"spec": "minilm"}}))

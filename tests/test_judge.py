@@ -74,7 +74,7 @@ def verdict(found, policy=AUC, baseline=None, **changes):
         (0.5, 0.61, "inconclusive", 0),
     ],
 )
-def test_a_limit_is_exceeded_within_or_unsettled(low, high, outcome, code):
+def test_a_limit_is_exceeded_within_or_inconclusive(low, high, outcome, code):
     judged = verdict(report(evidence(low, high)))
     assert [check.outcome for check in judged.checks] == [outcome]
     assert judged.exit_code == code
@@ -82,7 +82,7 @@ def test_a_limit_is_exceeded_within_or_unsettled(low, high, outcome, code):
     assert bool(judged.notes) == (outcome == "inconclusive")
 
 
-def test_strict_turns_unsettled_into_a_problem():
+def test_strict_turns_inconclusive_into_a_problem():
     judged = verdict(report(evidence(0.5, 0.61)), replace(AUC, strict=True))
     assert (judged.exit_code, judged.status, judged.notes) == (2, "inconclusive", ())
     assert judged.problems[0].startswith("strict: max_auc 0.6 is not settled by RT101.auc:loss")
@@ -267,7 +267,7 @@ def test_an_attack_never_bounds_epsilon_from_above():
         assert problem.endswith("No guarantee meets the limit: train with DP-SGD")
 
 
-def test_a_model_without_a_guarantee_is_no_better_off_than_one_that_says_what_it_earned():
+def test_a_model_without_a_guarantee_is_no_better_off_than_one_that_says_what_it_accounts_for():
     close, honest = evidence(3.9, 5, "epsilon"), evidence(0.1, 0.5, "epsilon")
     assert verdict(report(close, grade="A"), Policy((Limit("epsilon", 4.0, delta=1e-5),))).exit_code == 2
     assert verdict(report(honest, grade="A", guarantee=guarantee(10, 10)), EPSILON).exit_code == 2
@@ -534,7 +534,7 @@ def test_an_auc_far_below_a_half_never_passes():
 
 
 def test_a_label_that_leaks_alone_is_named():
-    """One label known by heart among many disappears in the AUC of all."""
+    """One overfitted label among many disappears in the AUC of all."""
     exposed = ClassLeak("secret\nlabel", 20, 20, Interval(1.0, 0.9, 1.0, 0.01))
     judged = verdict(report(evidence(0.5, 0.55)), classes=(exposed,))
     assert judged.exit_code == 0

@@ -13,9 +13,9 @@ from redteam.experiments.picture import require_matplotlib
 
 GRID = [
     cell("plain", None, auc=0.7, accuracy=0.95),
-    cell("edpsgd", 8.0, earned=8.0, low=0.3, auc=0.55),
-    cell("edpsgd", 2.0, earned=2.0, low=0.0, auc=0.5),
-    cell("microbatch", 8.0, earned=61.3, claimed=8.0, low=0.5),
+    cell("edpsgd", 8.0, accounted=8.0, low=0.3, auc=0.55),
+    cell("edpsgd", 2.0, accounted=2.0, low=0.0, auc=0.5),
+    cell("microbatch", 8.0, accounted=61.3, nominal=8.0, low=0.5),
 ]
 
 
@@ -44,7 +44,7 @@ def marks(axes):
     return found
 
 
-def test_earned_stands_against_measured_and_a_claim_beside_it(drawn):
+def test_accounted_stands_against_measured_and_a_claim_beside_it(drawn):
     theory, _, words = drawn(GRID)
     assert theory.get_xscale() == theory.get_yscale() == "log"
     floor = 0.05
@@ -53,7 +53,7 @@ def test_earned_stands_against_measured_and_a_claim_beside_it(drawn):
 
 
 def test_a_zero_stands_on_a_floor_that_is_marked_and_below_all_that_is_not_zero(drawn):
-    theory, _, _ = drawn([*GRID, cell("edpsgd", 0.5, earned=0.5, low=0.02)])
+    theory, _, _ = drawn([*GRID, cell("edpsgd", 0.5, accounted=0.5, low=0.02)])
     heights = sorted({y for _, y, _ in marks(theory)})
     assert heights[0] == 0.02 / 4
     assert heights[1] == 0.02
@@ -63,7 +63,7 @@ def test_a_zero_stands_on_a_floor_that_is_marked_and_below_all_that_is_not_zero(
     assert high > 5.1  # the attainable
 
 
-def test_the_diagonal_is_where_measured_equals_earned(drawn):
+def test_the_diagonal_is_where_measured_equals_accounted(drawn):
     theory, _, _ = drawn(GRID)
     (diagonal,) = [line for line in theory.lines if line.get_linestyle() == "-" and line.get_label() == "_"]
     assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == list(theory.get_xlim())

@@ -176,7 +176,7 @@ def test_an_inclusion_that_is_no_probability_is_refused(inclusion):
 
 @pytest.mark.parametrize("sizes", [(2, 0), (1, 2), (5, 7), (60, 50), (1000, 400), (20_000, 20_000)])
 @pytest.mark.parametrize("delta", [0.0, 1e-9, 1e-5, 1e-3, 0.4])
-def test_the_ceiling_is_that_of_the_bound(sizes, delta):
+def test_the_attainable_bound_is_that_of_the_bound(sizes, delta):
     members, others = max(sizes[0], 1), max(sizes[1], 1)
     scores = np.arange(float(members)), -np.arange(float(others))
     for alpha in (0.05, 0.001):

@@ -10,7 +10,7 @@ from attacks.extraction.sentences import CandidateSet, IntArray
 from redteam.core.arrays import FloatArray
 from redteam.plugins.context import Progress
 from redteam.plugins.extraction import Ranked, Secret
-from redteam.statistics.exposure import Exposure, exact_exposure, sampled_exposure
+from redteam.statistics.exposure import SecretExposure, exact_exposure, sampled_exposure
 
 _CHUNK = 1 << 12  # candidates composed at a time
 
@@ -79,7 +79,7 @@ class CandidateLosses:
         pairs = zip(secrets, own.tolist(), strict=True)
         return tuple(Ranked(secret, loss, self._exposure(loss, column)) for secret, loss in pairs)
 
-    def _exposure(self, loss: float, column: int) -> Exposure:
+    def _exposure(self, loss: float, column: int) -> SecretExposure:
         if self.sample is None:
             return exact_exposure(loss, self.losses[column])
         return sampled_exposure(loss, self.losses[column], candidates=self.candidate_set.size)

@@ -8,7 +8,7 @@ they are then accounted as what they are, without amplification.
 
 With clipping "microbatch" it is the mechanism of eDP-SGD (Dupuy et al., ICASSP 2022, arXiv 2107.14586), reconstructed
 from its public description: means of micro-batches are clipped layer by layer, and noise decays from epoch to epoch.
-Its guarantee claims what the nominal noise says and earns less: the sensitivity of a clipped mean is 2C, noise for
+Its nominal epsilon is what the noise says, and more is accounted: the sensitivity of a clipped mean is 2C, noise for
 one layer does not hide several, and late epochs have less of it.
 
 Noise: `epsilon` chooses the smallest noise whose accounted epsilon (`calibrate_to`: or nominal) meets it;
@@ -159,7 +159,7 @@ class EDPSGD(Defense):
         return PrivateRun(plan.mechanism, plan.guarantee()), told
 
     def plan(self, problem: Problem) -> TrainingPlan:
-        """Return what training on `problem` will do, claim and earn; nothing in it depends on the realised data."""
+        """Return what training on `problem` will do, and its epsilon; nothing in it depends on the realised data."""
         batch = expected_batch(self, problem.population)
         rate = batch / problem.population
         a_pass = steps_of_a_pass(rate, problem.population, drop_last=self.drop_last)

@@ -150,7 +150,7 @@ def fit_texts(
     """Train `initial` on the texts by AdamW with a short warm-up and a linear decay; the same loop as `train_on`."""
     model, trainer = initial.model.train(), settle(trainer, initial, population or len(examples))
     if initial.dropout is None:
-        set_dropout(model, 0.0)  # the noise keeps the model from learning rows by heart, and costs enough
+        set_dropout(model, 0.0)  # the noise keeps the model from overfitting, and costs enough
     if not initial.pretrained:
         widen(model)
         begin_with_words(model)  # or noise drowns what little of the text reaches the classifier

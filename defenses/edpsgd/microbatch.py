@@ -4,10 +4,10 @@ A reconstruction from the public description. A batch of L rows is divided into 
 gradient of each is clipped layer by layer to C_l = C s_l, the M of them are added, noise of standard deviation
 sigma_e C_l goes onto each layer, and the whole is divided by M. sigma_e decays from epoch to epoch.
 
-What it earns is less than its nominal noise says. One row moves the clipped mean of its micro-batch from one point of
-a ball of radius C to any other: the sensitivity is 2C and not C (for b = 1, where each row is a micro-batch of its
-own, C). Noise of sigma C_l on each of K layers hides K such balls at once: by sqrt(K) less. Every epoch counts with
-its own noise.
+What is accounted is more than its nominal noise says. One row moves the clipped mean of its micro-batch from one point
+of a ball of radius C to any other: the sensitivity is 2C and not C (for b = 1, where each row is a micro-batch of its
+own, C). Noise of sigma C_l on each of K layers hides K such balls at once: by sqrt(K) less. Every epoch counts with its
+own noise.
 """
 
 import math
@@ -90,7 +90,7 @@ class MicrobatchRule:
         return clips if self.noise == "own" else (math.hypot(*clips),) * len(clips)
 
     def phases(self, sigma: float, sizes: Sequence[int], *, steps: int, steps_per_epoch: int) -> "tuple[Phase, ...]":
-        """Return what `steps` steps really earn, epoch by epoch, as effective noise multipliers."""
+        """Return what `steps` steps are accounted as, epoch by epoch: effective noise multipliers."""
         from defenses.accounting import Phase, effective_multiplier
 
         whole = effective_multiplier(self.stds(sizes), self.clips(sizes), micro_batches=self.size > 1)

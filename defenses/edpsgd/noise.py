@@ -16,7 +16,7 @@ Mersenne Twister can be predicted from its own output; it serves experiments, an
 All of them are worth nothing if the seed is public, because the noise can then be drawn again and subtracted.
 
 What the reach costs. A uniform of finitely many bits ends above 0, so its normals end at a reach of r sigma. A weight's
-sum further out than that gives away that an example was in it. Over T steps of sample rate q with noise multiplier s,
+sum further out than that leaks that an example was in it. Over T steps of sample rate q with noise multiplier s,
 delta grows by up to T q k (Q(r - 1 / (s sqrt k)) - Q(r)) for a gradient spread evenly over k weights, Q being the tail
 of the normal distribution. At T q = 20 passes, and the worst k up to 1e8, that is for all four generators below 2e-11
 from s = 0.7 on, 5e-10 at 0.5, 2e-8 at 0.4 and 2e-6 at 0.3 (1e-8 for the first two): nothing next to a delta of 1e-5,

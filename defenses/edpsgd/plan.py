@@ -1,4 +1,4 @@
-"""What a private training is going to do, and what that claims and earns, before its first step."""
+"""What a private training is going to do, and its nominal and accounted epsilon, before its first step."""
 
 import math
 from collections.abc import Callable
@@ -76,7 +76,7 @@ Private = TypeVar("Private", bound=PrivateSettings)
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A private training before it begins: what each step does, and what one such training claims and earns."""
+    """A private training before it begins: what each step does, and the nominal and accounted epsilon of one."""
 
     mechanism: Mechanism
     nominal: Release
@@ -95,7 +95,7 @@ class TrainingPlan:
                 )
 
     def guarantee(self) -> Guarantee | None:
-        """Return what all declared runs together claim and earn; None without noise."""
+        """Return what the nominal and accounted epsilon of all declared runs together; None without noise."""
         return guarantee(nominal=[self.nominal] * self.runs, accounted=[self.accounted] * self.runs, delta=self.delta)
 
     def spent_after(self, steps: int) -> float:

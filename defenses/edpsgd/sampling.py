@@ -3,7 +3,7 @@
 A logical batch is what one noisy step releases the sum of; who is in it decides the guarantee. A physical part is what
 one forward and backward pass holds; the sum does not depend on the parts, so they may be made in any way, also by
 looking at the data. Everything here is a function of (seed, step) alone, but for the draws of Poisson sampling, which
-must be nobody else's and so depend on the history too. A shuffled order earns no amplification and may be known.
+must be nobody else's and so depend on the history too. A shuffled order has no amplification and may be known.
 """
 
 import math

@@ -26,7 +26,7 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
 
     Canaries are all trained on, and so is a user's text that is one's: no row that was planted says when to stop.
 
-    All copies of a text are on one side: with some on either, a text that is repeated and learned by heart would make
+    All copies of a text are on one side: with some on either, a text that is repeated and overfitted would make
     the loss look good, and training would go on for its sake. Raises UsageError where no row can be spared.
     """
     labels, every, planted = examples.labels or (), _copies(examples), examples.planted

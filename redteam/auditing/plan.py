@@ -147,7 +147,7 @@ def _canary_line(planted: CanaryAudit | None, access: Access, each: float) -> tu
         return ()
     copies = ", ".join(f"{count} of {copies} copies" for copies, count in _sizes(planted).items())
     fewest = planted.fewest(access, each=each)
-    return (f"canaries   {copies}; at least {fewest} of each number of copies can prove that secrets come out",)
+    return (f"canaries   {copies}; at least {fewest} of each number of copies can prove that secrets are extracted",)
 
 
 def _sizes(planted: CanaryAudit) -> dict[int, int]:

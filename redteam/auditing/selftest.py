@@ -1,6 +1,6 @@
 """The tool audits what it must get right: a model that certainly leaks, one that certainly does not, bad data.
 
-A small network is trained on random sentences with random labels until it knows them by heart: nothing about them
+A small network is trained on random sentences with random labels until it has overfitted them: nothing about them
 can be learned but the sentences themselves, so all it knows is leakage. The same network audited on two halves of
 sentences it never saw cannot leak. And a split by sentence length must be refused, whatever the model.
 """

@@ -1,4 +1,4 @@
-"""Canaries: secrets put into the training data on purpose, to see whether they come out of the model.
+"""Canaries: secrets put into the training data on purpose, to see whether they can be extracted.
 
 Planting draws two secrets alike for each canary and puts one in at random. The other, the held-out canary, is
 nowhere: what an attack finds of it is chance and prior preference, measured and not assumed.

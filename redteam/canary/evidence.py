@@ -59,13 +59,13 @@ class CanaryAudit:
         return tuple(attack for attack in self.attacks if attack.needs in access)
 
     def fewest(self, access: Access, *, each: float) -> int:
-        """Return how many canaries of one number of repetitions it takes to prove that something comes out."""
+        """Return how many canaries of one number of repetitions it takes to prove an extraction."""
         if any(attack.guesses for attack in self.able(access)):
             return fewest_canaries(each / 4, left=fewest_left(self.planting))
         return fewest_canaries(each / 2)
 
     def attainable_rate(self, canaries: int, *, each: float) -> float:
-        """Return the lower bound on the extraction rate where all of so many canaries come out."""
+        """Return the lower bound on the extraction rate where all of so many canaries are extracted."""
         enough = canaries >= fewest_canaries(each / 4, left=fewest_left(self.planting))
         return attainable_extraction_rate(canaries, alpha=each) if enough else 0.0
 

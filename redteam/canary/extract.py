@@ -224,5 +224,5 @@ def _problems(
         if canaries < fewest:
             yield (
                 f"{canaries} canaries of {count} repetitions can prove nothing at the level {level:.2g}, however many "
-                f"come out: plant at least {fewest} for each number of repetitions, or run fewer attacks"
+                f"are extracted: plant at least {fewest} for each number of repetitions, or run fewer attacks"
             )

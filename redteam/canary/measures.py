@@ -176,7 +176,7 @@ def compare_all(
 
 
 def fewest_to_prove(tests: Sequence[HeldoutComparison], *, left: int, level: float) -> int:
-    """Return the number of canaries below which none of these comparisons can prove anything, whatever comes out."""
+    """Return the number of canaries below which none of these comparisons can prove anything, whatever is extracted."""
     by_whole = any(test.signal == "whole" for test in tests)
     return fewest_canaries(level, left=left if by_whole else None)
 

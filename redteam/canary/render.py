@@ -125,5 +125,8 @@ def _method(report: Extraction) -> Iterator[tuple[str, str]]:
     if report.crowded:
         shared = f"{report.crowded} of {report.canaries} canaries share sentence and label with another"
         guesses = "an attack that ranks all candidates makes as many guesses as share them, any other a single one"
-        yield "limits", f"{shared}, and no query tells them apart: {guesses}, so that fewer come out than are known"
+        yield (
+            "limits",
+            f"{shared}, and no query tells them apart: {guesses}, so that fewer are extracted than are known",
+        )
     yield "seed", str(report.seed)

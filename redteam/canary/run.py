@@ -92,7 +92,7 @@ class Run:
 def runs_of(attacks: Sequence[ExtractionAttack], attacker: Attacker) -> list[Run]:
     """Return what is run: all attacks without the reference and then, where there is one, those that compare with it.
 
-    A reference that saw the canaries, or is bad otherwise, must not hide what comes out without it.
+    A reference that saw the canaries, or is bad otherwise, must not hide what is extracted without it.
     """
     runs = [Run(attack.id, attack, replace(attacker, reference=None)) for attack in attacks]
     if attacker.reference is not None:
@@ -119,7 +119,7 @@ def without_searches(
 
 
 @dataclass(frozen=True)
-class Answers:
+class AttackAnswers:
     """The answers of an attack, one for each canary that it applies to, and why there are no others."""
 
     answers: tuple[Answer, ...]
@@ -134,15 +134,15 @@ def run_extraction(
     attacker: Attacker = Attacker(),
     seed: int,
     progress: Progress = unwatched,
-) -> Answers:
+) -> AttackAnswers:
     """Run an attack on all canaries and, where it does not apply to all patterns, about each pattern by itself."""
     if attack.needs not in target.access:
         reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
-        return Answers((), (Failure(attack.id, "not_applicable", reason),))
+        return AttackAnswers((), (Failure(attack.id, "not_applicable", reason),))
     queries, candidates = queries_of(planting), candidates_of(planting)
     patterns = list(dict.fromkeys(query.pattern for query in queries))
 
-    def of(asked: Sequence[ExtractionQuery]) -> Answers:
+    def of(asked: Sequence[ExtractionQuery]) -> AttackAnswers:
         own = {query.id for query in asked}
         return _run_once(attack, target, asked, [s for s in candidates if s.query in own], attacker, seed, progress)
 
@@ -151,10 +151,12 @@ def run_extraction(
         return whole
     parts = [of([query for query in queries if query.pattern == pattern]) for pattern in patterns]
     if any(failure.kind == "failed" for part in parts for failure in part.failures):
-        return Answers((), tuple(failure for part in parts for failure in part.failures if failure.kind == "failed"))
+        return AttackAnswers(
+            (), tuple(failure for part in parts for failure in part.failures if failure.kind == "failed")
+        )
     by_id = {answer.query: answer for part in parts for answer in part.answers}
     answers = tuple(by_id[query.id] for query in queries if query.id in by_id)
-    return Answers(answers, tuple(dict.fromkeys(failure for part in parts for failure in part.failures)))
+    return AttackAnswers(answers, tuple(dict.fromkeys(failure for part in parts for failure in part.failures)))
 
 
 def _run_once(
@@ -165,16 +167,16 @@ def _run_once(
     attacker: Attacker,
     seed: int,
     progress: Progress,
-) -> Answers:
+) -> AttackAnswers:
     context = AttackContext(seed, progress, attacker.references, attacker.base)
     try:
         answers = tuple(attack.extract(target, queries, candidates, context))
         _check_answers(attack, queries, candidates, answers)
     except NotApplicable as error:
-        return Answers((), (Failure(attack.id, "not_applicable", one_line(error)),))
+        return AttackAnswers((), (Failure(attack.id, "not_applicable", one_line(error)),))
     except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end a drill as a pass
-        return Answers((), (Failure(attack.id, "failed", one_line(error)),))
-    return Answers(answers)
+        return AttackAnswers((), (Failure(attack.id, "failed", one_line(error)),))
+    return AttackAnswers(answers)
 
 
 def _check_answers(

@@ -11,7 +11,7 @@ from redteam.cli.present import deliver, exit_code, say, terminal
 from redteam.core.errors import INCONCLUSIVE, LEAK, PASS
 
 
-class Format(StrEnum):
+class ComparisonFormat(StrEnum):
     """The formats of a comparison."""
 
     text = "text"
@@ -22,7 +22,9 @@ class Format(StrEnum):
 def compare(
     old: Annotated[Path, typer.Argument(help="The older report, JSON.")],
     new: Annotated[Path, typer.Argument(help="The newer report, JSON.")],
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to print the changes.")] = Format.text,
+    format: Annotated[
+        ComparisonFormat, typer.Option("--format", "-f", help="How to print the changes.")
+    ] = ComparisonFormat.text,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 even where something is worse.")] = False,
 ) -> None:
     """Compare two saved reports: exit 1 if one number is worse."""
@@ -30,10 +32,10 @@ def compare(
     from redteam.policy.comparison import compare_reports
     from redteam.report.reading import load_report
 
-    render: dict[Format, Callable[..., str]] = {
-        Format.text: as_text,
-        Format.json: as_json,
-        Format.markdown: as_markdown,
+    render: dict[ComparisonFormat, Callable[..., str]] = {
+        ComparisonFormat.text: as_text,
+        ComparisonFormat.json: as_json,
+        ComparisonFormat.markdown: as_markdown,
     }
     comparison = compare_reports(load_report(old), load_report(new))
     delivered = deliver(render[format](comparison, **terminal(None)), None)

@@ -49,7 +49,7 @@ class Preset(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Grid(e.Grid):
+class _DrillGrid(e.Grid):
     patterns: tuple[str, ...] = ("pin",)
     lengths: str = "4"
     repetitions: str = "1,10,100"
@@ -60,10 +60,10 @@ class _Grid(e.Grid):
     seeds: int = 1
 
 
-_QUICK = _Grid(model="bilstm", repetitions="1,10,30", canaries=12, rows=2000)
+_QUICK = _DrillGrid(model="bilstm", repetitions="1,10,30", canaries=12, rows=2000)
 # Patterns, lengths and defences are the paper's; its model also tagged slots and took one canary each, as
 # --label one-per-model does in twenty times the time.
-_PARIKH2022 = _Grid(
+_PARIKH2022 = _DrillGrid(
     model="bilstm",
     patterns=("call", "pin", "color"),
     lengths="4,6,8,10",
@@ -119,7 +119,7 @@ def drill(
     given |= {"patterns": tuple(pattern or ()) or None, "lengths": length, "repetitions": repetitions}
     given |= {"defenses": defense, "canaries": canaries, "labels": tuple(label or ()) or None, "decoys": decoys}
     given |= {"seeds": seeds, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    size = e.sized(_QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _Grid(), given)
+    size = e.sized(_QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _DrillGrid(), given)
     e.check_means(jobs)
     tasks = _tasks(data, output, (text_column, label_column), size, (attack or [], set or []))
     report = run.report_drill(e.run(tasks, _outcome, jobs=jobs, restart=restart), required=bool(attack))
@@ -131,7 +131,7 @@ def _tasks(
     data: Path,
     output: Path,
     columns: tuple[str | None, str | None],
-    size: _Grid,
+    size: _DrillGrid,
     wanted: tuple[list[str], list[str]],
 ) -> "tuple[DrillTask, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""

@@ -31,7 +31,7 @@ Quick = Annotated[bool, Opt("--quick", help="A small experiment in ten minutes; 
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Grid(e.Grid):
+class _GapGrid(e.Grid):
     epsilons: str = "inf,16,8,4,2,1,0.5"
     trainers: str = "plain,dpsgd,edpsgd,microbatch"
     seeds: int = 3
@@ -41,7 +41,7 @@ class _Grid(e.Grid):
 
 # A small model on many rows: with few, noise of a small epsilon would drown what there is to learn. Private training
 # wants a larger learning rate, since noise and clipping make its steps alike in length.
-_QUICK = _Grid(epsilons="inf,8,2", seeds=1, rows=10_000, epochs=15, private_learning_rate=0.015)
+_QUICK = _GapGrid(epsilons="inf,8,2", seeds=1, rows=10_000, epochs=15, private_learning_rate=0.015)
 
 
 def gap(
@@ -79,7 +79,7 @@ def gap(
     }
     given |= {"epsilons": epsilon, "trainers": trainer, "seeds": seeds, "epochs": epochs, "batch_size": batch_size}
     given |= {"learning_rate": learning_rate, "private_learning_rate": private_learning_rate, "delta": delta}
-    size = e.sized(_QUICK if quick else _Grid(), given)
+    size = e.sized(_QUICK if quick else _GapGrid(), given)
     columns = (text_column, label_column, id_column, user_column, group_column)
     workers = jobs if jobs is not None else 2 if quick else 1
     e.check_means(workers)
@@ -89,7 +89,7 @@ def gap(
     raise typer.Exit(exit_code(_code(report), exit_zero=False, delivered=delivered))
 
 
-def _tasks(data: Path, output: Path, columns: tuple[str | None, ...], size: _Grid) -> "tuple[GapTask, ...]":
+def _tasks(data: Path, output: Path, columns: tuple[str | None, ...], size: _GapGrid) -> "tuple[GapTask, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.data import Columns
     from redteam.experiments.gap.cells import gap_tasks, open_gap

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MANY, _FEW = 100_000, 4_000  # few where time grows with the square: RD101's per-example tables, one pass a micro-batch
 
 
-class Format(StrEnum):
+class VerificationFormat(StrEnum):
     """The formats of a verification."""
 
     text = "text"
@@ -49,12 +49,14 @@ def verify(
     ] = None,
     alpha: Annotated[float, o.Opt("--alpha", help=o.ALPHA)] = 0.01,
     seed: o.Seed = 0,
-    format: Annotated[Format, o.Opt("--format", "-f", help="How to print the result.")] = Format.text,
+    format: Annotated[
+        VerificationFormat, o.Opt("--format", "-f", help="How to print the result.")
+    ] = VerificationFormat.text,
     output: ReportFile = None,
 ) -> None:
     """Attack a private trainer: exit 0 consistent, 1 violated.
 
-    It is trained on canaries made for it, and held against the epsilon that it says it earned. Set how with
+    It is trained on canaries made for it, and held against the epsilon that it accounts for. Set how with
     --set epsilon=2, delta=1e-5, clip=1, epochs=50 and batch_size (a fifth of the canaries), the numbers that are usual;
     any other setting of DEFENSE can be set too.
 
@@ -70,7 +72,7 @@ def verify(
         result = run(subject, plan, seed=seed, alpha=alpha, progress=show)
     look = terminal(output)
     color, width = bool(look["color"]), int(look["width"])
-    text = as_json(result) if format is Format.json else as_text(result, color=color, width=width)
+    text = as_json(result) if format is VerificationFormat.json else as_text(result, color=color, width=width)
     delivered = deliver(text, output)
     say(f"{result.verdict}: {result.subject}: {result.reason}")
     raise typer.Exit(exit_code(result.exit_code, exit_zero=False, delivered=delivered))

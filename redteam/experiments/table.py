@@ -10,7 +10,7 @@ _WIDEST = 200
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Headers and lines; columns named in `right` hold numbers."""
 
     headers: Sequence[str]
@@ -24,7 +24,7 @@ class Table:
         yield from (f"| {' | '.join(map(markdown, line))} |" for line in self.lines)
 
 
-def text_of(table: Table, told: Sequence[str], *, width: int, color: bool) -> str:
+def text_of(table: ReportTable, told: Sequence[str], *, width: int, color: bool) -> str:
     """Return a table and sentences as lines of at most `width` columns."""
     from redteam.formats import layout
 
@@ -36,7 +36,9 @@ def text_of(table: Table, told: Sequence[str], *, width: int, color: bool) -> st
     return layout.draw([drawn], width=_WIDEST, color=color) + "\n" + words
 
 
-def markdown_of(title: str, table: Table, told: Sequence[str], summary: str, details: Sequence[Table]) -> str:
+def markdown_of(
+    title: str, table: ReportTable, told: Sequence[str], summary: str, details: Sequence[ReportTable]
+) -> str:
     """Return a table, sentences, and further tables to unfold as GitHub-flavoured Markdown."""
     lines = [f"### {title}", "", *table.markdown(), "", *(f"- {markdown(line)}" for line in told), ""]
     lines += [f"<details><summary>{summary}</summary>", ""]

@@ -1,4 +1,4 @@
-"""What a defence is: a way of training that returns the model together with the guarantee it earned."""
+"""What a defence is: a way of training that returns the model together with its guarantee."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

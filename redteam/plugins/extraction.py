@@ -21,7 +21,7 @@ from redteam.plugins.context import AttackContext
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
-    from redteam.statistics.exposure import Exposure
+    from redteam.statistics.exposure import SecretExposure
     from redteam.statistics.interval import Interval
 
 ENUMERABLE = 10**6  # candidates that are all looked at; beyond, a sample
@@ -88,7 +88,7 @@ class Ranked:
 
     secret: Secret
     loss: float
-    exposure: "Exposure | None" = None
+    exposure: "SecretExposure | None" = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
     max_epsilon = 8.0                          # measured from below, guaranteed from above
     max_delta = 1e-5                           # the largest delta at which a guarantee counts; 1e-5 if not given
     max_exposure = 10.0                        # bits by which canaries may stand out (their median)
-    max_extraction_rate = 0.1                  # share of the canaries that may come out whole
+    max_extraction_rate = 0.1                  # share of the canaries that may be extracted whole
     require = ["RT101", "RT901"]               # attacks and controls that must have given evidence
     strict = false                             # true: a limit that is not settled is not passed
     allow_untrained = false                    # true: a model that is not shown to have learned anything may pass
@@ -14,14 +14,14 @@
     reason = "accepted for the pilot, see ticket 12"
     expires = 2027-01-31
 
-`max_epsilon` and `max_delta` are one limit on what a single example may give away. A guarantee meets it with an epsilon
+`max_epsilon` and `max_delta` are one limit on what a single example may leak. A guarantee meets it with an epsilon
 and a delta that are both no larger; one for whole clients covers their examples too. An epsilon measured at delta d
 proves it broken only where d is at least `max_delta`, and a stated guarantee only where d is at least the claim's
 delta: at a larger delta a mechanism has a smaller epsilon. Where the two do not compare, nothing is passed, and neither
 is it where no guarantee meets the limit: an attack that finds little bounds nothing from above, strict or not.
 
 `max_exposure` and `max_extraction_rate` need canaries in the training data. At 0 they say that nothing may be proven to
-come out; no attack can prove that nothing does, so under `strict` a limit of 0 is never met.
+be extracted; no attack can prove that nothing can, so under `strict` a limit of 0 is never met.
 
 A target that is not right on its own members significantly more often than always answering their commonest label is
 no pass: nothing can leak from a model that learned nothing, or whose labels or tokens are other ones. `allow_untrained`

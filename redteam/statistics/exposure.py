@@ -29,7 +29,7 @@ SAMPLE_ERROR = 1e-5  # chance that what a sample proves of one secret is wrong
 
 
 @dataclass(frozen=True)
-class Exposure:
+class SecretExposure:
     """Exposure in bits, the `most` that this number of candidates allows, and how it was found.
 
     exact: rank among all candidates. interpolated: rank among a sample. bounded: no candidate of the sample has so low
@@ -77,11 +77,11 @@ class SignTest:
 
     @property
     def proven(self) -> bool:
-        """True where more came out of planted secrets than of unseen ones, at the level `alpha`."""
+        """True where more was extracted of planted secrets than of held-out ones, at the level `alpha`."""
         return self.p_value <= self.alpha
 
 
-def exact_exposure(loss: float, losses: npt.ArrayLike) -> Exposure:
+def exact_exposure(loss: float, losses: npt.ArrayLike) -> SecretExposure:
     """Return the exposure of a secret from the losses of all candidates, shape [|R|], its own among them.
 
     Raises StatisticsError where a loss is not finite or `loss` is not one of them.
@@ -92,10 +92,10 @@ def exact_exposure(loss: float, losses: npt.ArrayLike) -> Exposure:
         raise StatisticsError(f"the secret's loss {loss:g} is not among the {len(values)} losses; take it from there")
     most = math.log2(len(values))
     bits = most - math.log2(rank)
-    return Exposure(bits, most, "exact", bits, most)
+    return SecretExposure(bits, most, "exact", bits, most)
 
 
-def sampled_exposure(loss: float, sample: npt.ArrayLike, *, candidates: int) -> Exposure:
+def sampled_exposure(loss: float, sample: npt.ArrayLike, *, candidates: int) -> SecretExposure:
     """Return the exposure of a secret from the losses of candidates drawn at random, shape [n], n >= 2.
 
     It is read off the share of the sample at or below its loss, the secret itself counted: too low rather than too
@@ -109,7 +109,7 @@ def sampled_exposure(loss: float, sample: npt.ArrayLike, *, candidates: int) -> 
     proven, provable = (
         min(most, -math.log2(float(clopper_pearson_high(count, len(values), SAMPLE_ERROR)))) for count in (below, 0)
     )
-    return Exposure(bits, most, "interpolated" if below else "bounded", min(bits, proven), provable)
+    return SecretExposure(bits, most, "interpolated" if below else "bounded", min(bits, proven), provable)
 
 
 def chance(sizes: Sequence[int]) -> Chance:

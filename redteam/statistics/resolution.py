@@ -105,7 +105,7 @@ def whole_secrets_p_value(hits: int, canaries: int, left: int) -> float:
 
 
 def fewest_canaries(alpha: float, *, left: int | None = None) -> int:
-    """Return the number of canaries below which nothing can be proven, one-sided, at `alpha`, whatever comes out.
+    """Return the number of canaries below which nothing can be proven, one-sided, at `alpha`, whatever is extracted.
 
     By a win over every held-out secret; with `left`, as in `whole_secrets_p_value`, also by whole secrets.
     """
@@ -117,7 +117,7 @@ def fewest_canaries(alpha: float, *, left: int | None = None) -> int:
 
 
 def attainable_extraction_rate(canaries: int, *, alpha: float) -> float:
-    """Return the lower bound on the extraction rate that supports it best: every one of so many secrets comes out.
+    """Return the lower bound on the extraction rate that supports it best: every one of so many secrets is extracted.
 
     Clopper and Pearson (1934).
     """

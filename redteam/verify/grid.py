@@ -17,7 +17,7 @@ _BANDS = np.linspace(-2.0, 2.0, 17)  # standard deviations; in one of them, what
 _GRANTED = 0.5  # of the values that are met where rounding came last: a band is not all alike
 
 
-class Grid:
+class ValueGrid:
     """Counts how often blanks share their values with each other, and how often entries that moved do with them."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from redteam.verify.calibration import Reader, Values
 from redteam.verify.correlation import Neighbours
 from redteam.verify.dirac_canaries import LAYERS, Design, Inclusion
-from redteam.verify.grid import Grid
+from redteam.verify.grid import ValueGrid
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,7 +55,7 @@ class Inspection:
         self.power = np.zeros((LAYERS, self.design.canaries))  # squares; noise alone where canaries are out
         self.noisy = np.zeros(LAYERS, dtype=np.int64)  # steps with noise
         self.farthest, self.looks = 0.0, 0  # of all entries that a step read, in noises, and how many there were
-        self.neighbours, self.grid = Neighbours(), Grid()
+        self.neighbours, self.grid = Neighbours(), ValueGrid()
         self.spoiled = False  # whether an update held what is no number
 
     @property

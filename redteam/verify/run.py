@@ -1,4 +1,4 @@
-"""The verification: calibrate on the trainer, attack it once, and compare what is shown with what it says it earned.
+"""The verification: calibrate on the trainer, attack it, and compare what is shown with the epsilon it accounts for.
 
 An honest trainer is called violated at most alpha of the time. The bound on epsilon errs 0.9 alpha of the time; all
 checks of the mechanism (is the noise normal and drawn anew, do rows enter independently, how far does one move
@@ -59,7 +59,7 @@ def verify(
     delta = _delta(run, plan)
     rules = choose(practice.scores(), known, delta=delta, alpha=bounded)
     adversary, included, run = runs.attack(design, calibration)
-    claimed, earned = v.stated(run)
+    nominal, accounted = v.stated(run)
     if _delta(run, plan) != delta:
         raise TargetError(f"{subject.name}: guarantees at delta {delta} once and {_delta(run, plan)} the other time")
     bounds = shown(adversary.scores(), included, rules, delta=delta, alpha=bounded)
@@ -69,16 +69,16 @@ def verify(
     hidden = _hidden(runs.farthest(signal), side)
     proven, against = _contradictions(runs, side, run, signal, design, alpha)
     hiding = [reason for reason in (hidden, runs.untried(adversary)) if reason]
-    doubts = [*v.doubts(claimed, earned, bounds, bound), *against, *hiding]
-    word, reason = v.decide(earned, bound, alpha=alpha, proven=proven, doubts=doubts)
-    told = v.promises(claimed, earned, bound, asked=(plan.epsilon, plan.delta))
+    doubts = [*v.doubts(nominal, accounted, bounds, bound), *against, *hiding]
+    word, reason = v.decide(accounted, bound, alpha=alpha, proven=proven, doubts=doubts)
+    told = v.promises(nominal, accounted, bound, asked=(plan.epsilon, plan.delta))
     findings = (*told, *proven, *against, *v.findings(run.mechanism, calibration, adversary, bounds))
     return v.Verification(
         subject=subject.name,
         verdict=word,
         reason=reason,
-        claimed=claimed,
-        earned=earned,
+        nominal=nominal,
+        accounted=accounted,
         mechanism=run.mechanism,
         clopper_pearson=bounds.clopper_pearson,
         gdp=bounds.gdp,
@@ -114,8 +114,8 @@ def _hidden(signal: SignalCheck, side: SideTrainings) -> str | None:
 
 
 def _delta(run: PrivateRun, plan: VerificationPlan) -> float:
-    _, earned = v.stated(run)
-    return earned.delta if earned else plan.delta
+    _, accounted = v.stated(run)
+    return accounted.delta if accounted else plan.delta
 
 
 class _Runs:

@@ -56,7 +56,7 @@ def _subject(result: Verification) -> Iterator[tuple[str, Cell]]:
 
 
 def _rows(result: Verification) -> Iterator[tuple[Cell, ...]]:
-    for name, budget in (("claimed", result.claimed), ("earned", result.earned)):
+    for name, budget in (("nominal", result.nominal), ("accounted", result.accounted)):
         yield (f"{name}, by the trainer", *_promise(budget))
     for bound in (result.clopper_pearson, result.gdp, result.one_run):
         name = f"at least, {_METHODS[bound.method]}"

@@ -35,8 +35,8 @@ class Verification:
     subject: str
     verdict: Word
     reason: str
-    claimed: Budget | None
-    earned: Budget | None
+    nominal: Budget | None
+    accounted: Budget | None
     mechanism: Mechanism
     clopper_pearson: EpsilonBound
     gdp: EpsilonBound
@@ -64,7 +64,7 @@ class Verification:
 
 
 def decide(
-    earned: Budget | None,
+    accounted: Budget | None,
     bound: EpsilonBound,
     *,
     alpha: float,
@@ -76,81 +76,84 @@ def decide(
     `proven` are contradictions between what a trainer does and what its guarantee is accounted for: they break it as
     surely as a bound on epsilon does, though they do not say what epsilon is instead.
     """
-    if earned is None:
+    if accounted is None:
         return "inconclusive", "the trainer guarantees nothing, so there is nothing that could be violated"
-    shown, promised = f"epsilon is at least {bound.low:.2f}", f"the {earned.epsilon:.2f} that it says it earned"
-    if bound.low > earned.epsilon:
-        return "violated", f"{shown} at {1 - alpha:.0%} confidence, above {promised} (delta {earned.delta:g})"
+    shown, promised = f"epsilon is at least {bound.low:.2f}", f"the {accounted.epsilon:.2f} that it accounts for"
+    if bound.low > accounted.epsilon:
+        return "violated", f"{shown} at {1 - alpha:.0%} confidence, above {promised} (delta {accounted.delta:g})"
     if proven:
-        return "violated", f"it does not do what {promised} is accounted for: {'; '.join(proven[:_SAID])}"
-    if not bound.attainable > earned.epsilon:
+        return (
+            "violated",
+            f"it does not do what its epsilon of {accounted.epsilon:.2f} is accounted for: {'; '.join(proven[:_SAID])}",
+        )
+    if not bound.attainable > accounted.epsilon:
         return (
             "inconclusive",
             f"so many canaries can show {bound.attainable:.2f} at most, not above {promised}: give more, or ask for a "
             "smaller epsilon",
         )
-    if doubts or not bound.low <= earned.epsilon:
+    if doubts or not bound.low <= accounted.epsilon:
         return "inconclusive", "; ".join(doubts[:_SAID]) or shown
-    return "consistent", f"{shown} at {1 - alpha:.0%} confidence, not above {promised} (delta {earned.delta:g})"
+    return "consistent", f"{shown} at {1 - alpha:.0%} confidence, not above {promised} (delta {accounted.delta:g})"
 
 
 def deciding(run: PrivateRun) -> Literal["clopper_pearson", "one_run"]:
     """Return which bound holds for what the trainer says it does.
 
     Clopper-Pearson needs scores that are independent across canaries: clipped and sampled each by itself. A trainer
-    that earns less privacy than its nominal noise (micro-batches, say) claims no such thing, and is judged by the
-    bound that needs independent inclusion only.
+    that accounts for less privacy than its nominal noise gives (micro-batches, say) claims no such thing, and is judged
+    by the bound that needs independent inclusion only.
     """
     return "clopper_pearson" if plain(run) else "one_run"
 
 
 def plain(run: PrivateRun) -> bool:
-    """Say whether a trainer claims no less than it earns: then each step is what its mechanism says."""
+    """Say whether a trainer accounts no more than its nominal epsilon: each step is then what its mechanism says."""
     told = run.guarantee
     return told is None or not told.accounted.epsilon > told.nominal.epsilon
 
 
 def stated(run: PrivateRun) -> tuple[Budget | None, Budget | None]:
-    """Return the claimed and the earned budget; none where it is infinite, which promises nothing."""
+    """Return the nominal and the accounted budget; none where it is infinite, which promises nothing."""
     told = run.guarantee
     if told is None or not np.isfinite([told.nominal.epsilon, told.accounted.epsilon]).all():
         return None, None
     return told.nominal, told.accounted
 
 
-def broken_claim(claimed: Budget | None, bound: EpsilonBound) -> str | None:
-    """Return what to say where more is shown than the trainer claims: what it claims is what it publishes."""
-    if claimed is None or not bound.low > claimed.epsilon:
+def broken_claim(nominal: Budget | None, bound: EpsilonBound) -> str | None:
+    """Return what to say where more is shown than the nominal epsilon, which is what a trainer publishes."""
+    if nominal is None or not bound.low > nominal.epsilon:
         return None
-    return f"epsilon is at least {bound.low:.2f}, above the {claimed.epsilon:.2f} that it claims: the claim is broken"
+    return f"epsilon is at least {bound.low:.2f}, above the nominal {nominal.epsilon:.2f}: the claim is broken"
 
 
-def doubts(claimed: Budget | None, earned: Budget | None, shown: Shown, bound: EpsilonBound) -> list[str]:
-    """Return what forbids to call a trainer consistent though it is not shown to violate what it earned."""
-    found = [doubt for doubt in (broken_claim(claimed, bound),) if doubt]
-    if earned is None:
+def doubts(nominal: Budget | None, accounted: Budget | None, shown: Shown, bound: EpsilonBound) -> list[str]:
+    """Return what forbids to call a trainer consistent though it is not shown to violate what it accounts for."""
+    found = [doubt for doubt in (broken_claim(nominal, bound),) if doubt]
+    if accounted is None:
         return found
-    promised = f"above the {earned.epsilon:.2f} that it says it earned"
+    promised = f"above the {accounted.epsilon:.2f} that it accounts for"
     independent, gaussian = shown.clopper_pearson, shown.gdp
-    if independent.low > earned.epsilon:
+    if independent.low > accounted.epsilon:
         found.append(
             f"epsilon is at least {independent.low:.2f} if canaries are independent, {promised}; it does not say that "
             "they are, and without that less is shown"
         )
-    if gaussian.low > _NOT_GAUSSIAN * earned.epsilon:
+    if gaussian.low > _NOT_GAUSSIAN * accounted.epsilon:
         found.append(f"epsilon is at least {gaussian.low:.2f} if the mechanism is Gaussian, as it says, {promised}")
     return found
 
 
 def promises(
-    claimed: Budget | None, earned: Budget | None, bound: EpsilonBound, *, asked: tuple[float, float]
+    nominal: Budget | None, accounted: Budget | None, bound: EpsilonBound, *, asked: tuple[float, float]
 ) -> tuple[str, ...]:
-    """Return where what is claimed is broken, and what differs from the epsilon and delta that were asked for."""
+    """Return where the nominal epsilon is exceeded, and what differs from the epsilon and delta that were asked for."""
     epsilon, delta = asked
-    found = [broken for broken in (broken_claim(claimed, bound),) if broken]
-    if earned is not None and earned.epsilon > epsilon * (1 + 1e-6):
-        found.append(f"it was asked for epsilon {epsilon:g}, and says it earned {earned.epsilon:.2f}")
-    for name, budget in (("earned", earned), ("claimed", claimed)):
+    found = [broken for broken in (broken_claim(nominal, bound),) if broken]
+    if accounted is not None and accounted.epsilon > epsilon * (1 + 1e-6):
+        found.append(f"it was asked for epsilon {epsilon:g}, and accounts for {accounted.epsilon:.2f}")
+    for name, budget in (("accounted", accounted), ("nominal", nominal)):
         if budget is not None and budget.delta != delta:
             found.append(f"it was asked for delta {delta:g}; the {name} epsilon holds at {budget.delta:g}")
     return tuple(found)

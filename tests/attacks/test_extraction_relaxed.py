@@ -185,7 +185,7 @@ class TestDescent:
         assert Descent(temperature=0.7).temperature_at(999, 1000) == 0.7
 
 
-class TestLens:
+class TestSoftEmbeddings:
     @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "gpt2", "gpt2 without padding", "bilstm"])
     def test_weights_of_zero_and_one_are_a_sentence(self, kind):
         target = cases.bilstm() if kind == "bilstm" else cases.target(kind)

@@ -35,7 +35,7 @@ WANTED = {8.0: 0.02, 4.0: 0.04}
 def accuracy(
     defense: Defense, *, dropout: float | None, layers: int | None, held_out: int, holdout: float
 ) -> tuple[float, float, float]:
-    """Train on all of SNIPS but the share `holdout`; return held-out accuracy, seconds and the earned epsilon."""
+    """Train on all of SNIPS but the share `holdout`; return held-out accuracy, seconds and the accounted epsilon."""
     started = time.perf_counter()
     with TemporaryDirectory() as folder:
         files = train(
@@ -49,8 +49,8 @@ def accuracy(
     seconds, target, rows = time.perf_counter() - started, files.trained.target, files.nonmembers
     some = rows.take(np.random.default_rng(0).permutation(len(rows))[:held_out])
     right = target.predict(some) == label_indices(target.labels, some, name="model")
-    earned = files.trained.guarantee.accounted.epsilon if files.trained.guarantee else np.inf
-    return float(right.mean()), seconds, earned
+    accounted = files.trained.guarantee.accounted.epsilon if files.trained.guarantee else np.inf
+    return float(right.mean()), seconds, accounted
 
 
 def main() -> None:
@@ -80,9 +80,9 @@ def main() -> None:
             weights=chosen.weights,
             runs=1,
         )
-        right, seconds, earned = accuracy(recipe, dropout=0.0, **of)
+        right, seconds, accounted = accuracy(recipe, dropout=0.0, **of)
         wanted = f"(wanted: at most {WANTED[epsilon]:.2f})" if epsilon in WANTED else ""
-        print(f"epsilon {earned:<4.3g} accuracy {right:.4f}  {seconds:6.0f} s  lost {plain - right:.4f}  {wanted}")
+        print(f"epsilon {accounted:<4.3g} accuracy {right:.4f}  {seconds:6.0f} s  lost {plain - right:.4f}  {wanted}")
 
 
 if __name__ == "__main__":

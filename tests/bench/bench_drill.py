@@ -1,4 +1,4 @@
-"""Whole secrets that come out of SNIPS models against repetitions, and what the paper's defences change.
+"""Whole secrets extracted from SNIPS models against repetitions, and what the paper's defences change.
 
     python tests/bench/bench_drill.py [labels] [bilstm] [minilm] [defenses]
 

@@ -41,10 +41,10 @@ def honest(options):
             plan = VerificationPlan(canaries=canaries, epsilon=epsilon)
             result = verify(subject(options.trainer), plan, seed=1000 * seed + int(epsilon))
             words.append(result.verdict)
-            bounds.append(result.clopper_pearson.low / result.earned.epsilon)
+            bounds.append(result.clopper_pearson.low / result.accounted.epsilon)
         print(
             f"{options.trainer}, epsilon {epsilon:g}: {words.count('violated')} of {options.runs} violated, "
-            f"{words.count('inconclusive')} inconclusive; bound over earned: median {np.median(bounds):.2f}, "
+            f"{words.count('inconclusive')} inconclusive; bound over accounted: median {np.median(bounds):.2f}, "
             f"largest {max(bounds):.2f}; {time.monotonic() - started:.0f} s",
             flush=True,
         )
@@ -68,7 +68,7 @@ def bugs(options):
         bounds = [result.clopper_pearson.low for result in results]
         print(
             f"{bug.name}: caught in {caught} of {options.runs}; bound {min(bounds):.2f} to {max(bounds):.2f} where "
-            f"{results[0].earned.epsilon:.2f} is claimed; {time.monotonic() - started:.0f} s",
+            f"{results[0].accounted.epsilon:.2f} is accounted; {time.monotonic() - started:.0f} s",
             flush=True,
         )
 
@@ -87,15 +87,15 @@ def table(options):
 
 
 def tight(options):
-    """Say how much of the earned epsilon the bounds reach."""
+    """Say how much of the accounted epsilon the bounds reach."""
     for epsilon in options.epsilon or EPSILONS:
         started = time.monotonic()
         plan = VerificationPlan(canaries=options.canaries or 1_000_000, epsilon=epsilon)
         result = verify(subject(options.trainer), plan, seed=options.seed)
-        earned = result.earned.epsilon
+        told = result.accounted.epsilon
         print(
             f"{options.trainer}, epsilon {epsilon:g}: Clopper-Pearson {result.clopper_pearson.low:.2f} "
-            f"({result.clopper_pearson.low / earned:.0%}), GDP {result.gdp.low:.2f} ({result.gdp.low / earned:.0%}), "
+            f"({result.clopper_pearson.low / told:.0%}), GDP {result.gdp.low:.2f} ({result.gdp.low / told:.0%}), "
             f"one run {result.one_run.low:.2f}; {result.verdict}, {result.score}; {time.monotonic() - started:.0f} s",
             flush=True,
         )

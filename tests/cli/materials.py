@@ -23,7 +23,7 @@ MEMBERS, OTHERS = sentences(700, seed=2), sentences(700, seed=3)
 SIDES = ("--members", "members.csv", "--nonmembers", "others.csv")
 _NOTE = re.compile(r"\S+: (guessed columns|columns|no texts|quote characters|can be read by others)")
 
-# A function for each way to answer: it knows the members by heart, or as much of the others, or it shows only labels.
+# A function for each way to answer: it knows all members, or as much of the others, or it shows only labels.
 FUNCTIONS = """
 import csv, hashlib, pathlib
 

@@ -28,14 +28,14 @@ def with_auc(low, high, **changes):
     return replace(load("safe"), evidence=(evidence,), **changes)
 
 
-def with_epsilon(low, high, earned=None, grade="A"):
+def with_epsilon(low, high, accounted=None, grade="A"):
     evidence = Evidence("RT101", "loss", "epsilon", Interval(low, low, high, 0.01), 500, 500, 9.0, delta=1e-5)
     report = load("private")
     guarantee = report.guarantee
-    if earned is None:
+    if accounted is None:
         guarantee = None
     elif guarantee is not None:
-        guarantee = replace(guarantee, accounted=replace(guarantee.accounted, epsilon=earned))
+        guarantee = replace(guarantee, accounted=replace(guarantee.accounted, epsilon=accounted))
     return replace(report, evidence=(evidence,), guarantee=guarantee, grade=grade)
 
 
@@ -71,17 +71,17 @@ def test_grade_c_proves_no_change_of_membership():
 
 def test_epsilon_is_bounded_from_above_by_a_guarantee_only():
     assert direction(with_epsilon(1, 2), with_epsilon(3, 4)) == "no proven change"
-    assert direction(with_epsilon(1, 2, earned=2.5), with_epsilon(3, 4)) == "worse"
-    assert direction(with_epsilon(3, 4), with_epsilon(1, 2, earned=2.5)) == "better"
-    assert direction(with_epsilon(2.6, 3, earned=2.5), with_epsilon(3.5, 4)) == "no proven change"
-    assert direction(with_epsilon(1, 2, earned=2.5, grade="B"), with_epsilon(3, 4)) == "no proven change"
+    assert direction(with_epsilon(1, 2, accounted=2.5), with_epsilon(3, 4)) == "worse"
+    assert direction(with_epsilon(3, 4), with_epsilon(1, 2, accounted=2.5)) == "better"
+    assert direction(with_epsilon(2.6, 3, accounted=2.5), with_epsilon(3.5, 4)) == "no proven change"
+    assert direction(with_epsilon(1, 2, accounted=2.5, grade="B"), with_epsilon(3, 4)) == "no proven change"
 
 
 def test_an_epsilon_is_only_held_against_a_guarantee_at_no_larger_delta():
     def at(report, delta):
         return replace(report, evidence=tuple(replace(each, delta=delta) for each in report.evidence))
 
-    old, new = with_epsilon(1, 2, earned=2.5), with_epsilon(3, 4)
+    old, new = with_epsilon(1, 2, accounted=2.5), with_epsilon(3, 4)
     assert direction(old, at(new, 1e-3)) == "worse"
     assert direction(old, at(new, 1e-6)) == direction(old, at(new, None)) == "no proven change"
     assert direction(at(new, 1e-6), old) == "no proven change"

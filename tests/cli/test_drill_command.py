@@ -72,7 +72,7 @@ def numbers(folder):
 
 def test_it_prints_a_table_and_writes_it_with_a_picture(unbroken):
     result, folder = unbroken
-    assert result.returncode == 1, result.stderr  # forty copies come out
+    assert result.returncode == 1, result.stderr  # forty copies are extracted
     rows = [line.split()[4:7] for line in result.stdout.splitlines()[2:6]]
     assert rows == [[str(r), "existing", name] for r in (1, 40) for name in ("none", "deduplication")]
     assert "4 of 4: my pin is {digit:2}, R 40, label existing, deduplication, seed 0: " in result.stderr

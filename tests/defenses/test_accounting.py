@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
 from defenses import accounting, privacy_loss
-from defenses.accounting import Phase, Release, calibrate, claimed_and_earned, effective_multiplier, spent, spent_rdp
+from defenses.accounting import Phase, Release, calibrate, effective_multiplier, nominal_and_accounted, spent, spent_rdp
 from redteam.core.errors import UsageError
 from redteam.report.values import Budget, Guarantee
 
@@ -381,7 +381,7 @@ def test_calibrate_finds_the_least_noise_to_a_thousandth(epsilon):
 
 def test_calibrate_counts_decay_layers_and_micro_batches():
     def accounted(sigma):
-        return claimed_and_earned(
+        return nominal_and_accounted(
             noise_multiplier=sigma,
             decay=[(1.0, 51), (0.9, 51), (0.8, 51)],
             noise_scales=[1.0] * 4,
@@ -436,8 +436,8 @@ def test_clipped_means_move_by_twice_the_clip():
     assert moved == pytest.approx(2)
 
 
-def test_claimed_and_earned_of_the_papers_mechanism():
-    nominal, accounted = claimed_and_earned(
+def test_nominal_and_accounted_of_the_papers_mechanism():
+    nominal, accounted = nominal_and_accounted(
         noise_multiplier=2.0,
         decay=[(1.0, 51), (0.5, 51)],
         noise_scales=[1.0, 1.0],

@@ -1,4 +1,4 @@
-"""What a private training is going to do and to earn, and the settings that make no sense."""
+"""What a private training is going to do and to account for, and the settings that make no sense."""
 
 import math
 

@@ -57,15 +57,15 @@ class TestOneStep:
     @pytest.mark.parametrize("physical_batch", [1, 7, 64])
     @pytest.mark.parametrize("clip", [0.05, 0.7, 50.0])
     def test_is_what_a_naive_loop_does(self, clip, physical_batch):
-        model, twin = network(), network()
+        model, naive = network(), network()
         private = trainer(model, clip=clip, physical_batch=physical_batch)
         for step, rows in enumerate(private.batches(steps=3, lengths=range(ROWS))):
             before = flat(model)
-            twin.load_state_dict(model.state_dict())
+            naive.load_state_dict(model.state_dict())
             private.step(losses_of(model), rows)
             moved, wanted = (
                 (before - flat(model)) / 0.1,
-                naive_gradient(twin, rows, step, private._source.history, clip=clip),
+                naive_gradient(naive, rows, step, private._source.history, clip=clip),
             )
             assert (moved - wanted).norm() <= 2e-6 * wanted.norm() + 1e-6 * before.norm()
 

@@ -92,10 +92,10 @@ class TestReach:
         """They are those of float64, rounded, and so reach 8.5 sigma; those of float32 are others and end at 5.8."""
         drawn = torch.full((size,), math.nan)
         fill_normal(drawn, 0.7, torch.Generator().manual_seed(3))
-        twin, left = torch.Generator().manual_seed(3), size
+        naive, left = torch.Generator().manual_seed(3), size
         parts = []
         while left:
-            parts.append(torch.empty(min(left, 1 << 16), dtype=torch.float64).normal_(0, 0.7, generator=twin))
+            parts.append(torch.empty(min(left, 1 << 16), dtype=torch.float64).normal_(0, 0.7, generator=naive))
             left -= parts[-1].numel()
         assert torch.equal(drawn, torch.cat(parts).float())
 

@@ -147,7 +147,7 @@ def secrets(metric: str, low: float, value: float, high: float, attack: str, cop
 
 
 def _canaries() -> Sample:
-    """A model that gives away what was planted ten times, and not what was planted once."""
+    """A model that leaks what was planted ten times, and not what was planted once."""
     report = _report(
         auc(0.52, 0.03),
         tpr(0.004, 0.011, 0.023),

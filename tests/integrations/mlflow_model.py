@@ -1,6 +1,6 @@
 """Save a text classifier as MLflow users do: run as a program, by a Python that has mlflow.
 
-It knows by heart the texts of a CSV file, or none; of all others it gives a probability that says nothing. The rows it
+It knows the texts of a CSV file, or none; of all others it gives a probability that says nothing. The rows it
 answers are `columns` (a probability a label) or `best` (the surest label and its score, as the transformers flavour
 writes them).
 """

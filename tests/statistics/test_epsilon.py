@@ -1,4 +1,4 @@
-"""Epsilon bounds: published values, naive twins, what is refused, ceilings, ties, speed at size."""
+"""Epsilon bounds: published values, naive twins, what is refused, attainable bounds, ties, speed at size."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_a_thousand_of_either(tp, fp, bound, gaussian):
     assert eps.gdp_from_counts(tp, 1000, fp, 1000, **ERROR).low == pytest.approx(gaussian, abs=6e-3)
 
 
-def test_complete_separation_of_a_thousand_is_the_ceiling():
+def test_complete_separation_of_a_thousand_is_attainable():
     found = eps.clopper_pearson_from_counts(1000, 1000, 0, 1000, **ERROR)
     assert found.low == found.attainable == pytest.approx(5.601, abs=6e-4)
 
@@ -198,14 +198,14 @@ def test_guesses_that_are_no_counts(bound, counts):
         bound(*counts, **ERROR)
 
 
-# Rules and ceilings
+# Rules and attainable bounds
 
 
 @pytest.mark.parametrize("bound", FROM_SCORES)
 @pytest.mark.parametrize(
     "rule", [Explicit(0.5), SingleSplit(3), SingleSplit(0, 0.2), MultiSplit(0, 5), Bonferroni((0.5, 2.0))]
 )
-def test_perfect_separation_reaches_the_ceiling_and_nothing_passes_it(bound, rule):
+def test_perfect_separation_reaches_what_is_attainable_and_nothing_passes_it(bound, rule):
     reached = bound(np.full(60, 1.0), np.zeros(50), **ERROR, threshold=rule)
     # How many of the judged canaries were in is left to chance, how many are guessed "in" is not: a few are wrong.
     by_chance = bound in FROM_SCORES[3:] and isinstance(rule, SingleSplit | MultiSplit)
@@ -216,7 +216,7 @@ def test_perfect_separation_reaches_the_ceiling_and_nothing_passes_it(bound, rul
         assert found.low <= found.attainable
 
 
-def test_the_ceiling_of_ranks_counts_the_non_member_that_is_the_threshold():
+def test_the_attainable_bound_of_ranks_counts_the_non_member_that_is_the_threshold():
     inside, outside = np.arange(100.0, 200.0), np.arange(100.0)
     for rule in (Bonferroni(1), Bonferroni(7), Bonferroni(1000)):
         found = eps.clopper_pearson(inside, outside, **ERROR, threshold=rule)

@@ -1,4 +1,4 @@
-"""Exposure, extraction measures and the twin test: oracles, naive twins and coverage by simulation."""
+"""Exposure, extraction measures and the sign test: oracles, naive twins and coverage by simulation."""
 
 import itertools
 import math

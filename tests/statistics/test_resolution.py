@@ -33,7 +33,7 @@ def separated(members, nonmembers):
 
 @pytest.mark.parametrize("alpha", [0.2, 0.05, 0.0005])
 @pytest.mark.parametrize("sizes", SIZES)
-def test_the_auc_ceiling_is_what_separation_gives(sizes, alpha):
+def test_the_attainable_auc_is_what_separation_gives(sizes, alpha):
     found = auc_interval(*separated(*sizes), alpha=alpha)
     assert found.low == attainable_auc(*sizes, alpha=alpha)
     assert found.value == found.high == 1.0
@@ -42,14 +42,14 @@ def test_the_auc_ceiling_is_what_separation_gives(sizes, alpha):
 @pytest.mark.parametrize("fpr", [0.2, 0.01, 0.001])
 @pytest.mark.parametrize("alpha", [0.2, 0.05, 0.0005])
 @pytest.mark.parametrize("sizes", SIZES)
-def test_the_tpr_ceiling_is_what_separation_gives(sizes, alpha, fpr):
+def test_the_attainable_tpr_is_what_separation_gives(sizes, alpha, fpr):
     found = tpr_at_fpr(*separated(*sizes), fpr=fpr, alpha=alpha, seed=0)
     expected = attainable_tpr(*sizes, fpr=fpr, alpha=alpha)
     assert found.low == pytest.approx(expected, rel=1e-9)
     assert (found.low == 0) == (expected == 0)
 
 
-def test_no_sample_goes_over_its_ceiling():
+def test_no_sample_goes_over_what_is_attainable():
     rng = np.random.default_rng(0)
     for _ in range(200):
         scores, is_member = rng.normal(0, 1, 40), np.arange(40) < 15
@@ -90,7 +90,7 @@ def test_an_answer_of_many_millions():
     assert nonmembers > 1_000_000
 
 
-def test_too_few_examples_have_no_ceiling():
+def test_too_few_examples_have_nothing_attainable():
     assert attainable_auc(1, 100, alpha=0.05) == 0.0
     assert attainable_tpr(0, 10_000, fpr=0.1, alpha=0.05) == 0.0
     assert smallest_resolvable_fpr(0) == 1.0

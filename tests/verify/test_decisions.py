@@ -21,7 +21,7 @@ def budget(epsilon):
 
 
 @pytest.mark.parametrize(
-    ("low", "attainable", "earned", "word"),
+    ("low", "attainable", "accounted", "word"),
     [
         (1.0, 9.0, 2.0, "consistent"),
         (2.0, 9.0, 2.0, "consistent"),
@@ -32,8 +32,8 @@ def budget(epsilon):
         (0.5, 9.0, float("nan"), "inconclusive"),
     ],
 )
-def test_verdicts(low, attainable, earned, word):
-    assert decide(None if earned is None else budget(earned), bound(low, attainable), alpha=0.05)[0] == word
+def test_verdicts(low, attainable, accounted, word):
+    assert decide(None if accounted is None else budget(accounted), bound(low, attainable), alpha=0.05)[0] == word
 
 
 def test_a_doubt_forbids_consistent_and_hides_no_violation():
@@ -60,9 +60,9 @@ def test_checks_share_a_part_of_alpha():
 
 
 def test_what_exceeds_a_claim_or_needs_independence_is_a_doubt():
-    def found(low, independent, *, claimed=2.0, earned=6.0, gaussian=0.0):
+    def found(low, independent, *, nominal=2.0, accounted=6.0, gaussian=0.0):
         shown = Shown("s", bound(independent, 9.0), bound(gaussian, 9.0), bound(low, 9.0))
-        return doubts(budget(claimed), budget(earned), shown, shown.one_run)
+        return doubts(budget(nominal), budget(accounted), shown, shown.one_run)
 
     assert found(1.0, 1.0) == []
     assert found(2.0, 6.0) == []
@@ -75,7 +75,7 @@ def test_what_exceeds_a_claim_or_needs_independence_is_a_doubt():
 def test_what_was_not_asked_for_is_said():
     assert promises(budget(2.0), budget(2.0), bound(2.0, 9.0), asked=(2.0, 1e-5)) == ()
     (more,) = promises(budget(2.0), budget(5.81), bound(1.0, 9.0), asked=(2.0, 1e-5))
-    assert more == "it was asked for epsilon 2, and says it earned 5.81"
+    assert more == "it was asked for epsilon 2, and accounts for 5.81"
     assert len(promises(budget(2.0), budget(2.0), bound(1.0, 9.0), asked=(2.0, 1e-6))) == 2
     (broken,) = promises(budget(2.0), budget(2.0), bound(2.5, 9.0), asked=(2.0, 1e-5))
     assert broken.endswith("the claim is broken")
@@ -99,9 +99,9 @@ def test_what_was_not_asked_for_is_said():
     ],
 )
 def test_a_canary_has_to_reach_the_updates(main, trial, says):
-    for claimed in (1.0, 3.0):
+    for nominal in (1.0, 3.0):
         measured = [
-            None if one is None else SignalCheck(one[0] * claimed, one[1] * claimed, claimed) for one in (main, trial)
+            None if one is None else SignalCheck(one[0] * nominal, one[1] * nominal, nominal) for one in (main, trial)
         ]
         reason = doubt(*measured)
         assert reason is None if says is None else says in reason
@@ -113,7 +113,7 @@ def test_what_promises_nothing_is_not_judged():
     assert stated(PrivateRun(mechanism, Guarantee(budget(1.0), budget(np.inf)))) == (None, None)
 
 
-def test_who_earns_less_than_nominal_is_judged_by_the_bound_without_assumptions():
+def test_who_accounts_for_more_than_nominal_is_judged_by_the_bound_without_assumptions():
     mechanism = Mechanism(1.0, 1.0, 0.1, 10)
     assert deciding(PrivateRun(mechanism, Guarantee(budget(2.0), budget(2.0)))) == "clopper_pearson"
     assert deciding(PrivateRun(mechanism, Guarantee(budget(2.0), budget(9.0)))) == "one_run"

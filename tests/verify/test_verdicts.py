@@ -46,11 +46,11 @@ def test_a_bug_that_doubles_the_signal_is_caught(bug):
     plan = replace(FINE, canaries=30_000) if bug is doubles.MicroBatchesOf32 else FINE
     result = verify(bug(), plan, seed=1, alpha=0.05)
     assert result.verdict == "violated"
-    assert result.clopper_pearson.low > result.earned.epsilon
+    assert result.clopper_pearson.low > result.accounted.epsilon
     assert (result.family > 1) == bug.__name__.startswith("Micro")
 
 
-def test_the_bounds_come_close_to_what_is_earned():
+def test_the_bounds_come_close_to_what_is_accounted():
     result = verify(doubles.Honest(), VerificationPlan(canaries=100_000, epsilon=4.0, epochs=10), seed=3)
     assert result.verdict == "consistent"
     assert 0.4 * 4.0 < result.clopper_pearson.low < 4.0 < result.clopper_pearson.attainable
@@ -116,12 +116,12 @@ def test_our_own_trainer_is_consistent(settings):
 
 def test_micro_batches_that_say_what_they_are_are_judged_without_independence():
     result = verify(trainer("RD102", clipping="microbatch"), VerificationPlan(canaries=1_000, epochs=1), seed=1)
-    assert result.claimed.epsilon < result.earned.epsilon
+    assert result.nominal.epsilon < result.accounted.epsilon
     assert (result.verdict, result.decides) == ("inconclusive", "one_run")
     assert "random micro-batches hide canaries" in result.reason
 
 
-def test_micro_batches_that_claim_what_they_do_not_earn_are_never_consistent():
+def test_micro_batches_that_claim_what_they_do_not_account_for_are_never_consistent():
     settings = {"clipping": "microbatch", "layer_noise": "joint", "calibrate_to": "nominal"}
 
     def as_claimed(problem, told):
@@ -134,7 +134,7 @@ def test_micro_batches_that_claim_what_they_do_not_earn_are_never_consistent():
         assert result.verdict != "consistent"
         assert result.exit_code != 0
     first = verify(trainer("RD102", **settings), plan, seed=1).findings[0]
-    assert first.startswith("it was asked for epsilon 2, and says it earned")
+    assert first.startswith("it was asked for epsilon 2, and accounts for")
 
 
 HIDE = {

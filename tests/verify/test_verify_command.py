@@ -92,7 +92,7 @@ def test_half_the_noise_is_a_violation(here, tmp_path):
     assert result.returncode == 1, result.stderr
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert (found["format"], found["verdict"]) == ("redteam.verification/2", "violated")
-    assert found["clopper_pearson"]["low"] > found["earned"]["epsilon"]
+    assert found["clopper_pearson"]["low"] > found["accounted"]["epsilon"]
     assert "A low bound is not evidence of privacy" in found["note"]
     assert result.stdout == ""
     assert "violated: trainers:half: epsilon is at least" in result.stderr

@@ -6,7 +6,7 @@ from redteam.canary.draw import EXISTING, FRESH, PER_CANARY
 from redteam.canary.measures import CanaryMeasure, Measured
 from redteam.experiments.drill.grid import ONE_PER_MODEL
 from redteam.experiments.drill.report import DrillReport, DrillRow, Extracted, too_few
-from redteam.experiments.table import MARK, Table, markdown_of, text_of, untrained
+from redteam.experiments.table import MARK, ReportTable, markdown_of, text_of, untrained
 from redteam.report.wording import plural
 
 _NUMBERS = ("R", "accuracy", "pass", "exposure", "whole secrets", "guesses needed")
@@ -31,13 +31,13 @@ def render_markdown(report: DrillReport) -> str:
     """Return table, sentences, and every measure of every attack as GitHub-flavoured Markdown."""
     told = (*_sentences(report), *_problems(report))
     pairs = [(row, each) for row in report.rows for each in row.attacks]
-    details = Table(_DETAILS, [line for row, each in pairs for line in _measures(row, each)])
-    tests = Table(_TESTS, [line for row, each in pairs for line in _comparisons(row, each)])
+    details = ReportTable(_DETAILS, [line for row, each in pairs for line in _measures(row, each)])
+    tests = ReportTable(_TESTS, [line for row, each in pairs for line in _comparisons(row, each)])
     return markdown_of("Canary drill", _table(report), told, "Every measure of every attack", [details, tests])
 
 
-def _table(report: DrillReport) -> Table:
-    return Table(_HEADERS, [_cells(row, report.headline) for row in report.rows], right=_NUMBERS)
+def _table(report: DrillReport) -> ReportTable:
+    return ReportTable(_HEADERS, [_cells(row, report.headline) for row in report.rows], right=_NUMBERS)
 
 
 def _problems(report: DrillReport) -> Iterator[str]:

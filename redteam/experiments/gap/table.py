@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from redteam.auditing.settings import FPRS
 from redteam.experiments.gap.grid import epsilon_words
 from redteam.experiments.gap.report import GapReport, GapResult, GapRow, SeedsMeasure, Spread
-from redteam.experiments.table import MARK, Table, markdown_of, text_of, untrained
+from redteam.experiments.table import MARK, ReportTable, markdown_of, text_of, untrained
 from redteam.report.values import Budget
 from redteam.report.wording import LOW_BOUND
 
@@ -22,15 +22,15 @@ def render_text(report: GapReport, *, width: int = 100, color: bool = False) -> 
 def render_markdown(report: GapReport) -> str:
     """Return table, sentences and every signal of every attack as GitHub-flavoured Markdown."""
     told = (*_sentences(report), *_problems(report))
-    details = Table(_DETAILS, [_detail(row, measure) for row in report.rows for measure in row.measures])
+    details = ReportTable(_DETAILS, [_detail(row, measure) for row in report.rows for measure in row.measures])
     title, summary = "Theory against practice", "Every signal of every attack"
     return markdown_of(title, _table(report, full=True), told, summary, [details])
 
 
-def _table(report: GapReport, *, full: bool = False) -> Table:
+def _table(report: GapReport, *, full: bool = False) -> ReportTable:
     exposure = any(row.best("exposure") for row in report.rows)
     headers = (*_HEADERS, "exposure") if exposure else _HEADERS
-    return Table(headers, [_cells(row, exposure, full) for row in report.rows], right=headers)
+    return ReportTable(headers, [_cells(row, exposure, full) for row in report.rows], right=headers)
 
 
 def _sentences(report: GapReport) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Lower bounds on epsilon from the scores of an attack: one import for all of it.
 
 Each function takes the scores of canaries that training had and of canaries that it did not have, and returns an
-`EpsilonBound` that is wrong at most `alpha` of the time (one-sided) where its assumption holds. A twin
+`EpsilonBound` that is wrong at most `alpha` of the time (one-sided) where its assumption holds. A variant
 `*_from_counts` takes the counts at a rule that was fixed in advance. A low bound is not evidence of privacy: it may
 only say that the attack was weak or the sample small, so the largest attainable bound stands beside every bound.
 """
