@@ -16,7 +16,7 @@ from defenses.regularised import Regularised
 from defenses.regularised.early_stopping import EarlyStopping
 from redteam.canary import PlantingPlan
 from redteam.cli.canary import plant
-from redteam.cli.drill import _Grid
+from redteam.cli.drill import _DrillGrid
 from redteam.cli.numbers import parse_numbers
 from redteam.core.errors import UsageError
 from redteam.core.files import sha256
@@ -187,7 +187,7 @@ class TestGrid:
         """One default for drill, plan and command."""
         assert PlantingPlan(("a {digit:2}",)).label == "existing"
         assert {cell.label for cell in drill_grid([SHORT], (1,), (PLAIN,), 2)} == {"existing"}
-        assert _Grid().labels == ("existing",)
+        assert _DrillGrid().labels == ("existing",)
         assert inspect.signature(plant).parameters["label"].default == "existing"
 
     def test_labels_are_listed_and_those_of_the_data_known(self):

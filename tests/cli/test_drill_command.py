@@ -8,7 +8,7 @@ from conftest import ROOT, learnable
 from forks import fast
 from materials import error_line, leftovers, write
 
-from redteam.cli.drill import _Grid, _tasks
+from redteam.cli.drill import _DrillGrid, _tasks
 from redteam.experiments.drill.report import DrillReport
 
 # One attack, which tries every candidate; `before` is run in the process of the command.
@@ -158,7 +158,7 @@ def test_bad_use_is_one_line(bench, arguments, said):
 
 def test_searches_run_where_they_are_named_set_or_needed(bench, tmp_path):
     def attacks(names=(), settings=(), lengths="4"):
-        size = _Grid(layers=1, lengths=lengths, repetitions="1", defenses="none", canaries=3)
+        size = _DrillGrid(layers=1, lengths=lengths, repetitions="1", defenses="none", canaries=3)
         some = _tasks(bench / "data.csv", tmp_path, (None, None), size, (list(names), list(settings)))
         return [attack.id for attack in some[0].setup.attacks]
 
