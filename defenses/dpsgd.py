@@ -14,137 +14,71 @@ or multi-head attention; RD102 trains the first. Needs: pip install 'redteam[dp]
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from defenses import described
 from defenses.accounting import Phase, Release
 from defenses.edpsgd import history
 from defenses.edpsgd.checks import check_losses, check_optimizer
-from defenses.edpsgd.loop import fit_texts, run
 from defenses.edpsgd.noise import NoiseSource, fill_normal
-from defenses.edpsgd.plan import TrainingPlan, check_settings, choose_noise, expected_batch, notes_of, passes_of, settle
+from defenses.edpsgd.plan import TrainingPlan
+from defenses.edpsgd.private import PrivateDefense
 from defenses.edpsgd.refusals import TrainedWeights, refuse_compiled
-from defenses.edpsgd.sampling import IntArray, Sampler, parts_of
+from defenses.edpsgd.sampling import IntArray, parts_of
 from defenses.edpsgd.separation import Separation, unclipped
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.trainer import Losses, Outcome
 from defenses.opacus_exact import MOST_ROWS, check_exact, forget_gradients, hooked, refuse_unsupported
 from redteam.core.errors import UsageError
-from redteam.data import Examples
-from redteam.models.initial import InitialModel
-from redteam.plugins.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
+from redteam.plugins.defense import Mechanism, Problem
 
 _SLACK = 1e-5  # of the clip, as in RD102: the norms are float32
 
 
 @dataclass(frozen=True)
-class DPSGD(Defense):
-    """Train by Opacus; `batch_size` is the expected logical batch (None: from rows and labels, see `settle`).
-
-    `physical_batch` examples are held at once, `runs` is how many trainings on this data the guarantee has to cover,
-    `weights` whether all are trained; biases, normalisation and the classifier; or the classifier alone. What is None
-    is chosen for the model, the public number of rows and the labels.
-    """
+class DPSGD(PrivateDefense):
+    """Train by Opacus, with the settings of every private trainer (`PrivateDefense`)."""
 
     id = "RD101"
     name = "dpsgd"
     quadratic = True  # Opacus keeps a table of gradients for each example
 
-    epsilon: float | None = described.EPSILON.default(8.0)
-    noise_multiplier: float | None = described.NOISE_MULTIPLIER.default(None)
-    delta: float = described.DELTA.default(1e-5)
-    clip: float = described.CLIP.default(1.0)
-    epochs: int | None = described.EPOCHS.default(None)
-    batch_size: int | None = described.BATCH_SIZE.default(None)
-    learning_rate: float | None = described.LEARNING_RATE.default(None)
-    weight_decay: float = described.WEIGHT_DECAY.default(0.0)
-    physical_batch: int = described.PHYSICAL_BATCH.default(64)
-    runs: int | None = described.RUNS.default(None)
-    weights: Literal["all", "biases", "classifier"] | None = described.WEIGHTS.default(None)
+    def plan(self, problem: Problem) -> TrainingPlan:
+        """Return what training on `problem` will do, and its epsilon; nothing in it depends on the realised data."""
+        rate = self.expected_batch(problem.population) / problem.population
+        steps = max(1, round(self.passes / rate))
 
-    def __post_init__(self) -> None:
-        check_settings(self)
+        def release(sigma: float) -> Release:
+            return Release((Phase(sigma, steps),), "poisson", rate)
 
-    def settled(self, initial: InitialModel, rows: int) -> Self:
-        """Return the defence with passes, batch, learning rate and weights chosen where they were left open."""
-        return settle(self, initial, rows)
+        sigma = self.noise_for(release)
+        mechanism = Mechanism(self.clip, sigma, rate, steps)
+        return TrainingPlan(mechanism, release(sigma), release(sigma), self.delta, self.runs)
 
-    def fit(
-        self,
-        initial: InitialModel,
-        examples: Examples,
-        *,
-        seed: int,
-        population: int | None = None,
-        checkpoint: Checkpoint | None = None,
-        progress: Progress | None = None,
-    ) -> Trained:
-        """Train and return the model; who knows `seed` can subtract the noise, so it should be a secret one."""
-        return fit_texts(
-            self, initial, examples, seed=seed, population=population, checkpoint=checkpoint, progress=progress
-        )
-
-    def train_on(
-        self,
-        problem: Problem,
-        *,
-        seed: int,
-        checkpoint: Checkpoint | None = None,
-        progress: Progress | None = None,
-    ) -> PrivateRun:
-        """Train `problem.model` in place, by the loop that `fit` uses."""
-        return self.train(problem, seed=seed, checkpoint=checkpoint, progress=progress)[0]
-
-    def train(
-        self,
-        problem: Problem,
-        *,
-        seed: int,
-        checkpoint: Checkpoint | None = None,
-        progress: Progress | None = None,
-        schedule: Callable[[float], None] | None = None,
-    ) -> tuple[PrivateRun, tuple[str, ...]]:
-        """Do what `train_on` does, with a schedule of the learning rate; return what to tell as well."""
-        plan, source = self.plan(problem), NoiseSource(seed)
-        rate, population = plan.mechanism.sample_rate, problem.population
-        sampler = Sampler(source, size=problem.size, population=population, sample_rate=rate)
+    def stepper(self, problem: Problem, plan: TrainingPlan, source: NoiseSource) -> "OpacusSteps":
+        """Hook the model and ask whether Opacus is right about the gradients of its first rows."""
         steps = OpacusSteps(
             problem.model,
             problem.optimizer,
             source,
             clip=self.clip,
             noise_multiplier=plan.mechanism.noise_multiplier,
-            divisor=rate * population,
+            divisor=plan.mechanism.sample_rate * problem.population,
             physical_batch=self.physical_batch,
         )
         try:
             steps.check_exact(problem.losses, np.arange(min(problem.size, MOST_ROWS)))
-            dropped = run(problem, plan, steps, sampler, checkpoint=checkpoint, progress=progress, schedule=schedule)
-        finally:
+        except BaseException:
             steps.close()
-        told = notes_of(plan, self, population=population, dropped=dropped)
-        return PrivateRun(plan.mechanism, plan.guarantee()), told
-
-    def plan(self, problem: Problem) -> TrainingPlan:
-        """Return what training on `problem` will do, and its epsilon; nothing in it depends on the realised data."""
-        batch = expected_batch(self, problem.population)
-        rate = batch / problem.population
-        steps = max(1, round(passes_of(self) / rate))
-
-        def release(sigma: float) -> Release:
-            return Release((Phase(sigma, steps),), "poisson", rate)
-
-        sigma = choose_noise(self, release)
-        mechanism = Mechanism(self.clip, sigma, rate, steps)
-        return TrainingPlan(mechanism, release(sigma), release(sigma), self.delta, self.runs or 1)
+            raise
+        return steps
 
 
 class OpacusSteps:

@@ -3,7 +3,6 @@
 import itertools
 import math
 import random
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,6 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from redteam.core.errors import RedteamError
-from redteam.core.interrupts import Interrupts
 from redteam.data import Examples
 from redteam.models.initial import InitialModel
 from redteam.models.tokens import cut_at, token_ids
@@ -23,7 +21,6 @@ from redteam.targets.model import batches_by_length, pad_batch
 from redteam.training.checkpoint import TrainingState
 
 _WARM_UP = 0.1  # share of the steps
-_CHECKPOINT_EVERY = 20.0  # seconds
 _LARGEST_GRADIENT = 1.0  # norm; guards against one bad batch, not against leakage
 
 
@@ -128,32 +125,28 @@ def train(
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=recipe.weight_decay, fused=True)
     state = TrainingState(model, optimizer, checkpoint)
-    kept_at = time.monotonic()
-    with Interrupts() as interrupts:
-        step = state.resume()
-        if watch is not None:
-            watch.take(state.extra)
-        while step < len(batches) and not (watch is not None and watch.stopped):
-            torch.manual_seed(_step_seed(seed, step))  # dropout depends on the step, not on what came before
-            logits, targets = rows.logits(model, batches[step]), rows.targets[batches[step]]
-            loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-            _check(loss.item(), step, rate)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(learned, _LARGEST_GRADIENT)
-            for group in optimizer.param_groups:
-                group["lr"] = rate * _schedule(step, len(batches))
-            optimizer.step()
-            optimizer.zero_grad()
-            step += 1
-            if watch is not None and step in ends:
-                watch.look()
-            if progress is not None:
-                progress(step, len(batches), loss.item())
-            if interrupts.caught or time.monotonic() - kept_at > _CHECKPOINT_EVERY:
-                state.keep(step, watch.kept() if watch is not None else None)
-                kept_at = time.monotonic()
-                interrupts.raise_if_caught()
-        interrupts.raise_if_caught()
+    done = state.resume()
+    if watch is not None:
+        watch.take(state.extra)
+
+    def ended() -> bool:
+        return watch is not None and watch.stopped
+
+    for step in state.steps(done, len(batches), lambda _: watch.kept() if watch is not None else None, ended=ended):
+        torch.manual_seed(_step_seed(seed, step))  # dropout depends on the step, not on what came before
+        logits, targets = rows.logits(model, batches[step]), rows.targets[batches[step]]
+        loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        _check(loss.item(), step, rate)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(learned, _LARGEST_GRADIENT)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * _schedule(step, len(batches))
+        optimizer.step()
+        optimizer.zero_grad()
+        if watch is not None and step + 1 in ends:
+            watch.look()
+        if progress is not None:
+            progress(step + 1, len(batches), loss.item())
     model.eval()
     if watch is None:
         return None

@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import ROOT, sentences
 
-from defenses import training
 from defenses.plain import Plain
 from redteam.core.errors import UsageError
 from redteam.core.interrupts import Interrupts
@@ -65,7 +64,7 @@ class TestRepeatable:
 
     def test_broken_off_and_resumed(self, data, spec, monkeypatch):
         unbroken = self.digest(data, "1.pt", spec).bundle.digest()
-        monkeypatch.setattr(training, "_CHECKPOINT_EVERY", -1.0)
+        monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", -1.0)
         for step in (1, 3, 6):
             with pytest.raises(Stop):
                 self.digest(data, "2.pt", spec, progress=stopping(step))
@@ -98,9 +97,10 @@ def test_killed_and_resumed(data):
     program = """
 import os, signal, sys
 from pathlib import Path
-from defenses import plain, training
+from defenses import plain
+from redteam.training import checkpoint
 from redteam.training.train import train
-training._CHECKPOINT_EVERY = -1.0
+checkpoint.CHECKPOINT_EVERY = -1.0
 def progress(step, steps, loss):
     if step == 4:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -120,7 +120,7 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), plain.Plain(epochs=2, batch_size=16)
 class TestUnfinished:
     @pytest.fixture
     def broken_off(self, data, monkeypatch):
-        monkeypatch.setattr(training, "_CHECKPOINT_EVERY", -1.0)
+        monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", -1.0)
         with pytest.raises(Stop):
             train(data, data.with_name("model.pt"), QUICK, progress=stopping(3))
         return data.with_name("model.pt")
@@ -172,7 +172,7 @@ class TestUnfinished:
         assert not (tmp_path / "crater").exists()
 
     def test_a_full_disk_does_not_end_the_training(self, data, monkeypatch):
-        monkeypatch.setattr(training, "_CHECKPOINT_EVERY", -1.0)
+        monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", -1.0)
 
         def full(*_, **__):
             raise OSError(28, "No space left on device")

@@ -19,50 +19,34 @@ long as most examples reach it.
 For a loop of your own: `from defenses.edpsgd import PrivateTrainer`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
-from defenses import described
 from defenses.accounting import Phase, Release
-from defenses.edpsgd.loop import fit_texts, run
 from defenses.edpsgd.microbatch import Decay, LayerNoise, MicrobatchRule, MicrobatchSteps, Scaling, layers_of
 from defenses.edpsgd.noise import NoiseSource
-from defenses.edpsgd.plan import TrainingPlan, check_settings, choose_noise, expected_batch, notes_of, passes_of, settle
-from defenses.edpsgd.sampling import Sampler, Sampling, steps_of_a_pass
+from defenses.edpsgd.plan import TrainingPlan
+from defenses.edpsgd.private import PrivateDefense
+from defenses.edpsgd.sampling import Sampling, steps_of_a_pass
 from defenses.edpsgd.trainer import ExampleSteps, PrivateTrainer
 from redteam.core.errors import UsageError
-from redteam.data import Examples
-from redteam.models.initial import InitialModel
-from redteam.plugins.defense import Checkpoint, Defense, Mechanism, PrivateRun, Problem, Progress, Trained
+from redteam.plugins.defense import Mechanism, Problem
 from redteam.plugins.settings import Setting
 
 __all__ = ["EDPSGD", "PrivateTrainer"]
 
 
 @dataclass(frozen=True)
-class EDPSGD(Defense):
+class EDPSGD(PrivateDefense):
     """Train privately with exact per-example clipping, or with the paper's clipped micro-batches.
 
-    `batch_size` is the expected logical batch (None: from rows and labels, see `settle`), `physical_batch` how many
-    texts of 32 tokens are held at once, `runs` how many trainings on this data the guarantee has to cover, `weights`
-    whether all are trained; biases, normalisation and the classifier; or the classifier alone. What is None is chosen
-    for the model, the public number of rows and the labels. The settings from `microbatch` on are for
-    clipping "microbatch". Raises UsageError for values that make no sense.
+    Besides the settings of every private trainer (`PrivateDefense`); those from `microbatch` on are for clipping
+    "microbatch". Of `physical_batch`, a row is a text of 32 tokens. Raises UsageError for values that make no sense.
     """
 
     id = "RD102"
     name = "edpsgd"
 
-    epsilon: float | None = described.EPSILON.default(8.0)
-    noise_multiplier: float | None = described.NOISE_MULTIPLIER.default(None)
-    delta: float = described.DELTA.default(1e-5)
-    clip: float = described.CLIP.default(1.0)
-    epochs: int | None = described.EPOCHS.default(None)
-    batch_size: int | None = described.BATCH_SIZE.default(None)
-    learning_rate: float | None = described.LEARNING_RATE.default(None)
-    weight_decay: float = described.WEIGHT_DECAY.default(0.0)
-    physical_batch: int = described.PHYSICAL_BATCH.default(64)
     clipping: Literal["example", "microbatch"] = Setting(
         "What is clipped: each example's gradient, or the means of micro-batches."
     ).default("example")
@@ -72,8 +56,6 @@ class EDPSGD(Defense):
         "The accounting you expect: refused where it does not hold."
     ).default(None)
     secure_noise: bool = Setting("Cryptographically secure noise, or none at all.").default(False)
-    runs: int | None = described.RUNS.default(None)
-    weights: Literal["all", "biases", "classifier"] | None = described.WEIGHTS.default(None)
     microbatch: int = Setting("With clipping microbatch: rows in one.", "rows", least=1).default(16)
     noise_decay: Decay = Setting("With clipping microbatch: how noise decays by pass.").default("none")
     decay_rate: float = Setting("Of noise_decay, for each pass.", least=0).default(0.05)
@@ -84,7 +66,7 @@ class EDPSGD(Defense):
     ).default("accounted")
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         self._rule()
         for name, value, known in (
             ("clipping", self.clipping, ("example", "microbatch")),
@@ -100,71 +82,17 @@ class EDPSGD(Defense):
                 "noise 0.5 spend epsilon 1.95 by Poisson's accounting and at least 10.99 in truth; leave accounting out"
             )
 
-    def settled(self, initial: InitialModel, rows: int) -> Self:
-        """Return the defence with passes, batch, learning rate and weights chosen where they were left open."""
-        return settle(self, initial, rows)
-
-    def fit(
-        self,
-        initial: InitialModel,
-        examples: Examples,
-        *,
-        seed: int,
-        population: int | None = None,
-        checkpoint: Checkpoint | None = None,
-        progress: Progress | None = None,
-    ) -> Trained:
-        """Train and return the model; who knows `seed` can subtract the noise, so it should be a secret one."""
-        return fit_texts(
-            self, initial, examples, seed=seed, population=population, checkpoint=checkpoint, progress=progress
-        )
-
-    def train_on(
-        self,
-        problem: Problem,
-        *,
-        seed: int,
-        checkpoint: Checkpoint | None = None,
-        progress: Progress | None = None,
-    ) -> PrivateRun:
-        """Train `problem.model` in place, by the loop that `fit` uses."""
-        return self.train(problem, seed=seed, checkpoint=checkpoint, progress=progress)[0]
-
-    def train(
-        self,
-        problem: Problem,
-        *,
-        seed: int,
-        checkpoint: Checkpoint | None = None,
-        progress: Progress | None = None,
-        schedule: Callable[[float], None] | None = None,
-    ) -> tuple[PrivateRun, tuple[str, ...]]:
-        """Do what `train_on` does, with a schedule of the learning rate; return what to tell as well."""
-        plan = self.plan(problem)
-        source = NoiseSource(seed, secure=self.secure_noise)
-        sampler = Sampler(
-            source,
-            size=problem.size,
-            population=problem.population,
-            sample_rate=plan.mechanism.sample_rate,
-            sampling=self.sampling,
-            drop_last=self.drop_last,
-        )
-        steps = self._steps(problem, plan, source)
-        try:
-            dropped = run(problem, plan, steps, sampler, checkpoint=checkpoint, progress=progress, schedule=schedule)
-        finally:
-            steps.close()
-        told = notes_of(plan, self, population=problem.population, dropped=dropped)
-        return PrivateRun(plan.mechanism, plan.guarantee()), told
+    def source(self, seed: int) -> NoiseSource:
+        """Return where noise and batches come from, secure where that was asked for."""
+        return NoiseSource(seed, secure=self.secure_noise)
 
     def plan(self, problem: Problem) -> TrainingPlan:
         """Return what training on `problem` will do, and its epsilon; nothing in it depends on the realised data."""
-        batch = expected_batch(self, problem.population)
+        batch = self.expected_batch(problem.population)
         rate = batch / problem.population
         a_pass = steps_of_a_pass(rate, problem.population, drop_last=self.drop_last)
         poisson = self.sampling == "poisson"
-        steps = max(1, round(passes_of(self) / rate)) if poisson else passes_of(self) * a_pass
+        steps = max(1, round(self.passes / rate)) if poisson else self.passes * a_pass
         sizes = [sum(p.numel() for p in layer) for layer in layers_of(problem.model)]
 
         def nominal(sigma: float) -> Release:
@@ -176,20 +104,21 @@ class EDPSGD(Defense):
             phases = self._rule().phases(sigma, sizes, steps=steps, steps_per_epoch=a_pass)
             return Release(phases, self.sampling, rate if poisson else 1 / a_pass)
 
-        sigma = choose_noise(self, accounted if self.calibrate_to == "accounted" else nominal)
+        sigma = self.noise_for(accounted if self.calibrate_to == "accounted" else nominal)
         clip = self.clip
         if self.clipping == "microbatch":  # the sum of M means over M, said as a sum over the expected batch
             clip *= batch / self._rule().count(batch)
         mechanism = Mechanism(clip, sigma, rate, steps, self.sampling)
-        return TrainingPlan(mechanism, nominal(sigma), accounted(sigma), self.delta, self.runs or 1)
+        return TrainingPlan(mechanism, nominal(sigma), accounted(sigma), self.delta, self.runs, self.drop_last)
 
     def _rule(self) -> MicrobatchRule:
         return MicrobatchRule(
             self.clip, self.microbatch, self.layer_scaling, self.layer_noise, self.noise_decay, self.decay_rate
         )
 
-    def _steps(self, problem: Problem, plan: TrainingPlan, source: NoiseSource) -> ExampleSteps | MicrobatchSteps:
-        batch = expected_batch(self, problem.population)
+    def stepper(self, problem: Problem, plan: TrainingPlan, source: NoiseSource) -> ExampleSteps | MicrobatchSteps:
+        """Prepare the model for exact clipping, or for clipped micro-batches."""
+        batch = self.expected_batch(problem.population)
         if self.clipping == "microbatch":
             return MicrobatchSteps(
                 problem.model,

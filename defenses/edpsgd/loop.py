@@ -1,35 +1,23 @@
-"""The loop of private training, whatever does its steps, and training on texts with it."""
+"""The loop of private training, whatever does its steps."""
 
-import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from defenses.edpsgd import history
 from defenses.edpsgd.checks import LARGEST_WEIGHTS, weights_norm
 from defenses.edpsgd.noise import NoiseSource
-from defenses.edpsgd.plan import PrivateSettings, TrainingPlan, settle
+from defenses.edpsgd.plan import TrainingPlan
 from defenses.edpsgd.sampling import IntArray, Sampler
 from defenses.edpsgd.trainer import Losses, Outcome
-from defenses.training import tokenize
 from redteam.core.errors import RedteamError, UsageError
-from redteam.core.interrupts import Interrupts
-from redteam.data import Examples
-from redteam.models.initial import InitialModel, set_dropout
-from redteam.models.pooling import begin_with_words
-from redteam.plugins.defense import Checkpoint, PrivateRun, Problem, Progress, Trained
-from redteam.targets.model import pad_batch
+from redteam.plugins.defense import Checkpoint, Problem, Progress
 from redteam.training.checkpoint import TrainingState
-
-CHECKPOINT_EVERY = 20.0  # seconds
-_WARM_UP = 0.05  # share of the steps
 
 
 class Stepper(Protocol):
@@ -50,27 +38,8 @@ class Stepper(Protocol):
     def step(self, number: int, losses: Losses, rows: IntArray, lengths: IntArray | None) -> Outcome:
         """Do step `number` on some rows."""
 
-
-class TextTrainer(PrivateSettings, Protocol):
-    """A private trainer of text models, as `fit_texts` drives it."""
-
-    @property
-    def weight_decay(self) -> float:
-        """Of AdamW."""
-
-    def train(
-        self,
-        problem: Problem,
-        *,
-        seed: int,
-        checkpoint: Checkpoint | None,
-        progress: Progress | None,
-        schedule: Callable[[float], None] | None,
-    ) -> tuple[PrivateRun, tuple[str, ...]]:
-        """Train on the problem; return what was done and what must be known of it."""
-
-
-TextTrained = TypeVar("TextTrained", bound=TextTrainer)
+    def close(self) -> None:
+        """Leave the model as it was, but for its weights."""
 
 
 def run(
@@ -98,31 +67,26 @@ def run(
         told = b"" if problem.data else history.data_digest(problem, source, at_once=at_once)
         return str(at_once).encode() + told
 
-    def kept() -> dict[str, str]:
-        return history.keep(source, problem.model, training=training, optimizer=problem.optimizer)
-
     history.begin(source, problem.model, state.extra, training=training, optimizer=problem.optimizer, first=first)
-    dropped, kept_at = int(state.extra.get("dropped", 0)), time.monotonic()
+    dropped = int(state.extra.get("dropped", 0))
+
+    def spent(step: int) -> dict[str, Any]:
+        history_so_far = history.keep(source, problem.model, training=training, optimizer=problem.optimizer)
+        return plan.record(step) | {"dropped": dropped} | history_so_far
+
     if not done:
         _check_weights(stepper, plan, 0, checkpoint)
-        state.keep(0, plan.record(0) | kept())  # something good to fall back on
-    with Interrupts() as interrupts:
-        for step in range(done, steps):
-            torch.manual_seed(source.torch_seed(step, "dropout"))  # depends on the step, not on what came before
-            if schedule is not None:
-                schedule(step / steps)
-            with _forgetting(checkpoint if not step else None):
-                outcome = stepper.step(step, problem.losses, sampler.rows(step), lengths)
-            dropped += outcome.dropped
-            _check_weights(stepper, plan, step + 1, checkpoint)
-            if progress is not None:
-                progress(step + 1, steps, outcome.loss)
-            if interrupts.caught or time.monotonic() - kept_at > CHECKPOINT_EVERY:
-                spent = plan.record(step + 1) | {"dropped": dropped}
-                state.keep(step + 1, spent | kept())
-                kept_at = time.monotonic()
-                interrupts.raise_if_caught()
-        interrupts.raise_if_caught()
+        state.keep(0, spent(0))  # something good to fall back on
+    for step in state.steps(done, steps, spent):
+        torch.manual_seed(source.torch_seed(step, "dropout"))  # depends on the step, not on what came before
+        if schedule is not None:
+            schedule(step / steps)
+        with _forgetting(checkpoint if not step else None):
+            outcome = stepper.step(step, problem.losses, sampler.rows(step), lengths)
+        dropped += outcome.dropped
+        _check_weights(stepper, plan, step + 1, checkpoint)
+        if progress is not None:
+            progress(step + 1, steps, outcome.loss)
     return dropped
 
 
@@ -135,98 +99,6 @@ def _forgetting(checkpoint: Checkpoint | None) -> Iterator[None]:
         if checkpoint is not None:
             checkpoint.path.unlink(missing_ok=True)
         raise
-
-
-def fit_texts(
-    trainer: TextTrained,
-    initial: InitialModel,
-    examples: Examples,
-    *,
-    seed: int,
-    population: int | None,
-    checkpoint: Checkpoint | None,
-    progress: Progress | None,
-) -> Trained:
-    """Train `initial` on the texts by AdamW with a short warm-up and a linear decay; the same loop as `train_on`."""
-    model, trainer = initial.model.train(), settle(trainer, initial, population or len(examples))
-    if initial.dropout is None:
-        set_dropout(model, 0.0)  # the noise keeps the model from overfitting, and costs enough
-    if not initial.pretrained:
-        widen(model)
-        begin_with_words(model)  # or noise drowns what little of the text reaches the classifier
-    if trainer.weights == "biases":
-        freeze_matrices(model)
-    elif trainer.weights == "classifier":
-        freeze_body(model)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    rate = trainer.learning_rate or initial.learning_rate  # which is settled
-    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=trainer.weight_decay, fused=True)
-
-    def schedule(share: float) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (share + 0.01) / _WARM_UP, (1.0 - share) / (1.0 - _WARM_UP))
-
-    problem = text_problem(initial, examples, optimizer, population=population)
-    done, notes = trainer.train(problem, seed=seed, checkpoint=checkpoint, progress=progress, schedule=schedule)
-    model.eval()
-    return Trained(initial.bundle(), done.guarantee, notes)
-
-
-def widen(model: nn.Module) -> None:
-    """Scale what is trained of the new weights of a narrow transformer to 1 / sqrt(width), in place.
-
-    The usual standard deviation of 0.02 is made for a width of 768. In a narrower model it leaves so little gradient
-    to the lower layers that noise drowns it; an optimiser that rescales gradients hides that where there is no noise.
-    """
-    config = getattr(model, "config", None)
-    width, usual = getattr(config, "hidden_size", None), getattr(config, "initializer_range", None)
-    if not width or not usual or usual >= width**-0.5:
-        return
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1 and parameter.requires_grad:
-                parameter.mul_(width**-0.5 / usual)
-
-
-def freeze_matrices(model: nn.Module) -> None:
-    """Leave only biases, normalisation and what classifies to be trained (DP-BiTFiT; Bu et al. 2022, arXiv 2210.00036).
-
-    Noise grows with the number of weights and the signal does not: a pretrained model needs only few of them.
-    """
-    base: nn.Module = getattr(model, "base_model", model)
-    pretrained = {id(p) for name, p in base.named_parameters() if "pooler" not in name}
-    words = {id(p) for p in model.get_input_embeddings().parameters()}  # type: ignore[operator]
-    for parameter in model.parameters():
-        if parameter.dim() > 1 and id(parameter) in pretrained | words:
-            parameter.requires_grad_(False)
-
-
-def freeze_body(model: nn.Module) -> None:
-    """Leave only what classifies to be trained: of an encoder whose summary of a text is good as it is."""
-    base: nn.Module = getattr(model, "base_model", model)
-    body = {id(p) for p in base.parameters()} | {id(p) for p in model.get_input_embeddings().parameters()}  # type: ignore[operator]
-    for parameter in model.parameters():
-        if id(parameter) in body:
-            parameter.requires_grad_(False)
-
-
-def text_problem(
-    initial: InitialModel, examples: Examples, optimizer: torch.optim.Optimizer, *, population: int | None
-) -> Problem:
-    """Return the cross-entropy of each text's own label as a problem; `population` None is as many as there are."""
-    tokens = tokenize(initial, list(examples.texts or ()))
-    index = {label: i for i, label in enumerate(initial.labels)}
-    targets = torch.tensor([index[label] for label in examples.labels or ()])
-    model, pad = initial.model, initial.model.config.pad_token_id or 0
-
-    def losses(rows: torch.Tensor) -> torch.Tensor:
-        inputs = pad_batch([tokens[i] for i in rows.tolist()], pad=pad)
-        return functional.cross_entropy(model(**inputs).logits, targets[rows], reduction="none")
-
-    size = len(tokens)
-    lengths = tuple(len(ids) for ids in tokens)
-    data = hashlib.sha256(repr((tokens, targets.tolist())).encode()).hexdigest()
-    return Problem(model, optimizer, losses, size, population or size, lengths, data)
 
 
 def _keyed(checkpoint: Checkpoint | None, source: NoiseSource, model: nn.Module) -> Checkpoint | None:

@@ -1,14 +1,18 @@
 """What a training must keep to go on after it was broken off, with the same numbers."""
 
 import contextlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from redteam.core.errors import UsageError
 from redteam.core.files import save_atomic
+from redteam.core.interrupts import Interrupts
 from redteam.plugins.defense import Checkpoint
+
+CHECKPOINT_EVERY = 20.0  # seconds
 
 
 class TrainingState:
@@ -54,3 +58,28 @@ class TrainingState:
         }
         with contextlib.suppress(OSError, RuntimeError):  # torch reports a full disk as RuntimeError
             save_atomic(self.checkpoint.path, lambda path: torch.save(document, path), mode=0o600)
+
+    def steps(
+        self,
+        first: int,
+        last: int,
+        extra: Callable[[int], Mapping[str, Any] | None],
+        *,
+        ended: Callable[[], bool] = lambda: False,
+    ) -> Iterator[int]:
+        """Yield the numbers of the steps to do, and keep what `extra` says of so many steps every 20 seconds.
+
+        Ends early where `ended` says so. An interrupt waits until the step is done and everything is kept; then raises
+        KeyboardInterrupt.
+        """
+        kept_at = time.monotonic()
+        with Interrupts() as interrupts:
+            for step in range(first, last):
+                if ended():
+                    break
+                yield step
+                if interrupts.caught or time.monotonic() - kept_at > CHECKPOINT_EVERY:
+                    self.keep(step + 1, extra(step + 1))
+                    kept_at = time.monotonic()
+                    interrupts.raise_if_caught()
+            interrupts.raise_if_caught()

@@ -24,8 +24,8 @@ def extract(self, *_, **__):
 enumeration.Enumeration.extract = extract
 """
 EAGER = """
-import defenses.training
-defenses.training._CHECKPOINT_EVERY = 0
+import redteam.training.checkpoint
+redteam.training.checkpoint.CHECKPOINT_EVERY = 0
 """
 HIDDEN = """
 import importlib.util

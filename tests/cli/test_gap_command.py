@@ -36,8 +36,8 @@ def loud(task, alpha):
 GapTask.attack = loud
 """
 EAGER = """
-import defenses.training
-defenses.training._CHECKPOINT_EVERY = 0
+import redteam.training.checkpoint
+redteam.training.checkpoint.CHECKPOINT_EVERY = 0
 """
 GRID = ("gap", "data.csv", "--trainer", "plain,boaster", "--epsilon", "inf,8", "--seeds", "1", "--layers", "1")
 

@@ -17,8 +17,8 @@ LINE = "redteam: interrupted; the same command goes on where it was\n"
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}
 # What a kill may cost is seconds; a test has none to spare.
 EAGER = """
-import defenses.training, redteam.auditing.scoring
-defenses.training._CHECKPOINT_EVERY = redteam.auditing.scoring._KEEP_EVERY = 0
+import redteam.auditing.scoring, redteam.training.checkpoint
+redteam.training.checkpoint.CHECKPOINT_EVERY = redteam.auditing.scoring._KEEP_EVERY = 0
 """
 # It waits in the middle of the second chunk, until it is told to go on.
 SLOW = """

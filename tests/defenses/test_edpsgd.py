@@ -13,8 +13,8 @@ from conftest import ROOT, sentences
 from torch import nn
 
 from defenses.dpsgd import DPSGD
-from defenses.edpsgd import EDPSGD, loop
-from defenses.edpsgd.loop import widen
+from defenses.edpsgd import EDPSGD
+from defenses.edpsgd.texts import widen
 from redteam.core.errors import RedteamError, UsageError
 from redteam.data.ledger import Ledger
 from redteam.models.initial import initial_model
@@ -66,7 +66,7 @@ class TestResume:
     def test_broken_off_anywhere_gives_the_same_bits_and_guarantee(self, name, tmp_path, monkeypatch):
         trainer = TRAINERS[name]
         unbroken = fit(trainer)
-        monkeypatch.setattr(loop, "CHECKPOINT_EVERY", -1.0)
+        monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", -1.0)
         checkpoint = Checkpoint(tmp_path / "kept", "key")
         for step in (1, 2, 7, 16):
             with pytest.raises(Stop):
@@ -80,7 +80,7 @@ class TestResume:
 
     def test_bilstm_too(self, tmp_path, monkeypatch):
         unbroken = fit(TRAINERS["example"], spec="bilstm")
-        monkeypatch.setattr(loop, "CHECKPOINT_EVERY", -1.0)
+        monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", -1.0)
         checkpoint = Checkpoint(tmp_path / "kept", "key")
         with pytest.raises(Stop):
             fit(TRAINERS["example"], checkpoint=checkpoint, progress=stopping(9), spec="bilstm")
@@ -107,7 +107,7 @@ class TestResume:
         ],
     )
     def test_with_another_sigma_is_refused_whatever_the_key(self, change, words, tmp_path, monkeypatch):
-        monkeypatch.setattr(loop, "CHECKPOINT_EVERY", -1.0)
+        monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", -1.0)
         checkpoint = Checkpoint(tmp_path / "kept", "the same key")
         with pytest.raises(Stop):
             fit(TRAINERS["example"], checkpoint=checkpoint, progress=stopping(4))
@@ -143,7 +143,7 @@ class TestSecret:
         assert Ledger.load(one.ledger).recipe.parameters["noise"] == "seed"
 
     def test_it_is_private_and_survives_a_break(self, data, monkeypatch):
-        monkeypatch.setattr(loop, "CHECKPOINT_EVERY", -1.0)
+        monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", -1.0)
         with pytest.raises(Stop):
             self.train(data, progress=stopping(4))
         kept, secret = data.with_name("model.pt.checkpoint"), data.with_name("model.pt.checkpoint.secret")
@@ -161,7 +161,7 @@ class TestSecret:
         assert text.strip() not in data.with_name("model.ledger.json").read_text()
 
     def test_resumed_with_its_secret_it_is_the_training_that_was_broken_off(self, data, monkeypatch):
-        monkeypatch.setattr(loop, "CHECKPOINT_EVERY", -1.0)
+        monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", -1.0)
         secret = data.with_name("1.pt.checkpoint.secret")
         with pytest.raises(Stop):
             self.train(data, "1.pt", progress=stopping(5))
@@ -188,9 +188,10 @@ class TestSecret:
         program = """
 import os, signal, sys
 from pathlib import Path
-from defenses.edpsgd import EDPSGD, loop
+from defenses.edpsgd import EDPSGD
+from redteam.training import checkpoint
 from redteam.training.train import train
-loop.CHECKPOINT_EVERY = -1.0
+checkpoint.CHECKPOINT_EVERY = -1.0
 def progress(step, steps, loss):
     if step == 4:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -11,7 +11,7 @@ from torch import nn
 
 from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD
-from defenses.edpsgd.plan import LARGEST_DEFAULT_BATCH
+from defenses.edpsgd.private import LARGEST_DEFAULT_BATCH
 from redteam.core.errors import UsageError
 from redteam.models.initial import InitialModel
 from redteam.plugins.defense import PrivateTraining, Problem

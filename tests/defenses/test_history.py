@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from defenses.dpsgd import DPSGD
-from defenses.edpsgd import EDPSGD, PrivateTrainer, loop
+from defenses.edpsgd import EDPSGD, PrivateTrainer
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import Sampler
 from redteam.core.errors import UsageError
@@ -299,7 +299,7 @@ TRAINERS = {
 def test_a_checkpoint_that_goes_on_with_other_data(name, tmp_path, monkeypatch):
     if name == "opacus":
         pytest.importorskip("opacus")
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", -1.0)
 
     def run(path, flip, stop=None):
         torch.manual_seed(0)

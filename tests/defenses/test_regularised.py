@@ -173,7 +173,7 @@ class TestEarlyStopping:
     def test_broken_off_it_goes_on_with_the_same_numbers(self, tmp_path, monkeypatch, at):
         how = replace(OFF, early_stopping=True, characters=True, dropout=0.3, epochs=8, learning_rate=3e-3, patience=1)
         whole, checkpoint = fit(how), Checkpoint(tmp_path / "kept", "key")
-        monkeypatch.setattr("defenses.training._CHECKPOINT_EVERY", 0.0)
+        monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", 0.0)
 
         def stop(step, steps, loss):
             if step == at:
