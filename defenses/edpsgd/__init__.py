@@ -1,144 +1,43 @@
-"""RD102 edpsgd: differentially private training at nearly the speed of ordinary training.
+"""Private training with exact per-example clipping: a map of this package, in the order of a step.
 
-With clipping "example" (the default), the gradient of every example is clipped exactly, from one forward and one
-backward pass and without per-example gradients: norms come from activations and output gradients. Normal noise is
-drawn into the gradient buffer before the clipped sums are added to it. Examples are sampled independently
-(Poisson), so batches vary and some may be empty; the divisor is a public constant. Batches can be shuffled instead:
-they are then accounted as what they are, without amplification.
+What is trained, and for how long:
 
-With clipping "microbatch" it is the mechanism of eDP-SGD (Dupuy et al., ICASSP 2022, arXiv 2107.14586), reconstructed
-from its public description: means of micro-batches are clipped layer by layer, and noise decays from epoch to epoch.
-Its nominal epsilon is what the noise says, and more is accounted: the sensitivity of a clipped mean is 2C, noise for
-one layer does not hide several, and late epochs have less of it.
+    defense.py      RD102, its settings and what its trainings are going to do; its docstring is the manual page
+    private.py      what every private trainer of texts does (RD101 too): settings, their defaults, the noise they need
+    plan.py         a training before its first step: mechanism, nominal and accounted epsilon, what must be said of it
+    texts.py        a text classifier made ready for noise, and its loss as a `Problem`
+    loop.py         all steps of a plan, with checkpoints; a `Stepper` does one of them
+    trainer.py      `PrivateTrainer` for a loop of one's own, and `ExampleSteps`, the stepper of exact clipping
+    microbatch.py   `MicrobatchSteps`, the stepper of the paper's mechanism: clipped means, noise layer by layer
 
-Noise: `epsilon` chooses the smallest noise whose accounted epsilon (`calibrate_to`: or nominal) meets it;
-`noise_multiplier` sets it; 0 with epsilon None trains without noise and without a guarantee. The clip is a constant,
-never chosen from private data: with an optimiser that rescales gradients, as AdamW does, its value hardly matters as
-long as most examples reach it.
+One step of `ExampleSteps`:
 
-For a loop of your own: `from defenses.edpsgd import PrivateTrainer`.
+    1 rows          sampling.py takes them, and divides them into physical parts that fit into memory
+    2 rows apart    separation.py asks for the losses of some rows without the others (calls.py, tracing.py,
+                    answers.py), leaving model and generators as they were (untouched.py)
+    3 forward       patching.py gave each layer the forward of its rule, which runs it on detached parameters
+                    (inputs.py) and leaves its uses on the tape (tape.py)
+    4 backward      clipper.py -> backward.py: one pass over the uses; squared norms as the gradients come, then the
+                    clipped sum into one buffer; no rounding may break the bound (rounding.py); passes.py is what a
+                    layer knows of the pass
+    5 noise         history.py makes it depend on all that was done so far; noise.py draws it into the buffer
+    6 optimiser     the user's own, which sees nothing but the noisy sum
+
+The rules of the layers (layers.py lists them), each a squared norm and a clipped sum out of activations and output
+gradients:
+
+    linear.py  convolution.py  attention.py      linear maps, by ghost norms (gram.py)
+    embedding.py  tables.py                      tables, by the tokens that meet in one example
+    normalisation.py  scales.py                  parameters so small that per-example gradients are made
+    recurrent.py  recursion.py  gru.py  unrolled.py
+                                                 LSTM, GRU, RNN: linear maps over time
+    repeated.py                                  weights that are tied, or used again
+
+Refused by name: refusals.py, checks.py. The compiled kernel, where there is one: kernel.py, `_kernel.c`, its headers.
+Of use to callers with large encoders: first_token.py runs the last layer for token 0 alone.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
-from defenses.accounting import Phase, Release
-from defenses.edpsgd.microbatch import Decay, LayerNoise, MicrobatchRule, MicrobatchSteps, Scaling, layers_of
-from defenses.edpsgd.noise import NoiseSource
-from defenses.edpsgd.plan import TrainingPlan
-from defenses.edpsgd.private import PrivateDefense
-from defenses.edpsgd.sampling import Sampling, steps_of_a_pass
-from defenses.edpsgd.trainer import ExampleSteps, PrivateTrainer
-from redteam.core.errors import UsageError
-from redteam.plugins.defense import Mechanism, Problem
-from redteam.plugins.settings import Setting
+from defenses.edpsgd.defense import EDPSGD
+from defenses.edpsgd.trainer import PrivateTrainer
 
 __all__ = ["EDPSGD", "PrivateTrainer"]
-
-
-@dataclass(frozen=True)
-class EDPSGD(PrivateDefense):
-    """Train privately with exact per-example clipping, or with the paper's clipped micro-batches.
-
-    Besides the settings of every private trainer (`PrivateDefense`); those from `microbatch` on are for clipping
-    "microbatch". Of `physical_batch`, a row is a text of 32 tokens. Raises UsageError for values that make no sense.
-    """
-
-    id = "RD102"
-    name = "edpsgd"
-
-    clipping: Literal["example", "microbatch"] = Setting(
-        "What is clipped: each example's gradient, or the means of micro-batches."
-    ).default("example")
-    sampling: Sampling = Setting("How steps choose rows; shuffled is not amplified.").default("poisson")
-    drop_last: bool = Setting("With shuffled: leave out a last batch that is not full.").default(False)
-    accounting: Literal["poisson", "shuffled"] | None = Setting(
-        "The accounting you expect: refused where it does not hold."
-    ).default(None)
-    secure_noise: bool = Setting("Cryptographically secure noise, or none at all.").default(False)
-    microbatch: int = Setting("With clipping microbatch: rows in one.", "rows", least=1).default(16)
-    noise_decay: Decay = Setting("With clipping microbatch: how noise decays by pass.").default("none")
-    decay_rate: float = Setting("Of noise_decay, for each pass.", least=0).default(0.05)
-    layer_scaling: Scaling = Setting("Clips of layers: all alike, or by their size.").default("none")
-    layer_noise: LayerNoise = Setting("Noise of layers: by their own clip, or by all.").default("own")
-    calibrate_to: Literal["accounted", "nominal"] = Setting(
-        "Which epsilon the noise is chosen for; nominal is for research."
-    ).default("accounted")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._rule()
-        for name, value, known in (
-            ("clipping", self.clipping, ("example", "microbatch")),
-            ("sampling", self.sampling, ("poisson", "shuffled")),
-            ("accounting", self.accounting, (None, "poisson", "shuffled")),
-            ("calibrate_to", self.calibrate_to, ("accounted", "nominal")),
-        ):
-            if value not in known:
-                raise UsageError(f"{name} {value!r}: must be one of {', '.join(k for k in known if k)}")
-        if self.accounting not in (None, self.sampling):
-            raise UsageError(
-                f"accounting {self.accounting} does not hold for sampling {self.sampling}: 10,000 shuffled steps at "
-                "noise 0.5 spend epsilon 1.95 by Poisson's accounting and at least 10.99 in truth; leave accounting out"
-            )
-
-    def source(self, seed: int) -> NoiseSource:
-        """Return where noise and batches come from, secure where that was asked for."""
-        return NoiseSource(seed, secure=self.secure_noise)
-
-    def plan(self, problem: Problem) -> TrainingPlan:
-        """Return what training on `problem` will do, and its epsilon; nothing in it depends on the realised data."""
-        batch = self.expected_batch(problem.population)
-        rate = batch / problem.population
-        a_pass = steps_of_a_pass(rate, problem.population, drop_last=self.drop_last)
-        poisson = self.sampling == "poisson"
-        steps = max(1, round(self.passes / rate)) if poisson else self.passes * a_pass
-        sizes = [sum(p.numel() for p in layer) for layer in layers_of(problem.model)]
-
-        def nominal(sigma: float) -> Release:
-            return Release((Phase(sigma, steps),), self.sampling, rate if poisson else 1 / a_pass)
-
-        def accounted(sigma: float) -> Release:
-            if self.clipping == "example":
-                return nominal(sigma)
-            phases = self._rule().phases(sigma, sizes, steps=steps, steps_per_epoch=a_pass)
-            return Release(phases, self.sampling, rate if poisson else 1 / a_pass)
-
-        sigma = self.noise_for(accounted if self.calibrate_to == "accounted" else nominal)
-        clip = self.clip
-        if self.clipping == "microbatch":  # the sum of M means over M, said as a sum over the expected batch
-            clip *= batch / self._rule().count(batch)
-        mechanism = Mechanism(clip, sigma, rate, steps, self.sampling)
-        return TrainingPlan(mechanism, nominal(sigma), accounted(sigma), self.delta, self.runs, self.drop_last)
-
-    def _rule(self) -> MicrobatchRule:
-        return MicrobatchRule(
-            self.clip, self.microbatch, self.layer_scaling, self.layer_noise, self.noise_decay, self.decay_rate
-        )
-
-    def stepper(self, problem: Problem, plan: TrainingPlan, source: NoiseSource) -> ExampleSteps | MicrobatchSteps:
-        """Prepare the model for exact clipping, or for clipped micro-batches."""
-        batch = self.expected_batch(problem.population)
-        if self.clipping == "microbatch":
-            return MicrobatchSteps(
-                problem.model,
-                problem.optimizer,
-                source,
-                self._rule(),
-                noise_multiplier=plan.mechanism.noise_multiplier,
-                batch=batch,
-                size=problem.size,
-                steps_per_epoch=steps_of_a_pass(
-                    plan.mechanism.sample_rate, problem.population, drop_last=self.drop_last
-                ),
-                physical_batch=self.physical_batch,
-            )
-        return ExampleSteps(
-            problem.model,
-            problem.optimizer,
-            source,
-            clip=self.clip,
-            noise_multiplier=plan.mechanism.noise_multiplier,
-            divisor=batch,
-            physical_batch=self.physical_batch,
-        )

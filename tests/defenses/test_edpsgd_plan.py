@@ -1,6 +1,8 @@
 """What a private training is going to do and to account for, and the settings that make no sense."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import nn
 
+import defenses.edpsgd
 from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD
 from defenses.edpsgd.private import LARGEST_DEFAULT_BATCH
@@ -137,3 +140,9 @@ class TestSettings:
 
     def test_both_can_be_verified(self):
         assert {d.id for d in discover_defenses() if isinstance(d, PrivateTraining)} >= {"RD101", "RD102"}
+
+
+def test_the_map_of_the_package_names_every_file():
+    folder = Path(defenses.edpsgd.__file__).parent
+    named = set(re.findall(r"\b\w+\.py\b", defenses.edpsgd.__doc__))
+    assert named == {path.name for path in folder.glob("*.py")} - {"__init__.py"}
