@@ -1,4 +1,4 @@
-"""Every attack, control, defence, format and kind of target keeps to its contract, whoever wrote it."""
+"""Every attack, control, defence, metric and format keeps to its contract, whoever wrote it."""
 
 import gc
 from types import FunctionType, MethodType, ModuleType
@@ -18,9 +18,10 @@ from redteam.plugins.registry import (
     discover_defenses,
     discover_extractions,
 )
+from redteam.report.metrics import known_metrics
 from redteam.targets.loading import target_kinds
 from redteam.targets.target import Access
-from redteam.testing import check_attack, check_control, check_defense, check_format
+from redteam.testing import check_attack, check_control, check_defense, check_format, check_metric
 
 ATTACKS, CONTROLS, DEFENSES = discover_attacks(), discover_controls(), discover_defenses()
 EXTRACTIONS = discover_extractions()
@@ -58,6 +59,12 @@ def test_defences(defense):
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats(name):
     check_format(FORMATS[name])
+
+
+@pytest.mark.parametrize("metric", known_metrics(), ids=lambda metric: metric.name)
+def test_metrics(metric):
+    settings = {"tpr": {"fpr": 0.01, "limit": 0.05}, "auc": 0.6}
+    check_metric(metric, settings.get(metric.name, 0.5))
 
 
 class Spy(Attack):

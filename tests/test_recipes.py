@@ -4,6 +4,7 @@ import importlib
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from redteam.core.errors import TargetError, UsageError
 from redteam.data import Examples, Split
 from redteam.formats import FORMATS
 from redteam.plugins.registry import choose, discover_attacks, discover_defenses
+from redteam.policy.reading import load_policy
+from redteam.report import metrics
 from redteam.targets.loading import load_target, target_kinds
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -25,6 +28,7 @@ POINTS = {
     "surprise": ("redteam.attacks", "Surprise"),
     "length": ("redteam.attacks", "Length"),
     "half": ("redteam.defenses", "Half"),
+    "flip_rate": ("redteam.metrics", "FlipRate"),
     "oneline": ("redteam.formats", "render"),
     "keywords": ("redteam.targets", "KeywordKind"),
 }
@@ -83,6 +87,15 @@ def test_a_defence(plugged):
     plugged("half")
     (mine,) = choose(discover_defenses(), ["half"])
     assert mine.parameters() == {"epochs": 3}
+
+
+def test_a_metric(plugged, tmp_path):
+    plugged("flip_rate")
+    (tmp_path / "policy.toml").write_text("max_auc = 0.6\nmax_flip_rate = 0.1\n")
+    metrics.metric.cache_clear()
+    limits = load_policy(tmp_path / "policy.toml", today=date(2026, 1, 1)).limits
+    assert [limit.name for limit in limits] == ["max_auc 0.6", "max_flip_rate 0.1"]
+    metrics.metric.cache_clear()
 
 
 def test_a_format(plugged):

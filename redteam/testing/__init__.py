@@ -1,4 +1,4 @@
-"""Contract tests for whoever writes a plug-in: what every attack, control, defence, format and kind of target keeps to.
+"""Contract tests for whoever writes a plug-in: what all that plugs in keeps to.
 
 Each function raises AssertionError with one line that says what is broken, and needs no pytest:
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from redteam.testing.defenses import check_defense
     from redteam.testing.examples import RuleTarget, sentences
     from redteam.testing.formats import check_format
+    from redteam.testing.metrics import check_metric
     from redteam.testing.targets import check_target
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "check_control": "controls",
     "check_defense": "defenses",
     "check_format": "formats",
+    "check_metric": "metrics",
     "check_target": "targets",
     "sentences": "examples",
 }
@@ -36,6 +38,7 @@ __all__ = [
     "check_control",
     "check_defense",
     "check_format",
+    "check_metric",
     "check_target",
     "sentences",
 ]

@@ -13,7 +13,7 @@ from redteam.testing.examples import must, sentences
 
 
 def check_target(
-    kind: type[TargetKind] | TargetKind, source: str, examples: Examples | None = None, **options: Any
+    kind: type[TargetKind] | TargetKind, source: str, examples: Examples | None = None, /, **options: Any
 ) -> None:
     """Hold a kind of target to its contract, by what `source` opens; raise AssertionError with the line it breaks.
 
@@ -44,7 +44,7 @@ def _examples(target: Target) -> Examples:
 
 def _same_twice(ask: Callable[[], Any], name: str) -> Any:
     first, again = np.asarray(ask()), np.asarray(ask())
-    must(np.array_equal(first, again), f"{name}: answers otherwise when it is asked again")
+    must(np.array_equal(first, again, equal_nan=True), f"{name}: answers otherwise when it is asked again")
     return first
 
 
