@@ -110,7 +110,7 @@ def test_unknown_trainers_and_settings_are_refused():
         choose_trainers(["magic"], (Plain(), Boaster()), {})
     with pytest.raises(UsageError, match="an empty list"):
         choose_trainers([], (Plain(),), {})
-    with pytest.raises(UsageError, match=r"--learning-rate: RD901 .boaster. has no such setting"):
+    with pytest.raises(UsageError, match=r"learning_rate: RD901 .boaster. has no such setting"):
         choose_trainers(["boaster"], (Plain(), Boaster()), {"learning_rate": 0.1})
 
 

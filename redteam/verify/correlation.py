@@ -101,10 +101,12 @@ def across(trainings: Sequence[dict[int, Values]]) -> list[MechanismCheck]:
         "two trainings with other seeds": left[:, 0] != right[:, 0],
     }
     same_layer = left[:, 2] == right[:, 2]
-    found = [_overlap(r[those], n) for those in (same_layer, same_layer & where["steps of a training"]) if those.any()]
+    found: list[MechanismCheck] = []
     for name, chosen in where.items():
         if bool(chosen.any()):
             found += _of_pairs(name, r[chosen], np.abs(left - right)[chosen], n)
+    # Last: where both are beyond doubt, it is said which noise comes again.
+    found += [_overlap(r[those], n) for those in (same_layer, same_layer & where["steps of a training"]) if those.any()]
     return worst(found)
 
 

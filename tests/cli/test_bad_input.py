@@ -84,7 +84,7 @@ def test_a_model_that_is_none(bench, name):
 
 def test_what_is_not_there_at_all(bench):
     (bench / "folder").mkdir()
-    missing = "no such file or directory, and neither module:function nor a URL"
+    missing = "no such file or directory, and neither a URL nor module:function"
     assert f"none.pt: {missing}" in fails(bench, "audit", "none.pt")
     assert f"none.pt: {missing}" in fails(bench, "audit", "none.pt", *SIDES)
     assert "folder: no readable config.json" in fails(bench, "audit", "folder", *SIDES)
@@ -185,7 +185,7 @@ LEDGERS = {
     "future": (lambda x: x.update(format="redteam.ledger/9"), "format is 'redteam.ledger/9'"),
     "extra": (lambda x: x.update(motto="trust me"), "unknown key 'motto'"),
     "unsalted": (lambda x: x.update(salt=""), "the salt is not at least 16 bytes"),
-    "lost_data": (lambda x: x["data"].update(path="gone.csv"), "gone.csv is not there; put it back or say --ledger"),
+    "lost_data": (lambda x: x["data"].update(path="gone.csv"), "gone.csv is not there; put it back or say --training-data"),
     "other_data": (lambda x: x["data"].update(path="members.csv"), "changed since training (SHA-256 differs"),
 }
 

@@ -166,7 +166,7 @@ def test_an_endpoint_that_is_down_or_too_dear(bench):
     assert "must be http:// or https://" in fails(bench, "audit", "http://", *SIDES)
     classes = answers(lambda texts: {"probabilities": [[0.2, 0.3, 0.5]] * len(texts), "classes": ["a", "b", "c"]})
     with serve(classes) as url:
-        assert "1400 texts need 44 requests, 4 are left" in fails(bench, "audit", url, *SIDES, "--request-budget", "5")
+        assert "1432 texts need 45 requests, 4 are left" in fails(bench, "audit", url, *SIDES, "--request-budget", "5")
 
 
 # Places that cannot be written
