@@ -68,7 +68,7 @@ def gap(
     user_column: o.UserColumn = None,
     group_column: o.GroupColumn = None,
 ) -> None:
-    """Set the epsilons that training is asked for, accounts for and is measured at side by side."""
+    """Set nominal, accounted and measured epsilon side by side."""
     from redteam.experiments.gap import picture, run, table
 
     given: dict[str, Any] = {
