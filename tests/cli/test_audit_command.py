@@ -211,7 +211,7 @@ def test_an_endpoint(bench, shows, code):
         send(handler, json.dumps(document).encode())
 
     with serve(reply) as url:
-        result = audit(bench, url, *SIDES, "--batch-size", "350", "--request-budget", "5", code=code)
+        result = audit(bench, url, *SIDES, "--batch-size", "350", "--request-budget", "6", code=code)
         assert f"{url} (endpoint, " in result.stdout
         if code == 2:
             assert "the target gives labels" in " ".join(result.stdout.split())

@@ -224,7 +224,7 @@ class TestRefusals:
         (hf / "model.safetensors").unlink()
         stated = {"peft_type": "LORA", "base_model_name_or_path": "someone/model"}
         (hf / "adapter_config.json").write_text(json.dumps(stated))
-        with pytest.raises(BundleError, match="its base 'someone/model' is no directory here: give its base with"):
+        with pytest.raises(BundleError, match="its base 'someone/model' is no directory here: give it with --adapter"):
             read_directory(hf)
         with pytest.raises(BundleError, match=r"holds an adapter \(adapter_config\.json\).*redteam pack"):
             load_encoder(hf, LABELS, layers=None)
