@@ -185,7 +185,7 @@ LEDGERS = {
     "future": (lambda x: x.update(format="redteam.ledger/9"), "format is 'redteam.ledger/9'"),
     "extra": (lambda x: x.update(motto="trust me"), "unknown key 'motto'"),
     "unsalted": (lambda x: x.update(salt=""), "the salt is not at least 16 bytes"),
-    "lost_data": (lambda x: x["data"].update(path="gone.csv"), "gone.csv is not there; put it back or say --training-data"),
+    "lost_data": (lambda x: x["data"].update(path="gone.csv"), "gone.csv is not there; put it back"),
     "other_data": (lambda x: x["data"].update(path="members.csv"), "changed since training (SHA-256 differs"),
 }
 
