@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from datetime import date
 
 import pytest
@@ -72,6 +73,13 @@ def test_policies_are_read(block, tmp_path):
     optional = re.sub(r"^# (max_)", r"\1", block.text, flags=re.MULTILINE)
     (tmp_path / "policy.toml").write_text(optional, encoding="utf-8")
     load_policy(tmp_path / "policy.toml", today=date(2026, 1, 1))
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("toml") if "entry-points" in b.text], ids=str)
+def test_the_groups_of_entry_points_exist(block):
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "redteam").rglob("*.py"))
+    for group in tomllib.loads(block.text)["project"]["entry-points"]:
+        assert f'"{group}"' in source, group
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
