@@ -55,7 +55,7 @@ test-integrations: .venv-integrations/installed
 docs: .venv-docs/installed install
 	$(BIN)/python docs/make/commands.py
 	$(BIN)/python docs/make/picture.py
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 .venv-docs/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv-docs
