@@ -60,4 +60,4 @@ def _evidence(metric: Metric, limit: Limit, at: float, width: float) -> Evidence
     sign = 1 if metric.sense == "max" else -1
     value = limit.limit + sign * at
     interval = Interval(value, value - width, value + width, 0.01)
-    return Evidence("RT199", "one", metric.name, interval, 60, 60, sign * 1e3, limit.fpr, limit.delta)
+    return Evidence("attack", "one", metric.name, interval, 60, 60, sign * 1e3, limit.fpr, limit.delta)
