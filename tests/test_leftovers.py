@@ -45,7 +45,7 @@ def test_a_kill_while_a_finished_private_training_is_cleaned_away(tmp_path, monk
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("redteam.training.train._forget", killed)
+        patch.setattr("redteam.training.unfinished.forget", killed)
         with pytest.raises(Killed):
             train(data, output, private, columns=Columns())
     before = output.read_bytes()

@@ -1,8 +1,6 @@
 """From a data file to `model.pt` and its ledger: membership, model, training, files."""
 
-import contextlib
 import hashlib
-import hmac
 import json
 import secrets
 from collections.abc import Iterator
@@ -16,8 +14,7 @@ import transformers
 from redteam import __version__
 from redteam.canary import Planting, canaries_beside, canary_rows, check_tokenizer, learn_from, mark_planted
 from redteam.core.errors import DataError, UsageError
-from redteam.core.files import write_atomic
-from redteam.data import Columns, Examples, read_examples
+from redteam.data import Columns, Examples, Reading, read_examples
 from redteam.data.ledger import (
     DataFile,
     Ledger,
@@ -34,6 +31,7 @@ from redteam.models.tokens import cut_at
 from redteam.plugins.defense import Checkpoint, Defense, PrivateTraining, Progress, Trained
 from redteam.report.values import Guarantee, Unit
 from redteam.report.wording import plural
+from redteam.training.unfinished import finish, finish_cleaning, forget, seed_of
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,57 @@ def train(
     unfinished training is of other settings or the model cannot tell the canaries apart.
     """
     _check_output(output, data)
-    reading, ledger = read_examples(data, columns), ledger_path(output)
-    source = describe_data(data, reading.columns, reading.rows, beside=ledger)  # as it is now, not at the end
+    ready = _prepare(data, output, defense, columns, model, inclusion, noise_from_seed)
+    if restart:
+        forget(ready.checkpoint)
+    finish_cleaning(ready.checkpoint, output)
+    chosen = sorted({*ready.sides["members"], *canary_rows(ready.planting)})
+    rows = mark_planted(ready.reading.examples, ready.planting).of_rows(chosen)
+    how: dict[str, Any] = {"population": ready.expected, "checkpoint": ready.checkpoint, "progress": progress}
+    with seed_of(ready.noise, inclusion.seed, ready.checkpoint) as seed:
+        trained = ready.defense.fit(ready.initial, rows, seed=seed, **how)
+    # Of a trainer that never asks for a secret, the seed is where the noise comes from.
+    noise = ready.noise or ({"noise": "seed"} if trained.guarantee is not None else {})
+    save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
+    ledger = ledger_path(output)
+    _ledger(ready, trained, model, inclusion, noise).save(ledger)
+    finish(ready.checkpoint)
+    members, nonmembers = (ready.reading.examples.of_rows(ready.sides[side]) for side in ("members", "nonmembers"))
+    told = (*_told_before(ready, defense, members, nonmembers), *trained.notes)
+    told += (*(_caveats(noise, model) if trained.guarantee else ()), *_planted(ready.planting))
+    told += tuple(_uncovered(trained.guarantee, ready.reading.examples.users))
+    return TrainedFiles(output, ledger, trained, members, nonmembers, told)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """All that is known before a training begins; `expected` is the public number of rows."""
+
+    reading: Reading
+    source: DataFile
+    planting: Planting | None
+    key: str
+    unit: Unit
+    sides: dict[str, tuple[int, ...]]
+    expected: int
+    initial: InitialModel
+    defense: Defense
+    noise: dict[str, str]
+    checkpoint: Checkpoint
+
+
+def _prepare(
+    data: Path,
+    output: Path,
+    defense: Defense,
+    columns: Columns,
+    model: ModelChoice,
+    inclusion: RandomInclusion,
+    noise_from_seed: bool,
+) -> _Ready:
+    """Read the data, draw who is a member, and build the model."""
+    reading = read_examples(data, columns)
+    source = describe_data(data, reading.columns, reading.rows, beside=ledger_path(output))  # as it is now
     key = source.sha256 if inclusion.key is None else inclusion.key
     planting = canaries_beside(data)
     planted = canary_rows(planting)
@@ -103,43 +150,34 @@ def train(
     users = len(reading.examples) - len(planted)
     expected = max(1, round(users * (1 - inclusion.reference) * (1 - inclusion.holdout))) + len(planted)
     initial = _initial_model(model, reading.examples, members, planting, inclusion.seed)
-    asked, defense = defense, defense.settled(initial, expected)
+    defense = defense.settled(initial, expected)
     noise = _noise_of(defense, from_seed=noise_from_seed)
     identity = _fingerprint(source, planting, defense, [_shape(model), initial.fingerprint()], inclusion, noise)
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
-    if restart:
-        _forget(checkpoint)
-    _finish_cleaning(checkpoint, output)
-    rows = mark_planted(reading.examples, planting).of_rows(sorted({*sides["members"], *planted}))
-    with _seed_of(noise, inclusion, checkpoint) as seed:
-        trained = defense.fit(initial, rows, seed=seed, population=expected, checkpoint=checkpoint, progress=progress)
-    if trained.guarantee is not None and not noise:  # of a trainer that never asks for a secret
-        noise = {"noise": "seed"}
-    save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
-    Ledger(
+    return _Ready(reading, source, planting, key, unit, sides, expected, initial, defense, noise, checkpoint)
+
+
+def _ledger(
+    ready: _Ready, trained: Trained, model: ModelChoice, inclusion: RandomInclusion, noise: dict[str, str]
+) -> Ledger:
+    drawn: dict[str, Any] = {"key": ready.key, "unit": ready.unit, **ready.sides}
+    settings = {"model": portable(model), **ready.defense.parameters()} | noise
+    return Ledger(
         model=trained.bundle.digest(),
-        data=source,
-        membership=Membership(
-            True, inclusion.seed, inclusion.holdout, inclusion.reference, **sides, key=key, unit=unit
-        ),
-        recipe=TrainingRecipe(defense.id, {"model": portable(model), **defense.parameters()} | noise, inclusion.seed),
+        data=ready.source,
+        membership=Membership(True, inclusion.seed, inclusion.holdout, inclusion.reference, **drawn),
+        recipe=TrainingRecipe(ready.defense.id, settings, inclusion.seed),
         guarantee=trained.guarantee,
         salt=secrets.token_hex(16),
-        canaries=planting.encoded() if planting else (),
-    ).save(ledger)
-    if _secret_of(checkpoint).exists():
-        write_atomic(_finished(checkpoint), f"{checkpoint.key}\n", mode=0o600)
-    _forget(checkpoint)
-    nonmembers = reading.examples.of_rows(sides["nonmembers"])
-    told = (
-        *reading.notes,
-        *initial.notes,
-        *_drawn(unit, members, nonmembers),
-        *_chosen(asked, defense, expected, initial),
+        canaries=ready.planting.encoded() if ready.planting else (),
     )
-    told += (*trained.notes, *(_caveats(noise, model) if trained.guarantee else ()), *_planted(planting))
-    told += tuple(_uncovered(trained.guarantee, reading.examples.users))
-    return TrainedFiles(output, ledger, trained, members, nonmembers, told)
+
+
+def _told_before(ready: _Ready, asked: Defense, members: Examples, nonmembers: Examples) -> Iterator[str]:
+    """Say what was known before the training began."""
+    yield from (*ready.reading.notes, *ready.initial.notes)
+    yield from _drawn(ready.unit, members, nonmembers)
+    yield from _chosen(asked, ready.defense, ready.expected, ready.initial)
 
 
 def _draw(
@@ -222,64 +260,6 @@ def _caveats(noise: dict[str, str], model: ModelChoice) -> Iterator[str]:
         yield f"the vocabulary of {model.spec} is learned from the members' texts, which the guarantee does not cover"
     if noise == {"noise": "seed"}:
         yield "the noise follows from the seed: whoever knows the seed can subtract it, and the guarantee is void"
-
-
-@contextlib.contextmanager
-def _seed_of(noise: dict[str, str], inclusion: RandomInclusion, checkpoint: Checkpoint) -> Iterator[int]:
-    """Give the seed of a training: the public one, or a secret that lasts as long as the checkpoint does.
-
-    The secret outlives a kill, so that a resumed training repeats the noise of the steps it does again: two noises on
-    the same sum would tell more than one.
-    """
-    if noise != {"noise": "secret"}:
-        yield inclusion.seed
-        return
-    path = _secret_of(checkpoint)
-    if not path.exists():
-        if checkpoint.path.exists():
-            raise UsageError(f"{checkpoint.path}: unfinished training without its secret {path.name}; say --restart")
-        write_atomic(path, f"{secrets.randbits(256):064x}\n", mode=0o600)
-    try:
-        secret = bytes.fromhex(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        raise UsageError(f"{path}: the secret of an unfinished training cannot be read; say --restart") from None
-    try:  # keyed by the settings too, so that no other training can ever draw the same noise
-        yield int.from_bytes(hmac.digest(secret, checkpoint.key.encode(), "sha256"), "big")
-    except BaseException:
-        if not checkpoint.path.exists():  # nothing to resume
-            path.unlink(missing_ok=True)
-        raise
-
-
-def _secret_of(checkpoint: Checkpoint) -> Path:
-    return checkpoint.path.with_name(f"{checkpoint.path.name}.secret")
-
-
-def _forget(checkpoint: Checkpoint) -> None:
-    for path in (_secret_of(checkpoint), checkpoint.path, _finished(checkpoint)):  # one without its secret is refused
-        path.unlink(missing_ok=True)
-
-
-def _finished(checkpoint: Checkpoint) -> Path:
-    """Return the file that says that a private training is done, while its secret and its checkpoint are removed."""
-    return checkpoint.path.with_name(f"{checkpoint.path.name}.finished")
-
-
-def _finish_cleaning(checkpoint: Checkpoint, output: Path) -> None:
-    """Remove what a kill left of a private training that was finished; UsageError where it is this very one.
-
-    To train once more on the same data would spend the budget twice, for nothing.
-    """
-    path = _finished(checkpoint)
-    if not path.exists():
-        return
-    same = path.read_text(encoding="ascii", errors="replace").strip() == checkpoint.key
-    _forget(checkpoint)
-    if same and output.exists():
-        raise UsageError(
-            f"{output}: this private training was finished, the model and its ledger are written; what was left of it "
-            "is removed now, and there is nothing to train"
-        )
 
 
 def _shape(model: ModelChoice) -> dict[str, Any]:

@@ -6,7 +6,7 @@ a step) share the rest, 0.1 alpha, in equal parts. It takes three trainings on t
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from redteam.verify.adversary import Adversary, Claim
 from redteam.verify.calibration import Calibration, CalibrationRun
 from redteam.verify.check import SHARE, MechanismCheck, contradictions
 from redteam.verify.dirac_canaries import Design, Inclusion, problem
-from redteam.verify.evidence import choose, shown
+from redteam.verify.evidence import Shown, choose, shown
 from redteam.verify.inspection import READ, Inspection
 from redteam.verify.plan import VerificationPlan
 from redteam.verify.side import Both, SideTrainings, Watcher, checks_of, raising
@@ -53,19 +53,13 @@ def verify(
     if not 0 < alpha < 1:
         raise UsageError(f"--alpha {alpha}: give a number between 0 and 1")
     runs = _Runs(subject, plan, np.random.default_rng(seed), progress)
-    bounded = (1 - SHARE) * alpha
-    design, calibration = runs.prepare()
-    practice, known, run = runs.attack(design, calibration, inspect=False)  # two of three show enough, and cost less
-    delta = _delta(run, plan)
-    rules = choose(practice.scores(), known, delta=delta, alpha=bounded)
-    adversary, included, run = runs.attack(design, calibration)
+    found = _attacked(runs, plan, (1 - SHARE) * alpha)
+    design, calibration, run, bounds = found.design, found.calibration, found.run, found.bounds
+    adversary = found.attacks[-1][0]
     nominal, accounted = v.stated(run)
-    if _delta(run, plan) != delta:
-        raise TargetError(f"{subject.name}: guarantees at delta {delta} once and {_delta(run, plan)} the other time")
-    bounds = shown(adversary.scores(), included, rules, delta=delta, alpha=bounded)
     bound = bounds.clopper_pearson if v.plain(run) else bounds.one_run
     side = SideTrainings(runs.train, runs.told(design, plan), runs.rng)  # come last: they change nothing for the others
-    signal = check_signal(runs.claim, calibration, design.canaries, [(practice, known), (adversary, included)])
+    signal = check_signal(runs.claim, calibration, design.canaries, found.attacks)
     hidden = _hidden(runs.farthest(signal), side)
     proven, against = _contradictions(runs, side, run, signal, design, alpha)
     hiding = [reason for reason in (hidden, runs.untried(adversary)) if reason]
@@ -89,10 +83,36 @@ def verify(
         canaries=design.canaries,
         family=design.family,
         alpha=alpha,
-        delta=delta,
+        delta=found.delta,
         seed=seed,
         tool_version=__version__,
     )
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    """Two trainings that were attacked, of which the second is judged by what was best on the first."""
+
+    design: Design
+    calibration: Calibration
+    attacks: tuple[tuple[Adversary, Inclusion], ...]
+    run: PrivateRun
+    delta: float
+    bounds: Shown
+
+
+def _attacked(runs: "_Runs", plan: VerificationPlan, alpha: float) -> _Attacked:
+    design, calibration = runs.prepare()
+    practice, known, run = runs.attack(design, calibration, inspect=False)  # two of three show enough, and cost less
+    delta = _delta(run, plan)
+    rules = choose(practice.scores(), known, delta=delta, alpha=alpha)
+    adversary, included, run = runs.attack(design, calibration)
+    if _delta(run, plan) != delta:
+        raise TargetError(
+            f"{runs.subject.name}: guarantees at delta {delta} once and {_delta(run, plan)} the other time"
+        )
+    bounds = shown(adversary.scores(), included, rules, delta=delta, alpha=alpha)
+    return _Attacked(design, calibration, ((practice, known), (adversary, included)), run, delta, bounds)
 
 
 def _contradictions(
