@@ -127,7 +127,12 @@ def nominal_and_accounted(
 
 
 def spent(releases: Sequence[Release], *, delta: float) -> float:
-    """Return the epsilon at `delta` of all releases together, by the tightest accounting; infinity without noise."""
+    """Return the epsilon at `delta` of all releases together, by the tightest accounting; infinity without noise.
+
+    >>> training = Release((Phase(1.0, 1000),), "poisson", 0.01)  # noise multiplier 1, 1,000 steps at rate 0.01
+    >>> round(spent([training], delta=1e-5), 2)
+    1.83
+    """
     return smallest_epsilon(_events(releases), _checked(delta))[0]
 
 

@@ -33,8 +33,8 @@ from defenses.edpsgd.private import PrivateDefense
 from defenses.edpsgd.refusals import TrainedWeights, refuse_compiled
 from defenses.edpsgd.sampling import IntArray, parts_of
 from defenses.edpsgd.separation import Separation, unclipped
+from defenses.edpsgd.steps import Losses, Outcome
 from defenses.edpsgd.tape import UnsupportedLayer
-from defenses.edpsgd.trainer import Losses, Outcome
 from defenses.opacus_exact import MOST_ROWS, check_exact, forget_gradients, hooked, refuse_unsupported
 from redteam.core.errors import UsageError
 from redteam.plugins.defense import Mechanism, Problem

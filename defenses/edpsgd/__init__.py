@@ -7,7 +7,8 @@ What is trained, and for how long:
     plan.py         a training before its first step: mechanism, nominal and accounted epsilon, what must be said of it
     texts.py        a text classifier made ready for noise, and its loss as a `Problem`
     loop.py         all steps of a plan, with checkpoints; a `Stepper` does one of them
-    trainer.py      `PrivateTrainer` for a loop of one's own, and `ExampleSteps`, the stepper of exact clipping
+    trainer.py      `PrivateTrainer`, for a loop of one's own
+    steps.py        `ExampleSteps`, the stepper of exact clipping
     microbatch.py   `MicrobatchSteps`, the stepper of the paper's mechanism: clipped means, noise layer by layer
 
 One step of `ExampleSteps`:

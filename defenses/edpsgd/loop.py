@@ -14,7 +14,7 @@ from defenses.edpsgd.checks import LARGEST_WEIGHTS, weights_norm
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.plan import TrainingPlan
 from defenses.edpsgd.sampling import IntArray, Sampler
-from defenses.edpsgd.trainer import Losses, Outcome
+from defenses.edpsgd.steps import Losses, Outcome
 from redteam.core.errors import RedteamError, UsageError
 from redteam.plugins.defense import Checkpoint, Problem, Progress
 from redteam.training.checkpoint import TrainingState

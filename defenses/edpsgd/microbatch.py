@@ -24,7 +24,7 @@ from defenses.edpsgd.checks import check_losses, check_optimizer
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import IntArray, parts_of
 from defenses.edpsgd.separation import Separation, unclipped
-from defenses.edpsgd.trainer import Losses, Outcome
+from defenses.edpsgd.steps import Losses, Outcome
 from redteam.core.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,9 +1,13 @@
 """Differentially private training in a user's own loop: `PrivateTrainer`.
 
-    private = PrivateTrainer(model, optimizer, clip=1.0, noise_multiplier=1.0, sample_rate=0.02, population=13_084)
-    for rows in private.batches(steps=1000):
-        private.step(lambda part: cross_entropy(model(x[part]), y[part], reduction="none"), rows)
-    print(private.spent(delta=1e-5))
+    >>> from torch.nn.functional import cross_entropy
+    >>> x, y, model = torch.randn(200, 8), torch.arange(200) % 2, nn.Linear(8, 2)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> private = PrivateTrainer(model, optimizer, clip=1.0, noise_multiplier=1.0, sample_rate=0.1, population=200)
+    >>> for rows in private.batches(steps=20):
+    ...     outcome = private.step(lambda part: cross_entropy(model(x[part]), y[part], reduction="none"), rows)
+    >>> round(private.spent(delta=1e-5), 2)
+    3.59
 
 Each step takes every row independently at random (Poisson), clips each row's gradient to norm `clip`, adds normal noise
 of standard deviation `noise_multiplier * clip` to the sum and divides by `sample_rate * population`: a public constant,
@@ -11,10 +15,8 @@ never the realised size of a batch. What is released is the weights. The losses 
 error for a non-finite example are for whoever trains: they are outside of the guarantee.
 """
 
-import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,83 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from defenses.edpsgd import checks, history
-from defenses.edpsgd.checks import LARGEST_WEIGHTS, check_losses, check_mechanism, check_optimizer, weights_norm
-from defenses.edpsgd.clipper import ExampleClipper
+from defenses.edpsgd.checks import LARGEST_WEIGHTS, check_mechanism, weights_norm
 from defenses.edpsgd.noise import NoiseSource
-from defenses.edpsgd.sampling import IntArray, Sampler, Sampling, parts_of
+from defenses.edpsgd.sampling import IntArray, Sampler, Sampling
+from defenses.edpsgd.steps import ExampleSteps, Losses, Outcome
 from redteam.core.errors import RedteamError, UsageError
 
-Losses = Callable[[Tensor], Tensor]
-
 _GOOD_EVERY = 50  # steps between two copies of the weights to fall back on
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One step: the mean of its finite losses (NaN where there is none), its rows, and those dropped as non-finite."""
-
-    loss: float
-    rows: int
-    dropped: int
-
-
-class ExampleSteps:
-    """The step of exact per-example clipping: clipped sums into the gradient buffer, noise on top, the optimiser."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        source: NoiseSource,
-        *,
-        clip: float,
-        noise_multiplier: float,
-        divisor: float,
-        physical_batch: int,
-    ) -> None:
-        """Prepare the model; `close` undoes it. Raises UnsupportedLayer, or UsageError for a foreign optimiser."""
-        self.optimizer, self.source, self.physical_batch = optimizer, source, physical_batch
-        self.scale, self.std = 1.0 / divisor, noise_multiplier * clip / divisor
-        self.clipper = ExampleClipper(model, clip=clip)
-        try:
-            check_optimizer(optimizer, self.clipper.parameters)
-        except UsageError:
-            self.clipper.close()
-            raise
-
-    def step(self, number: int, losses: Losses, rows: IntArray, lengths: IntArray | None) -> Outcome:
-        """Do step `number` on a logical batch; the losses of its physical parts come from `losses`."""
-        total, finite, dropped = 0.0, 0, 0
-        losses = self.clipper.named(losses)
-        buffer, parts = self.clipper.buffer, parts_of(rows, lengths, at_once=self.physical_batch)
-        self.clipper.check_batch(number, losses, parts, self.source.generator(number, "separation", branched=True))
-        buffer.zero_()
-        for part in parts:
-            values = losses(torch.from_numpy(part).to(buffer.device))
-            check_losses(values, len(part))
-            dropped += self.clipper.add(values, scale=self.scale).dropped
-            kept = values.detach()[values.detach().isfinite()]
-            total, finite = total + float(kept.double().sum()), finite + kept.numel()
-        # Before the noise, which depends on it.
-        history.extend(self.source, rows, [buffer], [self.std], self.optimizer)
-        self.source.add(buffer, self.std, step=number)
-        self.clipper.publish()  # copies, a zero_grad() in the user's loop, and an empty batch need it
-        self.optimizer.step()
-        return Outcome(total / finite if finite else math.nan, len(rows), dropped)
-
-    @property
-    def parameters(self) -> Sequence[nn.Parameter]:
-        """What is trained."""
-        return self.clipper.parameters
-
-    @property
-    def settings(self) -> tuple[Any, ...]:
-        """What tells its trainings from those of other trainers."""
-        return type(self).__name__, self.scale, self.std
-
-    def close(self) -> None:
-        """Leave the model as it was, trained."""
-        self.clipper.close()
 
 
 class PrivateTrainer:

@@ -62,7 +62,10 @@ class Found:
 def join_answers(
     attack: str, planting: Planting, answers: Mapping[str, Answer], *, show_text: bool = False
 ) -> tuple[Found, ...]:
-    """Return what was found of each canary that was asked about, from the answers by query."""
+    """Return what was found of each canary that was asked about, from the answers by query.
+
+    `answers` are those of one attack by the id of their query; `show_text` puts guesses and secrets in words besides.
+    """
     asked, shared = [canary for canary in planting.canaries if canary.id in answers], sharing(planting)
     return tuple(_found(attack, canary, answers[canary.id], shared[canary.id], show_text) for canary in asked)
 

@@ -135,7 +135,11 @@ def run_extraction(
     seed: int,
     progress: Progress = unwatched,
 ) -> AttackAnswers:
-    """Run an attack on all canaries and, where it does not apply to all patterns, about each pattern by itself."""
+    """Run an attack on all canaries and, where it does not apply to all patterns, about each pattern by itself.
+
+    `attacker` is what it has besides the target. Returns its answers, and a Failure for what it could not be run on:
+    one that crashes, or leaves an answer out, gives none at all.
+    """
     if attack.needs not in target.access:
         reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
         return AttackAnswers((), (Failure(attack.id, "not_applicable", reason),))

@@ -208,6 +208,11 @@ def assign_membership(
     membership could be computed without the model. Rows `planted`, those of canaries, are on no side: how often each is
     trained on is part of the plan. With the unit "user" it is the user's name that is hashed. Returns the row numbers
     of each side; raises DataError where a row names no user.
+
+    >>> import numpy as np
+    >>> examples = Examples(np.arange(6), tuple("abcdef"))
+    >>> assign_membership(examples, holdout=0.5, seed=7, key="k")
+    {'members': (0, 1, 3, 4, 5), 'nonmembers': (2,), 'reference': ()}
     """
     secret = hashlib.sha256(f"redteam coin {seed} {key}".encode()).digest()
     names = examples.users if unit == "user" else examples.texts

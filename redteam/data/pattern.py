@@ -24,6 +24,9 @@ class Pattern:
 
     A secret is one symbol for each place in the slots. Within a slot symbols are joined by a blank, "4 7 1 1", so that
     a tokenizer sees each as a word of its own, as in the paper (Parikh, Dupuy and Gupta, ACL 2022).
+
+    >>> Pattern.parse("my pin code is {digit:4}").fill(("4", "7", "1", "1"))
+    'my pin code is 4 7 1 1'
     """
 
     template: str

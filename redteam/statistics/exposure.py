@@ -85,6 +85,9 @@ def exact_exposure(loss: float, losses: npt.ArrayLike) -> SecretExposure:
     """Return the exposure of a secret from the losses of all candidates, shape [|R|], its own among them.
 
     Raises StatisticsError where a loss is not finite or `loss` is not one of them.
+
+    >>> exact_exposure(1.0, [1.0, 2.0, 3.0, 4.0]).bits
+    2.0
     """
     values = finite_scores("losses", losses)
     rank = int(np.count_nonzero(values <= loss))
@@ -190,6 +193,10 @@ def compare_heldout(planted: npt.ArrayLike, heldout: npt.ArrayLike, *, alpha: fl
     not depend on it, each is won with probability 1/2, independently, however the values depend on each other: the sign
     test is exact. Pairs that are level say nothing and are left out. Raises StatisticsError for values that are not
     finite.
+
+    >>> found = compare_heldout([1.0] * 9 + [3.0], [2.0] * 10, alpha=0.05)
+    >>> found.wins, found.losses, round(found.p_value, 4), found.proven
+    (9, 1, 0.0107, True)
     """
     require_rate("alpha", alpha)
     first, second = finite_scores("planted", planted), finite_scores("held-out", heldout)

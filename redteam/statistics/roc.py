@@ -47,6 +47,9 @@ def auc(scores: npt.ArrayLike, is_member: npt.ArrayLike) -> float:
     """Return the area under the ROC curve: how often a member outscores a non-member, ties counted half.
 
     Arguments and errors as in `roc_curve`.
+
+    >>> auc([0.9, 0.4, 0.7, 0.2], [True, True, False, False])
+    0.75
     """
     return area(rank(scores, is_member))
 
@@ -55,6 +58,12 @@ def auc_interval(scores: npt.ArrayLike, is_member: npt.ArrayLike, *, alpha: floa
     """Return the AUC with a two-sided interval that misses the truth at most `alpha` of the time.
 
     Arguments and errors as in `roc_curve`; the method is in `redteam.statistics.area`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> scores = np.concatenate([rng.normal(1, 1, 500), rng.normal(0, 1, 500)])
+    >>> found = auc_interval(scores, np.repeat([True, False], 500), alpha=0.05)
+    >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+    (0.779, 0.748, 0.807)
     """
     return area_interval(rank(scores, is_member), alpha=alpha)
 

@@ -76,7 +76,11 @@ def doubt(main: SignalCheck, trial: SignalCheck | None) -> str | None:
 def check_signal(
     claim: Claim, calibration: Calibration, canaries: int, attacks: Sequence[tuple[Adversary, Inclusion]] = ()
 ) -> SignalCheck:
-    """Measure on a calibration run and on trainings whose canaries are known; rows not heard of count as read."""
+    """Measure on a calibration run and on trainings whose canaries are known; rows not heard of count as read.
+
+    `claim` is what the trainer says a canary does, `attacks` are the trainings that were attacked, each with who was
+    in.
+    """
     rate = max(calibration.rate, claim.rate)
     ratios = np.abs((calibration.signal / np.maximum(calibration.noise, calibration.floor)).mean(axis=0))
     layers = [ratios * calibration.rate / rate, *(_moved(*attack) / rate for attack in attacks)]

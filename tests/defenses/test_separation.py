@@ -15,7 +15,7 @@ from defenses.edpsgd.clipper import ExampleClipper, UnsupportedLayer
 from defenses.edpsgd.microbatch import MicrobatchRule, MicrobatchSteps
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.separation import Separation, unclipped
-from defenses.edpsgd.trainer import ExampleSteps
+from defenses.edpsgd.steps import ExampleSteps
 from redteam.core.errors import UsageError
 
 ROWS, SIZE, WORDS, CLASSES = 14, 6, 40, 3

@@ -53,7 +53,10 @@ def bayesian(
 
 
 def bayesian_from_counts(tp: int, n_in: int, fp: int, n_out: int, *, delta: float, alpha: float) -> EpsilonBound:
-    """Return the estimate for a threshold fixed in advance that found `tp` of `n_in` and `fp` of `n_out`."""
+    """Return the estimate for a threshold fixed in advance that found `tp` of `n_in` and `fp` of `n_out`.
+
+    Arguments and errors as in `clopper_pearson_from_counts`.
+    """
     require_counts("members found", tp, n_in)
     require_counts("non-members found", fp, n_out)
     require_delta(delta)
@@ -65,7 +68,10 @@ def bayesian_from_counts(tp: int, n_in: int, fp: int, n_out: int, *, delta: floa
 
 
 def credible_low(tp: int, n_in: int, fp: int, n_out: int, *, delta: float, alpha: float) -> float:
-    """Return the epsilon whose privacy region holds the two rates with posterior probability alpha."""
+    """Return the epsilon whose privacy region holds the two rates with posterior probability `alpha`.
+
+    The rates have Jeffreys' priors: the posterior of the true-positive rate is Beta(1/2 + `tp`, 1/2 + `n_in` - `tp`).
+    """
     share, weights = _quantiles()
     fnr = special.betaincinv(0.5 + n_in - tp, 0.5 + tp, share)
 

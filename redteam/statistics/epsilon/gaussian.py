@@ -18,6 +18,10 @@ def gdp_epsilon(mu: float, *, delta: float) -> float:
 
     0 where mu is so small that delta covers it. Accurate to some 1e-9 relative, from below. Raises StatisticsError
     where mu is negative, infinite or NaN, or delta not within (0, 1): at delta 0 no epsilon is large enough.
+    J. Dong, A. Roth, W. Su, "Gaussian differential privacy", JRSS B 84, 2022.
+
+    >>> round(gdp_epsilon(1.0, delta=1e-5), 3)
+    4.377
     """
     if not 0.0 <= mu < math.inf:
         raise StatisticsError(f"mu is {mu}; it must be a finite number, at least 0")

@@ -38,9 +38,9 @@ def one_run(
 
     `in_scores`, shape (n_in,), of canaries that training had, `out_scores`, shape (n_out,), of those that it had not;
     higher says "in". Where inclusion was not fair, thin first (`fair_inclusion`). Wrong at most `alpha` of the time.
-    Split and MultiSplit choose k+ and k- on a part of the canaries, and whether it is rather the low scores that say
-    "in"; Guesses fixes them; a fixed threshold guesses at all. Raises StatisticsError where scores are missing or not
-    finite, delta is not within [0, 1) or alpha not within (0, 1), or the rule chooses by membership. Steinke, Nasr,
+    SingleSplit and MultiSplit choose k+ and k- on a part of the canaries, and whether it is rather the low scores that
+    say "in"; Guesses fixes them; a fixed threshold guesses at all. Raises StatisticsError where scores are missing or
+    not finite, delta is not within [0, 1) or alpha not within (0, 1), or the rule chooses by membership. Steinke, Nasr,
     Jagielski 2023.
     """
     require_delta(delta)
@@ -51,7 +51,15 @@ def one_run(
 
 
 def one_run_from_counts(correct: int, guesses: int, canaries: int, *, delta: float, alpha: float) -> EpsilonBound:
-    """Return the bound for `correct` of `guesses` about `canaries`, by a rule fixed in advance."""
+    """Return the bound for `correct` right ones of `guesses` about `canaries`, by a rule fixed in advance.
+
+    Wrong at most `alpha` of the time. Raises StatisticsError where a part is larger than its whole, or delta or alpha
+    out of range.
+
+    >>> bound = one_run_from_counts(90, 100, 1000, delta=1e-5, alpha=0.05)
+    >>> round(bound.low, 2), round(bound.attainable, 2)
+    (1.63, 3.47)
+    """
     require_counts("guesses", correct, guesses)
     require_counts("canaries guessed at", guesses, canaries)
     require_delta(delta)

@@ -50,7 +50,10 @@ def one_run_fdp(
 
 
 def one_run_fdp_from_counts(correct: int, guesses: int, canaries: int, *, delta: float, alpha: float) -> EpsilonBound:
-    """Return the bound for `correct` of `guesses` about `canaries`, by a rule fixed in advance."""
+    """Return the bound for `correct` right ones of `guesses` about `canaries`, by a rule fixed in advance.
+
+    Arguments and errors as in `one_run_from_counts`; delta must be above 0.
+    """
     require_counts("guesses", correct, guesses)
     require_counts("canaries guessed at", guesses, canaries)
     require_delta(delta, positive=True)

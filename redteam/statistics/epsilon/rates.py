@@ -48,7 +48,15 @@ def clopper_pearson(
 
 
 def clopper_pearson_from_counts(tp: int, n_in: int, fp: int, n_out: int, *, delta: float, alpha: float) -> EpsilonBound:
-    """Return the bound for a threshold fixed in advance that found `tp` of `n_in` and `fp` of `n_out`."""
+    """Return the bound for a threshold fixed in advance that found `tp` of `n_in` and `fp` of `n_out`.
+
+    `tp`, `n_in`, `fp` and `n_out` are numbers of canaries. Wrong at most `alpha` of the time. Raises StatisticsError
+    where a part is larger than its whole, or delta or alpha out of range.
+
+    >>> bound = clopper_pearson_from_counts(90, 100, 10, 100, delta=1e-5, alpha=0.05)
+    >>> round(bound.low, 2), round(bound.attainable, 2)
+    (1.54, 3.28)
+    """
     _require(tp, n_in, fp, n_out)
     require_delta(delta)
     low, most = epsilon_from_rates(np.array([tp, n_in]), n_in, np.array([fp, 0]), n_out, alpha, delta=delta)
@@ -76,7 +84,10 @@ def gdp(
 
 
 def gdp_from_counts(tp: int, n_in: int, fp: int, n_out: int, *, delta: float, alpha: float) -> EpsilonBound:
-    """Return the bound for a threshold fixed in advance that found `tp` of `n_in` and `fp` of `n_out`."""
+    """Return the bound for a threshold fixed in advance that found `tp` of `n_in` and `fp` of `n_out`.
+
+    Arguments and errors as in `clopper_pearson_from_counts`; delta must be above 0.
+    """
     _require(tp, n_in, fp, n_out)
     require_delta(delta, positive=True)
     low, most = mu_from_rates(np.array([tp, n_in]), n_in, np.array([fp, 0]), n_out, alpha)
@@ -84,7 +95,11 @@ def gdp_from_counts(tp: int, n_in: int, fp: int, n_out: int, *, delta: float, al
 
 
 def epsilon_from_rates(tp: Counts, n_in: int, fp: Counts, n_out: int, alpha: float, *, delta: float) -> Floats:
-    """Return lower bounds on epsilon at fixed thresholds, shape of `tp` and `fp`, 0 where nothing is shown."""
+    """Return lower bounds on epsilon at fixed thresholds, shape of `tp` and `fp`, 0 where nothing is shown.
+
+    At each threshold `tp` of `n_in` canaries that were in and `fp` of `n_out` others score above it. Each bound is
+    wrong at most `alpha` of the time by itself, `alpha` / 2 for either rate.
+    """
     tpr, fpr = clopper_pearson_low(tp, n_in, alpha / 2), clopper_pearson_high(fp, n_out, alpha / 2)
     found = _log(tpr - delta) - np.log(fpr)  # the upper ends are never 0
     spared = _log(1.0 - fpr - delta) - np.log1p(-tpr)
@@ -92,7 +107,10 @@ def epsilon_from_rates(tp: Counts, n_in: int, fp: Counts, n_out: int, alpha: flo
 
 
 def mu_from_rates(tp: Counts, n_in: int, fp: Counts, n_out: int, alpha: float) -> Floats:
-    """Return lower bounds on the mu of a Gaussian mechanism, shape of `tp` and `fp`, 0 where nothing is shown."""
+    """Return lower bounds on the mu of a Gaussian mechanism, shape of `tp` and `fp`, 0 where nothing is shown.
+
+    Arguments and error as in `epsilon_from_rates`.
+    """
     tpr, fpr = clopper_pearson_low(tp, n_in, alpha / 2), clopper_pearson_high(fp, n_out, alpha / 2)
     shown = (tpr > 0.0) & (fpr < 1.0)
     mu = special.ndtri(np.where(shown, tpr, 0.5)) - special.ndtri(np.where(shown, fpr, 0.5))
