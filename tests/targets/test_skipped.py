@@ -148,7 +148,7 @@ class TestCache:
         cache = ScoreCache(opened(), folder=tmp_path, max_skipped=0.05)
         there = cache.answered(rows)
         assert cache.resumed == 1024
-        assert len(calls) < 600
+        assert len(calls) < 1000  # what was left, a sample, and a batch in another order
         assert (~there).sum() == len(refused)
         with pytest.raises(TargetError, match="refused 15 of 1500 texts"):
             cache.log_probabilities(rows)
@@ -224,7 +224,7 @@ class TestCommand:
             lines = [json.dumps({"text": t, "label": n}) for t, n in zip(rows.texts[:size], rows.labels, strict=False)]
             (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
-    def run(self, folder, answer, *options, size=800):
+    def run(self, folder, answer, *options, size=800, batch=200):
         self.files(folder, size)
 
         def reply(handler, body):
@@ -234,7 +234,7 @@ class TestCommand:
 
         with serve(reply) as url:
             arguments = ("audit", url, "--api", "redteam", "--members", "in.jsonl", "--nonmembers", "out.jsonl")
-            return run_redteam(*arguments, "--batch-size", "200", *options, cwd=folder)
+            return run_redteam(*arguments, "--batch-size", str(batch), *options, cwd=folder)
 
     @pytest.mark.parametrize(
         ("general", "size", "code", "says"),
@@ -269,7 +269,7 @@ class TestCommand:
                 rows.append({n: q + 0.8 * (n == own) for n, q in zip(LABELS, p, strict=True)})
             return {"probabilities": rows}
 
-        done = self.run(tmp_path, answer, "--batch-size", "50", *options)
+        done = self.run(tmp_path, answer, *options, batch=50)
         assert done.returncode == code, done.stderr
         assert says in " ".join((done.stdout + done.stderr).split())  # which breaks lines
         assert not any(text in done.stdout + done.stderr for text in bad)
