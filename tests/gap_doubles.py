@@ -7,7 +7,7 @@ from redteam.experiments.gap.grid import GapCell
 from redteam.experiments.gap.report import GapReport, GapResult, gap_rows
 from redteam.plugins.defense import Defense
 from redteam.report.values import Budget, Evidence, Guarantee
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 
 def budget(epsilon, delta=1e-5):

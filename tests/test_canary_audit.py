@@ -25,7 +25,7 @@ from redteam.policy import DEFAULT, Policy
 from redteam.policy.judge import judge
 from redteam.report.judging import Limit
 from redteam.report.reading import load_report
-from redteam.statistics.resolution import attainable_extraction_rate
+from redteam.statistics import attainable_extraction_rate
 from redteam.training.train import ModelChoice, RandomInclusion, train
 
 TODAY = date(2026, 7, 1)

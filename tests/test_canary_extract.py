@@ -21,7 +21,7 @@ from redteam.canary.run import candidates_of, count_tests, queries_of
 from redteam.core import codec
 from redteam.core.errors import TargetError, UsageError
 from redteam.plugins.extraction import Answer, ExtractionQuery, NotApplicable, Ranked
-from redteam.statistics.resolution import attainable_extraction_rate
+from redteam.statistics import attainable_extraction_rate
 from redteam.targets.loading import load_target
 from redteam.targets.target import Access
 

@@ -20,7 +20,7 @@ from redteam.report.values import (
     TargetSummary,
     UserAccuracy,
 )
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 TODAY = date(2026, 7, 1)
 AUC = Policy((Limit("auc", 0.6),))

@@ -8,7 +8,7 @@ from scipy import stats
 
 from redteam.auditing.breakdown import accuracy_by_user
 from redteam.report.values import Accuracy
-from redteam.statistics.learned import ALPHA, fewest_right, has_learned, least_share, surely_worse, users_show, wealth
+from redteam.statistics import ALPHA, fewest_right, has_learned, least_share, surely_worse, users_show, wealth
 
 
 @pytest.mark.parametrize("of", [2, 7, 30, 400, 20_000])

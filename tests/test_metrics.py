@@ -19,7 +19,7 @@ from redteam.report import metrics
 from redteam.report.judging import Limit
 from redteam.report.reading import load_report
 from redteam.report.values import AuditReport, Evidence
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 TODAY = date(2026, 7, 1)
 GOLDEN = ROOT / "tests" / "formats" / "golden"

@@ -6,7 +6,7 @@ from redteam.core.errors import PolicyError
 from redteam.policy import with_unset
 from redteam.policy.reading import DEFAULT, Limit, Waiver, load_policy
 from redteam.report.values import Evidence
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 TODAY = date(2026, 7, 1)
 ON_CANARIES = tuple(Limit(metric, 0.0, required=False) for metric in ("exposure", "extraction_rate"))

@@ -17,8 +17,8 @@ from redteam.policy import DEFAULT, Policy
 from redteam.report.judging import Limit
 from redteam.report.reading import require_consistent
 from redteam.report.values import AuditReport, Budget, Guarantee
+from redteam.statistics import attainable_epsilon
 from redteam.statistics.epsilon import one_run
-from redteam.statistics.resolution import attainable_epsilon
 from redteam.statistics.thresholds import SingleSplit
 
 ROWS = sentences(3000, seed=1)

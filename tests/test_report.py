@@ -12,7 +12,7 @@ from redteam.core import codec
 from redteam.core.errors import ReportError
 from redteam.report.reading import load_report
 from redteam.report.values import FORMAT, SCHEMA_ID, AuditReport, Evidence
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 GOLDEN = Path(__file__).parent / "formats" / "golden"
 SCHEMA = Path(redteam.__file__).parent / "report" / "report.schema.json"

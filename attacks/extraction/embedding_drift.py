@@ -37,7 +37,7 @@ from redteam.plugins.settings import Setting
 from redteam.targets.target import Access, Target, labels_of
 
 if TYPE_CHECKING:
-    from redteam.statistics.interval import Interval
+    from redteam.statistics import Interval
 
 NARROW = Setting(
     "With --base: try so many symbols a place, those whose embeddings moved most; none: all.", "symbols", least=1

@@ -12,9 +12,8 @@ from redteam.data import Examples
 from redteam.data.grouping import Grouping
 from redteam.data.units import number_users
 from redteam.report.values import Accuracy, ClassLeak, ExposedRow, UserAccuracy
+from redteam.statistics import Interval, wealth
 from redteam.statistics.area import area_interval
-from redteam.statistics.interval import Interval
-from redteam.statistics.learned import wealth
 from redteam.statistics.ranking import rank
 from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 

@@ -15,9 +15,8 @@ import numpy as np
 from redteam.core.arrays import BoolArray, FloatArray
 from redteam.data import Split, text_key
 from redteam.report.values import Evidence, Guarantee
-from redteam.statistics import thresholds
+from redteam.statistics import Interval, thresholds
 from redteam.statistics.epsilon import fair_inclusion, one_run
-from redteam.statistics.interval import Interval
 
 DELTA = 1e-5  # where no guarantee names one
 _FEWEST = 2  # of either side

@@ -16,8 +16,8 @@ from redteam.plugins.context import AttackContext
 from redteam.report.metrics import metric
 from redteam.report.values import Evidence, Failure, Multiplicity, Unit, rule_of
 from redteam.report.wording import LOW_BOUND
+from redteam.statistics import Interval
 from redteam.statistics.area import area_interval
-from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import Ranking, rank
 from redteam.statistics.tpr import tpr_interval
 from redteam.targets.target import Access, Target, classifier, label_indices, labels_of

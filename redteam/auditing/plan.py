@@ -26,8 +26,7 @@ from redteam.report.judging import Sample
 from redteam.report.metrics import metric
 from redteam.report.values import Guarantee, UserAccuracy
 from redteam.report.wording import LOW_BOUND, plural
-from redteam.statistics.learned import fewest_right, least_share
-from redteam.statistics.resolution import attainable_epsilon, smallest_resolvable_fpr
+from redteam.statistics import attainable_epsilon, fewest_right, least_share, smallest_resolvable_fpr
 from redteam.targets.target import Access, Target, labels_of
 
 _OVERHEAD = 2.0  # a forward pass takes so many times its matrix products: softmax, norms, gathers (MiniLM, measured)

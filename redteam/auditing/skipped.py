@@ -10,8 +10,8 @@ from redteam.core.errors import TargetError
 from redteam.data import Examples, Split, join
 from redteam.data.grouping import Grouping
 from redteam.data.units import check_enough, how_many
+from redteam.statistics import Interval
 from redteam.statistics.area import area_interval
-from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import rank
 from redteam.targets.target import Access, label_indices
 

@@ -18,9 +18,8 @@ from redteam.data.planting import Planting, candidates_left, fewest_left
 from redteam.plugins.context import Progress, unwatched
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.report.values import Evidence, Failure, rule_of
-from redteam.statistics.exposure import share_interval
-from redteam.statistics.interval import Interval
-from redteam.statistics.resolution import attainable_extraction_rate, fewest_canaries, whole_secrets_p_value
+from redteam.statistics import Interval, attainable_extraction_rate
+from redteam.statistics.exposure import fewest_canaries, share_interval, whole_secrets_p_value
 from redteam.targets.target import Access, Target
 
 

@@ -31,7 +31,7 @@ from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.extraction import ExtractionAttack, NotApplicable
 from redteam.plugins.settings import settings_of
 from redteam.report.values import Failure, TargetSummary
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 from redteam.targets.target import Target, labels_of
 
 FORMAT = "redteam.extraction/2"

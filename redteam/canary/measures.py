@@ -9,6 +9,7 @@ import numpy as np
 from redteam.canary.found import Found, whole_secrets
 from redteam.data.pattern import Pattern
 from redteam.data.planting import Canary
+from redteam.statistics import Interval
 from redteam.statistics.binomial import clopper_pearson_low
 from redteam.statistics.exposure import (
     SAMPLE_ERROR,
@@ -16,12 +17,12 @@ from redteam.statistics.exposure import (
     SignTest,
     chance,
     compare_heldout,
+    fewest_canaries,
     mean_interval,
     median_interval,
     share_interval,
+    whole_secrets_p_value,
 )
-from redteam.statistics.interval import Interval
-from redteam.statistics.resolution import fewest_canaries, whole_secrets_p_value
 
 Signal = Literal["guess", "whole", "rank"]
 Measured = Literal["exposure", "success", "guesses", "token_accuracy", "hamming"]

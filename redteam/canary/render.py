@@ -9,7 +9,7 @@ from redteam.canary.measures import CanaryMeasure, Group, HeldoutComparison
 from redteam.core.errors import LEAK, PASS
 from redteam.formats.layout import bullets, draw, headline, pairs, section, table
 from redteam.report.wording import number, plural
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 _NAMES = {
     "exposure": ("median exposure, bits", 2),

@@ -8,7 +8,7 @@ from redteam.formats import code, json_text, markdown
 from redteam.policy.comparison import Change, Comparison, Direction
 from redteam.report.metrics import measured_by
 from redteam.report.wording import plural
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 _STYLES: dict[Direction, str] = {"worse": "bold red", "better": "green"}
 

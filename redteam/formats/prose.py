@@ -6,7 +6,7 @@ from redteam.policy import Verdict
 from redteam.report.metrics import measured, measured_by, metric
 from redteam.report.values import AuditReport, Evidence, Grade
 from redteam.report.wording import number, of_either, plural
-from redteam.statistics.resolution import smallest_resolvable_fpr
+from redteam.statistics import smallest_resolvable_fpr
 
 HEADLINES = {"pass": "PASS", "leak": "LEAK", "inconclusive": "INCONCLUSIVE"}
 

@@ -21,8 +21,8 @@ from redteam.plugins.context import AttackContext
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
+    from redteam.statistics import Interval
     from redteam.statistics.exposure import SecretExposure
-    from redteam.statistics.interval import Interval
 
 ENUMERABLE = 10**6  # candidates that are all looked at; beyond, a sample
 

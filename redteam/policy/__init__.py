@@ -13,7 +13,7 @@ from typing import Literal
 from redteam.report.judging import Check, Limit
 from redteam.report.metrics import known_metrics, metric
 from redteam.report.values import AuditReport
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 BUILT_IN = "built-in limits"
 

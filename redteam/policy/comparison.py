@@ -14,7 +14,7 @@ from redteam.core.errors import ReportError
 from redteam.report.metrics import measured_by, metric
 from redteam.report.values import AuditReport, Evidence
 from redteam.report.wording import LOW_BOUND, plural
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 FORMAT = "redteam.comparison/1"
 

@@ -18,7 +18,7 @@ from redteam.report.judging import NOT_JUDGED, Check, Limit, Ruling
 from redteam.report.metrics import measured, metric
 from redteam.report.values import AuditReport, Evidence
 from redteam.report.wording import plural
-from redteam.statistics.learned import same_share, surely_worse
+from redteam.statistics import same_share, surely_worse
 
 _SURE = 0.01  # the level at which refusals differ, as that of the controls
 _UNLESS = "; allow_untrained = true in the policy accepts a target that is meant to know so little"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from redteam.report.values import Evidence
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 SAME_FPR = 1e-12  # two false-positive rates this close are one, whatever their decimals went through
 

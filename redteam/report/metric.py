@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from redteam.report.judging import Check, Limit, Outcome, Ruling, Sample, read_number
 from redteam.report.values import AuditReport, Evidence, Grade, Unit
 from redteam.report.wording import decimals, lacking, number, of_either, plural, range_of, some
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 _CLOSE = 1e-6
 

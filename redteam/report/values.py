@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from redteam.core import codec
 from redteam.core.errors import ReportError
-from redteam.statistics.interval import Interval
-from redteam.statistics.learned import has_learned, users_show
+from redteam.statistics import Interval, has_learned, users_show
 
 FORMAT = "redteam.report/2"
 SCHEMA_ID = "urn:redteam:report:2"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from redteam.report.values import Unit
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 LOW_BOUND = "A low bound is not evidence of privacy."
 

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from redteam.statistics import Interval
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
-from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import Counts, Floats, rank
 from redteam.statistics.thresholds import ThresholdStrategy
 

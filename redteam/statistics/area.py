@@ -22,9 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval, attainable_auc, require_rate
 from redteam.statistics.ranking import Counts, Ranking
-from redteam.statistics.resolution import attainable_auc, require_rate
 from redteam.statistics.weights import joined, weighted_quantile
 
 _FAR_OUT = 0.01  # the alpha below which matched moments are not enough

@@ -5,8 +5,8 @@ import numpy.typing as npt
 from scipy import special
 
 from redteam.core.errors import StatisticsError
+from redteam.statistics import require_rate
 from redteam.statistics.ranking import Floats
-from redteam.statistics.resolution import require_rate
 
 
 def clopper_pearson_low(k: npt.ArrayLike, n: npt.ArrayLike, alpha: float) -> Floats:

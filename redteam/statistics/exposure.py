@@ -18,10 +18,9 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from redteam.core.errors import StatisticsError
+from redteam.statistics import Interval, require_rate
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
-from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import finite_scores
-from redteam.statistics.resolution import require_rate
 
 Method = Literal["exact", "interpolated", "bounded"]
 
@@ -207,3 +206,39 @@ def compare_heldout(planted: npt.ArrayLike, heldout: npt.ArrayLike, *, alpha: fl
     p_value = float(special.bdtrc(wins - 1, decided, 0.5)) if wins else 1.0
     low = float(clopper_pearson_low(wins, decided, alpha)) if decided else 0.0
     return SignTest(wins, losses, len(first) - decided, p_value, low, alpha)
+
+
+def whole_secrets_p_value(hits: int, canaries: int, left: int) -> float:
+    """Return the chance of so many whole secrets or more from guesses that know nothing of what was planted.
+
+    The tail of Binomial(canaries, 1 / left). `left` secrets are still possible for one canary once all others that are
+    in the data are known, those of decoys and users too. Take the guesses as given, however they hang together: all the
+    same, all different, whatever a model likes. Secrets are dealt uniformly and independently of them, so look at one
+    canary after the other: given the secrets before it, its own is uniform over `left` values at least, and its guess
+    is right with a chance of 1 / left at most, whatever came before. So the number of hits is at most binomial in the
+    stochastic order. Guesses that depend on the secrets of other canaries tested with them are not covered: two that
+    each guess from the other's secret can be right together.
+    """
+    if not 0 <= hits <= canaries:
+        raise StatisticsError(f"{hits} whole secrets of {canaries} canaries")
+    if hits == 0 or left <= 1:
+        return 1.0
+    right = -math.log(left)
+    wrong = math.log1p(-math.exp(right))
+    total = 0.0
+    for k in range(canaries, hits - 1, -1):  # the smallest first
+        ways = math.lgamma(canaries + 1) - math.lgamma(k + 1) - math.lgamma(canaries - k + 1)
+        total += math.exp(ways + k * right + (canaries - k) * wrong)
+    return min(1.0, total)
+
+
+def fewest_canaries(alpha: float, *, left: int | None = None) -> int:
+    """Return the number of canaries below which nothing can be proven, one-sided, at `alpha`, whatever is extracted.
+
+    By a win over every held-out secret; with `left`, as in `whole_secrets_p_value`, also by whole secrets.
+    """
+    by_sign = math.ceil(-math.log2(require_rate("alpha", alpha)))
+    if left is None:
+        return by_sign
+    enough = (n for n in range(1, by_sign) if whole_secrets_p_value(n, n, left) <= alpha)
+    return next(enough, by_sign)

@@ -7,11 +7,10 @@ Each function sorts the scores once. To take several numbers from one signal, `r
 import numpy as np
 import numpy.typing as npt
 
+from redteam.statistics import Interval, smallest_resolvable_fpr
 from redteam.statistics.advantage import advantage
 from redteam.statistics.area import area, area_interval
-from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import Floats, Ranking, rank
-from redteam.statistics.resolution import smallest_resolvable_fpr
 from redteam.statistics.tpr import tpr_interval
 
 __all__ = [

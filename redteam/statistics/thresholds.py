@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redteam.core.errors import StatisticsError
+from redteam.statistics import first_part, require_rate
 from redteam.statistics.ranking import Counts, Floats, finite_scores
-from redteam.statistics.resolution import first_part, require_rate
 
 _CANDIDATES = 500  # thresholds tried on the half that chooses; any choice is valid there, so a few hundred do
 

@@ -13,10 +13,9 @@ curve is flat up to the FPR and rises steeply just after it, the lower end misse
 import numpy as np
 from scipy import special
 
+from redteam.statistics import Interval, require_rate, smallest_resolvable_fpr, tpr_share
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
-from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import Ranking
-from redteam.statistics.resolution import require_rate, smallest_resolvable_fpr, tpr_share
 
 
 def tpr_interval(ranking: Ranking, *, fpr: float, alpha: float, seed: int) -> Interval:

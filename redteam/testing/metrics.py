@@ -7,7 +7,7 @@ from typing import Any
 from redteam.report.judging import Limit
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 from redteam.testing.examples import must
 from redteam.testing.formats import judged_reports
 

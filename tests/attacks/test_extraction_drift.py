@@ -25,7 +25,7 @@ from redteam.data import Examples
 from redteam.models.initial import initial_model
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 TEXTS = ("call amber book", "play basil cedar", "amber amber play", "call cedar") * 8
 UNSEEN = ("delta", "ember", "fjord", "grove", "haven")

@@ -22,7 +22,7 @@ import torch
 
 from redteam.data import Examples
 from redteam.plugins.registry import choose, discover_defenses
-from redteam.statistics.learned import has_learned
+from redteam.statistics import has_learned
 from redteam.targets.target import Target, label_indices
 from redteam.training.train import ModelChoice, train
 

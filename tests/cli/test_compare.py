@@ -12,7 +12,7 @@ from redteam.formats.changes import as_json, as_markdown, as_text
 from redteam.policy.comparison import compare_reports
 from redteam.report.reading import load_report
 from redteam.report.values import Evidence
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "formats" / "golden"

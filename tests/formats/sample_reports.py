@@ -19,8 +19,7 @@ from redteam.report.values import (
     TargetSummary,
     Users,
 )
-from redteam.statistics.interval import Interval
-from redteam.statistics.resolution import attainable_auc, attainable_epsilon, attainable_extraction_rate, attainable_tpr
+from redteam.statistics import Interval, attainable_auc, attainable_epsilon, attainable_extraction_rate, attainable_tpr
 
 TODAY = date(2026, 7, 1)
 ALPHA = 0.05 / 8

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 from redteam.statistics.ranking import Ranking, rank
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]

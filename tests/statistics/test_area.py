@@ -5,9 +5,9 @@ import pytest
 from populations import binormal, contaminated, levels
 from scipy import stats
 
+from redteam.statistics import attainable_auc
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
-from redteam.statistics.resolution import attainable_auc
 
 
 def kernel(members, nonmembers):

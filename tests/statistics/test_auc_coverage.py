@@ -14,9 +14,9 @@ from populations import allowed, binormal, contaminated, count_misses, fallen, l
 from scipy import stats
 
 from redteam.core.errors import StatisticsError
+from redteam.statistics import Interval
 from redteam.statistics import area as area_module
 from redteam.statistics.area import area, area_interval
-from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import rank
 
 POPULATIONS = {

@@ -9,16 +9,18 @@ import pytest
 from scipy import stats
 
 from redteam.core.errors import StatisticsError
+from redteam.statistics import attainable_extraction_rate
 from redteam.statistics.exposure import (
     chance,
     compare_heldout,
     exact_exposure,
+    fewest_canaries,
     mean_interval,
     median_interval,
     sampled_exposure,
     share_interval,
+    whole_secrets_p_value,
 )
-from redteam.statistics.resolution import attainable_extraction_rate, fewest_canaries, whole_secrets_p_value
 
 
 class TestExact:

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from populations import allowed, binormal, cliff, contaminated, count_misses, levels
 from scipy import stats
 
+from redteam.statistics import Interval, attainable_tpr, smallest_resolvable_fpr
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
-from redteam.statistics.interval import Interval
 from redteam.statistics.ranking import rank
-from redteam.statistics.resolution import attainable_tpr, smallest_resolvable_fpr
 from redteam.statistics.roc import tpr_at_fpr
 from redteam.statistics.tpr import tpr_interval
 

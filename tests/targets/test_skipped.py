@@ -19,7 +19,7 @@ from redteam.data import Examples, Split
 from redteam.policy import DEFAULT
 from redteam.policy.judge import judge
 from redteam.report.values import AuditReport
-from redteam.statistics.learned import same_share
+from redteam.statistics import same_share
 from redteam.targets.function import FunctionTarget
 from redteam.targets.saved import load_scores
 from redteam.targets.target import Access

@@ -8,9 +8,9 @@ from redteam.canary.measures import CanaryMeasure, HeldoutComparison, Signal, co
 from redteam.experiments.drill.grid import DrillCell, row_words
 from redteam.experiments.report import ExperimentReport
 from redteam.report.values import Failure
+from redteam.statistics import has_learned
 from redteam.statistics.binomial import clopper_pearson_high
 from redteam.statistics.exposure import chance
-from redteam.statistics.learned import has_learned
 from redteam.training.recipes import NONE
 
 

@@ -23,7 +23,7 @@ from redteam.experiments.setup import Setup, Trainer, some_rows, starting_weight
 from redteam.plugins.attack import Attack
 from redteam.plugins.defense import PrivateTraining
 from redteam.report.values import AuditReport
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 from redteam.training.train import ModelChoice, RandomInclusion, train
 
 ALPHA = 0.05  # of all intervals of one cell together

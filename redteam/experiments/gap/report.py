@@ -8,7 +8,7 @@ from redteam.experiments.report import ExperimentReport
 from redteam.report.guarantee import speaks_of
 from redteam.report.metrics import metric
 from redteam.report.values import Accuracy, Budget, Evidence, Failure, Guarantee, UserAccuracy
-from redteam.statistics.interval import Interval
+from redteam.statistics import Interval
 
 
 @dataclass(frozen=True)

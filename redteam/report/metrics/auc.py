@@ -11,8 +11,7 @@ from redteam.report.judging import Limit, Outcome, Ruling
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport, Evidence
 from redteam.report.wording import LUCK, plural, range_of, some
-from redteam.statistics.interval import Interval
-from redteam.statistics.resolution import attainable_auc, auc_examples_needed
+from redteam.statistics import Interval, attainable_auc, auc_examples_needed
 
 
 class Auc(Metric):

@@ -13,8 +13,7 @@ from redteam.report.judging import Check, Limit, Outcome, Ruling, Sample, read_n
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport, Evidence, Guarantee
 from redteam.report.wording import LOW_BOUND, decimals, number, some
-from redteam.statistics.interval import Interval
-from redteam.statistics.resolution import attainable_epsilon
+from redteam.statistics import Interval, attainable_epsilon
 
 _CLOSE = 1e-6
 _DELTA, _MAX_DELTA = "max_delta", 1e-5  # the largest delta at which a guarantee counts, where a policy names none

@@ -8,7 +8,7 @@ from redteam.report.judging import SAME_FPR, Limit, read_number, require_keys
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport, Evidence
 from redteam.report.wording import LUCK, accusation, share
-from redteam.statistics.resolution import attainable_tpr, smallest_resolvable_fpr, tpr_examples_needed
+from redteam.statistics import attainable_tpr, smallest_resolvable_fpr, tpr_examples_needed
 
 _EXAMPLE = "{ fpr = 0.01, limit = 0.05 }"
 

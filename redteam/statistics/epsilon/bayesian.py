@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from redteam.statistics import largest_rejected, require_rate
 from redteam.statistics.epsilon.bound import EpsilonBound, require_counts, require_delta
 from redteam.statistics.epsilon.rates import epsilon_from_rates
 from redteam.statistics.ranking import Counts, Floats
-from redteam.statistics.resolution import largest_rejected, require_rate
 from redteam.statistics.thresholds import HALVES, ThresholdStrategy
 
 ESTIMATE = (

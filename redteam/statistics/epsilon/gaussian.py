@@ -9,8 +9,8 @@ import math
 from scipy import special
 
 from redteam.core.errors import StatisticsError
+from redteam.statistics import largest_rejected
 from redteam.statistics.epsilon.bound import require_delta
-from redteam.statistics.resolution import largest_rejected
 
 
 def gdp_epsilon(mu: float, *, delta: float) -> float:

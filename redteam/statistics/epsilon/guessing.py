@@ -19,8 +19,8 @@ import numpy.typing as npt
 from scipy import special
 
 from redteam.core.errors import StatisticsError
+from redteam.statistics import first_part, require_rate
 from redteam.statistics.ranking import finite_scores
-from redteam.statistics.resolution import first_part, require_rate
 from redteam.statistics.thresholds import Bonferroni, Explicit, MultiSplit, SingleSplit, ThresholdStrategy
 
 Bools = npt.NDArray[np.bool_]

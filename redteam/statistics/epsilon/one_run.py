@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from redteam.statistics import largest_rejected, require_rate
 from redteam.statistics.epsilon.bound import EpsilonBound, require_counts, require_delta
 from redteam.statistics.epsilon.guessing import Count, Rule, count_guesses, perfect_guesses, settle
-from redteam.statistics.resolution import largest_rejected, require_rate
 from redteam.statistics.thresholds import HALVES
 
 FAIR_INCLUSION = (

@@ -18,11 +18,11 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from redteam.statistics import largest_rejected, require_rate
 from redteam.statistics.epsilon.bound import EpsilonBound, require_counts, require_delta
 from redteam.statistics.epsilon.gaussian import gdp_epsilon
 from redteam.statistics.epsilon.guessing import Count, Rule, count_guesses, perfect_guesses, settle
 from redteam.statistics.epsilon.one_run import FAIR_INCLUSION
-from redteam.statistics.resolution import largest_rejected, require_rate
 from redteam.statistics.thresholds import HALVES
 
 ASSUMPTION = (

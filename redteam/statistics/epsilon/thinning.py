@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redteam.core.errors import StatisticsError
-from redteam.statistics.resolution import require_rate
+from redteam.statistics import require_rate
 
 Bools = npt.NDArray[np.bool_]
 
