@@ -20,7 +20,7 @@ from redteam.plugins.registry import discover_attacks
 from redteam.policy import Policy
 from redteam.policy.judge import judge
 from redteam.policy.reading import load_policy
-from redteam.report.judging import Limit
+from redteam.report import Limit
 from redteam.targets.target import Access
 
 TODAY = date(2026, 1, 1)

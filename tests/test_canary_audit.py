@@ -23,7 +23,7 @@ from redteam.data.ledger import Ledger
 from redteam.data.planted import load_planting
 from redteam.policy import DEFAULT, Policy
 from redteam.policy.judge import judge
-from redteam.report.judging import Limit
+from redteam.report import Limit
 from redteam.report.reading import load_report
 from redteam.statistics import attainable_extraction_rate
 from redteam.training.train import ModelChoice, RandomInclusion, train

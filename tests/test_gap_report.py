@@ -10,8 +10,8 @@ from redteam.core.errors import ReportError
 from redteam.experiments.gap.report import GapReport, gap_rows
 from redteam.experiments.gap.table import render_markdown, render_text
 from redteam.experiments.report import FailedCell
+from redteam.report import LOW_BOUND
 from redteam.report.values import Failure
-from redteam.report.wording import LOW_BOUND
 
 
 def test_a_row_is_the_mean_and_the_ends_over_its_seeds():

@@ -15,8 +15,7 @@ from redteam.formats import FORMATS
 from redteam.policy.comparison import compare_reports
 from redteam.policy.judge import judge
 from redteam.policy.reading import load_policy
-from redteam.report import metrics
-from redteam.report.judging import Limit
+from redteam.report import Limit, metrics
 from redteam.report.reading import load_report
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import Interval

@@ -14,7 +14,7 @@ from redteam.auditing.settings import AuditSettings
 from redteam.core.errors import DataError, ReportError
 from redteam.data import Split, join
 from redteam.policy import DEFAULT, Policy
-from redteam.report.judging import Limit
+from redteam.report import Limit
 from redteam.report.reading import require_consistent
 from redteam.report.values import AuditReport, Budget, Guarantee
 from redteam.statistics import attainable_epsilon

@@ -14,7 +14,7 @@ from redteam.data import Columns, Examples, Split, join, read_examples, text_key
 from redteam.data.grouping import Grouping
 from redteam.data.ledger import assign_membership
 from redteam.data.units import divide_users, guessed_users, number_users, stand_together
-from redteam.formats.prose import blind_spots
+from redteam.formats import blind_spots
 from redteam.policy.judge import judge
 from redteam.policy.reading import load_policy
 from redteam.report.reading import require_consistent

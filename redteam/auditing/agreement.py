@@ -13,7 +13,7 @@ from redteam.core.errors import LedgerError
 from redteam.data import Columns, Examples, Split, fingerprint, read_examples, text_key
 from redteam.data.ledger import Ledger, ledger_path
 from redteam.data.planting import canary_rows
-from redteam.report.wording import plural
+from redteam.report import plural
 from redteam.targets.target import Target
 
 

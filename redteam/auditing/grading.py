@@ -19,8 +19,8 @@ from redteam.core.errors import DataError, StatisticsError, one_line
 from redteam.data import Examples, Split
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Control
+from redteam.report import plural, range_of
 from redteam.report.values import ControlResult, Failure, Grade
-from redteam.report.wording import plural, range_of
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
 

@@ -18,8 +18,8 @@ import numpy as np
 from redteam.core.arrays import IntArray
 from redteam.data import Examples, Split
 from redteam.data.units import number_users
+from redteam.report import plural
 from redteam.report.values import Unit
-from redteam.report.wording import plural
 
 _MOST_OF_ONE = 4  # of the smaller side to so many of the larger, as in 4:7; larger ones lose more of rare labels
 _FEWEST = 10  # of either side: with fewer, no control could say whether the texts differ

@@ -13,9 +13,9 @@ from redteam.data import Examples
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
+from redteam.report import LOW_BOUND
 from redteam.report.metrics import metric
 from redteam.report.values import Evidence, Failure, Multiplicity, Unit, rule_of
-from redteam.report.wording import LOW_BOUND
 from redteam.statistics import Interval
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import Ranking, rank

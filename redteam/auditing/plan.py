@@ -22,10 +22,9 @@ from redteam.plugins.attack import Attack
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.registry import discover_controls
 from redteam.policy import Policy, with_unset
-from redteam.report.judging import Sample
+from redteam.report import LOW_BOUND, Sample, plural
 from redteam.report.metrics import metric
 from redteam.report.values import Guarantee, UserAccuracy
-from redteam.report.wording import LOW_BOUND, plural
 from redteam.statistics import attainable_epsilon, fewest_right, least_share, smallest_resolvable_fpr
 from redteam.targets.target import Access, Target, labels_of
 

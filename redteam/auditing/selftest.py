@@ -17,9 +17,8 @@ from redteam.data import Examples, Split
 from redteam.plugins.registry import choose, discover_defenses
 from redteam.policy import Policy
 from redteam.policy.judge import judge
-from redteam.report.judging import Limit
+from redteam.report import Limit, range_of
 from redteam.report.metrics import metric
-from redteam.report.wording import range_of
 from redteam.targets.target import Target
 
 _SIDE = 800  # examples on either side: enough to resolve a false-positive rate of 1 %

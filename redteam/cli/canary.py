@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from redteam.cli import group
 from redteam.cli import options as o
 from redteam.cli.base import check_base
-from redteam.cli.command import group
 from redteam.cli.numbers import check_alpha, parse_numbers
 from redteam.cli.opening import limits
 from redteam.cli.present import ExitZero, ReportFile, check_output, deliver, exit_code, say, terminal

@@ -58,7 +58,7 @@ def present(
     exit_zero: bool,
 ) -> int:
     """Render a judged report, write it to `output` or stdout, sum it up on stderr, return the exit code."""
-    from redteam.formats.prose import summary
+    from redteam.formats import summary
 
     text = FORMATS[format](report, verdict, policy=policy, **terminal(output))
     delivered = deliver(text, output)

@@ -19,7 +19,7 @@ from redteam.data.kinds import NOT_FINITE, NUMBER, STRING, WHOLE, Kinds, fault, 
 from redteam.data.opened import too_long
 from redteam.data.source import LONGEST_CELL
 from redteam.data.vocabulary import KNOWN, UNKNOWN, name_of, number_of, side_of, spelled
-from redteam.report.wording import shown
+from redteam.report import shown
 
 SideArray = npt.NDArray[np.int8]
 

@@ -15,7 +15,7 @@ from redteam.core.errors import UsageError
 from redteam.data.examples import Examples
 from redteam.data.split import Split
 from redteam.data.vocabulary import name_of
-from redteam.report.wording import shown
+from redteam.report import shown
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _LARGEST = 16 * 2**20  # bytes

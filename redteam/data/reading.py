@@ -13,7 +13,7 @@ from redteam.data.examples import Columns, Examples, without
 from redteam.data.split import Split
 from redteam.data.units import guessed_users
 from redteam.data.vocabulary import MEMBER, NONMEMBER, REFERENCE, UNKNOWN
-from redteam.report.wording import plural
+from redteam.report import plural
 
 if TYPE_CHECKING:
     from redteam.data.column import Column, SideArray

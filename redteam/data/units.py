@@ -17,8 +17,8 @@ import numpy as np
 
 from redteam.core.arrays import BoolArray, IntArray
 from redteam.core.errors import DataError
+from redteam.report import plural
 from redteam.report.values import Unit, Users
-from redteam.report.wording import plural
 
 _FEWEST = 20  # users that an audit can show anything of: with fewer, a perfect attack stays within the usual limits
 _ALIKE = 0.5  # of the users of a side: more that differ from one of the other side by spelling alone are the same

@@ -26,7 +26,7 @@ class ReportTable:
 
 def text_of(table: ReportTable, told: Sequence[str], *, width: int, color: bool) -> str:
     """Return a table and sentences as lines of at most `width` columns."""
-    from redteam.formats import layout
+    from redteam.formats import text as layout
 
     words = layout.draw([layout.bullets(told)], width=width, color=color)
     if not table.lines:

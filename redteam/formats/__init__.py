@@ -7,6 +7,8 @@ JSON report never waits for what draws tables.
 Names, labels and reasons come from models and data files: each format makes them harmless by the functions here. A
 label may hold a terminal escape, a newline, a table separator or a mention. Nothing is dropped, because a label that
 vanishes is a label nobody looks at: what cannot be printed is written out as `\\u001b`.
+
+And what a report means stands here in sentences: the part of every format that a reader without statistics can use.
 """
 
 import importlib
@@ -16,21 +18,23 @@ from collections.abc import Iterator, Mapping
 from importlib.abc import InspectLoader
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
+
+from redteam.policy import Policy, Verdict
+from redteam.report import number, of_either, plural
+from redteam.report.metrics import measured, measured_by, metric
+from redteam.report.values import AuditReport, DataSummary, Evidence, Grade
+from redteam.statistics import smallest_resolvable_fpr
 
 _MENTION = re.compile(r"(?<!\w)@")
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>&#|~$!]")
-if TYPE_CHECKING:
-    from redteam.policy import Policy, Verdict
-    from redteam.report.values import AuditReport
-
 GROUP = "redteam.formats"
 
 
 class Render(Protocol):
     """What turns a judged report into text; `options` are those of one format, such as a width."""
 
-    def __call__(self, report: "AuditReport", verdict: "Verdict", *, policy: "Policy", **options: Any) -> str:
+    def __call__(self, report: AuditReport, verdict: Verdict, *, policy: Policy, **options: Any) -> str:
         """Return the report as text that ends in a newline."""
         ...
 
@@ -110,3 +114,156 @@ def _load(entry: EntryPoint) -> Any:
     from redteam.core.discovery import load  # only where a package brings one
 
     return load(entry)
+
+
+HEADLINES = {"pass": "PASS", "leak": "LEAK", "inconclusive": "INCONCLUSIVE"}
+
+GRADES: dict[Grade, str] = {
+    "A": "randomised: every audited {unit} was included at random, and that is on record, so what tells "
+    "members from non-members is the training itself, and a lower bound on epsilon from this one "
+    "model is valid",
+    "B": "split: members and non-members come from one source, so AUC and TPR stand as far as that is true "
+    "(the controls test it); an epsilon would only describe, not prove",
+    "C": "unknown: members and non-members differ before any model is asked, so membership numbers would "
+    "measure the data and not the model; they are refused",
+}
+
+
+def grade_words(report: AuditReport) -> str:
+    """Say what the report's grade means, of the examples or of the users that were audited."""
+    return GRADES[report.grade].format(unit=report.unit)
+
+
+def data_line(data: DataSummary) -> str:
+    """Say how many texts were audited, and how many were left out of it for cause."""
+    line = f"{plural(data.members, 'member')}, {plural(data.nonmembers, 'non-member')}"
+    line += f", {data.reference:,} kept apart" if data.reference else ""
+    line += f"; left out: {data.moved_out:,} that moved, {plural(data.duplicates, 'duplicate')}"
+    if data.skipped_members or data.skipped_nonmembers:
+        refused = plural(data.skipped_members, "member"), plural(data.skipped_nonmembers, "non-member")
+        line += f", {' and '.join(refused)} refused"
+    return line + (f"; {plural(data.canaries, 'canary', 'canaries')} planted besides" if data.canaries else "")
+
+
+def unmeasured_users(report: AuditReport) -> bool:
+    """Tell whether users have rows on both sides, so that single rows were measured and nothing about a user."""
+    return report.unit == "example" and report.users is not None and report.users.both > 0
+
+
+def user_line(report: AuditReport) -> str | None:
+    """Say how the rows belong to users, where that is known."""
+    users = report.users
+    if users is None:
+        return None
+    stand = (
+        f"{plural(users.members, 'user')} among members, {users.nonmembers:,} among non-members, "
+        f"{users.both:,} on both sides, up to {plural(users.most, 'row')} each"
+    )
+    if users.most == 1:
+        return f"{stand}: a row is a user"
+    if report.unit == "example":
+        return f"{stand}: NOT MEASURED, the numbers are about single rows" if users.both else stand
+    left_out = " (left out)" if users.both else ""
+    if users.rows_auc is None:
+        return f"{stand}{left_out}; each is measured by all rows"
+    return (
+        f"{stand}{left_out}; each is measured by all rows. Row by row the AUC of {report.classes_signal} is "
+        f"{number(users.rows_auc)}, which is not judged: the rows of a user are no independent draws"
+    )
+
+
+def summary(verdict: Verdict) -> str:
+    """Return the verdict in one sentence, with the worst number or the first problem."""
+    checks = plural(len(verdict.checks), "check")
+    if verdict.status == "leak":
+        worst = verdict.proven[0]
+        leaks, of = plural(len(verdict.proven), "leak"), measured_by(worst.rule)
+        shown = of.against(worst.interval, worst.limit, " > " if of.sense == "max" else " < ")
+        return f"LEAK: {leaks} proven in {checks}, worst {worst.id} {shown}"
+    if verdict.status == "inconclusive":
+        return f"INCONCLUSIVE: {plural(len(verdict.problems), 'problem')}, first: {verdict.problems[0]}"
+    excused = len(verdict.findings)
+    inconclusive = sum(check.outcome == "inconclusive" for check in verdict.checks)
+    beyond = f" beyond {excused} waived or in the baseline" if excused else ""
+    return f"PASS: no leak proven in {checks}{beyond}" + (f", {inconclusive} inconclusive" if inconclusive else "")
+
+
+def metric_name(evidence: Evidence) -> str:
+    """Return the short name of what was measured, such as `TPR@0.01`."""
+    of = "" if evidence.unit == "example" else f" per {evidence.unit}"
+    return metric(evidence.metric).symbol + ("" if evidence.fpr is None else f"@{evidence.fpr:g}") + of
+
+
+def strongest(report: AuditReport) -> tuple[Evidence, ...]:
+    """Return for each metric that the grade lets stand the evidence with the highest lower bound."""
+    best: dict[str, Evidence] = {}
+    for evidence in report.evidence:
+        if metric(evidence.metric).admits(report.grade):
+            name = metric_name(evidence)
+            if name not in best or evidence.interval.low > best[name].interval.low:
+                best[name] = evidence
+    return tuple(best.values())
+
+
+def legend(report: AuditReport) -> tuple[str, ...]:
+    """Say how to read the numbers of the metrics that take a word."""
+    return tuple(line for each in measured(report) if (line := each.legend(report)) is not None)
+
+
+def confidence(report: AuditReport) -> str:
+    """Say how the allowed error of the report was shared among its intervals."""
+    shared = report.multiplicity
+    return (
+        f"with {shared.intervals} intervals and an error of {shared.alpha:g} allowed to the report as a "
+        f"whole, each may miss the truth with probability {shared.each:g} ({shared.method}): all "
+        f"numbers of the evidence table hold at once with a confidence of {100 * (1 - shared.alpha):g}%, those of the "
+        f"labels among themselves, {'those of the groups among themselves, ' if report.groups else ''}and each "
+        "control's by itself"
+    )
+
+
+def blind_spots(report: AuditReport) -> Iterator[str]:
+    """Say what this audit could not have seen: a pass is the absence of proof, not a proof of absence."""
+    attacks = sorted({evidence.attack for evidence in report.evidence})
+    yield (
+        f"a stronger attack than those run ({', '.join(attacks) or 'none'}): a pass says that these attacks "
+        "failed, it is no proof of privacy"
+    )
+    signals = " ".join(evidence.signal.lower() for evidence in report.evidence)
+    if not any(name in signals for name in ("lira", "rmia")):
+        yield "attacks that train reference models on similar data (LiRA, RMIA); they are the strongest known"
+    if not any(each.of_canaries for each in measured(report)):
+        yield "training text that can be read out of the model: no extraction was tried"
+    elif report.data.canaries:
+        canaries = plural(report.data.canaries, "planted canary", "planted canaries")
+        yield f"what is repeated more often than the {canaries}, or is easier to learn than they are"
+    yield "members that stand out by looking less trained-on than anyone: the TPR is measured in one direction"
+    yield "what near-copies hide: a non-member that repeats a member in other words makes the two harder to tell apart"
+    if report.target.access == "labels":
+        yield "what the labels of changed texts tell (label-only attacks by distance), or the probabilities behind them"
+    if report.data.skipped_members or report.data.skipped_nonmembers:
+        yield "the texts that the target refused"
+    if unmeasured_users(report):
+        yield "what all rows of a user together tell: they stand on both sides, and only single rows were measured"
+    members, nonmembers = report.data.members, report.data.nonmembers
+    if report.unit == "user" and report.users is not None:
+        members, nonmembers = report.users.members, report.users.nonmembers
+        yield "a single row that is remembered among many of its user's: all rows of a user give one score, their mean"
+    if nonmembers > 0 and 0 < report.multiplicity.each < 1:
+        smallest = smallest_resolvable_fpr(nonmembers, alpha=report.multiplicity.each)
+        non = plural(nonmembers, "non-member") if report.unit == "example" else plural(nonmembers, "held-out user")
+        yield f"leaks that show only below a false-positive rate of {smallest:.2g}: {non} resolve no less"
+    yield f"anyone outside the {of_either(members, nonmembers, report.unit)} that were audited"
+
+
+def next_steps(report: AuditReport, verdict: Verdict) -> tuple[str, ...]:
+    """Say what to do about the verdict, most urgent first."""
+    remedies = tuple(dict.fromkeys(finding.remedy for finding in verdict.findings))
+    if verdict.problems:
+        remedies += ("put the problems above right and audit again: until then nothing is proven either way",)
+    if verdict.status != "pass":
+        return remedies
+    inconclusive = any(check.outcome == "inconclusive" for check in verdict.checks)
+    more = ("audit more examples to settle what is inconclusive, and set strict = true to insist on it",)
+    keep = ("keep this report: it is the baseline of the next one", "audit again after every training")
+    return (*remedies, *(more if inconclusive else ()), *keep)

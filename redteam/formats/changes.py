@@ -6,8 +6,8 @@ from typing import Any
 from redteam.core import codec
 from redteam.formats import code, json_text, markdown
 from redteam.policy.comparison import Change, Comparison, Direction
+from redteam.report import plural
 from redteam.report.metrics import measured_by
-from redteam.report.wording import plural
 from redteam.statistics import Interval
 
 _STYLES: dict[Direction, str] = {"worse": "bold red", "better": "green"}
@@ -37,7 +37,7 @@ def as_json(comparison: Comparison, **_: Any) -> str:
 
 def as_text(comparison: Comparison, *, color: bool = False, width: int = 100, **_: Any) -> str:
     """Return the comparison as text of at most `width` columns."""
-    from redteam.formats import layout
+    from redteam.formats import text as layout
 
     word, sentence = headline(comparison)
     style = {"WORSE": "bold white on red", "BETTER": "bold white on green"}.get(word, "bold black on white")

@@ -5,11 +5,10 @@ from xml.etree import ElementTree
 
 from redteam.formats import clean
 from redteam.policy import Finding, Policy, Verdict
+from redteam.report import LOW_BOUND, NOT_JUDGED, Check
 from redteam.report.guarantee import CLAIM_ID
-from redteam.report.judging import NOT_JUDGED, Check
 from redteam.report.metrics import measured_by
 from redteam.report.values import AuditReport
-from redteam.report.wording import LOW_BOUND
 
 
 def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:

@@ -6,13 +6,12 @@ It never shows single rows: a pull request has more readers than a report.
 from collections.abc import Iterator
 from typing import Any
 
-from redteam.formats import code, markdown, prose
+from redteam import formats
+from redteam.formats import code, markdown
 from redteam.policy import Policy, State, Verdict
-from redteam.report import guarantee
-from redteam.report.judging import Check, Outcome
+from redteam.report import LOW_BOUND, Check, Outcome, decimals, guarantee, number, plural, range_of
 from redteam.report.metrics import measured, measured_by, metric
 from redteam.report.values import AuditReport, ClassLeak, Evidence
-from redteam.report.wording import LOW_BOUND, decimals, number, plural, range_of
 
 _OUTCOMES: dict[Outcome, str] = {
     "exceeded": "**leak**",
@@ -28,13 +27,13 @@ _STATES: dict[State, str] = {"proven": "**leak**", "waived": "waived", "baseline
 def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
     """Return the report as GitHub-flavoured Markdown."""
     lines = [
-        f"### redteam: {prose.HEADLINES[verdict.status]}",
+        f"### redteam: {formats.HEADLINES[verdict.status]}",
         "",
-        markdown(prose.summary(verdict).partition(": ")[2]),
+        markdown(formats.summary(verdict).partition(": ")[2]),
         "",
         f"Target {code(report.target.name)}, {plural(report.data.members, 'member')} and "
         f"{plural(report.data.nonmembers, 'non-member')}, evidence of grade {report.grade}"
-        f"{' for single rows, none for users' if prose.unmeasured_users(report) else ''}, "
+        f"{' for single rows, none for users' if formats.unmeasured_users(report) else ''}, "
         f"judged by {code(policy.source)}.",
         *_checks(report, verdict),
         *((f"\n{LOW_BOUND}",) if any(each.guaranteed for each in measured(report)) else ()),
@@ -46,7 +45,7 @@ def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -
         *_details("Labels", _classes(report, "label", report.classes)),
         *_details("Groups", _classes(report, "group", report.groups)),
         *_details("Notes and limits of this audit", _notes(report, verdict)),
-        *_details("What to do next", _bullets(prose.next_steps(report, verdict))),
+        *_details("What to do next", _bullets(formats.next_steps(report, verdict))),
     ]
     return "\n".join(lines) + "\n"
 
@@ -98,15 +97,15 @@ def _bullets(lines: tuple[str, ...]) -> Iterator[str]:
 
 
 def _meanings(report: AuditReport) -> Iterator[str]:
-    for each in prose.strongest(report):
+    for each in formats.strongest(report):
         of = metric(each.metric)
-        name = f"{prose.metric_name(each)} {of.shown(each)}"
+        name = f"{formats.metric_name(each)} {of.shown(each)}"
         yield f"- {markdown(name)} ({code(f'{each.attack} {each.signal}')}): {markdown(of.meaning(each))}"
 
 
 def _guarantee(report: AuditReport) -> Iterator[str]:
     if report.guarantee is not None:
-        rows = guarantee.rows(report, prose.strongest(report))
+        rows = guarantee.rows(report, formats.strongest(report))
         yield from ("| | epsilon | delta | by | covers |", "|---|---|---|---|---|")
         yield from (f"| {' | '.join(markdown(cell) for cell in row)} |" for row in rows)
         yield from ("", f"{markdown(guarantee.status(report))}. {LOW_BOUND}")
@@ -135,8 +134,8 @@ def _classes(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...]) -> It
 
 def _notes(report: AuditReport, verdict: Verdict) -> Iterator[str]:
     yield from _bullets(verdict.notes)
-    if (users := prose.user_line(report)) is not None:
+    if (users := formats.user_line(report)) is not None:
         yield f"- users: {markdown(users)}"
-    yield f"- grade {report.grade}: {markdown(prose.grade_words(report))}"
-    yield f"- {markdown(prose.confidence(report))}"
-    yield from (f"- not seen: {markdown(each)}" for each in prose.blind_spots(report))
+    yield f"- grade {report.grade}: {markdown(formats.grade_words(report))}"
+    yield f"- {markdown(formats.confidence(report))}"
+    yield from (f"- not seen: {markdown(each)}" for each in formats.blind_spots(report))

@@ -6,8 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from redteam.core.errors import INCONCLUSIVE
-from redteam.formats import clean
-from redteam.formats.prose import summary
+from redteam.formats import clean, summary
 from redteam.policy import BUILT_IN, Finding, Policy, Verdict
 from redteam.report.guarantee import CLAIM_HELP, CLAIM_RULE
 from redteam.report.metrics import measured_by

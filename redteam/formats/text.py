@@ -1,21 +1,98 @@
 """The report for a terminal: the verdict, the numbers, what they mean, what was not seen, what to do.
 
 Plain unless `color` is asked for. Training text appears only where the audit was told to put it in.
+
+Sections, tables and lists are drawn by rich, here and wherever else a terminal is written to; every string that enters
+is cleaned.
 """
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rich.console import RenderableType
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
-from redteam.formats import clip, prose
-from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
+from redteam import formats
+from redteam.formats import clean, clip
 from redteam.policy import Finding, Policy, State, Verdict
-from redteam.report.judging import Check, Outcome
+from redteam.report import LOW_BOUND, Check, Outcome, decimals, number, plural, range_of
 from redteam.report.metrics import metric
-from redteam.report.values import AuditReport, ClassLeak, DataSummary, Evidence
-from redteam.report.wording import LOW_BOUND, decimals, number, plural, range_of
+from redteam.report.values import AuditReport, ClassLeak, Evidence
+
+Cell = str | tuple[str, str]  # a text, or a text and its style
+
+_SIMPLE = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+
+
+def text(cell: Cell) -> Text:
+    """Return a cell as rich text that is not read as markup."""
+    words, style = (cell, "") if isinstance(cell, str) else cell
+    return Text(clean(words), style=style, overflow="fold")
+
+
+def headline(word: str, rest: str, style: str) -> RenderableType:
+    """Return the verdict as a badge, with the sentence beside it."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_row(Text(f" {clean(word)} ", style=style), text(rest))
+    return grid
+
+
+def section(title: str, *parts: RenderableType) -> RenderableType:
+    """Return a blank line, a title and its content, indented."""
+    return Group("", Text(clean(title), style="bold"), *(Padding(part, (0, 0, 0, 2)) for part in parts))
+
+
+def bullets(lines: Iterable[Cell], mark: str = "-") -> RenderableType:
+    """Return a list whose long lines continue under their own text."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for line in lines:
+        grid.add_row(mark, text(line))
+    return grid
+
+
+def pairs(rows: Iterable[tuple[str, Cell]]) -> RenderableType:
+    """Return names and values in two aligned columns."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for name, value in rows:
+        grid.add_row(Text(clean(name), style="dim"), text(value))
+    return grid
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()) -> RenderableType:
+    """Return a table with a rule under its headers; columns named in `right` are numbers."""
+    drawn = Table(box=_SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
+    for header in headers:
+        drawn.add_column(header, justify="right" if header in right else "left", no_wrap=header in right)
+    for row in rows:
+        drawn.add_row(*(text(cell) for cell in row))
+    return drawn
+
+
+def draw(parts: Sequence[RenderableType], *, width: int, color: bool) -> str:
+    """Return the parts as lines of at most `width` columns, with terminal colours only where asked for."""
+    file = io.StringIO()
+    console = Console(
+        file=file,
+        width=width,
+        height=100,  # with both given, rich asks neither the terminal nor the environment for its size
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        legacy_windows=False,
+        emoji=False,
+        highlight=False,
+        markup=False,
+        _environ={},
+    )
+    for part in parts:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in file.getvalue().rstrip().splitlines()) + "\n"
+
 
 _STYLES = {"pass": "bold white on green", "leak": "bold white on red", "inconclusive": "bold black on yellow"}
 _OUTCOMES: dict[Outcome, tuple[str, str]] = {
@@ -57,37 +134,24 @@ def render(
         *_worth(report),
         *_failures(report),
         *_listed("Notes", verdict.notes),
-        *_listed("What this audit could not have seen", tuple(prose.blind_spots(report))),
-        *_listed("What to do next", prose.next_steps(report, verdict)),
+        *_listed("What this audit could not have seen", tuple(formats.blind_spots(report))),
+        *_listed("What to do next", formats.next_steps(report, verdict)),
     ]
     return draw(parts, width=width, color=color)
 
 
 def _headline(verdict: Verdict) -> Iterator[RenderableType]:
-    word, _, rest = prose.summary(verdict).partition(": ")
+    word, _, rest = formats.summary(verdict).partition(": ")
     yield headline(word, rest, _STYLES[verdict.status])
 
 
-def _skipped(data: DataSummary) -> str:
-    """Say how many texts of either side the target refused."""
-    if not data.skipped_members and not data.skipped_nonmembers:
-        return ""
-    return f", {plural(data.skipped_members, 'member')} and {plural(data.skipped_nonmembers, 'non-member')} refused"
-
-
 def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
-    target, data = report.target, report.data
+    target = report.target
     digest = f", digest {target.digest[:12]}" if target.digest else ""
-    counts = (
-        f"{plural(data.members, 'member')}, {plural(data.nonmembers, 'non-member')}"
-        f"{f', {data.reference:,} kept apart' if data.reference else ''}; left out: {data.moved_out:,} that moved, "
-        f"{plural(data.duplicates, 'duplicate')}{_skipped(data)}"
-    )
-    counts += f"; {plural(data.canaries, 'canary', 'canaries')} planted besides" if data.canaries else ""
     rows: list[tuple[str, Cell]] = [
         ("target", f"{target.name} ({target.kind}, {plural(target.classes, 'class', 'classes')}{digest})"),
         ("attacker sees", target.access),
-        ("data", counts),
+        ("data", formats.data_line(report.data)),
         ("judged by", policy.source + (", strict" if policy.strict else "")),
         ("audited", f"{report.created}, redteam {report.tool_version}, seed {report.seed}"),
     ]
@@ -95,8 +159,8 @@ def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
         seen = report.accuracy
         shown = f"right on {seen.members:.1%} of members, {seen.nonmembers:.1%} of non-members"
         rows.insert(3, ("accuracy", f"{shown}; the commonest label is {seen.commonest:.1%}"))
-    if (users := prose.user_line(report)) is not None:
-        rows.insert(3, ("users", (users, "yellow" if prose.unmeasured_users(report) else "")))
+    if (users := formats.user_line(report)) is not None:
+        rows.insert(3, ("users", (users, "yellow" if formats.unmeasured_users(report) else "")))
     yield section("Target and data", pairs(rows))
 
 
@@ -125,7 +189,7 @@ def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]
         return
     headers = ("attack", "signal", "metric", "value", "interval", "limit", "outcome")
     drawn = table(headers, rows, right=("value", "interval", "limit"))
-    yield section("Evidence", drawn, *([bullets(legend)] if (legend := prose.legend(report)) else []))
+    yield section("Evidence", drawn, *([bullets(words)] if (words := formats.legend(report)) else []))
 
 
 def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, State]) -> tuple[Cell, ...]:
@@ -136,7 +200,7 @@ def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, Sta
     return (
         evidence.attack,
         clip(evidence.signal, 30),
-        prose.metric_name(evidence),
+        formats.metric_name(evidence),
         *metric(evidence.metric).cells(evidence, digits=digits),
         "-" if check is None else number(check.limit, digits=digits),
         outcome,
@@ -145,8 +209,8 @@ def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, Sta
 
 def _meanings(report: AuditReport) -> Iterator[RenderableType]:
     lines = [
-        f"{prose.metric_name(each)} {of.shown(each)} ({each.attack} {each.signal}): {of.meaning(each)}"
-        for each in prose.strongest(report)
+        f"{formats.metric_name(each)} {of.shown(each)} ({each.attack} {each.signal}): {of.meaning(each)}"
+        for each in formats.strongest(report)
         for of in (metric(each.metric),)
     ]
     if lines:
@@ -158,7 +222,7 @@ def _guarantee(report: AuditReport) -> Iterator[RenderableType]:
         return
     from redteam.report import guarantee
 
-    rows = guarantee.rows(report, prose.strongest(report))
+    rows = guarantee.rows(report, formats.strongest(report))
     status: Cell = (guarantee.status(report), "" if guarantee.standing_guarantee(report) else "bold red")
     headers = ("", "epsilon", "delta", "by", "covers")
     yield section("Guarantee", table(headers, rows, right=("epsilon", "delta")), bullets([status, LOW_BOUND]))
@@ -171,9 +235,7 @@ def _classes(report: AuditReport) -> Iterator[RenderableType]:
 
 
 def _breakdown(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...], most: int | None) -> RenderableType:
-    known = [each for each in leaks if each.auc is not None]
-    known.sort(key=lambda each: -1.0 if each.auc is None else each.auc.low, reverse=True)
-    unknown = [each for each in leaks if each.auc is None]
+    ordered = sorted(leaks, key=lambda each: -1.0 if each.auc is None else each.auc.low, reverse=True)
     rows = [
         (
             clip(each.label, 40),
@@ -181,7 +243,7 @@ def _breakdown(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...], mos
             f"{each.nonmembers:,}",
             "too few" if each.auc is None else range_of(each.auc),
         )
-        for each in (*known, *unknown)[:most]
+        for each in ordered[:most]
     ]
     headers = (what, "members", "non-members", "AUC")
     title = f"Which {what}s leak most (AUC of {report.classes_signal}, intervals corrected over the {what}s)"
@@ -211,12 +273,12 @@ def _exposed(report: AuditReport) -> Iterator[RenderableType]:
 def _worth(report: AuditReport) -> Iterator[RenderableType]:
     controls = [f"control {each.control} saw AUC {range_of(each.auc)}" for each in report.controls]
     lines = [
-        prose.grade_words(report),
+        formats.grade_words(report),
         f"why: {report.grade_reason}",
         *(controls or ["no control ran"]),
-        prose.confidence(report),
+        formats.confidence(report),
     ]
-    of = " for single rows, none for users" if prose.unmeasured_users(report) else ""
+    of = " for single rows, none for users" if formats.unmeasured_users(report) else ""
     yield section(f"What this evidence is worth: grade {report.grade}{of}", bullets(lines))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
-from redteam.report.judging import Check, Limit
+from redteam.report import Check, Limit
 from redteam.report.metrics import known_metrics, metric
 from redteam.report.values import AuditReport
 from redteam.statistics import Interval

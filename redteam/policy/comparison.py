@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from redteam.core.errors import ReportError
+from redteam.report import LOW_BOUND, plural
 from redteam.report.metrics import measured_by, metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.report.wording import LOW_BOUND, plural
 from redteam.statistics import Interval
 
 FORMAT = "redteam.comparison/1"

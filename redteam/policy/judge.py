@@ -14,10 +14,9 @@ from datetime import date
 from redteam.core.errors import INCONCLUSIVE, LEAK, PASS, PolicyError
 from redteam.policy import Finding, Policy, State, Status, Verdict, Waiver, applying, fingerprint
 from redteam.policy.reading import expired
-from redteam.report.judging import NOT_JUDGED, Check, Limit, Ruling
+from redteam.report import NOT_JUDGED, Check, Limit, Ruling, plural
 from redteam.report.metrics import measured, metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.report.wording import plural
 from redteam.statistics import same_share, surely_worse
 
 _SURE = 0.01  # the level at which refusals differ, as that of the controls

@@ -42,7 +42,7 @@ from typing import Any, NoReturn
 from redteam.core.codec import read_text
 from redteam.core.errors import PolicyError
 from redteam.policy import BUILT_IN, DEFAULT, Policy, Waiver
-from redteam.report.judging import Limit, quote, require_keys, require_known
+from redteam.report import Limit, quote, require_keys, require_known
 from redteam.report.metric import Metric
 from redteam.report.metrics import known_metrics, metric, names
 

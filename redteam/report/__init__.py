@@ -1,1 +1,211 @@
-"""What an audit found, as values: written, read back, checked for consistency, and put into words."""
+"""What an audit found, as values: written, read back, checked for consistency, and put into words.
+
+What passes between metrics and the judge stands here - limits, what each piece of evidence says about one, samples to
+come - and numbers in plain words, for readers who have never seen a ROC curve.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redteam.report.values import Evidence, Unit
+from redteam.statistics import Interval
+
+SAME_FPR = 1e-12  # two false-positive rates this close are one, whatever their decimals went through
+
+Outcome = Literal["exceeded", "within", "inconclusive", "underpowered", "inadmissible", "reversed"]
+NOT_JUDGED: tuple[Outcome, ...] = ("underpowered", "inadmissible")  # the sample, or what the evidence is, forbids it
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One limit of a policy in the form that evidence is held against, and the key that sets it.
+
+    It is on a metric, for a TPR at `fpr`, for an epsilon at `delta`. `required`: a report without evidence for it is
+    not passed.
+    """
+
+    metric: str
+    limit: float
+    fpr: float | None = None
+    delta: float | None = None
+    required: bool = True
+    sense: Literal["max", "min"] = "max"
+
+    @property
+    def key(self) -> str:
+        """The policy key that sets it."""
+        return f"{self.sense}_{self.metric}"
+
+    @property
+    def name(self) -> str:
+        """The limit in words, such as `max_tpr 0.05 at FPR 0.01` or `max_epsilon 8 at delta 1e-05`."""
+        fpr = "" if self.fpr is None else f" at FPR {self.fpr:g}"
+        return f"{self.key} {self.limit:g}{fpr}" + ("" if self.delta is None else f" at delta {self.delta:g}")
+
+    def covers(self, evidence: Evidence) -> bool:
+        """Tell whether this limit is about `evidence`: the same metric, and for a TPR the same FPR."""
+        if evidence.metric != self.metric or (evidence.fpr is None) != (self.fpr is None):
+            return False
+        return self.fpr is None or evidence.fpr is None or abs(evidence.fpr - self.fpr) <= SAME_FPR
+
+
+@dataclass(frozen=True)
+class Check:
+    """One limit held against one piece of evidence, or against the guarantee, which has no interval."""
+
+    id: str
+    rule: str
+    limit: float
+    interval: Interval | None
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What holding one limit against a report gave; `inconclusive` and `aside` are notes, or problems under strict.
+
+    `aside` is about parts of the report: it is said after everything about the limits themselves.
+    """
+
+    checks: tuple[Check, ...] = ()
+    problems: tuple[str, ...] = ()
+    inconclusive: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What an audit would measure, each interval at level `each`.
+
+    `randomised` are the members and non-members of random inclusion with the delta to measure at, None where there are
+    none; `planted` is the largest attainable bound by metric on canaries, None where none are planted.
+    """
+
+    members: int
+    nonmembers: int
+    each: float
+    randomised: tuple[int, int, float] | None = None
+    planted: Mapping[str, float] | None = None
+
+
+def read_number(key: str, value: Any, what: str, allowed: Callable[[float], bool]) -> float:
+    """Return a number of a policy; a ValueError names the key, what stands there and what would do."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{key} = {quote(value)} is not a number: it must be {what}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and allowed(number)):
+        raise ValueError(f"{key} = {quote(value)} is out of range: it must be {what}")
+    return number
+
+
+def require_keys(value: Any, names: tuple[str, ...], key: str, example: str) -> None:
+    """Raise ValueError where `value` is not a table of exactly these keys."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{key} = {quote(value)} must be a table with {example}")
+    require_known(value, names, f"{key}.")
+    for name in names:
+        if name not in value:
+            raise ValueError(f"{key}: {name} is missing: give {example}")
+
+
+def require_known(table: Mapping[str, Any], names: tuple[str, ...], prefix: str = "") -> None:
+    """Raise ValueError for the first key of a table that is none of `names`, with the one that was meant."""
+    for key, value in table.items():
+        if key not in names:
+            import difflib
+
+            close = difflib.get_close_matches(key, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+            raise ValueError(f"unknown key {f'{prefix}{key}'!r} = {quote(value)}: {hint}")
+
+
+def quote(value: Any) -> str:
+    """Return what stands somewhere, cut to 40 characters."""
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+LOW_BOUND = "A low bound is not evidence of privacy."
+
+LUCK = "which is not proven to be more than luck"
+
+
+def number(value: float, *, digits: int = 2) -> str:
+    """Write a number with so many decimals, or in whole thousands where it is large."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}f}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Write a count with its noun: `1 limit`, `2 limits`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def of_either(members: int, nonmembers: int, unit: Unit) -> str:
+    """Write how many there are of either side: `1 member and 2 non-members`, or users who are that."""
+    if unit == "user":
+        return f"{plural(members, 'user')} who are members and {nonmembers:,} who are not"
+    return f"{plural(members, 'member')} and {plural(nonmembers, 'non-member')}"
+
+
+def range_of(interval: Interval, *, digits: int = 2) -> str:
+    """Write an interval as `0.93 [0.91, 0.95]`."""
+    low, high = number(interval.low, digits=digits), number(interval.high, digits=digits)
+    return f"{number(interval.value, digits=digits)} [{low}, {high}]"
+
+
+def decimals(interval: Interval, limit: float) -> int:
+    """Return how many decimals it takes, from two to six, to see on which side of `limit` the bounds are."""
+    for digits in range(2, 6):
+        shown = round(limit, digits)
+        if all(
+            (round(end, digits) > shown) == (end > limit) and (round(end, digits) < shown) == (end < limit)
+            for end in (interval.low, interval.high)
+        ):
+            return digits
+    return 6
+
+
+def some(names: Sequence[str]) -> str:
+    """Name the first of many: `a`, `a and b`, `a and 4 more`."""
+    if len(names) <= 2:
+        return " and ".join(names)
+    return f"{names[0]} and {len(names) - 1} more"
+
+
+def accusation(fpr: float, unit: Unit = "example") -> str:
+    """Say a false-positive rate as a price: `1 false accusation per 100 non-members`."""
+    whom = "non-members" if unit == "example" else "users who are no members"
+    return f"1 false accusation per {number(1 / fpr, digits=0 if fpr <= 0.1 else 1)} {whom}"
+
+
+def share(rate: float) -> str:
+    """Write a rate as whole people: `20 of 100`, `3 of 1,000`."""
+    rate = min(max(rate, 0.0), 1.0)
+    for whole in (100, 1000, 10_000, 1_000_000):
+        if rate == 0 or abs(rate * whole - round(rate * whole)) < 0.05 or rate * whole >= 10:
+            return f"{rate * whole:.0f} of {whole:,}"
+    return "fewer than 1 of 1,000,000"
+
+
+def lacking(needed: tuple[int, int], have: tuple[int, int], unit: Unit) -> str:
+    """Write how many it takes, of one side only where the other has enough."""
+    short = [side for side in (0, 1) if have[side] < needed[side]]
+    if len(short) != 1:
+        return f"at least {of_either(*needed, unit)}"
+    (side,) = short
+    names = ("members", "non-members") if unit == "example" else ("users who are members", "users who are not")
+    return f"at least {needed[side]:,} {names[side]}"
+
+
+def shown(value: str) -> str:
+    """Return a cell as a message may quote it: one short word, and of anything longer, which may be a text, its length.
+
+    Training texts have no place in logs.
+    """
+    word = value.strip()
+    return repr(value) if len(word) <= 20 and len(word.split()) <= 1 else f"a text of {len(value)} characters"

@@ -6,10 +6,10 @@ too, and says nothing about one at a larger delta; and it is held against a guar
 
 from collections.abc import Iterator, Sequence
 
+from redteam.report import number, some
 from redteam.report.metric import Metric
 from redteam.report.metrics import metric
 from redteam.report.values import AuditReport, Budget, Evidence, Guarantee
-from redteam.report.wording import number, some
 
 CLAIM_ID, CLAIM_RULE = "claim:epsilon", "claim.epsilon"
 CLAIM_HELP = "the training does not give the guarantee it claims"

@@ -4,9 +4,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from redteam.report.judging import Check, Limit, Outcome, Ruling, Sample, read_number
+from redteam.report import (
+    Check,
+    Limit,
+    Outcome,
+    Ruling,
+    Sample,
+    decimals,
+    lacking,
+    number,
+    of_either,
+    plural,
+    range_of,
+    read_number,
+    some,
+)
 from redteam.report.values import AuditReport, Evidence, Grade, Unit
-from redteam.report.wording import decimals, lacking, number, of_either, plural, range_of, some
 from redteam.statistics import Interval
 
 _CLOSE = 1e-6

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from redteam.core.codec import read_text
 from redteam.core.errors import ReportError
+from redteam.report import plural, some
 from redteam.report.metrics import measured_by, metric
 from redteam.report.values import AuditReport, Failure, Scope
-from redteam.report.wording import plural, some
 
 _CLOSE = 1e-6
 _SHARED = re.compile(r"shared equally over \d+ intervals")  # what an audit writes, and a report made by hand may not

@@ -11,7 +11,7 @@ import numpy as np
 from redteam.core.arrays import FloatArray, IntArray
 from redteam.core.errors import TargetError
 from redteam.data import Examples
-from redteam.report.wording import plural
+from redteam.report import plural
 from redteam.targets.answers import Answers, Mismatch, Scored
 from redteam.targets.distributions import widened
 from redteam.targets.forms import shown

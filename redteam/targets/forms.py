@@ -11,7 +11,7 @@ import numpy as np
 
 from redteam.core.arrays import BoolArray, FloatArray
 from redteam.core.errors import TargetError
-from redteam.report.wording import plural
+from redteam.report import plural
 from redteam.targets.target import Access
 
 Error = Callable[[str], TargetError]

@@ -17,7 +17,7 @@ from redteam.data.reading import by_side, checked_sides, with_text
 from redteam.data.table import Table, open_table, pass_over
 from redteam.data.units import guessed_users
 from redteam.data.vocabulary import name_of
-from redteam.report.wording import plural
+from redteam.report import plural
 from redteam.targets.distributions import HARD, hard, in_percent, log_probabilities, normalised, probability_fault
 from redteam.targets.forms import shown
 from redteam.targets.kind import TargetKind

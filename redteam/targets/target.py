@@ -14,7 +14,7 @@ from redteam.core.arrays import FloatArray, IntArray
 from redteam.core.errors import TargetError
 from redteam.data import Examples
 from redteam.data.vocabulary import name_of
-from redteam.report.wording import shown
+from redteam.report import shown
 
 _ADVICE = "say with --label-map FILE which is which"
 

@@ -9,7 +9,7 @@ from redteam.data import Split
 from redteam.formats import Render
 from redteam.policy import Policy, Verdict
 from redteam.policy.judge import judge
-from redteam.report.judging import Limit
+from redteam.report import Limit
 from redteam.report.values import AuditReport
 from redteam.testing.examples import RuleTarget, must, sentences
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from redteam.report.judging import Limit
+from redteam.report import Limit
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import Interval

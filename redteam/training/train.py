@@ -29,8 +29,8 @@ from redteam.models.bundle import save_bundle
 from redteam.models.initial import InitialModel, initial_model
 from redteam.models.tokens import cut_at
 from redteam.plugins.defense import Checkpoint, Defense, PrivateTraining, Progress, Trained
+from redteam.report import plural
 from redteam.report.values import Guarantee, Unit
-from redteam.report.wording import plural
 from redteam.training.unfinished import finish, finish_cleaning, forget, seed_of
 
 

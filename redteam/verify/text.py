@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 
 from redteam.core import codec
-from redteam.formats.layout import Cell, bullets, draw, headline, pairs, section, table
+from redteam.formats.text import Cell, bullets, draw, headline, pairs, section, table
+from redteam.report import number, plural
 from redteam.report.values import Budget
-from redteam.report.wording import number, plural
 from redteam.statistics.epsilon import EpsilonBound
 from redteam.verify.verdict import LOW_IS_NO_EVIDENCE, Verification
 

@@ -26,7 +26,7 @@ from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
 from redteam.policy import Policy
 from redteam.policy.judge import judge
-from redteam.report.judging import Limit
+from redteam.report import Limit
 from redteam.report.values import Failure
 from redteam.targets.target import Access
 

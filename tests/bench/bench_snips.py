@@ -18,7 +18,7 @@ from redteam.data import Split
 from redteam.plugins.registry import choose, discover_defenses
 from redteam.policy import DEFAULT, Policy
 from redteam.policy.judge import judge
-from redteam.report.judging import Limit
+from redteam.report import Limit
 from redteam.report.values import AuditReport
 from redteam.training.train import ModelChoice, RandomInclusion, train
 

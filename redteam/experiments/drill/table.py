@@ -7,7 +7,7 @@ from redteam.canary.measures import CanaryMeasure, Measured
 from redteam.experiments.drill.grid import ONE_PER_MODEL
 from redteam.experiments.drill.report import DrillReport, DrillRow, Extracted, too_few
 from redteam.experiments.table import MARK, ReportTable, markdown_of, text_of, untrained
-from redteam.report.wording import plural
+from redteam.report import plural
 
 _NUMBERS = ("R", "accuracy", "pass", "exposure", "whole secrets", "guesses needed")
 _HEADERS = ("pattern", "R", "label", "defence", *_NUMBERS[1:], "proven by")

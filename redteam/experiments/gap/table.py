@@ -6,8 +6,8 @@ from redteam.auditing.settings import FPRS
 from redteam.experiments.gap.grid import epsilon_words
 from redteam.experiments.gap.report import GapReport, GapResult, GapRow, SeedsMeasure, Spread
 from redteam.experiments.table import MARK, ReportTable, markdown_of, text_of, untrained
+from redteam.report import LOW_BOUND
 from redteam.report.values import Budget
-from redteam.report.wording import LOW_BOUND
 
 _FPR = FPRS[0]
 _HEADERS = ("trainer", "epsilon", "accuracy", "time", "nominal", "accounted", "measured", "best AUC", f"TPR@{_FPR:g}")

@@ -7,10 +7,9 @@ leak where inclusion was randomised, and elsewhere a sign that the sides are swa
 from collections.abc import Iterator
 from dataclasses import replace
 
-from redteam.report.judging import Limit, Outcome, Ruling
+from redteam.report import LUCK, Limit, Outcome, Ruling, plural, range_of, some
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.report.wording import LUCK, plural, range_of, some
 from redteam.statistics import Interval, attainable_auc, auc_examples_needed
 
 

@@ -8,11 +8,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from redteam.report import LOW_BOUND, Check, Limit, Outcome, Ruling, Sample, decimals, number, read_number, some
 from redteam.report.guarantee import at_delta, incomparable, speaks_of, standing_guarantee
-from redteam.report.judging import Check, Limit, Outcome, Ruling, Sample, read_number
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport, Evidence, Guarantee
-from redteam.report.wording import LOW_BOUND, decimals, number, some
 from redteam.statistics import Interval, attainable_epsilon
 
 _CLOSE = 1e-6

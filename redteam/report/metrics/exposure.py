@@ -1,9 +1,8 @@
 """Exposure: by how many bits planted secrets stand out among all that could have been (Carlini et al. 2019)."""
 
-from redteam.report.judging import Limit
+from redteam.report import LUCK, Limit, number, plural
 from redteam.report.metric import Metric
 from redteam.report.values import Evidence
-from redteam.report.wording import LUCK, number, plural
 
 
 class Exposure(Metric):

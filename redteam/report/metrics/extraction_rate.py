@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from redteam.report import LUCK, share
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.report.wording import LUCK, share
 from redteam.statistics import attainable_extraction_rate
 
 _CLOSE = 1e-6

@@ -4,10 +4,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from redteam.report.judging import SAME_FPR, Limit, read_number, require_keys
+from redteam.report import LUCK, SAME_FPR, Limit, accusation, read_number, require_keys, share
 from redteam.report.metric import Metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.report.wording import LUCK, accusation, share
 from redteam.statistics import attainable_tpr, smallest_resolvable_fpr, tpr_examples_needed
 
 _EXAMPLE = "{ fpr = 0.01, limit = 0.05 }"
