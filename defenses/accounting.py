@@ -30,7 +30,7 @@ from fractions import Fraction
 from typing import Literal
 
 from defenses.privacy_loss import Event, epsilon_by_rdp, smallest_epsilon
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.report.values import Budget, Guarantee
 
 Sampling = Literal["poisson", "shuffled", "fixed"]

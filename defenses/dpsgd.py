@@ -36,7 +36,7 @@ from defenses.edpsgd.separation import Separation, unclipped
 from defenses.edpsgd.steps import Losses, Outcome
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.opacus_exact import MOST_ROWS, check_exact, forget_gradients, hooked, refuse_unsupported
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.plugins.defense import Mechanism, Problem
 
 _SLACK = 1e-5  # of the clip, as in RD102: the norms are float32

@@ -23,7 +23,7 @@ from defenses.edpsgd.layers import rule_for
 from defenses.edpsgd.refusals import TrainedWeights, blamed
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.untouched import left_as_it_was
-from redteam.core.errors import RedteamError, UsageError
+from redteam.core import RedteamError, UsageError
 
 Losses = Callable[[Tensor], Tensor]
 

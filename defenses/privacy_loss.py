@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 if TYPE_CHECKING:
     import numpy as np

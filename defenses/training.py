@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from redteam.core.errors import RedteamError
+from redteam.core import RedteamError
 from redteam.data import Examples
 from redteam.models.initial import InitialModel
 from redteam.models.tokens import cut_at, token_ids

@@ -9,7 +9,7 @@ from conftest import sentences
 from defenses.plain import Plain
 from redteam.auditing.inputs import Sources, open_inputs
 from redteam.canary import PlantingPlan, plant
-from redteam.core.errors import LedgerError
+from redteam.core import LedgerError
 from redteam.data import Columns, read_examples
 from redteam.data.ledger import Ledger
 from redteam.data.planting import canary_rows

@@ -13,7 +13,7 @@ from attacks.membership.loss import LossThreshold
 from redteam.auditing.measure import intervals_judged
 from redteam.auditing.run import audit
 from redteam.auditing.settings import AuditSettings
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples, Split, join
 from redteam.plugins.attack import Attack, suited
 from redteam.plugins.registry import discover_attacks

@@ -7,7 +7,7 @@ from tiny_models import LABELS, bundle, directory
 
 from defenses.plain import Plain
 from redteam.auditing.inputs import Sources, open_inputs
-from redteam.core.errors import DataError, LedgerError, RedteamError, TargetError, UsageError
+from redteam.core import DataError, LedgerError, RedteamError, TargetError, UsageError
 from redteam.data import Columns
 from redteam.models.bundle import save_bundle
 from redteam.training.train import RandomInclusion, train

@@ -14,7 +14,7 @@ import torch
 from tiny_models import LABELS, bundle, document, no_network, refused
 from torch import nn
 
-from redteam.core.errors import BundleError, TargetError
+from redteam.core import BundleError, TargetError
 from redteam.data import Examples
 from redteam.models.bundle import load_bundle, save_bundle, state_digest
 from redteam.targets.loading import load_target

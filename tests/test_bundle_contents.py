@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_models import bundle, document, no_network, refused
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.models.opening import open_model
 from redteam.targets.model import ModelTarget
 

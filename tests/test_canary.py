@@ -9,7 +9,7 @@ from scipy import stats
 
 from redteam.canary import Pattern, Planting, PlantingPlan, Slot
 from redteam.canary.draw import of_users
-from redteam.core.errors import DataError, UsageError
+from redteam.core import DataError, UsageError
 from redteam.data.planting import candidates_left
 
 

@@ -17,7 +17,7 @@ from redteam.auditing.run import audit
 from redteam.canary import Pattern, Planting, PlantingPlan, canary_rows, plant
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.run import Attacker
-from redteam.core.errors import LedgerError, TargetError, UsageError
+from redteam.core import LedgerError, TargetError, UsageError
 from redteam.data import Columns, Split, read_examples
 from redteam.data.ledger import Ledger
 from redteam.data.planted import load_planting
@@ -390,7 +390,7 @@ class TestLimits:
     ],
 )
 def test_an_edited_report_is_refused(tmp_path, change, said):
-    from redteam.core.errors import ReportError
+    from redteam.core import ReportError
 
     document = json.loads(report_of(planting()).to_json())
     change(next(e for e in document["evidence"] if e["metric"] == "extraction_rate"))

@@ -12,14 +12,14 @@ from conftest import ROOT
 from enumeration import Enumeration, NoiseModel
 from scipy import stats
 
+from redteam import core
 from redteam.auditing.scoring import ScoreCache
 from redteam.canary import Pattern, Planting, PlantingPlan
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.extract import Extraction, extract
 from redteam.canary.render import render
 from redteam.canary.run import candidates_of, count_tests, queries_of
-from redteam.core import codec
-from redteam.core.errors import TargetError, UsageError
+from redteam.core import TargetError, UsageError
 from redteam.plugins.extraction import Answer, ExtractionQuery, NotApplicable, Ranked
 from redteam.statistics import attainable_extraction_rate
 from redteam.targets.loading import load_target
@@ -234,7 +234,7 @@ class TestFindings:
         assert rate.attainable == pytest.approx(rate.interval.low)
         assert bits.interval.low == bits.attainable == pytest.approx(np.log2(100))
         assert (rate.members, rate.nonmembers) == (20, 20)
-        codec.encode((rate, bits))
+        core.encode((rate, bits))
 
     def test_too_few_canaries_have_an_attainable_bound_of_zero(self):
         """Four cannot beat enough held-out secrets, but four whole ones of a hundred each are no luck."""
@@ -380,7 +380,7 @@ class TestReport:
         canaries = planted.canaries
         report = extract(learned(planted), planted, [Guessing()])
         text = report.to_json()
-        assert codec.parse(Extraction, text, "r", format=report.format, advice="") == report
+        assert core.parse(Extraction, text, "r", format=report.format, advice="") == report
         shown = render(report) + text + repr(report)
         assert not any(" ".join(s) in shown for c in canaries for s in c.secrets)
         open_ = extract(learned(planted), planted, [Guessing()], show_text=True)

@@ -23,7 +23,7 @@ from redteam.canary import (
     plant,
 )
 from redteam.canary.insertion import insert_rows
-from redteam.core.errors import RedteamError, UsageError
+from redteam.core import RedteamError, UsageError
 from redteam.data import Columns, read_examples, text_key
 from redteam.data.planted import load_planting
 from redteam.data.table import read_table

@@ -19,7 +19,7 @@ from redteam.canary import (
     vocabulary_texts,
 )
 from redteam.canary.alphabets import common_words, whole_words
-from redteam.core.errors import LedgerError, UsageError
+from redteam.core import LedgerError, UsageError
 from redteam.core.files import sha256
 from redteam.data.planted import load_planting
 from redteam.training.train import train
@@ -58,9 +58,9 @@ class TestLedger:
         change(document)
         planted.ledger.write_text(json.dumps(document))
         if seal:
-            from redteam.core import codec
+            from redteam import core
 
-            replace(codec.decode(Planting, document), digest="").save(planted.ledger)
+            replace(core.decode(Planting, document), digest="").save(planted.ledger)
         with pytest.raises(LedgerError, match=r"^[^\n]*p\.canaries\.json: [^\n]*$") as caught:
             load_planting(planted.ledger)
         for canary in planted.planting.canaries:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jsonschema
 import pytest
 
-from redteam.core import codec
+from redteam import core
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,21 @@ FULL = Outer("n", 1, True, "a", (Inner(1.5), Inner(2.0)), None, {"x": 1.0}, [1, 
 
 
 def document(**changes):
-    return codec.encode(FULL) | changes
+    return core.encode(FULL) | changes
 
 
 def test_what_is_encoded_decodes_to_itself():
-    again = json.loads(json.dumps(codec.encode(FULL)))
-    assert codec.decode(Outer, again) == FULL
+    again = json.loads(json.dumps(core.encode(FULL)))
+    assert core.decode(Outer, again) == FULL
 
 
 def test_defaults_may_be_left_out():
     less = {key: value for key, value in document().items() if key not in ("anything", "later")}
-    assert codec.decode(Outer, less).later == ()
+    assert core.decode(Outer, less).later == ()
 
 
 def test_an_integer_is_a_float_where_a_float_is_wanted():
-    value = codec.decode(Inner, {"number": 3}).number
+    value = core.decode(Inner, {"number": 3}).number
     assert isinstance(value, float)
 
 
@@ -86,24 +86,24 @@ def test_an_integer_is_a_float_where_a_float_is_wanted():
 )
 def test_anything_else_names_the_place_and_what_stands_there(changes, words):
     with pytest.raises(ValueError, match=re.escape(words)):
-        codec.decode(Outer, document(**changes), "report")
+        core.decode(Outer, document(**changes), "report")
 
 
 def test_a_missing_key_is_named():
     less = document()
     del less["name"]
     with pytest.raises(ValueError, match="key 'name' is missing"):
-        codec.decode(Outer, less)
+        core.decode(Outer, less)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_what_json_cannot_hold_is_not_encoded(value):
     with pytest.raises(ValueError, match="cannot be saved"):
-        codec.encode({"deep": [value]})
+        core.encode({"deep": [value]})
 
 
 def test_the_schema_accepts_what_the_decoder_does_and_refuses_what_it_refuses():
-    schema = codec.schema(Outer, title="outer", identifier="urn:outer")
+    schema = core.schema(Outer, title="outer", identifier="urn:outer")
     validator = jsonschema.Draft202012Validator(schema)
     validator.check_schema(schema)
     validator.validate(document())
@@ -115,6 +115,6 @@ def test_the_schema_accepts_what_the_decoder_does_and_refuses_what_it_refuses():
 
 def test_a_key_that_stands_twice_is_found_among_many_at_once():
     pairs = [(str(i), i) for i in range(200_000)]
-    assert codec.each_once(pairs) == dict(pairs)
+    assert core.each_once(pairs) == dict(pairs)
     with pytest.raises(ValueError, match=r"^key '199999' occurs twice$"):  # a look at each pair of them took hours
-        codec.each_once([*pairs, pairs[-1]])
+        core.each_once([*pairs, pairs[-1]])

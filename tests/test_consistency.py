@@ -12,7 +12,7 @@ from attacks.membership.loss import LossThreshold
 from redteam.auditing.run import audit
 from redteam.canary import Planting, PlantingPlan
 from redteam.canary.evidence import CanaryAudit
-from redteam.core.errors import ReportError
+from redteam.core import ReportError
 from redteam.data import Split
 from redteam.plugins.attack import Attack
 from redteam.plugins.extraction import ExtractionAttack, NotApplicable

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import sentences
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.data import Columns, Examples, Split, fold, join, read_examples, read_split, text_key
 
 

@@ -18,7 +18,7 @@ from redteam.canary import PlantingPlan
 from redteam.cli.canary import plant
 from redteam.cli.drill import _DrillGrid
 from redteam.cli.numbers import parse_numbers
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.core.files import sha256
 from redteam.data import Columns, read_examples
 from redteam.data.planted import load_planting

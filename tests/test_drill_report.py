@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from redteam.canary.found import Found
 from redteam.canary.measures import exposure_interval, measure
-from redteam.core.errors import ReportError
+from redteam.core import ReportError
 from redteam.experiments.drill.grid import DrillCell
 from redteam.experiments.drill.picture import draw
 from redteam.experiments.drill.report import DrillReport, DrillResult, drill_rows

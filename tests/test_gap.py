@@ -12,7 +12,7 @@ from gap_doubles import Boaster, Clumsy, cell, evidence, numbers
 
 from attacks.membership.loss import LossThreshold
 from defenses.plain import Plain
-from redteam.core.errors import DataError, UsageError
+from redteam.core import DataError, UsageError
 from redteam.data import Columns, read_examples
 from redteam.experiments import cells as shared_cells
 from redteam.experiments.cells import foreign_code, run_cells

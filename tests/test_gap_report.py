@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from gap_doubles import budget, cell, evidence, report_of
 
-from redteam.core.errors import ReportError
+from redteam.core import ReportError
 from redteam.experiments.gap.report import GapReport, gap_rows
 from redteam.experiments.gap.table import render_markdown, render_text
 from redteam.experiments.report import FailedCell

@@ -3,7 +3,7 @@ from datetime import date
 
 import pytest
 
-from redteam.core.errors import PolicyError
+from redteam.core import PolicyError
 from redteam.policy.judge import judge
 from redteam.policy.reading import DEFAULT, Limit, Policy, Waiver
 from redteam.report.values import (

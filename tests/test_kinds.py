@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 from conftest import sentences
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.data import Columns, read_examples, read_split
 from redteam.targets.saved import load_scores
 

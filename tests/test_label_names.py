@@ -9,7 +9,7 @@ import pytest
 from conftest import sentences
 
 from redteam.auditing.inputs import Sources, open_inputs
-from redteam.core.errors import TargetError, UsageError
+from redteam.core import TargetError, UsageError
 from redteam.data import Columns, Examples, Split
 from redteam.data.labels import read_label_map, relabel
 from redteam.targets.target import label_index, label_indices

@@ -9,7 +9,7 @@ import pytest
 from conftest import sentences
 from scipy.stats import binom, chi2
 
-from redteam.core.errors import DataError, LedgerError, UsageError
+from redteam.core import DataError, LedgerError, UsageError
 from redteam.data import Columns, Examples, read_examples
 from redteam.data.ledger import Ledger, Membership, TrainingRecipe, assign_membership, describe_data, ledger_path
 from redteam.report.values import Budget, Guarantee

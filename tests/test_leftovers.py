@@ -7,7 +7,7 @@ import time
 import pytest
 from conftest import sentences
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.core.files import write_atomic
 from redteam.data import Columns
 from redteam.plugins.registry import choose, discover_defenses

@@ -10,7 +10,7 @@ from html import unescape
 import pytest
 from conftest import ROOT, run_redteam
 
-from redteam.core.errors import PolicyError, ReportError
+from redteam.core import PolicyError, ReportError
 from redteam.formats import FORMATS
 from redteam.policy.comparison import compare_reports
 from redteam.policy.judge import judge
@@ -25,7 +25,7 @@ GOLDEN = ROOT / "tests" / "formats" / "golden"
 FLIP_RATE = '''
 """Flip rate: how often a prediction changes with the group that a text names."""
 
-from redteam.report.metric import Metric
+from redteam.report.metrics import Metric
 
 
 class FlipRate(Metric):
@@ -46,7 +46,7 @@ class FlipRate(Metric):
 WORST_GROUP = '''
 """Worst-group accuracy."""
 
-from redteam.report.metric import Metric
+from redteam.report.metrics import Metric
 
 
 class WorstGroupAccuracy(Metric):

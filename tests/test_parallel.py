@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.core.parallel import Failed, run_jobs
 
 

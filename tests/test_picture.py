@@ -7,7 +7,7 @@ import pytest
 from gap_doubles import cell, report_of
 from matplotlib.figure import Figure
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.experiments.gap.picture import draw
 from redteam.experiments.picture import require_matplotlib
 

@@ -2,7 +2,7 @@ from datetime import date
 
 import pytest
 
-from redteam.core.errors import PolicyError
+from redteam.core import PolicyError
 from redteam.policy import with_unset
 from redteam.policy.reading import DEFAULT, Limit, Waiver, load_policy
 from redteam.report.values import Evidence

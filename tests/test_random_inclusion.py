@@ -11,7 +11,7 @@ from redteam.auditing.epsilon import DELTA, Canaries, fair_canaries
 from redteam.auditing.plan import make_plan
 from redteam.auditing.run import audit
 from redteam.auditing.settings import AuditSettings
-from redteam.core.errors import DataError, ReportError
+from redteam.core import DataError, ReportError
 from redteam.data import Split, join
 from redteam.policy import DEFAULT, Policy
 from redteam.report import Limit

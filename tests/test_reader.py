@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.data import Columns, fingerprint, read_examples, read_split, source
 from redteam.data.ledger import Ledger
 from redteam.data.vocabulary import MEMBER, NONMEMBER, UNKNOWN, name_of, number_of, side_of

@@ -12,7 +12,7 @@ from conftest import ROOT, RuleTarget, sentences
 
 from redteam.auditing.run import audit
 from redteam.auditing.settings import AuditSettings
-from redteam.core.errors import TargetError, UsageError
+from redteam.core import TargetError, UsageError
 from redteam.data import Examples, Split
 from redteam.formats import FORMATS
 from redteam.plugins.registry import choose, discover_attacks, discover_defenses

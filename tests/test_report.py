@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 
 import redteam
-from redteam.core import codec
-from redteam.core.errors import ReportError
+from redteam import core
+from redteam.core import ReportError
 from redteam.report.reading import load_report
 from redteam.report.values import FORMAT, SCHEMA_ID, AuditReport, Evidence
 from redteam.statistics import Interval
@@ -29,7 +29,7 @@ def changed(text, **changes):
 
 def test_the_schema_in_the_package_is_the_one_of_the_dataclasses():
     """REDTEAM_REGENERATE=1 writes it anew."""
-    schema = codec.schema(AuditReport, title="redteam audit report", identifier=SCHEMA_ID)
+    schema = core.schema(AuditReport, title="redteam audit report", identifier=SCHEMA_ID)
     drawn = json.dumps(schema, indent=2) + "\n"
     if os.environ.get("REDTEAM_REGENERATE"):
         SCHEMA.write_text(drawn, encoding="utf-8")

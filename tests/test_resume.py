@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT, sentences
 
 from defenses.plain import Plain
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.core.interrupts import Interrupts
 from redteam.data import Columns
 from redteam.training.train import ModelChoice, RandomInclusion, train

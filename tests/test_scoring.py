@@ -13,7 +13,7 @@ from conftest import ROOT, RuleTarget, sentences
 
 from redteam.auditing import scoring
 from redteam.auditing.scoring import ScoreCache
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples
 from redteam.targets.target import Access, Target
 

@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 from conftest import SNIPS
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.data.table import read_table
 
 

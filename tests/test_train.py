@@ -10,7 +10,7 @@ import torch
 from conftest import sentences
 
 from defenses.plain import Plain
-from redteam.core.errors import BundleError, DataError, RedteamError, UsageError
+from redteam.core import BundleError, DataError, RedteamError, UsageError
 from redteam.data.ledger import Ledger, assign_membership
 from redteam.models.bundle import load_bundle
 from redteam.models.initial import minilm_directory

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from enumeration import Enumeration
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.plugins.registry import discover_attacks, discover_defenses, discover_extractions
 from redteam.plugins.settings import Setting, changes_of, describe, settings_of, tune
 

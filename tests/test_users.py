@@ -9,7 +9,7 @@ from conftest import RuleTarget, sentences
 
 from redteam.auditing.epsilon import fair_canaries
 from redteam.auditing.run import audit
-from redteam.core.errors import DataError, ReportError
+from redteam.core import DataError, ReportError
 from redteam.data import Columns, Examples, Split, join, read_examples, text_key
 from redteam.data.grouping import Grouping
 from redteam.data.ledger import assign_membership

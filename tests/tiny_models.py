@@ -16,7 +16,7 @@ from transformers import (
     XLNetConfig,
 )
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.models.bundle import FORMAT, Bundle
 from redteam.models.configs import portable_config
 from redteam.targets.loading import load_target

@@ -24,8 +24,8 @@ from scipy.sparse import csr_matrix, hstack
 from scipy.stats import rankdata
 
 from attacks.controls.progressive import FOLDS, deal, sample
+from redteam.core import DataError
 from redteam.core.arrays import BoolArray, FloatArray
-from redteam.core.errors import DataError
 from redteam.data import Examples
 from redteam.plugins.attack import Control
 

@@ -10,8 +10,8 @@ them.
 import numpy as np
 
 from attacks.controls.progressive import FOLDS, deal
+from redteam.core import DataError
 from redteam.core.arrays import BoolArray, FloatArray
-from redteam.core.errors import DataError
 from redteam.data import Examples
 from redteam.plugins.attack import Control
 

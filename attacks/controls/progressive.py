@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from redteam.core import DataError
 from redteam.core.arrays import BoolArray
-from redteam.core.errors import DataError
 
 FOLDS = 5
 MOST = 50_000  # texts that are looked at: enough to see an AUC of 0.51, and minutes faster than a million

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from attacks.extraction._memory import require_room
 from attacks.extraction.sentences import CandidateSet, IntArray, Spelling, spell
+from redteam.core import RedteamError, TargetError
 from redteam.core.arrays import FloatArray
-from redteam.core.errors import RedteamError, TargetError
 from redteam.data import Examples
 from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 def require_room(candidates: int, labels: int) -> None:

@@ -22,8 +22,8 @@ import numpy as np
 
 from attacks.extraction._common_move import fit_common_moves, untouched
 from attacks.extraction.sentences import CandidateSet, IntArray, by_candidate_set
+from redteam.core import TargetError
 from redteam.core.arrays import FloatArray
-from redteam.core.errors import TargetError
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import (
     ENUMERABLE,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.edpsgd.refusals import refuse_closures
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 LARGEST_WEIGHTS = 1e12  # norm; beyond it products of weights overflow float32 and every loss is NaN
 

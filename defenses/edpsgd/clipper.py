@@ -35,7 +35,7 @@ from defenses.edpsgd.sampling import IntArray
 from defenses.edpsgd.separation import FLOOR, Losses, Separation
 from defenses.edpsgd.tape import Tape, UnsupportedLayer, Use
 from defenses.edpsgd.untouched import left_as_it_was
-from redteam.core.errors import RedteamError, UsageError, first_line
+from redteam.core import RedteamError, UsageError, first_line
 
 __all__ = ["Clipped", "ExampleClipper", "UnsupportedLayer"]
 

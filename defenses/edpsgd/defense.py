@@ -29,7 +29,7 @@ from defenses.edpsgd.plan import TrainingPlan
 from defenses.edpsgd.private import PrivateDefense
 from defenses.edpsgd.sampling import Sampling, steps_of_a_pass
 from defenses.edpsgd.steps import ExampleSteps
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.plugins.defense import Mechanism, Problem
 from redteam.plugins.settings import Setting
 

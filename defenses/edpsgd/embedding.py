@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from defenses.edpsgd.gram import EVERY, Ghosts, Part, inner
 from defenses.edpsgd.passes import Pass
 from defenses.edpsgd.tape import version
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 class EmbeddingUse:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 _KNOWN = {
     "BertForSequenceClassification": "bert",

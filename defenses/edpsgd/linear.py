@@ -18,7 +18,7 @@ from defenses.edpsgd import kernel
 from defenses.edpsgd.gram import Ghosts, Gram, Part, mass, masses, single, square_norms, sum_of
 from defenses.edpsgd.passes import Pass
 from defenses.edpsgd.tape import version
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 _KEPT_BYTES = 1 << 28  # per-example products beyond are not kept
 _PASSES = 180  # what touching one number of a kept product costs, in multiply-adds of a matrix product

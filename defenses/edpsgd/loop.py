@@ -15,7 +15,7 @@ from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.plan import TrainingPlan
 from defenses.edpsgd.sampling import IntArray, Sampler
 from defenses.edpsgd.steps import Losses, Outcome
-from redteam.core.errors import RedteamError, UsageError
+from redteam.core import RedteamError, UsageError
 from redteam.plugins.defense import Checkpoint, Problem, Progress
 from redteam.training.checkpoint import TrainingState
 

@@ -25,7 +25,7 @@ from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import IntArray, parts_of
 from defenses.edpsgd.separation import Separation, unclipped
 from defenses.edpsgd.steps import Losses, Outcome
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 if TYPE_CHECKING:
     from defenses.accounting import Phase

@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 
 from defenses.edpsgd import kernel
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 _CHUNK = 1 << 16  # normals made at a time, so that the arithmetic in float64 stays in the cache
 _CHUNK_ON_GPU = 1 << 22  # there a chunk has to keep all of the processors busy

@@ -9,7 +9,7 @@ from defenses.edpsgd import kernel
 from defenses.edpsgd.gram import single
 from defenses.edpsgd.passes import Pass
 from defenses.edpsgd.tape import version
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 class LayerNormUse:

@@ -13,7 +13,7 @@ from defenses.edpsgd.inputs import Inputs
 from defenses.edpsgd.layers import Forward, base_of, covers, rule_for
 from defenses.edpsgd.tables import relative_bias, shared_positions
 from defenses.edpsgd.tape import Tape, UnsupportedLayer
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 @dataclass(frozen=True)

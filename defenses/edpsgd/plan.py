@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from defenses.accounting import Phase, Release, guarantee, spent, spent_rdp, warnings_about
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.plugins.defense import Mechanism
 from redteam.report.values import Guarantee
 

@@ -20,7 +20,7 @@ from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.plan import TrainingPlan
 from defenses.edpsgd.sampling import Sampler
 from defenses.edpsgd.texts import prepare, text_problem
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.data import Examples
 from redteam.models.initial import InitialModel
 from redteam.plugins.defense import Checkpoint, Defense, PrivateRun, Problem, Progress, Trained

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.edpsgd.tape import UnsupportedLayer
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 class TrainedWeights:

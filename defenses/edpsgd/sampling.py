@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defenses.edpsgd.noise import NoiseSource
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 IntArray = NDArray[np.int64]
 Sampling = Literal["poisson", "shuffled"]

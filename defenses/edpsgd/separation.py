@@ -27,7 +27,7 @@ from defenses.edpsgd.sampling import IntArray
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.tracing import Trace, moved_first
 from defenses.edpsgd.untouched import eval_mode, generators, left_as_it_was
-from redteam.core.errors import RedteamError
+from redteam.core import RedteamError
 from redteam.plugins.defense import MAY_ASK_AGAIN
 
 Losses = Callable[[Tensor], Tensor]

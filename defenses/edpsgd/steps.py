@@ -13,7 +13,7 @@ from defenses.edpsgd.checks import check_losses, check_optimizer
 from defenses.edpsgd.clipper import ExampleClipper
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import IntArray, parts_of
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 Losses = Callable[[Tensor], Tensor]
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.edpsgd.passes import Pass
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 class UnsupportedLayer(UsageError):

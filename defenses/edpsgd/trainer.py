@@ -29,7 +29,7 @@ from defenses.edpsgd.checks import LARGEST_WEIGHTS, check_mechanism, weights_nor
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import IntArray, Sampler, Sampling
 from defenses.edpsgd.steps import ExampleSteps, Losses, Outcome
-from redteam.core.errors import RedteamError, UsageError
+from redteam.core import RedteamError, UsageError
 
 _GOOD_EVERY = 50  # steps between two copies of the weights to fall back on
 

@@ -21,7 +21,7 @@ from defenses import described
 from defenses.regularised.rows import distinct, hold_out
 from defenses.settings import recipe_of, settle
 from defenses.training import train
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.data import Examples
 from redteam.models.initial import InitialModel, set_dropout
 from redteam.models.spelling import with_characters

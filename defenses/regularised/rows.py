@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.data import Examples, text_key
 
 

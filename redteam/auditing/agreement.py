@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from redteam.core.errors import LedgerError
+from redteam.core import LedgerError
 from redteam.data import Columns, Examples, Split, fingerprint, read_examples, text_key
 from redteam.data.ledger import Ledger, ledger_path
 from redteam.data.planting import canary_rows

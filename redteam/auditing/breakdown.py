@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from redteam.core import StatisticsError
 from redteam.core.arrays import BoolArray, FloatArray, IntArray
-from redteam.core.errors import StatisticsError
 from redteam.data import Examples
 from redteam.data.grouping import Grouping
 from redteam.data.units import number_users

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from redteam.auditing.matching import match_by_label
+from redteam.core import DataError, StatisticsError, one_line
 from redteam.core.arrays import BoolArray
-from redteam.core.errors import DataError, StatisticsError, one_line
 from redteam.data import Examples, Split
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Control

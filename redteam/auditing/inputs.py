@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from redteam.auditing.agreement import check_agreement, ledger_beside
-from redteam.core.errors import LedgerError, RedteamError, TargetError, UsageError
+from redteam.core import LedgerError, RedteamError, TargetError, UsageError
 from redteam.core.files import open_to_others
 from redteam.data import Columns, Split, read_examples, read_split, without
 from redteam.data.labels import read_label_map, relabel

@@ -7,8 +7,8 @@ import numpy as np
 
 from redteam.auditing.epsilon import Canaries
 from redteam.auditing.settings import AuditSettings
+from redteam.core import StatisticsError, one_line
 from redteam.core.arrays import FloatArray
-from redteam.core.errors import StatisticsError, one_line
 from redteam.data import Examples
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Attack

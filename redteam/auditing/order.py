@@ -5,8 +5,8 @@ A service that answers a batch in another order would pass every audit: its answ
 
 import numpy as np
 
+from redteam.core import TargetError
 from redteam.core.arrays import BoolArray, FloatArray
-from redteam.core.errors import TargetError
 
 _CLOSE = 1e-3  # of two logarithms: what batches of another size change, and no other model
 _NOTHING = -69.0  # the logarithm of 1e-30, below which two probabilities are both none

@@ -29,8 +29,8 @@ from redteam.auditing.scoring import ScoreCache
 from redteam.auditing.settings import AuditSettings
 from redteam.auditing.skipped import left_out, refused_texts, without_refused
 from redteam.canary.evidence import CanaryAudit
+from redteam.core import StatisticsError
 from redteam.core.arrays import BoolArray
-from redteam.core.errors import StatisticsError
 from redteam.data import Examples, Split
 from redteam.plugins.attack import Attack, Control, suited
 from redteam.plugins.context import AttackContext, unwatched

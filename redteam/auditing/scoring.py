@@ -14,8 +14,8 @@ import numpy as np
 
 from redteam import __version__
 from redteam.auditing.order import alike, check_order
+from redteam.core import TargetError
 from redteam.core.arrays import BoolArray, FloatArray, IntArray
-from redteam.core.errors import TargetError
 from redteam.core.files import save_atomic
 from redteam.data import Examples
 from redteam.targets.distributions import hard, widened

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from redteam.auditing.scoring import ScoreCache
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples, Split, join
 from redteam.data.grouping import Grouping
 from redteam.data.units import check_enough, how_many

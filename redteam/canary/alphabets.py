@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redteam.core.codec import read_text
-from redteam.core.errors import UsageError
+from redteam.core import UsageError, read_text
 from redteam.data import COMMON, fold
 from redteam.data.pattern import Pattern
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redteam.core.errors import DataError, UsageError
+from redteam.core import DataError, UsageError
 from redteam.data import fold, text_key
 from redteam.data.pattern import Pattern
 from redteam.data.planting import Canary, Decoy, assign_secret

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from redteam import __version__
+from redteam import __version__, core
 from redteam.canary.found import Found, join_answers
 from redteam.canary.measures import Group, HeldoutComparison, fewest_to_prove, measure_group
 from redteam.canary.run import (
@@ -24,8 +24,7 @@ from redteam.canary.run import (
     runs_of,
     signals_of,
 )
-from redteam.core import codec
-from redteam.core.errors import INCONCLUSIVE, LEAK, PASS, one_line
+from redteam.core import INCONCLUSIVE, LEAK, PASS, one_line
 from redteam.data.planting import Planting, candidates_left, crowded, fewest_left
 from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.extraction import ExtractionAttack, NotApplicable
@@ -79,7 +78,7 @@ class Extraction:
 
     def to_json(self) -> str:
         """Return the report as indented JSON text ending in a newline."""
-        return json.dumps(codec.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(core.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def extract(

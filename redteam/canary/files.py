@@ -12,7 +12,7 @@ from redteam.canary.alphabets import choose_alphabets
 from redteam.canary.draw import PlantingPlan, draw_canaries, of_users
 from redteam.canary.insertion import Row, insert_rows
 from redteam.canary.tokens import LISTED
-from redteam.core.errors import DataError, UsageError
+from redteam.core import DataError, UsageError
 from redteam.core.files import write_atomic
 from redteam.data import Columns, Reading, fingerprint, read_examples
 from redteam.data.pattern import Pattern

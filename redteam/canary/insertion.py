@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.data.table import Cells
 
 Row = Mapping[str, str | None]  # the cells of a new row by column; None where the row has nothing to say

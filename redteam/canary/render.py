@@ -6,7 +6,7 @@ from rich.console import RenderableType
 
 from redteam.canary.extract import Extraction
 from redteam.canary.measures import CanaryMeasure, Group, HeldoutComparison
-from redteam.core.errors import LEAK, PASS
+from redteam.core import LEAK, PASS
 from redteam.formats.text import bullets, draw, headline, pairs, section, table
 from redteam.report import number, plural
 from redteam.statistics import Interval

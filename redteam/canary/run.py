@@ -9,7 +9,7 @@ import numpy as np
 
 from redteam.canary.measures import Signal
 from redteam.canary.tokens import check_tokenizer
-from redteam.core.errors import TargetError, one_line
+from redteam.core import TargetError, one_line
 from redteam.data import Examples
 from redteam.data.pattern import Pattern
 from redteam.data.planting import Planting

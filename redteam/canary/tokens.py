@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from redteam.canary.alphabets import unknown_token
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.data import COMMON, Examples
 from redteam.data.pattern import Pattern
 from redteam.data.planting import Planting

@@ -24,7 +24,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from redteam.cli.present import is_verbose, listen, say, say_more, silence, tell
-from redteam.core.errors import INCONCLUSIVE, INTERRUPTED, RedteamError, UsageError
+from redteam.core import INCONCLUSIVE, INTERRUPTED, RedteamError, UsageError
 
 _MODULES = {"unpack": "pack", "defenses": "attacks"}  # of commands that stand in another's file
 _COMMANDS = (

@@ -25,8 +25,7 @@ from redteam.cli.present import (
     tell,
 )
 from redteam.cli.progress import progress
-from redteam.core.codec import read_text
-from redteam.core.errors import UsageError
+from redteam.core import UsageError, read_text
 
 if TYPE_CHECKING:
     from redteam.auditing.inputs import AuditInputs

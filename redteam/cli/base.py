@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redteam.cli.opening import limits, try_encoder
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 if TYPE_CHECKING:
     from redteam.models.trial import Limits

@@ -13,7 +13,7 @@ from redteam.cli.numbers import check_alpha, parse_numbers
 from redteam.cli.opening import limits
 from redteam.cli.present import ExitZero, ReportFile, check_output, deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.core.files import open_to_others
 
 if TYPE_CHECKING:

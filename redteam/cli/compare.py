@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from redteam.cli.present import deliver, exit_code, say, terminal
-from redteam.core.errors import INCONCLUSIVE, LEAK, PASS
+from redteam.core import INCONCLUSIVE, LEAK, PASS
 
 
 class ComparisonFormat(StrEnum):

@@ -13,7 +13,7 @@ from redteam.cli.base import check_base
 from redteam.cli.numbers import parse_numbers
 from redteam.cli.opening import try_start
 from redteam.cli.present import ExitZero, exit_code, say
-from redteam.core.errors import INCONCLUSIVE, LEAK, PASS, UsageError
+from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
 
 if TYPE_CHECKING:
     from redteam.experiments.drill.cells import DrillTask

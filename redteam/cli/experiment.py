@@ -14,7 +14,7 @@ import typer
 
 from redteam.cli.present import deliver, say, terminal
 from redteam.cli.progress import progress
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 if TYPE_CHECKING:
     from redteam.experiments.cells import Named, Result, Shared, Task

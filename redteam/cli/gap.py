@@ -10,7 +10,7 @@ from redteam.cli import experiment as e
 from redteam.cli import options as o
 from redteam.cli.opening import try_start
 from redteam.cli.present import exit_code, say
-from redteam.core.errors import INCONCLUSIVE, LEAK, PASS
+from redteam.core import INCONCLUSIVE, LEAK, PASS
 
 if TYPE_CHECKING:
     from redteam.experiments.gap.cells import GapTask

@@ -1,6 +1,6 @@
 """Numbers as options: lists of them, and the error of a report."""
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 def parse_numbers(text: str, option: str) -> tuple[int, ...]:

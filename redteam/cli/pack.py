@@ -9,7 +9,7 @@ import typer
 from redteam.cli.opening import limits
 from redteam.cli.options import AdapterBase, ModelFile, OpenMemory, OpenSeconds
 from redteam.cli.present import check_output, say
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 def pack(

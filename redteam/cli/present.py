@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from redteam.core.errors import INCONCLUSIVE, LEAK, PASS, UsageError
+from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
 from redteam.formats import FORMATS, clean
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from redteam.cli import options as o
 from redteam.cli.opening import try_start
 from redteam.cli.present import check_output, say
 from redteam.cli.progress import progress
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.core.files import open_to_others
 from redteam.plugins.settings import DROPOUT
 

@@ -9,7 +9,7 @@ import typer
 from redteam.cli import options as o
 from redteam.cli.present import ReportFile, check_output, deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.plugins.settings import Setting
 
 if TYPE_CHECKING:

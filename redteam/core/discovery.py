@@ -9,7 +9,7 @@ import pkgutil
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 T = TypeVar("T")
 

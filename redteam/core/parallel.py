@@ -25,7 +25,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
-from redteam.core.errors import UsageError, one_line
+from redteam.core import UsageError, one_line
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.data.opened import OpenedTable, no_column_twice
 from redteam.data.source import LARGEST, MOST_ROWS, check_file, read_document, saved_files
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from redteam.core import DataError
 from redteam.core.arrays import BoolArray, FloatArray
-from redteam.core.errors import DataError
 from redteam.data.kinds import NOT_FINITE, NUMBER, STRING, WHOLE, Kinds, fault, kind_of_type
 from redteam.data.opened import too_long
 from redteam.data.source import LONGEST_CELL

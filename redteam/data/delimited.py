@@ -5,7 +5,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.data.kinds import STRING
 from redteam.data.opened import Builder, OpenedTable, no_column_twice
 from redteam.data.source import LONGEST_CELL, MOST_ROWS, TextFile

@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from redteam.core.codec import each_once
-from redteam.core.errors import DataError
+from redteam.core import DataError, each_once
 from redteam.data.opened import Builder, OpenedTable
 from redteam.data.source import MOST_ROWS, TextFile
 from redteam.data.vocabulary import spelled

@@ -10,8 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from redteam.core.codec import read_text
-from redteam.core.errors import UsageError
+from redteam.core import UsageError, read_text
 from redteam.data.examples import Examples
 from redteam.data.split import Split
 from redteam.data.vocabulary import name_of

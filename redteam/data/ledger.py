@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from redteam.core import codec
-from redteam.core.codec import read_text
-from redteam.core.errors import DataError, LedgerError, UsageError
+from redteam import core
+from redteam.core import DataError, LedgerError, UsageError, read_text
 from redteam.core.files import write_atomic
 from redteam.data import Columns, Examples, Split, fingerprint, read_examples, text_key
 from redteam.data.planting import Planting, canary_rows
@@ -24,7 +23,7 @@ from redteam.report.older import with_guarantee_of_format_1
 from redteam.report.values import Guarantee, Unit
 
 FORMAT = "redteam.ledger/2"
-_OLDER: codec.Older = {"redteam.ledger/1": lambda document: with_guarantee_of_format_1(document) | {"format": FORMAT}}
+_OLDER: core.Older = {"redteam.ledger/1": lambda document: with_guarantee_of_format_1(document) | {"format": FORMAT}}
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,13 @@ class Ledger:
 
     def save(self, path: Path) -> None:
         """Write the ledger, readable by its owner only, whole or not at all."""
-        write_atomic(path, json.dumps(codec.encode(self), allow_nan=False) + "\n", mode=0o600)
+        write_atomic(path, json.dumps(core.encode(self), allow_nan=False) + "\n", mode=0o600)
 
     @classmethod
     def load(cls, path: Path) -> "Ledger":
         """Read a ledger; raise LedgerError where it is missing, broken or of another format."""
         try:
-            return codec.parse(cls, read_text(path), "ledger", format=FORMAT, advice="train again", older=_OLDER)
+            return core.parse(cls, read_text(path), "ledger", format=FORMAT, advice="train again", older=_OLDER)
         except OSError as error:
             raise LedgerError(f"{path}: cannot be read ({error.strerror or error})") from None
         except UnicodeDecodeError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.data.kinds import STRING, kind_of
 from redteam.data.source import LONGEST_CELL
 

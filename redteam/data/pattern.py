@@ -4,7 +4,7 @@ import itertools
 import re
 from dataclasses import dataclass
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _SLOT = re.compile(r"\s*([A-Za-z_][\w-]*)\s*(?::\s*([0-9]{1,4})\s*)?")

@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from redteam.core import codec
-from redteam.core.codec import read_text
-from redteam.core.errors import LedgerError
+from redteam import core
+from redteam.core import LedgerError, read_text
 from redteam.data.ledger import Ledger
 from redteam.data.planting import FORMAT, LOST, Planting, canaries_path
 
@@ -21,7 +20,7 @@ def load_planting(path: Path) -> Planting:
     if is_of_model(path):
         return _of_model(path)
     try:
-        planting = codec.parse(Planting, text, "canaries", format=FORMAT, advice="it is of another version")
+        planting = core.parse(Planting, text, "canaries", format=FORMAT, advice="it is of another version")
     except ValueError as error:
         raise LedgerError(f"{path}: {error}: restore the file, or {LOST}") from None
     planting.check(path)

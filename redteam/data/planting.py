@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from redteam.core import codec
-from redteam.core.errors import LedgerError, RedteamError
+from redteam import core
+from redteam.core import LedgerError, RedteamError
 from redteam.core.files import write_atomic
 from redteam.data import Examples, fingerprint, text_key
 from redteam.data.pattern import Pattern
@@ -87,7 +87,7 @@ class Planting:
 
     def save(self, path: Path) -> None:
         """Write the ledger, readable by its owner only, whole or not at all."""
-        write_atomic(path, json.dumps(codec.encode(self.sealed()), allow_nan=False) + "\n", mode=0o600)
+        write_atomic(path, json.dumps(core.encode(self.sealed()), allow_nan=False) + "\n", mode=0o600)
 
     @classmethod
     def of(cls, canaries: Sequence[dict[str, Any]], path: Path) -> "Planting | None":
@@ -96,7 +96,7 @@ class Planting:
             return None
         try:
             (document,) = canaries
-            planting = codec.decode(cls, document, "canaries")
+            planting = core.decode(cls, document, "canaries")
         except ValueError as error:
             raise LedgerError(f"{path}: {error}") from None
         planting.check(path)
@@ -104,7 +104,7 @@ class Planting:
 
     def encoded(self) -> tuple[dict[str, Any], ...]:
         """Return what a model's ledger keeps in `canaries`; `of` reads it back."""
-        return (codec.encode(self.sealed()),)
+        return (core.encode(self.sealed()),)
 
     def check(self, path: Path) -> None:
         """Raise LedgerError where this is not what planting wrote; `path` is where it was read."""
@@ -140,7 +140,7 @@ class Planting:
                 raise LedgerError(f"{path}: {canary.id}: a secret is not of its alphabet: the canaries were edited")
 
     def _digest(self) -> str:
-        content = codec.encode(replace(self, digest=""))
+        content = core.encode(replace(self, digest=""))
         return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 

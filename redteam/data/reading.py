@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from redteam.core import DataError
 from redteam.core.arrays import BoolArray, IntArray
-from redteam.core.errors import DataError
 from redteam.data.examples import Columns, Examples, without
 from redteam.data.split import Split
 from redteam.data.units import guessed_users

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.core.files import sha256
 
 LARGEST = 4 * 2**30  # bytes of a file of rows

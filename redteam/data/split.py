@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from redteam.core import DataError
 from redteam.core.arrays import BoolArray, IntArray
-from redteam.core.errors import DataError
 from redteam.data.examples import Examples, join, text_key
 from redteam.data.units import check_enough, divide_rows, divide_users, how_many, unit_of
 from redteam.report.values import Unit, Users

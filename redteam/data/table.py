@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.data.column import Column
 from redteam.data.delimited import Dialect, open_delimited
 from redteam.data.jsonfiles import open_json, open_json_lines

@@ -15,8 +15,8 @@ from math import comb, sqrt
 
 import numpy as np
 
+from redteam.core import DataError
 from redteam.core.arrays import BoolArray, IntArray
-from redteam.core.errors import DataError
 from redteam.report import plural
 from redteam.report.values import Unit, Users
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from redteam import __version__
-from redteam.core import codec
-from redteam.core.errors import UsageError
+from redteam import __version__, core
+from redteam.core import UsageError
 from redteam.core.files import sha256, write_atomic
 from redteam.core.parallel import Failed, run_jobs
 from redteam.experiments.report import FailedCell
@@ -99,10 +98,10 @@ class Task(ABC, Generic[Shared, Named, Result]):
             return None
         try:
             text = path.read_text(encoding="utf-8")
-            saved = codec.parse(_Saved, text, "cell", format=self.format, advice="another version wrote it")
+            saved = core.parse(_Saved, text, "cell", format=self.format, advice="another version wrote it")
             if saved.digest != _digest(saved.result):
                 raise ValueError("the numbers were edited (digest differs)")
-            result: Result = codec.decode(self.kind, saved.result, "cell.result")
+            result: Result = core.decode(self.kind, saved.result, "cell.result")
         except (OSError, ValueError) as error:
             raise UsageError(f"{path}: {error}; say --restart to do its cells again") from None
         different = difference(saved.identity, self.identity())
@@ -112,8 +111,8 @@ class Task(ABC, Generic[Shared, Named, Result]):
 
     def save(self, result: Result) -> None:
         """Write cell.json, the last file of a cell."""
-        found = codec.encode(result)
-        saved = codec.encode(_Saved(self.identity(), found, _digest(found), self.format))
+        found = core.encode(result)
+        saved = core.encode(_Saved(self.identity(), found, _digest(found), self.format))
         write_atomic(self.folder / "cell.json", json.dumps(saved, indent=2, allow_nan=False) + "\n")
 
     def forget(self) -> None:

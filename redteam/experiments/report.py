@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from redteam.core import codec
-from redteam.core.codec import read_text
-from redteam.core.errors import ReportError
+from redteam import core
+from redteam.core import ReportError, read_text
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,14 @@ class ExperimentReport:
 
     def to_json(self) -> str:
         """Return the report as indented JSON text ending in a newline."""
-        return json.dumps(codec.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(core.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a file that `to_json` wrote; raise ReportError where it is anything else, or of another format."""
         name = cls.format.removeprefix("redteam.").partition("/")[0]
         try:
-            return codec.parse(cls, read_text(path), name, format=cls.format, advice=f"run redteam {name} again")
+            return core.parse(cls, read_text(path), name, format=cls.format, advice=f"run redteam {name} again")
         except (OSError, ValueError) as error:
             raise ReportError(f"{path}: cannot be read as a report of redteam {name} ({error})") from None
 

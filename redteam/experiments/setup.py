@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.core.files import sha256, write_atomic
 from redteam.data import Examples
 from redteam.plugins.defense import Defense

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from redteam.core import codec
+from redteam import core
 from redteam.formats import code, json_text, markdown
 from redteam.policy.comparison import Change, Comparison, Direction
 from redteam.report import plural
@@ -32,7 +32,7 @@ def how(comparison: Comparison) -> str:
 
 def as_json(comparison: Comparison, **_: Any) -> str:
     """Return the comparison as a JSON document."""
-    return json_text(json.dumps(codec.encode(comparison), indent=2, ensure_ascii=False) + "\n")
+    return json_text(json.dumps(core.encode(comparison), indent=2, ensure_ascii=False) + "\n")
 
 
 def as_text(comparison: Comparison, *, color: bool = False, width: int = 100, **_: Any) -> str:

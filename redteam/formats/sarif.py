@@ -5,7 +5,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import quote
 
-from redteam.core.errors import INCONCLUSIVE
+from redteam.core import INCONCLUSIVE
 from redteam.formats import clean, summary
 from redteam.policy import BUILT_IN, Finding, Policy, Verdict
 from redteam.report.guarantee import CLAIM_HELP, CLAIM_RULE

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.models.configs import make_config, read_config
 from redteam.models.harmless import refusal
 from redteam.models.heads import (

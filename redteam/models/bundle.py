@@ -20,8 +20,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from redteam.core.codec import each_once
-from redteam.core.errors import BundleError
+from redteam.core import BundleError, each_once
 from redteam.core.files import save_atomic
 from redteam.models.plain import plain_tensor
 from redteam.models.settled import settled

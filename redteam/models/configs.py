@@ -12,8 +12,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from redteam.core.codec import each_once
-from redteam.core.errors import BundleError, first_line
+from redteam.core import BundleError, each_once, first_line
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
 from redteam.models.characters import CharacterBert, CharacterBertConfig, CharacterBiLSTM, CharacterBiLSTMConfig
 from redteam.models.contained import check_contained

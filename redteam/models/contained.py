@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 
 # What is read of a directory, by us or by transformers; a link of another name leads nowhere.
 _READ = (".json", ".txt", ".model", ".bin", ".safetensors", ".md", ".codes", ".bpe", ".spm", ".tiktoken", ".jinja")

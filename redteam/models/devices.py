@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 def check_device(name: str | None) -> str:

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.models.adapters import is_adapter, merged
 from redteam.models.configs import make_config, quiet, read_config
 from redteam.models.harmless import refusal, said

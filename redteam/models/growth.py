@@ -6,7 +6,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 
 _MOST = 1000.0  # times as long
 _MOST_STEPS = 100

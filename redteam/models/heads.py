@@ -9,7 +9,7 @@ import transformers
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from redteam.core.errors import BundleError, first_line
+from redteam.core import BundleError, first_line
 from redteam.models.configs import quiet
 from redteam.models.weights import LoadedWeights
 

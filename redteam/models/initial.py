@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
-from redteam.core.errors import UsageError, first_line
+from redteam.core import UsageError, first_line
 from redteam.data import COMMON, Examples
 from redteam.models.bilstm import BiLSTMConfig
 from redteam.models.bundle import Bundle, state_digest

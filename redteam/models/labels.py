@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 
 
 def label_names(config: Any, name: str) -> tuple[str, ...]:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redteam.core.codec import each_once
-from redteam.core.errors import BundleError
+from redteam.core import BundleError, each_once
 from redteam.models.contained import check_contained
 
 CONFIG = "adapter_config.json"

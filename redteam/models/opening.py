@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from redteam.core.errors import BundleError, first_line
+from redteam.core import BundleError, first_line
 from redteam.models.bundle import Bundle
 from redteam.models.configs import longest_input, make_config, portable_config, quiet, read_config
 from redteam.models.directories import open_directory

@@ -6,7 +6,7 @@ place of methods (`t.detach = ...`), hooks or lazy signs, or share few bytes amo
 
 import torch
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 
 _REAL = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 from transformers.initialization import no_init_weights
 
-from redteam.core.errors import BundleError, first_line
+from redteam.core import BundleError, first_line
 from redteam.models.configs import quiet
 
 _TIMES = 4

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, processors
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.models.vocabularies import check_vocabularies
 
 # Tokenizers that lower-case by their settings, and whether they do where these are silent.

@@ -4,7 +4,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertForSequenceClassification, PreTrainedModel
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.models.bilstm import BiLSTMForSequenceClassification
 from redteam.models.characters import CharacterBert, CharacterBiLSTM
 from redteam.models.configs import portable_config

@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from redteam.core.errors import BundleError, first_line
+from redteam.core import BundleError, first_line
 from redteam.models.bundle import Bundle
 from redteam.models.configs import quiet, read_config, read_tokenizer_config
 from redteam.models.contained import check_contained, check_settings

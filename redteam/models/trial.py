@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from redteam.core.errors import BundleError, RedteamError, TargetError, UsageError
+from redteam.core import BundleError, RedteamError, TargetError, UsageError
 
 _GIB = 1 << 30
 _WEIGHTS = (".safetensors", ".bin")

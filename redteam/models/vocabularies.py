@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 _ORDINARY = 1  # the type of a piece that texts are spelled with, in SentencePiece

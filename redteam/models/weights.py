@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from redteam.core.errors import BundleError, first_line
+from redteam.core import BundleError, first_line
 from redteam.models.configs import quiet
 from redteam.models.plain import plain_tensor, same_kind, same_numbers
 from redteam.models.sizes import check_size

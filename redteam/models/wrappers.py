@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 
 # Each wrapper keeps the model, or a layer of it, under a name of its own that no model here uses for a layer.
 _WRAPPERS = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from redteam.core.errors import RedteamError, UsageError
+from redteam.core import RedteamError, UsageError
 from redteam.data import Examples
 from redteam.data.pattern import Pattern
 from redteam.plugins.context import AttackContext

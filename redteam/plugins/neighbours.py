@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import redteam
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 PACKAGES = ("attacks", "defenses")
 

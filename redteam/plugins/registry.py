@@ -6,8 +6,8 @@ Adding one is adding a file; there is no list to edit. A plug-in names its class
 
 from typing import TypeVar
 
+from redteam.core import UsageError, one_line
 from redteam.core.discovery import discover
-from redteam.core.errors import UsageError, one_line
 from redteam.plugins.attack import Attack, Control
 from redteam.plugins.defense import Defense
 from redteam.plugins.extraction import ExtractionAttack

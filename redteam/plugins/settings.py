@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 Value = TypeVar("Value")
 Tuned = TypeVar("Tuned")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from redteam.core.errors import ReportError
+from redteam.core import ReportError
 from redteam.report import LOW_BOUND, plural
 from redteam.report.metrics import measured_by, metric
 from redteam.report.values import AuditReport, Evidence

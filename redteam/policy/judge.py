@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from redteam.core.errors import INCONCLUSIVE, LEAK, PASS, PolicyError
+from redteam.core import INCONCLUSIVE, LEAK, PASS, PolicyError
 from redteam.policy import Finding, Policy, State, Status, Verdict, Waiver, applying, fingerprint
 from redteam.policy.reading import expired
 from redteam.report import NOT_JUDGED, Check, Limit, Ruling, plural

@@ -39,12 +39,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from redteam.core.codec import read_text
-from redteam.core.errors import PolicyError
+from redteam.core import PolicyError, read_text
 from redteam.policy import BUILT_IN, DEFAULT, Policy, Waiver
 from redteam.report import Limit, quote, require_keys, require_known
-from redteam.report.metric import Metric
-from redteam.report.metrics import known_metrics, metric, names
+from redteam.report.metrics import Metric, known_metrics, metric, names
 
 __all__ = [
     "BUILT_IN",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redteam.report.values import Evidence, Unit
+from redteam.report.values import AuditReport, Evidence, Unit
 from redteam.statistics import Interval
 
 SAME_FPR = 1e-12  # two false-positive rates this close are one, whatever their decimals went through
@@ -209,3 +209,84 @@ def shown(value: str) -> str:
     """
     word = value.strip()
     return repr(value) if len(word) <= 20 and len(word.split()) <= 1 else f"a text of {len(value)} characters"
+
+
+def too_small(
+    limit: Limit, evidence: Sequence[Evidence], way_out: Callable[[Limit, Evidence], str], of: str | None = None
+) -> tuple[str, ...]:
+    """Say once per sample size, of members or what `of` names, that it could never break the limit, and what could."""
+    alike: dict[tuple[int, int, float, float, Unit], list[Evidence]] = {}
+    for e in evidence:
+        alike.setdefault((e.members, e.nonmembers, e.attainable, e.interval.alpha, e.unit), []).append(e)
+    said = []
+    for (members, nonmembers, attainable, _, unit), same in alike.items():
+        sample = of_either(members, nonmembers, unit) if of is None else plural(members, of, f"{of[:-1]}ies")
+        most = f"a perfect attack would prove no more than {number(attainable)}"
+        if limit.sense == "max" and not attainable > 0:
+            most = "not even a perfect attack would prove anything"
+        ids = some([e.id for e in same])
+        said.append(f"{limit.name} cannot be judged on {sample}: {most} ({ids}); {way_out(limit, same[0])}")
+    return tuple(said)
+
+
+def unasked(limit: Limit, symbol: str, report: AuditReport) -> tuple[str, ...]:
+    """Say that no attack applied to some of the canaries: what the others show is nothing about them."""
+    asked: dict[str, int] = {}
+    for evidence in report.evidence:
+        if evidence.metric == limit.metric:
+            asked[evidence.attack] = asked.get(evidence.attack, 0) + evidence.members
+    held, most = report.data.canaries, max(asked.values())
+    if most >= held:
+        return ()
+    return (f"{limit.name}: no attack gave an {symbol} for {held - most} of {held} canaries",)
+
+
+def nothing_there(limit: Limit, symbol: str, given_by: str, report: AuditReport, *, of_canaries: bool) -> str:
+    """Say that a report has nothing to hold against a limit, and which audit would."""
+    none = f"{limit.name}: the report has no {symbol}"
+    if of_canaries and report.data.canaries:
+        held = plural(report.data.canaries, "canary", "canaries")
+        return f"{limit.name}: the data holds {held}, but no attack gave an {symbol}: audit with {given_by}"
+    if of_canaries:
+        return f"{none}: audit a model with canaries, or drop the limit"
+    if report.target.access == "labels":
+        needs = "an attack that needs no more than labels, which is all that the target shows"
+        return f"{none}: audit again without --attack, or with {needs}"
+    return f"{none}: audit again with {given_by}"
+
+
+def nothing_proven(limit: Limit, evidence: Sequence[Evidence], shown: str) -> str:
+    """Say of a limit of 0 on canaries that nothing breaks it, and nothing ever settles it."""
+    ids = some([e.id for e in evidence])
+    return (
+        f"{limit.name}: nothing is proven to be extracted by {ids} ({shown}), and no attack can prove that nothing is"
+    )
+
+
+def of_members(limit: Limit, most: float | None, needed: Callable[[], tuple[int, int] | None]) -> str:
+    """Say before an audit whether its members could break a limit, where `most` is attainable, and how many could."""
+    if most is None:
+        return "whether this sample could break it is known after the audit"
+    if limit.limit < most if limit.sense == "max" else limit.limit > most:
+        return "can be proven broken by this sample"
+    sizes = needed()
+    more = f"needs {sizes[0]:,} members and {sizes[1]:,} non-members" if sizes else "no sample would do"
+    return f"CANNOT be judged by this sample ({more}): exit 2"
+
+
+def of_planted(limit: Limit, sample: Sample) -> str:
+    """Say before an audit whether its canaries could break a limit."""
+    if sample.planted is None:
+        return "only canaries can settle it, and the training data holds none"
+    can = "can" if limit.limit < sample.planted.get(limit.metric, 0.0) else "CANNOT"
+    return f"{can} be proven broken by these canaries"
+
+
+def speaks_of(evidence: Evidence, delta: float | None) -> bool:
+    """Tell whether a measured epsilon bounds that at `delta` too."""
+    return evidence.delta is not None and delta is not None and evidence.delta >= delta
+
+
+def at_delta(evidence: Evidence) -> str:
+    """Write the delta at which an epsilon was measured, where there is one."""
+    return "" if evidence.delta is None else f" at delta {evidence.delta:g}"

@@ -6,9 +6,8 @@ too, and says nothing about one at a larger delta; and it is held against a guar
 
 from collections.abc import Iterator, Sequence
 
-from redteam.report import number, some
-from redteam.report.metric import Metric
-from redteam.report.metrics import metric
+from redteam.report import at_delta, number, some, speaks_of
+from redteam.report.metrics import Metric, metric
 from redteam.report.values import AuditReport, Budget, Evidence, Guarantee
 
 CLAIM_ID, CLAIM_RULE = "claim:epsilon", "claim.epsilon"
@@ -17,11 +16,6 @@ CLAIM_REMEDY = (
     "the training does not give the guarantee it claims: check per-example clipping, Poisson sampling, the "
     "noise scale and the accountant, and publish no epsilon until the audit agrees with it"
 )
-
-
-def speaks_of(evidence: Evidence, delta: float | None) -> bool:
-    """Tell whether a measured epsilon bounds that at `delta` too."""
-    return evidence.delta is not None and delta is not None and evidence.delta >= delta
 
 
 def refutes(evidence: Evidence, budget: Budget, report: AuditReport) -> bool:
@@ -61,11 +55,6 @@ def broken_claim(report: AuditReport) -> tuple[Evidence, float, str] | None:
         f"{metric(worst.metric).full(worst)}{at_delta(worst)}: the guarantee does not hold"
     )
     return worst, admitted.epsilon, message
-
-
-def at_delta(evidence: Evidence) -> str:
-    """Write the delta at which an epsilon was measured, where there is one."""
-    return "" if evidence.delta is None else f" at delta {evidence.delta:g}"
 
 
 def incomparable(evidence: Sequence[Evidence], of: Metric, report: AuditReport) -> Iterator[str]:

@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from redteam.core.codec import read_text
-from redteam.core.errors import ReportError
+from redteam.core import ReportError, read_text
 from redteam.report import plural, some
 from redteam.report.metrics import measured_by, metric
 from redteam.report.values import AuditReport, Failure, Scope

@@ -8,8 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redteam.core import codec
-from redteam.core.errors import ReportError
+from redteam import core
+from redteam.core import ReportError
 from redteam.statistics import Interval, has_learned, users_show
 
 FORMAT = "redteam.report/2"
@@ -275,13 +275,13 @@ class AuditReport:
 
     def to_json(self) -> str:
         """Return the report as indented JSON text ending in a newline."""
-        return json.dumps(codec.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(core.encode(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "report") -> "AuditReport":
         """Read a report that `to_json` wrote; raise ReportError where it is anything else."""
         try:
-            return codec.parse(cls, text, "report", format=FORMAT, advice="audit again", older=_OLDER)
+            return core.parse(cls, text, "report", format=FORMAT, advice="audit again", older=_OLDER)
         except ValueError as error:
             raise ReportError(f"{source}: {error}") from None
 
@@ -292,4 +292,4 @@ def _of_format_1(document: dict[str, Any]) -> dict[str, Any]:
     return report_of_format_1(document)
 
 
-_OLDER: codec.Older = {"redteam.report/1": _of_format_1}
+_OLDER: core.Older = {"redteam.report/1": _of_format_1}

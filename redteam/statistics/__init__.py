@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 
 _FEWEST = 2  # on either side; with fewer there is no interval
 _MOST = 10**9  # on either side; beyond it "no sample would do" is the honest answer

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 from redteam.statistics import Interval, require_rate
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
 from redteam.statistics.ranking import finite_scores

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 from redteam.statistics import first_part, require_rate
 from redteam.statistics.ranking import Counts, Floats, finite_scores
 

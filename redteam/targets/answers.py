@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from redteam.core import TargetError
 from redteam.core.arrays import BoolArray, FloatArray, IntArray
-from redteam.core.errors import TargetError
 from redteam.targets import distributions, forms
 from redteam.targets.forms import shown
 from redteam.targets.target import Access

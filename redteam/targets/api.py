@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redteam.core.codec import each_once
+from redteam.core import each_once
 
 
 class Api(ABC):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.targets.api import Api, is_document, rows_of_one
 from redteam.targets.forms import as_document
 from redteam.targets.template import Template

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from redteam.core import TargetError
 from redteam.core.arrays import FloatArray, IntArray
-from redteam.core.errors import TargetError
 from redteam.data import Examples
 from redteam.report import plural
 from redteam.targets.answers import Answers, Mismatch, Scored

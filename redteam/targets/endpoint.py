@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.targets import wire
 from redteam.targets.answers import Mismatch, Scored
 from redteam.targets.apis import choose_api, settled

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from redteam.core import TargetError
 from redteam.core.arrays import BoolArray, FloatArray
-from redteam.core.errors import TargetError
 from redteam.report import plural
 from redteam.targets.target import Access
 

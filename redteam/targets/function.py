@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.core.files import sha256
 from redteam.targets.blackbox import BlackBox
 from redteam.targets.forms import as_document

@@ -6,8 +6,8 @@ group `redteam.targets`; there is no list to edit.
 
 from typing import Any
 
+from redteam.core import TargetError
 from redteam.core.discovery import discover
-from redteam.core.errors import TargetError
 from redteam.targets.kind import TargetKind
 from redteam.targets.target import Target
 
@@ -28,7 +28,7 @@ def load_target(source: str, **options: Any) -> Target:
 
     >>> load_target("nowhere")
     Traceback (most recent call last):
-    redteam.core.errors.TargetError: nowhere: no such file or directory, and neither module:function nor a URL
+    redteam.core.TargetError: nowhere: no such file or directory, and neither module:function nor a URL
     """
     kinds = target_kinds()
     named = [kind for kind in kinds if kind.names(source)]

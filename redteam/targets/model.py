@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
+from redteam.core import BundleError, TargetError, first_line
 from redteam.core.arrays import FloatArray, IntArray
-from redteam.core.errors import BundleError, TargetError, first_line
 from redteam.data import Examples
 from redteam.models.bundle import Bundle, load_bundle, state_digest
 from redteam.models.devices import check_device

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from redteam.core import DataError, TargetError
 from redteam.core.arrays import FloatArray, IntArray
-from redteam.core.errors import DataError, TargetError
 from redteam.data import Columns, Examples, Split, fingerprint
 from redteam.data.column import Column, require
 from redteam.data.labels import by_map

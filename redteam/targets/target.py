@@ -10,8 +10,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from redteam.core import TargetError
 from redteam.core.arrays import FloatArray, IntArray
-from redteam.core.errors import TargetError
 from redteam.data import Examples
 from redteam.data.vocabulary import name_of
 from redteam.report import shown

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.targets.api import Api, is_document, rows_of_one
 from redteam.targets.forms import as_document
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from redteam.report import Limit
-from redteam.report.metric import Metric
+from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import Interval
 from redteam.testing.examples import must

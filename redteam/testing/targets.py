@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples
 from redteam.targets.kind import TargetKind
 from redteam.targets.target import Access, Target, classifier, labels_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.core.files import save_atomic
 from redteam.core.interrupts import Interrupts
 from redteam.plugins.defense import Checkpoint

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.plugins.defense import Defense
 
 NONE, ALL = "none", "all"

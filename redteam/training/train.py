@@ -13,7 +13,7 @@ import transformers
 
 from redteam import __version__
 from redteam.canary import Planting, canaries_beside, canary_rows, check_tokenizer, learn_from, mark_planted
-from redteam.core.errors import DataError, UsageError
+from redteam.core import DataError, UsageError
 from redteam.data import Columns, Examples, Reading, read_examples
 from redteam.data.ledger import (
     DataFile,

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.core.files import write_atomic
 from redteam.plugins.defense import Checkpoint
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.verify.dirac_canaries import Design, Inclusion
 
 Values = npt.NDArray[np.float32]

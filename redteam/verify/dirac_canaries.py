@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.plugins.defense import Problem
 
 Inclusion = npt.NDArray[np.bool_]

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.statistics.epsilon import EpsilonBound, clopper_pearson_from_counts, gdp_from_counts, one_run
 from redteam.statistics.epsilon.rates import epsilon_from_rates, mu_from_rates
 from redteam.verify.adversary import Scores

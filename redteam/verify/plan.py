@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 _FEWEST = 200
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from redteam import __version__
-from redteam.core.errors import RedteamError, TargetError, UsageError
+from redteam.core import RedteamError, TargetError, UsageError
 from redteam.plugins.defense import PrivateRun
 from redteam.verify import moves
 from redteam.verify import verdict as v

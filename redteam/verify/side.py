@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from redteam.core.errors import RedteamError
+from redteam.core import RedteamError
 from redteam.plugins.defense import Mechanism, PrivateRun, Problem
 from redteam.verify import moves, noise, sampling, troubles
 from redteam.verify.calibration import Reader, Values

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from redteam.core.errors import RedteamError, TargetError, UsageError
+from redteam.core import RedteamError, TargetError, UsageError
 from redteam.plugins.defense import MAY_ASK_AGAIN, Defense, Mechanism, PrivateRun, PrivateTraining, Problem
 from redteam.report.values import Guarantee
 from redteam.verify.dirac_canaries import Watched

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from redteam.core import codec
+from redteam import core
 from redteam.formats.text import Cell, bullets, draw, headline, pairs, section, table
 from redteam.report import number, plural
 from redteam.report.values import Budget
@@ -20,7 +20,7 @@ _METHODS = {"clopper_pearson": "Clopper-Pearson", "gdp": "Gaussian (GDP)", "one_
 
 def as_json(result: Verification) -> str:
     """Return the verification as indented JSON text ending in a newline."""
-    document = codec.encode(result) | {"note": f"{LOW_IS_NO_EVIDENCE}."}
+    document = core.encode(result) | {"note": f"{LOW_IS_NO_EVIDENCE}."}
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

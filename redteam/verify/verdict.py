@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from redteam.core.errors import INCONCLUSIVE, LEAK, PASS
+from redteam.core import INCONCLUSIVE, LEAK, PASS
 from redteam.plugins.defense import Mechanism, PrivateRun
 from redteam.report.values import Budget
 from redteam.statistics.epsilon import EpsilonBound

@@ -8,7 +8,7 @@ from conftest import SNIPS, sentences
 
 from attacks.controls.blind import BlindBaseline
 from attacks.controls.labels import LabelControl
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.data import Columns, Examples, Split, join, read_examples
 from redteam.statistics.roc import auc_interval
 

@@ -20,7 +20,7 @@ from redteam.canary.draw import draw_canaries
 from redteam.canary.extract import extract
 from redteam.canary.render import render
 from redteam.canary.run import Attacker
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples
 from redteam.models.initial import initial_model
 from redteam.plugins.context import AttackContext

@@ -10,7 +10,7 @@ from enumeration import Enumeration, NoiseModel
 from attacks.extraction._losses import Losses
 from attacks.extraction.exposure import ExposureRank
 from attacks.extraction.sentences import CandidateSet
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.plugins.context import AttackContext
 from redteam.targets.loading import load_target
 from redteam.targets.target import Access

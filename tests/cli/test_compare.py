@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from redteam.core.errors import ReportError
+from redteam.core import ReportError
 from redteam.formats.changes import as_json, as_markdown, as_text
 from redteam.policy.comparison import compare_reports
 from redteam.report.reading import load_report

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.plugins.registry import discover_attacks
 
 

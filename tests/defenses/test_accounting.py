@@ -10,7 +10,7 @@ from scipy import integrate, optimize, stats
 
 from defenses import accounting, privacy_loss
 from defenses.accounting import Phase, Release, calibrate, effective_multiplier, nominal_and_accounted, spent, spent_rdp
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.report.values import Budget, Guarantee
 
 SNIPS = 256 / 13_084

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from defenses.edpsgd.clipper import ExampleClipper, UnsupportedLayer
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 BATCH, LENGTH, SIZE, WORDS, LABELS = 6, 9, 8, 20, 3
 LABEL = torch.arange(BATCH) % LABELS

@@ -12,7 +12,7 @@ from torch.nn import functional
 from defenses.edpsgd import kernel
 from defenses.edpsgd.clipper import ExampleClipper
 from defenses.edpsgd.first_token import first_token_only
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.models.bilstm import BiLSTMConfig, BiLSTMForSequenceClassification
 from redteam.models.initial import minilm_directory
 from redteam.models.opening import load_encoder

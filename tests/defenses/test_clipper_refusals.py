@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 from defenses.edpsgd.clipper import ExampleClipper, UnsupportedLayer
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 BATCH, LENGTH, SIZE, WORDS = 4, 5, 6, 11
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from defenses.dpsgd import DPSGD, OpacusSteps
 from defenses.edpsgd.noise import NoiseSource
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.models.initial import initial_model
 from redteam.plugins.defense import Problem
 

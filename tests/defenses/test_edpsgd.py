@@ -15,7 +15,7 @@ from torch import nn
 from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD
 from defenses.edpsgd.texts import widen
-from redteam.core.errors import RedteamError, UsageError
+from redteam.core import RedteamError, UsageError
 from redteam.data.ledger import Ledger
 from redteam.models.initial import initial_model
 from redteam.models.pooling import begin_with_words

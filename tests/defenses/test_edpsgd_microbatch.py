@@ -13,7 +13,7 @@ from defenses.accounting import Phase, Release, spent
 from defenses.edpsgd import EDPSGD
 from defenses.edpsgd.microbatch import MicrobatchRule, MicrobatchSteps, layers_of
 from defenses.edpsgd.noise import NoiseSource
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.plugins.defense import Problem
 
 ROWS, CLASSES = 40, 3

@@ -15,7 +15,7 @@ import defenses.edpsgd
 from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD
 from defenses.edpsgd.private import LARGEST_DEFAULT_BATCH
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.models.initial import InitialModel
 from redteam.plugins.defense import PrivateTraining, Problem
 from redteam.plugins.registry import discover_defenses

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from defenses.edpsgd import PrivateTrainer
 from defenses.edpsgd.noise import NoiseSource
-from redteam.core.errors import RedteamError, UsageError
+from redteam.core import RedteamError, UsageError
 
 ROWS, CLASSES, CLIP, SIGMA, RATE = 60, 3, 0.7, 0.5, 0.3
 

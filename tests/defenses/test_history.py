@@ -14,7 +14,7 @@ from defenses.dpsgd import DPSGD
 from defenses.edpsgd import EDPSGD, PrivateTrainer
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import Sampler
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.plugins.defense import Checkpoint, Problem
 
 ROWS, SIZE, SIGMA, RATE = 120, 40, 4.0, 0.25

@@ -11,7 +11,7 @@ from scipy import stats
 from defenses.edpsgd import kernel
 from defenses.edpsgd import noise as module
 from defenses.edpsgd.noise import NoiseSource, fill_normal
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 DRAWS = 1_000_000
 needs_kernel = pytest.mark.skipif(not kernel.available(), reason="the compiled kernel is not available here")

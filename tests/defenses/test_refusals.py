@@ -12,7 +12,7 @@ from defenses.dpsgd import OpacusSteps
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.tape import UnsupportedLayer
 from defenses.edpsgd.trainer import PrivateTrainer
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 X, Y = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
 

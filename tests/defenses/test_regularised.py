@@ -11,7 +11,7 @@ from defenses.plain import Plain
 from defenses.regularised import Regularised
 from defenses.regularised.deduplication import Deduplication
 from defenses.regularised.rows import distinct, hold_out
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.data import Examples
 from redteam.models.bundle import load_bundle, save_bundle
 from redteam.models.initial import initial_model

@@ -5,7 +5,7 @@ import pytest
 
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import USUAL_LENGTH, Sampler, parts_of, steps_of_a_pass
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 def sampler(seed=0, **changes):

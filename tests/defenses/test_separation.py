@@ -16,7 +16,7 @@ from defenses.edpsgd.microbatch import MicrobatchRule, MicrobatchSteps
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.separation import Separation, unclipped
 from defenses.edpsgd.steps import ExampleSteps
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 ROWS, SIZE, WORDS, CLASSES = 14, 6, 40, 3
 

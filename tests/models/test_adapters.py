@@ -11,7 +11,7 @@ from tiny_models import LABELS, directory, model, no_network, refused
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertForMaskedLM
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.models.bundle import load_bundle, save_bundle
 from redteam.models.opening import load_encoder, open_model, read_directory, write_directory
 

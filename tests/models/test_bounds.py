@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.models.bundle import load_bundle
 from redteam.models.growth import check_growth
 from redteam.models.opening import read_directory, write_directory

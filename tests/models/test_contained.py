@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.models.bundle import load_bundle
 from redteam.models.opening import read_directory, write_directory
 from redteam.models.tokens import load_tokenizer

@@ -13,7 +13,7 @@ from conftest import ROOT, sentences
 from tiny_models import directory
 from transformers import T5Config, T5ForSequenceClassification
 
-from redteam.core.errors import TargetError, UsageError
+from redteam.core import TargetError, UsageError
 from redteam.data import Examples
 from redteam.models.bundle import load_bundle, save_bundle, state_digest
 from redteam.models.initial import initial_model, learn_vocabulary

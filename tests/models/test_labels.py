@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tiny_models import LABELS, bundle, directory
 
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.models.labels import check_labels
 from redteam.models.opening import load_encoder, open_model, read_directory
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import LABELS, TEXTS, bundle, config, directory, model, no_network, tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
-from redteam.core.errors import BundleError, TargetError
+from redteam.core import BundleError, TargetError
 from redteam.data import Examples
 from redteam.models.bundle import load_bundle, save_bundle, state_digest
 from redteam.models.configs import longest_input

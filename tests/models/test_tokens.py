@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from typer.testing import CliRunner
 
 from redteam.cli import app
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.data import Examples
 from redteam.models.bundle import load_bundle, save_bundle
 from redteam.models.initial import initial_model, minilm_directory

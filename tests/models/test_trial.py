@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import directory
 
-from redteam.core.errors import BundleError, TargetError, UsageError
+from redteam.core import BundleError, TargetError, UsageError
 from redteam.models import trial
 from redteam.models.opening import read_directory
 from redteam.models.trial import Limits, possible, try_first

@@ -17,7 +17,7 @@ from transformers import (
 from typer.testing import CliRunner
 
 from redteam.cli import app
-from redteam.core.errors import BundleError
+from redteam.core import BundleError
 from redteam.models.opening import load_encoder, open_model, read_directory
 from redteam.models.weights import stored_tensors
 

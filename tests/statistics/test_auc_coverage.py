@@ -13,7 +13,7 @@ import pytest
 from populations import allowed, binormal, contaminated, count_misses, fallen, levels, risen
 from scipy import stats
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 from redteam.statistics import Interval
 from redteam.statistics import area as area_module
 from redteam.statistics.area import area, area_interval

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 from redteam.statistics import epsilon as eps
 from redteam.statistics.epsilon.guessing import Count
 from redteam.statistics.epsilon.one_run import p_value

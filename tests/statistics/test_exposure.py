@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 from redteam.statistics import attainable_extraction_rate
 from redteam.statistics.exposure import (
     chance,

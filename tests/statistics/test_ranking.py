@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 from redteam.statistics.ranking import finite_scores, rank
 
 MEMBERS = np.array([True, True, False, False])

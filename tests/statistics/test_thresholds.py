@@ -3,7 +3,7 @@ import pytest
 from populations import allowed
 from scipy import stats
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 from redteam.statistics.advantage import advantage, advantage_bound
 from redteam.statistics.binomial import clopper_pearson_high
 from redteam.statistics.thresholds import Bonferroni, Explicit, MultiSplit, SingleSplit

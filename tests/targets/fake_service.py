@@ -6,7 +6,7 @@ import httpx
 import numpy as np
 import pytest
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples
 from redteam.targets.endpoint import Endpoint
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from redteam.core.errors import DataError
+from redteam.core import DataError
 from redteam.targets.saved import load_scores
 
 MEMBER = [1, 0, 1, 0, 1]

@@ -7,7 +7,7 @@ import pytest
 from conftest import RuleTarget, sentences
 
 from redteam.auditing.run import audit
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Split
 from redteam.plugins.attack import suited
 from redteam.plugins.registry import discover_attacks, discover_extractions

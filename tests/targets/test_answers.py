@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.targets.answers import Answers
 from redteam.targets.distributions import FLOOR, log_probabilities, probability_fault
 from redteam.targets.target import Access

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_service import URL, Service, examples, failure
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples
 from redteam.targets.answers import OTHER, Answers
 from redteam.targets.blackbox import PROBE

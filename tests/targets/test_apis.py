@@ -8,7 +8,7 @@ import pytest
 from fake_service import Service, failure
 from loopback import send, serve
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples
 from redteam.targets.apis import NAMES
 from redteam.targets.endpoint import Endpoint

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from loopback import send, serve
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples
 from redteam.targets.endpoint import Endpoint
 from redteam.targets.target import Access

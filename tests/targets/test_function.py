@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples
 from redteam.targets.blackbox import PROBE
 from redteam.targets.function import FunctionTarget

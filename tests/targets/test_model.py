@@ -8,7 +8,7 @@ import torch
 from tiny_models import LABELS, TEXTS, VOCABULARY, bundle, directory, tokenizer
 from transformers import pipeline
 
-from redteam.core.errors import BundleError, TargetError
+from redteam.core import BundleError, TargetError
 from redteam.data import Examples
 from redteam.models.bundle import state_digest
 from redteam.targets import model as module

@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForSequenceClassification, BartConfig, PreTrainedTokenizerFast, T5Config
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples
 from redteam.targets.loading import load_target
 

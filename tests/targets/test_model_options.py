@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_models import TEXTS, bundle, directory
 
-from redteam.core.errors import BundleError, UsageError
+from redteam.core import BundleError, UsageError
 from redteam.data import Examples
 from redteam.models.bundle import save_bundle
 from redteam.models.devices import check_device

@@ -5,7 +5,7 @@ import pytest
 from fake_service import Service, examples, failure
 
 from redteam.auditing.scoring import ScoreCache
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.targets.function import FunctionTarget
 
 LABELS = ("a", "b")

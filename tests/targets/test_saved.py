@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scorefiles import MEMBER, SCORE, failure, write
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Columns, Examples
 from redteam.targets.saved import SavedScores, load_scores
 from redteam.targets.target import Access, Target

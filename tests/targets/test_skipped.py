@@ -14,7 +14,7 @@ from redteam.auditing.run import audit
 from redteam.auditing.scoring import ScoreCache
 from redteam.auditing.settings import AuditSettings
 from redteam.auditing.skipped import without_refused
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.data import Examples, Split
 from redteam.policy import DEFAULT
 from redteam.policy.judge import judge

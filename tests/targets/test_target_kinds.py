@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from loopback import send, serve
 
-from redteam.core.errors import TargetError
+from redteam.core import TargetError
 from redteam.targets.endpoint import EndpointKind
 from redteam.targets.function import FunctionKind
 from redteam.targets.kind import TargetKind

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from redteam.core.errors import TargetError, UsageError
+from redteam.core import TargetError, UsageError
 from redteam.verify.adversary import Adversary, Claim, _mixed
 from redteam.verify.calibration import Calibration, CalibrationRun
 from redteam.verify.dirac_canaries import Design, problem

@@ -7,7 +7,7 @@ import doubles
 import pytest
 import torch
 
-from redteam.core.errors import TargetError, UsageError
+from redteam.core import TargetError, UsageError
 from redteam.plugins.defense import PrivateRun
 from redteam.plugins.registry import choose, discover_defenses
 from redteam.report.values import Guarantee

@@ -7,7 +7,7 @@ from broken_trouble import Careless
 from doubles import Honest, of_rows, summed
 from planting import HONEST, by_norm, to
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 
 
 @to(HONEST, "more noise than it says")

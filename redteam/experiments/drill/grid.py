@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redteam.canary.draw import EXISTING, FRESH, PER_CANARY
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.data import fold
 from redteam.data.pattern import Pattern, Slot
 from redteam.experiments.setup import Trainer

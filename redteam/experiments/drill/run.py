@@ -14,7 +14,7 @@ from redteam.canary import Planting
 from redteam.canary.alphabets import choose_alphabets
 from redteam.canary.draw import draw_canaries
 from redteam.canary.run import signals_of, without_searches
-from redteam.core.errors import DataError, UsageError
+from redteam.core import DataError, UsageError
 from redteam.data import Columns, fingerprint, read_examples
 from redteam.data.ledger import assign_membership
 from redteam.experiments.cells import Task, published

@@ -12,7 +12,7 @@ from typing import Any
 
 from redteam.auditing.inputs import AuditInputs, Sources, open_inputs
 from redteam.auditing.settings import FPRS, AuditSettings
-from redteam.core.errors import DataError, StatisticsError
+from redteam.core import DataError, StatisticsError
 from redteam.core.files import write_atomic
 from redteam.data import Columns, fingerprint, read_examples
 from redteam.data.ledger import Ledger, ledger_path

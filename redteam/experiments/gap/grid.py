@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redteam.core.errors import UsageError
+from redteam.core import UsageError
 from redteam.experiments.setup import Trainer
 from redteam.plugins.defense import Defense
 from redteam.training.recipes import configured

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from redteam.experiments.gap.grid import GapCell, row_words
 from redteam.experiments.report import ExperimentReport
-from redteam.report.guarantee import speaks_of
+from redteam.report import speaks_of
 from redteam.report.metrics import metric
 from redteam.report.values import Accuracy, Budget, Evidence, Failure, Guarantee, UserAccuracy
 from redteam.statistics import Interval

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from redteam.report import LUCK, Limit, Outcome, Ruling, plural, range_of, some
-from redteam.report.metric import Metric
+from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import Interval, attainable_auc, auc_examples_needed
 

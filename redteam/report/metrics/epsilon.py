@@ -8,9 +8,21 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from redteam.report import LOW_BOUND, Check, Limit, Outcome, Ruling, Sample, decimals, number, read_number, some
-from redteam.report.guarantee import at_delta, incomparable, speaks_of, standing_guarantee
-from redteam.report.metric import Metric
+from redteam.report import (
+    LOW_BOUND,
+    Check,
+    Limit,
+    Outcome,
+    Ruling,
+    Sample,
+    at_delta,
+    decimals,
+    number,
+    read_number,
+    some,
+    speaks_of,
+)
+from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence, Guarantee
 from redteam.statistics import Interval, attainable_epsilon
 
@@ -70,7 +82,7 @@ class Epsilon(Metric):
         """Hold a limit against all evidence, and against the guarantee."""
         outcomes = self.outcomes(limit, report)
         checks = tuple(Check(e.id, e.rule, limit.limit, e.interval, o) for e, o in outcomes)
-        if standing_guarantee(report) is not None:
+        if _standing(report) is not None:
             settled: Outcome = "within" if _meets(limit, report) else "inconclusive"
             checks = (*checks, Check(_BY_GUARANTEE, _BY_GUARANTEE, limit.limit, None, settled))
         open_ = [e for e, o in outcomes if o == "inconclusive"]
@@ -81,14 +93,14 @@ class Epsilon(Metric):
             (
                 *unbounded,
                 *_other_deltas(limit, apart),
-                *self.too_small(limit, [e for e, o in outcomes if o == "underpowered"]),
+                *self.cannot_break(limit, outcomes),
             ),
             (self.undecided(limit, open_),) if open_ and not unbounded else (),  # said already
         )
 
     def at_most(self, evidence: Evidence, report: AuditReport, *, beside: Evidence) -> float:
         """Return what the guarantee says, at the delta of `beside`; no attack bounds epsilon from above."""
-        guarantee = standing_guarantee(report)
+        guarantee = _standing(report)
         return guarantee.accounted.epsilon if guarantee and speaks_of(beside, guarantee.accounted.delta) else math.inf
 
     def contradictions(self, evidence: Evidence, report: AuditReport) -> Iterator[str]:
@@ -108,7 +120,10 @@ class Epsilon(Metric):
 
     def problems(self, report: AuditReport) -> Iterator[str]:
         """Yield where more was measured than a guarantee admits and the two do not compare."""
-        yield from incomparable([each for each in report.evidence if each.metric == self.name], self, report)
+        if report.guarantee is not None:
+            from redteam.report.guarantee import incomparable
+
+            yield from incomparable([each for each in report.evidence if each.metric == self.name], self, report)
 
     def finding(self, evidence: Evidence, limit: float) -> str:
         """Say that more privacy was spent than allowed."""
@@ -183,7 +198,7 @@ class Epsilon(Metric):
         """Say why nothing holds epsilon below its limit, unless a guarantee does or a finding says otherwise."""
         if _meets(limit, report) or any(o == "exceeded" for _, o in outcomes):
             return ()
-        guarantee = standing_guarantee(report)
+        guarantee = _standing(report)
         if guarantee is not None:
             return (_unmet(limit, guarantee, report),)
         if not outcomes:
@@ -202,9 +217,18 @@ class Epsilon(Metric):
         return (f"{self.undecided(limit, open_)} {said}",) if open_ else ()
 
 
+def _standing(report: AuditReport) -> Guarantee | None:
+    """Return the guarantee, None where there is none or an attack refutes it."""
+    if report.guarantee is None:
+        return None
+    from redteam.report.guarantee import standing_guarantee
+
+    return standing_guarantee(report)
+
+
 def _meets(limit: Limit, report: AuditReport) -> bool:
     """Tell whether a guarantee holds an epsilon within its limit."""
-    guarantee = standing_guarantee(report)
+    guarantee = _standing(report)
     if guarantee is None or limit.delta is None or not _about(guarantee, report):
         return False
     return guarantee.accounted.epsilon <= limit.limit and guarantee.accounted.delta <= limit.delta

@@ -1,7 +1,7 @@
 """Exposure: by how many bits planted secrets stand out among all that could have been (Carlini et al. 2019)."""
 
 from redteam.report import LUCK, Limit, number, plural
-from redteam.report.metric import Metric
+from redteam.report.metrics import Metric
 from redteam.report.values import Evidence
 
 

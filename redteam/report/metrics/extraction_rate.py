@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from redteam.report import LUCK, share
-from redteam.report.metric import Metric
+from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import attainable_extraction_rate
 

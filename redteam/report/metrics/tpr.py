@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from redteam.report import LUCK, SAME_FPR, Limit, accusation, read_number, require_keys, share
-from redteam.report.metric import Metric
+from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import attainable_tpr, smallest_resolvable_fpr, tpr_examples_needed
 

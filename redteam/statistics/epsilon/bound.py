@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 
 
 @dataclass(frozen=True)

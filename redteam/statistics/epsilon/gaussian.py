@@ -8,7 +8,7 @@ import math
 
 from scipy import special
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 from redteam.statistics import largest_rejected
 from redteam.statistics.epsilon.bound import require_delta
 

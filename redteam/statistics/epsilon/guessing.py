@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from redteam.core.errors import StatisticsError
+from redteam.core import StatisticsError
 from redteam.statistics import first_part, require_rate
 from redteam.statistics.ranking import finite_scores
 from redteam.statistics.thresholds import Bonferroni, Explicit, MultiSplit, SingleSplit, ThresholdStrategy
