@@ -240,7 +240,7 @@ def _caveats(ledger: Ledger) -> Iterator[str]:
 def _no_ledger(name: str, path: Path) -> RedteamError:
     """Say what is missing; a URL is not repeated, it may hold a password."""
     if not Path(name).exists() and ":" not in name:
-        return TargetError(f"{name}: no such file or directory, and neither module:function nor a URL")
+        return TargetError(f"{name}: no such file or directory, and neither a URL nor module:function")
     where = f"no ledger at {path}, so nothing" if Path(name).exists() else "nothing"
     return UsageError(
         f"{where} says who was a member: "

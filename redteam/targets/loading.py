@@ -28,7 +28,7 @@ def load_target(source: str, **options: Any) -> Target:
 
     >>> load_target("nowhere")
     Traceback (most recent call last):
-    redteam.core.TargetError: nowhere: no such file or directory, and neither module:function nor a URL
+    redteam.core.TargetError: nowhere: no such file or directory, and neither a URL nor module:function
     """
     kinds = target_kinds()
     named = [kind for kind in kinds if kind.names(source)]

@@ -84,7 +84,7 @@ def test_a_model_that_is_none(bench, name):
 
 def test_what_is_not_there_at_all(bench):
     (bench / "folder").mkdir()
-    missing = "no such file or directory, and neither module:function nor a URL"
+    missing = "no such file or directory, and neither a URL nor module:function"
     assert f"none.pt: {missing}" in fails(bench, "audit", "none.pt")
     assert f"none.pt: {missing}" in fails(bench, "audit", "none.pt", *SIDES)
     assert "folder: no readable config.json" in fails(bench, "audit", "folder", *SIDES)
