@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from redteam.core import StatisticsError
-from redteam.statistics import resolution, roc
+from redteam.statistics import roc
 
 
 @st.composite
@@ -52,10 +52,6 @@ def test_each_point_of_the_curve_counts_scores_at_or_above_its_threshold(sample)
     for fpr, tpr, threshold in zip(*roc.roc_curve(scores, is_member), strict=True):
         assert tpr == np.mean(scores[is_member] >= threshold)
         assert fpr == np.mean(scores[~is_member] >= threshold)
-
-
-def test_the_resolution_is_reachable_from_roc():
-    assert roc.smallest_resolvable_fpr is resolution.smallest_resolvable_fpr
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, float("nan")])
