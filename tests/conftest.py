@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ __all__ = ["WORDS", "RuleTarget", "sentences"]
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).parents[1]
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start with them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for _ledger in (ROOT / "fixtures").glob("*/*.ledger.json"):
     _ledger.chmod(0o600)  # git makes them readable to everybody, of which an audit warns
 SNIPS = ROOT.parent / "shared" / "data" / "snips" / "snips.tsv"
