@@ -1,9 +1,12 @@
 """What an attack is given besides its target and the rows to look at; nothing in it tells who was a member."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from redteam.core.arrays import FloatArray
+from redteam.plugins.reference_scores import ReferenceScores
 from redteam.targets.target import Target
 
 Progress = Callable[[int, int], None]  # done, of how many; may raise to break the work off
@@ -13,13 +16,25 @@ def unwatched(done: int, total: int) -> None:
     """Show no progress."""
 
 
+class Encoder(Protocol):
+    """A public model of language, from which nothing of the target's training data can be learned."""
+
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """Return one vector of length 1 per text, shape [n, d]; deterministic."""
+
+
 @dataclass(frozen=True)
 class AttackContext:
     """What an adversary has besides the target: one value, so that a new attack needs no new argument.
 
     `seed` decides all that is random. `progress` is called as work is done. `references` are models that answer as the
     target does and were trained apart from it, on none of the canaries; `base` is the directory of the public encoder
-    that training started from. `requests` is how many more requests the target takes, `seconds` how long the attack may
+    that training started from, `encoder` a public encoder of texts. `reference_scores` are what reference models say of the
+    rows of the pool. `requests` is how many more requests the target takes, `seconds` how long the attack may
     run; None is no limit.
     """
 
@@ -27,6 +42,8 @@ class AttackContext:
     progress: Progress = unwatched
     references: tuple[Target, ...] = ()
     base: Path | None = None
+    encoder: Encoder | None = None
+    reference_scores: ReferenceScores | None = None
     requests: int | None = None
     seconds: float | None = None
 

@@ -1,0 +1,59 @@
+"""What reference models, trained like the target on rows that somebody chose, say of the rows of an audit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from redteam.core import StatisticsError
+from redteam.core.arrays import BoolArray, FloatArray
+
+
+@dataclass(frozen=True)
+class ReferenceScores:
+    """One row per reference model, one column per row of the pool, in the order in which an attack gets it.
+
+    `log_odds`, shape [k, n], is log p - log(1 - p) of each row's own label; `included`, shape [k, n], says which rows a
+    model was trained on, and says nothing of the target. `partner[i]` is the model that was trained on just the rows
+    that i was not trained on, or -1. `correct`, shape [k, n], is where the row's label was predicted, if that is known.
+    `made_by` says in a few words where they come from, for the report. The target is never among them. Raises
+    StatisticsError where the shapes do not belong together, a number is NaN, or a partner is none.
+    """
+
+    log_odds: FloatArray
+    included: BoolArray
+    partner: tuple[int, ...]
+    correct: BoolArray | None = None
+    made_by: str = ""
+
+    def __post_init__(self) -> None:
+        """Check what every attack would have to check."""
+        if self.log_odds.ndim != 2 or self.log_odds.shape != self.included.shape:
+            raise StatisticsError(
+                f"log-odds of shape {self.log_odds.shape} and inclusion of shape {self.included.shape}: both must be "
+                "[reference models, rows]"
+            )
+        if self.correct is not None and self.correct.shape != self.included.shape:
+            raise StatisticsError(f"right answers of shape {self.correct.shape}, not {self.included.shape}")
+        if np.isnan(self.log_odds).any():
+            raise StatisticsError("log-odds of a reference model are NaN")
+        if len(self.partner) != len(self.log_odds):
+            raise StatisticsError(f"{len(self.partner)} partners of {len(self.log_odds)} reference models")
+        for model, other in enumerate(self.partner):
+            if other >= 0 and (self.partner[other] != model or (self.included[model] == self.included[other]).any()):
+                raise StatisticsError(f"reference model {other} was not trained on just what model {model} was not")
+
+    def __len__(self) -> int:
+        """Return how many models there are."""
+        return len(self.log_odds)
+
+    def without(self, model: int) -> "ReferenceScores":
+        """Return these without one model and its partner, as when that one plays the target."""
+        keep = [i for i in range(len(self)) if i not in (model, self.partner[model])]
+        place = {old: new for new, old in enumerate(keep)}
+        return ReferenceScores(
+            self.log_odds[keep],
+            self.included[keep],
+            tuple(place.get(self.partner[i], -1) for i in keep),
+            None if self.correct is None else self.correct[keep],
+            self.made_by,
+        )
