@@ -33,9 +33,9 @@ class AttackContext:
 
     `seed` decides all that is random. `progress` is called as work is done. `references` are models that answer as the
     target does and were trained apart from it, on none of the canaries; `base` is the directory of the public encoder
-    that training started from, `encoder` a public encoder of texts. `reference_scores` are what reference models say of the
-    rows of the pool. `requests` is how many more requests the target takes, `seconds` how long the attack may
-    run; None is no limit.
+    that training started from, `encoder` a public encoder of texts. `reference_scores` are what reference models say of
+    the rows of the pool. `requests` is how many more requests the target takes, `seconds` how long the attack may run;
+    None is no limit.
     """
 
     seed: int
