@@ -17,7 +17,8 @@ ROOMS = (
     {"targets"},
     {"plugins"},
     {"canary"},
-    {"training", "references"},
+    {"training"},
+    {"references"},  # are trained as `redteam train` does
     {"auditing"},
     {"verify", "experiments"},
     {"integrations", "testing"},

@@ -34,6 +34,7 @@ from redteam.core.arrays import BoolArray
 from redteam.data import Examples, Split
 from redteam.plugins.attack import Attack, Control, suited
 from redteam.plugins.context import AttackContext, unwatched
+from redteam.plugins.reference_scores import ReferenceProvider
 from redteam.plugins.registry import discover_attacks, discover_controls
 from redteam.report.values import (
     AuditReport,
@@ -61,6 +62,7 @@ def audit(
     settings: AuditSettings = AuditSettings(),
     guarantee: Guarantee | None = None,
     planted: CanaryAudit | None = None,
+    references: ReferenceProvider | None = None,
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
     restart: bool = False,
@@ -69,8 +71,9 @@ def audit(
     """Attack `target` with the examples of `split` and report what was found; nothing is decided here.
 
     `attacks` and `controls` default to all there are, but for attacks that others outdo on this target; `planted` are
-    canaries in the training data and the attacks after them. `folder` is where answers of a broken-off pass are kept,
-    `restart` forgets them, and `tell` is told of their use. Raises TargetError or BundleError where the target gives no
+    canaries in the training data and the attacks after them. `references` gives the scores of reference models, which
+    attacks may use. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told
+    of their use. Raises TargetError or BundleError where the target gives no
     usable answers, or refuses too many texts; what goes wrong inside one attack is a `Failure` in the report.
     """
     wanted = discover_attacks() if attacks is None else tuple(attacks)
@@ -89,7 +92,13 @@ def audit(
     ids = intervals_planned(attacks, access, settings.fprs, epsilon=known is not None, unit=units.unit) + planned
     share = share_error(ids, len(planned), settings, known, units.unit)
     blind = _blind(target, pool)
-    context = AttackContext(settings.seed, progress or unwatched, requests=getattr(target, "requests_left", None))
+    known_of_rows = None if references is None or looked.grade == "C" else references.scores(pool)
+    context = AttackContext(
+        settings.seed,
+        progress or unwatched,
+        reference_scores=known_of_rows,
+        requests=getattr(target, "requests_left", None),
+    )
     attacked = run_attacks(
         cache, blind, units, attacks, context=context, settings=settings, each=share.each, canaries=known
     )

@@ -1,11 +1,13 @@
 """What reference models, trained like the target on rows that somebody chose, say of the rows of an audit."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from redteam.core import StatisticsError
 from redteam.core.arrays import BoolArray, FloatArray
+from redteam.data import Examples
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,14 @@ class ReferenceScores:
             None if self.correct is None else self.correct[keep],
             self.made_by,
         )
+
+
+class ReferenceProvider(Protocol):
+    """Where the scores of reference models come from: trained here, opened, or read from a file.
+
+    It is given the rows of the pool with all that is known of them but on which side they are, and must not depend on
+    that, nor on their order.
+    """
+
+    def scores(self, pool: Examples) -> ReferenceScores:
+        """Return what reference models say of the pool's rows, in its order; RedteamError where that is not to be."""
