@@ -1,8 +1,8 @@
 """Which rows each reference model is trained on: complementary halves, drawn without regard to who is a member.
 
 Rows are drawn in an order of their own, by text and label, so that the same rows give the same halves however they
-come, and so do the first models of a longer plan. A pair of complementary halves says more than two independent ones: what a
-row's neighbours do to one model of a pair, they do to the other with the opposite sign.
+come, and so do the first models of a longer plan. A pair of complementary halves says more than two independent ones:
+what a row's neighbours do to one model of a pair, they do to the other with the opposite sign.
 """
 
 from dataclasses import dataclass
