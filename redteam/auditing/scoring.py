@@ -75,7 +75,7 @@ class ScoreCache:
 
     def predict(self, examples: Examples) -> IntArray:
         """Return the index of each predicted label, shape [n]."""
-        if examples.texts is None:
+        if examples.texts is None or (Access.LOSSES in self.access and Access.PROBABILITIES not in self.access):
             return classifier(self.target).predict(examples)
         if self.access == Access.LABELS:
             return self._whole(examples)[:, 0].astype(np.int64)

@@ -103,7 +103,10 @@ def _read_ipc(path: Path, fields: list[int] | None) -> Any:
 
 
 def open_arrays(path: Path) -> OpenedTable:
-    """Open an .npz archive of numpy; `probabilities` [n, k] with `labels` become columns. Raises DataError."""
+    """Open an .npz archive of numpy; raise DataError.
+
+    `probabilities` [n, k] become k columns named after `labels`; a whole number as a label is a place among these.
+    """
     check_file(path)
     with blame(path), path.open("rb") as file:  # opened here: given a name, numpy leaves a broken archive open
         if not zipfile.is_zipfile(file):
@@ -122,8 +125,10 @@ def open_arrays(path: Path) -> OpenedTable:
         columns |= {
             f"prob:{label}": _arrow(path, "probabilities", probabilities[:, i]) for i, label in enumerate(labels)
         }
-        if "label" in arrays and arrays["label"].dtype.kind in "iu" and labels.dtype.kind == "U":
-            columns["label"] = _label_names(path, arrays.pop("label"), labels)
+    for what in ("label", "predicted"):
+        numbers = what in arrays and arrays[what].ndim == 1 and arrays[what].dtype.kind in "iu"
+        if numbers and labels is not None and labels.ndim == 1 and labels.dtype.kind == "U":
+            columns[what] = _label_names(path, what, arrays.pop(what), labels)
     columns |= {name: _arrow(path, name, array) for name, array in arrays.items()}
     return OpenedTable(tuple(columns), (), lambda wanted: [columns[name] for name in wanted])
 
@@ -134,12 +139,12 @@ def _arrow(path: Path, name: str, array: Any) -> Any:
     return pa.array(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
 
 
-def _label_names(path: Path, indices: Any, labels: Any) -> Any:
+def _label_names(path: Path, what: str, indices: Any, labels: Any) -> Any:
     """Whole numbers beside label names are taken as positions among them."""
     wrong = np.flatnonzero((indices < 0) | (indices >= len(labels)))
     if wrong.size:
         row = int(wrong[0])
-        raise DataError(f"{path}: row {row + 1}: label {indices[row]} is not a position among {len(labels)} labels")
+        raise DataError(f"{path}: row {row + 1}: {what} {indices[row]} is not a position among {len(labels)} labels")
     return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(labels))
 
 

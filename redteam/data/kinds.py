@@ -14,6 +14,8 @@ STRING, WHOLE, NUMBER, TRUTH = "a string", "a whole number", "a number", "true o
 NOT_FINITE, BYTES, LIST, OBJECT = "not a finite number", "bytes", "a list", "an object"
 _NAMES = frozenset({STRING, WHOLE, NUMBER, TRUTH})
 
+_WANTED = {"text": "a string", "split": "a side of the split", "predicted": "the name of a label"}
+
 Kinds = Mapping[str, int]  # kind -> the first row that holds it, counted from 1
 
 
@@ -71,18 +73,18 @@ def kinds_of(values: list[Any]) -> dict[str, int]:
 
 
 def fault(kinds: Kinds, name: str, what: str) -> str | None:
-    """Say why column `name` cannot be what it is read for (text, label, id, user, group, split); None where it can."""
+    """Say why column `name` cannot be what it is read for (text, label, predicted, id, ...); None where it can."""
     allowed = frozenset({STRING}) if what == "text" else _NAMES
     wrong = sorted((row, kind) for kind, row in kinds.items() if kind not in allowed)
     if not wrong:
         return None
     row, kind = wrong[0]
-    wanted = "a string" if what == "text" else f"the name of a {what}" if what != "split" else "a side of the split"
+    wanted = _WANTED.get(what, f"the name of a {what}")
     return f"row {row}: column {name!r} holds {kind}, not {wanted}; {_advice(kind, what)}"
 
 
 def _advice(kind: str, what: str) -> str:
-    other = f"or say --{what}-column NAME"
+    other = "or rename the column" if what == "predicted" else f"or say --{what}-column NAME"
     if kind == NOT_FINITE:
         return f"fill it or drop the row, {other}"
     if kind in (LIST, OBJECT):

@@ -51,7 +51,7 @@ ROWS = "member,score\n1,1\n0,2\n1,3\n0,4\n"
         ("", "empty"),
         ("\n\n", "empty"),
         ("member,score\n", "no rows"),
-        ("member\n1\n0\n", "no score, loss or probability (prob:LABEL) columns among 'member'"),
+        ("member\n1\n0\n", "no score, loss, predicted or probability (prob:LABEL) columns among 'member'"),
         ("score\n1\n0\n", "no membership column (member, split) among 'score'"),
         ("member,score,loss\n1,1,1\n", "both score and loss columns; keep one"),
         ("member,score,p:a,p:b\n1,1,1,0\n", "both score and probabilities columns"),
