@@ -35,7 +35,7 @@ def joined(members: Counts, nonmembers: Counts) -> tuple[Counts, Counts]:
     from its neighbours stays apart.
     """
     members, nonmembers = _cells(members, nonmembers, _runs(members, nonmembers))
-    if len(members) <= _CELLS:
+    if len(members) <= _CELLS + 1:  # one more has as many steps as there are cells: each is alone
         return members, nonmembers
     m, n = members / members.sum(), nonmembers / nonmembers.sum()
     m, n = m[1:] + m[:-1], n[1:] + n[:-1]  # of each pair of neighbours

@@ -145,6 +145,16 @@ def test_members_with_no_nonmember_between_them_are_one_score():
     assert nonmembers.tolist() == [0, 1, 0, 1, 4, 0]
 
 
+@pytest.mark.parametrize("runs", [63, 64, 65, 66, 67, 130])
+def test_members_and_nonmembers_in_turn(runs):
+    rng = np.random.default_rng(runs)
+    for _ in range(100):
+        counts, first = rng.integers(1, 4, size=runs), np.arange(runs) % 2 == 0
+        members, nonmembers = joined(np.where(first, counts, 0), np.where(first, 0, counts))
+        assert min(runs, 40) <= len(members) <= 65
+        assert members.sum() + nonmembers.sum() == counts.sum()
+
+
 @pytest.mark.parametrize("alpha", [0.005, 1e-3, 1e-4])
 @pytest.mark.parametrize(("auc", "n"), [(0.5, 300), (0.8, 300), (0.8, 3000)])
 def test_ordinary_samples_get_hardly_wider(auc, n, alpha, monkeypatch):
