@@ -52,8 +52,8 @@ def run_attacks(
     if any(attack.needs in target.access for attack in attacks):
         _answer_once(target, pool)
     for attack in attacks:
-        if attack.needs not in target.access:
-            reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
+        reason = attack.applies(target.access, context)
+        if reason is not None:
             yield Failure(attack.id, "not_applicable", reason)
             continue
         try:

@@ -32,6 +32,7 @@ from redteam.canary.evidence import CanaryAudit
 from redteam.core import StatisticsError
 from redteam.core.arrays import BoolArray
 from redteam.data import Examples, Split
+from redteam.models.encoder import public_encoder
 from redteam.plugins.attack import Attack, Control, suited
 from redteam.plugins.context import AttackContext, unwatched
 from redteam.plugins.reference_scores import ReferenceProvider
@@ -89,16 +90,18 @@ def audit(
     canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
     known = canaries if isinstance(canaries, Canaries) else None
     planned = () if planted is None else planted.planned(access)
-    ids = intervals_planned(attacks, access, settings.fprs, epsilon=known is not None, unit=units.unit) + planned
-    share = share_error(ids, len(planned), settings, known, units.unit)
-    blind = _blind(target, pool)
     known_of_rows = None if references is None or looked.grade == "C" else references.scores(pool)
     context = AttackContext(
         settings.seed,
         progress or unwatched,
+        encoder=public_encoder(None) if any(attack.reads_texts for attack in attacks) else None,
         reference_scores=known_of_rows,
         requests=getattr(target, "requests_left", None),
     )
+    apply = [attack for attack in attacks if attack.applies(access, context) is None]
+    ids = intervals_planned(apply, access, settings.fprs, epsilon=known is not None, unit=units.unit) + planned
+    share = share_error(ids, len(planned), settings, known, units.unit)
+    blind = _blind(target, pool)
     attacked = run_attacks(
         cache, blind, units, attacks, context=context, settings=settings, each=share.each, canaries=known
     )

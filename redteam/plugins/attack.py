@@ -14,7 +14,8 @@ class Attack(ABC):
     """An adversary against a target: settings in the constructor, work in `score`.
 
     `id` is stable and never re-used, `needs` is the least access it works with. From the access `outdone_from` on,
-    others say all that it says, and it runs only when it is named. `may_tie`: scores that are all equal are an answer.
+    others say all that it says, and it runs only when it is named, as one `only_named` does anywhere. `reads_texts`:
+    it uses the context's encoder. `may_tie`: scores that are all equal are an answer.
     """
 
     id: ClassVar[str]
@@ -22,7 +23,16 @@ class Attack(ABC):
     needs: ClassVar[Access]
     signals: ClassVar[tuple[str, ...]]
     outdone_from: ClassVar[Access | None] = None
+    only_named: ClassVar[bool] = False
+    reads_texts: ClassVar[bool] = False
     may_tie: ClassVar[bool] = False
+
+    def applies(self, access: Access, context: AttackContext) -> str | None:
+        """Return why the attack cannot run on a target of this access with what the context holds; None if it can.
+
+        It is asked before the error is shared, so the answer may depend on nothing that the target answers.
+        """
+        return None if self.needs in access else f"needs {self.needs.word}, the target gives {access.word}"
 
     @abstractmethod
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
@@ -51,5 +61,9 @@ class Control(ABC):
 
 
 def suited(attacks: Sequence[Attack], access: Access) -> tuple[Attack, ...]:
-    """Return the attacks that are worth their share of the error: all but those that others outdo at this access."""
-    return tuple(attack for attack in attacks if attack.outdone_from is None or attack.outdone_from not in access)
+    """Return the attacks that are worth their share of the error where none is named."""
+    return tuple(
+        attack
+        for attack in attacks
+        if not attack.only_named and (attack.outdone_from is None or attack.outdone_from not in access)
+    )

@@ -1,9 +1,9 @@
 """What an attack is given besides its target and the rows to look at; nothing in it tells who was a member."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from redteam.core.arrays import FloatArray
 from redteam.plugins.reference_scores import ReferenceScores
@@ -14,6 +14,10 @@ Progress = Callable[[int, int], None]  # done, of how many; may raise to break t
 
 def unwatched(done: int, total: int) -> None:
     """Show no progress."""
+
+
+def unread(line: str) -> None:
+    """Keep no remark."""
 
 
 class Encoder(Protocol):
@@ -35,7 +39,8 @@ class AttackContext:
     target does and were trained apart from it, on none of the canaries; `base` is the directory of the public encoder
     that training started from, `encoder` a public encoder of texts. `reference_scores` are what reference models say of
     the rows of the pool. `requests` is how many more requests the target takes, `seconds` how long the attack may run;
-    None is no limit.
+    None is no limit. `remark` takes a line for the report: what the attack used. In `kept` attacks leave for each other
+    what is dear to compute again, under a key that says all that it depends on.
     """
 
     seed: int
@@ -46,6 +51,8 @@ class AttackContext:
     reference_scores: ReferenceScores | None = None
     requests: int | None = None
     seconds: float | None = None
+    remark: Callable[[str], None] = unread
+    kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def reference(self) -> Target | None:

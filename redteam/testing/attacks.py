@@ -7,6 +7,7 @@ import numpy as np
 
 from redteam.data import Split
 from redteam.data.pattern import Pattern
+from redteam.models.encoder import hashed_ngrams
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, NotApplicable
@@ -29,10 +30,11 @@ def check_attack(
     """Hold an attack to its contract; raise AssertionError with the line it breaks.
 
     `target` is what it is run on, by default a small model with its weights; give one for an attack that needs more.
-    An extraction attack that does not apply to it, and says so, is held to no more. `context` is what else it has.
+    An extraction attack that does not apply to it, and says so, is held to no more. `context` is what else it has; by
+    default a public encoder.
     """
     it: Any = made(attack)
-    target, context = target or small_model(), context or AttackContext(5)
+    target, context = target or small_model(), context or AttackContext(5, encoder=hashed_ngrams())
     must(it.needs in target.access, f"{it.id} needs {it.needs.word}: give check_attack a target that gives that")
     before = _state(target)
     if isinstance(it, ExtractionAttack):

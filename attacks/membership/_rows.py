@@ -1,0 +1,72 @@
+"""What the attacks that compare rows share: the target's log-odds, and the rows by texts and labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from redteam.core import TargetError
+from redteam.core.arrays import FloatArray, IntArray
+from redteam.data import Examples
+from redteam.models.encoder import hashed_ngrams
+from redteam.plugins.context import AttackContext
+from redteam.statistics.membership.neighbours import NeighbourKernel, agreement
+from redteam.targets.target import Target, classifier, label_indices, labels_of
+
+NO_ENCODER = "needs a public encoder of texts, and the audit has none"
+
+
+def log_odds(target: Target, pool: Examples) -> FloatArray:
+    """Return log p - log(1 - p) of each row's own label, shape [n], finite.
+
+    Where a target rounds p to 1 or 0, the row lies beyond all others by log 2.
+    """
+    log_p = classifier(target).log_probabilities(pool)
+    own = label_indices(labels_of(target), pool, name=target.name)
+    return own_log_odds(log_p, own)
+
+
+def own_log_odds(log_p: FloatArray, own: IntArray) -> FloatArray:
+    """Return log p - log(1 - p) from log-probabilities [n, k] and each row's own column [n].
+
+    1 - p is summed from the other labels: subtracting would lose what tells members apart.
+    """
+    rows = np.arange(len(own))
+    rest = log_p.copy()
+    rest[rows, own] = -np.inf
+    with np.errstate(divide="ignore"):
+        odds: FloatArray = log_p[rows, own] - logsumexp(rest, axis=1)
+    known = odds[np.isfinite(odds)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    return np.clip(odds, low - np.log(2), high + np.log(2))
+
+
+def encoder_name(context: AttackContext) -> str:
+    """Return what a report calls the public encoder."""
+    return "no encoder" if context.encoder is None else context.encoder.name
+
+
+@dataclass(frozen=True)
+class PublicRows:
+    """What the public knows of the rows: how they neighbour, and how well each label fits its text, arrays of [n]."""
+
+    neighbours: NeighbourKernel
+    fit: tuple[FloatArray, ...]
+
+
+def public_rows(pool: Examples, context: AttackContext) -> PublicRows:
+    """Return what texts and labels of the pool tell, computed once for all attacks of an audit.
+
+    How well a label fits is seen twice, by the encoder and by the words as they are: what a target knows of a text may
+    be either.
+    """
+    if context.encoder is None or pool.texts is None:
+        raise TargetError(NO_ENCODER)
+    key = "public rows", context.encoder.name, pool.texts, pool.labels
+    if key not in context.kept:
+        labels = np.unique(np.array(pool.labels, dtype=object), return_inverse=True)[1].reshape(-1).astype(np.int64)
+        meant, spelled = (encoder.embed(pool.texts) for encoder in (context.encoder, hashed_ngrams()))
+        fit = (*agreement(meant, labels), *agreement(spelled, labels))
+        context.kept[key] = PublicRows(NeighbourKernel(meant, labels), fit)
+    kept: PublicRows = context.kept[key]
+    return kept

@@ -1,0 +1,125 @@
+"""A public model of language, by which an attack knows which texts resemble each other."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from redteam.core import BundleError, UsageError, first_line
+from redteam.core.arrays import FloatArray
+
+_BATCH = 64  # texts of like length in one pass
+_LONGEST = 256  # tokens of a text that are read: what it is about stands at its beginning
+_HASHED = 512  # numbers of a text where there is no encoder
+_TINY = 1e-12
+
+
+class PublicEncoder:
+    """Texts as vectors of length 1; those of the last texts are kept, so that several attacks pay once."""
+
+    def __init__(self, name: str, encode: Callable[[list[str]], FloatArray]) -> None:
+        """Take the function behind it, which gets distinct texts in sorted order and returns shape [n, d]."""
+        self.name, self._encode = name, encode
+        self._row_of: dict[str, int] = {}
+        self._vectors = np.empty((0, 0))
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """Return one vector of length 1 per text, shape [n, d]; a text that gives nothing is 0.
+
+        The same texts in another order give the same vectors, to the bit.
+        """
+        if not set(texts) <= self._row_of.keys():
+            distinct = sorted(set(texts), key=lambda text: (len(text), text))
+            vectors = self._encode(distinct)
+            length = np.linalg.norm(vectors, axis=1, keepdims=True)
+            self._vectors = vectors / np.maximum(length, _TINY)
+            self._row_of = {text: i for i, text in enumerate(distinct)}
+        taken: FloatArray = self._vectors[[self._row_of[text] for text in texts]]
+        return taken
+
+
+def public_encoder(directory: Path | None = None) -> PublicEncoder:
+    """Return the encoder of a Hugging Face directory; by default MiniLM of its package, hashed n-grams without it.
+
+    Raises BundleError for a directory that holds none.
+    """
+    if directory is not None:
+        return PublicEncoder(directory.resolve().name, _MeanOfTokens(directory))
+    from redteam.models.initial import minilm_directory
+
+    try:
+        return PublicEncoder("all-MiniLM-L6-v2", _MeanOfTokens(minilm_directory()))
+    except UsageError:  # its package is not installed
+        return hashed_ngrams()
+
+
+def hashed_ngrams() -> PublicEncoder:
+    """Return an encoder that needs no model: words, pairs of words and pieces of words, hashed."""
+    return PublicEncoder("hashed n-grams", _hashed)
+
+
+def _hashed(texts: list[str]) -> FloatArray:
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.preprocessing import normalize
+
+    total = np.zeros((len(texts), _HASHED))
+    for kind, lengths in (("word", (1, 2)), ("char_wb", (3, 4))):
+        pattern = {"token_pattern": r"\S+"} if kind == "word" else {}
+        counted = HashingVectorizer(n_features=_HASHED, analyzer=kind, ngram_range=lengths, **pattern)
+        total += normalize(counted.transform(texts)).toarray()
+    return total
+
+
+class _MeanOfTokens:
+    """The mean of the last states of a text's tokens; the model is opened with the first text."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._opened: tuple[Any, Any] | None = None
+
+    def __call__(self, texts: list[str]) -> FloatArray:
+        from redteam.models.tokens import token_ids
+
+        tokenizer, model = self._opened = self._opened or _open(self.directory)
+        tokens = [ids or [0] for ids in token_ids(tokenizer, texts, name=str(self.directory))]
+        order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
+        try:
+            found = np.concatenate([_means(model, [tokens[i] for i in rows]) for rows in _batches(order)])
+        except Exception as error:  # each architecture has its own
+            raise BundleError(f"{self.directory}: the encoder fails on its own tokens ({first_line(error)})") from None
+        vectors = np.empty_like(found)
+        vectors[order] = found
+        return vectors
+
+
+def _batches(order: list[int]) -> Iterator[list[int]]:
+    return (order[start : start + _BATCH] for start in range(0, len(order), _BATCH))
+
+
+def _open(directory: Path) -> tuple[Any, Any]:
+    """Return tokenizer and encoder; the state of torch's generator is left as it was."""
+    import torch
+
+    from redteam.models.configs import longest_input
+    from redteam.models.opening import load_encoder
+    from redteam.models.tokens import cut_at, load_tokenizer
+
+    with torch.random.fork_rng(devices=[]):  # the classifier on top, which nobody asks, is drawn
+        model = load_encoder(directory, ("0", "1"), layers=None).eval()
+    tokenizer = load_tokenizer(directory)
+    cut_at(tokenizer, min(longest_input(model, directory) or _LONGEST, _LONGEST))
+    return tokenizer, model.base_model
+
+
+def _means(model: Any, tokens: list[list[int]]) -> FloatArray:
+    """Return the mean of the last states of each text's own tokens, shape [batch, d]."""
+    import torch
+
+    longest = max(len(ids) for ids in tokens)
+    ids = torch.tensor([each + [0] * (longest - len(each)) for each in tokens])
+    mask = (torch.arange(longest) < torch.tensor([len(each) for each in tokens])[:, None]).long()
+    with torch.inference_mode():
+        states = model(input_ids=ids, attention_mask=mask).last_hidden_state.double()
+    mean: FloatArray = ((states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)).numpy()
+    return mean

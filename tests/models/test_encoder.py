@@ -1,0 +1,81 @@
+"""Public encoders: unit vectors that do not depend on the order of texts, paid for once."""
+
+import numpy as np
+import pytest
+import torch
+
+from redteam.core import BundleError
+from redteam.models.encoder import PublicEncoder, hashed_ngrams, public_encoder
+from redteam.models.initial import minilm_directory
+
+TEXTS = [
+    "play some music",
+    "what is the weather like",
+    "",
+    "play music please",
+    "book a table for two in paris tonight",
+]
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return public_encoder()
+
+
+@pytest.mark.parametrize("kind", ["minilm", "hashed"])
+def test_vectors_have_length_one_and_like_texts_are_near(kind, minilm):
+    encoder = minilm if kind == "minilm" else hashed_ngrams()
+    vectors = encoder.embed(TEXTS)
+    assert vectors.dtype == np.float64
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, float(kind == "minilm"), 1, 1], atol=1e-12)
+    assert vectors[0] @ vectors[3] > vectors[0] @ vectors[1] + 0.2
+    backwards = type(encoder)(encoder.name, encoder._encode).embed(TEXTS[::-1])
+    assert np.array_equal(backwards[::-1], vectors)
+
+
+def test_minilm_is_the_mean_of_its_tokens(minilm):
+    """Beside others in a batch as alone, and as transformers' own model says."""
+    from transformers import AutoModel, AutoTokenizer
+
+    path = minilm_directory()
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
+    assert minilm.name == "all-MiniLM-L6-v2"
+    for text, vector in zip(TEXTS, minilm.embed(TEXTS), strict=True):
+        with torch.inference_mode():
+            mean = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).double().numpy()
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_opening_leaves_the_generator_of_torch_alone():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    public_encoder().embed(["a"])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_texts_that_are_known_are_not_asked_again():
+    asked = []
+
+    def encode(texts):
+        asked.append(texts)
+        return np.ones((len(texts), 2))
+
+    encoder = PublicEncoder("counted", encode)
+    encoder.embed(["b", "a", "b"])
+    encoder.embed(["a"])
+    encoder.embed(["c"])
+    assert asked == [["a", "b"], ["c"]]
+
+
+def test_without_the_package_of_minilm_texts_are_hashed(monkeypatch):
+    monkeypatch.setattr("redteam.models.initial._MINILM", "no_such_package")
+    assert public_encoder().name == "hashed n-grams"
+
+
+def test_a_directory_without_an_encoder_is_refused(tmp_path):
+    with pytest.raises(BundleError, match=str(tmp_path)):
+        public_encoder(tmp_path).embed(["a"])
+
+
+def test_a_directory_gives_its_name():
+    assert public_encoder(minilm_directory()).name == "model"
