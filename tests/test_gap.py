@@ -13,9 +13,10 @@ from gap_doubles import Boaster, Clumsy, cell, evidence, numbers
 from attacks.membership.loss import LossThreshold
 from defenses.plain import Plain
 from redteam.core import DataError, UsageError
+from redteam.core.identity import foreign_code
 from redteam.data import Columns, read_examples
 from redteam.experiments import cells as shared_cells
-from redteam.experiments.cells import foreign_code, run_cells
+from redteam.experiments.cells import run_cells
 from redteam.experiments.gap.cells import GapTask, gap_tasks, open_gap
 from redteam.experiments.gap.grid import GapCell, choose_trainers, gap_grid, parse_epsilons
 from redteam.experiments.gap.report import GapResult

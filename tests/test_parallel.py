@@ -93,8 +93,8 @@ def test_a_job_that_raises_is_a_value(workers):
 def test_a_process_that_dies_costs_its_own_job_only():
     found = outcomes(moody, ["a", "dies", "b", "exits", "c"], workers=2)
     assert [found[i] for i in (0, 2, 4)] == ["a", "b", "c"]
-    assert found[1] == Failed("its process was killed by SIGKILL (memory?): fewer --jobs may do")
-    assert found[3] == Failed("its process ended with exit code 3 instead of a result")
+    assert found[1] == Failed("its process was killed by SIGKILL (memory?): fewer --jobs may do", lost=True)
+    assert found[3] == Failed("its process ended with exit code 3 instead of a result", lost=True)
 
 
 def test_what_cannot_be_sent_between_processes_is_that_jobs_failure():

@@ -37,9 +37,10 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Failed:
-    """What became of a job that gave no result, in one line."""
+    """What became of a job that gave no result, in one line; `lost`: its process is gone, and another may do it."""
 
     reason: str
+    lost: bool = False
 
 
 def run_jobs(
@@ -55,7 +56,7 @@ def run_jobs(
         raise UsageError(f"--jobs {workers}: must be at least 1")
     if workers > 1:
         return _over_processes(work, jobs, workers)
-    return ((position, _attempt(work, job)) for position, job in enumerate(jobs))
+    return ((position, attempt(work, job)) for position, job in enumerate(jobs))
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ class _Worker:
             code = self.process.exitcode
             self.process.kill()  # where it lives on without its pipe
             if code is not None and code < 0:
-                return Failed(f"its process was killed by {signal.Signals(-code).name} (memory?): fewer --jobs may do")
-            return Failed(f"its process ended with exit code {code} instead of a result")
+                name = signal.Signals(-code).name
+                return Failed(f"its process was killed by {name} (memory?): fewer --jobs may do", lost=True)
+            return Failed(f"its process ended with exit code {code} instead of a result", lost=True)
         except Exception as error:  # a result that can be written and not be read
             return Failed(one_line(error))
 
@@ -152,7 +154,7 @@ def _serve(pipe: Connection) -> None:
 def _answer(message: bytes) -> bytes:
     try:
         work, job = pickle.loads(message)
-        return pickle.dumps(_attempt(work, job))
+        return pickle.dumps(attempt(work, job))
     except Exception as error:  # what cannot be sent between processes
         return pickle.dumps(Failed(one_line(error)))
 
@@ -171,7 +173,8 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _attempt(work: Callable[[Job], Result], job: Job) -> Result | Failed:
+def attempt(work: Callable[[Job], Result], job: Job) -> Result | Failed:
+    """Do one job as a worker does: on one thread, and `Failed` where it raises."""
     try:
         with _one_thread():
             return work(job)

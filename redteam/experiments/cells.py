@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from redteam import __version__, core
 from redteam.core import UsageError
-from redteam.core.files import sha256, write_atomic
+from redteam.core.files import write_atomic
+from redteam.core.identity import difference, foreign_code
 from redteam.core.parallel import Failed, run_jobs
 from redteam.experiments.report import FailedCell
 from redteam.experiments.setup import Setup
@@ -20,7 +20,6 @@ from redteam.plugins.defense import Defense
 from redteam.plugins.settings import settings_of
 from redteam.training.train import portable
 
-_OURS = ("attacks", "defenses", "redteam")  # whose version a cell names
 _FILES = ("cell.json", "report.json", "model.pt*", "model.ledger.json", "planted.jsonl", "planted.canaries.json")
 
 
@@ -146,35 +145,9 @@ def _do(task: Task[Shared, Named, Result]) -> Result:
     return result
 
 
-def foreign_code(plugins: Iterable[object]) -> dict[str, str]:
-    """Return the fingerprint of the file of each plug-in that is not of this version's own, by its class."""
-    found = {}
-    for kind in {type(plugin) for plugin in plugins}:
-        if kind.__module__.partition(".")[0] in (*_OURS, "__main__"):  # a script has another name in a worker
-            continue
-        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-        if file is not None and Path(file).is_file():
-            found[f"{kind.__module__}.{kind.__qualname__}"] = sha256(Path(file))
-    return dict(sorted(found.items()))
-
-
 def published(fingerprint: str) -> str:
     """Return by what reports and cells name a data file: its SHA-256 draws members and secrets, and is not for them."""
     return hashlib.sha256(f"redteam published {fingerprint}".encode()).hexdigest()
-
-
-def difference(before: dict[str, Any], now: dict[str, Any], name: str = "") -> str | None:
-    """Return the first setting that differs, as "batch_size 32, now 64"; None where nothing does."""
-    for key in dict.fromkeys((*now, *before)):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found = difference(old, new, key)
-            if found is not None:
-                return found
-        elif old != new:
-            old, new = (f"{v[:12]}..." if isinstance(v, str) and len(v) == 64 else v for v in (old, new))
-            return f"{key} {old}, now {new}"
-    return None
 
 
 def _digest(result: dict[str, Any]) -> str:

@@ -68,5 +68,8 @@ class ReferenceProvider(Protocol):
     that, nor on their order.
     """
 
-    def scores(self, pool: Examples) -> ReferenceScores:
-        """Return what reference models say of the pool's rows, in its order; RedteamError where that is not to be."""
+    def scores(self, pool: Examples) -> ReferenceScores | None:
+        """Return what reference models say of the pool's rows, in its order; None where there is time for none.
+
+        Raises RedteamError where the scores cannot be had.
+        """

@@ -80,7 +80,7 @@ class FunctionTarget(BlackBox):
     @property
     def identity(self) -> str:
         """A hash of where the function is from and of the code beside it, in its folder and the working directory."""
-        place = [str(self._directory), self.name, *_own_code(self._function, self._directory)]
+        place = [str(self._directory), self.name, *own_code(self._function, self._directory)]
         return hashlib.sha256("\n".join(place).encode("utf-8", "surrogateescape")).hexdigest()
 
     def _ask(self, texts: list[str]) -> object:
@@ -110,7 +110,7 @@ def import_function(source: str) -> tuple[Any, ModuleType, Path]:
     return function, module, directory
 
 
-def _own_code(function: Any, directory: Path | None) -> Iterator[str]:
+def own_code(function: Any, directory: Path | None) -> Iterator[str]:
     """Yield path and fingerprint of the function's file and of all modules that were imported from beside it."""
     code = getattr(function, "__code__", None)
     if code is not None:

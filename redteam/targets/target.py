@@ -16,6 +16,7 @@ from redteam.data import Examples
 from redteam.data.vocabulary import name_of
 from redteam.report import shown
 
+SURE = 40.0  # log-odds: a float64 cannot tell a probability of more from 1
 _ADVICE = "say with --label-map FILE which is which"
 
 
@@ -133,6 +134,22 @@ def label_index(labels: tuple[str, ...]) -> dict[str, int]:
 def own_label_losses(log_probabilities: FloatArray, own: IntArray) -> FloatArray:
     """Return the negative log-probability of each row's own label, shape [n]."""
     return -log_probabilities[np.arange(len(own)), own]
+
+
+def own_label_log_odds(log_probabilities: FloatArray, own: IntArray) -> FloatArray:
+    """Return log p - log(1 - p) of each row's own label, shape [n], from all labels' log-probabilities.
+
+    What is beyond the precision of the numbers, as where a probability is 1, is cut at `SURE`.
+    """
+    rows = np.arange(len(own))
+    others = log_probabilities.copy()
+    others[rows, own] = -np.inf
+    most = others.max(axis=1)
+    there = np.isfinite(most)
+    rest = np.full(len(own), -np.inf)
+    rest[there] = most[there] + np.log(np.exp(others[there] - most[there, None]).sum(axis=1))
+    odds: FloatArray = np.clip(log_probabilities[rows, own] - rest, -SURE, SURE)
+    return odds
 
 
 def check_log_probabilities(values: FloatArray, rows: int, classes: int, *, name: str) -> FloatArray:

@@ -1,0 +1,118 @@
+"""Reference models trained here: planned, trained over workers, kept, and taken up again after a kill."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from redteam.core import RedteamError
+from redteam.core.parallel import Failed
+from redteam.data import Examples
+from redteam.plugins.reference_scores import ReferenceScores
+from redteam.references.budget import Budget, within
+from redteam.references.cache import ReferenceCache
+from redteam.references.plan import ReferencePlan, draw_plan
+from redteam.references.recipe import ReferenceTrainer, seed_of_model
+from redteam.references.training import Reference, ReferenceJob
+from redteam.references.workers import Engine, check_engine, train_references
+from redteam.report import plural
+
+USUAL = 8  # models: beyond so many an attack gains little
+
+
+def unheard(line: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class TrainedReferences:
+    """So many `models`, each trained by `trainer` on half of the pool's rows; what they say is kept under `folder`.
+
+    `seed` decides halves and trainings. With a `budget`, `models` is the most there may be, and the time decides.
+    `tell` hears what is re-used and given up, `progress(done, total)` is called as models are done.
+    """
+
+    trainer: ReferenceTrainer
+    models: int
+    folder: Path
+    seed: int = 0
+    workers: int = 1
+    engine: Engine = "processes"
+    with_weights: bool = False
+    budget: Budget | None = None
+    tell: Callable[[str], None] = field(default=unheard, compare=False)
+    progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False)
+
+    def scores(self, pool: Examples) -> ReferenceScores | None:
+        """Train what is not kept yet, and return what all models say; None where a budget has room for none.
+
+        Raises RedteamError where a training fails or its result cannot be written; what is finished is kept.
+        """
+        check_engine(self.engine)
+        plan = draw_plan(pool, self.models, seed=self.seed)
+        cache = self.cache(plan)
+        cache.stale(plan)
+        if self.budget is not None:
+            fits = within(
+                self.budget, plan, cache, lambda model: self._job(plan, cache, model), self.workers, self.tell
+            )
+            if not fits:
+                return None
+            return replace(self, models=fits, budget=None).scores(pool)
+        found = self._kept(plan, cache)
+        if found:
+            self.tell(f"re-using {len(found)} of {plural(len(plan), 'reference model')}, kept in {cache.folder}")
+        self._train(plan, cache, found)
+        return self._joined(plan, found)
+
+    def cache(self, plan: ReferencePlan) -> ReferenceCache:
+        """Return where the models of a plan are kept."""
+        return ReferenceCache.of(self.folder, plan, self.trainer.identity(), seed=self.seed, tell=self.tell)
+
+    def kept(self, pool: Examples) -> ReferenceScores | None:
+        """Return what finished models say of the pool, nothing trained; None where there are none."""
+        plan = draw_plan(pool, self.models, seed=self.seed)
+        found = self._kept(plan, self.cache(plan))
+        return self._joined(plan, found) if found else None
+
+    def _kept(self, plan: ReferencePlan, cache: ReferenceCache) -> dict[int, Reference]:
+        taken = {i: cache.take(i, half, with_weights=self.with_weights) for i, half in enumerate(plan.included)}
+        return {i: reference for i, reference in taken.items() if reference is not None}
+
+    def _job(self, plan: ReferencePlan, cache: ReferenceCache, model: int) -> ReferenceJob:
+        half = plan.included[model]
+        unfinished = cache.checkpoint(model, half) if self.engine == "processes" else None
+        return ReferenceJob(
+            self.trainer, plan.rows, half, seed_of_model(self.seed, model), unfinished, self.with_weights
+        )
+
+    def _train(self, plan: ReferencePlan, cache: ReferenceCache, found: dict[int, Reference]) -> None:
+        """Train what is not in `found`, and put it there once it is kept."""
+        left = [model for model in range(len(plan)) if model not in found]
+        jobs = [self._job(plan, cache, model) for model in left]
+        if jobs:
+            cache.prepare()
+        self.progress(len(found), len(plan))
+        with closing(train_references(jobs, workers=self.workers, engine=self.engine)) as outcomes:
+            for position, outcome in outcomes:
+                model = left[position]
+                if isinstance(outcome, Failed):
+                    kept = f"; {len(found)} finished ones are kept" if found else ""
+                    raise RedteamError(f"reference model {model + 1} of {len(plan)}: {outcome.reason}{kept}")
+                cache.save(model, plan.included[model], outcome)
+                found[model] = replace(outcome, bundle=None)
+                self.progress(len(found), len(plan))
+
+    def _joined(self, plan: ReferencePlan, found: dict[int, Reference]) -> ReferenceScores:
+        models = sorted(found)
+        place = {model: i for i, model in enumerate(models)}
+        what = plural(len(models), "reference model")
+        return ReferenceScores(
+            plan.back(np.array([found[model].log_odds for model in models])),
+            plan.back(plan.included[models]),
+            tuple(place.get(plan.partner[model], -1) for model in models),
+            plan.back(np.array([found[model].correct for model in models])),
+            f"{what} trained by {self.trainer.name} on halves of {len(plan.rows):,} audited rows",
+        )

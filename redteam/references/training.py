@@ -1,0 +1,57 @@
+"""One reference model: trained on its half, asked for every row, and forgotten unless it is to be kept."""
+
+import time
+from dataclasses import dataclass
+
+from redteam.core.arrays import BoolArray, FloatArray
+from redteam.data import Examples
+from redteam.models.bundle import Bundle
+from redteam.plugins.defense import Checkpoint
+from redteam.references.recipe import ReferenceTrainer, Step, settle_randomness
+from redteam.targets.target import Classifier, label_indices, own_label_log_odds
+
+
+@dataclass(frozen=True)
+class ReferenceJob:
+    """What a worker needs to train one model: the rows of the plan, [n], and which of them it is trained on."""
+
+    trainer: ReferenceTrainer
+    rows: Examples
+    included: BoolArray
+    seed: int
+    checkpoint: Checkpoint | None = None
+    with_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What one reference model says of every row, [n]: log-odds of the row's own label, and whether it is right.
+
+    `seconds` of the processor it took; `bundle` is the model, where it is to be kept and has weights.
+    """
+
+    log_odds: FloatArray
+    correct: BoolArray
+    seconds: float = 0.0
+    bundle: Bundle | None = None
+
+
+def train_reference(job: ReferenceJob, progress: Step | None = None) -> Reference:
+    """Train and ask; the same numbers in every process, since nothing but the job decides them."""
+    started = time.process_time()
+    settle_randomness(job.seed)
+    rows = job.rows.take(job.included.nonzero()[0])
+    fitted = job.trainer.fit(rows, seed=job.seed, checkpoint=job.checkpoint, progress=progress)
+    log_odds, correct = ask(fitted.model, job.rows)
+    bundle = fitted.bundle if job.with_weights else None
+    return Reference(log_odds, correct, time.process_time() - started, bundle)
+
+
+def ask(model: Classifier, rows: Examples) -> tuple[FloatArray, BoolArray]:
+    """Return the log-odds of each row's own label and whether it is the model's answer, both [n].
+
+    Raises TargetError where the model does not know a label, or its answers are no probabilities.
+    """
+    own = label_indices(model.labels, rows, name=model.name)
+    answers = model.log_probabilities(rows)
+    return own_label_log_odds(answers, own), answers.argmax(axis=1) == own
