@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redteam.cli.opening import limits, try_encoder
+from redteam.cli.opening import try_encoder
+from redteam.cli.options import USUAL_LIMITS
 from redteam.core import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def check_base(base: Path | None, attacks: "Sequence[ExtractionAttack]", most: "
     if base is not None and not (base / "config.json").is_file():
         raise UsageError(f"--base {base}: holds no config.json; give that of the encoder training started from")
     if base is not None:
-        try_encoder(base, limits(None, None) if most is None else most)
+        try_encoder(base, USUAL_LIMITS.limits() if most is None else most)
     for attack in attacks if base is None else ():
         if getattr(attack, "narrow", None) is not None:
             raise UsageError(f"{attack.id} with narrow: needs --base, the encoder from which embeddings moved")

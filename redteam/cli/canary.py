@@ -1,8 +1,7 @@
 """`redteam canary`: plant secrets in training data, and try to get them out of the model again."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,9 +9,19 @@ from redteam.cli import group
 from redteam.cli import options as o
 from redteam.cli.base import check_base
 from redteam.cli.numbers import check_alpha, parse_numbers
-from redteam.cli.opening import limits
-from redteam.cli.present import ExitZero, ReportFile, check_output, deliver, exit_code, say, terminal
+from redteam.cli.present import (
+    ExitZero,
+    PlainFormat,
+    ReportFile,
+    TextOrJson,
+    check_output,
+    deliver,
+    exit_code,
+    say,
+    terminal,
+)
 from redteam.cli.progress import progress
+from redteam.cli.requests import RequestOptions
 from redteam.core import UsageError
 from redteam.core.files import open_to_others
 
@@ -27,45 +36,37 @@ if TYPE_CHECKING:
 Opt = typer.Option
 
 
-class ExtractionFormat(StrEnum):
-    """How a drill's report can be printed."""
-
-    text = "text"
-    json = "json"
-
-
 def plant(
+    *,
     data: o.LabelledTexts,
     output: Annotated[Path, Opt("--output", "-o", help="The planted file to write, in the format of DATA.")],
-    pattern: Annotated[list[str], Opt("--pattern", help="A sentence with slots; can be given several times.")],
-    canaries: Annotated[int, Opt("--canaries", min=1, help="How many, over all patterns and repetitions.")] = 20,
-    repetitions: Annotated[str, Opt("--repetitions", help="How often each is repeated; a list is shared.")] = "10",
+    pattern: Annotated[list[str], Opt("--pattern", help=f"{o.PATTERN}.")],
+    canaries: Annotated[int, Opt("--canaries", min=1, help=f"{o.CANARIES}.")] = 20,
+    repetitions: Annotated[str, Opt("--repetitions", help=f"{o.REPETITIONS}.")] = "10",
     label: Annotated[str, Opt("--label", help="existing, fresh, per-canary, or a label of DATA.")] = "existing",
-    decoys: Annotated[int, Opt("--decoys", min=0, help="Look-alikes with other labels for each canary.")] = 0,
+    decoys: o.Decoys = 0,
     seed: o.Seed = 0,
     alphabet: Annotated[list[str] | None, Opt("--alphabet", help="NAME=FILE of one symbol a line.")] = None,
     tokenizer: Annotated[Path | None, Opt("--tokenizer", help="Model whose words {word} takes.")] = None,
-    text_column: o.TextColumn = None,
-    label_column: o.LabelColumn = None,
-    id_column: o.IdColumn = None,
-    user_column: o.UserColumn = None,
-    group_column: o.GroupColumn = None,
+    columns: o.RowOptions,
 ) -> None:
-    """Put secrets into DATA; which, only the canary ledger says."""
+    """Put secrets into DATA; which, only the canary ledger says.
+
+    The canaries are dealt out evenly over the patterns, and over a list of repetitions.
+    """
     from redteam.canary import PlantingPlan
     from redteam.canary import plant as run
     from redteam.canary.alphabets import WORDS
-    from redteam.data import Columns
 
     plan = PlantingPlan(tuple(pattern), canaries, parse_numbers(repetitions, "--repetitions"), label, decoys, seed)
-    columns = Columns(text_column, label_column, id_column, user_column, group_column)
     files = _alphabets(alphabet or [])
     if tokenizer is not None and not any(WORDS in one.places for one in plan.check()):
         raise UsageError(f"--tokenizer {tokenizer}: no pattern has a slot {{{WORDS}:COUNT}}")
-    _report(run(data, output, plan, columns=columns, alphabets=files, tokenizer=_tokenizer(tokenizer)))
+    _report(run(data, output, plan, columns=columns.columns(), alphabets=files, tokenizer=_tokenizer(tokenizer)))
 
 
 def extract(
+    *,
     target: Annotated[str, typer.Argument(help="model.pt, a Hugging Face directory, module:function, or a URL.")],
     canary_ledger: o.CanaryLedger = None,
     attack: o.Attacks = None,
@@ -77,10 +78,10 @@ def extract(
     set: o.Set = None,
     alpha: o.Alpha = 0.05,
     seed: o.Seed = 0,
-    format: Annotated[ExtractionFormat, Opt("--format", "-f", help="How to print it.")] = ExtractionFormat.text,
+    format: PlainFormat = TextOrJson.text,
     output: ReportFile = None,
     exit_zero: ExitZero = False,
-    show_text: Annotated[bool, Opt("--show-text", help="Put the secrets into the report.")] = False,
+    show_text: o.ShowText = False,
     token_env: o.TokenVariable = None,
 ) -> None:
     """Extract canaries: exit 0 none proven, 1 extracted, 2 not settled."""
@@ -137,12 +138,12 @@ def _all_that(what: str) -> str:
     return f"these do: {', '.join(able)}" if able else "none does"
 
 
-def _present(report: "Extraction", format: ExtractionFormat, output: Path | None, exit_zero: bool) -> int:
+def _present(report: "Extraction", format: TextOrJson, output: Path | None, exit_zero: bool) -> int:
     from redteam.canary.render import render, summary
     from redteam.formats import json_text
 
     look = terminal(output)
-    as_text = format is ExtractionFormat.text
+    as_text = format is TextOrJson.text
     drawn = render(report, width=int(look["width"]), color=bool(look["color"])) if as_text else ""
     private = any(one.secret is not None for one in report.found)
     delivered = deliver(drawn or json_text(report.to_json()), output, private=private)
@@ -183,7 +184,7 @@ def _tokenizer(path: Path | None) -> "Tokenizer | None":
         raise UsageError(f"--tokenizer {path}: no such file or directory")
     if not path.is_dir():
         return open_tokenizer(load_bundle(path), name=str(path))
-    for note in try_first(lambda: load_tokenizer(path), path, limits(None, None)):
+    for note in try_first(lambda: load_tokenizer(path), path, o.USUAL_LIMITS.limits()):
         say(note)
     return load_tokenizer(path)
 
@@ -233,12 +234,7 @@ def _open(name: str, token_env: str | None, ledger: Path | None) -> "Target":
     """Open a target; LedgerError where the ledger is of a model, and of another one."""
     from redteam.targets.loading import load_target
 
-    if token_env is not None and not name.startswith(("http://", "https://")):
-        raise UsageError(f"--token-env is for http(s) targets; {name} is none")
-    how: dict[str, Any] = {} if token_env is None else {"token_env": token_env}
-    if Path(name).is_dir():
-        how["limits"] = limits(None, None)
-    target = load_target(name, **how)
+    target = load_target(name, **RequestOptions(token_env=token_env).settings(name))
     if ledger is not None:
         if (warning := open_to_others(ledger)) is not None:
             say(warning)

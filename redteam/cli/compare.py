@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redteam.cli.present import deliver, exit_code, say, terminal
+from redteam.cli.present import FORMAT, ExitZero, deliver, exit_code, say, terminal
 from redteam.core import INCONCLUSIVE, LEAK, PASS
 
 
@@ -22,10 +22,8 @@ class ComparisonFormat(StrEnum):
 def compare(
     old: Annotated[Path, typer.Argument(help="The older report, JSON.")],
     new: Annotated[Path, typer.Argument(help="The newer report, JSON.")],
-    format: Annotated[
-        ComparisonFormat, typer.Option("--format", "-f", help="How to print the changes.")
-    ] = ComparisonFormat.text,
-    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 even where something is worse.")] = False,
+    format: Annotated[ComparisonFormat, typer.Option("--format", "-f", help=FORMAT)] = ComparisonFormat.text,
+    exit_zero: ExitZero = False,
 ) -> None:
     """Compare two saved reports: exit 1 if one number is worse."""
     from redteam.formats.changes import as_json, as_markdown, as_text, headline

@@ -18,28 +18,20 @@ from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
 if TYPE_CHECKING:
     from redteam.experiments.drill.cells import DrillTask
     from redteam.experiments.drill.report import DrillReport, DrillResult
+    from redteam.plugins.extraction import ExtractionAttack
 
 Opt = typer.Option
-Patterns = Annotated[
-    list[str] | None, Opt("--pattern", help="call, pin, color, or a sentence with {digit:n} [default: pin].")
-]
+Patterns = Annotated[list[str] | None, Opt("--pattern", help=f"{o.PATTERN} [default: pin].")]
 Lengths = Annotated[str | None, Opt("--length", help="List of lengths n of the secrets [default: 4].")]
-Repetitions = Annotated[str | None, Opt("--repetitions", help="List of numbers of copies R [default: 1,10,100].")]
+Repetitions = Annotated[str | None, Opt("--repetitions", help=f"{o.REPETITIONS} [default: 1,10,100].")]
 Defenses = Annotated[
     str | None, Opt("--defense", help="List: none, es, d, ce, joined by +, all, any defence [default: none,all].")
 ]
-Canaries = Annotated[
-    int | None, Opt("--canaries", min=1, help="Secrets a model, or models of one secret each [default: 20].")
-]
+Canaries = Annotated[int | None, Opt("--canaries", min=1, help=f"{o.CANARIES} [default: 20].")]
 Labels = Annotated[
     list[str] | None,
     Opt("--label", help="List: existing, per-canary, fresh, one-per-model, a label of DATA [default: existing]."),
 ]
-Decoys = Annotated[int | None, Opt("--decoys", min=0, help="Look-alikes with other labels for each canary.")]
-Seeds = Annotated[int | None, Opt("--seeds", min=1, help="Models, each with canaries of its own [default: 1].")]
-DrillEpochs = Annotated[int | None, Opt("--epochs", min=1, help="Passes over the texts [default: by rows and labels].")]
-Jobs = Annotated[int, Opt("--jobs", "-j", help="Models trained at once, each on one thread.")]
-Quick = Annotated[bool, Opt("--quick", help="A small drill in some minutes; other options still count.")]
 
 
 class Preset(StrEnum):
@@ -75,80 +67,92 @@ _PARIKH2022 = _DrillGrid(
 
 
 def drill(
+    *,
     data: o.LabelledTexts,
     output: e.Folder,
     preset: Annotated[Preset | None, Opt("--preset", help="A known grid; other options still count.")] = None,
-    quick: Quick = False,
-    model: e.Model = None,
-    layers: o.Layers = None,
-    freeze_embeddings: o.Freeze = False,
+    quick: e.Quick = False,
+    model: o.ModelOptions,
     pattern: Patterns = None,
     length: Lengths = None,
     repetitions: Repetitions = None,
     defense: Defenses = None,
     canaries: Canaries = None,
     label: Labels = None,
-    decoys: Decoys = None,
-    seeds: Seeds = None,
+    decoys: o.Decoys = 0,
+    seeds: e.Seeds = None,
     attack: o.Attacks = None,
     set: o.Set = None,
-    epochs: DrillEpochs = None,
-    batch_size: o.TrainingBatch = None,
-    learning_rate: o.LearningRate = None,
     rows: e.Rows = None,
-    jobs: Jobs = 1,
-    restart: e.RestartAll = False,
+    jobs: e.Jobs = None,
+    restart: o.Restart = False,
     exit_zero: ExitZero = False,
-    text_column: o.TextColumn = None,
-    label_column: o.LabelColumn = None,
+    columns: o.TextOptions,
 ) -> None:
     """Plant secrets, train, and extract what was learned.
 
-    Exit 0: nothing proven; 1: extracted; 2: inconclusive.
+    Exit 0: nothing proven; 1: extracted; 2: inconclusive. --set takes epochs (by default as many as rows and labels
+    want), batch_size and training.learning_rate of the training, and the settings of attacks. --pattern also takes
+    call, pin and color, and sentences with {digit:n}, where n is each --length. With --label one-per-model there are as
+    many models as --canaries, of one secret each.
     """
-    if quick and preset is not None:
-        raise UsageError("--quick and --preset: each names a grid; give one of them")
     from redteam.experiments.drill import picture, run, table
 
-    given: dict[str, Any] = {
-        "model": model,
-        "layers": layers,
-        "freeze_embeddings": freeze_embeddings or None,
-        "rows": rows,
+    if quick and preset is not None:
+        raise UsageError("--quick and --preset: each names a grid; give one of them")
+    usual = _QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _DrillGrid()
+    training, attacks, kept = _attacks(attack or [], set or [])
+    axes: dict[str, Any] = {
+        "patterns": tuple(pattern or ()),
+        "lengths": length,
+        "repetitions": repetitions,
+        "defenses": defense,
     }
-    given |= {"patterns": tuple(pattern or ()) or None, "lengths": length, "repetitions": repetitions}
-    given |= {"defenses": defense, "canaries": canaries, "labels": tuple(label or ()) or None, "decoys": decoys}
-    given |= {"seeds": seeds, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    size = e.sized(_QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _DrillGrid(), given)
-    e.check_means(jobs)
-    tasks = _tasks(data, output, (text_column, label_column), size, (attack or [], set or []))
-    report = run.report_drill(e.run(tasks, _outcome, jobs=jobs, restart=restart), required=bool(attack))
+    axes |= {"labels": tuple(label or ()), "canaries": canaries, "decoys": decoys, "seeds": seeds, "rows": rows}
+    size = e.sized(usual, model, training, **axes)
+    workers = 1 if jobs is None else jobs
+    e.check_means(workers)
+    tasks = _tasks(data, output, columns, size, attacks, kept)
+    report = run.report_drill(e.run(tasks, _outcome, jobs=workers, restart=restart), required=bool(attack))
     delivered = e.write(report, output, table.render_markdown(report), table.render_text, picture.draw)
     raise typer.Exit(exit_code(_code(report), exit_zero=exit_zero, delivered=delivered and not _incomplete(report)))
+
+
+def _attacks(
+    names: list[str], given: list[str]
+) -> "tuple[e.TrainingSettings, tuple[ExtractionAttack, ...], list[str] | None]":
+    """Return what is set of the training, the attacks as they are set, and which are run come what may; None: all."""
+    from redteam.plugins.registry import choose, discover_extractions
+    from redteam.plugins.settings import changes_of, settings_of, tune
+
+    found = discover_extractions()
+    found = choose(found, names) if names else found
+    for attack in found:
+        for each in given:
+            name = each.partition("=")[0].replace("-", "_")
+            if name in settings_of(attack) and name in settings_of(e.TrainingSettings()):
+                both = f"training.{name} or {attack.id}.{name}"
+                raise UsageError(f"--set {each}: the training and {attack.id} both have it; say {both}")
+    tuned: tuple[Any, ...] = tune((e.TrainingSettings(), *found), given)
+    training, *attacks = tuned
+    return training, tuple(attacks), None if names else [each.id for each in attacks if changes_of(each)]
 
 
 def _tasks(
     data: Path,
     output: Path,
-    columns: tuple[str | None, str | None],
+    columns: o.TextOptions,
     size: _DrillGrid,
-    wanted: tuple[list[str], list[str]],
+    attacks: "tuple[ExtractionAttack, ...]",
+    kept: list[str] | None,
 ) -> "tuple[DrillTask, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
-    from redteam.data import Columns
     from redteam.experiments.drill.grid import choose_defenses, choose_labels, choose_patterns, drill_grid
     from redteam.experiments.drill.run import drill_tasks, labels_of, open_drill
-    from redteam.plugins.registry import choose, discover_defenses, discover_extractions
-    from redteam.plugins.settings import tune
-    from redteam.training.train import ModelChoice
+    from redteam.plugins.registry import discover_defenses
 
-    names, settings = wanted
-    attacks = discover_extractions()
-    attacks = tune(choose(attacks, names) if names else attacks, settings)
-    kept = None if names else [each.id for each in attacks if each != type(each)()]  # set differently, it is wanted
     patterns = choose_patterns(size.patterns, parse_numbers(size.lengths, "--length"))
-    asked = {"epochs": size.epochs, "batch_size": size.batch_size, "learning_rate": size.learning_rate}
-    trainers = choose_defenses(e.names(size.defenses), discover_defenses(), asked)
+    trainers = choose_defenses(e.names(size.defenses), discover_defenses(), size.recipe)
     repetitions = parse_numbers(size.repetitions, "--repetitions")
     e.make_folder(output)
     try_start(size.model)
@@ -156,8 +160,8 @@ def _tasks(
         data,
         output,
         attacks,
-        columns=Columns(*columns),
-        model=ModelChoice(size.model, size.layers, size.freeze_embeddings),
+        columns=columns.columns(),
+        model=size.choice,
         rows=size.rows,
         canaries=size.canaries,
         decoys=size.decoys,

@@ -1,30 +1,36 @@
 """What the commands of experiments share: options, their folder, a line for each model, and what they write."""
 
+import dataclasses
 import logging
-import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import typer
 
+from redteam.cli.options import ModelOptions
 from redteam.cli.present import deliver, say, terminal
 from redteam.cli.progress import progress
 from redteam.core import UsageError
+from redteam.plugins.settings import Setting
 
 if TYPE_CHECKING:
     from redteam.experiments.cells import Named, Result, Shared, Task
     from redteam.experiments.report import ExperimentReport, FailedCell
+    from redteam.training.train import ModelChoice
 
 Opt = typer.Option
 Folder = Annotated[Path, Opt("--output", "-o", help="Folder for the models, the table and the picture.")]
-Model = Annotated[str | None, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory [default: tiny].")]
 Rows = Annotated[int | None, Opt("--rows", min=1, help="Use only so many random rows of DATA.")]
-RestartAll = Annotated[bool, Opt("--restart", help="Do every model of the grid again.")]
+Seeds = Annotated[int | None, Opt("--seeds", min=1, help="Models in each place of the grid [default: gap 3, drill 1].")]
+Jobs = Annotated[
+    int | None, Opt("--jobs", "-j", help="Models trained at once, each on one thread [default: 1; gap --quick: 2].")
+]
+Quick = Annotated[bool, Opt("--quick", help="A small grid, done in minutes; other options still count.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +45,37 @@ class Grid:
     batch_size: int | None = None
     learning_rate: float | None = None
 
+    @property
+    def choice(self) -> "ModelChoice":
+        """The model of every cell."""
+        from redteam.training.train import ModelChoice
+
+        return ModelChoice(self.model, self.layers, self.freeze_embeddings)
+
+    @property
+    def recipe(self) -> dict[str, float | None]:
+        """What is set of every trainer."""
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What `--set` says of the training of every model."""
+
+    id: ClassVar[str] = "training"
+    epochs: int | None = Setting("Passes over the texts.", "passes", least=1).default(None)
+    batch_size: int | None = Setting("Examples in one step.", least=1).default(None)
+    learning_rate: float | None = Setting("Peak learning rate.", least=1e-9, most=10).default(None)
+
 
 Size = TypeVar("Size", bound=Grid)
 
 
-def sized(size: Size, given: Mapping[str, Any]) -> Size:
-    """Return a grid with what was given in it, None left as it is; UsageError for NaN and infinity."""
-    for name, value in given.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be a finite number")
-    return replace(size, **{name: value for name, value in given.items() if value is not None})
+def sized(size: Size, model: ModelOptions, training: TrainingSettings, **given: Any) -> Size:
+    """Return a grid with what was given in it, None and an empty list left as it is."""
+    given |= dataclasses.asdict(model) | dataclasses.asdict(training)
+    given["freeze_embeddings"] |= size.freeze_embeddings
+    return replace(size, **{name: value for name, value in given.items() if value not in (None, ())})
 
 
 def names(text: str) -> list[str]:

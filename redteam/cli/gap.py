@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from redteam.cli import options as o
 from redteam.cli.opening import try_start
 from redteam.cli.present import exit_code, say
 from redteam.core import INCONCLUSIVE, LEAK, PASS
+from redteam.plugins.settings import Setting
 
 if TYPE_CHECKING:
     from redteam.experiments.gap.cells import GapTask
@@ -19,15 +20,14 @@ if TYPE_CHECKING:
 Opt = typer.Option
 Epsilons = Annotated[str | None, Opt("--epsilon", help="List of epsilons [default: inf,16,8,4,2,1,0.5].")]
 Trainers = Annotated[str | None, Opt("--trainer", help="List of trainers [default: plain,dpsgd,edpsgd,microbatch].")]
-Seeds = Annotated[int | None, Opt("--seeds", min=1, help="Models for each trainer and epsilon [default: 3].")]
-PrivateRate = Annotated[
-    float | None,
-    Opt("--private-learning-rate", min=1e-9, max=10.0, help="Of trainers with an epsilon [default: --learning-rate]."),
-]
-Jobs = Annotated[
-    int | None, Opt("--jobs", "-j", help="Models trained at once, each on one thread [default: 1; with --quick 2].")
-]
-Quick = Annotated[bool, Opt("--quick", help="A small experiment in ten minutes; other options still count.")]
+
+
+@dataclass(frozen=True)
+class _GapTraining(e.TrainingSettings):
+    private_learning_rate: float | None = Setting(
+        "Peak learning rate of trainers with an epsilon; none: the learning rate.", least=1e-9, most=10
+    ).default(None)
+    delta: float | None = Setting("The delta of the guarantees.").default(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,42 +45,30 @@ _QUICK = _GapGrid(epsilons="inf,8,2", seeds=1, rows=10_000, epochs=15, private_l
 
 
 def gap(
+    *,
     data: o.LabelledTexts,
     output: e.Folder,
-    model: e.Model = None,
-    layers: o.Layers = None,
-    freeze_embeddings: o.Freeze = False,
+    model: o.ModelOptions,
     epsilon: Epsilons = None,
     trainer: Trainers = None,
-    seeds: Seeds = None,
-    epochs: o.Epochs = None,
-    batch_size: o.TrainingBatch = None,
-    learning_rate: o.LearningRate = None,
-    private_learning_rate: PrivateRate = None,
-    delta: o.Delta = None,
+    seeds: e.Seeds = None,
+    set: o.Set = None,
     rows: e.Rows = None,
-    jobs: Jobs = None,
-    quick: Quick = False,
-    restart: e.RestartAll = False,
-    text_column: o.TextColumn = None,
-    label_column: o.LabelColumn = None,
-    id_column: o.IdColumn = None,
-    user_column: o.UserColumn = None,
-    group_column: o.GroupColumn = None,
+    jobs: e.Jobs = None,
+    quick: e.Quick = False,
+    restart: o.Restart = False,
+    columns: o.RowOptions,
 ) -> None:
-    """Set nominal, accounted and measured epsilon side by side."""
-    from redteam.experiments.gap import picture, run, table
+    """Set nominal, accounted and measured epsilon side by side.
 
-    given: dict[str, Any] = {
-        "model": model,
-        "layers": layers,
-        "freeze_embeddings": freeze_embeddings or None,
-        "rows": rows,
-    }
-    given |= {"epsilons": epsilon, "trainers": trainer, "seeds": seeds, "epochs": epochs, "batch_size": batch_size}
-    given |= {"learning_rate": learning_rate, "private_learning_rate": private_learning_rate, "delta": delta}
-    size = e.sized(_QUICK if quick else _GapGrid(), given)
-    columns = (text_column, label_column, id_column, user_column, group_column)
+    --set takes epochs, batch_size, learning_rate, private_learning_rate (of trainers with an epsilon) and delta.
+    """
+    from redteam.experiments.gap import picture, run, table
+    from redteam.plugins.settings import tune
+
+    (training,) = tune((_GapTraining(),), set or [])
+    usual = _QUICK if quick else _GapGrid()
+    size = e.sized(usual, model, training, rows=rows, epsilons=epsilon, trainers=trainer, seeds=seeds)
     workers = jobs if jobs is not None else 2 if quick else 1
     e.check_means(workers)
     tasks = _tasks(data, output, columns, size)
@@ -89,31 +77,21 @@ def gap(
     raise typer.Exit(exit_code(_code(report), exit_zero=False, delivered=delivered))
 
 
-def _tasks(data: Path, output: Path, columns: tuple[str | None, ...], size: _GapGrid) -> "tuple[GapTask, ...]":
+def _tasks(data: Path, output: Path, columns: o.RowOptions, size: _GapGrid) -> "tuple[GapTask, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
-    from redteam.data import Columns
     from redteam.experiments.gap.cells import gap_tasks, open_gap
     from redteam.experiments.gap.grid import choose_trainers, gap_grid, parse_epsilons
     from redteam.plugins.attack import suited
     from redteam.plugins.registry import discover_attacks, discover_defenses
     from redteam.targets.target import Access
-    from redteam.training.train import ModelChoice
 
     epsilons = parse_epsilons(size.epsilons)
-    asked: dict[str, float | None] = {"epochs": size.epochs, "batch_size": size.batch_size}
-    asked |= {"learning_rate": size.learning_rate}
     private = {"delta": size.delta, "learning_rate": size.private_learning_rate}
-    trainers = choose_trainers(e.names(size.trainers), discover_defenses(), asked, private)
+    trainers = choose_trainers(e.names(size.trainers), discover_defenses(), size.recipe, private)
     e.make_folder(output)
     try_start(size.model)
-    setup, notes = open_gap(
-        data,
-        output,
-        suited(discover_attacks(), Access.WEIGHTS),
-        columns=Columns(*columns),
-        model=ModelChoice(size.model, size.layers, size.freeze_embeddings),
-        rows=size.rows,
-    )
+    attacks = suited(discover_attacks(), Access.WEIGHTS)
+    setup, notes = open_gap(data, output, attacks, columns=columns.columns(), model=size.choice, rows=size.rows)
     for note in notes:
         say(note)
     return gap_tasks(setup, trainers, gap_grid(trainers, epsilons, size.seeds), output)

@@ -6,26 +6,19 @@ from typing import Annotated
 
 import typer
 
-from redteam.cli.present import Baseline, ExitZero, PolicyFile, ReportFile, ReportFormat, present, refuse_overwriting
+from redteam.cli.present import JudgingOptions, ReportOptions, refuse_overwriting
 
 
 def gate(
     report: Annotated[Path, typer.Argument(help="The report to judge, as `redteam audit -f json` wrote it.")],
-    policy: PolicyFile = None,
-    baseline: Baseline = None,
-    format: ReportFormat = "text",
-    output: ReportFile = None,
-    exit_zero: ExitZero = False,
+    rules: JudgingOptions,
+    result: ReportOptions,
 ) -> None:
     """Judge a saved report: exit 0 pass, 1 leak, 2 inconclusive."""
-    from redteam.policy.judge import judge
-    from redteam.policy.reading import load_policy
     from redteam.report.reading import load_report
 
     today = date.today()
-    limits = load_policy(policy, today=today)
+    policy, older = rules.load(today)
     loaded = load_report(report)
-    older = None if baseline is None else load_report(baseline)
-    refuse_overwriting(output, report, policy, baseline)
-    verdict = judge(loaded, limits, today=today, baseline=older)
-    raise typer.Exit(present(loaded, verdict, limits, format, output, exit_zero))
+    refuse_overwriting(result.output, report, rules.policy, rules.baseline)
+    raise typer.Exit(result.present(loaded, policy, today, baseline=older))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from redteam.cli.options import USUAL_LIMITS, OpeningOptions
 from redteam.cli.present import say
 
 if TYPE_CHECKING:
@@ -11,17 +12,9 @@ if TYPE_CHECKING:
 _OURS = ("tiny", "bilstm", "minilm")
 
 
-def limits(seconds: float | None, memory: float | None) -> "Limits":
-    """Return the limits that were asked for; UsageError where they are none."""
-    from redteam.models.trial import Limits
-
-    usual = Limits()
-    return Limits(usual.seconds if seconds is None else seconds, usual.memory if memory is None else memory)
-
-
-def try_start(spec: str, seconds: float | None = None, memory: float | None = None) -> None:
+def try_start(spec: str, opening: OpeningOptions = USUAL_LIMITS) -> None:
     """Try to open the directory that training is to start from, if `spec` names one."""
-    most, path = limits(seconds, memory), Path(spec)
+    most, path = opening.limits(), Path(spec)
     if spec not in _OURS and path.is_dir():
         try_encoder(path, most)
 

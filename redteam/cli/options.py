@@ -1,9 +1,18 @@
-"""Every option of the command line, declared once with its help."""
+"""Every option of the command line, declared once with its help; those that go together are one dataclass.
 
+A command takes such a dataclass as one parameter: `redteam.cli.spread` makes options of its fields.
+"""
+
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from redteam.data import Columns
+    from redteam.models.trial import Limits
 
 Opt = typer.Option
 
@@ -21,6 +30,10 @@ LedgerFile = Annotated[Path | None, Opt("--ledger", help="The ledger [default: b
 CanaryLedger = Annotated[
     Path | None, Opt("--canary-ledger", help="Ledger of the canaries [default: beside the data or the model].")
 ]
+CANARIES = "How many canaries for one model"
+REPETITIONS = "Copies of each canary: a number, or a list such as 1,10,100"
+PATTERN = "A sentence with slots, such as 'my pin is {digit:4}'; can be given several times"
+Decoys = Annotated[int, Opt("--decoys", min=0, help="Look-alikes with other labels for each canary.")]
 Set = Annotated[
     list[str] | None,
     Opt("--set", help="[ID.]NAME=VALUE: a setting; see: redteam attacks ID, defenses ID; can be given several times."),
@@ -33,7 +46,7 @@ ALPHA = "Chance of a false finding: that any interval of the result is wrong."
 Alpha = Annotated[float, Opt("--alpha", help=ALPHA)]
 Seed = Annotated[int, Opt("--seed", min=0, help="Same seed, same machine, same numbers.")]
 DryRun = Annotated[bool, Opt("--dry-run", help="Say what would run and how long it would take; run nothing.")]
-ShowText = Annotated[bool, Opt("--show-text", help="Put the texts of exposed rows into the report.")]
+ShowText = Annotated[bool, Opt("--show-text", help="Put texts of exposed rows and secrets into the report.")]
 
 TextColumn = Annotated[str | None, Opt("--text-column", help="Column of the texts [default: guessed].")]
 LabelColumn = Annotated[str | None, Opt("--label-column", help="Column of the labels [default: guessed].")]
@@ -98,20 +111,67 @@ LabelMap = Annotated[
 
 LabelledTexts = Annotated[Path, typer.Argument(help="Labelled texts: .csv, .jsonl, .parquet or a saved dataset.")]
 ModelFile = Annotated[Path, Opt("--output", "-o", help="The model file to write.")]
-ModelSpec = Annotated[str, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory.")]
+ModelSpec = Annotated[
+    str | None, Opt("--model", help="tiny, bilstm, minilm, or a Hugging Face directory [default: tiny].")
+]
 Layers = Annotated[int | None, Opt("--layers", min=1, help="Keep only the first k layers.")]
 Freeze = Annotated[bool, Opt("--freeze-embeddings", help="Leave the embedding table as it is.")]
 DefenseId = Annotated[
     str, Opt("--defense", help="How to train; see: redteam defenses. Some can be joined: dropout+characters.")
 ]
 Holdout = Annotated[float, Opt("--holdout", min=0.01, max=0.99, help="Chance of a text to be held out.")]
-Forget = Annotated[bool, Opt("--restart", help="Forget the answers kept of an audit that was broken off.")]
-Restart = Annotated[bool, Opt("--restart", help="Forget an unfinished training.")]
+Restart = Annotated[bool, Opt("--restart", help="Begin anew, not where an earlier run left off.")]
 NoiseFromSeed = Annotated[
     bool, Opt("--noise-from-seed", help="Private, for research: noise that who knows the seed can subtract.")
 ]
-# Of gap and drill.
-Epochs = Annotated[int | None, Opt("--epochs", min=1, help="Passes over the members.")]
-TrainingBatch = Annotated[int | None, Opt("--batch-size", min=1, help="Examples in one step.")]
-LearningRate = Annotated[float | None, Opt("--learning-rate", min=1e-9, max=10.0, help="Peak learning rate.")]
-Delta = Annotated[float | None, Opt("--delta", help="Private: the delta of the guarantee.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """Which columns hold texts and labels; None is guessed."""
+
+    text_column: TextColumn = None
+    label_column: LabelColumn = None
+
+    def columns(self, split: str | None = None) -> "Columns":
+        """Return the columns as readers take them, with that of the sides, if one is named."""
+        from redteam.data import Columns
+
+        given = {name.removesuffix("_column"): value for name, value in dataclasses.asdict(self).items()}
+        return Columns(**given, split=split)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOptions(TextOptions):
+    """Which columns say more of a row; None where there is none."""
+
+    id_column: IdColumn = None
+    user_column: UserColumn = None
+    group_column: GroupColumn = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpeningOptions:
+    """How long, and in how much memory, a stranger's directory may take to be opened."""
+
+    open_seconds: OpenSeconds = None
+    open_memory: OpenMemory = None
+
+    def limits(self) -> "Limits":
+        """Return the limits; UsageError where they are none."""
+        from redteam.models.trial import Limits
+
+        given = {"seconds": self.open_seconds, "memory": self.open_memory}
+        return Limits(**{name: value for name, value in given.items() if value is not None})
+
+
+USUAL_LIMITS = OpeningOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The model to train; None leaves what is usual there."""
+
+    model: ModelSpec = None
+    layers: Layers = None
+    freeze_embeddings: Freeze = False

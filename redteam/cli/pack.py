@@ -6,18 +6,17 @@ from typing import Annotated
 
 import typer
 
-from redteam.cli.opening import limits
-from redteam.cli.options import AdapterBase, ModelFile, OpenMemory, OpenSeconds
+from redteam.cli.options import AdapterBase, ModelFile, OpeningOptions
 from redteam.cli.present import check_output, say
 from redteam.core import UsageError
 
 
 def pack(
+    *,
     directory: Annotated[Path, typer.Argument(help="A Hugging Face text-classification directory.")],
     output: ModelFile = Path("model.pt"),
     adapter_base: AdapterBase = None,
-    open_seconds: OpenSeconds = None,
-    open_memory: OpenMemory = None,
+    opening: OpeningOptions,
 ) -> None:
     """Pack a Hugging Face directory into a model.pt without code.
 
@@ -27,11 +26,11 @@ def pack(
     from redteam.models.opening import read_directory
     from redteam.models.trial import try_first
 
-    most = limits(open_seconds, open_memory)
+    most = opening.limits()
     check_output(output, directory, adapter_base)
     if directory.is_dir():
-        opening = partial(read_directory, directory, base_model=adapter_base)
-        for note in try_first(opening, directory, most, adapter_base):
+        read = partial(read_directory, directory, base_model=adapter_base)
+        for note in try_first(read, directory, most, adapter_base):
             say(note)
     bundle = read_directory(directory, base_model=adapter_base)
     save_bundle(bundle, output)

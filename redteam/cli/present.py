@@ -6,6 +6,9 @@ import shutil
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -15,7 +18,7 @@ from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
 from redteam.formats import FORMATS, clean
 
 if TYPE_CHECKING:
-    from redteam.policy import Policy, Verdict
+    from redteam.policy import Policy
     from redteam.report.values import AuditReport
 
 _WIDEST = 100
@@ -28,6 +31,15 @@ def format_name(value: str) -> str:
     return value
 
 
+class TextOrJson(StrEnum):
+    """The formats of what is no report of an audit."""
+
+    text = "text"
+    json = "json"
+
+
+FORMAT = "How to print the result."
+PlainFormat = Annotated[TextOrJson, typer.Option("--format", "-f", help=FORMAT)]
 PolicyFile = Annotated[
     Path | None,
     typer.Option("--policy", help="TOML file of limits [default: ./redteam.toml, ./pyproject.toml, built-in limits]."),
@@ -41,30 +53,50 @@ ReportFormat = Annotated[
         "--format",
         "-f",
         parser=format_name,
-        metavar="<name>",
-        help="How to print the report: text, json, markdown, sarif, junit, or a plug-in's.",
+        metavar="[text|json|markdown|sarif|junit|...]",
+        help=FORMAT,
     ),
 ]
 ReportFile = Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of standard output.")]
-ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 on a leak; what is inconclusive still exits 2.")]
+ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 instead of 1; what is inconclusive still exits 2.")]
 
 
-def present(
-    report: "AuditReport",
-    verdict: "Verdict",
-    policy: "Policy",
-    format: str,
-    output: Path | None,
-    exit_zero: bool,
-) -> int:
-    """Render a judged report, write it to `output` or stdout, sum it up on stderr, return the exit code."""
-    from redteam.formats import summary
+@dataclass(frozen=True, kw_only=True)
+class JudgingOptions:
+    """What a report is judged by."""
 
-    text = FORMATS[format](report, verdict, policy=policy, **terminal(output))
-    delivered = deliver(text, output)
-    if delivered or verdict.exit_code == LEAK:
-        say(summary(verdict), logging.INFO if delivered else logging.ERROR)
-    return exit_code(verdict.exit_code, exit_zero=exit_zero, delivered=delivered)
+    policy: PolicyFile = None
+    baseline: Baseline = None
+
+    def load(self, today: date) -> "tuple[Policy, AuditReport | None]":
+        """Return the policy and the older report, if there is one."""
+        from redteam.policy.reading import load_policy
+        from redteam.report.reading import load_report
+
+        return load_policy(self.policy, today=today), None if self.baseline is None else load_report(self.baseline)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """How a judged report is handed over."""
+
+    format: ReportFormat = "text"
+    output: ReportFile = None
+    exit_zero: ExitZero = False
+
+    def present(
+        self, report: "AuditReport", policy: "Policy", today: date, *, baseline: "AuditReport | None" = None
+    ) -> int:
+        """Judge a report, write it to `output` or stdout, sum it up on stderr, and return the exit code."""
+        from redteam.formats import summary
+        from redteam.policy.judge import judge
+
+        verdict = judge(report, policy, today=today, baseline=baseline)
+        text = FORMATS[self.format](report, verdict, policy=policy, **terminal(self.output))
+        delivered = deliver(text, self.output)
+        if delivered or verdict.exit_code == LEAK:
+            say(summary(verdict), logging.INFO if delivered else logging.ERROR)
+        return exit_code(verdict.exit_code, exit_zero=self.exit_zero, delivered=delivered)
 
 
 def exit_code(code: int, *, exit_zero: bool, delivered: bool) -> int:

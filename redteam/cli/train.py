@@ -32,56 +32,45 @@ class _OfModel:
 
 
 def train(
+    *,
     data: o.LabelledTexts,
     output: o.ModelFile = Path("model.pt"),
-    model: o.ModelSpec = "tiny",
-    layers: o.Layers = None,
-    freeze_embeddings: o.Freeze = False,
+    model: o.ModelOptions,
     defense: o.DefenseId = "plain",
     set: o.Set = None,
     noise_from_seed: o.NoiseFromSeed = False,
     holdout: o.Holdout = 0.5,
     seed: o.Seed = 0,
-    text_column: o.TextColumn = None,
-    label_column: o.LabelColumn = None,
-    id_column: o.IdColumn = None,
-    user_column: o.UserColumn = None,
-    group_column: o.GroupColumn = None,
-    open_seconds: o.OpenSeconds = None,
-    open_memory: o.OpenMemory = None,
+    columns: o.RowOptions,
+    opening: o.OpeningOptions,
     restart: o.Restart = False,
 ) -> None:
     """Train on a random half of DATA; write a model and its ledger."""
-    check_output(output, data, Path(model))
-    if not math.isfinite(holdout):
-        raise UsageError(f"--holdout {holdout}: must be a finite number")
-    trainer, dropout = _configured(defense, set or [])
-    try_start(model, open_seconds, open_memory)
-    columns = (text_column, label_column, id_column, user_column, group_column)
-    shape, inclusion = (model, layers, freeze_embeddings, dropout), (holdout, 0.0, seed)
-    _run(data, output, trainer, columns, shape, inclusion, restart=restart, noise_from_seed=noise_from_seed)
-
-
-def _run(
-    data: Path,
-    output: Path,
-    trainer: "Defense",
-    columns: tuple[str | None, ...],
-    shape: tuple[str, int | None, bool, float | None],
-    inclusion: tuple[float, float, int],
-    **how: bool,
-) -> None:
-    from redteam.data import Columns
     from redteam.data.planting import canaries_path
     from redteam.training.train import ModelChoice, RandomInclusion
     from redteam.training.train import train as run
 
+    spec = "tiny" if model.model is None else model.model
+    check_output(output, data, Path(spec))
+    if not math.isfinite(holdout):
+        raise UsageError(f"--holdout {holdout}: must be a finite number")
+    trainer, dropout = _configured(defense, set or [])
+    try_start(spec, opening)
     started = time.monotonic()
-    named, model, drawn = Columns(*columns), ModelChoice(*shape), RandomInclusion(*inclusion)
     if (warning := open_to_others(canaries_path(data))) is not None:
         say(warning)
     with progress("training") as show:
-        files = run(data, output, trainer, columns=named, model=model, inclusion=drawn, progress=show, **how)
+        files = run(
+            data,
+            output,
+            trainer,
+            columns=columns.columns(),
+            model=ModelChoice(spec, model.layers, model.freeze_embeddings, dropout),
+            inclusion=RandomInclusion(holdout, seed=seed),
+            restart=restart,
+            noise_from_seed=noise_from_seed,
+            progress=show,
+        )
     _report(files, time.monotonic() - started)
 
 

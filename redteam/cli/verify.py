@@ -1,13 +1,12 @@
 """`redteam verify`: is a private trainer as private as it says?"""
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from redteam.cli import options as o
-from redteam.cli.present import ReportFile, check_output, deliver, exit_code, say, terminal
+from redteam.cli.present import PlainFormat, ReportFile, TextOrJson, check_output, deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
 from redteam.core import UsageError
 from redteam.plugins.settings import Setting
@@ -17,13 +16,6 @@ if TYPE_CHECKING:
     from redteam.verify.subject import Subject
 
 _MANY, _FEW = 100_000, 4_000  # few where time grows with the square: RD101's per-example tables, one pass a micro-batch
-
-
-class VerificationFormat(StrEnum):
-    """The formats of a verification."""
-
-    text = "text"
-    json = "json"
 
 
 @dataclass(frozen=True)
@@ -45,13 +37,11 @@ def verify(
     set: o.Set = None,
     canaries: Annotated[
         int | None,
-        o.Opt("--canaries", min=1, help="How many canaries [default: 100,000; RD101, microbatch: 4,000]."),
+        o.Opt("--canaries", min=1, help=f"{o.CANARIES} [default: 100,000; 4,000 where time is quadratic]."),
     ] = None,
     alpha: Annotated[float, o.Opt("--alpha", help=o.ALPHA)] = 0.01,
     seed: o.Seed = 0,
-    format: Annotated[
-        VerificationFormat, o.Opt("--format", "-f", help="How to print the result.")
-    ] = VerificationFormat.text,
+    format: PlainFormat = TextOrJson.text,
     output: ReportFile = None,
 ) -> None:
     """Attack a private trainer: exit 0 consistent, 1 violated.
@@ -72,7 +62,7 @@ def verify(
         result = run(subject, plan, seed=seed, alpha=alpha, progress=show)
     look = terminal(output)
     color, width = bool(look["color"]), int(look["width"])
-    text = as_json(result) if format is VerificationFormat.json else as_text(result, color=color, width=width)
+    text = as_json(result) if format is TextOrJson.json else as_text(result, color=color, width=width)
     delivered = deliver(text, output)
     say(f"{result.verdict}: {result.subject}: {result.reason}")
     raise typer.Exit(exit_code(result.exit_code, exit_zero=False, delivered=delivered))

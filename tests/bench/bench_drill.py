@@ -17,7 +17,7 @@ from pathlib import Path
 
 from snips import SNIPS
 
-PIN = ("--pattern", "my pin code is {digit:n}", "--length", "4", "--epochs", "20")
+PIN = ("--pattern", "my pin code is {digit:n}", "--length", "4", "--set", "epochs=20")
 OWN = ("--label", "per-canary")
 PAPER = ("--attack", "RT202", "--set", "RT202.restarts=1", "--set", "RT202.learning_rate=0.02")
 PAPER += ("--set", "RT202.rounding_interval=none")

@@ -8,7 +8,8 @@ from conftest import ROOT, learnable
 from forks import fast
 from materials import error_line, leftovers, write
 
-from redteam.cli.drill import _DrillGrid, _tasks
+from redteam.cli.drill import _attacks, _DrillGrid, _tasks
+from redteam.cli.options import TextOptions
 from redteam.experiments.drill.report import DrillReport
 
 # One attack, which tries every candidate; `before` is run in the process of the command.
@@ -44,7 +45,7 @@ GRID = (
     "--layers",
     "1",
 )
-SMALL = ("--canaries", "12", "--epochs", "4", "--defense", "none,dedup")
+SMALL = ("--canaries", "12", "--set", "epochs=4", "--defense", "none,dedup")
 
 
 def run(*arguments, cwd, before="", **options):
@@ -110,9 +111,11 @@ def test_broken_off_in_a_training_it_goes_on_with_the_same_numbers(bench, unbrok
 
 
 def test_what_is_not_proven_with_enough_canaries_exits_0_and_with_too_few_2(bench):
-    once = (*GRID[:-4], "--repetitions", "1", "--layers", "1", "--epochs", "30", "--defense", "none")
+    once = (*GRID[:-4], "--repetitions", "1", "--layers", "1", "--set", "epochs=30", "--defense", "none")
     assert run(*once, "--canaries", "12", "-o", "kept", cwd=bench).returncode == 0
-    untaught = run(*once[:-4], "--epochs", "1", "--defense", "none", "--canaries", "12", "-o", "untaught", cwd=bench)
+    untaught = run(
+        *once[:-4], "--set", "epochs=1", "--defense", "none", "--canaries", "12", "-o", "untaught", cwd=bench
+    )
     assert untaught.returncode == 2
     assert "UNTRAINED!" in untaught.stdout
     short = ["1" if before == "--length" else word for before, word in zip(("", *once), once, strict=False)]
@@ -122,7 +125,7 @@ def test_what_is_not_proven_with_enough_canaries_exits_0_and_with_too_few_2(benc
 
 
 def test_an_attack_that_breaks_exits_2(bench):
-    once = (*GRID[:-4], "--repetitions", "1", "--layers", "1", "--epochs", "30", "--defense", "none")
+    once = (*GRID[:-4], "--repetitions", "1", "--layers", "1", "--set", "epochs=30", "--defense", "none")
     result = run(*once, "-o", "fell", cwd=bench, before=BROKEN)
     assert result.returncode == 2
     assert "FAILED: attack RT299" in result.stdout
@@ -143,7 +146,8 @@ def test_an_attack_that_breaks_exits_2(bench):
         (("data.csv", "-o", "x", "--length", "1"), "has 10 secrets"),
         (("data.csv", "-o", "x", "--attack", "RT999"), "unknown id 'RT999'"),
         (("data.csv", "-o", "x", "--jobs", "0"), "--jobs 0: must be at least 1"),
-        (("data.csv", "-o", "x", "--learning-rate", "nan"), "--learning-rate"),
+        (("data.csv", "-o", "x", "--set", "training.learning_rate=nan"), "learning_rate=nan: must be a number"),
+        (("data.csv", "-o", "x", "--set", "learning_rate=1"), "say training.learning_rate or RT202.learning_rate"),
         (("data.csv", "-o", "x", "--quick", "--preset", "parikh2022"), "--quick and --preset"),
         (("data.csv", "-o", "x", "--preset", "other"), "--preset"),
         (("data.csv", "-o", "data.csv"), "--output data.csv: is a file; name a folder"),
@@ -160,7 +164,8 @@ def test_bad_use_is_one_line(bench, arguments, said):
 def test_searches_run_where_they_are_named_set_or_needed(bench, tmp_path):
     def attacks(names=(), settings=(), lengths="4"):
         size = _DrillGrid(layers=1, lengths=lengths, repetitions="1", defenses="none", canaries=3)
-        some = _tasks(bench / "data.csv", tmp_path, (None, None), size, (list(names), list(settings)))
+        _, chosen, kept = _attacks(list(names), list(settings))
+        some = _tasks(bench / "data.csv", tmp_path, TextOptions(), size, chosen, kept)
         return [attack.id for attack in some[0].setup.attacks]
 
     assert attacks() == ["RT201", "RT204"]
@@ -170,7 +175,7 @@ def test_searches_run_where_they_are_named_set_or_needed(bench, tmp_path):
 
 
 def test_other_settings_in_the_same_folder_are_one_line(bench, unbroken):
-    line = error_line(run(*GRID, *SMALL[:3], "2", *SMALL[4:], "-o", "unbroken", cwd=bench))
+    line = error_line(run(*GRID, *SMALL[:3], "epochs=2", *SMALL[4:], "-o", "unbroken", cwd=bench))
     assert "was done with settings" in line or "was done with epochs" in line
     assert "--restart" in line
 

@@ -147,8 +147,8 @@ def test_a_broken_claim_counts_for_more_than_a_failed_cell(bench):
         (("data.csv", "-o", "x", "--trainer", ","), "--trainer: an empty list"),
         (("data.csv", "-o", "x", "--jobs", "0"), "--jobs 0: must be at least 1"),
         (("data.csv", "-o", "x", "--seeds", "0"), "--seeds"),
-        (("data.csv", "-o", "x", "--delta", "nan"), "--delta nan: must be a finite number"),
-        (("data.csv", "-o", "x", "--delta", "0", "--trainer", "edpsgd"), "delta 0"),
+        (("data.csv", "-o", "x", "--set", "delta=nan"), "--set delta=nan: must be a number, or none"),
+        (("data.csv", "-o", "x", "--set", "delta=0", "--trainer", "edpsgd"), "delta 0"),
         (("data.csv", "-o", "data.csv"), "--output data.csv: is a file; name a folder"),
         (("data.csv", "-o", "no/where"), "no does not exist"),
         (("absent.csv", "-o", "x"), "absent.csv"),
@@ -163,7 +163,7 @@ def test_bad_use_is_one_line(bench, arguments, said):
 
 
 def test_other_settings_in_the_same_folder_are_one_line(bench, unbroken):
-    line = error_line(run(*GRID, "-o", "unbroken", "--epochs", "2", cwd=bench))
+    line = error_line(run(*GRID, "-o", "unbroken", "--set", "epochs=2", cwd=bench))
     assert "was done with epochs" in line
     assert "--restart" in line
     assert run(*GRID, "-o", "unbroken", cwd=bench).returncode == 0
@@ -178,7 +178,7 @@ def test_without_matplotlib_nothing_is_trained(bench):
 
 def test_ctrl_c_of_a_terminal_ends_workers_cleanly(bench, tmp_path):
     """A terminal sends the signal to every process of the command."""
-    command = ["gap", "data.csv", "--trainer", "plain", "--seeds", "3", "--epochs", "2000", "--jobs", "2"]
+    command = ["gap", "data.csv", "--trainer", "plain", "--seeds", "3", "--set", "epochs=2000", "--jobs", "2"]
     process = subprocess.Popen(
         [sys.executable, "-m", "redteam", *command, "-o", str(tmp_path)],
         cwd=bench,

@@ -1,10 +1,11 @@
 """Options over all commands: one flag means one thing, and every command can be quiet, loud and completed."""
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 import typer
@@ -13,6 +14,7 @@ from forks import fast
 from materials import error_line
 
 from redteam.cli import app
+from redteam.plugins.registry import discover_defenses
 
 GOLDEN = ROOT / "tests" / "formats" / "golden"
 LEAKY, SAFE = GOLDEN / "leaky.json", GOLDEN / "safe.json"
@@ -30,17 +32,59 @@ def leaves(command, path=()):
 COMMANDS = dict(leaves(typer.main.get_command(app)))
 
 
+# Where a flag differs from command to command, and what of it does; the rest is the same there too.
+DIFFERS = {
+    "--output": ({"help"}, "each command writes something else: a report, a model, a planted file, a folder"),
+    "--format": ({"type"}, "each result has formats of its own"),
+    "--defense": ({"help"}, "drill goes over a list of what train takes one of"),
+    "--label": ({"help", "multiple"}, "drill goes over a list of what plant takes one of"),
+}
+SAID = {"--epsilon"}  # an axis of the grid of gap, which is a list
+OWN_DEFAULT = {"--alpha", "--canaries", "--pattern", "--repetitions"}  # their help names it, or their type allows none
+SHORT = {"-o": "--output", "-f": "--format"}
+
+
 def meanings():
-    """Return what each flag means: its type and its help, apart from the default, with the commands that say so."""
+    """Return what each flag means, but for its default, with the commands that say so."""
     found = defaultdict(lambda: defaultdict(list))
     for name, command in COMMANDS.items():
         for option in command.params:
             if option.param_type_name == "option":
-                said = re.sub(r"\s*\[default: .*?\]", "", option.help or "").rstrip(".")
-                meaning = (option.type.name, option.multiple, tuple(option.opts), said)
+                said = {
+                    "help": re.sub(r"\s*\[default: .*?\]", "", option.help or "").rstrip("."),
+                    "type": (option.type.name, option.metavar, *getattr(option.type, "choices", ())),
+                    "bounds": (getattr(option.type, "min", None), getattr(option.type, "max", None)),
+                    "multiple": option.multiple,
+                    "flags": tuple(option.opts),
+                }
                 for flag in option.opts:
-                    found[flag][meaning].append(name)
+                    but = DIFFERS.get(SHORT.get(flag, flag), ((), ""))[0]
+                    found[flag][tuple((key, value) for key, value in said.items() if key not in but)].append(name)
     return found
+
+
+def test_a_flag_means_one_thing_over_all_commands():
+    assert not {flag: dict(means) for flag, means in meanings().items() if len(means) > 1}
+
+
+def test_no_exception_is_left_that_nothing_needs():
+    for flag, (parts, _) in DIFFERS.items():
+        options = [each for command in COMMANDS.values() for each in command.params if flag in each.opts]
+        said = {part: {str(getattr(each, part)) for each in options} for part in parts}
+        assert all(len(different) > 1 for different in said.values()), flag
+
+
+def test_training_is_set_the_same_way_everywhere():
+    """What a defence has a setting for is no option: it is given as --set NAME=VALUE."""
+    settings = {f"--{each.replace('_', '-')}" for defense in discover_defenses() for each in defense.parameters()}
+    for name in ("train", "gap", "drill", "verify"):
+        flags = {flag for each in COMMANDS[name].params for flag in each.opts}
+        assert "--set" in flags
+        assert not flags & (settings - SAID), name
+
+
+def test_what_may_take_long_can_be_planned():
+    assert "--dry-run" in {flag for each in COMMANDS["audit"].params for flag in each.opts}
 
 
 def test_every_option_says_what_it_is_for_and_no_two_commands_are_too_long():
@@ -140,7 +184,28 @@ def test_completion_is_shown_and_installed(tmp_path):
 
 
 def test_options_are_passed_explicitly():
-    """A command's own function takes what its options are, spread or as dataclasses."""
+    """A command's own function takes what its options are, spread or as dataclasses; none is harvested."""
     for name, command in COMMANDS.items():
         taken = inspect.signature(inspect.unwrap(command.callback)).parameters
         assert not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken.values()), name
+    for path in (ROOT / "redteam").rglob("*.py"):
+        called = {node.func.id for node in ast.walk(ast.parse(path.read_text())) if is_call_by_name(node)}
+        assert "locals" not in called, path
+
+
+def is_call_by_name(node):
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+
+
+def test_options_that_go_together_are_declared_once():
+    """A flag of several commands is one declaration: the very same annotation, or a dataclass of them."""
+    declared = Counter()
+    for path in (ROOT / "redteam" / "cli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if is_option(node):
+                declared.update(arg.value for arg in node.args if str(getattr(arg, "value", "")).startswith("--"))
+    assert {flag for flag, count in declared.items() if count > 1} <= {*DIFFERS, *OWN_DEFAULT}
+
+
+def is_option(node):
+    return isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("Option", "Opt")
