@@ -1,7 +1,9 @@
 """A report that was edited or cut is found out where it no longer agrees with itself."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from canary_rows import DIGITS, draw
@@ -57,6 +59,8 @@ def test_a_report_as_it_was_written_is_read(tmp_path):
         (lambda d: d["controls"][0].update(control="RT909"), "RT909: in the report, but was not asked"),
         (lambda d: d["scope"]["intervals"].pop(), "it names 14 numbers and shares the error of 15"),
         (lambda d: d["scope"]["asked"].remove("RT102"), "RT102: in the report, but was not asked"),
+        (lambda d: d["data"].update(moved_out=-1), "a count of examples is negative"),
+        (lambda d: d["accuracy"].update(members=2.0), "a share of right answers is not between 0 and 1"),
         (lambda d: d.update(accuracy=None), "the target's accuracy is missing"),
         (lambda d: d["controls"][0]["auc"].update(low=0.8, value=0.9, high=0.95), "RT901 tells the sides apart"),
         (lambda d: d["controls"][0]["auc"].update(low=0.2, value=0.3, high=0.4), "RT901 tells the sides apart"),
@@ -66,6 +70,23 @@ def test_an_edited_report_is_refused(tmp_path, change, said):
     with pytest.raises(ReportError, match="contradicts itself") as error:
         load_report(edited(tmp_path, change))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["evidence", "accuracy"])
+def test_a_key_that_stands_twice_is_refused(tmp_path, key):
+    (tmp_path / "r.json").write_text(f'{LEAKY.rstrip()[:-1]}, "{key}": null}}', encoding="utf-8")
+    with pytest.raises(ReportError, match=f"not JSON \\(key '{key}' occurs twice\\)"):
+        load_report(tmp_path / "r.json")
+
+
+def test_a_report_that_never_ends_is_refused(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ReportError, match="is a pipe: reading it could wait for ever"):
+        load_report(tmp_path / "pipe.json")
+    monkeypatch.setattr("redteam.report.reading._LARGEST", 1000)
+    for path in (edited(tmp_path, lambda d: None), Path("/dev/zero")):
+        with pytest.raises(ReportError, match="more than 1,000 bytes"):
+            load_report(path)
 
 
 def old(document):

@@ -23,8 +23,10 @@ Schema is derived from the same declarations.
 
 import codecs
 import dataclasses
+import errno
 import json
 import math
+import stat
 import sys
 import types
 import typing
@@ -87,6 +89,9 @@ def first_line(error: BaseException) -> str:
 
 T = TypeVar("T")
 
+_LARGEST_TEXT, _CHUNK = 2**30, 2**20  # bytes
+_PIPES_OF_SHELLS = (("/", "dev"), ("/", "proc"))  # /dev/stdin, /dev/fd/63
+
 _SCALARS: dict[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
@@ -108,12 +113,19 @@ def decode(kind: type[T], document: Any, where: str = "") -> T:
     return typing.cast(T, _decode(kind, document, where or kind.__name__))
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, most: int = _LARGEST_TEXT) -> str:
     """Return a text file's content, UTF-8 or what a byte-order mark says it is, as shells and editors of Windows write.
 
-    Raises OSError or UnicodeDecodeError.
+    Raises OSError, also for more than `most` bytes and for a pipe that is not the shell's, or UnicodeDecodeError.
     """
-    raw = path.read_bytes()
+    if stat.S_ISFIFO(path.stat().st_mode) and path.parts[:2] not in _PIPES_OF_SHELLS:
+        raise OSError(errno.ESPIPE, "is a pipe: reading it could wait for ever; write it to a file")
+    raw = bytearray()
+    with path.open("rb") as file:
+        while len(raw) <= most and (more := file.read(_CHUNK)):
+            raw += more
+    if len(raw) > most:
+        raise OSError(errno.EFBIG, f"more than {most:,} bytes")
     wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return raw.decode("utf-16" if wide else "utf-8-sig")
 
@@ -127,7 +139,7 @@ def parse(kind: type[T], text: str, where: str, *, format: str, advice: str, old
     `older` makes today's document out of one of an older format, by the name of that.
     """
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=each_once)
     except RecursionError:
         raise ValueError("not JSON (nested too deep)") from None
     except ValueError as error:

@@ -20,6 +20,7 @@ from redteam.report.metrics import measured_by, metric
 from redteam.report.values import AuditReport, Failure, Scope
 
 _CLOSE = 1e-6
+_LARGEST = 64 * 2**20  # bytes; audits write some 10,000, and few hundred for each label of the data
 _SHARED = re.compile(r"shared equally over \d+ intervals")  # what an audit writes, and a report made by hand may not
 _OF_CANARIES = re.compile(r"; (\d+) are extraction rates and exposures of canaries")
 _BY_ACCESS = re.compile(r"needs \w+, the target gives \w+")  # then the attack's intervals were never counted
@@ -29,7 +30,7 @@ _CONTROLS = re.compile(r"(.+) cannot tell the two sides apart without the target
 def load_report(path: Path) -> AuditReport:
     """Read a report file; raise ReportError where there is none, or it contradicts itself."""
     try:
-        report = AuditReport.from_json(read_text(path), source=str(path))
+        report = AuditReport.from_json(read_text(path, most=_LARGEST), source=str(path))
     except OSError as error:
         raise ReportError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:
@@ -50,7 +51,11 @@ def require_consistent(report: AuditReport, *, source: str) -> None:
 
 
 def _contradictions(report: AuditReport) -> Iterator[str]:
-    shared = report.multiplicity
+    shared, seen = report.multiplicity, report.accuracy
+    if min(vars(report.data).values()) < 0:
+        yield "a count of examples is negative"
+    if seen is not None and not all(0 <= share <= 1 for share in (seen.members, seen.nonmembers, seen.commonest)):
+        yield "a share of right answers is not between 0 and 1"
     if not math.isclose(shared.each * shared.intervals, shared.alpha, rel_tol=_CLOSE):
         yield f"{shared.intervals} intervals at {shared.each:g} do not share {shared.alpha:g}"
     if len({evidence.id for evidence in report.evidence}) != len(report.evidence):
@@ -63,8 +68,8 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
             yield f"grade {report.grade}, but {control.control} tells the sides apart"
     if len(report.evidence) > shared.intervals:
         yield f"{len(report.evidence)} numbers share the error of {shared.intervals}"
-    seen = None if report.accuracy is None else report.accuracy.by_user
-    if seen is not None and report.unit == "user" and (report.users is None or seen.users != report.users.members):
+    users = None if seen is None else seen.by_user
+    if users is not None and report.unit == "user" and (report.users is None or users.users != report.users.members):
         yield "its accuracy is of another number of users than the report"
     yield from what_is_missing(report)
     for evidence in report.evidence:
