@@ -6,7 +6,6 @@ from statistics import median
 from conftest import ROOT
 
 SOURCES = sorted(path for room in ("redteam", "attacks", "defenses") for path in (ROOT / room).rglob("*.py"))
-LONGER = {("redteam/auditing/run.py", "audit")}
 
 
 def lengths(text):
@@ -24,7 +23,7 @@ def test_files_are_short():
 
 def test_functions_are_short():
     named = [(str(path.relative_to(ROOT)), *each) for path in SOURCES for each in lengths(path.read_text())]
-    assert {(path, name) for path, name, count in named if count > 50} == LONGER
+    assert not {(path, name): count for path, name, count in named if count > 50}
     assert median(count for _, _, count in named) <= 12
 
 

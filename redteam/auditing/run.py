@@ -13,10 +13,10 @@ left out, every interval is over users, `redteam.data.grouping`.
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from redteam.core.arrays import BoolArray
 from redteam.data import Examples, Split
 from redteam.models.encoder import public_encoder
 from redteam.plugins.attack import Attack, Control, suited
-from redteam.plugins.context import AttackContext, unwatched
+from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.reference_scores import ReferenceProvider
 from redteam.plugins.registry import discover_attacks, discover_controls
 from redteam.report.values import (
@@ -43,6 +43,7 @@ from redteam.report.values import (
     Evidence,
     Failure,
     Guarantee,
+    Multiplicity,
     Scope,
     TargetSummary,
     Users,
@@ -52,6 +53,8 @@ from redteam.statistics.ranking import rank
 from redteam.targets.answers import OTHER
 from redteam.targets.distributions import HARD
 from redteam.targets.target import Target, labels_of
+
+Kind = TypeVar("Kind")
 
 
 def audit(
@@ -74,8 +77,8 @@ def audit(
     `attacks` and `controls` default to all there are, but for attacks that others outdo on this target; `planted` are
     canaries in the training data and the attacks after them. `references` gives the scores of reference models, which
     attacks may use. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told
-    of their use. Raises TargetError or BundleError where the target gives no
-    usable answers, or refuses too many texts; what goes wrong inside one attack is a `Failure` in the report.
+    of their use. Raises TargetError or BundleError where the target gives no usable answers, or refuses too many texts;
+    what goes wrong inside one attack is a `Failure` in the report.
     """
     wanted = discover_attacks() if attacks is None else tuple(attacks)
     controls = discover_controls() if controls is None else tuple(controls)
@@ -85,56 +88,106 @@ def audit(
     if planted is not None:
         planted.check(target)
     looked, skipped = _what_answers(cache, split, wanted, controls, settings)
-    attacks, access = suited(wanted, cache.access) if attacks is None else wanted, cache.access
-    split, pool, is_member, units = looked.split, looked.pool, looked.is_member, looked.units
-    canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
-    known = canaries if isinstance(canaries, Canaries) else None
-    planned = () if planted is None else planted.planned(access)
-    known_of_rows = None if references is None or looked.grade == "C" else references.scores(pool)
-    context = AttackContext(
-        settings.seed,
-        progress or unwatched,
-        encoder=public_encoder(None) if any(attack.reads_texts for attack in attacks) else None,
-        reference_scores=known_of_rows,
-        requests=getattr(target, "requests_left", None),
-    )
-    apply = [attack for attack in attacks if attack.applies(access, context) is None]
-    ids = intervals_planned(apply, access, settings.fprs, epsilon=known is not None, unit=units.unit) + planned
-    share = share_error(ids, len(planned), settings, known, units.unit)
-    blind = _blind(target, pool)
-    attacked = run_attacks(
-        cache, blind, units, attacks, context=context, settings=settings, each=share.each, canaries=known
-    )
-    outcomes = list(_refusals(attacks, looked.reason) if looked.grade == "C" else attacked)
+    attacks = suited(wanted, cache.access) if attacks is None else wanted
+    found = fair_canaries(looked.split, looked.units.is_member, guarantee, seed=settings.seed)
+    context = _context(target, looked, attacks, references, settings.seed, progress or unwatched)
+    return _report(_Job(cache, looked, attacks, planted, settings, context, guarantee, found), skipped, controls)
+
+
+def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) -> AuditReport:
+    """Run the attacks and write down what they show."""
+    looked, planted, settings = job.looked, job.planted, job.settings
+    ids, share = job.intervals()
+    outcomes, extracted = job.outcomes(share.each), job.extracted(share.each)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
-    watch = progress or unwatched
-    extracted = (
-        () if planted is None else tuple(planted.run(cache, each=share.each, seed=settings.seed, progress=watch))
-    )
-    accuracy = measure_accuracy(cache, pool, is_member) if measured or extracted else None
-    asked = [one.id for one in attacks] + [one.id for one in (planted.attacks if planted else ())]
+    accuracy = measure_accuracy(job.cache, looked.pool, looked.is_member) if measured or extracted else None
+    asked = [one.id for one in job.attacks] + [one.id for one in (planted.attacks if planted else ())]
     asked += [one.id for one in controls]
-    unknown = f"; no epsilon is measured: {canaries}" if looked.grade == "A" and known is None else ""
     return AuditReport(
-        target=_target_summary(cache, target),
-        data=_data_summary(split, skipped, planted),
+        target=_target_summary(job.cache, job.cache.target),
+        data=_data_summary(looked.split, skipped, planted),
         grade=looked.grade,
-        grade_reason=looked.reason + unknown,
+        grade_reason=looked.reason + job.no_epsilon,
         multiplicity=share,
-        evidence=(
-            *(evidence for one in measured for evidence in one.evidence),
-            *(outcome for outcome in extracted if isinstance(outcome, Evidence)),
-        ),
-        failures=(*looked.failures, *(one for one in (*outcomes, *extracted) if isinstance(one, Failure))),
+        evidence=(*(each for one in measured for each in one.evidence), *_only(Evidence, extracted)),
+        failures=(*looked.failures, *_only(Failure, outcomes), *_only(Failure, extracted)),
         controls=looked.controls,
-        guarantee=guarantee,
+        guarantee=job.guarantee,
         seed=settings.seed,
         accuracy=accuracy,
-        scope=Scope(tuple(asked), ids, guarantee is not None, accuracy is not None),
+        scope=Scope(tuple(asked), ids, job.guarantee is not None, accuracy is not None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
         **_breakdowns(looked, measured[0] if measured else None, settings),
     )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that is settled before the first attack runs; `found` are the fair canaries, or why there are none."""
+
+    cache: ScoreCache
+    looked: Looked
+    attacks: Sequence[Attack]
+    planted: CanaryAudit | None
+    settings: AuditSettings
+    context: AttackContext
+    guarantee: Guarantee | None
+    found: Canaries | str
+
+    @property
+    def known(self) -> Canaries | None:
+        """The canaries whose epsilon can be measured."""
+        return self.found if isinstance(self.found, Canaries) else None
+
+    @property
+    def no_epsilon(self) -> str:
+        """Why no epsilon is measured, where membership was drawn at random and it might have been."""
+        return f"; no epsilon is measured: {self.found}" if self.looked.grade == "A" and self.known is None else ""
+
+    def intervals(self) -> tuple[tuple[str, ...], Multiplicity]:
+        """Return the id of every interval that is judged, and how the error is shared over them."""
+        access, unit = self.cache.access, self.looked.units.unit
+        apply = [attack for attack in self.attacks if attack.applies(access, self.context) is None]
+        ids = intervals_planned(apply, access, self.settings.fprs, epsilon=self.known is not None, unit=unit)
+        secrets = () if self.planted is None else self.planted.planned(access)
+        return ids + secrets, share_error(ids + secrets, len(secrets), self.settings, self.known, unit)
+
+    def outcomes(self, each: float) -> list[Measured | Failure]:
+        """Return what every signal gave at level `each`, or why there is nothing."""
+        if self.looked.grade == "C":
+            return list(_refusals(self.attacks, self.looked.reason))
+        blind, units = _blind(self.cache.target, self.looked.pool), self.looked.units
+        how: dict[str, Any] = {"context": self.context, "settings": self.settings, "canaries": self.known}
+        return list(run_attacks(self.cache, blind, units, self.attacks, each=each, **how))
+
+    def extracted(self, each: float) -> list[Evidence | Failure]:
+        """Return what the attacks after planted canaries gave at level `each`."""
+        if self.planted is None:
+            return []
+        how: dict[str, Any] = {"seed": self.settings.seed, "progress": self.context.progress}
+        return list(self.planted.run(self.cache, each=each, **how))
+
+
+def _context(
+    target: Target,
+    looked: Looked,
+    attacks: Sequence[Attack],
+    references: ReferenceProvider | None,
+    seed: int,
+    progress: Progress,
+) -> AttackContext:
+    return AttackContext(
+        seed,
+        progress,
+        encoder=public_encoder(None) if any(attack.reads_texts for attack in attacks) else None,
+        reference_scores=None if references is None or looked.grade == "C" else references.scores(looked.pool),
+        requests=getattr(target, "requests_left", None),
+    )
+
+
+def _only(kind: type[Kind], outcomes: Sequence[Any]) -> Iterator[Kind]:
+    return (each for each in outcomes if isinstance(each, kind))
 
 
 def _what_answers(

@@ -149,7 +149,7 @@ SCORES = {
     "nan.csv": ("member,score\n1,0.5\n0,nan\n", "row 2: score: nan is not a finite number"),
     "members_only.csv": ("member,score\n1,0.5\n1,0.4\n", "0 non-members"),
     "no_side.csv": ("score\n0.5\n", "no membership column"),
-    "no_score.csv": ("member\n1\n", "no score, loss or probability"),
+    "no_score.csv": ("member\n1\n", "no score, loss, predicted or probability"),
     "perhaps.csv": ("member,score\nperhaps,0.5\n", "'perhaps' says nothing about membership"),
     "scores.docx": ("", "unknown kind of file"),
 }
