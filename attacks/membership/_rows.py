@@ -36,6 +36,11 @@ def own_log_odds(log_p: FloatArray, own: IntArray) -> FloatArray:
     rest[rows, own] = -np.inf
     with np.errstate(divide="ignore"):
         odds: FloatArray = log_p[rows, own] - logsumexp(rest, axis=1)
+    return finite(odds)
+
+
+def finite(odds: FloatArray) -> FloatArray:
+    """Return log-odds with those of a p that was rounded to 1 or 0 at log 2 beyond all others of the model."""
     known = odds[np.isfinite(odds)]
     low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
     return np.clip(odds, low - np.log(2), high + np.log(2))

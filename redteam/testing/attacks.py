@@ -1,21 +1,22 @@
 """The contract of attacks: seeded, complete, blind, harmless, and able to find a certain leak."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from redteam.data import Split
+from redteam.data import Examples, Split
 from redteam.data.pattern import Pattern
-from redteam.models.encoder import hashed_ngrams
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, NotApplicable
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
 from redteam.targets.target import Access, Target, WhiteBox
-from redteam.testing.examples import WORDS, RuleTarget, must, sentences, small_model
+from redteam.testing.examples import WORDS, RuleTarget, equipped, must, sentences, small_model
 from redteam.testing.manual import check_manual, made
+
+Fitted = Callable[[Examples], AttackContext]
 
 # Of so many labels nothing is right by chance: what is memorised shows in the predicted labels alone.
 _MANY = tuple(f"label {i:02d}" for i in range(40))
@@ -25,26 +26,27 @@ def check_attack(
     attack: type[Attack] | type[ExtractionAttack] | Attack | ExtractionAttack,
     *,
     target: Target | None = None,
-    context: AttackContext | None = None,
+    context: AttackContext | Callable[[Examples], AttackContext] | None = None,
 ) -> None:
     """Hold an attack to its contract; raise AssertionError with the line it breaks.
 
     `target` is what it is run on, by default a small model with its weights; give one for an attack that needs more.
-    An extraction attack that does not apply to it, and says so, is held to no more. `context` is what else it has; by
-    default a public encoder.
+    An extraction attack that does not apply to it, and says so, is held to no more. `context` is what else it has,
+    or makes that for a pool; by default an encoder and reference models, where it reads texts.
     """
     it: Any = made(attack)
-    target, context = target or small_model(), context or AttackContext(5, encoder=hashed_ngrams())
+    given = context or (equipped if getattr(it, "reads_texts", False) else AttackContext(5))
+    target, fitted = target or small_model(), given if callable(given) else lambda pool: given
     must(it.needs in target.access, f"{it.id} needs {it.needs.word}: give check_attack a target that gives that")
     before = _state(target)
     if isinstance(it, ExtractionAttack):
         check_manual(it, r"RT2\d\d")
-        _check_extraction(it, target, context)
+        _check_extraction(it, target, fitted(Examples(np.arange(0), (), ())))
     else:
         check_manual(it, r"RT[13-8]\d\d")
-        _check_scores(it, target, context)
+        _check_scores(it, target, fitted)
         if it.needs in Access.PROBABILITIES:
-            _check_power(it, context)
+            _check_power(it, fitted)
     must(_state(target) == before, f"{it.id} changes the target: weights, gradients or training mode")
 
 
@@ -62,12 +64,15 @@ def _state(target: Target) -> tuple[Any, ...]:
     return weights, flags, target.model.training, torch.is_grad_enabled()
 
 
-def _check_scores(attack: Attack, target: Target, context: AttackContext) -> None:
+def _check_scores(attack: Attack, target: Target, fitted: Fitted) -> None:
     pool, _ = Split.of(sentences(150, seed=1), sentences(150, seed=2)).pool(0)
-    first, again = (attack.score(target, pool, context) for _ in range(2))
+    why_not = attack.applies(target.access, fitted(pool))
+    must(why_not is None, f"{attack.id} {why_not}: give check_attack a target and a context with that")
+    first, again = (attack.score(target, pool, fitted(pool)) for _ in range(2))
     must(set(first) == set(attack.signals), f"{attack.id} gives {sorted(first)}, and declares {sorted(attack.signals)}")
     order = np.random.default_rng(0).permutation(len(pool))
-    shuffled = attack.score(target, pool.take(order.tolist()), context)
+    moved_pool = pool.take(order.tolist())
+    shuffled = attack.score(target, moved_pool, fitted(moved_pool))
     for signal in attack.signals:
         name, scores = f"{attack.id}, {signal}", np.asarray(first[signal])
         must(scores.shape == (len(pool),), f"{name}: shape {scores.shape} for {len(pool)} rows")
@@ -77,15 +82,15 @@ def _check_scores(attack: Attack, target: Target, context: AttackContext) -> Non
         must(moved, f"{name}: a row's score depends on its place in the pool, which can carry membership")
 
 
-def _check_power(attack: Attack, context: AttackContext) -> None:
+def _check_power(attack: Attack, fitted: Fitted) -> None:
     """Find a certain leak, and none where there is none."""
     pool, is_member = Split.of(sentences(150, seed=1, labels=_MANY), sentences(150, seed=2, labels=_MANY)).pool(0)
     members = pool.take(np.nonzero(is_member)[0].tolist())
-    leaky = attack.score(RuleTarget(members, labels=_MANY), pool, context)
+    leaky = attack.score(RuleTarget(members, labels=_MANY), pool, fitted(pool))
     best = max(area_interval(rank(s, is_member, may_tie=True), alpha=0.01).low for s in leaky.values())
     must(best > 0.9, f"{attack.id}: AUC of at least {best:.2f} where every member is memorised, wanted 0.9")
     pool, is_member = Split.of(sentences(150, seed=1), sentences(150, seed=2)).pool(0)
-    for signal, scores in attack.score(RuleTarget(), pool, context).items():
+    for signal, scores in attack.score(RuleTarget(), pool, fitted(pool)).items():
         seen = area_interval(rank(scores, is_member, may_tie=True), alpha=0.01)
         must(seen.low < 0.5 < seen.high, f"{attack.id}, {signal}: finds members of a target that knows none")
 

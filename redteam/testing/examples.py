@@ -7,6 +7,9 @@ import numpy as np
 
 from redteam.core.arrays import FloatArray, IntArray
 from redteam.data import Examples
+from redteam.models.encoder import hashed_ngrams
+from redteam.plugins.context import AttackContext
+from redteam.plugins.reference_scores import ReferenceScores
 from redteam.targets.target import Access, WhiteBox
 
 WORDS = (
@@ -77,6 +80,26 @@ class RuleTarget:
         """Return the negative log-likelihood of each own label, shape [n]."""
         own = [self.labels.index(label) for label in examples.labels or ()]
         return -self.log_probabilities(examples)[np.arange(len(own)), own]
+
+
+def equipped(pool: Examples) -> AttackContext:
+    """Return what an adversary has at the most: a public encoder, and four reference models that memorised halves."""
+    return AttackContext(5, encoder=hashed_ngrams(), reference_scores=reference_scores(pool) if len(pool) else None)
+
+
+def reference_scores(pool: Examples, *, pairs: int = 2) -> ReferenceScores:
+    """Return what pairs of models say of a pool that memorised complementary halves of it; texts decide on the half."""
+    texts, labels = pool.texts or (), pool.labels or ()
+    halves = [np.array([sum(text.encode()) * (pair + 3) % 7 % 2 == 0 for text in texts]) for pair in range(pairs)]
+    included = np.array([side for half in halves for side in (half, ~half)])
+    rows = []
+    for model, inside in enumerate(included):
+        taught = pool.take(np.flatnonzero(inside).tolist())
+        loss = RuleTarget(taught, labels=tuple(sorted(set(labels))), seed=model + 1).losses(pool)
+        rows.append(-loss - np.log(-np.expm1(-loss)))
+    return ReferenceScores(
+        np.array(rows), included, tuple(model ^ 1 for model in range(2 * pairs)), made_by="by a rule"
+    )
 
 
 @cache

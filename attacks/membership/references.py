@@ -1,0 +1,126 @@
+"""RT104 reference models: surer of a text than models trained like the target with and without it.
+
+K reference models of the target's recipe are each trained on half of some rows, in complementary pairs; what each says
+of a row, and whether it was trained on it, is known. The target is never among them. Which score uses them best depends
+on K:
+
+- one reference: a regression of the target's log-odds log p - log(1 - p) on the reference's, and on all that RT103
+  knows of the row;
+- two or three: the target's log-odds less the middle between the references that were trained on the row and those that
+  were not;
+- from four on, a logistic regression on several such scores, likelihood ratios among them. It learns how they add up
+  where each reference plays the target, itself and its complement left out of the references.
+
+From each of them what neighbours share is taken off, as in RT103: models of one recipe differ by label and by region of
+the texts, which is not the row's own membership.
+
+Where the references are of another recipe, their log-odds mean something else. That shows in how the target's log-odds
+rise with theirs, against how theirs rise with each other's: outside 0.85 to 1.35 the score is a regression on what the
+references say, whatever K is. The report says which score it was, with K and that slope.
+
+The scores of the literature can be asked for with the setting `form`, and are then judged instead: `ratio` is RMIA
+(Zarifzadeh et al., ICML 2024), and BASE (Lassila et al. 2025); `ratio_offline` the same from references that were not
+trained on the row; `offset` the middle alone; `lira` (Carlini et al., S&P 2022) with a variance for each row,
+`lira_pooled` with one for all, `lira_offline` against references that were not trained on the row; `moderated_t` LiRA
+with the variance of each row drawn to that of all.
+
+The attacker sees the probabilities of all audited rows, and has data like the training data and the recipe.
+
+MITRE ATLAS (v5.6.1) AML.T0024.000, infer training data membership, and AML.T0005, create proxy AI model. NIST AI 100-2
+(2025) NISTAML.033, membership inference. OWASP Machine Learning Security Top 10 (2023) ML04, membership inference.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from attacks.membership._rows import NO_ENCODER, encoder_name, finite, log_odds, public_rows
+from redteam.core.arrays import FloatArray
+from redteam.data import Examples
+from redteam.plugins.attack import Attack
+from redteam.plugins.context import AttackContext
+from redteam.plugins.reference_scores import ReferenceScores
+from redteam.plugins.settings import Setting
+from redteam.statistics.membership.fidelity import SAME_RECIPE, fidelity_slope
+from redteam.statistics.membership.likelihood import lira, lira_offline, moderated_t
+from redteam.statistics.membership.moments import offset, ratio, ratio_offline
+from redteam.statistics.membership.stacking import (
+    FEWEST,
+    ReferenceTable,
+    local_score,
+    other_recipe_score,
+    stacked_score,
+)
+from redteam.targets.target import Access, Target
+
+Plain = Callable[[FloatArray, ReferenceTable], FloatArray]
+PLAIN: dict[str, Plain] = {
+    "ratio": lambda target, references: ratio(target, references.log_odds),
+    "ratio_offline": lambda target, references: ratio_offline(target, references.log_odds, references.included),
+    "offset": lambda target, references: offset(target, references.moments()),
+    "lira": lambda target, references: lira(target, references.moments()),
+    "lira_pooled": lambda target, references: lira(target, references.moments(), pooled=True),
+    "lira_offline": lambda target, references: lira_offline(target, references.moments()),
+    "moderated_t": lambda target, references: moderated_t(target, references.moments()),
+}
+
+
+@dataclass(frozen=True)
+class ReferenceModels(Attack):
+    """Score an example by the target's log-odds among those of reference models."""
+
+    form: Literal[
+        "best", "local", "stacked", "other_recipe",
+        "ratio", "ratio_offline", "offset", "lira", "lira_pooled", "lira_offline", "moderated_t",
+    ] = Setting("The score; best is the strongest that the references allow.").default("best")  # fmt: skip
+
+    id = "RT104"
+    name = "references"
+    needs = Access.PROBABILITIES
+    signals = ("references",)
+    only_named = True
+    reads_texts = True
+
+    def applies(self, access: Access, context: AttackContext) -> str | None:
+        """Return why it cannot run: too little access, no reference models, or no encoder."""
+        if context.reference_scores is None or not len(context.reference_scores):
+            return super().applies(access, context) or "needs reference models, and the audit has none"
+        return super().applies(access, context) or (NO_ENCODER if context.encoder is None else None)
+
+    def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
+        """Return the score of each row among the references, shape [n]; deterministic."""
+        given = context.reference_scores
+        assert given is not None  # or it does not apply
+        own, references = log_odds(target, pool), table(given)
+        slope = fidelity_slope(own, references)
+        form = self.form if self.form != "best" else best_form(len(references), slope)
+        context.remark(described(given, form, slope, encoder_name(context)))
+        if form in PLAIN:
+            return {"references": PLAIN[form](own, references)}
+        rows = public_rows(pool, context)
+        if form == "stacked":
+            return {"references": stacked_score(own, references, rows.neighbours)}
+        strongest = other_recipe_score if form == "other_recipe" else local_score
+        return {"references": strongest(own, references, rows.neighbours, rows.fit)}
+
+
+def table(given: ReferenceScores) -> ReferenceTable:
+    """Return the references as statistics take them."""
+    return ReferenceTable(np.array([finite(each) for each in given.log_odds]), given.included, given.partner)
+
+
+def best_form(count: int, slope: float | None) -> str:
+    """Return the strongest score for so many references whose slope is that; one has none to compare with."""
+    if slope is not None and not SAME_RECIPE[0] <= slope <= SAME_RECIPE[1]:
+        return "other_recipe"
+    return "stacked" if count >= FEWEST else "local"
+
+
+def described(given: ReferenceScores, form: str, slope: float | None, encoder: str) -> str:
+    """Return what the report says of the references."""
+    made = f", {given.made_by}" if given.made_by else ""
+    alike = "" if slope is None else f"; slope of the target on them {slope:.2f} (1 for the same recipe)"
+    seen = "" if form in PLAIN else f"; texts compared by {encoder}"
+    return f"K = {len(given)} reference models{made}: score {form}{alike}{seen}"

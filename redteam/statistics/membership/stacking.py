@@ -1,0 +1,94 @@
+"""Scores of a target among reference models, less what neighbours share; from four references on, several in one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redteam.core.arrays import BoolArray, FloatArray
+from redteam.statistics.membership.expectation import neighbour_score
+from redteam.statistics.membership.likelihood import curve_ratio, moderated_t
+from redteam.statistics.membership.moments import Moments, moments, offset
+from redteam.statistics.membership.neighbours import NeighbourKernel, label_means
+from redteam.statistics.membership.regression import logistic_weights
+
+FEWEST = 4  # references that are enough to learn from how scores add up
+_FEWEST_OWN = 4  # references of a pseudo-target from which a variance of each row says something
+_LARGEST = 10.0  # of a log likelihood ratio: beyond, one row would bend the fit
+_TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class ReferenceTable:
+    """Reference models by rows: log-odds and inclusion, shape [k, n], and each model's complement or -1."""
+
+    log_odds: FloatArray
+    included: BoolArray
+    partner: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return how many models there are."""
+        return len(self.log_odds)
+
+    def others(self, model: int) -> "ReferenceTable":
+        """Return the models without one and its complement, which knows as much about it; none has a partner there."""
+        keep = [i for i in range(len(self)) if i not in (model, self.partner[model])]
+        return ReferenceTable(self.log_odds[keep], self.included[keep], (-1,) * len(keep))
+
+    def moments(self) -> Moments:
+        """Return what the models say of each row."""
+        return moments(self.log_odds, self.included)
+
+
+def local_score(
+    target: FloatArray, references: ReferenceTable, rows: NeighbourKernel, fit: Sequence[FloatArray]
+) -> FloatArray:
+    """Return the target's excess over what is expected, less what neighbours share of it, shape [n].
+
+    Of two models and more the expectation is the middle between in and out; one cannot tell what training on the row
+    does, and is one column more of the regression on `fit`, arrays of shape [n] that tell how well the label fits.
+    """
+    found = references.moments()
+    if len(references) == 1:
+        return neighbour_score(target, rows, [*fit, found.middle])
+    return rows.own(offset(target, found))
+
+
+def other_recipe_score(
+    target: FloatArray, references: ReferenceTable, rows: NeighbourKernel, fit: Sequence[FloatArray]
+) -> FloatArray:
+    """Return the same for references of another recipe, whose log-odds mean something else, shape [n].
+
+    The expectation is a regression of the target's own log-odds on what the references say.
+    """
+    found = references.moments()
+    gap = [found.gap] if len(references) > 1 else []
+    return neighbour_score(target, rows, [*fit, found.middle, *gap])
+
+
+def stacked_score(target: FloatArray, references: ReferenceTable, rows: NeighbourKernel) -> FloatArray:
+    """Return how sure a logistic regression on several scores is that a row is in, shape [n].
+
+    It is fitted where each reference plays the target, itself and its complement left out of the references.
+    """
+    many = all(len(references.others(k)) >= _FEWEST_OWN for k in range(len(references)))
+    played = [_columns(references.log_odds[k], references.others(k), rows, many) for k in range(len(references))]
+    x, is_in = np.concatenate(played), np.concatenate(list(references.included))
+    mean, spread = x.mean(axis=0), x.std(axis=0) + _TINY
+    weights = logistic_weights((x - mean) / spread, is_in)
+    score: FloatArray = (_columns(target, references, rows, many) - mean) / spread @ weights[1:] + weights[0]
+    return score
+
+
+def _columns(target: FloatArray, references: ReferenceTable, rows: NeighbourKernel, many: bool) -> FloatArray:
+    """Return what the logistic regression sees of a target, shape [n, columns]."""
+    found = references.moments()
+    excess = offset(target, found)
+    own = rows.own(excess)
+    easy = np.tanh(found.middle / 3)  # what an excess means depends on how easy the row is
+    of_label = label_means(excess, rows.labels)
+    columns = [form for score in (excess, own) for form in (score, np.minimum(score, 0.0), score * easy)]
+    columns += [of_label, of_label * easy, found.middle, found.gap]
+    ratios = [curve_ratio(target, found), curve_ratio(target - (excess - own), found)]
+    ratios += [moderated_t(target, found)] if many else []
+    return np.column_stack([*columns, *(np.clip(each, -_LARGEST, _LARGEST) for each in ratios)])
