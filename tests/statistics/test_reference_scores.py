@@ -34,7 +34,7 @@ def probability(log_odds):
     return 1 / (1 + np.exp(-np.asarray(log_odds)))
 
 
-class TestTwins:
+class TestDefinitions:
     """The naive twin of each score: a loop over rows."""
 
     target, log_odds, included, _ = drawn(8, 50)
