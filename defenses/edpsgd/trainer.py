@@ -115,8 +115,8 @@ class PrivateTrainer:
     def step(self, losses: Losses, rows: Tensor) -> Outcome:
         """Do one private step; `losses(part)` gives the loss of each of the rows `part`, float [len(part)].
 
-        `rows` is what `batches` yielded last. Raises RedteamError where the weights are no numbers any more; the model
-        then has the last good ones again.
+        `rows` is what `batches` yielded last, UsageError where it is not. Raises RedteamError where the weights are no
+        numbers any more; the model then has the last good ones again.
         """
         if rows is not self._given:
             raise UsageError("step() takes the rows that batches() yielded last: others are not accounted")

@@ -54,7 +54,11 @@ class AuditInputs:
 
 
 def open_inputs(name: str | None, sources: Sources, options: dict[str, Any]) -> AuditInputs:
-    """Open a target by name and its examples; raise UsageError where the two cannot be told from what was said."""
+    """Open the target called `name`, with `options` of its kind, and its examples from `sources`.
+
+    Without a name the sources are saved scores. Raises UsageError where the two cannot be told from what was said,
+    DataError for examples that cannot be read, and TargetError, BundleError or LedgerError for what cannot be opened.
+    """
     _check(name, sources)
     if sources.scores is not None:
         from redteam.targets.saved import load_scores
@@ -137,7 +141,10 @@ def _canaries(sources: Sources, data: Path) -> Planting | None:
 
 
 def check_trained_on(planting: Planting | None, target: Target, name: str) -> None:
-    """Raise LedgerError where the ledger beside a model says that it was not trained on these canaries."""
+    """Raise LedgerError where the ledger beside the model `name` says that the target never saw these canaries.
+
+    There is nothing to check where there is no such ledger, or `planting` is None.
+    """
     path = ledger_path(Path(name))
     if planting is None or not path.is_file():
         return

@@ -74,6 +74,8 @@ def audit(
 ) -> AuditReport:
     """Attack `target` with the examples of `split` and report what was found; nothing is decided here.
 
+    Membership joins the scores after the last attack. `settings` say at which level and where intervals are measured,
+    `guarantee` is what the training claims, and `progress` hears of texts done and all of them.
     `attacks` and `controls` default to all there are, but for attacks that others outdo on this target; `planted` are
     canaries in the training data and the attacks after them. `references` gives the scores of reference models, which
     attacks may use. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told

@@ -57,7 +57,7 @@ class Examples:
         return len(self.rows)
 
     def take(self, index: IntArray | Sequence[int]) -> "Examples":
-        """Return the examples at the given positions, in that order."""
+        """Return the examples at the positions `index`, int [n], in that order."""
         order = np.asarray(index, dtype=np.int64)
 
         def pick(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -75,7 +75,7 @@ class Examples:
         )
 
     def of_rows(self, rows: Iterable[int]) -> "Examples":
-        """Return the examples with the given numbers in the file, in that order; IndexError for one that is none."""
+        """Return the examples whose numbers in the file are `rows`, in that order; IndexError for one that is none."""
         wanted = np.fromiter(rows, dtype=np.int64)
         order = np.argsort(self.rows, kind="stable")
         found = np.searchsorted(self.rows[order], wanted)
@@ -84,7 +84,7 @@ class Examples:
         return self.take(order[found])
 
     def name(self, position: int) -> str:
-        """The id of one row: from the id column, else its number in the file, counted from 1."""
+        """The id of the row at `position`: from the id column, else its number in the file, counted from 1."""
         return (self.ids[position] if self.ids else "") or f"row {int(self.rows[position]) + 1}"
 
 
@@ -96,7 +96,7 @@ def without(examples: Examples, planted: frozenset[bytes]) -> Examples:
 
 
 def join(first: Examples, second: Examples) -> Examples:
-    """Return the rows of both, one after the other; a column that one of them lacks is dropped."""
+    """Return the rows of `first` and then those of `second`; a column that one of them lacks is dropped."""
 
     def both(a: tuple[str, ...] | None, b: tuple[str, ...] | None) -> tuple[str, ...] | None:
         return None if a is None or b is None else a + b

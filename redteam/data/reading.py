@@ -46,14 +46,18 @@ class Reading:
 
 
 def read_examples(path: Path, columns: Columns) -> Reading:
-    """Read labelled texts; a split column is ignored unless named. Raises DataError."""
+    """Read the labelled texts of the file `path`: .csv, .jsonl, .parquet, or the directory of a saved dataset.
+
+    `columns` name what holds texts, labels and the rest; what is None is guessed from the usual names, and the notes of
+    the reading say what was. A split column is ignored unless named. Raises DataError, in one line without any text.
+    """
     return _read(path, columns, with_split=False)
 
 
 def read_split(
     path: Path, columns: Columns, *, planted: frozenset[bytes] = frozenset()
 ) -> tuple[Split, tuple[str, ...]]:
-    """Read one file whose split column says who was a member; return the split and what was guessed.
+    """Read the file `path`, whose split column says who was a member; return the split and what was guessed.
 
     Texts with a fingerprint in `planted`, those of canaries, are left out.
     """
@@ -73,7 +77,10 @@ def by_side(examples: Examples, sides: "SideArray") -> tuple[Examples, Examples,
 
 
 def with_text(texts: Sequence[str] | None, rows: int, path: Path) -> tuple[IntArray, tuple[str, ...]]:
-    """Return the rows that have a text, and a note on those that have none; DataError where all have none."""
+    """Return which of `rows` rows have a text, and a note on those that have none; `path` is where they are from.
+
+    Raises DataError where none has a text.
+    """
     if texts is None:
         return np.arange(rows), ()
     kept = np.array([row for row, text in enumerate(texts) if text and not text.isspace()], dtype=np.int64)
@@ -84,7 +91,7 @@ def with_text(texts: Sequence[str] | None, rows: int, path: Path) -> tuple[IntAr
 
 
 def checked_sides(column: "Column", kept: IntArray) -> "SideArray":
-    """Return the sides of the rows that are kept; raise DataError for one that names none."""
+    """Return the sides that `column` names for the rows that are `kept`, int [n]; DataError for one that names none."""
     sides = column.sides()[kept]
     if (sides == UNKNOWN).any():
         raise column.no_side(int(kept[int(np.argmax(sides == UNKNOWN))]))

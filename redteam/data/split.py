@@ -47,12 +47,13 @@ class Split:
         redrawn: bool = False,
         unit: Unit | None = None,
     ) -> "Split":
-        """Divide honestly: move texts that stand on both sides out, keep one of each repeated text.
+        """Divide `members`, `nonmembers` and `reference` honestly: no text on two sides, one of each repeated text.
 
-        `randomised` and `inclusion` are taken from the caller. Where the rows of users were put in or left out together
-        (`unit`; None finds out), users on both sides are moved out instead, and all texts of several users. Raises
-        DataError where fewer than 2 are left on either side, `inclusion` is no probability between 0 and 1, a row lacks
-        its user, or a random split of whole users left one on both sides.
+        `salt` keys the hashes of reports. `randomised`, `inclusion` and `redrawn` are taken from the caller. Where the
+        rows of users were put in or left out together (`unit`; None finds out), users on both sides are moved out
+        instead, and all texts of several users. Raises DataError where fewer than 2 are left on either side,
+        `inclusion` is no probability between 0 and 1, a row lacks its user, or a random split of whole users left one
+        on both sides.
         """
         if inclusion is not None and not 0 < inclusion < 1:
             raise DataError(
@@ -82,13 +83,13 @@ class Split:
         )
 
     def pool(self, seed: int) -> tuple[Examples, BoolArray]:
-        """Return members and non-members shuffled together, and apart from them who is a member."""
+        """Return members and non-members shuffled together by `seed`, and apart from them who is a member, bool [n]."""
         together = join(self.members, self.nonmembers)
         order = self._order(seed)
         return together.take(order), order < len(self.members)
 
     def stood_alone(self, seed: int) -> BoolArray | None:
-        """Return which texts of the pool stood in the data once, in the pool's order; None where it is not known."""
+        """Return which texts stood in the data once, in the order of `pool(seed)`; None where it is not known."""
         return None if self.alone is None else self.alone[self._order(seed)]
 
     def _order(self, seed: int) -> IntArray:

@@ -221,7 +221,7 @@ def find_leaks(report: AuditReport, limits: Sequence[Limit]) -> tuple[Leak, ...]
 def as_findings(
     leaks: Sequence[Leak], report: AuditReport, policy: Policy, baseline: AuditReport | None
 ) -> tuple[Finding, ...]:
-    """Turn leaks into findings: proven ones first, then those in the baseline, then those waived."""
+    """Turn `leaks` of `report` to findings: proven ones first, then those in `baseline`, those that `policy` waives."""
     known = {} if baseline is None else {leak.id: leak for leak in find_leaks(baseline, applying(policy, baseline))}
     found = []
     for leak in leaks:

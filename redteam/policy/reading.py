@@ -147,7 +147,10 @@ def _lines(text: str, in_pyproject: bool) -> tuple[tuple[str, int], ...]:
 
 
 def parse_policy(table: Any, *, source: str, lines: tuple[tuple[str, int], ...] = ()) -> Policy:
-    """Build a policy from parsed TOML; a ValueError names the key, what stands there and what would do."""
+    """Build a policy from the parsed TOML `table`; a ValueError names the key, what stands there and what would do.
+
+    `source` is the file as findings name it, `lines` where in it each key stands.
+    """
     if not isinstance(table, Mapping):
         raise ValueError(f"[tool.redteam] must be a table, not {quote(table)}")
     limited = _limited(table)

@@ -28,7 +28,7 @@ _CONTROLS = re.compile(r"(.+) cannot tell the two sides apart without the target
 
 
 def load_report(path: Path) -> AuditReport:
-    """Read a report file; raise ReportError where there is none, or it contradicts itself."""
+    """Read the report file `path`; raise ReportError where there is none, or it contradicts itself."""
     try:
         report = AuditReport.from_json(read_text(path, most=_LARGEST), source=str(path))
     except OSError as error:
@@ -40,7 +40,10 @@ def load_report(path: Path) -> AuditReport:
 
 
 def require_consistent(report: AuditReport, *, source: str) -> None:
-    """Raise ReportError with the first contradiction in a report, or for a metric that nothing here knows."""
+    """Raise ReportError with the first contradiction in `report`, or for a metric that nothing here knows.
+
+    `source` is what messages call it.
+    """
     for name in {evidence.metric for evidence in report.evidence}:
         try:
             metric(name)

@@ -20,7 +20,7 @@ Unit = Literal["example", "user"]
 
 
 def rule_of(attack: str, metric: str, fpr: float | None = None, unit: Unit = "example") -> str:
-    """Return the stable name of a metric of an attack, such as `RT101.auc` or `RT102.user.tpr@0.01`."""
+    """Return the stable name of a metric of an attack: `RT101.auc`, or `RT102.user.tpr@0.01` with unit and FPR."""
     of = "" if unit == "example" else f"{unit}."
     return f"{attack}.{of}{metric}" + ("" if fpr is None else f"@{fpr:g}")
 
@@ -279,7 +279,7 @@ class AuditReport:
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "report") -> "AuditReport":
-        """Read a report that `to_json` wrote; raise ReportError where it is anything else."""
+        """Read the text that `to_json` wrote; raise ReportError, which names `source`, where it is anything else."""
         try:
             return core.parse(cls, text, "report", format=FORMAT, advice="audit again", older=_OLDER)
         except ValueError as error:

@@ -28,11 +28,11 @@ class FunctionKind(TargetKind):
     name, looks, general = "function", "module:function", True
 
     def names(self, source: str) -> bool:
-        """Return whether it has a colon, is no URL and no file."""
+        """Return whether `source` has a colon, is no URL and no file."""
         return ":" in source and "/" not in source.rpartition(":")[2] and not Path(source).exists()
 
     def open(self, source: str, **options: Any) -> "FunctionTarget":
-        """Import it."""
+        """Import the function that `source` names; `options` are labels and batch_size. Raises TargetError."""
         return FunctionTarget.load(source, **options)
 
 
@@ -42,6 +42,10 @@ class FunctionTarget(BlackBox):
     This runs the user's code, with everything that the user may do. A bare list of n label names is taken as
     predicted labels. `labels` name the columns; without them the function's own `labels` attribute does. The
     function is called once at construction, with one harmless text. What it prints goes to standard error.
+
+    >>> target = FunctionTarget(lambda texts: [[0.9, 0.1]] * len(texts), labels=["ham", "spam"], name="optimist")
+    >>> target.name, target.labels
+    ('optimist', ('ham', 'spam'))
     """
 
     kind = "function"
@@ -67,10 +71,11 @@ class FunctionTarget(BlackBox):
 
     @classmethod
     def load(cls, source: str, *, labels: Sequence[str] | None = None, batch_size: int = 256) -> "FunctionTarget":
-        """Import `module:function` (the working directory counts as importable) and make a target of it.
+        """Import the `source`, module:function, and make a target of it; the working directory counts as importable.
 
-        Runs the module. Its labels come from the option, else from the function's or the module's `labels`. There is
-        no `digest`: answers depend on more than the source, on weights above all. Raises TargetError.
+        It is asked about `batch_size` texts at a time. Runs the module. Its labels come from the option, else from the
+        function's or the module's `labels`. There is no `digest`: answers depend on more than the source, on weights
+        above all. Raises TargetError.
         """
         function, module, directory = import_function(source)
         if labels is None:
@@ -92,7 +97,7 @@ class FunctionTarget(BlackBox):
 
 
 def import_function(source: str) -> tuple[Any, ModuleType, Path]:
-    """Import `module:function`, which runs the module; return the function, the module and the working directory.
+    """Import the `source`, module:function, which runs it; return function, module and the working directory.
 
     What the function imports later may come from that directory too. Raises TargetError.
     """
@@ -111,7 +116,7 @@ def import_function(source: str) -> tuple[Any, ModuleType, Path]:
 
 
 def own_code(function: Any, directory: Path | None) -> Iterator[str]:
-    """Yield path and fingerprint of the function's file and of all modules that were imported from beside it."""
+    """Yield path and fingerprint of the function's file and of all modules imported from beside it or `directory`."""
     code = getattr(function, "__code__", None)
     if code is not None:
         yield f"line {code.co_firstlineno}"
