@@ -12,6 +12,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -195,6 +196,9 @@ def main() -> NoReturn:
         _complete()
     if not sys.warnoptions and not os.environ.get("REDTEAM_DEBUG"):
         warnings.simplefilter("ignore")  # what libraries advise is not for whoever runs an audit
+        # What a thread of somebody's function dies of may hold the texts that it was given; what is missing is found.
+        threading.excepthook = lambda arguments: None
+        sys.unraisablehook = lambda unraisable: None
     try:
         code = app(prog_name="redteam", standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
@@ -211,7 +215,7 @@ def main() -> NoReturn:
         say(f"redteam: interrupted; the same command {again}", logging.ERROR)
         silence()
         os._exit(INTERRUPTED)  # a KeyboardInterrupt that passed through C code makes Python end by SIGINT instead
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # also what is no Exception: Python's own exit code for it would mean a leak
         if os.environ.get("REDTEAM_DEBUG") or (is_verbose() and not hasattr(error, "format_message")):
             traceback.print_exc()
         _stop(_explain(error), INCONCLUSIVE)

@@ -92,7 +92,9 @@ class FunctionTarget(BlackBox):
         try:
             with surroundings(self._directory):
                 return as_document(self._function(texts))
-        except (Exception, SystemExit) as error:  # the user's sys.exit(0) must not end an audit as a pass
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the user's sys.exit(0) must not end an audit as a pass
             raise TargetError(f"{self.name}: raised {placed(error)}") from None
 
 
@@ -152,7 +154,9 @@ def _import(source: str, module_name: str, directory: Path) -> ModuleType:
     try:
         with surroundings(directory):
             return importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise TargetError(f"{source}: no module {error.name!r} here ({directory}) or installed") from None
         raise TargetError(f"{source}: importing {module_name} raised {placed(error)}") from None

@@ -104,6 +104,11 @@ def test_options_that_make_no_sense(bench, arguments, words):
             "raised ValueError at broken.py:2 (REDTEAM_DEBUG",
         ),
         ("def f(texts): import sys; sys.exit(0)", "raised SystemExit: 0"),
+        ("def f(texts): raise GeneratorExit", "raised GeneratorExit at broken.py:2"),
+        (
+            "import threading as t\ndef f(x): u = t.Thread(target=lambda: x['secret']); u.start(); u.join()",
+            "answered NoneType where",
+        ),
         ("def f(texts): return [[1.0]]", "answered shape (1, 1) for 1 texts and 3 labels"),
         ("def f(texts): return [[2.0, -1.0, 0.0] for _ in texts]", "negative"),
         ("def f(texts): return [[float('nan')] * 3 for _ in texts]", "NaN"),
@@ -224,6 +229,7 @@ CRASHES = {
     "a bug": ("def f(*a, **k): raise RuntimeError('it\\nbroke')", "RuntimeError: it broke"),
     "an end of file": ("def f(*a, **k): raise EOFError('no more')", "EOFError: no more"),
     "sys.exit(0)": ("def f(*a, **k): sys.exit(0)", "something called sys.exit(0)"),
+    "what is no Exception": ("def f(*a, **k): raise GeneratorExit('all\\nover')", "GeneratorExit: all over"),
     "no memory": ("def f(*a, **k): raise MemoryError", "MemoryError"),
 }
 

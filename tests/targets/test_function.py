@@ -122,7 +122,13 @@ def test_rows_without_names_need_labels():
     assert 'without "classes"' in failure(FunctionTarget, lambda texts: [ROW])
 
 
-@pytest.mark.parametrize("error", [ValueError("bad\nthing"), SystemExit(0), KeyError("x"), RuntimeError()])
+class Stop(BaseException):
+    """As some frameworks end their work."""
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bad\nthing"), SystemExit(0), KeyError("x"), RuntimeError(), GeneratorExit(), Stop()]
+)
 def test_what_the_function_raises_is_one_line(error):
     def broken(texts):
         raise error
