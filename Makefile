@@ -49,6 +49,8 @@ test-integrations: .venv-integrations/installed
 	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		> "$$(.venv-integrations/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt mlflow-skinny pandas peft
+	# alone: it names a hundred packages, of which its attacks use these
+	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps privacyguard-platform
 	@touch $@
 
 # The site, in build/site; a dead link is an error. Only .venv-docs needs the package index, once; the build needs no network.
