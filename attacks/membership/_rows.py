@@ -10,7 +10,9 @@ from redteam.core.arrays import FloatArray, IntArray
 from redteam.data import Examples
 from redteam.models.encoder import hashed_ngrams
 from redteam.plugins.context import AttackContext
+from redteam.plugins.reference_scores import ReferenceScores
 from redteam.statistics.membership.neighbours import NeighbourKernel, agreement
+from redteam.statistics.membership.stacking import ReferenceTable
 from redteam.targets.target import Target, classifier, label_indices, labels_of
 
 NO_ENCODER = "needs a public encoder of texts, and the audit has none"
@@ -75,3 +77,8 @@ def public_rows(pool: Examples, context: AttackContext) -> PublicRows:
         context.kept[key] = PublicRows(NeighbourKernel(meant, labels), fit)
     kept: PublicRows = context.kept[key]
     return kept
+
+
+def table(given: ReferenceScores) -> ReferenceTable:
+    """Return the references as statistics take them."""
+    return ReferenceTable(np.array([finite(each) for each in given.log_odds]), given.included, given.partner)

@@ -6,12 +6,12 @@ on K:
 
 - one reference: a regression of the target's log-odds log p - log(1 - p) on the reference's, and on all that RT103
   knows of the row;
-- two or three: the target's log-odds less the middle between the references that were trained on the row and those that
-  were not;
+- two or three: how much likelier the target's log-odds are in than out, the middle between the references that were
+  trained on the row and those that were not its own, gap and spread those of rows as easy as it;
 - from four on, a logistic regression on several such scores, likelihood ratios among them. It learns how they add up
   where each reference plays the target, itself and its complement left out of the references.
 
-From each of them what neighbours share is taken off, as in RT103: models of one recipe differ by label and by region of
+What neighbours share is taken off first, as in RT103: models of one recipe differ by label and by region of
 the texts, which is not the row's own membership.
 
 Where the references are of another recipe, their log-odds mean something else. That shows in how the target's log-odds
@@ -34,9 +34,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from attacks.membership._rows import NO_ENCODER, encoder_name, finite, log_odds, public_rows
+from attacks.membership._rows import NO_ENCODER, encoder_name, log_odds, public_rows, table
 from redteam.core.arrays import FloatArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
@@ -104,11 +102,6 @@ class ReferenceModels(Attack):
             return {"references": stacked_score(own, references, rows.neighbours)}
         strongest = other_recipe_score if form == "other_recipe" else local_score
         return {"references": strongest(own, references, rows.neighbours, rows.fit)}
-
-
-def table(given: ReferenceScores) -> ReferenceTable:
-    """Return the references as statistics take them."""
-    return ReferenceTable(np.array([finite(each) for each in given.log_odds]), given.included, given.partner)
 
 
 def best_form(count: int, slope: float | None) -> str:

@@ -9,7 +9,14 @@ from scipy.special import digamma, polygamma
 from scipy.stats import norm, t
 
 from redteam.core import StatisticsError
-from redteam.statistics.membership.likelihood import curve_ratio, lira, lira_offline, moderated_t
+from redteam.statistics.membership.likelihood import (
+    curve_ratio,
+    lira,
+    lira_offline,
+    moderated_t,
+    shared_spread_ratio,
+    spread_of,
+)
 from redteam.statistics.membership.moments import moments, offset, ratio, ratio_offline
 
 RECORDED = json.loads(Path(__file__).with_name("recorded_reference_scores.json").read_text(encoding="utf-8"))
@@ -172,3 +179,31 @@ def test_the_far_tail_keeps_its_order():
     found = moments(log_odds, included)
     near, far = (lira_offline(found.mean_out + away, found, pooled=True) for away in (60.0, 70.0))
     assert (far > near).all()
+
+
+def test_a_shared_spread_is_lira_pooled_but_for_the_error_of_the_means():
+    target, log_odds, included, _ = drawn(6, 40, paired=False)
+    found = moments(log_odds, included)
+    left = [sides(log_odds, included, i) for i in range(40)]
+    spread = [
+        np.sqrt(
+            sum(((each[side] - each[side].mean()) ** 2).sum() for each in left if len(each[side]))
+            / sum(max(len(each[side]) - 1, 0) for each in left)
+        )
+        for side in (0, 1)
+    ]
+    np.testing.assert_allclose(spread_of(found), spread)
+    made = shared_spread_ratio(target, found, spread_of(found))
+    for i, (inside, outside) in enumerate(left):
+        if not len(inside) or not len(outside):
+            continue
+        parts = [
+            norm.logpdf(target[i], side.mean(), s * np.sqrt(1 + 1 / len(side)))
+            for side, s in ((inside, spread[0]), (outside, spread[1]))
+        ]
+        assert made[i] == pytest.approx(parts[0] - parts[1])
+
+
+def test_of_one_pair_there_is_no_spread():
+    _, log_odds, included, _ = drawn(2, 20)
+    assert spread_of(moments(log_odds, included)) is None

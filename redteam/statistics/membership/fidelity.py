@@ -17,23 +17,22 @@ def fidelity_slope(target: FloatArray, references: ReferenceTable) -> float | No
 
     1 for a target of the same recipe, below for one that is less sure than its references, above for one that is surer;
     None of a single reference, or of ones that say the same of every row. Both slopes are dampened alike by what models
-    of one recipe differ, so that no row need be known to be a non-member.
+    of one recipe differ, so that no row need be known to be a non-member. Complements are not compared with each other:
+    each was trained on what the other was not. Of a pair alone it is how much the target's log-odds vary over how much
+    the references' do.
     """
-    count = len(references)
-    pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
-    if not pairs or any(each.var() == 0 for each in references.log_odds):
+    log_odds, count = references.log_odds, len(references)
+    if count < 2 or any(each.var() == 0 for each in log_odds):
         return None
-    # Of complements each was trained on what the other was not, which takes a quarter of the squared gap off.
-    apart = float(references.moments().gap.mean()) ** 2 / 4
-    among = [_slope(references, i, references.log_odds[j], apart * (references.partner[i] == j)) for i, j in pairs]
-    of_target = [_slope(references, i, target, 0.0) for i in range(count)]
-    return float(np.mean(of_target) / np.mean(among)) if np.mean(among) > 0 else None
+    apart = [(i, j) for i in range(count) for j in range(count) if j not in (i, references.partner[i])]
+    if not apart:
+        return float(np.sqrt(target.var() / log_odds.var(axis=1).mean()))
+    among = float(np.mean([_slope(log_odds[i], log_odds[j]) for i, j in apart]))
+    return float(np.mean([_slope(target, each) for each in log_odds])) / among if among > 0 else None
 
 
-def _slope(references: ReferenceTable, model: int, y: FloatArray, more: float) -> float:
-    """Return the regression of `y` on a model's log-odds, with so much more covariance."""
-    x = references.log_odds[model]
-    return (float(np.mean((x - x.mean()) * y)) + more) / float(x.var())
+def _slope(y: FloatArray, x: FloatArray) -> float:
+    return float(np.mean((x - x.mean()) * y) / x.var())
 
 
 def forecast(references: ReferenceTable, score: Callable[[FloatArray, ReferenceTable], FloatArray]) -> FloatArray:

@@ -50,6 +50,27 @@ def _deviation(squares: FloatArray, count: FloatArray, *, pooled: bool) -> Float
     return made
 
 
+def spread_of(found: Moments) -> tuple[float, float] | None:
+    """Return the standard deviation in and out that all rows share, unbiased; None where no row has two."""
+    sides = ((found.squares_in, found.n_in), (found.squares_out, found.n_out))
+    freedom = [float(np.maximum(count - 1, 0).sum()) for _, count in sides]
+    if min(freedom) == 0:
+        return None
+    inside, outside = (
+        float(np.sqrt(squares.sum() / d)) + _TINY for (squares, _), d in zip(sides, freedom, strict=True)
+    )
+    return inside, outside
+
+
+def shared_spread_ratio(target: FloatArray, found: Moments, spread: tuple[float, float]) -> FloatArray:
+    """Return LiRA's ratio with given standard deviations in and out, wider where a mean is of few models, shape [n]."""
+    inside, outside = (
+        s * np.sqrt(1 + 1 / np.maximum(n, 1)) for s, n in zip(spread, (found.n_in, found.n_out), strict=True)
+    )
+    score: FloatArray = norm.logpdf(target, found.mean_in, inside) - norm.logpdf(target, found.mean_out, outside)
+    return score
+
+
 def moderated_t(target: FloatArray, found: Moments) -> FloatArray:
     """Return LiRA's ratio with one variance a row, drawn to that of all rows: by Student's t, shape [n].
 

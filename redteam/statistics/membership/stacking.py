@@ -7,14 +7,15 @@ import numpy as np
 
 from redteam.core.arrays import BoolArray, FloatArray
 from redteam.statistics.membership.expectation import neighbour_score
-from redteam.statistics.membership.likelihood import curve_ratio, moderated_t
-from redteam.statistics.membership.moments import Moments, moments, offset
+from redteam.statistics.membership.likelihood import curve_ratio, moderated_t, shared_spread_ratio, spread_of
+from redteam.statistics.membership.moments import Moments, moments, offset, ratio, ratio_offline
 from redteam.statistics.membership.neighbours import NeighbourKernel, label_means
 from redteam.statistics.membership.regression import logistic_weights
 
 FEWEST = 4  # references that are enough to learn from how scores add up
 _FEWEST_OWN = 4  # references of a pseudo-target from which a variance of each row says something
 _LARGEST = 10.0  # of a log likelihood ratio: beyond, one row would bend the fit
+_SQUARE = 30.0
 _TINY = 1e-9
 
 
@@ -43,15 +44,15 @@ class ReferenceTable:
 def local_score(
     target: FloatArray, references: ReferenceTable, rows: NeighbourKernel, fit: Sequence[FloatArray]
 ) -> FloatArray:
-    """Return the target's excess over what is expected, less what neighbours share of it, shape [n].
+    """Return how much likelier the target is in than out, what neighbours share of its excess taken off, shape [n].
 
-    Of two models and more the expectation is the middle between in and out; one cannot tell what training on the row
-    does, and is one column more of the regression on `fit`, arrays of shape [n] that tell how well the label fits.
+    The excess is over the middle between in and out. One reference cannot tell what training on the row does: it is one
+    column more of the regression on `fit`, arrays of shape [n] that tell how well the label fits.
     """
     found = references.moments()
     if len(references) == 1:
         return neighbour_score(target, rows, [*fit, found.middle])
-    return rows.own(offset(target, found))
+    return curve_ratio(found.middle + rows.own(offset(target, found)), found)
 
 
 def other_recipe_score(
@@ -72,23 +73,42 @@ def stacked_score(target: FloatArray, references: ReferenceTable, rows: Neighbou
     It is fitted where each reference plays the target, itself and its complement left out of the references.
     """
     many = all(len(references.others(k)) >= _FEWEST_OWN for k in range(len(references)))
-    played = [_columns(references.log_odds[k], references.others(k), rows, many) for k in range(len(references))]
-    x, is_in = np.concatenate(played), np.concatenate(list(references.included))
-    mean, spread = x.mean(axis=0), x.std(axis=0) + _TINY
-    weights = logistic_weights((x - mean) / spread, is_in)
-    score: FloatArray = (_columns(target, references, rows, many) - mean) / spread @ weights[1:] + weights[0]
+    spread = spread_of(references.moments())  # two numbers for all rows: no row is known by them
+    x = np.concatenate(
+        [_columns(references.log_odds[k], references.others(k), rows, spread, many) for k in range(len(references))]
+    )
+    is_in = np.concatenate(list(references.included))
+    mean, deviation = x.mean(axis=0), x.std(axis=0) + _TINY
+    weights = logistic_weights((x - mean) / deviation, is_in)
+    own = (_columns(target, references, rows, spread, many) - mean) / deviation
+    score: FloatArray = own @ weights[1:] + weights[0]
     return score
 
 
-def _columns(target: FloatArray, references: ReferenceTable, rows: NeighbourKernel, many: bool) -> FloatArray:
-    """Return what the logistic regression sees of a target, shape [n, columns]."""
+def _columns(
+    target: FloatArray,
+    references: ReferenceTable,
+    rows: NeighbourKernel,
+    spread: tuple[float, float] | None,
+    many: bool,
+) -> FloatArray:
+    """Return what the logistic regression sees of a target, shape [n, columns].
+
+    Everything twice: as it is, and less what neighbours share. `many` tells whether each row has a variance.
+    """
     found = references.moments()
     excess = offset(target, found)
     own = rows.own(excess)
     easy = np.tanh(found.middle / 3)  # what an excess means depends on how easy the row is
     of_label = label_means(excess, rows.labels)
-    columns = [form for score in (excess, own) for form in (score, np.minimum(score, 0.0), score * easy)]
-    columns += [of_label, of_label * easy, found.middle, found.gap]
-    ratios = [curve_ratio(target, found), curve_ratio(target - (excess - own), found)]
-    ratios += [moderated_t(target, found)] if many else []
-    return np.column_stack([*columns, *(np.clip(each, -_LARGEST, _LARGEST) for each in ratios)])
+    columns = [of_label, of_label * easy, found.middle, found.gap, target, np.minimum(target, 0.0)]
+    for each in (excess, own):
+        columns += [each, np.minimum(each, 0.0), each * easy, np.clip(each * np.abs(each), -_SQUARE, _SQUARE)]
+    relative = ratio(target, references.log_odds)
+    columns += [relative, np.minimum(relative, 0.0), rows.own(relative)]
+    columns += [ratio_offline(target, references.log_odds, references.included)]
+    likelier = [curve_ratio(each, found) for each in (target, found.middle + own)]
+    if spread is not None:
+        likelier += [shared_spread_ratio(each, found, spread) for each in (target, found.middle + own)]
+    likelier += [moderated_t(target, found)] if many else []
+    return np.column_stack([*columns, *(np.clip(each, -_LARGEST, _LARGEST) for each in likelier)])
