@@ -104,13 +104,13 @@ class TestDefinitions:
 
 def test_a_prior_is_found_where_variances_differ():
     """Rows whose variances are drawn from an inverse gamma distribution: its degrees of freedom come out."""
-    from redteam.statistics.membership.likelihood import _moderated
+    from redteam.statistics.membership.likelihood import moderated
 
     rng = np.random.default_rng(1)
     d0, rows = 6.0, 20_000
     deviation = np.sqrt(d0 * 0.5 / rng.chisquare(d0, rows))
     included = np.arange(8)[:, None] % 2 == np.zeros(rows)
-    freedom, variance = _moderated(moments(rng.normal(0, 1, (8, rows)) * deviation, included))
+    freedom, variance = moderated(moments(rng.normal(0, 1, (8, rows)) * deviation, included))
     assert freedom[0] - 6 == pytest.approx(d0, rel=0.1)
     assert np.corrcoef(np.log(variance), np.log(deviation))[0, 1] > 0.7
 

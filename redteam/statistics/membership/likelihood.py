@@ -78,7 +78,7 @@ def moderated_t(target: FloatArray, found: Moments) -> FloatArray:
     2004, as in limma). It needs no switch between a variance of each row and one for all. Raises StatisticsError where
     no row has two models on one side.
     """
-    freedom, variance = _moderated(found)
+    freedom, variance = moderated(found)
 
     def log_density(mean: FloatArray, count: FloatArray) -> FloatArray:
         scale = np.sqrt(variance * (1 + 1 / np.maximum(count, 1)))
@@ -88,7 +88,7 @@ def moderated_t(target: FloatArray, found: Moments) -> FloatArray:
     return log_density(found.mean_in, found.n_in) - log_density(found.mean_out, found.n_out)
 
 
-def _moderated(found: Moments) -> tuple[FloatArray, FloatArray]:
+def moderated(found: Moments) -> tuple[FloatArray, FloatArray]:
     """Return each row's degrees of freedom and variance after the prior, shape [n] each."""
     freedom, squares = found.freedom, found.squares_in + found.squares_out
     own = freedom > 0
