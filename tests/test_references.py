@@ -10,7 +10,7 @@ from conftest import learnable, sentences
 from redteam.core import RedteamError, TargetError, UsageError
 from redteam.data.ledger import TrainingRecipe
 from redteam.plugins.registry import discover_defenses
-from redteam.references.budget import Budget
+from redteam.references.budget import TimeBudget
 from redteam.references.own_trainer import OwnTrainer
 from redteam.references.recipe import LedgerRecipe
 from redteam.references.trained import TrainedReferences
@@ -207,14 +207,14 @@ def test_a_ledger_that_does_not_say_enough_is_refused():
 def test_a_budget_takes_the_strongest_plan_that_fits(trainer, tmp_path):
     said = []
     made = {"folder": tmp_path / "kept", "tell": said.append}
-    found = TrainedReferences(trainer(), 4, budget=Budget.of("10m"), **made).scores(POOL)
+    found = TrainedReferences(trainer(), 4, budget=TimeBudget.of("10m"), **made).scores(POOL)
     assert len(found) == 4
     assert "4 fit into 10 min; --references 4 repeats this" in said[0]
 
 
 def test_a_budget_too_small_for_one_model_breaks_off_and_says_so(tmp_path):
     said = []
-    long = TrainedReferences(recipe(epochs=5_000), 2, tmp_path, budget=Budget.of("1.5s"), tell=said.append)
+    long = TrainedReferences(recipe(epochs=5_000), 2, tmp_path, budget=TimeBudget.of("1.5s"), tell=said.append)
     assert long.scores(POOL) is None
     assert said[0].startswith("one reference model would take about ")
     assert said[0].endswith("and there are 1.5 s: audited without reference models")
@@ -223,7 +223,7 @@ def test_a_budget_too_small_for_one_model_breaks_off_and_says_so(tmp_path):
 @pytest.mark.parametrize("said", ["", "soon", "-1m", "0", "10 weeks"])
 def test_a_budget_is_a_time(said):
     with pytest.raises(UsageError, match="--time-budget"):
-        Budget.of(said)
+        TimeBudget.of(said)
 
 
 def test_an_engine_that_is_not_there_is_one_line(monkeypatch):

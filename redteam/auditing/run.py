@@ -25,6 +25,7 @@ from redteam.auditing.breakdown import by_group, measure_accuracy, most_exposed
 from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.measure import Measured, intervals_planned, run_attacks, share_error
+from redteam.auditing.references import compared
 from redteam.auditing.scoring import ScoreCache
 from redteam.auditing.settings import AuditSettings
 from redteam.auditing.skipped import left_out, refused_texts, without_refused
@@ -105,8 +106,9 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
     accuracy = measure_accuracy(job.cache, looked.pool, looked.is_member) if measured or extracted else None
     asked = [one.id for one in job.attacks] + [one.id for one in (planted.attacks if planted else ())]
     asked += [one.id for one in controls]
+    told = compared(job.cache, looked.pool, looked.is_member, job.context.reference_scores)
     return AuditReport(
-        target=_target_summary(job.cache, job.cache.target),
+        target=_target_summary(job.cache, job.cache.target, *told),
         data=_data_summary(looked.split, skipped, planted),
         grade=looked.grade,
         grade_reason=looked.reason + job.no_epsilon,
@@ -246,11 +248,12 @@ def _users(split: Split, first: Measured, is_member: BoolArray) -> Users | None:
     return split.users
 
 
-def _target_summary(cache: ScoreCache, target: Target) -> TargetSummary:
+def _target_summary(cache: ScoreCache, target: Target, *told: str) -> TargetSummary:
     labels = sum(label != OTHER for label in labels_of(target))
     notes: tuple[str, ...] = (*getattr(target, "remarks", ()), *cache.noticed)
     if cache.access != target.access:
         notes += (HARD,)
+    notes += told
     return TargetSummary(target.name, target.kind, cache.access.word, labels, target.digest, notes)
 
 

@@ -17,13 +17,13 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
-class Budget:
+class TimeBudget:
     """How long training may take, in seconds of the clock."""
 
     seconds: float
 
     @classmethod
-    def of(cls, said: str) -> "Budget":
+    def of(cls, said: str) -> "TimeBudget":
         """Return what 90, 90s, 10m or 1.5h says; UsageError for anything else."""
         match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smh]?)", said.strip().lower())
         if match is None or float(match[1]) <= 0:
@@ -36,7 +36,7 @@ class _TooLong(Exception):
 
 
 def within(
-    budget: Budget,
+    budget: TimeBudget,
     plan: ReferencePlan,
     cache: ReferenceCache,
     job: Callable[[int], ReferenceJob],

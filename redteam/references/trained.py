@@ -11,7 +11,7 @@ from redteam.core import RedteamError
 from redteam.core.parallel import Failed
 from redteam.data import Examples
 from redteam.plugins.reference_scores import ReferenceScores
-from redteam.references.budget import Budget, within
+from redteam.references.budget import TimeBudget, within
 from redteam.references.cache import ReferenceCache
 from redteam.references.plan import ReferencePlan, draw_plan
 from redteam.references.recipe import ReferenceTrainer, seed_of_model
@@ -41,7 +41,7 @@ class TrainedReferences:
     workers: int = 1
     engine: Engine = "processes"
     with_weights: bool = False
-    budget: Budget | None = None
+    budget: TimeBudget | None = None
     tell: Callable[[str], None] = field(default=unheard, compare=False)
     progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False)
 

@@ -42,12 +42,12 @@ def train_reference(job: ReferenceJob, progress: Step | None = None) -> Referenc
     settle_randomness(job.seed)
     rows = job.rows.take(job.included.nonzero()[0])
     fitted = job.trainer.fit(rows, seed=job.seed, checkpoint=job.checkpoint, progress=progress)
-    log_odds, correct = ask(fitted.model, job.rows)
+    log_odds, correct = answers_of(fitted.model, job.rows)
     bundle = fitted.bundle if job.with_weights else None
     return Reference(log_odds, correct, time.process_time() - started, bundle)
 
 
-def ask(model: Classifier, rows: Examples) -> tuple[FloatArray, BoolArray]:
+def answers_of(model: Classifier, rows: Examples) -> tuple[FloatArray, BoolArray]:
     """Return the log-odds of each row's own label and whether it is the model's answer, both [n].
 
     Raises TargetError where the model does not know a label, or its answers are no probabilities.
