@@ -12,7 +12,7 @@ _LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[..., None]]:
-    """Yield a function `(done, total, *measure)` that shows how far `what` has come."""
+    """Yield a function `(done, total, *measure)` that shows how far `what` has come, or another `what` in between."""
     if is_quiet():
         yield _nothing
     elif sys.stderr.isatty():
@@ -31,21 +31,21 @@ def _bar(what: str) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(what, total=None)
 
-        def show(done: int, total: int, *measure: float) -> None:
+        def show(done: int, total: int, *measure: float, what: str = what) -> None:
             said = f"{what} (loss {measure[0]:.3f})" if measure else what
             bars.update(task, completed=done, total=total, description=said)
 
         yield show
 
 
-def _nothing(done: int, total: int, *measure: float) -> None:
+def _nothing(done: int, total: int, *measure: float, what: str = "") -> None:
     """Show nothing."""
 
 
 def _lines(what: str) -> Callable[..., None]:
     last = time.monotonic()
 
-    def show(done: int, total: int, *measure: float) -> None:
+    def show(done: int, total: int, *measure: float, what: str = what) -> None:
         nonlocal last
         if time.monotonic() - last > _LINE_EVERY:
             last = time.monotonic()
