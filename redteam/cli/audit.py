@@ -14,6 +14,7 @@ from redteam.cli.base import check_base
 from redteam.cli.numbers import check_alpha
 from redteam.cli.present import JudgingOptions, ReportOptions, check_output, say, tell
 from redteam.cli.progress import progress
+from redteam.cli.references import ReferenceOptions, ReferenceSources, outline_of, provider, watched
 from redteam.cli.requests import RequestOptions
 from redteam.core import UsageError
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from redteam.models.trial import Limits
     from redteam.plugins.attack import Attack
     from redteam.plugins.extraction import ExtractionAttack
+    from redteam.plugins.reference_scores import ReferenceProvider
     from redteam.policy import Policy
     from redteam.report.values import AuditReport
 
@@ -99,6 +101,7 @@ def audit(
     rules: JudgingOptions,
     attack: o.Attacks = None,
     set: o.Set = None,
+    references: ReferenceOptions,
     measuring: MeasuringOptions,
     result: ReportOptions,
     dry_run: o.DryRun = False,
@@ -110,13 +113,20 @@ def audit(
     """Audit a text classifier: exit 0 pass, 1 leak, 2 inconclusive."""
     today = date.today()
     policy, older = rules.load(today)
-    check_output(result.output, rules.policy, rules.baseline, *sources.files, base, *_named(target))
+    files = (*sources.files, *references.files)
+    check_output(result.output, rules.policy, rules.baseline, *files, base, *_named(target))
+    references.check()
     inputs = _open(target, sources.sources(columns), requests, opening)
     settings = measuring.settings(policy)
-    attacks, planted = _chosen(attack, set or [], inputs, base, opening.limits(), policy.require)
+    for_canaries = None if references.trains and inputs.planting is None else base
+    attacks, planted = _chosen(attack, set or [], inputs, for_canaries, opening.limits(), policy.require)
+    made_of = ReferenceSources(inputs, target, sources.ledger, base, settings.seed, _kept_answers(), opening)
+    compared = provider(references, made_of)
     if dry_run:
-        return tell(_plan(inputs, attacks, planted, policy, settings))
-    report = _run(inputs, attacks, planted, settings, restart)
+        return tell(
+            "\n".join((_plan(inputs, attacks, planted, policy, settings), *outline_of(compared, inputs, settings.seed)))
+        )
+    report = _run(inputs, attacks, planted, compared, settings, restart)
     raise typer.Exit(result.present(report, policy, today, baseline=older))
 
 
@@ -213,6 +223,7 @@ def _run(
     inputs: "AuditInputs",
     attacks: "tuple[Attack, ...] | None",
     planted: "CanaryAudit | None",
+    compared: "ReferenceProvider | None",
     settings: "AuditSettings",
     restart: bool,
 ) -> "AuditReport":
@@ -227,6 +238,7 @@ def _run(
             settings=settings,
             guarantee=inputs.guarantee,
             planted=planted,
+            references=watched(compared, show),
             progress=show,
             folder=_kept_answers(),
             restart=restart,

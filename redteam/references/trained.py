@@ -16,9 +16,10 @@ from redteam.references.cache import ReferenceCache
 from redteam.references.plan import ReferencePlan, draw_plan
 from redteam.references.recipe import ReferenceTrainer, seed_of_model
 from redteam.references.training import Reference, ReferenceJob
-from redteam.references.workers import Engine, check_engine, train_references
+from redteam.references.workers import check_engine, train_references
 from redteam.report import plural
 
+_ALIKE = 0.1  # share by which the rows of the target and of references may differ unsaid
 USUAL = 8  # models: beyond so many an attack gains little
 
 
@@ -39,7 +40,7 @@ class TrainedReferences:
     folder: Path
     seed: int = 0
     workers: int = 1
-    engine: Engine = "processes"
+    engine: str = "processes"
     with_weights: bool = False
     budget: TimeBudget | None = None
     tell: Callable[[str], None] = field(default=unheard, compare=False)
@@ -54,6 +55,7 @@ class TrainedReferences:
         plan = draw_plan(pool, self.models, seed=self.seed)
         cache = self.cache(plan)
         cache.stale(plan)
+        self._warn(plan)
         if self.budget is not None:
             fits = within(
                 self.budget, plan, cache, lambda model: self._job(plan, cache, model), self.workers, self.tell
@@ -66,6 +68,15 @@ class TrainedReferences:
             self.tell(f"re-using {len(found)} of {plural(len(plan), 'reference model')}, kept in {cache.folder}")
         self._train(plan, cache, found)
         return self._joined(plan, found)
+
+    def _warn(self, plan: ReferencePlan) -> None:
+        """Say where references see another number of rows than the target did."""
+        theirs, own = int(plan.included[0].sum()), getattr(self.trainer, "rows", None)
+        if own is not None and abs(own - theirs) > _ALIKE * own:
+            self.tell(
+                f"the target was trained on {own:,} rows and each reference model on {theirs:,}, since references know "
+                "the audited rows alone: the report says how alike they are"
+            )
 
     def cache(self, plan: ReferencePlan) -> ReferenceCache:
         """Return where the models of a plan are kept."""

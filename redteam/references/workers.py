@@ -9,14 +9,13 @@ import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 from redteam.core import UsageError, one_line
 from redteam.core.parallel import Failed, attempt, run_jobs
 from redteam.references.training import Reference, ReferenceJob, train_reference
 
-Engine = Literal["processes", "ray", "dask"]
-ENGINES: tuple[Engine, ...] = ("processes", "ray", "dask")
+ENGINES = ("processes", "ray", "dask")
 _TRIES = 3  # of a model whose worker is lost
 _CONNECT = 5.0  # seconds until a cluster that does not answer is given up
 _QUIET = {
@@ -28,7 +27,7 @@ _QUIET = {
 Outcomes = Generator[tuple[int, Reference | Failed], None, None]
 
 
-def train_references(jobs: Sequence[ReferenceJob], *, workers: int = 1, engine: Engine = "processes") -> Outcomes:
+def train_references(jobs: Sequence[ReferenceJob], *, workers: int = 1, engine: str = "processes") -> Outcomes:
     """Yield (position, what came of it) for every job, in the order in which they are done.
 
     With one worker of the engine "processes" the jobs run in this process. Engines "ray" and "dask" take `workers` of
