@@ -155,9 +155,9 @@ def test_work_is_counted_and_not_timed():
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        ("raises", r"reference model 1 of 2: --trainer own_\w+:raises: raised ValueError at own_\w+.py:\d+"),
+        ("raises", r"reference model 1 of 2: --reference-trainer own_\w+:raises: raised ValueError at own_\w+.py:\d+"),
         ("nothing", r"returned a NoneType; return a target, or a function of texts to probabilities"),
-        ("shapeless", r"reference model 1 of 2: --trainer own_\w+:shapeless"),
+        ("shapeless", r"reference model 1 of 2: --reference-trainer own_\w+:shapeless"),
     ],
 )
 def test_a_trainer_that_fails_is_one_line_without_text(trainer, tmp_path, function, said):

@@ -84,7 +84,7 @@ def drill(
     attack: o.Attacks = None,
     set: o.Set = None,
     rows: e.Rows = None,
-    jobs: e.Jobs = None,
+    jobs: o.Jobs = None,
     restart: o.Restart = False,
     exit_zero: ExitZero = False,
     columns: o.TextOptions,

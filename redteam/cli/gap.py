@@ -54,7 +54,7 @@ def gap(
     seeds: e.Seeds = None,
     set: o.Set = None,
     rows: e.Rows = None,
-    jobs: e.Jobs = None,
+    jobs: o.Jobs = None,
     quick: e.Quick = False,
     restart: o.Restart = False,
     columns: o.RowOptions,

@@ -109,6 +109,9 @@ LabelMap = Annotated[
     Opt("--label-map", help='JSON file of what labels of the data are called in the model: {"0": "negative"}.'),
 ]
 
+Jobs = Annotated[
+    int | None, Opt("--jobs", "-j", help="Models trained at once, each on one thread [default: 1; gap --quick: 2].")
+]
 LabelledTexts = Annotated[Path, typer.Argument(help="Labelled texts: .csv, .jsonl, .parquet or a saved dataset.")]
 ModelFile = Annotated[Path, Opt("--output", "-o", help="The model file to write.")]
 ModelSpec = Annotated[

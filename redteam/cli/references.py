@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redteam.cli.options import OpeningOptions
+from redteam.cli.options import Jobs, OpeningOptions
 from redteam.cli.present import say
 from redteam.cli.requests import RequestOptions
 from redteam.core import RedteamError, UsageError
@@ -26,7 +26,7 @@ Opt = typer.Option
 
 BY_DEFAULT = 0  # models that are trained where nothing is said and the ledger knows how; 0 leaves it to the options
 MOST_WORK = 2e12  # weights x tokens x passes that such a default may take: about two minutes on one core
-_OF_TRAINING = ("time_budget", "trainer", "engine", "keep", "jobs")
+_OF_TRAINING = ("time_budget", "reference_trainer", "engine", "keep", "jobs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +49,12 @@ class ReferenceOptions:
     reference_members: Annotated[
         list[Path] | None, Opt("--reference-members", help="The texts it was trained on; one file for each model.")
     ] = None
-    trainer: Annotated[
+    reference_trainer: Annotated[
         str | None,
-        Opt("--trainer", help="MODULE:FUNCTION that trains references from examples and a seed; runs your code."),
+        Opt(
+            "--reference-trainer",
+            help="MODULE:FUNCTION that trains references from examples and a seed; runs your code.",
+        ),
     ] = None
     engine: Annotated[
         str | None, Opt("--engine", help="Where references train: processes, ray or dask [default: processes].")
@@ -59,9 +62,7 @@ class ReferenceOptions:
     keep: Annotated[
         str | None, Opt("--keep", help="What is kept of references: scores, or weights too [default: scores].")
     ] = None
-    jobs: Annotated[
-        int | None, Opt("--jobs", "-j", help="Models trained at once, each on one thread [default: 1].")
-    ] = None
+    jobs: Jobs = None
 
     def check(self) -> None:
         """Raise UsageError for options that do not go together, before anything is opened."""
@@ -76,18 +77,18 @@ class ReferenceOptions:
             raise UsageError("--references and --time-budget exclude each other: one says how many, the other how long")
         idle = [name for name in ("engine", "keep", "jobs") if getattr(self, name) is not None]
         if idle and not self.trains and not BY_DEFAULT:
-            raise UsageError(f"{_flag(idle[0])} goes with --references, --time-budget or --trainer")
+            raise UsageError(f"{_flag(idle[0])} goes with --references, --time-budget or --reference-trainer")
         if self.keep not in (None, "scores", "weights"):
             raise UsageError(f"--keep {self.keep}: must be scores or weights")
-        if self.keep == "weights" and self.trainer is not None:
-            raise UsageError("--keep weights: models of --trainer are kept by it alone")
+        if self.keep == "weights" and self.reference_trainer is not None:
+            raise UsageError("--keep weights: models of --reference-trainer are kept by it alone")
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}: must be at least 1")
 
     @property
     def trains(self) -> bool:
         """Whether somebody asked for models to be trained."""
-        asked = self.references if self.references is not None else self.time_budget or self.trainer
+        asked = self.references if self.references is not None else self.time_budget or self.reference_trainer
         return bool(asked)
 
     @property
@@ -159,7 +160,7 @@ def _trained(options: ReferenceOptions, sources: ReferenceSources) -> "TrainedRe
     budget = None if options.time_budget is None else TimeBudget.of(options.time_budget)
     models = options.references or (USUAL if budget is None else STRENGTHS[0])
     return TrainedReferences(
-        _recipe(sources) if options.trainer is None else OwnTrainer.load(options.trainer),
+        _recipe(sources) if options.reference_trainer is None else OwnTrainer.load(options.reference_trainer),
         models,
         sources.folder / "references",
         seed=sources.seed,
@@ -178,8 +179,8 @@ def _recipe(sources: ReferenceSources) -> "LedgerRecipe":
     ledger = sources.known()
     if ledger is None:
         raise UsageError(
-            "no ledger says how the target was trained: say --trainer MODULE:FUNCTION, or give --reference-scores FILE "
-            "or --reference-model DIR --reference-members FILE"
+            "no ledger says how the target was trained: say --reference-trainer MODULE:FUNCTION, or give "
+            "--reference-scores FILE or --reference-model DIR --reference-members FILE"
         )
     rows = len(ledger.membership.members) + len(ledger.canaries)
     return LedgerRecipe.of(ledger.recipe, discover_defenses(), rows=rows, base=sources.base)

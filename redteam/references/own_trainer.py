@@ -37,7 +37,7 @@ class OwnTrainer:
         """Import it once, which runs its module; raise TargetError where that fails or it is no function."""
         function, module, directory = import_function(source)
         if not callable(function):
-            raise TargetError(f"--trainer {source}: not callable; name a function of examples and a seed")
+            raise TargetError(f"--reference-trainer {source}: not callable; name a function of examples and a seed")
         return cls(source, directory, tuple(_code_of(module)))
 
     @property
@@ -56,23 +56,29 @@ class OwnTrainer:
             try:
                 made = function(rows, seed)
             except (Exception, SystemExit) as error:  # what it says may hold the texts that it was given
-                raise TargetError(f"--trainer {self.source}: raised {placed(error)}") from None
+                raise TargetError(f"--reference-trainer {self.source}: raised {placed(error)}") from None
         if isinstance(made, Target):
             if Access.PROBABILITIES not in made.access:
-                raise TargetError(f"--trainer {self.source}: its model gives {made.access.word} and no probabilities")
+                raise TargetError(
+                    f"--reference-trainer {self.source}: its model gives {made.access.word} and no probabilities"
+                )
             return Fitted(classifier(made))
         if not callable(made):
             raise TargetError(
-                f"--trainer {self.source}: returned a {type(made).__name__}; return a target, or a function of texts "
-                "to probabilities"
+                f"--reference-trainer {self.source}: returned a {type(made).__name__}; return a target, or a function "
+                "of texts to probabilities"
             )
         return Fitted(self._as_target(made, rows))
 
     def _as_target(self, made: Callable[[list[str]], Any], rows: Examples) -> Classifier:
         labels = None if getattr(made, "labels", None) is not None else sorted(set(rows.labels or ()))
-        target = FunctionTarget(made, labels=labels, name=f"--trainer {self.source}", directory=self.directory)
+        target = FunctionTarget(
+            made, labels=labels, name=f"--reference-trainer {self.source}", directory=self.directory
+        )
         if Access.PROBABILITIES not in target.access:
-            raise TargetError(f"--trainer {self.source}: its model gives {target.access.word} and no probabilities")
+            raise TargetError(
+                f"--reference-trainer {self.source}: its model gives {target.access.word} and no probabilities"
+            )
         return target
 
 

@@ -77,13 +77,13 @@ class LedgerRecipe:
         if found is None:
             raise UsageError(
                 f"the model was trained by {recipe.defense}, which is not installed: reference models need it, or "
-                "--trainer MODULE:FUNCTION"
+                "--reference-trainer MODULE:FUNCTION"
             )
         try:
             model = ModelChoice(**recipe.parameters["model"])
         except (KeyError, TypeError):
             raise LedgerError(
-                "the ledger does not say which model was trained; give --trainer MODULE:FUNCTION"
+                "the ledger does not say which model was trained; give --reference-trainer MODULE:FUNCTION"
             ) from None
         if model.spec not in _OWN_CODE:
             if base is None:

@@ -47,15 +47,19 @@ def audit(folder, *options):
     return run_redteam(*AUDIT, "--policy", "policy.toml", *options, cwd=folder)
 
 
+def unwrapped(text):
+    return " ".join(text.split())
+
+
 def test_references_of_ones_own_trainer_are_shown_trained_and_compared(folder):
-    asked = ("--trainer", "trainer_of_mine:train", "--references", "4")
+    asked = ("--reference-trainer", "trainer_of_mine:train", "--references", "4")
     before = audit(folder, *asked, "--dry-run")
     assert before.returncode == 0, before.stderr
     assert "references 4 models by trainer_of_mine:train, in complementary halves of 80 audited rows" in before.stdout
     assert "kept       none yet" in before.stdout
     done = audit(folder, *asked)
-    assert "4 reference models trained by trainer_of_mine:train on halves of 80 audited rows" in done.stdout
-    assert "fidelity of the references: slope" in done.stdout
+    assert "4 reference models trained by trainer_of_mine:train on halves of 80 audited rows" in unwrapped(done.stdout)
+    assert "fidelity of the references: slope" in unwrapped(done.stdout)
     after = audit(folder, *asked, "--dry-run")
     assert "kept       4 of 4 models" in after.stdout
     assert "forecast   AUC 0." in after.stdout
@@ -67,29 +71,35 @@ def test_scores_of_references_are_read(folder):
     included = np.column_stack([half, ~half])
     np.savez(folder / "odds.npz", log_odds=included * 2.0, included=included, texts=np.array(ROWS.texts))
     done = audit(folder, "--reference-scores", "odds.npz")
-    assert "2 reference models of odds.npz" in done.stdout
+    assert "2 reference models of odds.npz" in unwrapped(done.stdout)
 
 
 def test_models_are_opened_beside_the_target(folder):
     given = ("--reference-model", "target_of_mine:answer", "--reference-members", "members.csv")
     done = audit(folder, *given)
-    assert "1 reference model given: target_of_mine:answer" in done.stdout
+    assert "1 reference model given: target_of_mine:answer" in unwrapped(done.stdout)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--references", "2"], "no ledger says how the target was trained: say --trainer MODULE:FUNCTION"),
+        (["--references", "2"], "no ledger says how the target was trained: say --reference-trainer MODULE:FUNCTION"),
         (
             ["--references", "2", "--reference-scores", "x.npz"],
             "--reference-scores and --references exclude each other",
         ),
         (["--references", "2", "--time-budget", "1m"], "--references and --time-budget exclude each other"),
-        (["--keep", "weights"], "--keep goes with --references, --time-budget or --trainer"),
-        (["--trainer", "trainer_of_mine:train", "--keep", "all"], "--keep all: must be scores or weights"),
-        (["--trainer", "trainer_of_mine:train", "--time-budget", "soon"], "--time-budget 'soon': wanted a time"),
-        (["--trainer", "trainer_of_mine:absent"], "has no 'absent'"),
-        (["--trainer", "trainer_of_mine:train", "--engine", "slurm"], "--engine slurm: must be one of processes, ray"),
+        (["--keep", "weights"], "--keep goes with --references, --time-budget or --reference-trainer"),
+        (["--reference-trainer", "trainer_of_mine:train", "--keep", "all"], "--keep all: must be scores or weights"),
+        (
+            ["--reference-trainer", "trainer_of_mine:train", "--time-budget", "soon"],
+            "--time-budget 'soon': wanted a time",
+        ),
+        (["--reference-trainer", "trainer_of_mine:absent"], "has no 'absent'"),
+        (
+            ["--reference-trainer", "trainer_of_mine:train", "--engine", "slurm"],
+            "--engine slurm: must be one of processes, ray",
+        ),
         (["--reference-members", "members.csv"], "--reference-members goes with --reference-model"),
         (["--reference-scores", "absent.npz"], "absent.npz: cannot be read"),
     ],
