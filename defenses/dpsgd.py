@@ -3,7 +3,7 @@
 Per-example gradients of every weight (Opacus's "hooks" mode), clipped and noised by its `DPOptimizer`, logical
 batches of any size through its `BatchMemoryManager`, Poisson sampling. A few things differ from a first script with
 Opacus. The noise is drawn in float64: in float32, as Opacus draws it, torch's normals end at 5.8 sigma on the CPU, and
-a sum further out gives an example away, with a chance that can be larger than delta (see `edpsgd/noise.py`). The clip
+a sum further out exposes an example, with a chance that can be larger than delta (see `edpsgd/noise.py`). The clip
 is 1e-5 below the one that the noise is made for, against rounding. The divisor is the public batch size, where
 `PrivacyEngine` takes one from the realised data. Position ids of shape (1, T), the default of Hugging Face, are
 expanded to the batch, or Opacus would raise. The guarantee comes from this package's accountant.

@@ -400,7 +400,7 @@ def test_an_edited_report_is_refused(tmp_path, change, said):
         load_report(path)
 
 
-def test_a_real_model_gives_its_canaries_away(trained):
+def test_a_real_model_leaks_its_canaries(trained):
     """From the file to the verdict, with the attack that tries everything."""
     folder, _, _ = trained
     inputs = open_inputs(str(folder / "model.pt"), Sources(), {})

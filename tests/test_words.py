@@ -29,7 +29,7 @@ SAY = {
     r"unjudge?able": "underpowered",
     r"blind control": "blind baseline",
     r"by heart": "overfitted",
-    r"g(ives?|ave) away": "leaks",
+    r"g(ives?|ave|iving) (\w+ ){0,3}away": "leaks",
     r"(come|comes|came) out of (the|a) model": "is extracted",
 }
 NAMES = {  # of classes, functions and modules, as a whole: as a word of a sentence each is good English
@@ -88,7 +88,15 @@ def test_no_two_classes_have_one_name():
 
 
 def test_the_search_finds_what_it_looks_for():
-    for text in ("flip a coin", "fair_coins", "FairCoins", "class _Suspect:", "TwinTest", "`ceiling`"):
+    for text in (
+        "flip a coin",
+        "gives_its_canaries_away",
+        "fair_coins",
+        "FairCoins",
+        "class _Suspect:",
+        "TwinTest",
+        "`ceiling`",
+    ):
         assert any(re.search(EDGE.format(f"(?:{word})"), words_of(text)) for word in SAY), text
     for text in ("learned", "a naive twin", "splendid", "coincidence", "a coin gets 50", '"earned": "accounted"'):
         assert not any(re.search(EDGE.format(f"(?:{word})"), words_of(text)) for word in SAY), text

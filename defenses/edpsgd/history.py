@@ -63,7 +63,7 @@ def extend(
 ) -> None:
     """Add a step: the rows of its batch, how it is used, and what is about to get noise of `stds`, before it gets any.
 
-    The same sum with the same noise at two scales is two equations that give the sum away.
+    The same sum with the same noise at two scales is two equations that the sum can be solved for.
     """
     digest = hashlib.sha256(b"step" + source.history + len(rows).to_bytes(8, "little") + rows.tobytes())
     digest.update(struct.pack(f"<{len(stds)}d", *stds) + _joined([settings_of(optimizer)]))

@@ -1,4 +1,4 @@
-"""What every extraction attack must keep to, and that a model which holds secrets gives them away and no other does."""
+"""What every extraction attack must keep to, and that a model which holds secrets leaks them and no other does."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def success_of(group):
     return next(m for m in group.measures if m.name == "success").planted.value
 
 
-def test_a_model_that_holds_secrets_gives_them_away(planted, leaky):
+def test_a_model_that_holds_secrets_leaks_them(planted, leaky):
     report = extract(leaky, planted, QUICK, alpha=0.05)
     assert report.failures == ()
     proven = {(group.attack, comparison.signal) for group, comparison in report.proven}

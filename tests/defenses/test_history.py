@@ -329,7 +329,7 @@ def test_a_checkpoint_that_goes_on_with_other_data(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", TRAINERS)
-def test_one_seed_at_two_scales_of_noise_does_not_give_the_sum_away(name):
+def test_one_seed_at_two_scales_of_noise_does_not_expose_the_sum(name):
     """Were the noise the same but for its scale, two first steps would be two equations, solved by the clean sum."""
     if name == "opacus":
         pytest.importorskip("opacus")

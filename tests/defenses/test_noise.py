@@ -70,7 +70,7 @@ def test_noise_reaches_far_into_the_tails(source):
 
 
 class TestReach:
-    """How far the largest normals lie, which no sample could show: a sum beyond them would give an example away."""
+    """How far the largest normals lie, which no sample could show: a sum beyond them would expose an example."""
 
     def test_of_the_key_stream(self, monkeypatch):
         """SHAKE-256, where its stream is all zeros: the smallest uniform, of 64 bits and not of 32."""
