@@ -109,7 +109,7 @@ def _check_keys(raw: Mapping[str, Any], path: Path) -> None:
 def _number(value: object, key: str, path: Path, *, whole: bool = False) -> Any:
     fits = isinstance(value, int) or (isinstance(value, float) and not whole and math.isfinite(value))
     if not fits or isinstance(value, bool) or not (1 if whole else -_MOST) <= value <= _MOST:  # type: ignore[operator]
-        raise BundleError(f"{path}: {CONFIG} has {key} = {str(value)[:60]}; wanted a {'whole ' * whole}number")
+        raise BundleError(f"{path}: {CONFIG} has {key} = {repr(value)[:60]}; wanted a {'whole ' * whole}number")
     return value
 
 

@@ -189,7 +189,7 @@ class Endpoint(BlackBox):
                 reply, trouble = None, str(error)
             except wire.TooLarge:
                 limit = f"{wire.BODY_LIMIT // 2**20} MiB"
-                raise Mismatch(f"{self.name}: an answer is larger than {limit}; use a smaller batch_size") from None
+                raise Mismatch(f"{self.name}: an answer is larger than {limit}; say a smaller --batch-size") from None
             else:
                 if reply.status not in wire.RETRIED:
                     return self._document(reply, len(texts))

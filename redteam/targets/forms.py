@@ -15,6 +15,7 @@ from redteam.report import plural
 from redteam.targets.target import Access
 
 Error = Callable[[str], TargetError]
+_WANTED = "give each text a probability for every label"
 _TEXT_CLASSIFICATION = {"label", "score"}
 
 
@@ -61,9 +62,18 @@ def shown(labels: Iterable[str]) -> str:
 
 
 def as_document(answer: Any) -> object:
-    """Give a bare answer the form of an endpoint's: names are predicted labels, the rest probabilities."""
+    """Give a bare answer the form of an endpoint's: names are predicted labels, the rest probabilities.
+
+    Tensors are taken off their graph and device; the names of a data frame's columns are labels.
+    """
     if isinstance(answer, Mapping):
         return answer
+    if hasattr(answer, "columns") and hasattr(answer, "to_numpy"):
+        columns = list(answer.columns)
+        named = bool(columns) and all(isinstance(name, str) for name in columns)
+        return {"probabilities": answer.to_numpy()} | ({"classes": columns} if named else {})
+    tensors = isinstance(answer, list | tuple) and len(answer) > 0 and hasattr(answer[0], "detach")
+    answer = [_array(each) for each in answer] if tensors else _array(answer)
     first = _first(answer)
     if isinstance(answer, list) and isinstance(first, list) and first and isinstance(first[0], Mapping):
         return answer
@@ -76,6 +86,14 @@ def as_document(answer: Any) -> object:
     names = isinstance(answer, list | tuple) and isinstance(first, str | int | np.integer)
     names = names or (isinstance(answer, np.ndarray) and answer.ndim == 1 and answer.dtype.kind in "iuUO")
     return {"labels": answer} if names else {"probabilities": answer}
+
+
+def _array(value: Any) -> Any:
+    """Return a tensor of torch as an array, which numpy makes of none with a gradient or in bfloat16."""
+    if not (hasattr(value, "detach") and hasattr(value, "is_floating_point")):
+        return value
+    plain = value.detach().cpu()
+    return (plain.double() if plain.is_floating_point() else plain).numpy()
 
 
 def _first(answer: Any) -> Any:
@@ -161,7 +179,7 @@ def matrix(values: Any, columns: int, error: Error) -> FloatArray:
     if array.dtype.kind not in "fiu":
         raise error("its probabilities are not all numbers")
     if array.ndim != 2 or array.shape[1] != columns:
-        raise error(f"answered shape {array.shape} for {len(array)} texts and {columns} labels")
+        raise error(f"answered shape {array.shape} for {len(array)} texts and {columns} labels; {_WANTED}")
     return _stated(array)
 
 

@@ -20,6 +20,7 @@ _GUESSES = {
     "user": ("user", "user_id"),
     "group": ("group", "group_id"),
 }
+_SAY = "say --split-column NAME"
 _PROBABILITY = re.compile(r"(?:prob|p)([:_])(.+)", re.IGNORECASE)
 
 
@@ -53,7 +54,7 @@ def choose_columns(file: Table, columns: Columns, measures: Mapping[str, str | N
         if name is not None:
             names[what] = name
     if "split" not in names:
-        raise DataError(f"{file.path}: no membership column (member, split) among {shown(file.names)}")
+        raise DataError(f"{file.path}: no membership column (member, split) among {shown(file.names)}; {_SAY}")
     asked = [what for what in ("score", "loss") if given[what]]
     probabilities = {} if asked else _probability_columns(file)
     found = asked or [what for what in ("score", "loss") if what in names]
@@ -63,7 +64,7 @@ def choose_columns(file: Table, columns: Columns, measures: Mapping[str, str | N
     found += ["predicted"] if not found and "predicted" in names else []
     if not found:
         wanted = "score, loss, predicted or probability (prob:LABEL) columns"
-        raise DataError(f"{file.path}: no {wanted} among {shown(file.names)}")
+        raise DataError(f"{file.path}: no {wanted} among {shown(file.names)}; rename the one that it is")
     if found[0] in ("probabilities", "predicted") and "label" not in names:
         what = "a predicted column needs" if found[0] == "predicted" else "probability columns need"
         raise DataError(f"{file.path}: {what} a label column with each row's own label")

@@ -39,6 +39,31 @@ def here(tmp_path, monkeypatch):
 # -- what it may return ----------------------------------------------------------------------------------------
 
 
+class NoArray:
+    """What will not be one."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no")
+
+    def __len__(self):
+        return 1
+
+
+class Frame:
+    """What pandas and its like give: columns by name."""
+
+    def __init__(self, columns, rows):
+        self.columns, self.rows = columns, rows
+
+    def to_numpy(self):
+        return np.array(self.rows)
+
+
+def test_a_frame_with_other_columns_than_the_labels():
+    said = failure(FunctionTarget, lambda texts: Frame(["a", "c"], [ROW] * len(texts)), labels=["a", "b"])
+    assert "its labels are not the 2 given (they differ in 'b', 'c')" in said
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -46,6 +71,11 @@ def here(tmp_path, monkeypatch):
         lambda texts: tuple(tuple(ROW) for _ in texts),
         lambda texts: np.tile(np.float32(ROW), (len(texts), 1)),
         lambda texts: torch.tensor([ROW] * len(texts)),
+        lambda texts: torch.tensor([ROW] * len(texts), requires_grad=True),
+        lambda texts: torch.tensor([ROW] * len(texts), dtype=torch.bfloat16),
+        lambda texts: [torch.tensor(ROW, requires_grad=True) for _ in texts],
+        lambda texts: Frame(["b", "a"], [ROW[::-1]] * len(texts)),
+        lambda texts: Frame([0, 1], [ROW] * len(texts)),
         lambda texts: {"probabilities": np.array([ROW] * len(texts))},
         lambda texts: {"probabilities": [ROW[::-1]] * len(texts), "classes": ["b", "a"]},
         lambda texts: {"probabilities": [{"b": 0.75, "a": 0.25}] * len(texts)},
@@ -107,7 +137,7 @@ def test_batches_are_lists_of_their_own():
         (lambda texts: [ROW, ROW], "answered 2 rows for 1 texts"),
         (lambda texts: [[0.5, float("nan")]], "NaN or infinite"),
         (lambda texts: [[-3.0, 4.0]], "negative"),
-        (lambda texts: torch.tensor([ROW], requires_grad=True), r"do not make an array \(RuntimeError\)"),
+        (lambda texts: NoArray(), r"do not make an array \(RuntimeError\)"),
         (lambda texts: [{"label": "a", "score": 9.0}], "more than there is"),
         (lambda texts: [None for _ in texts], "no answer to a first, harmless text"),
         (lambda texts: (row for row in [ROW]), "answered generator where a list"),
