@@ -28,12 +28,12 @@ def failure(call, *arguments, **options):
 def here(tmp_path, monkeypatch):
     """An empty working directory; modules imported from it are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
     path = list(sys.path)
     yield tmp_path
     assert sys.path == path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    for name, module in [*sys.modules.items()]:  # those of libraries stay: torch cannot be imported twice
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 # -- what it may return ----------------------------------------------------------------------------------------
