@@ -186,6 +186,7 @@ def _context(
         progress,
         encoder=public_encoder(None) if any(attack.reads_texts for attack in attacks) else None,
         reference_scores=None if references is None or looked.grade == "C" else references.scores(looked.pool),
+        nonmembers=None if looked.split.reference is None else _anonymous(looked.split.reference),
         requests=getattr(target, "requests_left", None),
     )
 

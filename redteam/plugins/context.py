@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from redteam.core.arrays import FloatArray
+from redteam.data import Examples
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.targets.target import Target
 
@@ -38,9 +39,10 @@ class AttackContext:
     `seed` decides all that is random. `progress` is called as work is done. `references` are models that answer as the
     target does and were trained apart from it, on none of the canaries; `base` is the directory of the public encoder
     that training started from, `encoder` a public encoder of texts. `reference_scores` are what reference models say of
-    the rows of the pool. `requests` is how many more requests the target takes, `seconds` how long the attack may run;
-    None is no limit. `remark` takes a line for the report: what the attack used. In `kept` attacks leave for each other
-    what is dear to compute again, under a key that says all that it depends on.
+    the rows of the pool, `nonmembers` rows beside it that the target was surely not trained on. `requests` is how many
+    more requests the target takes, `seconds` how long the attack may run; None is no limit. `remark` takes a line for
+    the report: what the attack used. In `kept` attacks leave for each other what is dear to compute again, under a key
+    that says all that it depends on.
     """
 
     seed: int
@@ -49,6 +51,7 @@ class AttackContext:
     base: Path | None = None
     encoder: Encoder | None = None
     reference_scores: ReferenceScores | None = None
+    nonmembers: Examples | None = None
     requests: int | None = None
     seconds: float | None = None
     remark: Callable[[str], None] = unread

@@ -83,8 +83,11 @@ class RuleTarget:
 
 
 def equipped(pool: Examples) -> AttackContext:
-    """Return what an adversary has at the most: a public encoder, and four reference models that memorised halves."""
-    return AttackContext(5, encoder=hashed_ngrams(), reference_scores=reference_scores(pool) if len(pool) else None)
+    """Return what an adversary has at the most: a public encoder, four reference models, and known non-members."""
+    if not len(pool):
+        return AttackContext(5, encoder=hashed_ngrams())
+    others = sentences(150, seed=77, labels=sorted(set(pool.labels or ())))
+    return AttackContext(5, encoder=hashed_ngrams(), reference_scores=reference_scores(pool), nonmembers=others)
 
 
 def reference_scores(pool: Examples, *, pairs: int = 2) -> ReferenceScores:
