@@ -13,6 +13,9 @@ some labels than of others whether it was trained on an example or not. The pape
 models. Here an example is ranked among the examples of its own label, members and non-members alike, and one
 threshold on that rank is a threshold for every label. Nothing but the pool is needed, and who is a member is not
 looked at. Labels with fewer than 20 examples share one ranking: a rank among a handful says little.
+
+MITRE ATLAS (v5.6.1) AML.T0024.000, infer training data membership. NIST AI 100-2 (2025) NISTAML.033, membership
+inference. OWASP Machine Learning Security Top 10 (2023) ML04, membership inference.
 """
 
 from collections.abc import Mapping

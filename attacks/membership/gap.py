@@ -21,8 +21,8 @@ they make of a row is taken off: a row that every model gets right says nothing.
 It runs only where labels are all that the target shows. Where there are probabilities, RT101 and RT102 use the same gap
 and more, and RT105 would only take its share of the report's error; then it runs when it is named.
 
-MITRE ATLAS (v5) AML.T0024.000, infer training data membership. NIST AI 100-2 (2025): membership inference, black-box,
-label-only. OWASP Top 10 for LLM applications (2025): LLM02, sensitive information disclosure.
+MITRE ATLAS (v5.6.1) AML.T0024.000, infer training data membership. NIST AI 100-2 (2025) NISTAML.033, membership
+inference, here label-only. OWASP Machine Learning Security Top 10 (2023) ML04, membership inference.
 """
 
 from collections.abc import Mapping

@@ -4,6 +4,9 @@ The adversary asks for the probability of each example's own label and calls tho
 below a threshold. One query an example, no other model, no training: what anybody with an API key can do. It needs
 the loss alone, so saved losses or scores can stand in for the model. White-box access changes only the precision:
 losses come from the logits in float64, where probabilities in float32 would tie at 1.
+
+MITRE ATLAS (v5.6.1) AML.T0024.000, infer training data membership. NIST AI 100-2 (2025) NISTAML.033, membership
+inference. OWASP Machine Learning Security Top 10 (2023) ML04, membership inference.
 """
 
 from collections.abc import Mapping
