@@ -48,7 +48,7 @@ test-integrations: .venv-integrations/installed
 	$(BIN)/python -m venv --clear .venv-integrations
 	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		> "$$(.venv-integrations/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
-	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt mlflow-skinny pandas peft
+	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt distributed mlflow-skinny pandas peft ray
 	# alone: it names a hundred packages, of which its attacks use these
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps privacyguard-platform
 	@touch $@

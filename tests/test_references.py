@@ -1,6 +1,10 @@
 """Reference models trained here: what they say, what is kept of them, and what goes wrong in one line."""
 
 import os
+import pickle
+import signal
+import subprocess
+import sys
 import textwrap
 
 import numpy as np
@@ -44,6 +48,11 @@ BAYES = """
     def dies(examples, seed):
         if not pathlib.Path("died").exists():
             pathlib.Path("died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train(examples, seed)
+
+    def killed_at_the_third(examples, seed):
+        if pathlib.Path("trained.txt").read_text().count("\\n") == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return train(examples, seed)
 
@@ -173,6 +182,23 @@ def test_finished_models_are_kept_where_a_later_one_fails(trainer, tmp_path):
     with pytest.raises(RedteamError, match=r"reference model 3 of 4: .*; 2 finished ones are kept"):
         references.scores(POOL)
     assert len(references.kept(POOL)) == 2
+
+
+def test_killed_at_the_third_model_it_goes_on_to_the_same_numbers(trainer, tmp_path):
+    (tmp_path / "trained.txt").touch()
+    made = trainer("killed_at_the_third")
+    script = (
+        "import pickle, sys; from redteam.references.trained import TrainedReferences as T; "
+        "made, folder, pool = pickle.load(open('job', 'rb')); T(made, 4, folder).scores(pool)"
+    )
+    (tmp_path / "job").write_bytes(pickle.dumps((made, tmp_path / "kept", POOL)))
+    died = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False, capture_output=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert trained(tmp_path) == 2
+    (tmp_path / "trained.txt").write_text("done\n" * 10)
+    found = TrainedReferences(made, 4, tmp_path / "kept").scores(POOL)
+    assert trained(tmp_path) == 12
+    assert np.array_equal(found.log_odds, TrainedReferences(trainer(), 4, tmp_path / "anew").scores(POOL).log_odds)
 
 
 def test_a_full_disk_is_one_line(trainer, tmp_path, monkeypatch):

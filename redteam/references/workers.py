@@ -6,7 +6,7 @@ A model whose worker is lost is trained again elsewhere; one that fails of itsel
 import contextlib
 import os
 import socket
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from typing import Any
@@ -81,19 +81,31 @@ def _with_retries(jobs: Sequence[ReferenceJob], run: Any) -> Outcomes:
 
 
 def _by_joblib(engine: str, jobs: Sequence[ReferenceJob], workers: int) -> Outcomes:
-    """Yield what the cluster sends back; where it loses a worker, all that is still missing is `lost`."""
-    from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
+    """Yield what the cluster sends back; where it loses a worker, all that it was asked for and did not send is `lost`.
 
-    missing = set(range(len(jobs)))
-    try:
-        with parallel_config(backend=engine):
-            parallel = Parallel(n_jobs=workers, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
-            for position, outcome in parallel(delayed(_numbered)(i, job) for i, job in enumerate(jobs)):
-                missing.discard(position)
+    Ray sends nothing back before all is done that it was asked for, so it is asked for as many as there are workers.
+    """
+    rounds = workers if engine == "ray" else len(jobs)
+    for first in range(0, len(jobs), rounds):
+        asked = dict(list(enumerate(jobs))[first : first + rounds])
+        try:
+            for position, outcome in _requested(engine, asked, workers):
+                del asked[position]
                 yield position, outcome
-    except Exception as error:  # each engine has its own for a worker that is gone
-        reason = Failed(f"{engine} lost it: {one_line(error)}", lost=True)
-        yield from ((position, reason) for position in sorted(missing))
+        except Exception as error:  # each engine has its own for a worker that is gone
+            reason = Failed(f"{engine} lost it: {one_line(error)}", lost=True)
+            yield from ((position, reason) for position in asked)
+
+
+def _requested(
+    engine: str, asked: Mapping[int, ReferenceJob], workers: int
+) -> Iterator[tuple[int, Reference | Failed]]:
+    from joblib import Parallel, delayed, parallel_config
+
+    how = "list" if engine == "ray" else "generator_unordered"
+    with parallel_config(backend=engine):
+        parallel = Parallel(n_jobs=workers, batch_size=1, pre_dispatch="all", return_as=how)
+        yield from parallel(delayed(_numbered)(i, job) for i, job in asked.items())
 
 
 def _numbered(position: int, job: ReferenceJob) -> tuple[int, Reference | Failed]:
@@ -115,8 +127,8 @@ def _cluster(engine: str, workers: int) -> Iterator[None]:
 def _ray(stack: contextlib.ExitStack, address: str | None, workers: int) -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    import ray  # type: ignore[import-not-found, unused-ignore]
-    from ray.util.joblib import register_ray  # type: ignore[import-not-found, unused-ignore]
+    import ray
+    from ray.util.joblib import register_ray
 
     if not ray.is_initialized():
         alone: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
@@ -126,7 +138,7 @@ def _ray(stack: contextlib.ExitStack, address: str | None, workers: int) -> None
 
 
 def _dask(stack: contextlib.ExitStack, address: str | None, workers: int) -> None:
-    from distributed import Client, LocalCluster  # type: ignore[import-not-found, unused-ignore]
+    from distributed import Client, LocalCluster
 
     if address is None:
         here = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
