@@ -131,6 +131,11 @@ def tpr(values: FloatArray, member: BoolArray, fpr: float) -> float:
     return float((values[member] > np.quantile(values[~member], 1 - fpr)).mean())
 
 
+def strength(area: float) -> float:
+    """Return how far an AUC is from chance: without references nobody knows the direction."""
+    return abs(area - 0.5)
+
+
 def measure(name: str, models: Models, rows: PublicRows, counts: list[int], targets: int) -> list[str]:
     """Print a line for each attack and K; return what is not as it should be."""
     found: dict[tuple[int, str], list[list[float]]] = defaultdict(list)
@@ -153,10 +158,10 @@ def measure(name: str, models: Models, rows: PublicRows, counts: list[int], targ
                 print(f"{name:<14} K={k:<3} {attack:<14} {shown}   {seconds}", flush=True)
     print(f"{name:<14} slope on references of the same recipe {np.mean(slopes):.3f} +- {np.std(slopes):.3f}")
     area = {key: float(np.mean([v[0] for v in values])) for key, values in found.items()}
-    wrong = [f"{name}: RT103 is not above the loss"] if area[0, "RT103"] <= area[0, "loss"] else []
+    wrong = [f"{name}: RT103 is not above the loss"] if strength(area[0, "RT103"]) <= strength(area[0, "loss"]) else []
     for count in (k for k in counts if k >= 4):
         best = max(area[count, each] for each in PLAIN)
-        wrong += [f"{name}: K={count}: stacked below the literature"] if area[count, "stacked"] < best - 0.002 else []
+        wrong += [f"{name}: K={count}: stacked below the literature"] if area[count, "stacked"] < best - 0.005 else []
     return wrong
 
 

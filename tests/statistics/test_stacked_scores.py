@@ -130,3 +130,17 @@ def test_the_forecast_is_what_the_attack_finds():
 def test_of_one_pair_nothing_is_forecast():
     rows, fit, table, _, _ = world(2, rows=60)
     assert len(forecast(table, lambda one, rest: best(one, rest, rows, fit))) == 0
+
+
+@pytest.mark.parametrize("models", [1, 2, 4, 8])
+def test_where_training_makes_models_less_sure_members_are_told_all_the_same(models):
+    rows, fit, table, target, member = world(models, rows=600, lift=-1.2)
+    assert table.moments().direction == -1
+    assert found_by(target, member) < 0.5
+    assert found_by(best(target, table, rows, fit), member) > 0.65
+    assert found_by(other_recipe_score(target, table, rows, fit), member) > 0.65
+
+
+@pytest.mark.parametrize("models", [1, 2, 8])
+def test_chance_does_not_turn_the_direction(models):
+    assert [drawn(models, lift=0.0, seed=seed, topics=200)[2].moments().direction for seed in range(8)] == [1.0] * 8

@@ -121,7 +121,8 @@ def curve_ratio(target: FloatArray, found: Moments) -> FloatArray:
     the ratio round. So the middle alone is the row's own. Works from two references.
     """
     middle = found.middle
-    gap = np.maximum(curve(middle, found.gap, strength=_SMOOTH), _LEAST_GAP)
+    way = found.direction
+    gap = way * np.maximum(way * curve(middle, found.gap, strength=_SMOOTH), _LEAST_GAP)
     freedom, square = _spread(found, gap)
     level = np.log(square + _ADDED) - digamma(freedom / 2) + np.log(freedom / 2)
     variance = np.exp(np.maximum(curve(middle, level, strength=_SMOOTH), -20.0))

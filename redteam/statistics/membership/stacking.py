@@ -51,7 +51,7 @@ def local_score(
     """
     found = references.moments()
     if len(references) == 1:
-        return neighbour_score(target, rows, [*fit, found.middle])
+        return found.direction * neighbour_score(target, rows, [*fit, found.middle])
     return curve_ratio(found.middle + rows.own(offset(target, found)), found)
 
 
@@ -64,7 +64,7 @@ def other_recipe_score(
     """
     found = references.moments()
     gap = [found.gap] if len(references) > 1 else []
-    return neighbour_score(target, rows, [*fit, found.middle, *gap])
+    return found.direction * neighbour_score(target, rows, [*fit, found.middle, *gap])
 
 
 def stacked_score(target: FloatArray, references: ReferenceTable, rows: NeighbourKernel) -> FloatArray:
