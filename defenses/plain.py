@@ -4,12 +4,15 @@ AdamW on the cross-entropy, a linear warm-up and decay, batches of texts of like
 example's influence on the weights has no bound, so the ledger's guarantee is empty.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from defenses import described
+from defenses.frozen import fit_together
 from defenses.settings import recipe_of, settle
 from defenses.training import train
+from redteam.core.arrays import BoolArray, FloatArray
 from redteam.data import Examples
 from redteam.models.initial import InitialModel
 from redteam.plugins.defense import Checkpoint, Defense, Progress, Trained
@@ -45,3 +48,10 @@ class Plain(Defense):
         recipe = recipe_of(self, initial, population or len(examples))
         train(initial, examples, None, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
         return Trained(initial.bundle())
+
+    def fit_together(
+        self, initial: InitialModel, examples: Examples, halves: BoolArray, *, seeds: Sequence[int]
+    ) -> FloatArray:
+        """Train a last layer on each of `halves`, [k, n], and return its logits for all examples, [k, n, c]."""
+        recipe = recipe_of(self, initial, int(halves[0].sum()))
+        return fit_together(initial, examples, halves, recipe, seeds)

@@ -8,20 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
 from redteam.core import RedteamError
 from redteam.data import Examples
 from redteam.models.initial import InitialModel
+from redteam.models.last_layer import inputs_of, last_layer
 from redteam.models.tokens import cut_at, token_ids
 from redteam.plugins.defense import Checkpoint, Progress
 from redteam.targets.model import batches_by_length, pad_batch
 from redteam.training.checkpoint import TrainingState
 
 _WARM_UP = 0.1  # share of the steps
-_LARGEST_GRADIENT = 1.0  # norm; guards against one bad batch, not against leakage
+LARGEST_GRADIENT = 1.0  # norm; guards against one bad batch, not against leakage
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,25 @@ class _Rows:
     tokens: list[list[int]]
     targets: Tensor
     pad: int
+    layer: nn.Linear | None = None  # the last one, where it alone is trained, and
+    inputs: Tensor | None = None  # what it reads of each text
 
     @classmethod
     def of(cls, initial: InitialModel, examples: Examples) -> "_Rows":
         place = {label: i for i, label in enumerate(initial.labels)}
         targets = torch.tensor([place[label] for label in examples.labels or ()])
-        return cls(tokenize(initial, list(examples.texts or ())), targets, initial.model.config.pad_token_id or 0)
+        tokens, layer = tokenize(initial, list(examples.texts or ())), last_layer(initial.model)
+        inputs = None if layer is None else inputs_of(initial.model, layer, tokens).clone()
+        return cls(tokens, targets, initial.model.config.pad_token_id or 0, layer, inputs)
 
     @property
     def lengths(self) -> list[int]:
         return [len(ids) for ids in self.tokens]
 
     def logits(self, model: PreTrainedModel, rows: list[int]) -> Tensor:
+        if self.layer is not None and self.inputs is not None:
+            read: Tensor = self.layer(self.inputs[rows])
+            return read
         found: Tensor = model(**pad_batch([self.tokens[i] for i in rows], pad=self.pad)).logits
         return found
 
@@ -120,7 +128,7 @@ def train(
     """
     rows, model = _Rows.of(initial, examples), initial.model.train()
     watch = None if apart is None else _Watch(model, _Rows.of(initial, apart), recipe.patience)
-    batches, ends = _batches(rows.lengths, recipe, seed)
+    batches, ends = batches_of(rows.lengths, recipe, seed)
     rate = recipe.learning_rate
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=recipe.weight_decay, fused=True)
@@ -138,9 +146,9 @@ def train(
         loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
         _check(loss.item(), step, rate)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(learned, _LARGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(learned, LARGEST_GRADIENT)
         for group in optimizer.param_groups:
-            group["lr"] = rate * _schedule(step, len(batches))
+            group["lr"] = rate * schedule(step, len(batches))
         optimizer.step()
         optimizer.zero_grad()
         if watch is not None and step + 1 in ends:
@@ -154,7 +162,7 @@ def train(
     return watch.best
 
 
-def _batches(lengths: list[int], recipe: Recipe, seed: int) -> tuple[list[list[int]], set[int]]:
+def batches_of(lengths: list[int], recipe: Recipe, seed: int) -> tuple[list[list[int]], set[int]]:
     """Return the batches of all passes, and after how many steps each pass ends."""
     size = recipe.batch_size
     passes = [list(batches_of_like_length(lengths, size, seed=seed * 100_003 + e)) for e in range(recipe.epochs)]
@@ -185,7 +193,7 @@ def batches_of_like_length(lengths: list[int], size: int, *, seed: int, window: 
     return iter(batches)
 
 
-def _schedule(step: int, steps: int) -> float:
+def schedule(step: int, steps: int) -> float:
     """Return the share of the learning rate at a step: a linear rise, then a linear fall to zero."""
     warm = max(1, int(_WARM_UP * steps))
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))

@@ -17,6 +17,7 @@ from redteam.data import COMMON, Examples
 from redteam.models.bilstm import BiLSTMConfig
 from redteam.models.bundle import Bundle, state_digest
 from redteam.models.configs import longest_input, portable_config
+from redteam.models.last_layer import freeze_encoder as freeze
 from redteam.models.opening import load_encoder
 from redteam.models.pooling import add_mean, pools_by_mean
 from redteam.models.tokens import load_tokenizer, token_ids
@@ -64,6 +65,7 @@ def initial_model(
     seed: int,
     layers: int | None = None,
     freeze_embeddings: bool = False,
+    freeze_encoder: bool = False,
     dropout: float | None = None,
     vocabulary: int = 2000,
 ) -> InitialModel:
@@ -93,6 +95,8 @@ def initial_model(
         initial = replace(initial, dropout=dropout)
     if freeze_embeddings:
         initial.model.get_input_embeddings().requires_grad_(False)
+    if freeze_encoder:
+        freeze(initial.model, spec)
     return initial
 
 

@@ -1,12 +1,13 @@
 """What a defence is: a way of training that returns the model together with its guarantee."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
+from redteam.core.arrays import BoolArray, FloatArray
 from redteam.data import Examples
 from redteam.report.values import Guarantee
 
@@ -108,6 +109,16 @@ class PrivateTraining(Protocol):
         progress: Progress | None = None,
     ) -> PrivateRun:
         """Train `problem.model` in place with `problem.optimizer`, whose `step` sees each noisy gradient."""
+
+
+@runtime_checkable
+class TogetherTraining(Protocol):
+    """A defence that trains the last layers of many models at once, where nothing else of them is trained."""
+
+    def fit_together(
+        self, initial: "InitialModel", examples: Examples, halves: BoolArray, *, seeds: Sequence[int]
+    ) -> FloatArray:
+        """Train a model on each of `halves`, [k, n] of the examples; return its logits for all of them, [k, n, c]."""
 
 
 class Defense(ABC):

@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from redteam.core import TargetError
+from redteam.core.arrays import BoolArray, FloatArray
 from redteam.core.files import sha256
 from redteam.data import Examples
 from redteam.plugins.defense import Checkpoint
@@ -69,6 +70,10 @@ class OwnTrainer:
                 "of texts to probabilities"
             )
         return Fitted(self._as_target(made, rows))
+
+    def together(self, rows: Examples, halves: BoolArray, seeds: Sequence[int]) -> FloatArray | None:
+        """Return None: what it trains is its own affair."""
+        return None
 
     def _as_target(self, made: Callable[[list[str]], Any], rows: Examples) -> Classifier:
         labels = None if getattr(made, "labels", None) is not None else sorted(set(rows.labels or ()))

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.special import log_softmax
 
 from redteam.core import LedgerError, RedteamError, UsageError
+from redteam.core.arrays import BoolArray, FloatArray
 from redteam.core.files import sha256
 from redteam.core.identity import foreign_code
 from redteam.data import Examples
@@ -18,12 +20,13 @@ from redteam.data.ledger import TrainingRecipe
 from redteam.models.bundle import Bundle
 from redteam.models.initial import InitialModel, directory, initial_model
 from redteam.models.tokens import cut_at, token_ids
-from redteam.plugins.defense import Checkpoint, Defense
+from redteam.plugins.defense import Checkpoint, Defense, TogetherTraining
 from redteam.targets.target import Classifier
 from redteam.training.recipes import configured
 from redteam.training.train import ModelChoice, portable
 
 _OWN_CODE = ("tiny", "bilstm", "minilm")  # starting models that are known by their name
+_BUILT = ("tiny", "bilstm")  # built anew, each with a vocabulary of its own rows
 _OF_THE_MODEL = ("model", "noise")  # what a ledger notes beside a trainer's settings
 
 Step = Callable[[int, int, float], None]
@@ -49,6 +52,12 @@ class ReferenceTrainer(Protocol):
 
     def fit(self, rows: Examples, *, seed: int, checkpoint: Checkpoint | None, progress: Step | None) -> Fitted:
         """Train on the rows and return the model; RedteamError where that cannot be."""
+
+    def together(self, rows: Examples, halves: BoolArray, seeds: Sequence[int]) -> FloatArray | None:
+        """Train a model on each of `halves`, [k, n] of the rows, at once, where that is cheaper; None elsewhere.
+
+        Returns the log-probabilities of the sorted labels for all rows, [k, n, c].
+        """
 
 
 @dataclass(frozen=True)
@@ -102,13 +111,14 @@ class LedgerRecipe:
     def identity(self) -> Mapping[str, Any]:
         """Return all that its numbers depend on, the files of the starting model included."""
         spec = self.model.spec
-        weights = None if spec in _OWN_CODE[:2] else _files_of(directory(spec))
+        weights = None if spec in _BUILT else _files_of(directory(spec))
         return {
             "defense": self.defense.id,
             "settings": self.defense.parameters(),
             "model": portable(self.model),
             "weights": weights,
             "head seed": self.seed,
+            "together": self._side_by_side is not None,
             "code": foreign_code([self.defense]),
         }
 
@@ -123,12 +133,27 @@ class LedgerRecipe:
         trained = self.defense.fit(self.initial(rows), rows, seed=seed, **how)
         return Fitted(trained.target, trained.bundle)
 
+    @property
+    def _side_by_side(self) -> TogetherTraining | None:
+        """The defence, where all models read the same of a text: one frozen encoder, and not one of each its own."""
+        same = self.model.freeze_encoder and self.model.spec not in _BUILT
+        return self.defense if same and isinstance(self.defense, TogetherTraining) else None
+
+    def together(self, rows: Examples, halves: BoolArray, seeds: Sequence[int]) -> FloatArray | None:
+        """Train the last layers of all models side by side, where nothing else of them is trained; None elsewhere."""
+        defense = self._side_by_side
+        if defense is None:
+            return None
+        logits = defense.fit_together(self.initial(rows), rows, halves, seeds=seeds)
+        answers: FloatArray = log_softmax(logits, axis=2)
+        return answers
+
     def work(self, rows: Examples) -> float | None:
         """Return the counted work of one model: weights times tokens times passes; None where passes are not known.
 
-        Tables of embeddings are looked up and not multiplied with, and do not count.
+        Tables of embeddings are looked up and not multiplied with, and do not count; a frozen encoder runs once.
         """
-        passes = self.defense.parameters().get("epochs")
+        passes = 1 if self.model.freeze_encoder else self.defense.parameters().get("epochs")
         if not isinstance(passes, int):
             return None
         initial = self.initial(rows)

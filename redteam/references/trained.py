@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from redteam.core import RedteamError
-from redteam.core.parallel import Failed
+from redteam.core.arrays import FloatArray
+from redteam.core.parallel import Failed, attempt
 from redteam.data import Examples
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.references.budget import TimeBudget, within
@@ -18,6 +19,7 @@ from redteam.references.recipe import ReferenceTrainer, seed_of_model
 from redteam.references.training import Reference, ReferenceJob
 from redteam.references.workers import check_engine, train_references
 from redteam.report import plural
+from redteam.targets.target import own_label_log_odds
 
 _ALIKE = 0.1  # share by which the rows of the target and of references may differ unsaid
 USUAL = 8  # models: beyond so many an attack gains little
@@ -52,14 +54,12 @@ class TrainedReferences:
         Raises RedteamError where a training fails or its result cannot be written; what is finished is kept.
         """
         check_engine(self.engine)
-        plan = draw_plan(pool, self.models, seed=self.seed)
+        plan = self.plan(pool)
         cache = self.cache(plan)
         cache.stale(plan)
         self._warn(plan)
         if self.budget is not None:
-            fits = within(
-                self.budget, plan, cache, lambda model: self._job(plan, cache, model), self.workers, self.tell
-            )
+            fits = within(self.budget, plan, cache, lambda model: self.job(plan, model), self.workers, self.tell)
             if not fits:
                 return None
             return replace(self, models=fits, budget=None).scores(pool)
@@ -78,13 +78,25 @@ class TrainedReferences:
                 "the audited rows alone: the report says how alike they are"
             )
 
+    def plan(self, pool: Examples) -> ReferencePlan:
+        """Return which rows of a pool each model is trained on."""
+        return draw_plan(pool, self.models, seed=self.seed)
+
+    def job(self, plan: ReferencePlan, model: int) -> ReferenceJob:
+        """Return what trains one model of a plan by itself."""
+        half = plan.included[model]
+        unfinished = self.cache(plan).checkpoint(model, half) if self.engine == "processes" else None
+        return ReferenceJob(
+            self.trainer, plan.rows, half, seed_of_model(self.seed, model), unfinished, self.with_weights
+        )
+
     def cache(self, plan: ReferencePlan) -> ReferenceCache:
         """Return where the models of a plan are kept."""
         return ReferenceCache.of(self.folder, plan, self.trainer.identity(), seed=self.seed, tell=self.tell)
 
     def kept(self, pool: Examples) -> ReferenceScores | None:
         """Return what finished models say of the pool, nothing trained; None where there are none."""
-        plan = draw_plan(pool, self.models, seed=self.seed)
+        plan = self.plan(pool)
         found = self._kept(plan, self.cache(plan))
         return self._joined(plan, found) if found else None
 
@@ -92,20 +104,15 @@ class TrainedReferences:
         taken = {i: cache.take(i, half, with_weights=self.with_weights) for i, half in enumerate(plan.included)}
         return {i: reference for i, reference in taken.items() if reference is not None}
 
-    def _job(self, plan: ReferencePlan, cache: ReferenceCache, model: int) -> ReferenceJob:
-        half = plan.included[model]
-        unfinished = cache.checkpoint(model, half) if self.engine == "processes" else None
-        return ReferenceJob(
-            self.trainer, plan.rows, half, seed_of_model(self.seed, model), unfinished, self.with_weights
-        )
-
     def _train(self, plan: ReferencePlan, cache: ReferenceCache, found: dict[int, Reference]) -> None:
         """Train what is not in `found`, and put it there once it is kept."""
         left = [model for model in range(len(plan)) if model not in found]
-        jobs = [self._job(plan, cache, model) for model in left]
+        jobs = [self.job(plan, model) for model in left]
         if jobs:
             cache.prepare()
         self.progress(len(found), len(plan))
+        if left and not self.with_weights and self._together(plan, cache, left, found):
+            return
         with closing(train_references(jobs, workers=self.workers, engine=self.engine)) as outcomes:
             for position, outcome in outcomes:
                 model = left[position]
@@ -115,6 +122,28 @@ class TrainedReferences:
                 cache.save(model, plan.included[model], outcome)
                 found[model] = replace(outcome, bundle=None)
                 self.progress(len(found), len(plan))
+
+    def _together(
+        self, plan: ReferencePlan, cache: ReferenceCache, left: list[int], found: dict[int, Reference]
+    ) -> bool:
+        """Train all at once, where the trainer can; say whether it did."""
+        outcome = attempt(self._answers, (plan, left))
+        if isinstance(outcome, Failed):
+            raise RedteamError(f"reference models: {outcome.reason}")
+        if outcome is None:
+            return False
+        labels = {label: i for i, label in enumerate(sorted(set(plan.rows.labels or ())))}
+        own = np.array([labels[label] for label in plan.rows.labels or ()])
+        for model, answers in zip(left, outcome, strict=True):
+            found[model] = Reference(own_label_log_odds(answers, own), answers.argmax(axis=1) == own)
+            cache.save(model, plan.included[model], found[model])
+        self.progress(len(found), len(plan))
+        return True
+
+    def _answers(self, what: tuple[ReferencePlan, list[int]]) -> FloatArray | None:
+        plan, left = what
+        seeds = [seed_of_model(self.seed, model) for model in left]
+        return self.trainer.together(plan.rows, plan.included[left], seeds)
 
     def _joined(self, plan: ReferencePlan, found: dict[int, Reference]) -> ReferenceScores:
         models = sorted(found)

@@ -42,6 +42,7 @@ class ModelChoice:
     layers: int | None = None
     freeze_embeddings: bool = False
     dropout: float | None = None
+    freeze_encoder: bool = False
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,8 @@ def _shape(model: ModelChoice) -> dict[str, Any]:
 
 def portable(model: ModelChoice) -> dict[str, Any]:
     """Return a choice of model as ledgers and reports name it: of a directory only its name, since paths differ."""
-    return asdict(replace(model, spec=Path(model.spec).name))
+    said = asdict(replace(model, spec=Path(model.spec).name))
+    return {name: value for name, value in said.items() if value or name != "freeze_encoder"}  # as ledgers without it
 
 
 def _fingerprint(

@@ -12,7 +12,7 @@ from defenses.edpsgd import EDPSGD
 from defenses.plain import Plain
 from defenses.regularised.early_stopping import EarlyStopping
 from defenses.regularised.label_smoothing import LabelSmoothing
-from defenses.training import _schedule, batches_of_like_length
+from defenses.training import batches_of_like_length, schedule
 from redteam.data import Examples
 from redteam.models.initial import initial_model
 
@@ -65,7 +65,7 @@ def test_batches_hold_every_row_once_and_texts_of_like_length():
 
 def test_the_learning_rate_rises_and_falls():
     for steps in (1, 2, 3, 10, 1000):
-        shares = [_schedule(step, steps) for step in range(steps)]
+        shares = [schedule(step, steps) for step in range(steps)]
         assert max(shares) == 1
         assert min(shares) > 0
         top = shares.index(1)
