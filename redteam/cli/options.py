@@ -119,9 +119,6 @@ ModelSpec = Annotated[
 ]
 Layers = Annotated[int | None, Opt("--layers", min=1, help="Keep only the first k layers.")]
 Freeze = Annotated[bool, Opt("--freeze-embeddings", help="Leave the embedding table as it is.")]
-FreezeEncoder = Annotated[
-    bool, Opt("--freeze-encoder", help="Train the last layer alone, without dropout: the encoder runs once a text.")
-]
 DefenseId = Annotated[
     str, Opt("--defense", help="How to train; see: redteam defenses. Some can be joined: dropout+characters.")
 ]

@@ -13,7 +13,7 @@ from redteam.cli.present import check_output, say
 from redteam.cli.progress import progress
 from redteam.core import UsageError
 from redteam.core.files import open_to_others
-from redteam.plugins.settings import DROPOUT
+from redteam.plugins.settings import DROPOUT, Setting
 
 if TYPE_CHECKING:
     from redteam.core.arrays import BoolArray, IntArray
@@ -31,13 +31,22 @@ class _OfModel:
     dropout: float | None = DROPOUT.default(None)
 
 
+@dataclass(frozen=True)
+class _OfEncoder:
+    """What `--set` says of the model's encoder."""
+
+    id: ClassVar[str] = "model"
+    freeze_encoder: bool = Setting(
+        "Train the last layer alone, without dropout: the encoder runs once a text."
+    ).default(False)
+
+
 def train(
     *,
     data: o.LabelledTexts,
     output: o.ModelFile = Path("model.pt"),
     model: o.ModelOptions,
     defense: o.DefenseId = "plain",
-    freeze_encoder: o.FreezeEncoder = False,
     set: o.Set = None,
     noise_from_seed: o.NoiseFromSeed = False,
     holdout: o.Holdout = 0.5,
@@ -55,7 +64,7 @@ def train(
     check_output(output, data, Path(spec))
     if not math.isfinite(holdout):
         raise UsageError(f"--holdout {holdout}: must be a finite number")
-    trainer, dropout = _configured(defense, set or [])
+    trainer, dropout, frozen = _configured(defense, set or [])
     try_start(spec, opening)
     started = time.monotonic()
     if (warning := open_to_others(canaries_path(data))) is not None:
@@ -66,7 +75,7 @@ def train(
             output,
             trainer,
             columns=columns.columns(),
-            model=ModelChoice(spec, model.layers, model.freeze_embeddings, dropout, freeze_encoder),
+            model=ModelChoice(spec, model.layers, model.freeze_embeddings, dropout, frozen),
             inclusion=RandomInclusion(holdout, seed=seed),
             restart=restart,
             noise_from_seed=noise_from_seed,
@@ -75,8 +84,8 @@ def train(
     _report(files, time.monotonic() - started)
 
 
-def _configured(name: str, given: list[str]) -> "tuple[Defense, float | None]":
-    """Return the defence with the settings that were given, and the dropout that is left to the model.
+def _configured(name: str, given: list[str]) -> "tuple[Defense, float | None, bool]":
+    """Return the defence with the settings that were given, the model's dropout, and if its encoder is frozen.
 
     Raises UsageError for a setting that the defence does not have, and for a value that it cannot have.
     """
@@ -87,10 +96,11 @@ def _configured(name: str, given: list[str]) -> "tuple[Defense, float | None]":
     found = discover_defenses()
     _, chosen = choose_defense(name, found)
     has_dropout = "dropout" in settings_of(chosen)
-    own, of_model = given_to((chosen, chosen if has_dropout else _OfModel()), given)
+    own, of_model, of_encoder = given_to((chosen, chosen if has_dropout else _OfModel(), _OfEncoder()), given)
     if "noise_multiplier" in own and "epsilon" not in own:
         own["epsilon"] = None  # the default would contradict it
-    return choose_defense(name, found, own)[1], None if has_dropout else of_model.get("dropout")
+    dropout = None if has_dropout else of_model.get("dropout")
+    return choose_defense(name, found, own)[1], dropout, of_encoder.get("freeze_encoder", False)
 
 
 def _report(files: "TrainedFiles", seconds: float) -> None:

@@ -18,7 +18,7 @@ def freeze_encoder(model: PreTrainedModel, name: str) -> None:
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(key in trained)
     if last_layer(model) is None:
-        raise UsageError(f"--freeze-encoder: {name} ends in no linear layer of its own; leave it out")
+        raise UsageError(f"--set freeze_encoder=true: {name} ends in no linear layer of its own; leave it out")
 
 
 def last_layer(model: PreTrainedModel) -> nn.Linear | None:
@@ -43,7 +43,9 @@ def inputs_of(model: PreTrainedModel, layer: nn.Linear, tokens: list[list[int]])
                 caught.clear()
                 model(**_padded([tokens[i] for i in rows], model.config.pad_token_id or 0))
                 if len(caught) != 1 or caught[0].shape != (len(rows), layer.in_features):
-                    raise UsageError("--freeze-encoder: the model's last layer reads no single vector of a text")
+                    raise UsageError(
+                        "--set freeze_encoder=true: the model's last layer reads no single vector of a text"
+                    )
                 found[rows] = caught[0]
     finally:
         hook.remove()

@@ -1,7 +1,7 @@
 """References where nothing is said: trained where the ledger knows how and that is little work, else said."""
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, learnable, run_redteam
 
 from redteam.auditing.inputs import Sources, open_inputs
 from redteam.cli import references as cli
@@ -47,3 +47,14 @@ def test_switched_off_nothing_is_trained_unasked(inputs, tmp_path):
     assert cli.BY_DEFAULT == 0
     assert provided(inputs, tmp_path) is None
     assert provided(inputs, tmp_path, references=3).models == 3
+
+
+def test_a_target_with_a_frozen_encoder_is_trained_and_audited_with_references(tmp_path):
+    rows = learnable(120, seed=5)
+    lines = [f"{text},{label}\n" for text, label in zip(rows.texts, rows.labels, strict=True)]
+    (tmp_path / "data.csv").write_text("text,label\n" + "".join(lines))
+    frozen = ("--set", "freeze_encoder=true", "--set", "epochs=2", "--model", "minilm", "--layers", "1")
+    made = run_redteam("train", "data.csv", *frozen, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    done = run_redteam("audit", "model.pt", "--references", "4", cwd=tmp_path)
+    assert "4 reference models trained by RD100 (plain)" in " ".join(done.stdout.split()), done.stderr
