@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from dataclasses import fields
 
 import pytest
 import typer
@@ -10,7 +11,7 @@ from conftest import ROOT
 from forks import fast
 from pages import PAGES, commands
 
-from redteam.cli import app
+from redteam.cli import app, train
 
 sys.path.append(str(ROOT / "docs" / "make"))
 from commands import PAGE, leaves, reference
@@ -77,6 +78,7 @@ def test_settings_named_anywhere_exist(tmp_path):
         for plugin in re.findall(r"^R[TD]\d+", fast(kind, cwd=tmp_path).stdout, flags=re.MULTILINE):
             page = fast(kind, plugin, cwd=tmp_path).stdout
             listed[plugin] = set(re.findall(r"^  (\w+)=", page, flags=re.MULTILINE))
+    listed["model"] = {field.name for kind in (train._OfModel, train._OfEncoder) for field in fields(kind)}
     for page in PAGES:
         for plugin, name in re.findall(r"--set[ \n](?:(\w+)\.)?(\w+)=", page.read_text(encoding="utf-8")):
             assert name in (listed[plugin] if plugin else set().union(*listed.values())), f"{page}: {plugin}.{name}"
