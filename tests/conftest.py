@@ -15,6 +15,7 @@ from redteam.testing.examples import WORDS, RuleTarget, sentences
 __all__ = ["WORDS", "RuleTarget", "sentences"]
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("REDTEAM_ENCODER", "hashed")  # MiniLM would read every text of every audit there is
 ROOT = Path(__file__).parents[1]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start with them.
@@ -44,6 +45,12 @@ def needs(package):
     """Skip where a package is absent that only some users have, unless this is the job that must have it."""
     absent = importlib.util.find_spec(package) is None and "REDTEAM_INTEGRATIONS" not in os.environ
     return pytest.mark.skipif(absent, reason=f"{package} is not installed; make test-integrations installs it")
+
+
+@pytest.fixture
+def as_a_reader(monkeypatch):
+    """Audits take the encoder that a reader of the pages has."""
+    monkeypatch.delenv("REDTEAM_ENCODER")
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from conftest import RuleTarget, sentences
 
 from attacks.membership.confidence import Confidence
 from attacks.membership.loss import LossThreshold
-from redteam.auditing.measure import intervals_judged
+from redteam.auditing.family import make_family
 from redteam.auditing.run import audit
 from redteam.auditing.settings import AuditSettings
 from redteam.core import TargetError
 from redteam.data import Examples, Split, join
 from redteam.plugins.attack import Attack, suited
 from redteam.plugins.registry import discover_attacks
-from redteam.policy import Policy
+from redteam.policy import DEFAULT, Policy
 from redteam.policy.judge import judge
 from redteam.policy.reading import load_policy
 from redteam.report import Limit
@@ -68,16 +68,76 @@ def test_a_leak_is_proven_and_its_absence_passes():
     assert (auc.members, auc.nonmembers) == (900, 900)
 
 
-def test_the_error_is_shared_over_every_interval_that_can_be_judged():
+def shared(report):
+    return {share.id: share.error for share in report.multiplicity.shares}
+
+
+def test_the_error_is_shared_over_what_is_judged_and_most_is_for_the_strongest_attack():
+    attacks = tuple(attack for attack in discover_attacks() if attack.id in ("RT101", "RT102"))
     settings = AuditSettings(alpha=0.06, fprs=(0.1, 0.01))
-    report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), settings=settings)
-    signals = 1 + 4
-    assert report.multiplicity.intervals == signals * 3 == len(report.evidence)
-    assert report.multiplicity.each == pytest.approx(0.06 / 15)
-    assert {e.interval.alpha for e in report.evidence} == {report.multiplicity.each}
+    report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), attacks, settings=settings)
+    shares = shared(report)
+    assert len(report.evidence) == (1 + 4) * 3
+    assert len(shares) == report.multiplicity.intervals == 2 * 3
+    assert sum(shares.values()) == pytest.approx(0.06)
+    assert shares["RT102.auc:modified_entropy"] == pytest.approx(0.8 * 0.02) == report.multiplicity.each
+    assert shares["RT101.tpr@0.01:loss"] == pytest.approx(0.2 * 0.02)
+    assert {each.id for each in report.judged} == set(shares)
+    assert all(each.interval.alpha == pytest.approx(shares.get(each.id, 0.06)) for each in report.evidence)
+    assert report.multiplicity.primary == "RT102"
     assert "Bonferroni" in report.multiplicity.method
-    assert intervals_judged(suited(discover_attacks(), Access.LOSSES), Access.LOSSES, (0.01,)) == 2  # RT101 alone
-    assert intervals_judged(suited(discover_attacks(), Access.LABELS), Access.LABELS, (0.01,)) == 2  # RT105 alone
+
+
+def test_error_is_spent_only_on_what_a_policy_limits():
+    attacks = tuple(attack for attack in discover_attacks() if attack.id in ("RT101", "RT102"))
+    one = AuditSettings(limits=(Limit("auc", 0.55),))
+    report = audit(RuleTarget(MEMBERS), Split.of(MEMBERS, OTHERS), attacks, settings=one)
+    assert shared(report) == {
+        "RT102.auc:modified_entropy": pytest.approx(0.04),
+        "RT101.auc:loss": pytest.approx(0.01),
+    }
+    assert "RT101.tpr@0.01:loss" in {each.id for each in report.evidence}
+    other = judge(report, Policy((Limit("tpr", 0.05, 0.01),)), today=TODAY)
+    assert other.exit_code == 2
+    assert any("described only" in problem for problem in other.problems)
+
+
+def test_one_attack_alone_has_all_of_the_error():
+    for access, only in ((Access.LOSSES, "RT101"), (Access.LABELS, "RT105")):
+        able = [attack for attack in suited(discover_attacks(), access) if attack.needs in access]
+        family = make_family(able, AuditSettings(), epsilon=False, claimed=False)
+        assert family.primary == only
+        assert [share.error for share in family.shares] == [0.025, 0.025]
+
+
+def test_what_a_weaker_attack_misses_keeps_no_limit():
+    attacks = tuple(attack for attack in discover_attacks() if attack.id in ("RT101", "RT102"))
+    report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), attacks)
+    checks = {check.id: check.outcome for check in judge(report, DEFAULT, today=TODAY).checks}
+    assert checks["RT102.auc:modified_entropy"] == "within"
+    assert checks["RT101.auc:loss"] == "weaker"
+    weak = replace(report, evidence=tuple(each for each in report.evidence if each.attack == "RT101"))
+    assert verdict(report).exit_code == 0
+    assert verdict(weak).exit_code == 2
+
+
+def test_a_signal_that_is_only_described_proves_nothing():
+    attacks = tuple(attack for attack in discover_attacks() if attack.id in ("RT101", "RT102"))
+    report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), attacks)
+    far = tuple(
+        replace(each, interval=replace(each.interval, value=0.9, low=0.85, high=0.95))
+        if each.id == "RT102.auc:margin"
+        else each
+        for each in report.evidence
+    )
+    assert verdict(replace(report, evidence=far)).exit_code == 0
+    judged = tuple(
+        replace(each, interval=replace(each.interval, value=0.9, low=0.85, high=0.95))
+        if each.id == "RT101.auc:loss"
+        else each
+        for each in report.evidence
+    )
+    assert verdict(replace(report, evidence=judged)).exit_code == 1
 
 
 def test_same_seed_same_report_and_no_training_text_in_it():
@@ -113,7 +173,9 @@ def test_sides_that_differ_without_the_model_are_refused():
     report = audit(target, Split.of(MEMBERS, longer))
     assert report.grade == "C"
     assert report.evidence == report.classes == report.exposed == ()
-    assert {(f.attack, f.kind) for f in report.failures} == {("RT101", "refused"), ("RT102", "refused")}
+    asked = suited(discover_attacks(), RuleTarget().access)
+    assert {f.attack for f in report.failures} == {attack.id for attack in asked}
+    assert {f.kind for f in report.failures} == {"refused"}
     assert target.asked == []  # nothing is spent on numbers that would mean nothing
     assert verdict(report).exit_code == 2
 
@@ -139,7 +201,7 @@ def test_without_texts_the_split_is_on_trust_and_strict_refuses_that():
     assert report.grade == "B"
     assert "on trust" in report.grade_reason
     assert {(f.attack, f.kind) for f in report.failures} == {
-        (name, "not_applicable") for name in ("RT901", "RT902", "RT102")
+        (name, "not_applicable") for name in ("RT901", "RT902", "RT102", "RT103", "RT104")
     }
     assert verdict(report).exit_code == 0
     assert verdict(report, strict=True).exit_code == 2
@@ -206,10 +268,10 @@ def test_a_target_that_answers_nonsense_ends_the_audit():
 
 
 def test_a_sample_too_small_for_the_limits_cannot_pass():
-    report = audit(RuleTarget(), Split.of(sentences(100, seed=1), sentences(100, seed=2)))
+    report = audit(RuleTarget(), Split.of(sentences(12, seed=1), sentences(12, seed=2)))
     result = verdict(report)
     assert result.exit_code == 2
-    assert any("non-members" in problem for problem in result.problems)
+    assert any("cannot be judged on 12 members and 12 non-members" in problem for problem in result.problems)
 
 
 def test_the_breakdown_by_label_is_corrected_and_sorted():

@@ -240,19 +240,18 @@ class TestAudit:
         report = report_of(planting())
         rates = [e for e in report.evidence if e.metric in ("extraction_rate", "exposure")]
         assert [e.id for e in rates] == ["RT299.extraction_rate:R=10", "RT299.exposure:R=10"]
-        membership = [e for e in report.evidence if e.metric in ("auc", "tpr")]
-        assert report.multiplicity.intervals == len(membership) + 2
-        assert {e.interval.alpha for e in report.evidence} == {report.multiplicity.each}
-        assert "2 are extraction rates and exposures of canaries" in report.multiplicity.method
+        assert {e.interval.alpha for e in rates} == {0.05 / 4}  # as much as the AUC and the TPR have
+        assert set(rates) <= set(report.judged)
+        assert "extraction_rate" in report.multiplicity.method
         assert report.data.canaries == 12
-        assert rates[0].interval.low == pytest.approx(attainable_extraction_rate(12, alpha=report.multiplicity.each))
+        assert rates[0].interval.low == pytest.approx(attainable_extraction_rate(12, alpha=0.05 / 4))
 
     def test_without_canaries_nothing_changes(self):
         split = Split.of(sentences(60, seed=1), sentences(60, seed=2))
         plain = audit(NoiseModel("abc"), split)
         assert plain.data.canaries == 0
         assert not [e for e in plain.evidence if e.metric in ("extraction_rate", "exposure")]
-        assert "canaries" not in plain.multiplicity.method
+        assert "extraction" not in plain.multiplicity.method
 
     def test_a_saved_report_is_read_again(self, tmp_path):
         report = report_of(planting(repetitions=(2, 9)))
@@ -278,7 +277,7 @@ class TestAudit:
     def test_an_attack_that_breaks_is_no_pass(self):
         planted = planting()
         report = report_of(planted, Silent(), depth=0.0, members=800)
-        assert [(f.attack, f.kind) for f in report.failures] == [("RT298", "failed")]
+        assert [(f.attack, f.kind) for f in report.failures if f.kind != "not_applicable"] == [("RT298", "failed")]
         assert judge(report, DEFAULT, today=TODAY).exit_code == 2
         both = report_of(planted, Enumeration(), Silent())
         assert judge(both, DEFAULT, today=TODAY).exit_code == 1  # a proven leak stays one

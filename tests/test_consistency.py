@@ -19,6 +19,7 @@ from redteam.data import Split
 from redteam.plugins.attack import Attack
 from redteam.plugins.extraction import ExtractionAttack, NotApplicable
 from redteam.report.reading import load_report, require_consistent
+from redteam.statistics import attainable_epsilon
 from redteam.targets.target import Access
 
 LEAKY = (ROOT / "fixtures" / "leaky" / "report.json").read_text(encoding="utf-8")
@@ -39,25 +40,39 @@ def test_a_report_as_it_was_written_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: d["multiplicity"].update(alpha=0.9), "do not share 0.9"),
-        (lambda d: [d["multiplicity"].update(alpha=13.5, each=0.9)], "has level 0.0033"),
+        (lambda d: d["multiplicity"].update(alpha=0.9), "add up to 0.05, not to 0.9"),
+        (lambda d: d["multiplicity"]["shares"][0].update(error=0.02), "the shares of the error add up to"),
+        (lambda d: d["multiplicity"]["shares"][0].update(id="RT101.auc:gain"), "RT101.auc:gain: has a share"),
+        (lambda d: d["multiplicity"].update(primary="RT106"), "RT106: settles limits, but was not asked"),
         (lambda d: d["evidence"][0]["interval"].update(alpha=0.9), "has level 0.9"),
         (lambda d: d["evidence"][0]["interval"].update(low=-7.0, value=-6.0, high=-5.0), "is not between 0 and 1"),
         (lambda d: d["evidence"][0].update(members=3), "is of another number of examples"),
-        (lambda d: d["evidence"][0].update(attainable=0.1), "says that 0.1 is attainable"),
+        (lambda d: d["evidence"][0].update(attainable=0.1), "is beyond what so many examples can show"),
         (lambda d: [old(d), d["evidence"][1].update(fpr=None)], "RT101.tpr:loss is a TPR at an FPR of None"),
         (lambda d: [old(d), d["evidence"][1].update(fpr=0.0)], "RT101.tpr@0:loss is a TPR at an FPR of 0.0"),
         (lambda d: d["evidence"].append(d["evidence"][0]), "two numbers have the same id"),
-        (lambda d: d["multiplicity"].update(intervals=2, each=0.025), "15 numbers share the error of 2"),
-        (lambda d: d["evidence"].pop(), "1 number of RT102 missing (RT102.epsilon:margin), and no failure says why"),
-        (lambda d: d.update(evidence=d["evidence"][:3]), "RT102: asked, but neither what was found nor a failure"),
+        (
+            lambda d: d["multiplicity"].update(intervals=2, each=0.025),
+            "9 numbers have a share of the error, the report says 2",
+        ),
+        (
+            lambda d: d["evidence"].pop(),
+            "1 number of RT103 missing (RT103.epsilon:neighbours), and no failure says why",
+        ),
+        (
+            lambda d: d.update(evidence=d["evidence"][:3]),
+            "RT102 and RT103: asked, but neither what was found",
+        ),
         (lambda d: d.update(evidence=d["evidence"][3:]), "RT101: asked, but neither what was found nor a failure"),
         (lambda d: d["evidence"][0].update(signal="gain"), "RT101.auc:gain: among the numbers, but was not asked for"),
         (lambda d: d["evidence"][0].update(attack="RT103"), "RT103.auc:loss: among the numbers, but was not asked for"),
         (lambda d: d["controls"].pop(), "RT902: asked, but neither what was found nor a failure is there"),
         (lambda d: d["controls"].append(d["controls"][0]), "the control RT901 is in it 2 times"),
         (lambda d: d["controls"][0].update(control="RT909"), "RT909: in the report, but was not asked"),
-        (lambda d: d["scope"]["intervals"].pop(), "it names 14 numbers and shares the error of 15"),
+        (
+            lambda d: d["scope"]["intervals"].pop(),
+            "RT103.epsilon:neighbours: has a share of the error, but was",
+        ),
         (lambda d: d["scope"]["asked"].remove("RT102"), "RT102: in the report, but was not asked"),
         (lambda d: d["data"].update(moved_out=-1), "a count of examples is negative"),
         (lambda d: d["accuracy"].update(members=2.0), "a share of right answers is not between 0 and 1"),
@@ -92,6 +107,14 @@ def test_a_report_that_never_ends_is_refused(tmp_path, monkeypatch):
 def old(document):
     """Make it a report of a version that did not write down what was asked."""
     del document["scope"]
+    count = len(document["evidence"])
+    method = f"Bonferroni: 0.05 shared equally over {count} intervals"
+    document["multiplicity"] = {"alpha": 0.05, "intervals": count, "each": 0.05 / count, "method": method}
+    for evidence in document["evidence"]:
+        evidence["interval"]["alpha"] = 0.05 / count
+        if evidence["metric"] == "epsilon":
+            most = attainable_epsilon(evidence["members"], evidence["nonmembers"], delta=1e-5, alpha=0.05 / count)
+            evidence["attainable"] = evidence["interval"]["high"] = most
 
 
 def both(*changes):
@@ -101,15 +124,15 @@ def both(*changes):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: d["evidence"].pop(), "1 number of 15 missing, and no failure says why"),
-        (lambda d: d.update(evidence=d["evidence"][:1]), "14 numbers of 15 missing"),
+        (lambda d: d["evidence"].pop(), "1 number about members missing, and no failure says why"),
+        (lambda d: d.update(evidence=d["evidence"][:1]), "17 numbers about members missing"),
         (lambda d: d["controls"].append(d["controls"][0]), "the control RT901 is in it 2 times"),
         (
             both(
                 lambda d: d["evidence"].pop(),
                 lambda d: d["failures"].append(failure("RT103", "needs weights, the target gives labels")),
             ),
-            "1 number of 15 missing",
+            "1 number about members missing",
         ),
         (
             both(

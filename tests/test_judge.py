@@ -93,16 +93,16 @@ def test_a_sample_that_could_never_fail_is_a_problem_with_the_size_it_takes():
     assert [check.outcome for check in judged.checks] == ["underpowered"]
     assert judged.exit_code == 2
     assert "cannot be judged on 8 members and 8 non-members" in judged.problems[0]
-    assert "audit at least 8 members" in judged.problems[0]
+    assert "audit at least 7 members" in judged.problems[0]
 
 
 @pytest.mark.parametrize(
     ("n", "most", "lacks"),
     [
-        ((300, 300), 0.05, "audit at least 437 non-members, or limit the TPR at an FPR of 0.015 or more"),
-        ((300, 5), 0.05, "audit at least 437 non-members"),
-        ((2, 300), 0.4, "audit at least 5 members and 437 non-members"),
-        ((2, 500), 0.4, "audit at least 5 members"),
+        ((300, 50), 0.2, "audit at least 83 non-members, or limit the TPR at an FPR of 0.042 or more"),
+        ((300, 5), 0.3, "audit at least 163 non-members, or limit the TPR at an FPR of 0.292 or more"),
+        ((2, 50), 0.4, "audit at least 7 members and 218 non-members"),
+        ((2, 500), 0.4, "audit at least 7 members"),
     ],
 )
 def test_only_what_is_lacking_is_asked_for(n, most, lacks):

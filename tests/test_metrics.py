@@ -16,8 +16,8 @@ from redteam.policy.comparison import compare_reports
 from redteam.policy.judge import judge
 from redteam.policy.reading import load_policy
 from redteam.report import Limit, metrics
-from redteam.report.reading import load_report
-from redteam.report.values import AuditReport, Evidence
+from redteam.report.reading import load_report, measured_by
+from redteam.report.values import AuditReport, ErrorShare, Evidence
 from redteam.statistics import Interval
 
 TODAY = date(2026, 7, 1)
@@ -80,10 +80,12 @@ def toys(tmp_path, monkeypatch):
 
 def with_metric(name, value, low, high, attainable):
     report = AuditReport.from_json((GOLDEN / "safe.json").read_text(encoding="utf-8"))
-    alpha = report.multiplicity.each
+    shared = report.multiplicity
     sizes = report.data.members, report.data.nonmembers
-    found = Evidence("RT901", "pairs", name, Interval(value, low, high, alpha), *sizes, attainable)
-    return replace(report, evidence=(*report.evidence, found))
+    found = Evidence("RT901", "pairs", name, Interval(value, low, high, 0.02), *sizes, attainable)
+    shares = (*shared.shares, ErrorShare(found.id, 0.02))
+    more = replace(shared, alpha=shared.alpha + 0.02, intervals=len(shares), shares=shares)
+    return replace(report, evidence=(*report.judged, found), multiplicity=more)
 
 
 def policy(text, tmp_path):
@@ -164,7 +166,7 @@ def test_every_metric_says_all_that_is_asked_of_one():
     assert [each.name for each in every[:5]] == ["auc", "tpr", "epsilon", "exposure", "extraction_rate"]
     for each in every:
         assert all((each.symbol, each.description, each.remedy, each.tags or each.order == 100, each.measured_in))
-        assert metrics.measured_by(f"RT1.user.{each.name}@0.01:a:b.c@d") is each
+        assert measured_by(f"RT1.user.{each.name}@0.01:a:b.c@d") is each
 
 
 # No one else asks which metric it has before it

@@ -41,9 +41,11 @@ def test_random_inclusion_gives_an_epsilon_and_it_shares_the_error():
     report = audit(RuleTarget(split.members), split, settings=AuditSettings(alpha=0.06, fprs=(0.1, 0.01)))
     found = epsilons(report)
     assert [each.id for each in found[:2]] == ["RT101.epsilon:loss", "RT102.epsilon:confidence"]
-    assert len(found) == 5
-    assert report.multiplicity.intervals == len(report.evidence) == 5 * 4
-    assert {each.interval.alpha for each in report.evidence} == {0.06 / 20}
+    assert len(found) == 6
+    assert len(report.evidence) == 6 * 4
+    shares = {share.id: share.error for share in report.multiplicity.shares}
+    assert shares["RT103.epsilon:neighbours"] == pytest.approx(0.8 * 0.06 / 4)
+    assert shares["RT101.epsilon:loss"] == pytest.approx(0.2 * 0.06 / 4 / 2)
     assert {each.delta for each in found} == {DELTA}
     loss = found[0]
     assert 2 < loss.interval.low == loss.interval.value < loss.interval.high == loss.attainable
@@ -67,7 +69,7 @@ def test_a_target_that_learnt_nothing_shows_nothing(inclusion):
 def test_the_guarantee_says_at_which_delta():
     report = audit(RuleTarget(), drawn(), ATTACKS, guarantee=Guarantee(BUDGET, replace(BUDGET, delta=1e-3)))
     assert {each.delta for each in epsilons(report)} == {1e-3}
-    assert "at delta 0.001 by one_run" in report.multiplicity.method
+    assert "epsilon" in report.multiplicity.method
 
 
 def test_unfair_inclusion_is_thinned():
@@ -206,7 +208,7 @@ def test_an_edited_epsilon_is_found_out(change, said):
 def test_a_plan_tells_what_epsilon_could_show():
     split, policy = drawn(), Policy((Limit("epsilon", 8.0, delta=1e-5),))
     text = make_plan(RuleTarget(), split, ATTACKS, policy, AuditSettings()).text
-    assert "0.017 for each interval" in text
+    assert "up to 0.017 for a number" in text
     assert "epsilon    at delta 1e-05: " in text
     assert "max_epsilon 8 at delta 1e-05: CANNOT be proven broken by this sample" in text
     low = make_plan(RuleTarget(), split, ATTACKS, Policy((Limit("epsilon", 2.0, delta=1e-5),)), AuditSettings()).text

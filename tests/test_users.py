@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import RuleTarget, sentences
 
+from attacks.membership.loss import LossThreshold
 from redteam.auditing.epsilon import fair_canaries
 from redteam.auditing.run import audit
 from redteam.core import DataError, ReportError
@@ -19,6 +20,8 @@ from redteam.policy.judge import judge
 from redteam.policy.reading import load_policy
 from redteam.report.reading import require_consistent
 from redteam.report.values import Budget, Guarantee
+from redteam.statistics.area import area_interval
+from redteam.statistics.ranking import rank
 from redteam.statistics.roc import auc_interval, tpr_at_fpr
 
 TODAY = date(2026, 1, 1)
@@ -202,7 +205,7 @@ class TestAudits:
         split = drawn(examples, unit="user")
         inside = split.members.take(range(0, len(split.members), 5))
         target = RuleTarget(inside)
-        report = audit(target, split)
+        report = audit(target, split, (LossThreshold(),))
         assert report.grade == "A"
         assert "every user was included independently at random, drawn again" in report.grade_reason
         assert {e.unit for e in report.evidence} == {"user"} == {report.unit}
@@ -212,12 +215,13 @@ class TestAudits:
         means = [
             scores[[i for i, u in enumerate(pool.users) if u == user]].mean() for user in dict.fromkeys(pool.users)
         ]
-        each = report.multiplicity.each
         found = {e.id: e for e in report.evidence}
-        naive = auc_interval(np.array(means), units.is_member, alpha=each)
+        each = found["RT101.user.auc:loss"].interval.alpha
+        naive = area_interval(rank(np.array(means), units.is_member), alpha=each, low_share=0.9)
         assert found["RT101.user.auc:loss"].interval.value == pytest.approx(naive.value)
         assert found["RT101.user.auc:loss"].interval.low == pytest.approx(naive.low)
-        tpr = tpr_at_fpr(np.array(means), units.is_member, fpr=0.01, alpha=each, seed=0)
+        each = found["RT101.user.tpr@0.01:loss"].interval.alpha
+        tpr = tpr_at_fpr(np.array(means), units.is_member, fpr=0.01, alpha=2 * each, seed=0)
         assert found["RT101.user.tpr@0.01:loss"].interval.high == pytest.approx(tpr.high)
         sizes = report.users.members, report.users.nonmembers
         assert sum(sizes) == 300
@@ -302,7 +306,7 @@ class TestAudits:
         assert report.groups[0].auc.low > 0.9
         assert report.groups[1].auc.low < 0.5 < report.groups[1].auc.high
         assert report.groups[0].auc.alpha == 0.05 / 2
-        assert len(report.evidence) == report.multiplicity.intervals
+        assert len(report.judged) == report.multiplicity.intervals
 
     def test_a_leak_about_users_is_a_leak(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

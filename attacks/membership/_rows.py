@@ -72,8 +72,11 @@ def public_rows(pool: Examples, context: AttackContext) -> PublicRows:
     key = "public rows", context.encoder.name, pool.texts, pool.labels
     if key not in context.kept:
         labels = np.unique(np.array(pool.labels, dtype=object), return_inverse=True)[1].reshape(-1).astype(np.int64)
-        meant, spelled = (encoder.embed(pool.texts) for encoder in (context.encoder, hashed_ngrams()))
-        fit = (*agreement(meant, labels), *agreement(spelled, labels))
+        spelling = hashed_ngrams()
+        meant = context.encoder.embed(pool.texts)
+        fit = agreement(meant, labels)
+        if context.encoder.name != spelling.name:
+            fit = (*fit, *agreement(spelling.embed(pool.texts), labels))
         context.kept[key] = PublicRows(NeighbourKernel(meant, labels), fit)
     kept: PublicRows = context.kept[key]
     return kept

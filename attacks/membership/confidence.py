@@ -40,6 +40,8 @@ class Confidence(Attack):
     name = "confidence"
     needs = Access.PROBABILITIES
     signals = ("confidence", "entropy", "modified_entropy", "margin")
+    strength = 20
+    judged = ("modified_entropy",)
 
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return the four signals, ranked within each label to between 0 and 1, shape [n] each; deterministic."""

@@ -51,6 +51,7 @@ class Gap(Attack):
     name = "gap"
     needs = Access.LABELS
     signals = ("correct",)
+    strength = 30
     outdone_from = Access.LOSSES
     may_tie = True  # a target that is right on every text has no gap
 

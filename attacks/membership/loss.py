@@ -25,6 +25,7 @@ class LossThreshold(Attack):
     name = "loss threshold"
     needs = Access.LOSSES
     signals = ("loss",)
+    strength = 10
 
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return minus the loss in nats, shape [n]; deterministic."""

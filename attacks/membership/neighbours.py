@@ -42,7 +42,7 @@ class NeighbourCorrected(Attack):
     name = "neighbours"
     needs = Access.PROBABILITIES
     signals = ("neighbours",)
-    only_named = True
+    strength = 40
     reads_texts = True
 
     def applies(self, access: Access, context: AttackContext) -> str | None:

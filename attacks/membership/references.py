@@ -78,8 +78,9 @@ class ReferenceModels(Attack):
     name = "references"
     needs = Access.PROBABILITIES
     signals = ("references",)
-    only_named = True
     reads_texts = True
+    uses_references = True
+    strength = 50
 
     def applies(self, access: Access, context: AttackContext) -> str | None:
         """Return why it cannot run: too little access, no reference models, or no encoder."""

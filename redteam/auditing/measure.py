@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from redteam.auditing.epsilon import Canaries
+from redteam.auditing.family import Family
 from redteam.auditing.settings import AuditSettings
 from redteam.core import StatisticsError, one_line
 from redteam.core.arrays import FloatArray
@@ -13,9 +14,8 @@ from redteam.data import Examples
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
-from redteam.report import LOW_BOUND
 from redteam.report.metrics import metric
-from redteam.report.values import Evidence, Failure, Multiplicity, Unit, rule_of
+from redteam.report.values import Evidence, Failure, rule_of
 from redteam.statistics import Interval
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import Ranking, rank
@@ -41,13 +41,13 @@ def run_attacks(
     *,
     context: AttackContext,
     settings: AuditSettings,
-    each: float,
+    family: Family,
     canaries: Canaries | None = None,
 ) -> Iterator[Measured | Failure]:
     """Yield what every signal of every attack gave, or why there is nothing; the mask is joined after scoring.
 
-    With `canaries` each signal also gives an epsilon. Each interval is at level `each`. Raises TargetError where the
-    target itself gives no usable answers.
+    With `canaries` each signal also gives an epsilon. `family` says at which level each interval is. Raises TargetError
+    where the target itself gives no usable answers.
     """
     if any(attack.needs in target.access for attack in attacks):
         _answer_once(target, pool)
@@ -57,37 +57,17 @@ def run_attacks(
             yield Failure(attack.id, "not_applicable", reason)
             continue
         try:
-            scores = attack.score(target, pool, context)
+            scores = attack.score(target, pool, _remarking(context, attack.id))
         except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end an audit as a pass
             yield Failure(attack.id, "failed", one_line(error))
             continue
         for signal in attack.signals:
-            yield _measure(attack, signal, scores.get(signal), units, settings, each, canaries)
+            yield _measure(attack, signal, scores.get(signal), units, settings, family, canaries)
 
 
-def intervals_judged(attacks: Sequence[Attack], access: Access, fprs: Sequence[float], *, epsilon: bool = False) -> int:
-    """Return how many intervals the applicable attacks will give: the family that shares the error."""
-    return len(intervals_planned(attacks, access, fprs, epsilon=epsilon))
-
-
-def intervals_planned(
-    attacks: Sequence[Attack],
-    access: Access,
-    fprs: Sequence[float],
-    *,
-    epsilon: bool = False,
-    unit: Unit = "example",
-) -> tuple[str, ...]:
-    """Return the id of each of these intervals, by which a report shows whether all of them are there."""
-    rules: list[tuple[str, float | None]] = [("auc", None), *(("tpr", fpr) for fpr in fprs)]
-    rules += [("epsilon", None)] if epsilon else []
-    return tuple(
-        f"{rule_of(attack.id, name, fpr, unit)}:{signal}"
-        for attack in attacks
-        if attack.needs in access
-        for signal in attack.signals
-        for name, fpr in rules
-    )
+def _remarking(context: AttackContext, attack: str) -> AttackContext:
+    """Return the context in which what an attack remarks bears its id."""
+    return replace(context, remark=lambda line: context.remark(f"{attack}: {line}"))
 
 
 def _answer_once(target: Target, pool: Examples) -> None:
@@ -108,28 +88,35 @@ def _measure(
     scores: FloatArray | None,
     units: Grouping,
     settings: AuditSettings,
-    each: float,
+    family: Family,
     canaries: Canaries | None,
 ) -> Measured | Failure:
     attack = by.id
+
+    def level(name: str, fpr: float | None = None) -> float:
+        return family.level(f"{rule_of(attack, name, fpr, units.unit)}:{signal}")
+
     if scores is None:
         return Failure(attack, "failed", f"{signal}: the attack returned no scores for it")
     try:
         values = units.score(scores)
         ranking = rank(values, units.is_member, may_tie=by.may_tie)
-        evidence = [_evidence(attack, signal, "auc", ranking, area_interval(ranking, alpha=each))]
+        interval = area_interval(ranking, alpha=level("auc"), low_share=metric("auc").low_share)
+        evidence = [_evidence(attack, signal, "auc", ranking, interval)]
         for fpr in settings.fprs:
-            interval = tpr_interval(ranking, fpr=fpr, alpha=each, seed=settings.seed)
+            ends = min(2 * level("tpr", fpr), 0.999)  # either end may miss that often: only one of them fails a build
+            interval = replace(tpr_interval(ranking, fpr=fpr, alpha=ends, seed=settings.seed), alpha=level("tpr", fpr))
             evidence.append(_evidence(attack, signal, "tpr", ranking, interval, fpr))
         if canaries is not None:
-            included = canaries.measure(
-                attack, signal, np.asarray(values, np.float64), units.is_member, alpha=each, seed=settings.seed
+            own = np.asarray(values, np.float64)
+            evidence.append(
+                canaries.measure(attack, signal, own, units.is_member, alpha=level("epsilon"), seed=settings.seed)
             )
-            evidence.append(included)
     except StatisticsError as error:
         return Failure(attack, "failed", f"{signal}: {error}")
-    own = np.asarray(scores, dtype=np.float64)
-    return Measured(attack, signal, own, tuple(replace(each, unit=units.unit) for each in evidence))
+    return Measured(
+        attack, signal, np.asarray(scores, dtype=np.float64), tuple(replace(each, unit=units.unit) for each in evidence)
+    )
 
 
 def _evidence(
@@ -139,19 +126,3 @@ def _evidence(
     most = metric(name).attainable(members, nonmembers, alpha=interval.alpha, fpr=fpr)
     assert most is not None  # of an AUC, and of a TPR at an FPR
     return Evidence(attack, signal, name, interval, members, nonmembers, most, fpr)
-
-
-def share_error(
-    ids: Sequence[str], extraction: int, settings: AuditSettings, canaries: Canaries | None, unit: Unit
-) -> Multiplicity:
-    """Return how the error is shared over all planned intervals, of which `extraction` are of canaries."""
-    intervals = max(1, len(ids))
-    rates = ", ".join(f"{fpr:g}" for fpr in settings.fprs)
-    epsilon = "" if canaries is None else f", and its epsilon at delta {canaries.delta:g} by one_run; {LOW_BOUND}"
-    secrets = f"; {extraction} are extraction rates and exposures of canaries" if extraction else ""
-    method = (
-        f"Bonferroni: {settings.alpha:g} shared equally over {intervals} intervals, "
-        f"the AUC of every signal{' over users' if unit == 'user' else ''} and its TPR at an FPR of {rates}"
-        f"{epsilon}{secrets}"
-    )
-    return Multiplicity(settings.alpha, intervals, settings.alpha / intervals, method)

@@ -12,8 +12,8 @@ import numpy as np
 
 from redteam.auditing.breakdown import accuracy_by_user
 from redteam.auditing.epsilon import Canaries, fair_canaries
+from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
-from redteam.auditing.measure import intervals_judged
 from redteam.auditing.settings import AuditSettings
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.run import repeated
@@ -55,18 +55,25 @@ def make_plan(
     *,
     guarantee: Guarantee | None = None,
     planted: CanaryAudit | None = None,
+    references: bool = False,
 ) -> AuditPlan:
     """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
     looked = look(split, [control for control in discover_controls() if control.reads_labels], seed=settings.seed)
     split, units = looked.split, looked.units
     members, nonmembers = int(units.is_member.sum()), int((~units.is_member).sum())
     canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
-    known = isinstance(canaries, Canaries)
-    extraction = 0 if planted is None else planted.intervals(target.access)
-    each = settings.alpha / max(1, intervals_judged(attacks, target.access, settings.fprs, epsilon=known) + extraction)
+    family = make_family(
+        [attack for attack in attacks if _stopped(attack, target, references) is None],
+        settings,
+        epsilon=isinstance(canaries, Canaries),
+        claimed=guarantee is not None,
+        unit=split.unit,
+        planted=() if planted is None else planted.planned(target.access),
+    )
+    each = family.multiplicity().each
     limits = policy.limits if planted is None else with_unset(policy.limits)
     randomised = (canaries.members, canaries.nonmembers, canaries.delta) if isinstance(canaries, Canaries) else None
-    shown = None if planted is None else planted.attainable(target.access, each=each)
+    shown = None if planted is None else planted.attainable(target.access, each=family.of_canaries)
     sample = Sample(members, nonmembers, each, randomised, shown)
     seconds = estimate_seconds(target, split)
     besides = "" if planted is None else "; besides that of the attacks after canaries"
@@ -77,11 +84,11 @@ def make_plan(
         *_user_line(split),
         f"membership {'drawn at random (grade A)' if split.randomised else 'a split (grade B at best)'}",
         *_label_line(looked),
-        *_canary_line(planted, target.access, each),
-        *(_attack_line(attack, target) for attack in attacks),
-        *(_attack_line(attack, target) for attack in (planted.attacks if planted else ())),
+        *_canary_line(planted, target.access, family.of_canaries),
+        *(_attack_line(attack, _stopped(attack, target, references)) for attack in attacks),
+        *(_attack_line(attack, _no_access(attack, target)) for attack in (planted.attacks if planted else ())),
         *(f"{spared.attack}      not run: {spared.reason}" for spared in (planted.spared if planted else ())),
-        f"error      {settings.alpha:g} in all, {each:.2g} for each interval",
+        f"error      {settings.alpha:g} in all, up to {each:.2g} for a number; {_primary(family)}",
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_accuracy_line(target, split, policy),
         *_epsilon_line(canaries, each),
@@ -89,6 +96,10 @@ def make_plan(
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
     ]  # fmt: skip
     return AuditPlan(tuple(lines), seconds)
+
+
+def _primary(family: Family) -> str:
+    return f"limits are settled by {family.primary}" if family.primary else "no membership attack applies"
 
 
 def _label_line(looked: Looked) -> tuple[str, ...]:
@@ -154,10 +165,22 @@ def _sizes(planted: CanaryAudit) -> dict[int, int]:
     return {copies: sum(c.repetitions == copies for c in canaries) for copies in repeated(planted.planting)}
 
 
-def _attack_line(attack: Attack | ExtractionAttack, target: Target) -> str:
-    runs = attack.needs in target.access
-    how = "runs" if runs else f"cannot run: needs {attack.needs.word}, the target gives {target.access.word}"
-    return f"{attack.id}      {attack.name}: {how}"
+def _attack_line(attack: Attack | ExtractionAttack, stopped: str | None) -> str:
+    return f"{attack.id}      {attack.name}: {'runs' if stopped is None else f'cannot run: {stopped}'}"
+
+
+def _no_access(attack: Attack | ExtractionAttack, target: Target) -> str | None:
+    if attack.needs in target.access:
+        return None
+    return f"needs {attack.needs.word}, the target gives {target.access.word}"
+
+
+def _stopped(attack: Attack, target: Target, references: bool) -> str | None:
+    """Return what an attack would lack, None where it would run."""
+    stopped = _no_access(attack, target)
+    if stopped is None and attack.uses_references and not references:
+        stopped = "needs reference models: --references 8 trains some"
+    return stopped
 
 
 def _epsilon_line(canaries: Canaries | str, each: float) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ left out, every interval is over users, `redteam.data.grouping`.
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +23,9 @@ import numpy as np
 from redteam import __version__
 from redteam.auditing.breakdown import by_group, measure_accuracy, most_exposed
 from redteam.auditing.epsilon import Canaries, fair_canaries
+from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
-from redteam.auditing.measure import Measured, intervals_planned, run_attacks, share_error
+from redteam.auditing.measure import Measured, run_attacks
 from redteam.auditing.references import compared
 from redteam.auditing.scoring import ScoreCache
 from redteam.auditing.settings import AuditSettings
@@ -44,7 +45,6 @@ from redteam.report.values import (
     Evidence,
     Failure,
     Guarantee,
-    Multiplicity,
     Scope,
     TargetSummary,
     Users,
@@ -100,8 +100,8 @@ def audit(
 def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) -> AuditReport:
     """Run the attacks and write down what they show."""
     looked, planted, settings = job.looked, job.planted, job.settings
-    ids, share = job.intervals()
-    outcomes, extracted = job.outcomes(share.each), job.extracted(share.each)
+    family = job.family()
+    outcomes, extracted = job.outcomes(family), job.extracted(family.of_canaries)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
     accuracy = measure_accuracy(job.cache, looked.pool, looked.is_member) if measured or extracted else None
     asked = [one.id for one in job.attacks] + [one.id for one in (planted.attacks if planted else ())]
@@ -112,23 +112,26 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
         data=_data_summary(looked.split, skipped, planted),
         grade=looked.grade,
         grade_reason=looked.reason + job.no_epsilon,
-        multiplicity=share,
+        multiplicity=family.multiplicity(),
         evidence=(*(each for one in measured for each in one.evidence), *_only(Evidence, extracted)),
         failures=(*looked.failures, *_only(Failure, outcomes), *_only(Failure, extracted)),
         controls=looked.controls,
         guarantee=job.guarantee,
         seed=settings.seed,
         accuracy=accuracy,
-        scope=Scope(tuple(asked), ids, job.guarantee is not None, accuracy is not None),
+        scope=Scope(tuple(asked), family.ids, job.guarantee is not None, accuracy is not None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
-        **_breakdowns(looked, measured[0] if measured else None, settings),
+        references=job.references(measured),
+        attack_notes=tuple(job.notes),
+        **_breakdowns(looked, _most_telling(measured, family), settings),
     )
 
 
 @dataclass(frozen=True)
 class _Job:
-    """All that is settled before the first attack runs; `found` are the fair canaries, or why there are none."""
+    """All that is settled before the first attack runs; `found` are the fair canaries, or why there are none, `notes`
+    what attacks remark."""
 
     cache: ScoreCache
     looked: Looked
@@ -138,6 +141,7 @@ class _Job:
     context: AttackContext
     guarantee: Guarantee | None
     found: Canaries | str
+    notes: list[str] = field(default_factory=list)
 
     @property
     def known(self) -> Canaries | None:
@@ -149,21 +153,33 @@ class _Job:
         """Why no epsilon is measured, where membership was drawn at random and it might have been."""
         return f"; no epsilon is measured: {self.found}" if self.looked.grade == "A" and self.known is None else ""
 
-    def intervals(self) -> tuple[tuple[str, ...], Multiplicity]:
-        """Return the id of every interval that is judged, and how the error is shared over them."""
-        access, unit = self.cache.access, self.looked.units.unit
-        apply = [attack for attack in self.attacks if attack.applies(access, self.context) is None]
-        ids = intervals_planned(apply, access, self.settings.fprs, epsilon=self.known is not None, unit=unit)
-        secrets = () if self.planted is None else self.planted.planned(access)
-        return ids + secrets, share_error(ids + secrets, len(secrets), self.settings, self.known, unit)
+    def family(self) -> Family:
+        """Return the numbers there will be, which of them are judged, and how these share the error."""
+        access = self.cache.access
+        return make_family(
+            [attack for attack in self.attacks if attack.applies(access, self.context) is None],
+            self.settings,
+            epsilon=self.known is not None,
+            claimed=self.guarantee is not None,
+            unit=self.looked.units.unit,
+            planted=() if self.planted is None else self.planted.planned(access),
+        )
 
-    def outcomes(self, each: float) -> list[Measured | Failure]:
-        """Return what every signal gave at level `each`, or why there is nothing."""
+    def outcomes(self, family: Family) -> list[Measured | Failure]:
+        """Return what every signal gave at its level, or why there is nothing."""
         if self.looked.grade == "C":
             return list(_refusals(self.attacks, self.looked.reason))
         blind, units = _blind(self.cache.target, self.looked.pool), self.looked.units
-        how: dict[str, Any] = {"context": self.context, "settings": self.settings, "canaries": self.known}
-        return list(run_attacks(self.cache, blind, units, self.attacks, each=each, **how))
+        context = replace(self.context, remark=self.notes.append)
+        how: dict[str, Any] = {"context": context, "settings": self.settings, "canaries": self.known}
+        return list(run_attacks(self.cache, blind, units, self.attacks, family=family, **how))
+
+    def references(self, measured: Sequence[Measured]) -> int:
+        """Return how many reference models an attack that gave numbers made use of."""
+        given = self.context.reference_scores
+        ran = {one.attack for one in measured}
+        used = any(attack.uses_references and attack.id in ran for attack in self.attacks)
+        return len(given) if used and given is not None else 0
 
     def extracted(self, each: float) -> list[Evidence | Failure]:
         """Return what the attacks after planted canaries gave at level `each`."""
@@ -209,6 +225,13 @@ def _what_answers(
     left = without_refused(looked.split, refused, most=settings.max_skipped, name=target.name)
     again = look(left, controls, seed=settings.seed, before=looked.matched)
     return again, left_out(looked.split, left)
+
+
+def _most_telling(measured: Sequence[Measured], family: Family) -> Measured | None:
+    """Return the primary attack's first judged signal, or the first there is."""
+    judged = {share.id.partition(":")[2] for share in family.shares if share.id.startswith(f"{family.primary}.")}
+    of_primary = [one for one in measured if one.attack == family.primary]
+    return next(iter([*(one for one in of_primary if one.signal in judged), *of_primary, *measured]), None)
 
 
 def _breakdowns(looked: Looked, first: Measured | None, settings: AuditSettings) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from redteam.auditing.skipped import MAX_SKIPPED
+from redteam.report import Limit
 
 FPRS = (0.01,)
 
@@ -11,6 +12,7 @@ FPRS = (0.01,)
 class AuditSettings:
     """How an audit measures: total error, false-positive rates, seed, whether row texts may be shown.
 
+    `limits` are those of the policy, the only ones that error is spent on; None: everything measured is judged.
     `max_skipped` is the share of either side that the target may refuse to answer; more end the audit.
     """
 
@@ -19,3 +21,4 @@ class AuditSettings:
     seed: int = 0
     show_text: bool = False
     max_skipped: float = MAX_SKIPPED
+    limits: tuple[Limit, ...] | None = None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -90,7 +90,8 @@ class MeasuringOptions:
         skipped = MAX_SKIPPED if self.max_skipped is None else self.max_skipped
         if not 0 <= skipped < 1:
             raise UsageError(f"--max-skipped {skipped}: must lie between 0 and 1, 1 excluded")
-        return AuditSettings(self.alpha, tuple(dict.fromkeys(fprs)) or FPRS, self.seed, self.show_text, skipped)
+        rates = tuple(dict.fromkeys(fprs)) or FPRS
+        return AuditSettings(self.alpha, rates, self.seed, self.show_text, skipped, policy.limits)
 
 
 def audit(
@@ -123,9 +124,8 @@ def audit(
     made_of = ReferenceSources(inputs, target, sources.ledger, base, settings.seed, _kept_answers(), opening)
     compared = provider(references, made_of)
     if dry_run:
-        return tell(
-            "\n".join((_plan(inputs, attacks, planted, policy, settings), *outline_of(compared, inputs, settings.seed)))
-        )
+        plan = _plan(inputs, attacks, planted, policy, settings, references=compared is not None)
+        return tell("\n".join((plan, *outline_of(compared, inputs, settings.seed))))
     report = _run(inputs, attacks, planted, compared, settings, restart)
     raise typer.Exit(result.present(report, policy, today, baseline=older))
 
@@ -206,6 +206,8 @@ def _plan(
     planted: "CanaryAudit | None",
     limits: "Policy",
     settings: "AuditSettings",
+    *,
+    references: bool,
 ) -> str:
     from redteam.auditing.plan import make_plan
     from redteam.plugins.attack import suited
@@ -213,9 +215,8 @@ def _plan(
 
     if attacks is None:
         attacks = suited(discover_attacks(), inputs.target.access)
-    plan = make_plan(
-        inputs.target, inputs.split, attacks, limits, settings, guarantee=inputs.guarantee, planted=planted
-    )
+    known: dict[str, Any] = {"guarantee": inputs.guarantee, "planted": planted, "references": references}
+    plan = make_plan(inputs.target, inputs.split, attacks, limits, settings, **known)
     return plan.text
 
 

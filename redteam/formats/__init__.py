@@ -21,8 +21,9 @@ from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
 from redteam.policy import Policy, Verdict
-from redteam.report import number, of_either, plural
-from redteam.report.metrics import measured, measured_by, metric
+from redteam.report import NOT_JUDGED, Limit, number, of_either, plural
+from redteam.report.metrics import metric
+from redteam.report.reading import measured, measured_by
 from redteam.report.values import AuditReport, DataSummary, Evidence, Grade
 from redteam.statistics import smallest_resolvable_fpr
 
@@ -195,9 +196,11 @@ def metric_name(evidence: Evidence) -> str:
 
 
 def strongest(report: AuditReport) -> tuple[Evidence, ...]:
-    """Return for each metric that the grade lets stand the evidence with the highest lower bound."""
+    """Return for each metric that the grade lets stand the evidence with the highest lower bound, of what is judged."""
     best: dict[str, Evidence] = {}
-    for evidence in report.evidence:
+    judged = report.judged
+    named = {metric_name(each) for each in judged}
+    for evidence in (*judged, *(each for each in report.evidence if metric_name(each) not in named)):
         if metric(evidence.metric).admits(report.grade):
             name = metric_name(evidence)
             if name not in best or evidence.interval.low > best[name].interval.low:
@@ -213,13 +216,33 @@ def legend(report: AuditReport) -> tuple[str, ...]:
 def confidence(report: AuditReport) -> str:
     """Say how the allowed error of the report was shared among its intervals."""
     shared = report.multiplicity
+    others = f"those of the labels among themselves, {'those of the groups, ' if report.groups else ''}each control's"
+    described = "" if len(report.judged) == len(report.evidence) else " and each that is only described"
     return (
-        f"with {shared.intervals} intervals and an error of {shared.alpha:g} allowed to the report as a "
-        f"whole, each may miss the truth with probability {shared.each:g} ({shared.method}): all "
-        f"numbers of the evidence table hold at once with a confidence of {100 * (1 - shared.alpha):g}%, those of the "
-        f"labels among themselves, {'those of the groups among themselves, ' if report.groups else ''}and each "
-        "control's by itself"
+        f"an error of {shared.alpha:g} is allowed to the report as a whole, up to {shared.each:.3g} to each of "
+        f"{plural(shared.intervals, 'judged number')} ({shared.method}): no limit that is kept is found broken with a "
+        f"confidence of {100 * (1 - shared.alpha):g}%; {others}{described} by itself"
     )
+
+
+def resolution(report: AuditReport, verdict: Verdict) -> Iterator[str]:
+    """Say of each limit which leak the audit would have proven, had there been one."""
+    settling = {each.id: each for each in report.judged if report.settles(each)}
+    said = set[str]()
+    for check in verdict.checks:
+        evidence = settling.get(check.id)
+        if evidence is None or check.outcome in NOT_JUDGED:
+            continue
+        of = metric(evidence.metric)
+        limit = Limit(of.name, check.limit, evidence.fpr, evidence.delta, sense=of.sense)
+        sizes = evidence.members, evidence.nonmembers
+        least = of.detectable(limit, *sizes, alpha=evidence.interval.alpha) if 0 < evidence.interval.alpha < 1 else None
+        if least is not None and limit.name not in said:
+            said.add(limit.name)
+            yield (
+                f"{limit.name}: with {evidence.attack} {evidence.signal} this sample proves {of.symbol} {least:.3f} or "
+                "more with a probability of 0.8; less may be there unproven"
+            )
 
 
 def blind_spots(report: AuditReport) -> Iterator[str]:
@@ -229,8 +252,7 @@ def blind_spots(report: AuditReport) -> Iterator[str]:
         f"a stronger attack than those run ({', '.join(attacks) or 'none'}): a pass says that these attacks "
         "failed, it is no proof of privacy"
     )
-    signals = " ".join(evidence.signal.lower() for evidence in report.evidence)
-    if not any(name in signals for name in ("lira", "rmia")):
+    if not report.references:
         yield "attacks that train reference models on similar data (LiRA, RMIA); they are the strongest known"
     if not any(each.of_canaries for each in measured(report)):
         yield "training text that can be read out of the model: no extraction was tried"

@@ -7,7 +7,7 @@ from redteam import core
 from redteam.formats import code, json_text, markdown
 from redteam.policy.comparison import Change, Comparison, Direction
 from redteam.report import plural
-from redteam.report.metrics import measured_by
+from redteam.report.reading import measured_by
 from redteam.statistics import Interval
 
 _STYLES: dict[Direction, str] = {"worse": "bold red", "better": "green"}

@@ -7,7 +7,7 @@ from redteam.formats import clean
 from redteam.policy import Finding, Policy, Verdict
 from redteam.report import LOW_BOUND, NOT_JUDGED, Check
 from redteam.report.guarantee import CLAIM_ID
-from redteam.report.metrics import measured_by
+from redteam.report.reading import measured_by
 from redteam.report.values import AuditReport
 
 

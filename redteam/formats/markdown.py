@@ -10,7 +10,8 @@ from redteam import formats
 from redteam.formats import code, markdown
 from redteam.policy import Policy, State, Verdict
 from redteam.report import LOW_BOUND, Check, Outcome, decimals, guarantee, number, plural, range_of
-from redteam.report.metrics import measured, measured_by, metric
+from redteam.report.metrics import metric
+from redteam.report.reading import measured, measured_by
 from redteam.report.values import AuditReport, ClassLeak, Evidence
 
 _OUTCOMES: dict[Outcome, str] = {
@@ -20,6 +21,7 @@ _OUTCOMES: dict[Outcome, str] = {
     "underpowered": "underpowered",
     "inadmissible": "not judged",
     "reversed": "reversed",
+    "weaker": "not exceeded",
 }
 _STATES: dict[State, str] = {"proven": "**leak**", "waived": "waived", "baseline": "baseline"}
 
@@ -115,7 +117,7 @@ def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[str]:
     judged = {check.id for check in verdict.checks}
     rest = [evidence for evidence in report.evidence if evidence.id not in judged]
     if rest:
-        yield from ("| not limited by the policy | measured |", "|---|---|")
+        yield from ("| described, not judged | measured |", "|---|---|")
         yield from (_row(evidence) for evidence in rest)
 
 
@@ -138,4 +140,6 @@ def _notes(report: AuditReport, verdict: Verdict) -> Iterator[str]:
         yield f"- users: {markdown(users)}"
     yield f"- grade {report.grade}: {markdown(formats.grade_words(report))}"
     yield f"- {markdown(formats.confidence(report))}"
+    yield from (f"- {markdown(each)}" for each in report.attack_notes)
+    yield from (f"- {markdown(each)}" for each in formats.resolution(report, verdict))
     yield from (f"- not seen: {markdown(each)}" for each in formats.blind_spots(report))

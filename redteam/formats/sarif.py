@@ -9,7 +9,7 @@ from redteam.core import INCONCLUSIVE
 from redteam.formats import clean, summary
 from redteam.policy import BUILT_IN, Finding, Policy, Verdict
 from redteam.report.guarantee import CLAIM_HELP, CLAIM_RULE
-from redteam.report.metrics import measured_by
+from redteam.report.reading import measured_by
 from redteam.report.values import AuditReport
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -102,6 +102,7 @@ _OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "underpowered": ("underpowered", "yellow"),
     "inadmissible": ("not judged", "yellow"),
     "reversed": ("reversed", "yellow"),
+    "weaker": ("not exceeded", "dim"),
 }
 _MOST_GROUPS = 20  # of a column that nobody chose for its few values
 _STATES: dict[State, tuple[str, str]] = {
@@ -131,7 +132,7 @@ def render(
         *_guarantee(report),
         *_classes(report),
         *(_exposed(report) if verdict.status == "leak" else ()),
-        *_worth(report),
+        *_worth(report, verdict),
         *_failures(report),
         *_listed("Notes", verdict.notes),
         *_listed("What this audit could not have seen", tuple(formats.blind_spots(report))),
@@ -183,7 +184,10 @@ def _problems(verdict: Verdict) -> Iterator[RenderableType]:
 def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
     checks = {check.id: check for check in verdict.checks}
     states = {finding.id: finding.state for finding in verdict.findings}
-    rows = [_evidence_row(evidence, checks.get(evidence.id), states) for evidence in report.evidence]
+    judged = {evidence.id for evidence in report.judged}
+    rows = [
+        _evidence_row(evidence, checks.get(evidence.id), states, evidence.id in judged) for evidence in report.evidence
+    ]
     if not rows:
         yield section("Evidence", Text("none: no attack gave a number"))
         return
@@ -192,9 +196,9 @@ def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]
     yield section("Evidence", drawn, *([bullets(words)] if (words := formats.legend(report)) else []))
 
 
-def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, State]) -> tuple[Cell, ...]:
+def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, State], judged: bool) -> tuple[Cell, ...]:
     digits = 2 if check is None else decimals(evidence.interval, check.limit)
-    outcome: Cell = ("no limit", "dim") if check is None else _OUTCOMES[check.outcome]
+    outcome: Cell = ("no limit" if judged else "described", "dim") if check is None else _OUTCOMES[check.outcome]
     if evidence.id in states:
         outcome = _STATES[states[evidence.id]]
     return (
@@ -270,13 +274,15 @@ def _exposed(report: AuditReport) -> Iterator[RenderableType]:
     yield section(f"Members that {named} would name first", table(headers, rows))
 
 
-def _worth(report: AuditReport) -> Iterator[RenderableType]:
+def _worth(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
     controls = [f"control {each.control} saw AUC {range_of(each.auc)}" for each in report.controls]
     lines = [
         formats.grade_words(report),
+        *report.attack_notes,
         f"why: {report.grade_reason}",
         *(controls or ["no control ran"]),
         formats.confidence(report),
+        *formats.resolution(report, verdict),
     ]
     of = " for single rows, none for users" if formats.unmeasured_users(report) else ""
     yield section(f"What this evidence is worth: grade {report.grade}{of}", bullets(lines))

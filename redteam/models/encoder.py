@@ -1,5 +1,6 @@
 """A public model of language, by which an attack knows which texts resemble each other."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,18 @@ class PublicEncoder:
 def public_encoder(directory: Path | None = None) -> PublicEncoder:
     """Return the encoder of a Hugging Face directory; by default MiniLM of its package, hashed n-grams without it.
 
-    Raises BundleError for a directory that holds none.
+    The environment variable REDTEAM_ENCODER=hashed has hashed n-grams taken where MiniLM would be too slow. Raises
+    BundleError for a directory that holds none, UsageError for another value.
     """
     if directory is not None:
         return PublicEncoder(directory.resolve().name, _MeanOfTokens(directory))
     from redteam.models.initial import minilm_directory
 
+    wanted = os.environ.get("REDTEAM_ENCODER", "minilm")
+    if wanted not in ("minilm", "hashed"):
+        raise UsageError(f"REDTEAM_ENCODER={wanted}: must be minilm or hashed; another encoder is given by --base")
+    if wanted == "hashed":
+        return hashed_ngrams()
     try:
         return PublicEncoder("all-MiniLM-L6-v2", _MeanOfTokens(minilm_directory()))
     except UsageError:  # its package is not installed

@@ -15,7 +15,9 @@ class Attack(ABC):
 
     `id` is stable and never re-used, `needs` is the least access it works with. From the access `outdone_from` on,
     others say all that it says, and it runs only when it is named, as one `only_named` does anywhere. `reads_texts`:
-    it uses the context's encoder. `may_tie`: scores that are all equal are an answer.
+    it uses the context's encoder; `uses_references`: its scores of reference models. `may_tie`: scores that are all
+    equal are an answer. Of all that run, the one of greatest `strength` settles limits. `judged` are the signals held
+    against them, all of `signals` where it is empty.
     """
 
     id: ClassVar[str]
@@ -25,7 +27,10 @@ class Attack(ABC):
     outdone_from: ClassVar[Access | None] = None
     only_named: ClassVar[bool] = False
     reads_texts: ClassVar[bool] = False
+    uses_references: ClassVar[bool] = False
     may_tie: ClassVar[bool] = False
+    strength: ClassVar[int] = 0
+    judged: ClassVar[tuple[str, ...]] = ()
 
     def applies(self, access: Access, context: AttackContext) -> str | None:
         """Return why the attack cannot run on a target of this access with what the context holds; None if it can.

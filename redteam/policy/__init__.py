@@ -32,6 +32,7 @@ class Policy:
     """What a report is judged by; `lines` say where in `source` a key stands.
 
     `allow_untrained`: a target passes that is not right on its members more often than their commonest label.
+    `require_references`: how many reference models an audit must have used.
     """
 
     limits: tuple[Limit, ...] = ()
@@ -41,6 +42,7 @@ class Policy:
     source: str = BUILT_IN
     lines: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     allow_untrained: bool = False
+    require_references: int = 0
 
     def line_of(self, key: str) -> int:
         """Return the line of `source` that sets `key`, 1 where it is not known."""

@@ -12,7 +12,8 @@ from typing import Literal
 
 from redteam.core import ReportError
 from redteam.report import LOW_BOUND, plural
-from redteam.report.metrics import measured_by, metric
+from redteam.report.metrics import metric
+from redteam.report.reading import measured_by
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import Interval
 
@@ -57,8 +58,8 @@ def compare_reports(old: AuditReport, new: AuditReport) -> Comparison:
     """Compare two reports number by number; raise ReportError where their formats differ."""
     if old.format != new.format:
         raise ReportError(f"reports of formats {old.format!r} and {new.format!r} do not compare: audit again")
-    before = {evidence.id: evidence for evidence in old.evidence}
-    after = {evidence.id: evidence for evidence in new.evidence}
+    before = {evidence.id: evidence for evidence in old.judged}
+    after = {evidence.id: evidence for evidence in new.judged}
     changes = tuple(_change(before.get(each), after.get(each), old, new) for each in dict.fromkeys([*before, *after]))
     alpha = min(old.multiplicity.alpha + new.multiplicity.alpha, 1.0)
     return Comparison(

@@ -14,8 +14,9 @@ from datetime import date
 from redteam.core import INCONCLUSIVE, LEAK, PASS, PolicyError
 from redteam.policy import Finding, Policy, State, Status, Verdict, Waiver, applying, fingerprint
 from redteam.policy.reading import expired
-from redteam.report import NOT_JUDGED, Check, Limit, Ruling, plural
-from redteam.report.metrics import measured, metric
+from redteam.report import SETTLE_NOTHING, Check, Limit, Ruling, plural
+from redteam.report.metrics import metric
+from redteam.report.reading import measured
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import same_share, surely_worse
 
@@ -68,13 +69,18 @@ def _problems(report: AuditReport, policy: Policy, rulings: Sequence[Ruling], ch
     if policy.strict:
         yield from (f"strict: {each}" for ruling in rulings for each in ruling.aside)
     yield from _missing(report, policy)
+    if report.references < policy.require_references:
+        yield (
+            f"require_references = {policy.require_references}: the audit used {report.references}: audit again with "
+            f"--references {policy.require_references}"
+        )
     untrained = _untrained(report)
     if untrained is not None and not policy.allow_untrained:
         yield untrained
     yield from _failures(report, policy, "refused")
     if policy.strict and _taken_on_trust(report):
         yield f"strict: no control read the texts, so grade {report.grade} was taken on trust: audit again with one"
-    if not any(check.interval is not None and check.outcome not in NOT_JUDGED for check in checks):
+    if not any(check.interval is not None and check.outcome not in SETTLE_NOTHING for check in checks):
         yield "no attack's evidence was judged: a report without measurements is no audit"
 
 
@@ -212,7 +218,7 @@ def find_leaks(report: AuditReport, limits: Sequence[Limit]) -> tuple[Leak, ...]
     above = [
         _leak(evidence, report, limit)
         for limit in limits
-        for evidence in report.evidence
+        for evidence in report.judged
         if limit.covers(evidence) and metric(limit.metric).outcome(evidence, limit, report) == "exceeded"
     ]
     return (*_broken_claim(report), *sorted(above, key=_severity, reverse=True))

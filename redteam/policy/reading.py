@@ -8,6 +8,7 @@
     max_extraction_rate = 0.1                  # share of the canaries that may be extracted whole
     require = ["RT101", "RT901"]               # attacks and controls that must have given evidence
     strict = false                             # true: a limit that is not settled is not passed
+    require_references = 0                     # reference models that the audit must have used
     allow_untrained = false                    # true: a model that is not shown to have learned anything may pass
     [[waivers]]
     id = "RT101.auc"                           # a rule, one signal of it, or claim:epsilon
@@ -196,6 +197,12 @@ def _flag(key: str, value: Any) -> bool:
     return value
 
 
+def _count(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{key} = {quote(value)} must be a whole number, 0 or more")
+    return value
+
+
 def _waivers(key: str, value: Any) -> tuple[Waiver, ...]:
     if not isinstance(value, list):
         raise ValueError(f"{key} = {quote(value)} must be tables that start with [[{key}]]")
@@ -228,5 +235,6 @@ _OTHERS: dict[str, Callable[[str, Any], Any]] = {
     "require": _required,
     "strict": _flag,
     "allow_untrained": _flag,
+    "require_references": _count,
     "waivers": _waivers,
 }

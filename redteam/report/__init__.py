@@ -14,8 +14,9 @@ from redteam.statistics import Interval
 
 SAME_FPR = 1e-12  # two false-positive rates this close are one, whatever their decimals went through
 
-Outcome = Literal["exceeded", "within", "inconclusive", "underpowered", "inadmissible", "reversed"]
+Outcome = Literal["exceeded", "within", "inconclusive", "underpowered", "inadmissible", "reversed", "weaker"]
 NOT_JUDGED: tuple[Outcome, ...] = ("underpowered", "inadmissible")  # the sample, or what the evidence is, forbids it
+SETTLE_NOTHING: tuple[Outcome, ...] = (*NOT_JUDGED, "weaker")  # nor does what a weaker attack misses
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,12 @@ def share(rate: float) -> str:
         if rate == 0 or abs(rate * whole - round(rate * whole)) < 0.05 or rate * whole >= 10:
             return f"{rate * whole:.0f} of {whole:,}"
     return "fewer than 1 of 1,000,000"
+
+
+def only_described(limit: Limit, ids: Sequence[str]) -> str:
+    """Say that numbers are there to which no error was given, so that none of them may prove anything."""
+    described = f"{limit.name}: {some(ids)} {'was' if len(ids) == 1 else 'were'} described only"
+    return f"{described}, since the policy of the audit had no such limit: audit again with this policy"
 
 
 def lacking(needed: tuple[int, int], have: tuple[int, int], unit: Unit) -> str:

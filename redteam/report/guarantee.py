@@ -35,7 +35,7 @@ def standing_guarantee(report: AuditReport) -> Guarantee | None:
     if report.guarantee is None:
         return None
     accounted = report.guarantee.accounted
-    return None if any(refutes(e, accounted, report) for e in report.evidence) else report.guarantee
+    return None if any(refutes(e, accounted, report) for e in report.judged) else report.guarantee
 
 
 def broken_claim(report: AuditReport) -> tuple[Evidence, float, str] | None:
@@ -44,7 +44,7 @@ def broken_claim(report: AuditReport) -> tuple[Evidence, float, str] | None:
     if guarantee is None:
         return None
     budgets = (guarantee.nominal, guarantee.accounted)
-    above = [e for e in report.evidence if any(refutes(e, budget, report) for budget in budgets)]
+    above = [e for e in report.judged if any(refutes(e, budget, report) for budget in budgets)]
     if not above:
         return None
     worst = max(above, key=lambda e: e.interval.low)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from redteam.core import ReportError, read_text
 from redteam.report import plural, some
-from redteam.report.metrics import measured_by, metric
+from redteam.report.metrics import Metric, metric
 from redteam.report.values import AuditReport, Failure, Scope
 
 _CLOSE = 1e-6
@@ -25,6 +25,17 @@ _SHARED = re.compile(r"shared equally over \d+ intervals")  # what an audit writ
 _OF_CANARIES = re.compile(r"; (\d+) are extraction rates and exposures of canaries")
 _BY_ACCESS = re.compile(r"needs \w+, the target gives \w+")  # then the attack's intervals were never counted
 _CONTROLS = re.compile(r"(.+) cannot tell the two sides apart without the target(?:;.*)?")
+
+
+def measured(report: AuditReport) -> tuple[Metric, ...]:
+    """Return the metrics of a report's evidence, in the order of policies."""
+    found = {metric(each.metric) for each in report.evidence}
+    return tuple(sorted(found, key=lambda each: (each.order, each.name)))
+
+
+def measured_by(rule: str) -> Metric:
+    """Return the metric of a rule or an id, such as `RT102.user.tpr@0.01:entropy`."""
+    return metric(rule.partition(":")[0].partition("@")[0].rpartition(".")[2])
 
 
 def load_report(path: Path) -> AuditReport:
@@ -54,13 +65,11 @@ def require_consistent(report: AuditReport, *, source: str) -> None:
 
 
 def _contradictions(report: AuditReport) -> Iterator[str]:
-    shared, seen = report.multiplicity, report.accuracy
+    seen = report.accuracy
     if min(vars(report.data).values()) < 0:
         yield "a count of examples is negative"
     if seen is not None and not all(0 <= share <= 1 for share in (seen.members, seen.nonmembers, seen.commonest)):
         yield "a share of right answers is not between 0 and 1"
-    if not math.isclose(shared.each * shared.intervals, shared.alpha, rel_tol=_CLOSE):
-        yield f"{shared.intervals} intervals at {shared.each:g} do not share {shared.alpha:g}"
     if len({evidence.id for evidence in report.evidence}) != len(report.evidence):
         yield "two numbers have the same id"
     if len({evidence.unit for evidence in report.evidence if not metric(evidence.metric).of_canaries}) > 1:
@@ -69,16 +78,36 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
         blunted = control.auc.high < 0.5 and not control.may_be_below_chance
         if report.grade != "C" and (control.auc.low > 0.5 or blunted):
             yield f"grade {report.grade}, but {control.control} tells the sides apart"
-    if len(report.evidence) > shared.intervals:
-        yield f"{len(report.evidence)} numbers share the error of {shared.intervals}"
     users = None if seen is None else seen.by_user
     if users is not None and report.unit == "user" and (report.users is None or users.users != report.users.members):
         yield "its accuracy is of another number of users than the report"
     yield from what_is_missing(report)
+    yield from _of_error(report)
     for evidence in report.evidence:
-        if not math.isclose(evidence.interval.alpha, shared.each, rel_tol=_CLOSE):
-            yield f"{evidence.id} has level {evidence.interval.alpha:g}, the report says {shared.each:g} each"
         yield from metric(evidence.metric).contradictions(evidence, report)
+
+
+def _of_error(report: AuditReport) -> Iterator[str]:
+    """Hold the level of every number against its share of the error, and the shares against the whole."""
+    shared = report.multiplicity
+    levels = {share.id: share.error for share in shared.shares}
+    described = shared.alpha
+    if shared.primary is None and not shared.shares:
+        described = shared.each
+        if not math.isclose(shared.each * shared.intervals, shared.alpha, rel_tol=_CLOSE):
+            yield f"{shared.intervals} intervals at {shared.each:g} do not share {shared.alpha:g}"
+        if len(report.evidence) > shared.intervals:
+            yield f"{len(report.evidence)} numbers share the error of {shared.intervals}"
+    elif len(levels) != len(shared.shares) or len(levels) != shared.intervals:
+        yield f"{len(levels)} numbers have a share of the error, the report says {shared.intervals}"
+    elif levels and not math.isclose(math.fsum(levels.values()), shared.alpha, rel_tol=_CLOSE):
+        yield f"the shares of the error add up to {math.fsum(levels.values()):g}, not to {shared.alpha:g}"
+    elif levels and not min(levels.values()) > 0:
+        yield "a share of the error is not above 0"
+    for evidence in report.evidence:
+        level = levels.get(evidence.id, described)
+        if not math.isclose(evidence.interval.alpha, level, rel_tol=_CLOSE):
+            yield f"{evidence.id} has level {evidence.interval.alpha:g}, the report says {level:g}"
 
 
 def what_is_missing(report: AuditReport) -> Iterator[str]:
@@ -110,9 +139,14 @@ def _canaries(report: AuditReport) -> Iterator[str]:
 
 
 def _within(scope: Scope, report: AuditReport) -> Iterator[str]:
-    named = len(set(scope.intervals))
-    if named != len(scope.intervals) or max(1, named) != report.multiplicity.intervals:
-        yield f"it names {len(scope.intervals)} numbers and shares the error of {report.multiplicity.intervals}"
+    named, shared = set(scope.intervals), report.multiplicity
+    older = shared.primary is None and not shared.shares
+    if len(named) != len(scope.intervals) or (older and max(1, len(named)) != shared.intervals):
+        yield f"it names {len(scope.intervals)} numbers and shares the error of {shared.intervals}"
+    if foreign := [share.id for share in shared.shares if share.id not in named]:
+        yield f"{some(foreign)}: has a share of the error, but was not asked for"
+    if shared.primary is not None and shared.primary not in scope.asked:
+        yield f"{shared.primary}: settles limits, but was not asked"
     if foreign := [each.id for each in report.evidence if each.id not in scope.intervals]:
         yield f"{some(foreign)}: among the numbers, but was not asked for"
     controls = [each.control for each in report.controls]

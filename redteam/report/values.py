@@ -1,9 +1,9 @@
 """What an audit found, as plain data with a versioned JSON form: no numpy, no model, no decision.
 
-`AuditReport` is the only thing that passes from the audit to the policy and the formats. Judging a saved report
-therefore needs nothing but the standard library.
+Nothing else passes from the audit to the policy and the formats, so judging a saved report needs no other library.
 """
 
+import importlib
 import json
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,26 +14,23 @@ from redteam.statistics import Interval, has_learned, users_show
 
 FORMAT = "redteam.report/2"
 SCHEMA_ID = "urn:redteam:report:2"
-
 Grade = Literal["A", "B", "C"]
 Unit = Literal["example", "user"]
 
 
 def rule_of(attack: str, metric: str, fpr: float | None = None, unit: Unit = "example") -> str:
     """Return the stable name of a metric of an attack: `RT101.auc`, or `RT102.user.tpr@0.01` with unit and FPR."""
-    of = "" if unit == "example" else f"{unit}."
-    return f"{attack}.{of}{metric}" + ("" if fpr is None else f"@{fpr:g}")
+    return f"{attack}.{'' if unit == 'example' else f'{unit}.'}{metric}" + ("" if fpr is None else f"@{fpr:g}")
 
 
 @dataclass(frozen=True)
 class Evidence:
     """One judged metric of one signal of one attack.
 
-    `attainable` is the largest lower bound that a perfect attack could have shown on this many examples: a limit at or
-    above it cannot be tested by this sample. An epsilon holds at `delta`; its low end is one-sided, and as no attack
-    bounds epsilon from above, its high end is the largest attainable bound and its value the low end. Of an exposure
-    (the median, in bits) and of an extraction rate `members` are planted secrets and `nonmembers` as many held-out
-    canaries. Where `unit` is "user", they are users, and each has one score, the mean of her rows' scores.
+    `attainable` is the largest lower bound that a perfect attack could have shown on this many examples. An epsilon
+    holds at `delta`; no attack bounds it from above, so its high end is the largest attainable bound and its value the
+    low end. Of an exposure (the median, in bits) and an extraction rate `members` are planted secrets and `nonmembers`
+    as many held-out canaries. Where `unit` is "user", they are users, each with one score, the mean of her rows'.
     """
 
     attack: str
@@ -60,11 +57,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Failure:
-    """An attack that gave no evidence, and why; it never turns into a pass.
-
-    `not_applicable`: the target or the data does not offer what the attack needs. `refused`: the numbers would
-    have measured something else than the model. `failed`: it broke.
-    """
+    """An attack that gave no evidence: it lacked what it needs, would have measured the data instead, or broke."""
 
     attack: str
     kind: Literal["not_applicable", "refused", "failed"]
@@ -73,10 +66,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class ControlResult:
-    """What a control saw: how well members are told from non-members without the target.
-
-    Where none that `reads_texts` ran, the split is taken on trust.
-    """
+    """What a control saw without the target; where none that `reads_texts` ran, the split is taken on trust."""
 
     control: str
     auc: Interval
@@ -86,10 +76,7 @@ class ControlResult:
 
 @dataclass(frozen=True)
 class ClassLeak:
-    """The AUC of one attack among the examples of one label or group; `auc` is None where it has too few.
-
-    Where users are measured, `members` and `nonmembers` are users with such examples.
-    """
+    """The AUC of one attack among the examples, or users who have some, of one label or group; None of too few."""
 
     label: str
     members: int
@@ -118,10 +105,7 @@ class Budget:
     accountant: str
 
     def covers(self, unit: Unit) -> bool:
-        """Tell whether the guarantee is about such units: one for examples says nothing about users, nor the reverse.
-
-        A client is whose device it is: a user.
-        """
+        """Tell whether it is about such units: one for examples says nothing about users; a client is a user."""
         return (self.unit == "example") == (unit == "example")
 
 
@@ -147,10 +131,7 @@ class TargetSummary:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """How many examples were audited, how many were left out of it for cause, and how many canaries were planted.
-
-    `skipped_members` and `skipped_nonmembers` are texts that the target refused, which are in no other number.
-    """
+    """How many examples were audited or left out for cause, canaries planted, and texts that the target refused."""
 
     members: int
     nonmembers: int
@@ -166,9 +147,8 @@ class DataSummary:
 class Users:
     """How the users of the data stand: so many on either side alone, on both, and the rows of the one with most.
 
-    `rows_auc` is the AUC of the first signal row by row where users are measured: described and not judged, since the
-    rows of one user are no independent draws. `refusals` is there where the target refused some of their texts: the AUC
-    of the share of texts that it refuses of a user.
+    `rows_auc` is the AUC of the first signal row by row, where users are measured, and not judged. `refusals` is that
+    of the share of a user's texts that the target refused, if any.
     """
 
     members: int
@@ -193,8 +173,7 @@ class UserAccuracy:
 class Accuracy:
     """How often the target is right on either side, and how often the members' commonest label would be on members.
 
-    The first and the last are counts of `DataSummary.members` texts, as shares. `by_user` stands for them where the
-    members' rows are of users who have several, since those are no independent draws.
+    Both are shares of the members' texts, for which `by_user` stands where users have several.
     """
 
     members: float
@@ -210,13 +189,27 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class ErrorShare:
+    """How much of the error of a report one judged number, named by its id, may spend."""
+
+    id: str
+    error: float
+
+
+@dataclass(frozen=True)
 class Multiplicity:
-    """How the allowed error `alpha` of the whole report is shared: each of `intervals` misses at most `each`."""
+    """How the allowed error `alpha` of a report is shared over its judged numbers, `intervals` of them.
+
+    None has more than `each`, and `shares` says how much; `primary` is the attack whose numbers settle limits. Older
+    reports have no shares: all numbers are judged, each at `each`.
+    """
 
     alpha: float
     intervals: int
     each: float
     method: str
+    primary: str | None = None
+    shares: tuple[ErrorShare, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -237,8 +230,8 @@ class Scope:
 class AuditReport:
     """Everything one audit found out about one target.
 
-    `classes` is the breakdown by label of the signal `classes_signal`, corrected over the labels on its own, and
-    `groups` that by group. `scope` is None in reports of older versions only.
+    `classes` is the breakdown by label of the signal `classes_signal`, a family of its own, `groups` that by group.
+    `references` counts the reference models used, `attack_notes` say what else was. Older reports have no `scope`.
     """
 
     target: TargetSummary
@@ -260,7 +253,21 @@ class AuditReport:
     scope: Scope | None = None
     users: Users | None = None
     groups: tuple[ClassLeak, ...] = ()
+    references: int = 0
+    attack_notes: tuple[str, ...] = ()
     format: str = FORMAT
+
+    @property
+    def judged(self) -> tuple[Evidence, ...]:
+        """The numbers that limits are held against; the others are described only."""
+        shared, ids = self.multiplicity, {share.id for share in self.multiplicity.shares}
+        return tuple(each for each in self.evidence if each.id in ids or (shared.primary is None and not ids))
+
+    def settles(self, evidence: Evidence) -> bool:
+        """Tell whether the limit of `evidence` is kept where it is below: the primary attack gave it, or gives none."""
+        shared = self.multiplicity
+        first = rule_of(shared.primary or evidence.attack, evidence.metric, evidence.fpr, evidence.unit)
+        return evidence.rule == first or not any(share.id.startswith(f"{first}:") for share in shared.shares)
 
     @property
     def unit(self) -> Unit:
@@ -287,9 +294,7 @@ class AuditReport:
 
 
 def _of_format_1(document: dict[str, Any]) -> dict[str, Any]:
-    from redteam.report.older import report_of_format_1
-
-    return report_of_format_1(document)
+    return importlib.import_module("redteam.report.older").report_of_format_1(document)  # type: ignore[no-any-return]
 
 
 _OLDER: core.Older = {"redteam.report/1": _of_format_1}

@@ -22,15 +22,17 @@ does not (an e-value; Waudby-Smith and Ramdas 2024, arXiv 2010.09686). Ten users
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from redteam.core import StatisticsError
 
 _FEWEST = 2  # on either side; with fewer there is no interval
-_MOST = 10**9  # on either side; beyond it "no sample would do" is the honest answer
+MOST = 10**9  # on either side; beyond it "no sample would do" is the honest answer
 _STEPS = 60  # of a bisection; fewer where the two ends agree
 ALPHA = 0.05
+POWER = 0.8  # of the smallest leak that an audit says it would have proven
 _STAKES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the most that can be bet, fixed before any share is seen
-_MOST_EVIDENCE = 1e12  # what a file says of more evidence than anybody needs
+MOST_EVIDENCE = 1e12  # what a file says of more evidence than anybody needs
 _SURE = 1e-4  # of a model that is worse than the commonest label, as no untrained one is
 
 
@@ -55,21 +57,31 @@ def require_rate(name: str, value: float) -> float:
     return value
 
 
-def tpr_share(alpha: float) -> float:
-    """Return the error that one of the four bounds inside a TPR interval may spend.
+def normal_quantile(probability: float) -> float:
+    """Return the quantile of the standard normal distribution."""
+    return NormalDist().inv_cdf(probability)
 
-    Each side of the interval needs a bound on the threshold and a bound on the members above it.
-    """
-    return require_rate("alpha", alpha) / 4
+
+def end_shares(error: float) -> tuple[float, float]:
+    """Return how the error of a TPR's lower end is shared over the two ranks of `threshold_ranks`."""
+    return 0.75 * error, 0.25 * error
+
+
+def threshold_ranks(n: int, fpr: float) -> tuple[int, int]:
+    """Return the rank at the FPR, and one so far inside that the true threshold is seldom further: at least 1 each."""
+    expected = n * fpr
+    inside = expected - 3.0 * math.sqrt(expected * (1 - fpr))
+    return min(n, max(1, math.ceil(expected - 1e-9))), min(n, max(1, math.floor(inside)))
 
 
 def smallest_resolvable_fpr(n: int, *, alpha: float = 0.05) -> float:
-    """Return the smallest false-positive rate at which `n` non-members can support a TPR above 0.
+    """Return the smallest false-positive rate at which a perfect attack on `n` non-members proves a TPR of one half.
 
-    Below it, not even the highest non-member score is above the true threshold with enough confidence, and
-    `tpr_at_fpr(..., alpha=alpha)` has the lower end 0: (1 - fpr)^n > alpha / 4, some 4.4 / n at 5 %.
+    With no non-member among the members, the share above the threshold is below 1 - error^(1 / n), some 5 / n at 5 %;
+    an adversary who accuses half of those above it accuses half as many.
     """
-    return 1.0 if n < 1 else -math.expm1(math.log(tpr_share(alpha)) / n)
+    error = end_shares(require_rate("alpha", alpha) / 2)[1]
+    return 1.0 if n < 1 else -math.expm1(math.log(error) / n) / 2
 
 
 def attainable_auc(members: int, nonmembers: int, *, alpha: float) -> float:
@@ -81,18 +93,6 @@ def attainable_auc(members: int, nonmembers: int, *, alpha: float) -> float:
     """
     smaller = min(members, nonmembers)
     return _root(require_rate("alpha", alpha) / 2, smaller) if smaller >= _FEWEST else 0.0
-
-
-def attainable_tpr(members: int, nonmembers: int, *, fpr: float, alpha: float) -> float:
-    """Return the lower bound on the TPR at `fpr` that complete separation of so many examples supports.
-
-    0 where so few non-members cannot resolve `fpr`; otherwise Clopper and Pearson (1934) with every member
-    found.
-    """
-    require_rate("fpr", fpr)
-    if min(members, nonmembers) < _FEWEST or fpr < smallest_resolvable_fpr(nonmembers, alpha=alpha):
-        return 0.0
-    return _root(tpr_share(alpha), members)
 
 
 def attainable_epsilon(members: int, nonmembers: int, *, delta: float, alpha: float) -> float:
@@ -144,18 +144,8 @@ def auc_examples_needed(limit: float, *, alpha: float) -> tuple[int, int] | None
 
     None where no 10^9 do. The attainable AUC is that of the smaller group.
     """
-    both = _smallest(lambda n: attainable_auc(n, n, alpha=alpha) > limit)
+    both = smallest_size(lambda n: attainable_auc(n, n, alpha=alpha) > limit)
     return None if both is None else (both, both)
-
-
-def tpr_examples_needed(limit: float, *, fpr: float, alpha: float) -> tuple[int, int] | None:
-    """Return the fewest members and non-members whose attainable TPR at `fpr` exceeds `limit`; None where no 10^9 do.
-
-    Each on its own: the non-members must resolve the FPR, and the members must carry the bound.
-    """
-    members = _smallest(lambda m: attainable_tpr(m, _MOST, fpr=fpr, alpha=alpha) > limit)
-    nonmembers = _smallest(lambda n: attainable_tpr(_MOST, n, fpr=fpr, alpha=alpha) > limit)
-    return None if members is None or nonmembers is None else (members, nonmembers)
 
 
 def _all_right(epsilon: float, n: int, delta: float) -> float:
@@ -181,13 +171,13 @@ def _root(probability: float, n: int) -> float:
     return math.exp(math.log(probability) / n)
 
 
-def _smallest(holds: Callable[[int], bool]) -> int | None:
+def smallest_size(holds: Callable[[int], bool]) -> int | None:
     """Return the smallest n for which a condition holds that, once true, stays true."""
     high = _FEWEST
     while not holds(high):
-        if high == _MOST:
+        if high == MOST:
             return None
-        high = min(2 * high, _MOST)
+        high = min(2 * high, MOST)
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
@@ -222,7 +212,7 @@ def wealth(shares: Sequence[float], commonest: float) -> float:
     logs = [math.fsum(math.log1p(bet * (share - commonest)) for share in shares) for bet in bets]
     if not all(math.isfinite(log) for log in logs):
         return 0.0
-    return min(_MOST_EVIDENCE, sum(math.exp(min(log, 100.0)) for log in logs) / len(logs))
+    return min(MOST_EVIDENCE, sum(math.exp(min(log, 100.0)) for log in logs) / len(logs))
 
 
 def users_show(evidence: float) -> bool:

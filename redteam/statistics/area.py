@@ -26,7 +26,7 @@ from redteam.statistics import Interval, attainable_auc, require_rate
 from redteam.statistics.ranking import Counts, Ranking
 from redteam.statistics.weights import joined, weighted_quantile
 
-_FAR_OUT = 0.01  # the alpha below which matched moments are not enough
+_FAR_OUT = 0.005  # the error of an end below which matched moments are not enough
 
 
 @dataclass(frozen=True)
@@ -67,32 +67,42 @@ def _share_won(members: Counts, nonmembers: Counts) -> float:
     return int(members @ below) / (2 * m * n)
 
 
-def area_interval(ranking: Ranking, *, alpha: float) -> Interval:
+def area_interval(ranking: Ranking, *, alpha: float, low_share: float = 0.5) -> Interval:
     """Return the AUC with an interval that misses the population's AUC at most `alpha` of the time.
 
-    Each end may miss alpha / 2. No end says more than complete separation of the sample would
-    (`attainable_auc`), and an interval at a smaller `alpha` holds those at larger ones. The guarantee is exact for
-    complete separation; else it rests on simulation at alpha 0.05 and 0.005 (test_auc_coverage.py) and, where all
-    members tie, on enumeration at 0.05 / 15, 1e-3 and 1e-4 (test_auc_small_alpha.py). Raises StatisticsError where
-    alpha is not between 0 and 1.
+    The lower end may miss a share `low_share` of that, the upper end the rest. No end says more than complete
+    separation of the sample would (`attainable_auc`), and an interval at a smaller `alpha` holds those at larger ones.
+    The guarantee is exact for complete separation; else it rests on simulation at alpha 0.05 and 0.005
+    (test_auc_coverage.py) and, where all members tie, on enumeration at 0.05 / 15, 1e-3 and 1e-4
+    (test_auc_small_alpha.py). Raises StatisticsError where alpha or the share is not between 0 and 1.
     """
     require_rate("alpha", alpha)
+    errors = alpha * require_rate("low_share", low_share), alpha * (1 - low_share)
     moments = _moments(ranking)
-    attainable = attainable_auc(ranking.n_members, ranking.n_nonmembers, alpha=alpha)
-    low = _low(moments, alpha / 2, attainable)
-    high = 1.0 - _low(_mirrored(moments), alpha / 2, attainable)
-    if alpha < _FAR_OUT:
-        below, above = _beyond_moments(ranking, moments.auc, alpha / 2)
+    low, high = _ends(moments, ranking, *errors)
+    if min(errors) < _FAR_OUT:
+        below, above = _beyond_moments(ranking, moments.auc, *errors)
         low, high = min(low, below), max(high, above)
     return Interval(moments.auc, max(0.0, min(low, moments.auc)), min(1.0, max(high, moments.auc)), alpha)
 
 
-def _beyond_moments(ranking: Ranking, auc: float, error: float) -> tuple[float, float]:
-    """Return both ends by the quantile of the weighted AUC; 1 and 0 where separation says all there is."""
+def _ends(moments: _Moments, ranking: Ranking, lower: float, upper: float) -> tuple[float, float]:
+    """Return both ends by matched moments."""
+    sizes = ranking.n_members, ranking.n_nonmembers
+    low = _low(moments, lower, attainable_auc(*sizes, alpha=2 * lower))
+    return low, 1.0 - _low(_mirrored(moments), upper, attainable_auc(*sizes, alpha=2 * upper))
+
+
+def _beyond_moments(ranking: Ranking, auc: float, lower: float, upper: float) -> tuple[float, float]:
+    """Return the ends whose error is small by the quantile of the weighted AUC; else, or where separated, 1 and 0."""
     members, nonmembers = joined(ranking.members, ranking.nonmembers)
     shift = auc - _share_won(members, nonmembers)  # what joining scores has moved
-    low = _weighted(members, nonmembers, error) + shift if auc < 1.0 else 1.0
-    return low, 1.0 - _weighted(members[::-1], nonmembers[::-1], error) + shift if auc > 0.0 else 0.0
+    low, high = 1.0, 0.0
+    if auc < 1.0 and lower < _FAR_OUT:
+        low = _weighted(members, nonmembers, lower) + shift
+    if auc > 0.0 and upper < _FAR_OUT:
+        high = 1.0 - _weighted(members[::-1], nonmembers[::-1], upper) + shift
+    return low, high
 
 
 def _weighted(members: Counts, nonmembers: Counts, error: float) -> float:

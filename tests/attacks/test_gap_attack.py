@@ -117,7 +117,7 @@ def test_it_runs_where_labels_are_all_there_is_or_where_it_is_named():
         (1.0, 0.5, 800, 1, "members from non-members"),
         (0.0, 0.95, 800, 0, ""),
         (0.0, 1.0, 800, 0, ""),  # right on every text: there is no gap
-        (0.0, 0.95, 200, 2, "cannot be judged on 200 members and 200 non-members"),
+        (0.0, 0.95, 15, 2, "cannot be judged on 15 members and 15 non-members"),
         (0.0, 0.3, 800, 2, "not significantly more than"),
     ],
 )
@@ -129,5 +129,6 @@ def test_a_target_that_answers_labels_is_judged(taught, general, size, code, say
     assert verdict.exit_code == code, verdict
     assert says in "; ".join((*verdict.problems, *(finding.message for finding in verdict.findings)))
     assert {e.attack for e in report.evidence} == {"RT105"}
-    assert {(f.attack, f.kind) for f in report.failures} == {("RT101", "not_applicable"), ("RT102", "not_applicable")}
+    assert {f.attack for f in report.failures if f.kind == "not_applicable"} >= {"RT101", "RT102", "RT103", "RT104"}
+    assert {f.kind for f in report.failures} == {"not_applicable"}
     assert report.multiplicity.each == EACH

@@ -122,7 +122,7 @@ def test_fewer_attacks_and_more_false_positive_rates(bench):
         ("RT101", "tpr", 0.1),
         ("RT101", "epsilon", None),
     }
-    assert result["multiplicity"]["intervals"] == 4
+    assert [share["id"] for share in result["multiplicity"]["shares"]] == ["RT101.auc:loss", "RT101.tpr@0.01:loss"]
     stricter = as_json(audit(bench, LEAKY, *POLICY, "-a", "RT101", "--alpha", "0.001", "-f", "json", code=1))
     assert stricter["multiplicity"]["alpha"] == 0.001
 

@@ -10,6 +10,7 @@ from excerpts import REGENERATE, alike, check, renewed, replace
 from forks import fast
 from pages import blocks, steps
 
+pytestmark = pytest.mark.usefixtures("as_a_reader")
 BY_PAGE = {
     name: tuple(each) for name, each in groupby(blocks("console"), lambda block: str(block.page.relative_to(ROOT)))
 }

@@ -17,6 +17,7 @@ from redteam.policy.reading import load_policy
 sys.path.append(str(ROOT / "docs" / "make"))
 from picture import THEMES, draw, trainings
 
+pytestmark = pytest.mark.usefixtures("as_a_reader")
 README = ROOT / "README.md"
 PYTHON = [block for block in blocks("python") if block.page != ROOT / "CONTRIBUTING.md"]  # which has tests of its own
 

@@ -5,12 +5,15 @@ from datetime import date
 
 from redteam.policy import Verdict
 from redteam.policy.reading import DEFAULT, Limit, Policy, Waiver
+from redteam.report.metrics import metric
+from redteam.report.metrics.tpr import attainable_tpr
 from redteam.report.values import (
     AuditReport,
     Budget,
     ClassLeak,
     ControlResult,
     DataSummary,
+    ErrorShare,
     Evidence,
     ExposedRow,
     Failure,
@@ -19,7 +22,7 @@ from redteam.report.values import (
     TargetSummary,
     Users,
 )
-from redteam.statistics import Interval, attainable_auc, attainable_epsilon, attainable_extraction_rate, attainable_tpr
+from redteam.statistics import Interval, attainable_auc, attainable_epsilon, attainable_extraction_rate
 
 TODAY = date(2026, 7, 1)
 ALPHA = 0.05 / 8
@@ -96,8 +99,28 @@ def _leaky() -> Sample:
 
 
 def _safe() -> Sample:
-    report = _report(auc(0.52, 0.04), tpr(0.004, 0.011, 0.023), auc(0.5, 0.03, "entropy", "RT102"))
+    evidence = (
+        at(0.02, auc(0.52, 0.02, "modified_entropy", "RT102")),
+        at(0.02, tpr(0.004, 0.011, 0.023, "modified_entropy", "RT102")),
+        at(0.005, auc(0.5, 0.04)),
+        at(0.005, tpr(0.002, 0.014, 0.061)),
+        at(0.05, auc(0.51, 0.03, "entropy", "RT102")),
+    )
+    shares = tuple(ErrorShare(each.id, each.interval.alpha) for each in evidence[:4])
+    report = replace(
+        _report(*evidence),
+        multiplicity=Multiplicity(0.05, 4, 0.02, "Bonferroni", "RT102", shares),
+        attack_notes=("RT102: texts compared by nothing at all",),
+    )
     return Sample(report, DEFAULT)
+
+
+def at(error: float, evidence: Evidence) -> Evidence:
+    """Return evidence as if its interval had that error."""
+    sizes = evidence.members, evidence.nonmembers
+    most = metric(evidence.metric).attainable(*sizes, alpha=error, fpr=evidence.fpr)
+    assert most is not None
+    return replace(evidence, interval=replace(evidence.interval, alpha=error), attainable=most)
 
 
 def _grade_c() -> Sample:
@@ -112,8 +135,8 @@ def _grade_c() -> Sample:
 
 
 def _unresolvable() -> Sample:
-    small = [auc(0.71, 0.19, n=60), auc(0.66, 0.2, "entropy", n=60), tpr(0.0, 0.1, 0.4, n=60)]
-    return Sample(_report(*small, n=60), replace(DEFAULT, strict=True))
+    small = [auc(0.71, 0.19, n=15), auc(0.66, 0.2, "entropy", n=15), tpr(0.0, 0.1, 0.4, n=15)]
+    return Sample(_report(*small, n=15), replace(DEFAULT, strict=True))
 
 
 def _waived() -> Sample:

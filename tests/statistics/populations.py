@@ -93,7 +93,15 @@ def cliff(fpr: float, tpr: float) -> Population:
     def members(rng: np.random.Generator, k: int) -> np.ndarray:
         return np.where(rng.random(k) < tpr, 2.0, 1 - fpr - 1e-9 * rng.random(k))
 
-    return Population(members, lambda rng, k: rng.random(k), tpr + (1 - tpr) * (1 - fpr), lambda _: tpr)
+    def roc(at: float) -> float:
+        return tpr if at <= fpr else 1.0
+
+    return Population(members, lambda rng, k: rng.random(k), tpr + (1 - tpr) * (1 - fpr), roc)
+
+
+def best_rate(roc: Callable[[float], float], fpr: float) -> float:
+    """Return the TPR of the best of those who threshold, and accuse at random a part of what is above."""
+    return max(roc(p) * fpr / p for p in [*np.geomspace(fpr, 1, 4000), fpr * (1 + 1e-9)])
 
 
 def count_misses(

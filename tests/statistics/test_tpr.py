@@ -1,26 +1,29 @@
-"""The TPR interval is exact: it must hold for every population, even where the ROC curve is a cliff."""
+"""The TPR interval is exact: it must hold for every population, even where the ROC curve is at its worst."""
+
+import itertools
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from populations import allowed, binormal, cliff, contaminated, count_misses, levels
-from scipy import stats
+from populations import Population, allowed, best_rate, binormal, cliff, contaminated, count_misses, levels
+from scipy import integrate, optimize, stats
 
-from redteam.statistics import Interval, attainable_tpr, smallest_resolvable_fpr
+from redteam.statistics import Interval, end_shares, smallest_resolvable_fpr, threshold_ranks
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
 from redteam.statistics.ranking import rank
 from redteam.statistics.roc import tpr_at_fpr
-from redteam.statistics.tpr import tpr_interval
+from redteam.statistics.tpr import threshold_steps, tpr_interval
 
 POPULATIONS = {
     "null": binormal(0.5),
     "strong": binormal(0.9),
     "10 % huge": contaminated(0.1),
+    "cliff": cliff(0.1, 0.3),
     "binary": levels([0.4, 0.6], [0.7, 0.3]),
     "5 levels": levels([0.3, 0.3, 0.25, 0.1, 0.05], [0.4, 0.3, 0.22, 0.07, 0.01]),
 }
-SIZES = [((25, 25), 1000), ((60, 400), 1000), ((400, 60), 1000), ((2500, 2500), 200)]
+SIZES = [((25, 25), 200), ((60, 400), 200), ((400, 60), 200), ((2500, 2500), 60)]
 
 
 def naive_value(scores, is_member, fpr):
@@ -35,7 +38,7 @@ def naive_value(scores, is_member, fpr):
     return 1.0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(2, 40), st.floats(0.01, 0.99))
 def test_the_value_equals_the_naive_walk_along_the_curve(seed, top, n, fpr):
     rng = np.random.default_rng(seed)
@@ -53,42 +56,61 @@ def test_a_whole_number_of_false_positives_reaches_the_top_of_the_step(percent):
     assert found.value == 1.0
 
 
-def brute_interval(scores, is_member, fpr, alpha, rng):
-    """The definition: shuffle ties, search every rank of the non-members, count the members above."""
-    order = np.lexsort([rng.random(len(scores)), scores])[::-1]
-    member, m, n = is_member[order], int(is_member.sum()), int((~is_member).sum())
-    ranks = np.arange(1, n + 1)
-    places = np.flatnonzero(~member)
-    inner = ranks[stats.binom.cdf(ranks - 1, n, fpr) <= alpha / 4]
-    outer = ranks[stats.binom.sf(ranks - 1, n, fpr) <= alpha / 4]
-    low, high = 0.0, 1.0
-    if len(inner):
-        low = float(clopper_pearson_low(member[: places[inner[-1] - 1]].sum(), m, alpha / 4))
-    if len(outer):
-        high = float(clopper_pearson_high(member[: places[outer[0] - 1]].sum(), m, alpha / 4))
-    return low, high
+def naive_low(scores, is_member, fpr, error):
+    """The definition, in a plain loop: for each rank the mean of binomial tails over the threshold's own FPR."""
+    m, n = int(is_member.sum()), int((~is_member).sum())
+    ends = []
+    for r, share in zip(threshold_ranks(n, fpr), end_shares(error), strict=True):
+        found = int((scores[is_member] > np.sort(scores[~is_member])[-r]).sum())
+
+        def chance(p, rate, found=found):
+            return stats.binom.sf(found - 1, m, min(1.0, rate * max(1.0, p / fpr)))
+
+        def mean(rate, r=r, chance=chance):
+            spread = stats.beta(r, n - r + 1)
+            kinks = [fpr, min(1.0, fpr / rate), *spread.ppf([1e-9, 0.01, 0.5, 0.99, 1 - 1e-9])]
+            edges = sorted({0.0, 1.0, *kinks})
+            return sum(
+                integrate.quad(lambda p: spread.pdf(p) * chance(p, rate), a, b, limit=200)[0]
+                for a, b in itertools.pairwise(edges)
+            )
+
+        ends.append(optimize.brentq(lambda x, a=share, f=mean: f(x) - a, 1e-6, 1.0, xtol=1e-6) if found else 0.0)
+    return max(ends)
 
 
-@pytest.mark.parametrize("fpr", [0.02, 0.1, 0.5, 0.9])
-@pytest.mark.parametrize("sizes", [(30, 30), (40, 300), (300, 40)])
-def test_without_ties_the_ends_equal_brute_force(sizes, fpr):
+@pytest.mark.filterwarnings("ignore::scipy.integrate.IntegrationWarning")
+@pytest.mark.parametrize(("sizes", "fpr"), [((30, 30), 0.1), ((40, 300), 0.02), ((300, 40), 0.5), ((60, 50), 0.01)])
+def test_the_lower_end_is_the_mean_of_tails_rounded_down(sizes, fpr):
     scores, is_member = binormal(0.8).sample(np.random.default_rng(7), *sizes)
     found = tpr_at_fpr(scores, is_member, fpr=fpr, alpha=0.05, seed=0)
-    low, high = brute_interval(scores, is_member, fpr, 0.05, np.random.default_rng(0))
-    assert (found.low, found.high) == pytest.approx((min(low, found.value), max(high, found.value)))
+    naive = min(naive_low(scores, is_member, fpr, 0.025), found.value)
+    assert 0.98 * naive <= found.low <= naive + 1e-6
 
 
-def test_with_ties_the_ends_are_distributed_as_by_brute_force():
-    scores, is_member = POPULATIONS["5 levels"].sample(np.random.default_rng(8), 80, 200)
-    rng = np.random.default_rng(9)
-    ours = [tpr_at_fpr(scores, is_member, fpr=0.1, alpha=0.2, seed=i) for i in range(1500)]
-    brute = [brute_interval(scores, is_member, 0.1, 0.2, rng) for _ in range(1500)]
-    for mine, other in (
-        ([i.low for i in ours], [b[0] for b in brute]),
-        ([i.high for i in ours], [b[1] for b in brute]),
-    ):
-        assert len(set(mine)) > 1
-        assert stats.ks_2samp(mine, other).pvalue > 1e-3
+@pytest.mark.parametrize("fpr", [0.02, 0.1, 0.5])
+def test_the_upper_end_is_the_worst_of_its_steps(fpr):
+    scores, is_member = binormal(0.8).sample(np.random.default_rng(7), 40, 300)
+    ranks, members = np.arange(1, 301), np.sort(scores[is_member])
+    worst, before = 1 / 40, 1.0
+    for step, times in enumerate([1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 40]):
+        error = 0.025 / 2 if step == 0 else 0.025 / 16
+        bound = 1.0
+        outer = [] if times * fpr >= 1 else ranks[stats.binom.sf(ranks - 1, 300, times * fpr) <= error / 2]
+        if len(outer):
+            found = int((members > np.sort(scores[~is_member])[-outer[0]]).sum())
+            bound = float(clopper_pearson_high(found, 40, error / 2))
+        worst, before = max(worst, bound / before), times
+    assert tpr_at_fpr(scores, is_member, fpr=fpr, alpha=0.05, seed=0).high == pytest.approx(min(1.0, worst))
+
+
+def test_the_probabilities_of_the_steps_are_those_of_the_beta_distribution():
+    for n, r in [(2, 1), (100, 1), (1000, 10), (1000, 1000), (10**6, 9_700)]:
+        points, masses = map(np.array, threshold_steps(n, r, 0.01))
+        assert masses.sum() == pytest.approx(1, abs=1e-8)
+        assert masses.sum() >= 1 - 1e-12
+        exact = stats.beta(r, n - r + 1).cdf(points * 0.01)
+        assert np.abs(np.cumsum(masses) - exact).max() < 1e-6
 
 
 def test_the_seed_decides_and_matters_only_for_ties():
@@ -100,26 +122,24 @@ def test_the_seed_decides_and_matters_only_for_ties():
     assert len({tpr_at_fpr(loose, is_member, fpr=0.1, alpha=0.05, seed=i).low for i in range(5)}) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(20, 200), st.sampled_from([0.02, 0.1, 0.3]))
 def test_an_interval_at_a_smaller_alpha_holds_those_at_larger_ones(seed, top, n, fpr):
     rng = np.random.default_rng(seed)
     scores, is_member = rng.integers(0, top + 1, 2 * n).astype(float), rng.permutation(2 * n) < n
     scores[:2] = 0.0, 1.0
-    found = [tpr_at_fpr(scores, is_member, fpr=fpr, alpha=alpha, seed=seed) for alpha in np.geomspace(0.2, 1e-6, 12)]
+    found = [tpr_at_fpr(scores, is_member, fpr=fpr, alpha=alpha, seed=seed) for alpha in np.geomspace(0.2, 1e-6, 6)]
     lows, highs = [i.low for i in found], [i.high for i in found]
     assert lows == sorted(lows, reverse=True)
     assert highs == sorted(highs)
 
 
-@pytest.mark.parametrize("n", [2, 10, 100, 1000, 12_345])
-def test_below_the_resolution_the_lower_end_is_zero_and_at_it_is_not(n):
-    scores, is_member = np.arange(n + 50.0), np.arange(n + 50) >= n
+@pytest.mark.parametrize("n", [10, 100, 1000, 12_345])
+def test_at_the_resolution_a_perfect_attack_proves_half(n):
+    scores, is_member = np.arange(n + 5000.0), np.arange(n + 5000) >= n
     fpr = smallest_resolvable_fpr(n, alpha=0.05)
-    assert tpr_at_fpr(scores, is_member, fpr=fpr, alpha=0.05, seed=0).low == pytest.approx(
-        attainable_tpr(50, n, fpr=fpr, alpha=0.05)
-    )
-    assert tpr_at_fpr(scores, is_member, fpr=fpr * 0.999, alpha=0.05, seed=0).low == 0.0
+    assert tpr_at_fpr(scores, is_member, fpr=fpr, alpha=0.05, seed=0).low == pytest.approx(0.5, rel=0.03)
+    assert 0 < tpr_at_fpr(scores, is_member, fpr=fpr / 100, alpha=0.05, seed=0).low < 0.008
 
 
 @pytest.mark.slow
@@ -128,26 +148,55 @@ def test_below_the_resolution_the_lower_end_is_zero_and_at_it_is_not(n):
 @pytest.mark.parametrize("name", POPULATIONS)
 def test_the_interval_misses_at_most_alpha(name, fpr, sizes, runs):
     population = POPULATIONS[name]
-    for alpha in (0.2, 0.05):
+    for alpha in (0.4, 0.05):
         above, below, made = count_misses(
             population,
             sizes,
             runs,
             lambda r, seed, a=alpha: tpr_interval(r, fpr=fpr, alpha=a, seed=seed),
-            population.roc(fpr),
+            best_rate(population.roc, fpr),
         )
         print(f"{name:12} {sizes} fpr {fpr} alpha {alpha}: above {above}, below {below} of {made}")
         assert max(above, below) <= allowed(alpha / 2, made)
 
 
-@pytest.mark.parametrize("sizes", [(40, 200), (400, 400)])
-def test_a_cliff_uses_up_the_error_and_no_more(sizes):
-    population = cliff(0.1, 0.3)
+@pytest.mark.parametrize(("sizes", "fpr"), [((40, 200), 0.1), ((400, 400), 0.02), ((60, 1500), 0.02)])
+def test_a_curve_at_the_edge_of_what_the_rate_allows_uses_up_the_error_and_no_more(sizes, fpr):
+    # As high as a curve with this rate can be everywhere: up to the FPR at once, then straight away from the origin.
+    rate, rng = 0.3, np.random.default_rng(3)
+    far = 1 / (1 + fpr / rate)  # where the line would pass 1
+
+    def members(rng, k):
+        u = rng.random(k)
+        return np.where(u < rate, 2.0 + rng.random(k), 1 - np.minimum(1.0, u * fpr / rate))
+
+    edge = Population(members, lambda rng, k: rng.random(k), far, lambda p: min(1.0, rate * max(1.0, p / fpr)))
+    assert best_rate(edge.roc, fpr) == pytest.approx(rate)
     above, _, made = count_misses(
-        population, sizes, 1000, lambda r, seed: tpr_interval(r, fpr=0.1, alpha=0.4, seed=seed), 0.3
+        edge, sizes, 600, lambda r, seed: tpr_interval(r, fpr=fpr, alpha=0.4, seed=seed), rate, int(rng.integers(99))
     )
-    # Observed near 0.15 of the 0.2 allowed: no split of the error could stay exact and be much shorter.
-    assert 0.25 * allowed(0.2, made) < above <= allowed(0.2, made)
+    assert 0.2 * allowed(0.2, made) < above <= allowed(0.2, made)
+
+
+@pytest.mark.parametrize(("alpha", "sizes"), [(0.04, (1000, 1000)), (0.08, (200, 2000))])
+def test_at_the_levels_of_a_report_no_end_misses_too_often(alpha, sizes):
+    for population in (binormal(0.5), binormal(0.56), contaminated(0.05)):
+        truth = best_rate(population.roc, 0.01)
+        above, below, made = count_misses(
+            population, sizes, 120, lambda r, seed: tpr_interval(r, fpr=0.01, alpha=alpha, seed=seed), truth, 5
+        )
+        assert max(above, below) <= allowed(alpha / 2, made)
+
+
+def test_a_steep_curve_is_seen():
+    # TPR 8 % at 1 %, limit 5 %: enclosing the threshold first, as before, proves it once in five times at most.
+    rng, proven = np.random.default_rng(11), 0
+    shift = stats.norm.isf(0.01) - stats.norm.isf(0.08)
+    for _ in range(40):
+        scores = np.concatenate([rng.normal(shift, 1, 5000), rng.normal(0, 1, 5000)])
+        found = tpr_at_fpr(scores, np.arange(10_000) < 5000, fpr=0.01, alpha=0.04, seed=0)
+        proven += found.low > 0.05
+    assert proven >= 30  # 0.91 in 200
 
 
 def plug_in(ranking, fpr, alpha):
@@ -163,7 +212,7 @@ def plug_in(ranking, fpr, alpha):
 def test_a_plug_in_threshold_fails_the_same_simulation(fpr):
     population = POPULATIONS["strong"]
     above, below, made = count_misses(
-        population, (400, 60), 400, lambda r, _: plug_in(r, fpr, 0.05), population.roc(fpr)
+        population, (400, 60), 400, lambda r, _: plug_in(r, fpr, 0.05), best_rate(population.roc, fpr)
     )
     assert max(above, below) > allowed(0.025, made)  # observed above 100 of 400
 

@@ -125,7 +125,7 @@ def _result(task: GapTask, report: AuditReport, seconds: float | None, passes: A
         passes=passes if isinstance(passes, int) else None,
         guarantee=report.guarantee,
         alpha=report.multiplicity.alpha,
-        evidence=report.evidence,
+        evidence=report.judged,
         failures=report.failures,
         commonest=report.accuracy.commonest,
         accuracy_by_user=report.accuracy.by_user,

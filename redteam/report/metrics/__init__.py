@@ -1,8 +1,7 @@
 """What can be measured and limited: one class per metric, in the file of this package that bears the metric's name.
 
-A metric holds all that is known of it: the policy key and how its limit is read, what it is measured in, which way is
-worse, which evidence grade admits it, the largest attainable bound, how evidence is judged, its words in findings,
-tables and prose, and its rule and tags in SARIF. Nothing else asks which metric it has before it. A package brings its
+A metric holds all that is known of it: policy key, limit, unit, direction, the grade that admits it, largest attainable
+bound, judging, words, its rule and tags in SARIF. Nothing else asks which metric it has before it. A package brings its
 own under the entry point group `redteam.metrics`, by its name. Only metrics that are named are imported.
 
 `low > limit` is proven, `high <= limit` is proven within, all else is inconclusive; the other way round for a metric
@@ -32,6 +31,7 @@ from redteam.report import (
     number,
     of_members,
     of_planted,
+    only_described,
     range_of,
     read_number,
     some,
@@ -41,8 +41,7 @@ from redteam.report import (
 from redteam.report.values import AuditReport, Evidence, Grade
 from redteam.statistics import Interval
 
-_CLOSE = 1e-6
-GROUP = "redteam.metrics"
+_CLOSE, GROUP = 1e-6, "redteam.metrics"
 
 
 class Metric(ABC):
@@ -65,6 +64,7 @@ class Metric(ABC):
     of_canaries: ClassVar[bool] = False  # measured on planted secrets and held-out canaries, not on members
     guaranteed: ClassVar[bool] = False  # attacks bound it from below only, and a guarantee from above
     options: ClassVar[tuple[str, ...]] = ()  # policy keys that belong to its limit
+    low_share: ClassVar[float] = 0.5  # of the error of an interval, for the end that can prove a limit broken
     allowed: ClassVar[str] = "at least 0 and below 1"
 
     @property
@@ -99,11 +99,14 @@ class Metric(ABC):
         """Return how many members and non-members it takes to prove a limit broken, None where none would do."""
         return None
 
+    def detectable(self, limit: Limit, members: int, nonmembers: int, *, alpha: float) -> float | None:
+        """Return the smallest leak that would be proven beyond `limit` with probability 0.8, where that is known."""
+        return None
+
     def turned(self, interval: Interval) -> Interval:
         """Return an interval on the scale on which more is worse."""
-        if self.sense == "max":
-            return interval
-        return Interval(-interval.value, -interval.high, -interval.low, interval.alpha)
+        value, low, high = -interval.value, -interval.high, -interval.low
+        return interval if self.sense == "max" else Interval(value, low, high, interval.alpha)
 
     def worse(self, value: float) -> float:
         """Return a value on the scale on which more is worse."""
@@ -133,14 +136,22 @@ class Metric(ABC):
         planted = self.of_canaries and report.data.canaries > 0
         refused = report.grade == "C" and not self.admits("C")  # which is a problem by itself
         if not outcomes and (limit.required or planted) and not refused:
-            problems = (self.missing(limit, report),)
+            there = [e.id for e in report.evidence if limit.covers(e)]
+            problems = (only_described(limit, there) if there else self.missing(limit, report),)
+        elif outcomes and all(o == "weaker" for _, o in outcomes):
+            problems = (f"{limit.name}: {report.multiplicity.primary}, which settles limits, gave no {self.symbol}",)
         if outcomes and planted:
             problems = (*problems, *unasked(limit, self.symbol, report))
         return Ruling(checks, problems, (self.undecided(limit, open_),) if open_ else ())
 
     def outcomes(self, limit: Limit, report: AuditReport) -> tuple[tuple[Evidence, Outcome], ...]:
         """Return all evidence that a limit covers, each with what it says about it."""
-        return tuple((e, self.outcome(e, limit, report)) for e in report.evidence if limit.covers(e))
+        return tuple((e, self._outcome(e, limit, report)) for e in report.judged if limit.covers(e))
+
+    def _outcome(self, evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
+        """Tell the same, but that a weaker attack found less, or could not have found more, says nothing."""
+        found = self.outcome(evidence, limit, report)
+        return found if report.settles(evidence) or found in ("exceeded", "reversed", "inadmissible") else "weaker"
 
     def leak(self, evidence: Evidence, limit: Limit, report: AuditReport) -> tuple[Evidence, str]:
         """Return evidence that breaks a limit as it is to be read, and the finding in words."""
@@ -174,8 +185,11 @@ class Metric(ABC):
         if sizes != report.sizes_of(evidence.unit):
             yield f"{evidence.id} is of another number of {evidence.unit}s than the report"
             return
+        if interval.low > evidence.attainable + _CLOSE:
+            yield f"{evidence.id} is beyond what so many examples can show"
         most = self.attainable(*sizes, alpha=interval.alpha, fpr=evidence.fpr, delta=evidence.delta)
-        if most is not None and not abs(evidence.attainable - most) <= _CLOSE:
+        older = report.multiplicity.primary is None  # when other intervals were made, of which other bounds hold
+        if most is not None and not older and not abs(evidence.attainable - most) <= _CLOSE:
             yield f"{evidence.id} says that {evidence.attainable:g} is attainable, but {most:g} is"
 
     def problems(self, report: AuditReport) -> Iterator[str]:
@@ -208,14 +222,13 @@ class Metric(ABC):
 
     def cells(self, evidence: Evidence, *, digits: int = 2) -> tuple[str, str]:
         """Write the value and the interval as two cells of a table."""
-        interval = evidence.interval
-        low, high = number(interval.low, digits=digits), number(interval.high, digits=digits)
-        return number(interval.value, digits=digits), f"[{low}, {high}]"
+        value, interval = range_of(evidence.interval, digits=digits).split(" ", 1)
+        return value, interval
 
     def against(self, interval: Interval, limit: float, between: str) -> str:
         """Write what was measured next to its limit, `0.93 [0.91, 0.95] > 0.60`, with decimals to see the order."""
-        digits = decimals(interval, limit)
-        return f"{self.measured(interval, digits=digits)}{between}{number(limit, digits=digits)}"
+        shown = decimals(interval, limit)
+        return f"{self.measured(interval, digits=shown)}{between}{number(limit, digits=shown)}"
 
     def missing(self, limit: Limit, report: AuditReport) -> str:
         """Say that a report has nothing to hold against a limit."""
@@ -227,9 +240,8 @@ class Metric(ABC):
         if self.of_canaries and not limit.limit > 0:
             return nothing_proven(limit, evidence, self.measured(widest.interval))
         shown = self.against(widest.interval, limit.limit, ", limit ")
-        more = "canaries" if self.of_canaries else f"{widest.unit}s"
-        why = f"the interval reaches over the limit, more {more} would narrow it"
-        return f"{limit.name} is not settled by {some([e.id for e in evidence])} ({shown}): {why}"
+        why = f"the interval reaches over the limit, more {'canaries' if self.of_canaries else f'{widest.unit}s'} would"
+        return f"{limit.name} is not settled by {some([e.id for e in evidence])} ({shown}): {why} narrow it"
 
     def cannot_break(self, limit: Limit, outcomes: Sequence[tuple[Evidence, Outcome]]) -> tuple[str, ...]:
         """Say of which samples no outcome could break the limit, and which could."""
@@ -244,16 +256,17 @@ class Metric(ABC):
         if self.guaranteed or self.attainable(*have, alpha=alpha, fpr=limit.fpr) is None:
             return f"audit more {evidence.unit}s"
         needed = self.examples_needed(limit, alpha=alpha) if 0 < alpha < 1 else None
-        if needed is None:
-            return "no number of examples would do: lower the limit"
-        return f"audit {lacking(needed, have, evidence.unit)}"
+        more = "no number of examples would do: lower the limit"
+        return more if needed is None else f"audit {lacking(needed, have, evidence.unit)}"
 
     def prospect(self, limit: Limit, sample: Sample) -> str:
         """Say before an audit whether its sample could break a limit."""
         if self.of_canaries:
             return of_planted(limit, sample)
         most = self.attainable(sample.members, sample.nonmembers, alpha=sample.each, fpr=limit.fpr)
-        return of_members(limit, most, lambda: self.examples_needed(limit, alpha=sample.each))
+        found = of_members(limit, most, lambda: self.examples_needed(limit, alpha=sample.each))
+        least = self.detectable(limit, sample.members, sample.nonmembers, alpha=sample.each)
+        return found if least is None else f"{found}, {self.symbol} {least:.3f} or more with probability 0.8"
 
 
 @functools.cache
@@ -270,8 +283,7 @@ def metric(name: str) -> Metric:
     if len(classes) != 1 or getattr(classes[0], "name", None) != name:
         known = ", ".join(names())
         raise ReportError(f"unknown metric {name!r}: known are {known}; install the package that measures it")
-    made: Metric = classes[0]()
-    return made
+    return classes[0]()
 
 
 def names() -> tuple[str, ...]:
@@ -282,17 +294,6 @@ def names() -> tuple[str, ...]:
 def known_metrics() -> tuple[Metric, ...]:
     """Return every metric, in the order of policies."""
     return tuple(sorted(map(metric, names()), key=lambda each: (each.order, each.name)))
-
-
-def measured(report: AuditReport) -> tuple[Metric, ...]:
-    """Return the metrics of a report's evidence, in the order of policies."""
-    found = {metric(each.metric) for each in report.evidence}
-    return tuple(sorted(found, key=lambda each: (each.order, each.name)))
-
-
-def measured_by(rule: str) -> Metric:
-    """Return the metric of a rule or an id, such as `RT102.user.tpr@0.01:entropy`."""
-    return metric(rule.partition(":")[0].partition("@")[0].rpartition(".")[2])
 
 
 def _own() -> frozenset[str]:

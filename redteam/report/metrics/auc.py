@@ -4,19 +4,21 @@ It counts in both directions, since who knows that it is below 1/2 need only tur
 leak where inclusion was randomised, and elsewhere a sign that the sides are swapped or of two sources.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 from redteam.report import LUCK, Limit, Outcome, Ruling, plural, range_of, some
 from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.statistics import Interval, attainable_auc, auc_examples_needed
+from redteam.statistics import POWER, Interval, attainable_auc, auc_examples_needed, normal_quantile
 
 
 class Auc(Metric):
     """The chance that a member looks more like one than a non-member does; 1/2 is luck."""
 
     name, symbol, order = "auc", "AUC", 10
+    low_share = 0.9  # the rest is for an attack turned round
     description = "members of the training data can be told from non-members"
     remedy = (
         "train for fewer epochs (early stopping) or regularise (weight decay, dropout, smaller model), "
@@ -35,11 +37,15 @@ class Auc(Metric):
         self, members: int, nonmembers: int, *, alpha: float, fpr: float | None = None, delta: float | None = None
     ) -> float:
         """Return the lower bound that complete separation supports."""
-        return attainable_auc(members, nonmembers, alpha=alpha)
+        return attainable_auc(members, nonmembers, alpha=2 * self.low_share * alpha)
 
     def examples_needed(self, limit: Limit, *, alpha: float) -> tuple[int, int] | None:
         """Return how many members and non-members it takes, as many of each."""
-        return auc_examples_needed(limit.limit, alpha=alpha)
+        return auc_examples_needed(limit.limit, alpha=2 * self.low_share * alpha)
+
+    def detectable(self, limit: Limit, members: int, nonmembers: int, *, alpha: float) -> float | None:
+        """Return the smallest AUC that would be proven above `limit` with probability 0.8."""
+        return detectable_auc(limit.limit, members, nonmembers, error=self.low_share * alpha)
 
     def outcome(self, evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
         """Tell what it says about a limit, in both directions."""
@@ -74,7 +80,7 @@ class Auc(Metric):
 
     def problems(self, report: AuditReport) -> Iterator[str]:
         """Yield that members look less like members than non-members do: under no policy can that be a pass."""
-        found = [each for each in report.evidence if each.metric == self.name and _reversed(each, report)]
+        found = [each for each in report.judged if each.metric == self.name and _reversed(each, report)]
         if found:
             lowest = min(found, key=lambda each: each.interval.high)
             yield (
@@ -103,7 +109,7 @@ class Auc(Metric):
 
     def _labels(self, limit: float, report: AuditReport) -> Iterator[str]:
         """Name the labels whose own AUC is proven above the limit for all."""
-        if any(each.metric == self.name and each.interval.low > limit for each in report.evidence):
+        if any(each.metric == self.name and each.interval.low > limit for each in report.judged):
             return  # nothing to say of the parts where the whole is judged
         found = [each for each in report.classes if each.auc is not None and each.auc.low > limit]
         if found:
@@ -123,3 +129,27 @@ def _below(evidence: Evidence, report: AuditReport, limit: Limit) -> bool:
 def _reversed(evidence: Evidence, report: AuditReport) -> bool:
     """Tell whether non-members are proven to look more like members than members do, where nothing randomised them."""
     return report.grade != "A" and evidence.interval.high < 0.5
+
+
+def detectable_auc(limit: float, members: int, nonmembers: int, *, error: float) -> float | None:
+    """Return the smallest AUC of which a lower end of `error` is above `limit` with probability 0.8.
+
+    None where not even complete separation would be. Approximate, for curves as of two normal distributions of one
+    width; the standard error is that of J. Hanley and B. McNeil (Radiology 143, 1982).
+    """
+    if not attainable_auc(members, nonmembers, alpha=min(2 * error, 0.999)) > limit:
+        return None
+    steps = normal_quantile(POWER) - normal_quantile(error)
+    low, high = max(0.5, limit), 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        worst = middle / (min(members, nonmembers) + 1)  # what one more example, that came out worst, would cost
+        proven = middle - worst - steps * _standard_error(middle, members, nonmembers) > limit
+        low, high = (low, middle) if proven else (middle, high)
+    return high
+
+
+def _standard_error(auc: float, members: int, nonmembers: int) -> float:
+    one, other = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    spread = auc * (1 - auc) + (members - 1) * (one - auc**2) + (nonmembers - 1) * (other - auc**2)
+    return math.sqrt(max(spread, 0.0) / (members * nonmembers))

@@ -123,7 +123,7 @@ class Epsilon(Metric):
         if report.guarantee is not None:
             from redteam.report.guarantee import incomparable
 
-            yield from incomparable([each for each in report.evidence if each.metric == self.name], self, report)
+            yield from incomparable([each for each in report.judged if each.metric == self.name], self, report)
 
     def finding(self, evidence: Evidence, limit: float) -> str:
         """Say that more privacy was spent than allowed."""

@@ -1,5 +1,7 @@
 """TPR at an FPR: how many members can be named at a price in false accusations (Carlini et al. 2022)."""
 
+import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,15 +9,32 @@ from typing import Any
 from redteam.report import LUCK, SAME_FPR, Limit, accusation, read_number, require_keys, share
 from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.statistics import attainable_tpr, smallest_resolvable_fpr, tpr_examples_needed
+from redteam.statistics import (
+    MOST,
+    POWER,
+    end_shares,
+    normal_quantile,
+    require_rate,
+    smallest_resolvable_fpr,
+    smallest_size,
+    threshold_ranks,
+)
 
 _EXAMPLE = "{ fpr = 0.01, limit = 0.05 }"
+_GRID = 600
+_REACH = 14.0  # standard deviations on either side; beyond lies less than 1e-12
+
+
+def _ends(alpha: float) -> float:
+    """Return the two-sided error of an interval each of whose ends may miss `alpha` of the time."""
+    return min(2 * alpha, 0.999)
 
 
 class Tpr(Metric):
     """The share of members above the threshold that a share `fpr` of non-members passes; luck gives the FPR."""
 
     name, symbol, order = "tpr", "TPR", 20
+    low_share = 1.0  # that it is kept is another claim, which fails no build: it may miss as often
     description = "single members of the training data can be named at a low false-positive rate"
     remedy = (
         "a few examples are memorised: find them in the breakdown by label, remove duplicates and "
@@ -52,11 +71,17 @@ class Tpr(Metric):
         self, members: int, nonmembers: int, *, alpha: float, fpr: float | None = None, delta: float | None = None
     ) -> float | None:
         """Return the lower bound that complete separation supports at `fpr`."""
-        return None if fpr is None else attainable_tpr(members, nonmembers, fpr=fpr, alpha=alpha)
+        return None if fpr is None else attainable_tpr(members, nonmembers, fpr=fpr, alpha=_ends(alpha))
 
     def examples_needed(self, limit: Limit, *, alpha: float) -> tuple[int, int] | None:
         """Return how many members carry the bound and how many non-members resolve the FPR."""
-        return None if limit.fpr is None else tpr_examples_needed(limit.limit, fpr=limit.fpr, alpha=alpha)
+        return None if limit.fpr is None else tpr_examples_needed(limit.limit, fpr=limit.fpr, alpha=_ends(alpha))
+
+    def detectable(self, limit: Limit, members: int, nonmembers: int, *, alpha: float) -> float | None:
+        """Return the smallest TPR that would be proven above `limit` with probability 0.8."""
+        if limit.fpr is None:
+            return None
+        return detectable_tpr(limit.limit, members, nonmembers, fpr=limit.fpr, error=self.low_share * alpha)
 
     def contradictions(self, evidence: Evidence, report: AuditReport) -> Iterator[str]:
         """Yield what in a saved TPR cannot be so, an FPR that is none among it."""
@@ -106,9 +131,110 @@ class Tpr(Metric):
         have, alpha = (evidence.members, evidence.nonmembers), evidence.interval.alpha
         if limit.fpr is None or have[1] < 1 or not 0 < alpha < 1:
             return ""
-        least = math.ceil(1000 * smallest_resolvable_fpr(have[1], alpha=alpha)) / 1000
-        if not limit.fpr < least < 0.5 or attainable_tpr(*have, fpr=least, alpha=alpha) <= limit.limit:
+        least = math.ceil(1000 * smallest_resolvable_fpr(have[1], alpha=_ends(alpha))) / 1000
+        if not limit.fpr < least < 0.5 or attainable_tpr(*have, fpr=least, alpha=_ends(alpha)) <= limit.limit:
             return ""
         if self.examples_needed(limit, alpha=alpha) is None:
             return ""
         return f", or limit the TPR at an FPR of {least:g} or more"
+
+
+@functools.lru_cache(maxsize=256)
+def attainable_tpr(members: int, nonmembers: int, *, fpr: float, alpha: float) -> float:
+    """Return the lower bound on the TPR at `fpr` that complete separation of so many examples supports.
+
+    The method is in `redteam.statistics.tpr`, here with every member found.
+    """
+    require_rate("fpr", fpr)
+    if min(members, nonmembers) < 2:
+        return 0.0
+    proven = functools.partial(_tpr_proven, members=members, nonmembers=nonmembers, fpr=fpr, alpha=alpha)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if proven(middle) else (low, middle)
+    return low
+
+
+def _tpr_proven(rate: float, *, members: int, nonmembers: int, fpr: float, alpha: float) -> bool:
+    """Tell whether complete separation proves a TPR at `fpr` above `rate`, at either of the two ranks."""
+    shares = end_shares(require_rate("alpha", alpha) / 2)
+    ranks = threshold_ranks(nonmembers, fpr)
+    return any(all_found(rate, members, nonmembers, r, fpr) < s for r, s in zip(ranks, shares, strict=True))
+
+
+def tpr_examples_needed(limit: float, *, fpr: float, alpha: float) -> tuple[int, int] | None:
+    """Return how many members and non-members do for an attainable TPR at `fpr` above `limit`; None where no 10^9 do.
+
+    A quarter more non-members than it takes with any number of members, and as few members as do with these.
+    """
+    if not 0 <= limit < 1:  # NaN is not either
+        return None
+    proven = functools.partial(_tpr_proven, limit, fpr=fpr, alpha=alpha)
+    fewest = smallest_size(lambda n: proven(members=MOST, nonmembers=n))
+    if fewest is None:
+        return None
+    nonmembers = min(MOST, math.ceil(1.25 * fewest))
+    members = smallest_size(lambda m: proven(members=m, nonmembers=nonmembers))
+    return None if members is None else (members, nonmembers)
+
+
+def detectable_tpr(limit: float, members: int, nonmembers: int, *, fpr: float, error: float) -> float | None:
+    """Return the smallest TPR at `fpr` of which a lower end of `error` is above `limit` with probability 0.8.
+
+    None where not even complete separation would be. Approximate, for curves as of two normal distributions of one
+    width: what varies are the members above the threshold and its own FPR, on a log scale.
+    """
+    if not attainable_tpr(members, nonmembers, fpr=fpr, alpha=_ends(error)) > limit:
+        return None
+    rank, steps = max(1.0, nonmembers * fpr), normal_quantile(POWER) - normal_quantile(0.75 * error)
+    low, high = max(limit, fpr), 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        spread = math.sqrt(1 / rank + (1 - middle) / (middle * members))
+        proven = math.log(middle / limit) > steps * spread if limit > 0 else middle * members > steps
+        low, high = (low, middle) if proven else (middle, high)
+    return high
+
+
+@functools.lru_cache(maxsize=64)
+def threshold_steps(n: int, r: int, fpr: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return points p / fpr, rising, and the probability of each step that ends there; they sum to 1 or a little more.
+
+    p is the share of all above the r-th highest of `n` non-members: a mean over the steps of what rises with p is never
+    too small.
+    """
+    mean, log_norm = r / (n + 1), math.lgamma(n + 1) - math.lgamma(r) - math.lgamma(n - r + 1)
+    spread = math.sqrt(mean * (1 - mean) / (n + 2))
+    low, high = max(0.0, mean - _REACH * spread), min(1.0, mean + _REACH * spread + 30.0 / n)
+    edges = [low + (high - low) * i / _GRID for i in range(_GRID + 1)]
+    if low < fpr < high:
+        edges = sorted({*edges, fpr})
+    density = [_density(p, n, r, log_norm) for p in edges]
+    middle = [_density((a + b) / 2, n, r, log_norm) for a, b in itertools.pairwise(edges)]
+    masses = [
+        (b - a) * (x + 4 * c + y) / 6
+        for (a, b), (x, y), c in zip(itertools.pairwise(edges), itertools.pairwise(density), middle, strict=True)
+    ]
+    total = math.fsum(masses)
+    if total < 1:  # what lies beyond, and rounding, at the upper end
+        masses[-1] += 1 - total
+    return tuple(p / fpr for p in edges[1:]), tuple(masses)
+
+
+def _density(p: float, n: int, r: int, log_norm: float) -> float:
+    if p <= 0 or p >= 1:
+        return math.exp(log_norm) if (r == 1 and p <= 0) or (r == n and p >= 1) else 0.0
+    return math.exp(log_norm + (r - 1) * math.log(p) + (n - r) * math.log1p(-p))
+
+
+def all_found(rate: float, members: int, nonmembers: int, r: int, fpr: float) -> float:
+    """Return the largest chance that all members score above the r-th non-member where the TPR at `fpr` is `rate`."""
+    points, masses = threshold_steps(nonmembers, r, fpr)
+    return math.fsum(
+        mass * _power(min(1.0, rate * max(1.0, x)), members) for x, mass in zip(points, masses, strict=True)
+    )
+
+
+def _power(chance: float, n: int) -> float:
+    return math.exp(n * math.log(chance)) if chance > 0 else 0.0
