@@ -16,6 +16,7 @@ from redteam.statistics.membership.stacking import ReferenceTable
 from redteam.targets.target import Target, classifier, label_indices, labels_of
 
 NO_ENCODER = "needs a public encoder of texts, and the audit has none"
+NO_REFERENCES = "needs reference models: --references 8 trains some"
 
 
 def log_odds(target: Target, pool: Examples) -> FloatArray:

@@ -1,7 +1,7 @@
 """RT106 quantile regression: surer of a text than of nearly all non-members like it (Bertran et al., NeurIPS 2023).
 
-From non-members that were kept apart (`--reference`, or the share that training set aside) the adversary learns which
-log-odds log p - log(1 - p) the target gives to a text and a label that it was not trained on, and how much they vary.
+From non-members that were kept apart (the third part of a `redteam.data.Split`, given in Python) the adversary learns
+which log-odds log p - log(1 - p) the target gives to a text and a label that it was not trained on, and how much they vary.
 A row is a member where its own are far above: the score is by how many standard deviations. One query a row, no
 reference model.
 
@@ -12,6 +12,10 @@ and the report says why.
 
 The attacker sees probabilities, and has texts like the audited ones that were surely not trained on. RT103 needs none,
 and found more wherever both were measured.
+
+It runs only where it is named (`--attack RT106`), even where non-members are kept apart. Whether its quantiles hold is
+known once the target has answered, and by then the error is shared: run everywhere, it would take a part of that from
+stronger attacks, and each time it has no score the audit would be inconclusive.
 
 MITRE ATLAS (v5.6.1) AML.T0024.000, infer training data membership. NIST AI 100-2 (2025) NISTAML.033, membership
 inference. OWASP Machine Learning Security Top 10 (2023) ML04, membership inference.
@@ -45,7 +49,7 @@ class QuantileRegression(Attack):
         """Return why it cannot run: too little access, no encoder, or no non-members to learn from."""
         missing = NO_ENCODER if context.encoder is None else None
         if context.nonmembers is None:
-            missing = missing or "needs non-members kept apart from the audit (--reference), and there are none"
+            missing = missing or "needs non-members kept apart from the audit, and the split has none"
         return super().applies(access, context) or missing
 
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:

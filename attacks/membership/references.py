@@ -34,7 +34,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from attacks.membership._rows import NO_ENCODER, encoder_name, log_odds, public_rows, table
+from attacks.membership._rows import NO_ENCODER, NO_REFERENCES, encoder_name, log_odds, public_rows, table
 from redteam.core.arrays import FloatArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
@@ -85,7 +85,7 @@ class ReferenceModels(Attack):
     def applies(self, access: Access, context: AttackContext) -> str | None:
         """Return why it cannot run: too little access, no reference models, or no encoder."""
         if context.reference_scores is None or not len(context.reference_scores):
-            return super().applies(access, context) or "needs reference models, and the audit has none"
+            return super().applies(access, context) or NO_REFERENCES
         return super().applies(access, context) or (NO_ENCODER if context.encoder is None else None)
 
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:

@@ -44,7 +44,7 @@ class Command(TyperCommand):
         super().__init__(*arguments, **settings)
         self.params += [
             _switch("--quiet", "-q", "Print results, warnings and errors only."),
-            _switch("--verbose", "-v", "Print more: what is opened and run, warnings of libraries, where it fails."),
+            _switch("--verbose", "-v", "Print more: whole tables, what is run, warnings of libraries, where it fails."),
         ]
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:

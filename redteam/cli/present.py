@@ -92,7 +92,7 @@ class ReportOptions:
         from redteam.policy.judge import judge
 
         verdict = judge(report, policy, today=today, baseline=baseline)
-        text = FORMATS[self.format](report, verdict, policy=policy, **terminal(self.output))
+        text = FORMATS[self.format](report, verdict, policy=policy, verbose=is_verbose(), **terminal(self.output))
         delivered = deliver(text, self.output)
         if delivered or verdict.exit_code == LEAK:
             say(summary(verdict), logging.INFO if delivered else logging.ERROR)

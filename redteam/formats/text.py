@@ -104,7 +104,7 @@ _OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "reversed": ("reversed", "yellow"),
     "weaker": ("not exceeded", "dim"),
 }
-_MOST_GROUPS = 20  # of a column that nobody chose for its few values
+_MOST_GROUPS = 10  # or labels, unless more than usual is wanted
 _STATES: dict[State, tuple[str, str]] = {
     "proven": ("LEAK", "bold red"),
     "waived": ("waived", "yellow"),
@@ -119,9 +119,10 @@ def render(
     policy: Policy,
     color: bool = False,
     width: int = 100,
+    verbose: bool = False,
     **_: Any,
 ) -> str:
-    """Return the report as text of at most `width` columns, with terminal colours where `color` is true."""
+    """Return the report as text of at most `width` columns, with terminal colours where `color` is true; `verbose`, whole tables."""
     parts = [
         *_headline(verdict),
         *_subject(report, policy),
@@ -130,10 +131,10 @@ def render(
         *_evidence(report, verdict),
         *_meanings(report),
         *_guarantee(report),
-        *_classes(report),
+        *_classes(report, None if verbose else _MOST_GROUPS),
         *(_exposed(report) if verdict.status == "leak" else ()),
         *_worth(report, verdict),
-        *_failures(report),
+        *_failures(report, verdict),
         *_listed("Notes", verdict.notes),
         *_listed("What this audit could not have seen", tuple(formats.blind_spots(report))),
         *_listed("What to do next", formats.next_steps(report, verdict)),
@@ -232,8 +233,8 @@ def _guarantee(report: AuditReport) -> Iterator[RenderableType]:
     yield section("Guarantee", table(headers, rows, right=("epsilon", "delta")), bullets([status, LOW_BOUND]))
 
 
-def _classes(report: AuditReport) -> Iterator[RenderableType]:
-    for what, leaks, most in (("label", report.classes, None), ("group", report.groups, _MOST_GROUPS)):
+def _classes(report: AuditReport, most: int | None) -> Iterator[RenderableType]:
+    for what, leaks in (("label", report.classes), ("group", report.groups)):
         if leaks:
             yield _breakdown(report, what, leaks, most)
 
@@ -252,26 +253,23 @@ def _breakdown(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...], mos
     headers = (what, "members", "non-members", "AUC")
     title = f"Which {what}s leak most (AUC of {report.classes_signal}, intervals corrected over the {what}s)"
     drawn = table(headers, rows, right=("members", "non-members", "AUC"))
-    more = [bullets([f"and {len(leaks) - len(rows):,} more"])] if len(rows) < len(leaks) else []
+    more = [bullets([f"and {len(leaks) - len(rows):,} more; -v shows all"])] if len(rows) < len(leaks) else []
     return section(title, drawn, *more)
 
 
 def _exposed(report: AuditReport) -> Iterator[RenderableType]:
     if not report.exposed:
         return
-    with_text = any(row.text is not None for row in report.exposed)
-    headers = ("row", "label", "salted hash", *(("text",) if with_text else ()))
-    rows = [
-        (
-            clip(row.id, 30),
-            clip(row.label or "-", 30),
-            (row.hash or "-")[:16],
-            *((clip(row.text or "-", 60),) if with_text else ()),
-        )
-        for row in report.exposed
-    ]
+    columns = {
+        "row": [clip(row.id, 30) for row in report.exposed],
+        "label": [clip(row.label or "-", 30) for row in report.exposed],
+        "salted hash": [(row.hash or "-")[:16] for row in report.exposed],
+    }
+    if any(row.text is not None for row in report.exposed):
+        columns["text"] = [clip(row.text or "-", 60) for row in report.exposed]
     named = report.classes_signal or "the first attack"
-    yield section(f"Members that {named} would name first", table(headers, rows))
+    rows = zip(*columns.values(), strict=True)
+    yield section(f"Members that {named} would name first", table(tuple(columns), rows))
 
 
 def _worth(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
@@ -288,8 +286,12 @@ def _worth(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
     yield section(f"What this evidence is worth: grade {report.grade}{of}", bullets(lines))
 
 
-def _failures(report: AuditReport) -> Iterator[RenderableType]:
-    lines = [f"{each.attack}, {each.kind.replace('_', ' ')}: {each.reason}" for each in report.failures]
+def _failures(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
+    lines = [
+        f"{each.attack}, {each.kind.replace('_', ' ')}: {each.reason}"
+        for each in report.failures
+        if f"{each.attack} does not apply: {each.reason}" not in verdict.notes  # which says it already
+    ]
     yield from _listed("Attacks that gave no evidence", tuple(lines))
 
 

@@ -97,7 +97,7 @@ def test_no_leak_is_found_where_there_is_none():
 def test_it_applies_where_non_members_are_kept_apart(monkeypatch):
     monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda base: hashed_ngrams())
     attack, members = QuantileRegression(), sentences(100, seed=1)
-    assert "--reference" in attack.applies(Access.WEIGHTS, AttackContext(0, encoder=hashed_ngrams()))
+    assert "kept apart" in attack.applies(Access.WEIGHTS, AttackContext(0, encoder=hashed_ngrams()))
     with_them = Split.of(members, sentences(100, seed=2), sentences(120, seed=3))
     report = audit(RuleTarget(members), with_them, [attack], controls=())
     assert next(e for e in report.evidence if e.metric == "auc").interval.low > 0.8

@@ -86,7 +86,7 @@ def _leaky() -> Sample:
             auc(0.81, 0.03, "entropy", "RT102"),
             tpr(0.02, 0.06, 0.11, "entropy", "RT102"),
         ),
-        failures=(Failure("RT104", "not_applicable", "needs reference data; give --reference"),),
+        failures=(Failure("RT104", "not_applicable", "needs reference models: --references 8 trains some"),),
         classes=(
             ClassLeak("sports", 500, 500, Interval(0.72, 0.61, 0.83, 0.0125)),
             ClassLeak("health", 500, 500, Interval(0.97, 0.94, 0.99, 0.0125)),

@@ -11,7 +11,8 @@ from sample_reports import HOSTILE, SAMPLES
 
 from redteam.formats import FORMATS, clean, code, json_text, markdown
 from redteam.policy.reading import BUILT_IN
-from redteam.report.values import AuditReport, Failure
+from redteam.report.values import AuditReport, ClassLeak, Failure
+from redteam.statistics import Interval
 
 SCHEMAS = Path(__file__).parent / "schemas"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -71,6 +72,26 @@ def test_text_says_what_a_number_means():
     assert "picks the right one 93 times in 100, and at least 91 times" in drawn
     assert "20 of 100 members are exposed at a price of 1 false accusation per 100" in drawn
     assert drawn.index("health 500") < drawn.index("sports 500") < drawn.index("rare 3")
+
+
+def test_text_shows_ten_labels_unless_more_is_wanted():
+    sample = SAMPLES["leaky"]
+    many = tuple(
+        ClassLeak(f"label {i}", 500, 500, Interval(0.9 - i / 100, 0.8 - i / 100, 0.99, 0.01)) for i in range(14)
+    )
+    report = replace(sample.report, classes=many, groups=many)
+    drawn, whole = (
+        FORMATS["text"](report, sample.judged(), policy=sample.policy, verbose=verbose) for verbose in (False, True)
+    )
+    assert drawn.count("label 9 ") == 2
+    assert "label 10 " not in drawn
+    assert drawn.count("and 4 more; -v shows all") == 2
+    assert whole.count("label 13 ") == 2
+    assert "more; -v" not in whole
+
+
+def test_text_says_once_what_an_attack_lacks():
+    assert render("leaky", "text").count("needs reference models") == 1
 
 
 @pytest.mark.parametrize("format", ["text", "markdown"])
