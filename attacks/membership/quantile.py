@@ -1,8 +1,8 @@
 """RT106 quantile regression: surer of a text than of nearly all non-members like it (Bertran et al., NeurIPS 2023).
 
 From non-members that were kept apart (the third part of a `redteam.data.Split`, given in Python) the adversary learns
-which log-odds log p - log(1 - p) the target gives to a text and a label that it was not trained on, and how much they vary.
-A row is a member where its own are far above: the score is by how many standard deviations. One query a row, no
+which log-odds log p - log(1 - p) the target gives to a text and a label that it was not trained on, and how much they
+vary. A row is a member where its own are far above: the score is by how many standard deviations. One query a row, no
 reference model.
 
 The paper trains a network for that; here it is a Gaussian process on the texts' vectors of a public encoder and their

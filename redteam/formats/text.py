@@ -122,7 +122,7 @@ def render(
     verbose: bool = False,
     **_: Any,
 ) -> str:
-    """Return the report as text of at most `width` columns, with terminal colours where `color` is true; `verbose`, whole tables."""
+    """Return the report as text of at most `width` columns, in colours or with whole tables where that is asked for."""
     parts = [
         *_headline(verdict),
         *_subject(report, policy),
