@@ -93,7 +93,7 @@ def audit(
     looked, skipped = _what_answers(cache, split, wanted, controls, settings)
     attacks = suited(wanted, cache.access) if attacks is None else wanted
     found = fair_canaries(looked.split, looked.units.is_member, guarantee, seed=settings.seed)
-    context = _context(target, looked, attacks, references, settings.seed, progress or unwatched)
+    context = _context(target, looked, attacks, references, settings, progress or unwatched)
     return _report(_Job(cache, looked, attacks, planted, settings, context, guarantee, found), skipped, controls)
 
 
@@ -194,13 +194,13 @@ def _context(
     looked: Looked,
     attacks: Sequence[Attack],
     references: ReferenceProvider | None,
-    seed: int,
+    settings: AuditSettings,
     progress: Progress,
 ) -> AttackContext:
     return AttackContext(
-        seed,
+        settings.seed,
         progress,
-        encoder=public_encoder(None) if any(attack.reads_texts for attack in attacks) else None,
+        encoder=public_encoder(settings.base) if any(attack.reads_texts for attack in attacks) else None,
         reference_scores=None if references is None or looked.grade == "C" else references.scores(looked.pool),
         nonmembers=None if looked.split.reference is None else _anonymous(looked.split.reference),
         requests=getattr(target, "requests_left", None),

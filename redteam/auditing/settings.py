@@ -1,6 +1,7 @@
 """What whoever audits may choose."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from redteam.auditing.skipped import MAX_SKIPPED
 from redteam.report import Limit
@@ -13,7 +14,8 @@ class AuditSettings:
     """How an audit measures: total error, false-positive rates, seed, whether row texts may be shown.
 
     `limits` are those of the policy, the only ones that error is spent on; None: everything measured is judged.
-    `max_skipped` is the share of either side that the target may refuse to answer; more end the audit.
+    `max_skipped` is the share of either side that the target may refuse to answer; more end the audit. `base` is the
+    directory of the public encoder by which attacks compare texts; None: MiniLM, or hashed n-grams without its package.
     """
 
     alpha: float = 0.05
@@ -22,3 +24,4 @@ class AuditSettings:
     show_text: bool = False
     max_skipped: float = MAX_SKIPPED
     limits: tuple[Limit, ...] | None = None
+    base: Path | None = None

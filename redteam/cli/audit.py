@@ -118,9 +118,9 @@ def audit(
     check_output(result.output, rules.policy, rules.baseline, *files, base, *_named(target))
     references.check()
     inputs = _open(target, sources.sources(columns), requests, opening)
-    settings = measuring.settings(policy)
-    for_canaries = None if references.trains and inputs.planting is None else base
-    attacks, planted = _chosen(attack, set or [], inputs, for_canaries, opening.limits(), policy.require)
+    settings = replace(measuring.settings(policy), base=base)
+    trains = references.trains
+    attacks, planted = _chosen(attack, set or [], inputs, base, opening.limits(), policy.require, trains=trains)
     made_of = ReferenceSources(inputs, target, sources.ledger, base, settings.seed, _kept_answers(), opening)
     compared = provider(references, made_of)
     if dry_run:
@@ -153,6 +153,8 @@ def _chosen(
     base: Path | None,
     most: "Limits",
     required: Sequence[str],
+    *,
+    trains: bool,
 ) -> "tuple[tuple[Attack, ...] | None, CanaryAudit | None]":
     """Return the attacks on membership, and the canaries with the attacks after them, where there are any.
 
@@ -170,12 +172,13 @@ def _chosen(
     chosen = tune(choose(everything, wanted) if wanted else everything, given)
     changed = [attack.id for attack in chosen if changes_of(attack)]
     extractions = tuple(attack for attack in chosen if isinstance(attack, ExtractionAttack))
-    unasked = [f"--attack {attack.id}" for attack in extractions if wanted]
-    unasked += [f"--set {attack.id}.{changes_of(attack)}" for attack in extractions if attack.id in changed]
-    unasked += [] if base is None else [f"--base {base}"]
+    none = "the training data holds no canaries to extract"
+    unasked = [f"--attack {attack.id}: {none}" for attack in extractions if wanted]
+    unasked += [f"--set {attack.id}.{changes_of(attack)}: {none}" for attack in extractions if attack.id in changed]
+    reads = trains or any(isinstance(attack, Attack) and attack.reads_texts for attack in chosen)
+    unasked += [] if base is None or reads else [f"--base {base}: no attack that was named compares texts, and {none}"]
     if inputs.planting is None and unasked:
-        what = unasked[0]
-        raise UsageError(f"{what}: the training data holds no canaries to extract; see: redteam canary plant --help")
+        raise UsageError(f"{unasked[0]}; see: redteam canary plant --help")
     kept = None if wanted else (*required, *changed)
     check_base(base, extractions, most)
     attacks = tuple(attack for attack in chosen if isinstance(attack, Attack))

@@ -38,7 +38,12 @@ Set = Annotated[
     list[str] | None,
     Opt("--set", help="[ID.]NAME=VALUE: a setting; see: redteam attacks ID, defenses ID; can be given several times."),
 ]
-Base = Annotated[Path | None, Opt("--base", help="Directory of the public encoder that training started from.")]
+Base = Annotated[
+    Path | None,
+    Opt(
+        "--base", help="Directory of the public encoder that training started from, or of another to compare texts by."
+    ),
+]
 
 Attacks = Annotated[list[str] | None, Opt("--attack", "-a", help="Run only this id; can be given several times.")]
 Fprs = Annotated[list[float] | None, Opt("--fpr", help="Measure the TPR at this FPR too; can be given several times.")]

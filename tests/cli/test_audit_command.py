@@ -102,6 +102,14 @@ def test_no_training_text_leaves_unless_it_is_asked_for(bench, report):
     assert {row["text"] for row in shown["exposed"]} <= texts
 
 
+def test_a_base_compares_the_texts_and_is_named(bench):
+    assert fast("unpack", LEAKY, "-o", "public", cwd=bench).returncode == 0
+    asked = (*SIDES, "-a", "RT103", "-f", "json")
+    ours, given = (as_json(audit(bench, "answers:leaky", *asked, *base, code=1)) for base in ((), ("--base", "public")))
+    assert given["attack_notes"] == ["RT103: texts compared by public"]
+    assert given["attack_notes"] != ours["attack_notes"]
+
+
 # What decides
 
 

@@ -81,7 +81,11 @@ def bench(tmp_path_factory):
             "label_smoothing=nan: must be a number at least",
         ),
         ("audit model.pt --attack RT202", "--attack RT202: the training data holds no canaries"),
-        ("audit model.pt --base model.pt", "--base model.pt: the training data holds no canaries"),
+        ("audit model.pt --base model.pt", "--base model.pt: is no directory; give that of the encoder"),
+        (
+            "audit model.pt -a RT101 --base .",
+            "--base .: no attack that was named compares texts, and the training data",
+        ),
         ("audit model.pt --canary-ledger data.csv", "--canary-ledger"),
         ("train data.csv --model bilstm --layers 3", "--layers 3: bilstm has one layer"),
         ("train none.csv", "none.csv: cannot be read"),
