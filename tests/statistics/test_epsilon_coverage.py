@@ -40,8 +40,8 @@ def wrong(mechanism, bound, *, m, runs, rule=HALVES, truth=None, delta=None, **m
 @pytest.mark.parametrize("name", INDEPENDENT)
 @pytest.mark.parametrize("bound", [eps.clopper_pearson, eps.one_run])
 def test_no_assumption_on_the_mechanism(bound, name, m):
-    found = wrong(INDEPENDENT[name], bound, m=m, runs=200)
-    assert found <= allowed(ALPHA, 200)
+    found = wrong(INDEPENDENT[name], bound, m=m, runs=120)
+    assert found <= allowed(ALPHA, 120)
 
 
 @pytest.mark.parametrize("m", [60, 1000])
@@ -54,7 +54,7 @@ def test_the_choice_of_the_direction_costs_nothing(epsilon, turn, m):
     def bound(inside, outside):
         return eps.one_run(turn * inside, turn * outside, delta=0, alpha=ALPHA)
 
-    assert count_wrong(mechanism, bound, m=m, runs=300) <= allowed(ALPHA, 300)
+    assert count_wrong(mechanism, bound, m=m, runs=160) <= allowed(ALPHA, 160)
 
 
 @pytest.mark.parametrize("rule", [*RULES[1:], eps.Guesses(50, 50), eps.Guesses(60, 0)])
@@ -70,7 +70,7 @@ def test_rates_with_any_rule(rule):
 
 @pytest.mark.parametrize("name", DEPENDENT)
 def test_one_run_whatever_the_canaries_do_to_each_other(name):
-    assert wrong(DEPENDENT[name], eps.one_run, m=500, runs=250) <= allowed(ALPHA, 250)
+    assert wrong(DEPENDENT[name], eps.one_run, m=500, runs=150) <= allowed(ALPHA, 150)
 
 
 def test_the_error_is_used():
