@@ -147,7 +147,6 @@ def test_an_attack_that_breaks_exits_2(bench):
         (("data.csv", "-o", "x", "--attack", "RT999"), "unknown id 'RT999'"),
         (("data.csv", "-o", "x", "--jobs", "0"), "--jobs 0: must be at least 1"),
         (("data.csv", "-o", "x", "--set", "training.learning_rate=nan"), "learning_rate=nan: must be a number"),
-        (("data.csv", "-o", "x", "--set", "learning_rate=1"), "say training.learning_rate or RT202.learning_rate"),
         (("data.csv", "-o", "x", "--quick", "--preset", "parikh2022"), "--quick and --preset"),
         (("data.csv", "-o", "x", "--preset", "other"), "--preset"),
         (("data.csv", "-o", "data.csv"), "--output data.csv: is a file; name a folder"),
@@ -159,6 +158,11 @@ def test_an_attack_that_breaks_exits_2(bench):
 def test_bad_use_is_one_line(bench, arguments, said):
     assert said in error_line(run("drill", *arguments, cwd=bench))
     assert not list((bench / "x").glob("*/*"))
+
+
+def test_a_setting_of_training_and_attack_alike_has_to_say_which(bench):
+    result = fast("drill", "data.csv", "-o", "x", "--set", "learning_rate=1", cwd=bench)  # with all attacks there are
+    assert "say training.learning_rate or RT202.learning_rate" in error_line(result)
 
 
 def test_searches_run_where_they_are_named_set_or_needed(bench, tmp_path):
