@@ -121,6 +121,23 @@ def test_what_a_weaker_attack_misses_keeps_no_limit():
     assert verdict(weak).exit_code == 2
 
 
+def test_a_weaker_attack_whose_best_guess_is_beyond_a_limit_leaves_it_open():
+    attacks = tuple(attack for attack in discover_attacks() if attack.id in ("RT101", "RT102"))
+    report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), attacks)
+    more = tuple(
+        replace(each, interval=replace(each.interval, value=0.58, low=0.54, high=0.62))
+        if each.rule == "RT101.auc"
+        else each
+        for each in report.evidence
+    )
+    found = judge(replace(report, evidence=more), replace(DEFAULT, allow_untrained=True), today=TODAY)
+    assert {check.id: check.outcome for check in found.checks}["RT101.auc:loss"] == "inconclusive"
+    assert any("max_auc 0.55 is not settled by RT101.auc:loss" in note for note in found.notes)
+    strict = Policy(DEFAULT.limits[:1], allow_untrained=True, strict=True)
+    assert judge(replace(report, evidence=more), strict, today=TODAY).exit_code == 2
+    assert judge(report, strict, today=TODAY).exit_code == 0
+
+
 def test_a_signal_that_is_only_described_proves_nothing():
     attacks = tuple(attack for attack in discover_attacks() if attack.id in ("RT101", "RT102"))
     report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), attacks)

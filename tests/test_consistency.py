@@ -18,6 +18,7 @@ from redteam.core import ReportError
 from redteam.data import Split
 from redteam.plugins.attack import Attack
 from redteam.plugins.extraction import ExtractionAttack, NotApplicable
+from redteam.report.metrics import metric
 from redteam.report.reading import load_report, require_consistent
 from redteam.statistics import attainable_epsilon
 from redteam.targets.target import Access
@@ -44,6 +45,10 @@ def test_a_report_as_it_was_written_is_read(tmp_path):
         (lambda d: d["multiplicity"]["shares"][0].update(error=0.02), "the shares of the error add up to"),
         (lambda d: d["multiplicity"]["shares"][0].update(id="RT101.auc:gain"), "RT101.auc:gain: has a share"),
         (lambda d: d["multiplicity"].update(primary="RT106"), "RT106: settles limits, but was not asked"),
+        (lambda d: d["multiplicity"].update(primary="RT101"), "RT101 settles limits, but of the error of "),
+        (lambda d: d["multiplicity"].update(primary=None), "has a share of the error, but no attack settles limits"),
+        (lambda d: d["multiplicity"].update(each=1e-4), "of the error, the report says 0.0001"),
+        (lambda d: give_away(d, "tpr@0.01"), "RT103 settles limits, but of the error of tpr@0.01"),
         (lambda d: d["evidence"][0]["interval"].update(alpha=0.9), "has level 0.9"),
         (lambda d: d["evidence"][0]["interval"].update(low=-7.0, value=-6.0, high=-5.0), "is not between 0 and 1"),
         (lambda d: d["evidence"][0].update(members=3), "is of another number of examples"),
@@ -102,6 +107,21 @@ def test_a_report_that_never_ends_is_refused(tmp_path, monkeypatch):
     for path in (edited(tmp_path, lambda d: None), Path("/dev/zero")):
         with pytest.raises(ReportError, match="more than 1,000 bytes"):
             load_report(path)
+
+
+def give_away(document, rule):
+    """Give the primary attack's share of the error of a metric to the loss, and its numbers the levels that follow."""
+    shares = {share["id"]: share for share in document["multiplicity"]["shares"]}
+    own = [identifier for identifier in shares if identifier.startswith(f"RT103.{rule}:")]
+    shares[f"RT101.{rule}:loss"]["error"] += sum(shares.pop(identifier)["error"] for identifier in own)
+    levels = {identifier: share["error"] for identifier, share in shares.items()}
+    document["multiplicity"].update(shares=list(shares.values()), intervals=len(shares), each=max(levels.values()))
+    for evidence in document["evidence"]:
+        if evidence["metric"] == "tpr":
+            rule_of = f"{evidence['attack']}.{rule}:{evidence['signal']}"
+            evidence["interval"]["alpha"] = level = levels.get(rule_of, document["multiplicity"]["alpha"])
+            sizes = evidence["members"], evidence["nonmembers"]
+            evidence["attainable"] = metric("tpr").attainable(*sizes, alpha=level, fpr=evidence["fpr"])
 
 
 def old(document):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
-from redteam.core import TargetError
+from redteam.core import StatisticsError, TargetError
 from redteam.core.arrays import FloatArray, IntArray
 from redteam.data import Examples
 from redteam.models.encoder import hashed_ngrams
@@ -15,6 +15,7 @@ from redteam.statistics.membership.neighbours import NeighbourKernel, agreement
 from redteam.statistics.membership.stacking import ReferenceTable
 from redteam.targets.target import Target, classifier, label_indices, labels_of
 
+_SAME = 1e-12  # of the largest log-odds: no more than rounding
 NO_ENCODER = "needs a public encoder of texts, and the audit has none"
 NO_REFERENCES = "needs reference models: --references 8 trains some"
 
@@ -22,11 +23,15 @@ NO_REFERENCES = "needs reference models: --references 8 trains some"
 def log_odds(target: Target, pool: Examples) -> FloatArray:
     """Return log p - log(1 - p) of each row's own label, shape [n], finite.
 
-    Where a target rounds p to 1 or 0, the row lies beyond all others by log 2.
+    Where a target rounds p to 1 or 0, the row lies beyond all others by log 2. Raises StatisticsError where all rows
+    have one value: of what is left after a correction, rounding alone would rank them.
     """
     log_p = classifier(target).log_probabilities(pool)
     own = label_indices(labels_of(target), pool, name=target.name)
-    return own_log_odds(log_p, own)
+    odds = own_log_odds(log_p, own)
+    if len(odds) and np.ptp(odds) <= _SAME * max(1.0, float(np.abs(odds).max())):
+        raise StatisticsError(f"all {len(odds)} log-odds are equal ({odds[0]:g}); they rank nobody")
+    return odds
 
 
 def own_log_odds(log_p: FloatArray, own: IntArray) -> FloatArray:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from redteam.plugins.reference_scores import ReferenceProvider
     from redteam.policy import Policy
     from redteam.report.values import AuditReport
+    from redteam.targets.target import Access
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +251,30 @@ def _run(
         )
     tuned: tuple[Attack | ExtractionAttack, ...] = (*(attacks or ()), *(planted.attacks if planted else ()))
     notes = tuple(f"{attack.id} was run with {changes_of(attack)}" for attack in tuned if changes_of(attack))
-    return replace(report, target=replace(report.target, notes=(*report.target.notes, *notes)))
+    left = () if attacks is None else _left_out(report, inputs.target.access, references=compared is not None)
+    return replace(
+        report,
+        target=replace(report.target, notes=(*report.target.notes, *notes)),
+        attack_notes=(*report.attack_notes, *left),
+    )
+
+
+def _left_out(report: "AuditReport", access: "Access", *, references: bool) -> tuple[str, ...]:
+    """Say that a stronger attack than those which were named would have settled the limits."""
+    from redteam.plugins.attack import suited
+    from redteam.plugins.registry import discover_attacks
+
+    first = report.multiplicity.primary
+    able = [each for each in suited(discover_attacks(), access) if each.needs in access]
+    known = {each.id: each.strength for each in discover_attacks()}
+    stronger = [
+        each.id
+        for each in able
+        if first is not None and each.strength > known.get(first, 0) and (references or not each.uses_references)
+    ]
+    if not stronger:
+        return ()
+    return (f"limits are settled by {first}, a weaker attack than {' and '.join(stronger)}, which was not asked",)
 
 
 def _kept_answers() -> Path | None:

@@ -196,15 +196,20 @@ def metric_name(evidence: Evidence) -> str:
 
 
 def strongest(report: AuditReport) -> tuple[Evidence, ...]:
-    """Return for each metric that the grade lets stand the evidence with the highest lower bound, of what is judged."""
+    """Return for each metric that the grade lets stand the judged evidence with the highest lower bound.
+
+    Of a metric that is only described it is the first signal of the attack that settles limits: each such interval
+    holds by itself, and the highest of several need not.
+    """
     best: dict[str, Evidence] = {}
-    judged = report.judged
+    judged, first = report.judged, report.multiplicity.primary
     named = {metric_name(each) for each in judged}
     for evidence in (*judged, *(each for each in report.evidence if metric_name(each) not in named)):
-        if metric(evidence.metric).admits(report.grade):
-            name = metric_name(evidence)
-            if name not in best or evidence.interval.low > best[name].interval.low:
-                best[name] = evidence
+        name = metric_name(evidence)
+        if not metric(evidence.metric).admits(report.grade) or (name not in named and evidence.attack != first):
+            continue
+        if name not in best or (name in named and evidence.interval.low > best[name].interval.low):
+            best[name] = evidence
     return tuple(best.values())
 
 

@@ -26,7 +26,8 @@ def how(comparison: Comparison) -> str:
     """Say what it takes for a change to be proven."""
     return (
         "a change is proven where the two intervals do not overlap; whatever the two audits have in common, "
-        f"all proven changes hold at once with a confidence of {100 * (1 - comparison.alpha):g}%"
+        f"all changes for the worse hold at once with a confidence of {100 * (1 - comparison.alpha):g}%, and so do all "
+        "for the better"
     )
 
 

@@ -2,8 +2,9 @@
 
 A change is proven only where the two intervals do not overlap. That asks for more than a test of the
 difference would, and buys two things: it holds however the two audits depend on each other (the same
-examples, the same seed), and because every interval of a report holds at once with confidence 1 - alpha, all
-proven changes of a comparison hold at once with confidence 1 - alpha_old - alpha_new (Bonferroni).
+examples, the same seed), and because the lower ends of all judged intervals of a report hold at once with confidence
+1 - alpha, and so do the upper ends, all changes proven to be for the worse hold at once with confidence 1 - alpha_old -
+alpha_new (Bonferroni), and so do all for the better.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from redteam.core import ReportError
-from redteam.report import LOW_BOUND, plural
+from redteam.report import LOW_BOUND, plural, some
 from redteam.report.metrics import metric
 from redteam.report.reading import measured_by
 from redteam.report.values import AuditReport, Evidence
@@ -35,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from one report to another; `alpha` is the error allowed to all proven changes at once.
+    """What changed from one report to another; `alpha` is the error allowed to all proven changes of one direction.
 
     `gaps` say why the newer report cannot be said to be no worse: it lacks what the older one measured.
     """
@@ -98,18 +99,35 @@ def _notes(old: AuditReport, new: AuditReport, changes: tuple[Change, ...]) -> I
         yield LOW_BOUND
     if old.unit != new.unit:
         yield f"the old report is about each {old.unit}, the new one about each {new.unit}: the two do not compare"
+    if described := _described(new, changes):
+        yield f"the new report only describes {plural(len(described), 'number')} that the old one judged"
     if (old.data.members, old.data.nonmembers) != (new.data.members, new.data.nonmembers):
         yield f"the data differ in size: {_size(old)}, then {_size(new)}"
 
 
 def _gaps(new: AuditReport, changes: tuple[Change, ...]) -> Iterator[str]:
-    gone = sum(change.direction == "only in old" for change in changes)
+    described = _described(new, changes)
+    gone = sum(change.direction == "only in old" for change in changes) - len(described)
     if gone:
         yield f"the new report lacks {plural(gone, 'number')} of the old one"
+    limited = {_measure(each) for each in new.judged}
+    if unlimited := list(dict.fromkeys(_measure(each) for each in described if _measure(each) not in limited)):
+        yield f"the new report judges no {some(unlimited)}: audit again with a policy that limits it"
     if new.grade == "C":
         yield "the new report is of grade C: it says nothing about membership"
     if not changes:
         yield "neither report holds a number: there is nothing to compare"
+
+
+def _described(new: AuditReport, changes: tuple[Change, ...]) -> list[Evidence]:
+    """Return what the new report holds of the numbers that only the old one judged."""
+    only = {change.id for change in changes if change.direction == "only in old"}
+    return [each for each in new.evidence if each.id in only]
+
+
+def _measure(evidence: Evidence) -> str:
+    """Return what was measured, by whichever attack."""
+    return evidence.rule.partition(".")[2]
 
 
 def _size(report: AuditReport) -> str:

@@ -10,8 +10,8 @@ This finds accidents and careless edits. Who forges a report with care is not fo
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from redteam.core import ReportError, read_text
@@ -104,10 +104,33 @@ def _of_error(report: AuditReport) -> Iterator[str]:
         yield f"the shares of the error add up to {math.fsum(levels.values()):g}, not to {shared.alpha:g}"
     elif levels and not min(levels.values()) > 0:
         yield "a share of the error is not above 0"
+    elif levels and not math.isclose(max(levels.values()), shared.each, rel_tol=_CLOSE):
+        yield f"no number has more than {max(levels.values()):g} of the error, the report says {shared.each:g}"
+    yield from _of_primary(levels, report)
     for evidence in report.evidence:
         level = levels.get(evidence.id, described)
         if not math.isclose(evidence.interval.alpha, level, rel_tol=_CLOSE):
             yield f"{evidence.id} has level {evidence.interval.alpha:g}, the report says {level:g}"
+
+
+def _of_primary(levels: Mapping[str, float], report: AuditReport) -> Iterator[str]:
+    """Hold the attack that settles limits against the shares: where it gives a number it has more than all others."""
+    primary = report.multiplicity.primary
+    asked = (each.id for each in report.evidence) if report.scope is None else report.scope.intervals
+    gives = {_measure(each) for each in asked if each.startswith(f"{primary}.")}
+    own, others = defaultdict[str, float](float), defaultdict[str, float](float)
+    for identifier, error in levels.items():
+        (own if identifier.startswith(f"{primary}.") else others)[_measure(identifier)] += error
+    for rule in others:
+        if primary is None and not measured_by(rule).of_canaries:
+            yield f"{rule} has a share of the error, but no attack settles limits"
+        elif rule in gives and not own[rule] > others[rule]:
+            yield f"{primary} settles limits, but of the error of {rule} other attacks have as much or more"
+
+
+def _measure(identifier: str) -> str:
+    """Return what was measured, by whichever attack: `tpr@0.01` of `RT102.tpr@0.01:entropy`."""
+    return identifier.partition(":")[0].partition(".")[2]
 
 
 def what_is_missing(report: AuditReport) -> Iterator[str]:

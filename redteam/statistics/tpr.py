@@ -30,7 +30,7 @@ from redteam.statistics import Interval, end_shares, require_rate, threshold_ran
 from redteam.statistics.binomial import clopper_pearson_high
 from redteam.statistics.ranking import Floats, Ranking
 
-_STEPS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0)  # times the FPR; beyond, the rate is below 1 / 40
+_STEPS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0)  # times the FPR; from there on each twice the last
 _PRECISE = 1e-8
 _GRID = 600  # steps of the threshold's own FPR
 _REACH = 14.0  # standard deviations of it on either side
@@ -105,12 +105,23 @@ def _tail(rate: float, points: Floats, masses: Floats, found: int, m: int) -> fl
 
 def _high(ranking: Ranking, fpr: float, error: float, seed: int) -> float:
     """Return an upper bound on fpr q(p) / p over all p >= fpr."""
+    steps = _steps(fpr)
     highest, before = 0.0, 1.0
-    for step, times in enumerate(_STEPS):
-        share = error / 2 if step == 0 else error / (2 * (len(_STEPS) - 1))
+    for step, times in enumerate(steps):
+        share = error / 2 if step == 0 else error / (2 * (len(steps) - 1))
         highest = max(highest, _curve_below(ranking, times * fpr, share, seed) / before)
         before = times
-    return min(1.0, max(highest, 1.0 / before))
+    return min(1.0, highest)
+
+
+def _steps(fpr: float) -> tuple[float, ...]:
+    """Return the ends of the steps of p as multiples of the FPR, the first at or beyond 1 the last of them."""
+    steps = [*_STEPS]
+    while steps[-1] * fpr < 1.0:
+        steps.append(2 * steps[-1])
+    while len(steps) > 1 and steps[-2] * fpr >= 1.0:
+        steps.pop()
+    return tuple(steps)
 
 
 def _curve_below(ranking: Ranking, fpr: float, error: float, seed: int) -> float:

@@ -8,6 +8,7 @@ from attacks.membership._rows import own_log_odds
 from attacks.membership.loss import LossThreshold
 from attacks.membership.neighbours import NeighbourCorrected
 from redteam.auditing.run import audit
+from redteam.core import StatisticsError
 from redteam.data import Examples, Split
 from redteam.models.encoder import hashed_ngrams
 from redteam.plugins.attack import suited
@@ -109,3 +110,11 @@ def test_attacks_of_one_audit_decompose_the_rows_once(monkeypatch):
     NeighbourCorrected().score(Regional([], lift=0.0), rows, context)
     monkeypatch.delattr("attacks.membership._rows.NeighbourKernel")
     NeighbourCorrected().score(Regional([], lift=1.0), rows, context)
+
+
+def test_a_target_that_is_as_sure_of_every_row_ranks_nobody():
+    rows = regional_rows(60)
+    same = Regional((), lift=0.0)
+    same.of_topic, same.noise = np.full(TOPICS, 1.3), np.zeros(10_000)
+    with pytest.raises(StatisticsError, match=r"all 60 log-odds are equal \(1.3\)"):
+        NeighbourCorrected().score(same, rows, AttackContext(0, encoder=hashed_ngrams()))

@@ -133,6 +133,8 @@ def test_fewer_attacks_and_more_false_positive_rates(bench):
     assert [share["id"] for share in result["multiplicity"]["shares"]] == ["RT101.auc:loss", "RT101.tpr@0.01:loss"]
     stricter = as_json(audit(bench, LEAKY, *POLICY, "-a", "RT101", "--alpha", "0.001", "-f", "json", code=1))
     assert stricter["multiplicity"]["alpha"] == 0.001
+    note = "limits are settled by RT101, a weaker attack than RT102 and RT103, which was not asked"
+    assert stricter["attack_notes"] == [note]
 
 
 def test_a_plan_says_what_would_run_and_runs_nothing(bench):

@@ -11,7 +11,7 @@ from redteam.core import ReportError
 from redteam.formats.changes import as_json, as_markdown, as_text
 from redteam.policy.comparison import compare_reports
 from redteam.report.reading import load_report
-from redteam.report.values import Evidence
+from redteam.report.values import ErrorShare, Evidence, Multiplicity
 from redteam.statistics import Interval
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,8 @@ def load(name):
 def with_auc(low, high, **changes):
     interval = Interval((low + high) / 2, low, high, 0.01)
     evidence = Evidence("RT101", changes.pop("signal", "loss"), "auc", interval, 500, 500, 0.99)
-    return replace(load("safe"), evidence=(evidence,), **changes)
+    by_itself = Multiplicity(0.05, 1, 0.05, "by hand")  # all that is there is judged
+    return replace(load("safe"), evidence=(evidence,), multiplicity=by_itself, **changes)
 
 
 def with_epsilon(low, high, accounted=None, grade="A"):
@@ -61,6 +62,19 @@ def test_what_is_in_one_report_only_is_said_and_not_judged():
     assert [change.direction for change in found.changes] == ["only in old", "only in new"]
     assert found.worse == ()
     assert "the new report lacks 1 number of the old one" in found.gaps
+
+
+def test_what_the_newer_report_only_describes_is_a_gap_where_it_judges_no_such_metric():
+    old = replace(load("safe"), evidence=(*with_auc(0.5, 0.6).evidence, *with_auc(0.5, 0.6, signal="other").evidence))
+    old = replace(old, multiplicity=Multiplicity(0.05, 2, 0.025, "by hand"))
+    one = Multiplicity(0.05, 1, 0.05, "by hand", "RT101", (ErrorShare("RT101.auc:loss", 0.05),))
+    none = Multiplicity(0.05, 0, 0.05, "by hand", "RT101")
+    found = compare_reports(old, replace(old, multiplicity=one))
+    assert found.gaps == ()
+    assert "the new report only describes 1 number that the old one judged" in found.notes
+    assert compare_reports(old, replace(old, multiplicity=none)).gaps == (
+        "the new report judges no auc: audit again with a policy that limits it",
+    )
 
 
 def test_grade_c_proves_no_change_of_membership():

@@ -9,7 +9,7 @@ import pytest
 from lxml import etree
 from sample_reports import HOSTILE, SAMPLES
 
-from redteam.formats import FORMATS, clean, code, json_text, markdown
+from redteam.formats import FORMATS, clean, code, json_text, markdown, strongest
 from redteam.policy.reading import BUILT_IN
 from redteam.report.values import AuditReport, ClassLeak, Failure
 from redteam.statistics import Interval
@@ -40,6 +40,21 @@ def test_lone_surrogates_can_be_written_in_every_format(format):
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_format_draws_the_same_twice(format):
     assert render("leaky", format) == render("leaky", format)
+
+
+def test_of_what_is_only_described_the_meaning_is_that_of_the_attack_that_settles_limits():
+    report = SAMPLES["safe"].report
+    shared = report.multiplicity
+    judged = replace(shared, shares=tuple(each for each in shared.shares if ".auc:" in each.id))
+    high = tuple(
+        replace(each, interval=replace(each.interval, value=0.5, low=0.4, high=0.6))
+        if each.metric == "tpr" and each.attack != shared.primary
+        else each
+        for each in report.evidence
+    )
+    meant = {each.metric: each.attack for each in strongest(replace(report, multiplicity=judged, evidence=high))}
+    assert meant["tpr"] == shared.primary
+    assert {each.metric: each.attack for each in strongest(replace(report, evidence=high))}["tpr"] != shared.primary
 
 
 # Text

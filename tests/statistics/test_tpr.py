@@ -88,13 +88,16 @@ def test_the_lower_end_is_the_mean_of_tails_rounded_down(sizes, fpr):
     assert 0.98 * naive <= found.low <= naive + 1e-6
 
 
-@pytest.mark.parametrize("fpr", [0.02, 0.1, 0.5])
+STEPS = {0.02: [1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 40, 80], 0.1: [1.1, 1.25, 1.5, 2, 3, 5, 10], 0.5: [1.1, 1.25, 1.5, 2]}
+
+
+@pytest.mark.parametrize("fpr", STEPS)
 def test_the_upper_end_is_the_worst_of_its_steps(fpr):
     scores, is_member = binormal(0.8).sample(np.random.default_rng(7), 40, 300)
     ranks, members = np.arange(1, 301), np.sort(scores[is_member])
-    worst, before = 1 / 40, 1.0
-    for step, times in enumerate([1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 40]):
-        error = 0.025 / 2 if step == 0 else 0.025 / 16
+    worst, before = 0.0, 1.0
+    for step, times in enumerate(STEPS[fpr]):
+        error = 0.025 / 2 if step == 0 else 0.025 / 2 / (len(STEPS[fpr]) - 1)
         bound = 1.0
         outer = [] if times * fpr >= 1 else ranks[stats.binom.sf(ranks - 1, 300, times * fpr) <= error / 2]
         if len(outer):
@@ -102,6 +105,11 @@ def test_the_upper_end_is_the_worst_of_its_steps(fpr):
             bound = float(clopper_pearson_high(found, 40, error / 2))
         worst, before = max(worst, bound / before), times
     assert tpr_at_fpr(scores, is_member, fpr=fpr, alpha=0.05, seed=0).high == pytest.approx(min(1.0, worst))
+
+
+def test_a_limit_near_a_small_fpr_can_be_kept():
+    scores, is_member = binormal(0.5).sample(np.random.default_rng(9), 20_000, 20_000)
+    assert tpr_at_fpr(scores, is_member, fpr=0.001, alpha=0.05, seed=0).high < 0.005
 
 
 def test_the_probabilities_of_the_steps_are_those_of_the_beta_distribution():

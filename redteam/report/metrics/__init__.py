@@ -1,8 +1,7 @@
 """What can be measured and limited: one class per metric, in the file of this package that bears the metric's name.
 
-A metric holds all that is known of it: policy key, limit, unit, direction, the grade that admits it, largest attainable
-bound, judging, words, its rule and tags in SARIF. Nothing else asks which metric it has before it. A package brings its
-own under the entry point group `redteam.metrics`, by its name. Only metrics that are named are imported.
+A metric holds all that is known of it: policy key, limit, unit, direction, the grade that admits it, largest bound,
+judging, words, SARIF. A package brings its own under the entry point group `redteam.metrics`. Only those named load.
 
 `low > limit` is proven, `high <= limit` is proven within, all else is inconclusive; the other way round for a metric
 that a policy bounds from below (`min_...`). A metric may be stricter, never laxer: NaN never passes.
@@ -138,7 +137,7 @@ class Metric(ABC):
         if not outcomes and (limit.required or planted) and not refused:
             there = [e.id for e in report.evidence if limit.covers(e)]
             problems = (only_described(limit, there) if there else self.missing(limit, report),)
-        elif outcomes and all(o == "weaker" for _, o in outcomes):
+        elif outcomes and not any(report.settles(e) for e, _ in outcomes):
             problems = (f"{limit.name}: {report.multiplicity.primary}, which settles limits, gave no {self.symbol}",)
         if outcomes and planted:
             problems = (*problems, *unasked(limit, self.symbol, report))
@@ -149,9 +148,10 @@ class Metric(ABC):
         return tuple((e, self._outcome(e, limit, report)) for e in report.judged if limit.covers(e))
 
     def _outcome(self, evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
-        """Tell the same, but that a weaker attack found less, or could not have found more, says nothing."""
-        found = self.outcome(evidence, limit, report)
-        return found if report.settles(evidence) or found in ("exceeded", "reversed", "inadmissible") else "weaker"
+        """Tell the same, but that a weaker attack finds less says nothing, where its best guess is within the limit."""
+        found, value = self.outcome(evidence, limit, report), self.worse(evidence.interval.value)
+        says = ("exceeded", "reversed", "inadmissible", *(("inconclusive",) if value > self.worse(limit.limit) else ()))
+        return found if found in says or report.settles(evidence) else "weaker"
 
     def leak(self, evidence: Evidence, limit: Limit, report: AuditReport) -> tuple[Evidence, str]:
         """Return evidence that breaks a limit as it is to be read, and the finding in words."""

@@ -7,11 +7,15 @@ leak where inclusion was randomised, and elsewhere a sign that the sides are swa
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from statistics import NormalDist
 
 from redteam.report import LUCK, Limit, Outcome, Ruling, plural, range_of, some
 from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import POWER, Interval, attainable_auc, auc_examples_needed, normal_quantile
+
+_CDF = NormalDist().cdf
+_NORMAL = tuple((i / 8, NormalDist().pdf(i / 8) / 8) for i in range(-64, 65))  # points and masses: exact to 1e-12
 
 
 class Auc(Metric):
@@ -135,7 +139,7 @@ def detectable_auc(limit: float, members: int, nonmembers: int, *, error: float)
     """Return the smallest AUC of which a lower end of `error` is above `limit` with probability 0.8.
 
     None where not even complete separation would be. Approximate, for curves as of two normal distributions of one
-    width; the standard error is that of J. Hanley and B. McNeil (Radiology 143, 1982).
+    width.
     """
     if not attainable_auc(members, nonmembers, alpha=min(2 * error, 0.999)) > limit:
         return None
@@ -143,13 +147,17 @@ def detectable_auc(limit: float, members: int, nonmembers: int, *, error: float)
     low, high = max(0.5, limit), 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        worst = middle / (min(members, nonmembers) + 1)  # what one more example, that came out worst, would cost
-        proven = middle - worst - steps * _standard_error(middle, members, nonmembers) > limit
+        left = middle - middle / (min(members, nonmembers) + 1)  # where one more example had come out worst
+        apart = math.asin(math.sqrt(left)) - math.asin(math.sqrt(limit))  # ends are skewed, less so on this scale
+        spread = _standard_error(middle, members, nonmembers) / (2 * math.sqrt(middle * (1 - middle)))
+        proven = apart > steps * spread
         low, high = (low, middle) if proven else (middle, high)
     return high
 
 
 def _standard_error(auc: float, members: int, nonmembers: int) -> float:
-    one, other = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    spread = auc * (1 - auc) + (members - 1) * (one - auc**2) + (nonmembers - 1) * (other - auc**2)
+    """Return the standard error of an AUC: its mean square over pairs, and over two pairs that share an example."""
+    shift = math.sqrt(2) * normal_quantile(min(auc, 1 - 1e-12))
+    both = math.fsum(mass * _CDF(x + shift) ** 2 for x, mass in _NORMAL)  # two members score above one non-member
+    spread = auc * (1 - auc) + (members + nonmembers - 2) * (both - auc**2)
     return math.sqrt(max(spread, 0.0) / (members * nonmembers))

@@ -3,7 +3,8 @@
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 from redteam.report import LUCK, SAME_FPR, Limit, accusation, read_number, require_keys, share
@@ -20,8 +21,11 @@ from redteam.statistics import (
     threshold_ranks,
 )
 
+Steps = tuple[tuple[float, ...], tuple[float, ...]]  # points p / fpr, rising, and the probability of each step
+
 _EXAMPLE = "{ fpr = 0.01, limit = 0.05 }"
 _GRID = 600
+_normal = NormalDist().cdf
 _REACH = 14.0  # standard deviations on either side; beyond lies less than 1e-12
 
 
@@ -179,26 +183,56 @@ def tpr_examples_needed(limit: float, *, fpr: float, alpha: float) -> tuple[int,
     return None if members is None else (members, nonmembers)
 
 
+@functools.lru_cache(maxsize=64)
 def detectable_tpr(limit: float, members: int, nonmembers: int, *, fpr: float, error: float) -> float | None:
     """Return the smallest TPR at `fpr` of which a lower end of `error` is above `limit` with probability 0.8.
 
     None where not even complete separation would be. Approximate, for curves as of two normal distributions of one
-    width: what varies are the members above the threshold and its own FPR, on a log scale.
+    width: binomial counts of members are taken as normal after the arcsine.
     """
     if not attainable_tpr(members, nonmembers, fpr=fpr, alpha=_ends(error)) > limit:
         return None
-    rank, steps = max(1.0, nonmembers * fpr), normal_quantile(POWER) - normal_quantile(0.75 * error)
-    low, high = max(limit, fpr), 1.0
-    for _ in range(40):
+    ranks = threshold_ranks(nonmembers, fpr)
+    return min(
+        _detected(limit, members, threshold_steps(nonmembers, r, fpr), fpr, share)
+        for r, share in zip(ranks, end_shares(error), strict=True)
+    )
+
+
+def _detected(limit: float, members: int, steps: Steps, fpr: float, error: float) -> float:
+    """Return which TPR puts so many members above the threshold, with probability 0.8, as prove one above `limit`."""
+    points = [min(max(fpr * x, 1e-15), 1 - 1e-15) for x in steps[0]]
+    luckiest = [min(1.0, limit * max(1.0, x)) for x in steps[0]]
+    enough = _bisect(lambda share: _reached(luckiest, share, members, steps) <= error, 0.0, 1.0 + 0.5 / members)
+    spreads = [normal_quantile(p) for p in points]
+
+    def found(rate: float) -> bool:
+        shift = normal_quantile(rate) - normal_quantile(fpr)
+        return _reached([_normal(x + shift) for x in spreads], enough, members, steps) >= POWER
+
+    return _bisect(found, max(limit, fpr), 1.0 - 1e-9)
+
+
+def _reached(chances: Sequence[float], share: float, members: int, steps: Steps) -> float:
+    """Return the mean over the steps of the chance that at least `share` of the members is found."""
+    at = math.asin(math.sqrt(min(1.0, max(0.0, share - 0.5 / members))))
+    wide = 2 * math.sqrt(members)
+    return math.fsum(
+        mass * _normal(wide * (math.asin(math.sqrt(chance)) - at))
+        for chance, mass in zip(chances, steps[1], strict=True)
+    )
+
+
+def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Return where a condition begins to hold that, once true, stays true; `high` where it does not before."""
+    for _ in range(30):
         middle = (low + high) / 2
-        spread = math.sqrt(1 / rank + (1 - middle) / (middle * members))
-        proven = math.log(middle / limit) > steps * spread if limit > 0 else middle * members > steps
-        low, high = (low, middle) if proven else (middle, high)
+        low, high = (low, middle) if holds(middle) else (middle, high)
     return high
 
 
 @functools.lru_cache(maxsize=64)
-def threshold_steps(n: int, r: int, fpr: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def threshold_steps(n: int, r: int, fpr: float) -> Steps:
     """Return points p / fpr, rising, and the probability of each step that ends there; they sum to 1 or a little more.
 
     p is the share of all above the r-th highest of `n` non-members: a mean over the steps of what rises with p is never
