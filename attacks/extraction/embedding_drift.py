@@ -11,6 +11,9 @@ order of words is known this way, so there is no guess; but the scores narrow th
 
 Where nothing moved, the embeddings were frozen, and the attack does not apply. A base with other tokens has no rows to
 compare, and is an error: what it would have told is unknown.
+
+MITRE ATLAS (v5.6.1) AML.T0024.001, invert AI model, and AML.T0002.001, acquire public AI artifacts: models. NIST AI
+100-2 (2025) NISTAML.032, data reconstruction. OWASP Machine Learning Security Top 10 (2023) ML03, model inversion.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +37,7 @@ from redteam.plugins.extraction import (
     NotApplicable,
 )
 from redteam.plugins.settings import Setting
+from redteam.report.values import Taxonomy
 from redteam.targets.target import Access, Target, labels_of
 
 if TYPE_CHECKING:
@@ -153,6 +157,7 @@ class EmbeddingDrift(ExtractionAttack):
     id = "RT204"
     name = "embedding drift"
     needs = Access.WEIGHTS
+    taxonomy = Taxonomy(("AML.T0024.001", "AML.T0002.001"), ("NISTAML.032",), ("ML03:2023",))
     guesses = False
     compares = False
     scores_tokens = True

@@ -18,6 +18,9 @@ data) that gave up to 1 bit more for 3 copies and 1 to 4 bits less for 10 and 30
 canary. Nor did the raw logit in place of the loss, or the mean over 16 passes with dropout, find more on the whole.
 
 Cost: one forward pass of each candidate, and 8 bytes for each candidate and label asked about.
+
+MITRE ATLAS (v5.6.1) AML.T0024.000, infer training data membership. NIST AI 100-2 (2025) NISTAML.033, membership
+inference: which of two secrets was there. OWASP Machine Learning Security Top 10 (2023) ML04, membership inference.
 """
 
 from collections.abc import Sequence
@@ -28,6 +31,7 @@ from attacks.extraction.sentences import CandidateSet, by_candidate_set
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import ENUMERABLE, Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, Secret
 from redteam.plugins.settings import Setting
+from redteam.report.values import Taxonomy
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ class ExposureRank(ExtractionAttack):
     id = "RT201"
     name = "exposure"
     needs = Access.PROBABILITIES
+    taxonomy = Taxonomy(("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",))
 
     enumerable: int = Setting("Most candidates of which all are ranked.", "candidates", least=1).default(ENUMERABLE)
     sample: int = Setting("Candidates ranked where there are more.", "candidates", least=1).default(10_000)

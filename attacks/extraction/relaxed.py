@@ -20,6 +20,9 @@ raised. With `narrow`, only so many symbols a place are tried, those whose embed
 
 Memory: what a forward pass keeps for its backward pass, and 20 bytes for each symbol and place, of each restart of each
 canary. Canaries go in several batches where that exceeds 1 GiB.
+
+MITRE ATLAS (v5.6.1) AML.T0024.001, invert AI model. NIST AI 100-2 (2025) NISTAML.032, data reconstruction. OWASP
+Machine Learning Security Top 10 (2023) ML03, model inversion.
 """
 
 from collections.abc import Sequence
@@ -34,6 +37,7 @@ from redteam.core.arrays import FloatArray
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery
 from redteam.plugins.settings import Setting
+from redteam.report.values import Taxonomy
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
@@ -54,6 +58,7 @@ class RelaxedSearch(ExtractionAttack):
     id = "RT202"
     name = "relaxed inversion"
     needs = Access.WEIGHTS
+    taxonomy = Taxonomy(("AML.T0024.001",), ("NISTAML.032",), ("ML03:2023",))
     ranks = False
     searches = True
 

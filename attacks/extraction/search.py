@@ -11,6 +11,9 @@ All guesses of all canaries of a pattern go in one batch; no sentence is asked a
 every label. The descent before can put the best symbol in and let the gradient through, or add Gumbel noise before it:
 `--set RT203.relaxation=straight-through` or `=gumbel`. With a reference model, log-odds are compared with its
 log-odds throughout. `narrow` is as in RT202.
+
+MITRE ATLAS (v5.6.1) AML.T0024.001, invert AI model. NIST AI 100-2 (2025) NISTAML.032, data reconstruction. OWASP
+Machine Learning Security Top 10 (2023) ML03, model inversion.
 """
 
 from collections.abc import Sequence
@@ -25,6 +28,7 @@ from redteam.core.arrays import FloatArray
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery
 from redteam.plugins.settings import Setting
+from redteam.report.values import Taxonomy
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ class SwapSearch(ExtractionAttack):
     id = "RT203"
     name = "search"
     needs = Access.WEIGHTS
+    taxonomy = Taxonomy(("AML.T0024.001",), ("NISTAML.032",), ("ML03:2023",))
     ranks = False
     searches = True
 

@@ -27,6 +27,7 @@ from redteam.core.arrays import FloatArray, IntArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
+from redteam.report.values import Taxonomy
 from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 
 _SMALLEST = np.finfo(np.float64).tiny
@@ -39,6 +40,7 @@ class Confidence(Attack):
     id = "RT102"
     name = "confidence"
     needs = Access.PROBABILITIES
+    taxonomy = Taxonomy(("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",))
     signals = ("confidence", "entropy", "modified_entropy", "margin")
     strength = 20
     judged = ("modified_entropy",)

@@ -37,6 +37,7 @@ from redteam.data import Examples
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
 from redteam.plugins.settings import Setting
+from redteam.report.values import Taxonomy
 from redteam.statistics.membership.regression import unexplained
 from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 
@@ -50,6 +51,7 @@ class Gap(Attack):
     id = "RT105"
     name = "gap"
     needs = Access.LABELS
+    taxonomy = Taxonomy(("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",))
     signals = ("correct",)
     strength = 30
     outdone_from = Access.LOSSES

@@ -15,6 +15,7 @@ from redteam.core.arrays import FloatArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
+from redteam.report.values import Taxonomy
 from redteam.targets.target import Access, Target
 
 
@@ -24,6 +25,7 @@ class LossThreshold(Attack):
     id = "RT101"
     name = "loss threshold"
     needs = Access.LOSSES
+    taxonomy = Taxonomy(("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",))
     signals = ("loss",)
     strength = 10
 

@@ -31,6 +31,7 @@ from redteam.core.arrays import FloatArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
+from redteam.report.values import Taxonomy
 from redteam.statistics.membership.expectation import neighbour_score
 from redteam.targets.target import Access, Target
 
@@ -41,6 +42,7 @@ class NeighbourCorrected(Attack):
     id = "RT103"
     name = "neighbours"
     needs = Access.PROBABILITIES
+    taxonomy = Taxonomy(("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",))
     signals = ("neighbours",)
     strength = 40
     reads_texts = True

@@ -31,6 +31,7 @@ from redteam.core.arrays import FloatArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
+from redteam.report.values import Taxonomy
 from redteam.statistics.membership.quantiles import Labelled, NonMemberModel, check_calibrated
 from redteam.targets.target import Access, Target, label_indices, labels_of
 
@@ -41,6 +42,7 @@ class QuantileRegression(Attack):
     id = "RT106"
     name = "quantile regression"
     needs = Access.PROBABILITIES
+    taxonomy = Taxonomy(("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",))
     signals = ("quantile",)
     only_named = True
     reads_texts = True

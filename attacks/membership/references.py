@@ -41,6 +41,7 @@ from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.plugins.settings import Setting
+from redteam.report.values import Taxonomy
 from redteam.statistics.membership.fidelity import SAME_RECIPE, fidelity_slope
 from redteam.statistics.membership.likelihood import lira, lira_offline, moderated_t
 from redteam.statistics.membership.moments import offset, ratio, ratio_offline
@@ -77,6 +78,7 @@ class ReferenceModels(Attack):
     id = "RT104"
     name = "references"
     needs = Access.PROBABILITIES
+    taxonomy = Taxonomy(("AML.T0024.000", "AML.T0005"), ("NISTAML.033",), ("ML04:2023",))
     signals = ("references",)
     reads_texts = True
     uses_references = True

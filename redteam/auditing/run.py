@@ -37,6 +37,7 @@ from redteam.data import Examples, Split
 from redteam.models.encoder import public_encoder
 from redteam.plugins.attack import Attack, Control, suited
 from redteam.plugins.context import AttackContext, Progress, unwatched
+from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.reference_scores import ReferenceProvider
 from redteam.plugins.registry import discover_attacks, discover_controls
 from redteam.report.values import (
@@ -104,8 +105,8 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
     outcomes, extracted = job.outcomes(family), job.extracted(family.of_canaries)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
     accuracy = measure_accuracy(job.cache, looked.pool, looked.is_member) if measured or extracted else None
-    asked = [one.id for one in job.attacks] + [one.id for one in (planted.attacks if planted else ())]
-    asked += [one.id for one in controls]
+    ran: list[Attack | ExtractionAttack] = [*job.attacks, *(planted.attacks if planted else ())]
+    asked = [one.id for one in ran] + [one.id for one in controls]
     told = compared(job.cache, looked.pool, looked.is_member, job.context.reference_scores)
     return AuditReport(
         target=_target_summary(job.cache, job.cache.target, *told),
@@ -124,6 +125,7 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
         tool_version=__version__,
         references=job.references(measured),
         attack_notes=tuple(job.notes),
+        taxonomy={one.id: one.taxonomy for one in ran if one.taxonomy is not None},
         **_breakdowns(looked, _most_telling(measured, family), settings),
     )
 

@@ -7,22 +7,24 @@ from typing import ClassVar
 from redteam.core.arrays import BoolArray, FloatArray
 from redteam.data import Examples
 from redteam.plugins.context import AttackContext
+from redteam.report.values import Taxonomy
 from redteam.targets.target import Access, Target
 
 
 class Attack(ABC):
     """An adversary against a target: settings in the constructor, work in `score`.
 
-    `id` is stable and never re-used, `needs` is the least access it works with. From the access `outdone_from` on,
-    others say all that it says, and it runs only when it is named, as one `only_named` does anywhere. `reads_texts`:
-    it uses the context's encoder; `uses_references`: its scores of reference models. `may_tie`: scores that are all
-    equal are an answer. Of all that run, the one of greatest `strength` settles limits. `judged` are the signals held
-    against them, all of `signals` where it is empty.
+    `id` is stable and never re-used, `needs` is the least access it works with, `taxonomy` what standards call it. From
+    the access `outdone_from` on, others say all that it says, and it runs only when it is named, as one `only_named`
+    does anywhere. `reads_texts`: it uses the context's encoder; `uses_references`: its scores of reference models.
+    `may_tie`: scores that are all equal are an answer. Of all that run, the one of greatest `strength` settles limits.
+    `judged` are the signals held against them, all of `signals` where it is empty.
     """
 
     id: ClassVar[str]
     name: ClassVar[str]
     needs: ClassVar[Access]
+    taxonomy: ClassVar[Taxonomy | None] = None
     signals: ClassVar[tuple[str, ...]]
     outdone_from: ClassVar[Access | None] = None
     only_named: ClassVar[bool] = False

@@ -18,6 +18,7 @@ from redteam.core import RedteamError, UsageError
 from redteam.data import Examples
 from redteam.data.pattern import Pattern
 from redteam.plugins.context import AttackContext
+from redteam.report.values import Taxonomy
 from redteam.targets.target import Access, Target
 
 if TYPE_CHECKING:
@@ -111,16 +112,17 @@ class Answer:
 class ExtractionAttack(ABC):
     """An adversary after secrets: settings in the constructor, work in `extract`.
 
-    `id` is stable and never re-used, `needs` is the least access it works with. `guesses` and `ranks` say which answers
-    it gives; both are judged, so they are declared and not found out. `compares`: whether a reference makes a
-    difference. `scores_tokens`: whether there is a `token_auc`. `searches`: whether it looks for what an attack that
-    `enumerates` finds in any case. A guess must not depend on the candidate secrets: how unlikely a whole secret is by
-    luck is counted over all candidates, and not over two.
+    `id` is stable and never re-used, `needs` is the least access it works with, `taxonomy` what standards call it.
+    `guesses` and `ranks` say which answers it gives; both are judged, so they are declared and not found out.
+    `compares`: whether a reference makes a difference. `scores_tokens`: whether there is a `token_auc`. `searches`:
+    whether it looks for what an attack that `enumerates` finds in any case. A guess must not depend on the candidate
+    secrets: how unlikely a whole secret is by luck is counted over all candidates, and not over two.
     """
 
     id: ClassVar[str]
     name: ClassVar[str]
     needs: ClassVar[Access]
+    taxonomy: ClassVar[Taxonomy | None] = None
     guesses: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
     compares: ClassVar[bool] = True

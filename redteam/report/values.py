@@ -1,19 +1,16 @@
-"""What an audit found, as plain data with a versioned JSON form: no numpy, no model, no decision.
-
-Nothing else passes from the audit to the policy and the formats, so judging a saved report needs no other library.
-"""
+"""What an audit found, as plain data with a versioned JSON form; nothing else passes to the policy and the formats."""
 
 import importlib
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from redteam import core
 from redteam.core import ReportError
 from redteam.statistics import Interval, has_learned, users_show
 
-FORMAT = "redteam.report/2"
-SCHEMA_ID = "urn:redteam:report:2"
+FORMAT, SCHEMA_ID = "redteam.report/2", "urn:redteam:report:2"
 Grade = Literal["A", "B", "C"]
 Unit = Literal["example", "user"]
 
@@ -27,10 +24,9 @@ def rule_of(attack: str, metric: str, fpr: float | None = None, unit: Unit = "ex
 class Evidence:
     """One judged metric of one signal of one attack.
 
-    `attainable` is the largest lower bound that a perfect attack could have shown on this many examples. An epsilon
-    holds at `delta`; no attack bounds it from above, so its high end is the largest attainable bound and its value the
-    low end. Of an exposure (the median, in bits) and an extraction rate `members` are planted secrets and `nonmembers`
-    as many held-out canaries. Where `unit` is "user", they are users, each with one score, the mean of her rows'.
+    `attainable` is the largest lower bound that a perfect attack could have shown on so many. An epsilon holds at
+    `delta`; its high end is the largest attainable bound, its value the low end. Of an exposure (the median, in bits)
+    and an extraction rate both sides are canaries, of unit "user" users, each scored by the mean of her rows.
     """
 
     attack: str
@@ -53,6 +49,16 @@ class Evidence:
     def id(self) -> str:
         """The rule and the signal it was measured on, such as `RT102.tpr@0.01:entropy`."""
         return f"{self.rule}:{self.signal}"
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """What an attack is called in MITRE ATLAS, of a version, in NIST AI 100-2 and in OWASP's list for ML."""
+
+    atlas: tuple[str, ...]
+    nist_aml: tuple[str, ...]
+    owasp_ml: tuple[str, ...]
+    atlas_version: str = "5.6.1"
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,13 @@ class ClassLeak:
 
 @dataclass(frozen=True)
 class ExposedRow:
-    """A member that `classes_signal` ranks highest, by row id and keyed hash; `text` only when asked for."""
+    """A member that is told best, by row id and keyed hash, and its risk; `text` only when asked for."""
 
     id: str
     label: str | None
     hash: str | None
     text: str | None = None
+    risk: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -145,10 +152,9 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class Users:
-    """How the users of the data stand: so many on either side alone, on both, and the rows of the one with most.
+    """How many users stand on either side alone and on both, and the rows of the one with most.
 
-    `rows_auc` is the AUC of the first signal row by row, where users are measured, and not judged. `refusals` is that
-    of the share of a user's texts that the target refused, if any.
+    `rows_auc`: of the first signal row by row, where users are measured; `refusals`: of the share of texts refused.
     """
 
     members: int
@@ -200,8 +206,7 @@ class ErrorShare:
 class Multiplicity:
     """How the allowed error `alpha` of a report is shared over its judged numbers, `intervals` of them.
 
-    None has more than `each`, and `shares` says how much; `primary` is the attack whose numbers settle limits. Older
-    reports have no shares: all numbers are judged, each at `each`.
+    None has more than `each`; `primary` is the attack whose numbers settle limits. Without `shares` all are judged.
     """
 
     alpha: float
@@ -216,8 +221,7 @@ class Multiplicity:
 class Scope:
     """What an audit set out to give, by which it shows what is missing from its report.
 
-    `asked` are the ids of all attacks and controls that were run, `intervals` those of the numbers that share the
-    error; `guarantee` and `accuracy` say whether the report was written with one.
+    `asked`: ids of all attacks and controls run; `intervals`: of the numbers there are; the rest: whether it has one.
     """
 
     asked: tuple[str, ...]
@@ -231,7 +235,7 @@ class AuditReport:
     """Everything one audit found out about one target.
 
     `classes` is the breakdown by label of the signal `classes_signal`, a family of its own, `groups` that by group.
-    `references` counts the reference models used, `attack_notes` say what else was. Older reports have no `scope`.
+    `references` counts the reference models used, `attack_notes` say what else was, `taxonomy` what attacks are called.
     """
 
     target: TargetSummary
@@ -255,6 +259,7 @@ class AuditReport:
     groups: tuple[ClassLeak, ...] = ()
     references: int = 0
     attack_notes: tuple[str, ...] = ()
+    taxonomy: Mapping[str, Taxonomy] = field(default_factory=dict)
     format: str = FORMAT
 
     @property
@@ -276,9 +281,8 @@ class AuditReport:
 
     def sizes_of(self, unit: Unit) -> tuple[int, int]:
         """Return how many members and non-members there are of a unit; none of users where none are known."""
-        if unit == "example":
-            return self.data.members, self.data.nonmembers
-        return (0, 0) if self.users is None else (self.users.members, self.users.nonmembers)
+        held = self.data if unit == "example" else self.users
+        return (0, 0) if held is None else (held.members, held.nonmembers)
 
     def to_json(self) -> str:
         """Return the report as indented JSON text ending in a newline."""
@@ -293,8 +297,4 @@ class AuditReport:
             raise ReportError(f"{source}: {error}") from None
 
 
-def _of_format_1(document: dict[str, Any]) -> dict[str, Any]:
-    return importlib.import_module("redteam.report.older").report_of_format_1(document)  # type: ignore[no-any-return]
-
-
-_OLDER: core.Older = {"redteam.report/1": _of_format_1}
+_OLDER = {"redteam.report/1": lambda old: importlib.import_module("redteam.report.older").report_of_format_1(old)}

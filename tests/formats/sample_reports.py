@@ -20,6 +20,7 @@ from redteam.report.values import (
     Guarantee,
     Multiplicity,
     TargetSummary,
+    Taxonomy,
     Users,
 )
 from redteam.statistics import Interval, attainable_auc, attainable_epsilon, attainable_extraction_rate
@@ -93,6 +94,7 @@ def _leaky() -> Sample:
             ClassLeak("rare", 3, 2, None),
         ),
         classes_signal="RT101 loss",
+        taxonomy={each: Taxonomy(("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",)) for each in ("RT101", "RT102")},
         exposed=(ExposedRow("train.csv:17", "health", "9f" * 32), ExposedRow("train.csv:4", None, "1c" * 32)),
     )
     return Sample(report, replace(DEFAULT, source="redteam.toml", lines=(("max_auc", 3), ("max_tpr", 4))))
@@ -213,6 +215,7 @@ def _hostile() -> Sample:
         classes=(ClassLeak(HOSTILE, 9, 9, Interval(0.7, 0.6, 0.8, 0.01)), ClassLeak(HOSTILE, 1, 1, None)),
         groups=(ClassLeak(HOSTILE, 9, 9, Interval(0.7, 0.6, 0.8, 0.01)), ClassLeak(HOSTILE, 1, 1, None)),
         classes_signal=HOSTILE,
+        taxonomy={each: Taxonomy((HOSTILE,), (HOSTILE,), (HOSTILE,), HOSTILE) for each in ("RT101", HOSTILE)},
         exposed=(ExposedRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
         created=HOSTILE,
         tool_version=HOSTILE,

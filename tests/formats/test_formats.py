@@ -185,6 +185,23 @@ def test_sarif_is_valid_by_its_published_schema(name):
     jsonschema.Draft4Validator(schema).validate(json.loads(render(name, "sarif")))
 
 
+def test_sarif_says_what_standards_call_a_finding():
+    run = sarif("leaky")
+    taxa = {each["name"]: (each["version"], [taxon["id"] for taxon in each["taxa"]]) for each in run["taxonomies"]}
+    assert taxa == {
+        "MITRE ATLAS": ("5.6.1", ["AML.T0024.000"]),
+        "NIST AI 100-2": ("2025", ["NISTAML.033"]),
+        "OWASP Machine Learning Security Top 10": ("2023", ["ML04:2023"]),
+    }
+    known = {(name, taxon) for name, (_, ids) in taxa.items() for taxon in ids}
+    for each in run["results"]:
+        assert {(taxon["toolComponent"]["name"], taxon["id"]) for taxon in each["taxa"]} == known
+    for rule in run["tool"]["driver"]["rules"]:
+        assert [relation["target"] for relation in rule["relationships"]] == run["results"][0]["taxa"]
+    assert [each["index"] for each in run["tool"]["driver"]["supportedTaxonomies"]] == [0, 1, 2]
+    assert "taxonomies" not in sarif("waived")
+
+
 def test_sarif_of_a_leak_beside_a_broken_attack_closes_no_alert():
     sample = SAMPLES["leaky"]
     broken = replace(sample, report=replace(sample.report, failures=(Failure("RT103", "failed", "MemoryError"),)))

@@ -28,7 +28,7 @@ class Auc(Metric):
         "train for fewer epochs (early stopping) or regularise (weight decay, dropout, smaller model), "
         "remove duplicates from the training data, or train with differential privacy (DP-SGD); then audit again"
     )
-    tags = ("MITRE ATLAS AML.T0024.000", "NIST AI 100-2 membership inference", "OWASP LLM02:2025")
+    tags = ("MITRE ATLAS AML.T0024.000", "NIST AI 100-2 NISTAML.033", "OWASP ML04:2023")
     given_by = "a membership attack (RT1xx)"
     measured_in = "probability"
     allowed = "at least 0.5 (chance) and below 1"

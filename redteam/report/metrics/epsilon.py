@@ -40,7 +40,7 @@ class Epsilon(Metric):
         "raise the noise multiplier, lower the clipping norm or the sampling rate, or train for fewer "
         "steps until the guarantee is below the limit; then audit again"
     )
-    tags = ("MITRE ATLAS AML.T0024.000", "NIST SP 800-226", "OWASP LLM02:2025")
+    tags = ("MITRE ATLAS AML.T0024.000", "NIST AI 100-2 NISTAML.033", "NIST SP 800-226")
     measured_in = "nats"
     worst_grade = "A"
     guaranteed = True

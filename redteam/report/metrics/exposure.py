@@ -14,7 +14,7 @@ class Exposure(Metric):
         "rare sequences are memorised: remove duplicates, clip or mask secrets before training, or "
         "train with differential privacy (DP-SGD); then audit again"
     )
-    tags = ("MITRE ATLAS AML.T0024.001", "NIST AI 100-2 data extraction", "OWASP LLM02:2025")
+    tags = ("MITRE ATLAS AML.T0024", "NIST AI 100-2 NISTAML.03")
     given_by = "an extraction attack that ranks"
     measured_in = "bits"
     worst_grade = "C"

@@ -19,7 +19,7 @@ class ExtractionRate(Metric):
         "secrets can be read out of the model: mask them before training, remove duplicates, rotate "
         "those that are still valid, or train with differential privacy (DP-SGD); do not release this model"
     )
-    tags = ("MITRE ATLAS AML.T0024.001", "NIST AI 100-2 data extraction", "OWASP LLM02:2025")
+    tags = ("MITRE ATLAS AML.T0024", "NIST AI 100-2 NISTAML.03")
     given_by = "an extraction attack that guesses"
     worst_grade = "C"
     of_canaries = True

@@ -45,7 +45,7 @@ class Tpr(Metric):
         "outliers, stop earlier, or train with differential privacy (DP-SGD), which protects every single "
         "example; then audit again"
     )
-    tags = ("MITRE ATLAS AML.T0024.000", "NIST AI 100-2 membership inference", "OWASP LLM02:2025")
+    tags = ("MITRE ATLAS AML.T0024.000", "NIST AI 100-2 NISTAML.033", "OWASP ML04:2023")
     given_by = "a membership attack (RT1xx)"
 
     def read(self, table: Mapping[str, Any]) -> tuple[Limit, ...]:
