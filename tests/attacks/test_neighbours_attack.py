@@ -92,9 +92,9 @@ def test_log_odds_keep_the_order_where_p_rounds_to_one_and_stay_finite_where_it_
     assert odds[2] - odds[1] == pytest.approx(np.log(2))
 
 
-def test_it_runs_where_it_is_named_and_gets_an_encoder(monkeypatch):
+def test_it_is_part_of_every_audit_and_gets_an_encoder(monkeypatch):
     monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda base: hashed_ngrams())
-    assert suited((NeighbourCorrected(),), Access.WEIGHTS) == ()
+    assert [attack.id for attack in suited((NeighbourCorrected(),), Access.WEIGHTS)] == ["RT103"]
     split = Split.of(sentences(60, seed=1), sentences(60, seed=2))
     report = audit(RuleTarget(), split, [NeighbourCorrected()], controls=())
     assert {e.id for e in report.evidence} >= {"RT103.auc:neighbours"}

@@ -302,7 +302,7 @@ class TestAudit:
             result = self.audit(audited, "model.pt", "-f", "json", *arguments)
             return {e["attack"] for e in json.loads(result.stdout)["evidence"]}
 
-        assert ids() == {"RT101", "RT102", "RT299"}
+        assert ids() == {"RT101", "RT102", "RT103", "RT299"}
         assert ids("-a", "RT101") == {"RT101"}
         assert ids("-a", "enumeration", "-a", "RT101") == {"RT101", "RT299"}
 

@@ -11,7 +11,8 @@ def test_the_tool_is_right_on_this_machine(tmp_path):
 
 BLIND = """
 import redteam.auditing.measure as audit
-audit.area_interval = lambda ranking, alpha: audit.Interval(0.5, 0.4, 0.6, alpha)
+audit.area_interval = lambda ranking, alpha, low_share: audit.Interval(0.5, 0.4, 0.6, alpha)
+audit.tpr_interval = lambda ranking, fpr, alpha, seed: audit.Interval(0.01, 0.0, 0.02, alpha)
 """
 
 

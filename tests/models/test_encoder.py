@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from redteam.core import BundleError
+from redteam.core import BundleError, UsageError
 from redteam.models.encoder import PublicEncoder, hashed_ngrams, public_encoder
 from redteam.models.initial import minilm_directory
 
@@ -19,7 +19,17 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def minilm():
-    return public_encoder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("REDTEAM_ENCODER")
+        return public_encoder()
+
+
+def test_the_environment_chooses_between_minilm_and_hashed_ngrams(monkeypatch):
+    monkeypatch.setenv("REDTEAM_ENCODER", "hashed")
+    assert public_encoder().name == hashed_ngrams().name
+    monkeypatch.setenv("REDTEAM_ENCODER", "bert")
+    with pytest.raises(UsageError, match="must be minilm or hashed"):
+        public_encoder()
 
 
 @pytest.mark.parametrize("kind", ["minilm", "hashed"])
