@@ -48,7 +48,7 @@ def test_a_report_as_it_was_written_is_read(tmp_path):
         (lambda d: d["multiplicity"].update(primary="RT101"), "RT101 settles limits, but of the error of "),
         (lambda d: d["multiplicity"].update(primary=None), "has a share of the error, but no attack settles limits"),
         (lambda d: d["multiplicity"].update(each=1e-4), "of the error, the report says 0.0001"),
-        (lambda d: give_away(d, "tpr@0.01"), "RT103 settles limits, but of the error of tpr@0.01"),
+        (lambda d: hand_over(d, "tpr@0.01"), "RT103 settles limits, but of the error of tpr@0.01"),
         (lambda d: d["evidence"][0]["interval"].update(alpha=0.9), "has level 0.9"),
         (lambda d: d["evidence"][0]["interval"].update(low=-7.0, value=-6.0, high=-5.0), "is not between 0 and 1"),
         (lambda d: d["evidence"][0].update(members=3), "is of another number of examples"),
@@ -109,8 +109,8 @@ def test_a_report_that_never_ends_is_refused(tmp_path, monkeypatch):
             load_report(path)
 
 
-def give_away(document, rule):
-    """Give the primary attack's share of the error of a metric to the loss, and its numbers the levels that follow."""
+def hand_over(document, rule):
+    """Move the primary attack's share of the error of a metric to the loss, and set all levels by it."""
     shares = {share["id"]: share for share in document["multiplicity"]["shares"]}
     own = [identifier for identifier in shares if identifier.startswith(f"RT103.{rule}:")]
     shares[f"RT101.{rule}:loss"]["error"] += sum(shares.pop(identifier)["error"] for identifier in own)
