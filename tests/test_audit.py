@@ -110,6 +110,16 @@ def test_one_attack_alone_has_all_of_the_error():
         assert [share.error for share in family.shares] == [0.025, 0.025]
 
 
+def test_numbers_of_members_and_of_canaries_have_levels_of_their_own():
+    attacks = [attack for attack in discover_attacks() if attack.id in ("RT101", "RT102")]
+    planted = ("RT299.exposure:R=10", "RT299.extraction_rate:R=10")
+    family = make_family(attacks, AuditSettings(), epsilon=False, claimed=False, planted=planted)
+    assert family.of_canaries == pytest.approx(0.05 / 4)
+    assert family.of_members == pytest.approx(0.8 * 0.05 / 4)  # which a plan holds limits on members against
+    alone = make_family(attacks, AuditSettings(), epsilon=False, claimed=False)
+    assert alone.of_members == pytest.approx(0.8 * 0.05 / 2)
+
+
 def test_what_a_weaker_attack_misses_keeps_no_limit():
     attacks = tuple(attack for attack in discover_attacks() if attack.id in ("RT101", "RT102"))
     report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), attacks)

@@ -220,8 +220,8 @@ class TestFindings:
 
     def test_evidence_stays_at_zero_for_null_models_and_rises_for_leaks(self):
         planted = planting()
-        assert CanaryAudit(planted, (Enumeration(),)).intervals(Access.WEIGHTS) == 2
-        assert CanaryAudit(planted, (Enumeration(),)).intervals(Access.LABELS) == 0
+        assert len(CanaryAudit(planted, (Enumeration(),)).planned(Access.WEIGHTS)) == 2
+        assert len(CanaryAudit(planted, (Enumeration(),)).planned(Access.LABELS)) == 0
         above = {"extraction_rate": 0, "exposure": 0}
         for run in range(200):
             for e in evidence(NoiseModel("abc", seed=run), planted, each=0.1):

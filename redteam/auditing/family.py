@@ -34,16 +34,12 @@ Rule = tuple[str, float | None]  # the name of a metric, and the FPR of a TPR
 
 @dataclass(frozen=True)
 class Family:
-    """The numbers an audit is to give, the error of those that are judged, and the attack that settles limits.
-
-    `of_canaries` is the error of each number of planted canaries.
-    """
+    """The numbers an audit is to give, the error of those that are judged, and the attack that settles limits."""
 
     alpha: float
     ids: tuple[str, ...]
     shares: tuple[ErrorShare, ...]
     primary: str | None
-    of_canaries: float
 
     @cached_property
     def _level(self) -> dict[str, float]:
@@ -52,6 +48,20 @@ class Family:
     def level(self, identifier: str) -> float:
         """Return the error of a number: its share of the family's where it is judged, else all by itself."""
         return self._level.get(identifier, self.alpha)
+
+    @property
+    def of_canaries(self) -> float:
+        """The error of each number of planted canaries, who all have as much."""
+        return self._most(of_canaries=True)
+
+    @property
+    def of_members(self) -> float:
+        """The error of a number about members, of the attack that has most."""
+        return self._most(of_canaries=False)
+
+    def _most(self, *, of_canaries: bool) -> float:
+        own = [share.error for share in self.shares if measured_by(share.id).of_canaries == of_canaries]
+        return max(own, default=self.alpha)
 
     def multiplicity(self) -> Multiplicity:
         """Return how the error is shared, for the report."""
@@ -97,8 +107,7 @@ def make_family(
     ids = tuple(
         _id(attack, signal, rule, unit) for attack in attacks for signal in attack.signals for rule in rules
     ) + tuple(planted)
-    level = shares[-1].error if planted else settings.alpha
-    return Family(settings.alpha, ids, tuple(shares), primary.id if primary is not None else None, level)
+    return Family(settings.alpha, ids, tuple(shares), primary.id if primary is not None else None)
 
 
 def _of_membership(

@@ -70,7 +70,7 @@ def make_plan(
         unit=split.unit,
         planted=() if planted is None else planted.planned(target.access),
     )
-    each = family.multiplicity().each
+    each = family.of_members
     limits = policy.limits if planted is None else with_unset(policy.limits)
     randomised = (canaries.members, canaries.nonmembers, canaries.delta) if isinstance(canaries, Canaries) else None
     shown = None if planted is None else planted.attainable(target.access, each=family.of_canaries)

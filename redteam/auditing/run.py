@@ -1,14 +1,9 @@
 """The one pass: score a pool blindly, then join the scores with who was a member, and write down what they show.
 
-How the error is shared. One report makes many statements, and a build fails if any one of them is "proven". So the
-allowed error `alpha` of the whole report is divided by the number of judged intervals before anything is measured:
-every applicable attack counts with each of its signals, and each signal with its AUC, its TPR at every FPR asked for
-and, where membership was drawn at random, its epsilon; where the data holds canaries, every attack after them counts
-with its extraction rate and its exposure for each number of repetitions. Each interval misses the truth with
-probability at most alpha / intervals, hence all of them hold together with probability at least 1 - alpha, whatever
-their dependence (Bonferroni). The breakdowns by label and by group are families of their own with their own alpha, and
-are never judged. The controls have a level of their own, `redteam.auditing.grading`. Where whole users were put in or
-left out, every interval is over users, `redteam.data.grouping`.
+Which numbers are judged, and how they share the error of the report, is settled in `redteam.auditing.family` before the
+first attack runs. The breakdowns by label and by group are families of their own with their own alpha, and are never
+judged. The controls have a level of their own, `redteam.auditing.grading`. Where whole users were put in or left out,
+every interval is over users, `redteam.data.grouping`.
 """
 
 import contextlib

@@ -35,12 +35,8 @@ class CanaryAudit:
     attacker: Attacker = field(default_factory=Attacker)
     spared: tuple[Failure, ...] = ()
 
-    def intervals(self, access: Access) -> int:
-        """Return how many intervals `run` gives at most: what they add to the family that shares the error."""
-        return len(self.planned(access))
-
     def planned(self, access: Access) -> tuple[str, ...]:
-        """Return the id of each of these intervals."""
+        """Return the id of each interval that `run` gives at most, which share the error of the report."""
         given: tuple[tuple[str, Callable[[ExtractionAttack], bool]], ...] = (
             ("extraction_rate", lambda attack: attack.guesses),
             ("exposure", lambda attack: attack.ranks),

@@ -129,7 +129,7 @@ class TestSearches:
         assert [failure.attack for failure in spared] == ["RT202", "RT203"]
         assert "RT201 ranks every candidate" in spared[0].reason
         assert count_tests(run, planted, Access.WEIGHTS) == 3
-        assert CanaryAudit(planted, run, spared=spared).intervals(Access.WEIGHTS) == 2
+        assert len(CanaryAudit(planted, run, spared=spared).planned(Access.WEIGHTS)) == 2
 
     @pytest.mark.parametrize(
         ("attacks", "patterns", "access"),
