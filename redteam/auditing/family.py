@@ -24,7 +24,7 @@ from redteam.auditing.settings import AuditSettings
 from redteam.plugins.attack import Attack
 from redteam.report import LOW_BOUND, SAME_FPR, plural
 from redteam.report.metrics import metric
-from redteam.report.reading import measured_by
+from redteam.report.reading import measure_of, measured_by
 from redteam.report.values import ErrorShare, Multiplicity, Unit, rule_of
 
 PRIMARY = 0.8  # of a metric's error, where other attacks are judged too
@@ -71,7 +71,7 @@ class Family:
     def _method(self) -> str:
         if not self.shares:
             return "nothing is judged: the policy limits none of what was measured"
-        named = dict.fromkeys(share.id.partition(":")[0].partition(".")[2] for share in self.shares)
+        named = dict.fromkeys(measure_of(share.id) for share in self.shares)
         of = plural(len(named), "metric")
         mostly = f", {PRIMARY:.0%} of each for {self.primary}, the primary attack" if self.primary else ""
         bound = f"; {LOW_BOUND}" if any(measured_by(share.id).guaranteed for share in self.shares) else ""

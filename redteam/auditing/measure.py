@@ -16,7 +16,7 @@ from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
 from redteam.report.metrics import metric
 from redteam.report.values import Evidence, Failure, rule_of
-from redteam.statistics import Interval
+from redteam.statistics import Interval, two_sided
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import Ranking, rank
 from redteam.statistics.tpr import tpr_interval
@@ -104,7 +104,7 @@ def _measure(
         interval = area_interval(ranking, alpha=level("auc"), low_share=metric("auc").low_share)
         evidence = [_evidence(attack, signal, "auc", ranking, interval)]
         for fpr in settings.fprs:
-            ends = min(2 * level("tpr", fpr), 0.999)  # either end may miss that often: only one of them fails a build
+            ends = two_sided(level("tpr", fpr))  # only one of them fails a build
             interval = replace(tpr_interval(ranking, fpr=fpr, alpha=ends, seed=settings.seed), alpha=level("tpr", fpr))
             evidence.append(_evidence(attack, signal, "tpr", ranking, interval, fpr))
         if canaries is not None:

@@ -14,7 +14,7 @@ from typing import Literal
 from redteam.core import ReportError
 from redteam.report import LOW_BOUND, plural, some
 from redteam.report.metrics import metric
-from redteam.report.reading import measured_by
+from redteam.report.reading import measure_of, measured_by
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import Interval
 
@@ -110,8 +110,10 @@ def _gaps(new: AuditReport, changes: tuple[Change, ...]) -> Iterator[str]:
     gone = sum(change.direction == "only in old" for change in changes) - len(described)
     if gone:
         yield f"the new report lacks {plural(gone, 'number')} of the old one"
-    limited = {_measure(each) for each in new.judged}
-    if unlimited := list(dict.fromkeys(_measure(each) for each in described if _measure(each) not in limited)):
+    limited = {measure_of(each.id) for each in new.judged}
+    if unlimited := list(
+        dict.fromkeys(measure_of(each.id) for each in described if measure_of(each.id) not in limited)
+    ):
         yield f"the new report judges no {some(unlimited)}: audit again with a policy that limits it"
     if new.grade == "C":
         yield "the new report is of grade C: it says nothing about membership"
@@ -123,11 +125,6 @@ def _described(new: AuditReport, changes: tuple[Change, ...]) -> list[Evidence]:
     """Return what the new report holds of the numbers that only the old one judged."""
     only = {change.id for change in changes if change.direction == "only in old"}
     return [each for each in new.evidence if each.id in only]
-
-
-def _measure(evidence: Evidence) -> str:
-    """Return what was measured, by whichever attack."""
-    return evidence.rule.partition(".")[2]
 
 
 def _size(report: AuditReport) -> str:

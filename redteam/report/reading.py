@@ -33,6 +33,11 @@ def measured(report: AuditReport) -> tuple[Metric, ...]:
     return tuple(sorted(found, key=lambda each: (each.order, each.name)))
 
 
+def measure_of(identifier: str) -> str:
+    """Return what an id is a number of, by whichever attack: `tpr@0.01` of `RT102.tpr@0.01:entropy`."""
+    return identifier.partition(":")[0].partition(".")[2]
+
+
 def measured_by(rule: str) -> Metric:
     """Return the metric of a rule or an id, such as `RT102.user.tpr@0.01:entropy`."""
     return metric(rule.partition(":")[0].partition("@")[0].rpartition(".")[2])
@@ -117,20 +122,15 @@ def _of_primary(levels: Mapping[str, float], report: AuditReport) -> Iterator[st
     """Hold the attack that settles limits against the shares: where it gives a number it has more than all others."""
     primary = report.multiplicity.primary
     asked = (each.id for each in report.evidence) if report.scope is None else report.scope.intervals
-    gives = {_measure(each) for each in asked if each.startswith(f"{primary}.")}
+    gives = {measure_of(each) for each in asked if each.startswith(f"{primary}.")}
     own, others = defaultdict[str, float](float), defaultdict[str, float](float)
     for identifier, error in levels.items():
-        (own if identifier.startswith(f"{primary}.") else others)[_measure(identifier)] += error
+        (own if identifier.startswith(f"{primary}.") else others)[measure_of(identifier)] += error
     for rule in others:
         if primary is None and not measured_by(rule).of_canaries:
             yield f"{rule} has a share of the error, but no attack settles limits"
         elif rule in gives and not own[rule] > others[rule]:
             yield f"{primary} settles limits, but of the error of {rule} other attacks have as much or more"
-
-
-def _measure(identifier: str) -> str:
-    """Return what was measured, by whichever attack: `tpr@0.01` of `RT102.tpr@0.01:entropy`."""
-    return identifier.partition(":")[0].partition(".")[2]
 
 
 def what_is_missing(report: AuditReport) -> Iterator[str]:

@@ -62,6 +62,11 @@ def normal_quantile(probability: float) -> float:
     return NormalDist().inv_cdf(probability)
 
 
+def two_sided(error: float) -> float:
+    """Return the alpha of an interval either end of which may miss that often."""
+    return min(2 * error, 0.999)
+
+
 def end_shares(error: float) -> tuple[float, float]:
     """Return how the error of a TPR's lower end is shared over the two ranks of `threshold_ranks`."""
     return 0.75 * error, 0.25 * error

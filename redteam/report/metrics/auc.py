@@ -12,7 +12,7 @@ from statistics import NormalDist
 from redteam.report import LUCK, Limit, Outcome, Ruling, plural, range_of, some
 from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence
-from redteam.statistics import POWER, Interval, attainable_auc, auc_examples_needed, normal_quantile
+from redteam.statistics import POWER, Interval, attainable_auc, auc_examples_needed, normal_quantile, two_sided
 
 _CDF = NormalDist().cdf
 _NORMAL = tuple((i / 8, NormalDist().pdf(i / 8) / 8) for i in range(-64, 65))  # points and masses: exact to 1e-12
@@ -41,11 +41,11 @@ class Auc(Metric):
         self, members: int, nonmembers: int, *, alpha: float, fpr: float | None = None, delta: float | None = None
     ) -> float:
         """Return the lower bound that complete separation supports."""
-        return attainable_auc(members, nonmembers, alpha=2 * self.low_share * alpha)
+        return attainable_auc(members, nonmembers, alpha=two_sided(self.low_share * alpha))
 
     def examples_needed(self, limit: Limit, *, alpha: float) -> tuple[int, int] | None:
         """Return how many members and non-members it takes, as many of each."""
-        return auc_examples_needed(limit.limit, alpha=2 * self.low_share * alpha)
+        return auc_examples_needed(limit.limit, alpha=two_sided(self.low_share * alpha))
 
     def detectable(self, limit: Limit, members: int, nonmembers: int, *, alpha: float) -> float | None:
         """Return the smallest AUC that would be proven above `limit` with probability 0.8."""
@@ -141,7 +141,7 @@ def detectable_auc(limit: float, members: int, nonmembers: int, *, error: float)
     None where not even complete separation would be. Approximate, for curves as of two normal distributions of one
     width.
     """
-    if not attainable_auc(members, nonmembers, alpha=min(2 * error, 0.999)) > limit:
+    if not attainable_auc(members, nonmembers, alpha=two_sided(error)) > limit:
         return None
     steps = normal_quantile(POWER) - normal_quantile(error)
     low, high = max(0.5, limit), 1.0

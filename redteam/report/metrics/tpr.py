@@ -19,6 +19,7 @@ from redteam.statistics import (
     smallest_resolvable_fpr,
     smallest_size,
     threshold_ranks,
+    two_sided,
 )
 
 Steps = tuple[tuple[float, ...], tuple[float, ...]]  # points p / fpr, rising, and the probability of each step
@@ -27,11 +28,6 @@ _EXAMPLE = "{ fpr = 0.01, limit = 0.05 }"
 _GRID = 600
 _normal = NormalDist().cdf
 _REACH = 14.0  # standard deviations on either side; beyond lies less than 1e-12
-
-
-def _ends(alpha: float) -> float:
-    """Return the two-sided error of an interval each of whose ends may miss `alpha` of the time."""
-    return min(2 * alpha, 0.999)
 
 
 class Tpr(Metric):
@@ -75,11 +71,11 @@ class Tpr(Metric):
         self, members: int, nonmembers: int, *, alpha: float, fpr: float | None = None, delta: float | None = None
     ) -> float | None:
         """Return the lower bound that complete separation supports at `fpr`."""
-        return None if fpr is None else attainable_tpr(members, nonmembers, fpr=fpr, alpha=_ends(alpha))
+        return None if fpr is None else attainable_tpr(members, nonmembers, fpr=fpr, alpha=two_sided(alpha))
 
     def examples_needed(self, limit: Limit, *, alpha: float) -> tuple[int, int] | None:
         """Return how many members carry the bound and how many non-members resolve the FPR."""
-        return None if limit.fpr is None else tpr_examples_needed(limit.limit, fpr=limit.fpr, alpha=_ends(alpha))
+        return None if limit.fpr is None else tpr_examples_needed(limit.limit, fpr=limit.fpr, alpha=two_sided(alpha))
 
     def detectable(self, limit: Limit, members: int, nonmembers: int, *, alpha: float) -> float | None:
         """Return the smallest TPR that would be proven above `limit` with probability 0.8."""
@@ -135,8 +131,8 @@ class Tpr(Metric):
         have, alpha = (evidence.members, evidence.nonmembers), evidence.interval.alpha
         if limit.fpr is None or have[1] < 1 or not 0 < alpha < 1:
             return ""
-        least = math.ceil(1000 * smallest_resolvable_fpr(have[1], alpha=_ends(alpha))) / 1000
-        if not limit.fpr < least < 0.5 or attainable_tpr(*have, fpr=least, alpha=_ends(alpha)) <= limit.limit:
+        least = math.ceil(1000 * smallest_resolvable_fpr(have[1], alpha=two_sided(alpha))) / 1000
+        if not limit.fpr < least < 0.5 or attainable_tpr(*have, fpr=least, alpha=two_sided(alpha)) <= limit.limit:
             return ""
         if self.examples_needed(limit, alpha=alpha) is None:
             return ""
@@ -190,7 +186,7 @@ def detectable_tpr(limit: float, members: int, nonmembers: int, *, fpr: float, e
     None where not even complete separation would be. Approximate, for curves as of two normal distributions of one
     width: binomial counts of members are taken as normal after the arcsine.
     """
-    if not attainable_tpr(members, nonmembers, fpr=fpr, alpha=_ends(error)) > limit:
+    if not attainable_tpr(members, nonmembers, fpr=fpr, alpha=two_sided(error)) > limit:
         return None
     ranks = threshold_ranks(nonmembers, fpr)
     return min(
