@@ -18,8 +18,11 @@ from redteam.auditing.settings import AuditSettings
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.run import repeated
 from redteam.data import Split
+from redteam.models.encoder import hashed_ngrams
 from redteam.plugins.attack import Attack
+from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import ExtractionAttack
+from redteam.plugins.reference_scores import ReferenceScores
 from redteam.plugins.registry import discover_controls
 from redteam.policy import Policy, with_unset
 from redteam.report import LOW_BOUND, Sample, plural
@@ -62,8 +65,9 @@ def make_plan(
     split, units = looked.split, looked.units
     members, nonmembers = int(units.is_member.sum()), int((~units.is_member).sum())
     canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
+    context = _foreseen(split, settings, references)
     family = make_family(
-        [attack for attack in attacks if _stopped(attack, target, references) is None],
+        [attack for attack in attacks if attack.applies(target.access, context) is None],
         settings,
         epsilon=isinstance(canaries, Canaries),
         claimed=guarantee is not None,
@@ -85,8 +89,8 @@ def make_plan(
         f"membership {'drawn at random (grade A)' if split.randomised else 'a split (grade B at best)'}",
         *_label_line(looked),
         *_canary_line(planted, target.access, family.of_canaries),
-        *(_attack_line(attack, _stopped(attack, target, references)) for attack in attacks),
-        *(_attack_line(attack, _no_access(attack, target)) for attack in (planted.attacks if planted else ())),
+        *(_attack_line(attack, attack.applies(target.access, context)) for attack in attacks),
+        *(_attack_line(attack, target.access.lacking(attack.needs)) for attack in (planted.attacks if planted else ())),
         *(f"{spared.attack}      not run: {spared.reason}" for spared in (planted.spared if planted else ())),
         f"error      {settings.alpha:g} in all, up to {each:.2g} for a number; {_primary(family)}",
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
@@ -169,18 +173,15 @@ def _attack_line(attack: Attack | ExtractionAttack, stopped: str | None) -> str:
     return f"{attack.id}      {attack.name}: {'runs' if stopped is None else f'cannot run: {stopped}'}"
 
 
-def _no_access(attack: Attack | ExtractionAttack, target: Target) -> str | None:
-    if attack.needs in target.access:
-        return None
-    return f"needs {attack.needs.word}, the target gives {target.access.word}"
-
-
-def _stopped(attack: Attack, target: Target, references: bool) -> str | None:
-    """Return what an attack would lack, None where it would run."""
-    stopped = _no_access(attack, target)
-    if stopped is None and attack.uses_references and not references:
-        stopped = "needs reference models: --references 8 trains some"
-    return stopped
+def _foreseen(split: Split, settings: AuditSettings, references: bool) -> AttackContext:
+    """Return what attacks will be given, as far as their asking for it goes: nothing is opened or trained for it."""
+    one = ReferenceScores(np.zeros((1, 0)), np.zeros((1, 0), dtype=np.bool_), (-1,))
+    return AttackContext(
+        settings.seed,
+        encoder=hashed_ngrams(),
+        reference_scores=one if references else None,
+        nonmembers=split.reference,
+    )
 
 
 def _epsilon_line(canaries: Canaries | str, each: float) -> tuple[str, ...]:

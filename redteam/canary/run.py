@@ -140,8 +140,7 @@ def run_extraction(
     `attacker` is what it has besides the target. Returns its answers, and a Failure for what it could not be run on:
     one that crashes, or leaves an answer out, gives none at all.
     """
-    if attack.needs not in target.access:
-        reason = f"needs {attack.needs.word}, the target gives {target.access.word}"
+    if (reason := target.access.lacking(attack.needs)) is not None:
         return AttackAnswers((), (Failure(attack.id, "not_applicable", reason),))
     queries, candidates = queries_of(planting), candidates_of(planting)
     patterns = list(dict.fromkeys(query.pattern for query in queries))

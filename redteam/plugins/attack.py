@@ -39,7 +39,7 @@ class Attack(ABC):
 
         It is asked before the error is shared, so the answer may depend on nothing that the target answers.
         """
-        return None if self.needs in access else f"needs {self.needs.word}, the target gives {access.word}"
+        return access.lacking(self.needs)
 
     @abstractmethod
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:

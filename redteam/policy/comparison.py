@@ -111,9 +111,8 @@ def _gaps(new: AuditReport, changes: tuple[Change, ...]) -> Iterator[str]:
     if gone:
         yield f"the new report lacks {plural(gone, 'number')} of the old one"
     limited = {measure_of(each.id) for each in new.judged}
-    if unlimited := list(
-        dict.fromkeys(measure_of(each.id) for each in described if measure_of(each.id) not in limited)
-    ):
+    lost = dict.fromkeys(measure_of(each.id) for each in described)
+    if unlimited := [each for each in lost if each not in limited]:
         yield f"the new report judges no {some(unlimited)}: audit again with a policy that limits it"
     if new.grade == "C":
         yield "the new report is of grade C: it says nothing about membership"

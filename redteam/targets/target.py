@@ -49,6 +49,10 @@ class Access(Flag):
         most = [each for each in own if not any(each in other for other in own if other != each)]
         return " and ".join(str(each.name).lower().replace("_", " ") for each in most)
 
+    def lacking(self, needs: "Access") -> str | None:
+        """Return what whoever `needs` more would miss, in words; None where this is enough."""
+        return None if needs in self else f"needs {needs.word}, the target gives {self.word}"
+
 
 @runtime_checkable
 class Target(Protocol):
