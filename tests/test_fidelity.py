@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from redteam.plugins.reference_scores import ReferenceScores
-from redteam.references.fidelity import blind_slope, fidelity, forecast, middle, offset
+from redteam.references.fidelity import fidelity
+from redteam.statistics.membership.fidelity import fidelity_slope, forecast
+from redteam.statistics.membership.moments import offset
+from redteam.statistics.membership.stacking import ReferenceTable
 
 ROWS, MODELS = 2000, 8
 
@@ -21,6 +24,14 @@ def simulate(seed, *, stretch=1.0, gap=1.0, noise=0.7, rows=ROWS, models=MODELS)
     return target, is_member, ReferenceScores(odds, included, tuple(i ^ 1 for i in range(models)))
 
 
+def table(references):
+    return ReferenceTable(references.log_odds, references.included, references.partner)
+
+
+def simplest(target, references):
+    return offset(target, references.moments())
+
+
 def test_the_slope_of_the_same_recipe_is_near_one_and_others_lie_beyond():
     same = fidelity(*simulate(0))
     assert same.slope == pytest.approx(4 / (4 + 0.7**2 / 4), abs=0.05)  # noise of the means takes a little off
@@ -35,7 +46,7 @@ def test_the_slope_of_the_same_recipe_is_near_one_and_others_lie_beyond():
 @pytest.mark.parametrize("stretch", [0.5, 0.75, 1.0, 1.5, 2.0])
 def test_without_membership_the_slope_is_that_of_the_recipe(stretch):
     target, _, references = simulate(1, stretch=stretch)
-    assert blind_slope(target, references) == pytest.approx(stretch, abs=0.06)
+    assert fidelity_slope(target, table(references)) == pytest.approx(stretch, abs=0.06)
 
 
 @pytest.mark.parametrize("models", [2, 4, 16])
@@ -43,14 +54,14 @@ def test_how_many_references_there_are_does_not_move_it(models):
     """The slope itself falls with the noise of few references, by half of it here."""
     target, is_member, references = simulate(6, models=models, noise=2.0)
     assert fidelity(target, is_member, references).relative == pytest.approx(1, abs=0.1)
-    assert blind_slope(target, references) == pytest.approx(1, abs=0.1)
+    assert fidelity_slope(target, table(references)) == pytest.approx(1, abs=0.1)
 
 
 def test_who_is_a_member_does_not_move_the_blind_slope():
     found = []
     for gap in (0.0, 1.0, 3.0):
         target, _, references = simulate(2, gap=gap)
-        found.append(blind_slope(target, references))
+        found.append(fidelity_slope(target, table(references)))
     assert np.ptp(found) < 0.08
 
 
@@ -69,18 +80,19 @@ def test_the_forecast_is_what_the_target_gives():
     from redteam.statistics.ranking import rank
 
     target, is_member, references = simulate(4)
-    assert forecast(references, offset) == pytest.approx(area(rank(offset(target, references), is_member)), abs=0.02)
+    assert forecast(table(references), simplest).mean() == pytest.approx(
+        area(rank(simplest(target, table(references)), is_member)), abs=0.02
+    )
 
 
 def test_the_middle_of_rows_with_one_side_only_is_moved_by_the_mean_gap():
     odds, inside = np.array([[2.0, 0.0, 5.0], [0.0, 2.0, 5.0]]), np.array([[True, False, True], [False, True, True]])
-    assert middle(ReferenceScores(odds, inside, (-1, -1))).tolist() == [1.0, 1.0, 4.0]
+    assert ReferenceTable(odds, inside, (-1, -1)).moments().middle.tolist() == [1.0, 1.0, 4.0]
 
 
 def test_too_little_to_compare_is_none():
     target, is_member, references = simulate(5, rows=8)
     assert fidelity(target, is_member, references).slope is None
     assert fidelity(target, np.ones(8, bool), references) is None
-    assert blind_slope(target, references) is None
     one = ReferenceScores(references.log_odds[:1], references.included[:1], (-1,))
-    assert forecast(one, offset) is None
+    assert not len(forecast(table(one), simplest))

@@ -8,15 +8,12 @@ Measured over several recipes (a two-layer encoder, 77 labels, 2,000 rows, eight
 for a third of them; beyond 0.85 to 1.35 attacks did better without the rows' own means.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from redteam.core.arrays import BoolArray, FloatArray
 from redteam.plugins.reference_scores import ReferenceScores
-from redteam.statistics.area import area
-from redteam.statistics.ranking import rank
 
 SAME_RECIPE = (0.9, 1.5)  # relative slopes of one recipe: 0.85 to 1.35 by the 0.92 that it has with eight references
 _FEWEST = 10  # rows that a line is fitted to
@@ -64,7 +61,8 @@ def fidelity(
 ) -> Fidelity | None:
     """Compare a target's log-odds, [n], with its references' on non-members; None where there are none to compare.
 
-    This joins scores with membership, and is for reports. Attacks, which are blind, choose by `blind_slope`.
+    This joins scores with membership, and is for reports. Attacks, which are blind, choose by `fidelity_slope` of
+    `redteam.statistics.membership.fidelity`.
     """
     outside = ~is_member & ~references.included.all(axis=0)
     if not outside.any():
@@ -75,59 +73,8 @@ def fidelity(
     if correct is not None and references.correct is not None:
         right = float(correct[outside].mean()), float(references.correct[:, outside][out].mean())
     slope = _slope(mean_outside(references), log_odds, ~is_member)
-    relative = _relative(log_odds, ~is_member, references, ~references.included, mean_outside)
+    relative = _relative(log_odds, ~is_member, references)
     return Fidelity(slope, relative, (float(losses[0]), float(losses[1])), right)
-
-
-def blind_slope(log_odds: FloatArray, references: ReferenceScores) -> float | None:
-    """Return the relative slope of a target's log-odds, [n], on its references', without membership.
-
-    The line is fitted over all rows, on the middle between the mean of the references that were trained on a row and of
-    those that were not. About half of the rows are members of each model, which blurs the target's line as it blurs
-    that of each reference when that one plays the target; so it is about 1 where the recipe is the same. None where no
-    line can be fitted.
-    """
-    everywhere = np.ones_like(references.included)
-    return _relative(log_odds, everywhere[0], references, everywhere, middle)
-
-
-def forecast(references: ReferenceScores, score: Callable[[FloatArray, ReferenceScores], FloatArray]) -> float | None:
-    """Return the mean AUC of an attack's score over the references, each in turn as the target, the others its own.
-
-    It asks the target nothing, so that an attack may be chosen by it at no cost in confidence. None with fewer than
-    three references.
-    """
-    found = []
-    for model in range(len(references)):
-        rest = references.without(model)
-        if len(rest) > 1:
-            scores = score(references.log_odds[model], rest)
-            found.append(area(rank(scores, references.included[model], may_tie=True)))
-    return float(np.mean(found)) if found else None
-
-
-def offset(log_odds: FloatArray, references: ReferenceScores) -> FloatArray:
-    """Return how far a target's log-odds, [n], lie from the middle of its references': the simplest score with them."""
-    return log_odds - middle(references)
-
-
-def middle(references: ReferenceScores) -> FloatArray:
-    """Return the middle between the mean of the references trained on a row and of the others, [n].
-
-    Where a row has only one of the two, the other lies as far from it as they do on average.
-    """
-    inside, odds = references.included, references.log_odds
-    counts = inside.sum(axis=0), (~inside).sum(axis=0)
-    means = [
-        np.where(side, odds, 0.0).sum(axis=0) / np.maximum(n, 1)
-        for side, n in zip((inside, ~inside), counts, strict=True)
-    ]
-    both = (counts[0] > 0) & (counts[1] > 0)
-    gap = float((means[0] - means[1])[both].mean()) if both.any() else float(odds[inside].mean() - odds[~inside].mean())
-    there = np.where(counts[0] > 0, means[0], means[1] + gap)
-    out = np.where(counts[1] > 0, means[1], means[0] - gap)
-    between: FloatArray = (there + out) / 2
-    return between
 
 
 def mean_outside(references: ReferenceScores) -> FloatArray:
@@ -138,30 +85,24 @@ def mean_outside(references: ReferenceScores) -> FloatArray:
     return mean
 
 
-def _relative(
-    log_odds: FloatArray,
-    rows: BoolArray,
-    references: ReferenceScores,
-    rows_of: BoolArray,
-    centre: Callable[[ReferenceScores], FloatArray],
-) -> float | None:
+def _relative(log_odds: FloatArray, rows: BoolArray, references: ReferenceScores) -> float | None:
     """Return the target's slope on its `rows` by the references' slopes on theirs, each on the same other models.
 
     With one pair, or one model, no other is left: then how far the numbers spread is compared.
     """
-    slopes = []
+    slopes, outside = [], ~references.included
     for model in range(len(references)):
         rest = references.without(model)
         if len(rest):
-            x = centre(rest)
-            slopes.append((_slope(x, log_odds, rows), _slope(x, references.log_odds[model], rows_of[model])))
+            x = mean_outside(rest)
+            slopes.append((_slope(x, log_odds, rows), _slope(x, references.log_odds[model], outside[model])))
     known = [(own, theirs) for own, theirs in slopes if own is not None and theirs is not None]
     if known:
         own, theirs = (float(np.mean(each)) for each in zip(*known, strict=True))
         return own / theirs if theirs > 0 else None
     if slopes or rows.sum() < _FEWEST:
         return None
-    spread = [float(references.log_odds[k][rows_of[k]].std()) for k in range(len(references)) if rows_of[k].any()]
+    spread = [float(references.log_odds[k][outside[k]].std()) for k in range(len(references)) if outside[k].any()]
     return float(log_odds[rows].std()) / float(np.mean(spread)) if spread and min(spread) > 0 else None
 
 

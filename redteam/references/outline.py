@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from redteam.data import Examples
-from redteam.references.fidelity import forecast, offset
 from redteam.references.plan import ReferencePlan, draw_plan
 from redteam.references.recipe import LedgerRecipe
 from redteam.references.trained import TrainedReferences
 from redteam.report import plural
+from redteam.statistics.membership.fidelity import forecast
+from redteam.statistics.membership.moments import offset
+from redteam.statistics.membership.stacking import ReferenceTable
 
 
 def counted_work(recipe: LedgerRecipe, plan: ReferencePlan) -> float | None:
@@ -39,9 +41,10 @@ def outline(references: TrainedReferences, pool: Examples) -> Iterator[str]:
         yield "kept       none yet"
         return
     yield f"kept       {len(kept)} of {models}"
-    expected = forecast(kept, offset)
-    if expected is not None:
+    table = ReferenceTable(kept.log_odds, kept.included, kept.partner)
+    expected = forecast(table, lambda target, others: offset(target, others.moments()))
+    if len(expected):
         yield (
-            f"forecast   AUC {expected:.3f} by the simplest score with references, each of those kept as the target; "
-            "stronger attacks find more"
+            f"forecast   AUC {expected.mean():.3f} by the simplest score with references, each of those kept as the "
+            "target; stronger attacks find more"
         )

@@ -45,4 +45,6 @@ def forecast(references: ReferenceTable, score: Callable[[FloatArray, ReferenceT
     if not all(len(left) for left in others):
         return np.empty(0)
     played = [score(references.log_odds[k], left) for k, left in enumerate(others)]
-    return np.array([area(rank(scores, is_in)) for scores, is_in in zip(played, references.included, strict=True)])
+    return np.array(
+        [area(rank(scores, is_in, may_tie=True)) for scores, is_in in zip(played, references.included, strict=True)]
+    )
