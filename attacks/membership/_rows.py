@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from redteam.core import StatisticsError, TargetError
 from redteam.core.arrays import FloatArray, IntArray
@@ -13,7 +12,7 @@ from redteam.plugins.context import AttackContext
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.statistics.membership.neighbours import NeighbourKernel, agreement
 from redteam.statistics.membership.stacking import ReferenceTable
-from redteam.targets.target import Target, classifier, label_indices, labels_of
+from redteam.targets.target import Target, classifier, label_indices, labels_of, own_label_log_odds
 
 _SAME = 1e-12  # of the largest log-odds: no more than rounding
 NO_ENCODER = "needs a public encoder of texts, and the audit has none"
@@ -37,14 +36,9 @@ def log_odds(target: Target, pool: Examples) -> FloatArray:
 def own_log_odds(log_p: FloatArray, own: IntArray) -> FloatArray:
     """Return log p - log(1 - p) from log-probabilities [n, k] and each row's own column [n].
 
-    1 - p is summed from the other labels: subtracting would lose what tells members apart.
+    Where p was rounded to 1 or 0 they are as `finite` has them.
     """
-    rows = np.arange(len(own))
-    rest = log_p.copy()
-    rest[rows, own] = -np.inf
-    with np.errstate(divide="ignore"):
-        odds: FloatArray = log_p[rows, own] - logsumexp(rest, axis=1)
-    return finite(odds)
+    return finite(own_label_log_odds(log_p, own, cut=np.inf))
 
 
 def finite(odds: FloatArray) -> FloatArray:

@@ -140,10 +140,11 @@ def own_label_losses(log_probabilities: FloatArray, own: IntArray) -> FloatArray
     return -log_probabilities[np.arange(len(own)), own]
 
 
-def own_label_log_odds(log_probabilities: FloatArray, own: IntArray) -> FloatArray:
+def own_label_log_odds(log_probabilities: FloatArray, own: IntArray, *, cut: float = SURE) -> FloatArray:
     """Return log p - log(1 - p) of each row's own label, shape [n], from all labels' log-probabilities.
 
-    What is beyond the precision of the numbers, as where a probability is 1, is cut at `SURE`.
+    1 - p is summed from the other labels: subtracting would lose what tells members apart. What lies beyond `cut`
+    either way, as where a probability is 1, becomes that.
     """
     rows = np.arange(len(own))
     others = log_probabilities.copy()
@@ -152,7 +153,7 @@ def own_label_log_odds(log_probabilities: FloatArray, own: IntArray) -> FloatArr
     there = np.isfinite(most)
     rest = np.full(len(own), -np.inf)
     rest[there] = most[there] + np.log(np.exp(others[there] - most[there, None]).sum(axis=1))
-    odds: FloatArray = np.clip(log_probabilities[rows, own] - rest, -SURE, SURE)
+    odds: FloatArray = np.clip(log_probabilities[rows, own] - rest, -cut, cut)
     return odds
 
 
