@@ -68,6 +68,18 @@ def test_a_leak_is_proven_and_its_absence_passes():
     assert (auc.members, auc.nonmembers) == (900, 900)
 
 
+def moved(report, identifier, value, low, high):
+    """The report with another interval for one of its numbers."""
+    evidence = tuple(
+        replace(each, interval=replace(each.interval, value=value, low=low, high=high))
+        if each.id == identifier
+        else each
+        for each in report.evidence
+    )
+    assert evidence != report.evidence
+    return replace(report, evidence=evidence)
+
+
 def shared(report):
     return {share.id: share.error for share in report.multiplicity.shares}
 
@@ -134,37 +146,20 @@ def test_what_a_weaker_attack_misses_keeps_no_limit():
 def test_a_weaker_attack_whose_best_guess_is_beyond_a_limit_leaves_it_open():
     attacks = tuple(attack for attack in discover_attacks() if attack.id in ("RT101", "RT102"))
     report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), attacks)
-    more = tuple(
-        replace(each, interval=replace(each.interval, value=0.58, low=0.54, high=0.62))
-        if each.rule == "RT101.auc"
-        else each
-        for each in report.evidence
-    )
-    found = judge(replace(report, evidence=more), replace(DEFAULT, allow_untrained=True), today=TODAY)
+    more = moved(report, "RT101.auc:loss", 0.58, 0.54, 0.62)
+    found = judge(more, replace(DEFAULT, allow_untrained=True), today=TODAY)
     assert {check.id: check.outcome for check in found.checks}["RT101.auc:loss"] == "inconclusive"
     assert any("max_auc 0.55 is not settled by RT101.auc:loss" in note for note in found.notes)
     strict = Policy(DEFAULT.limits[:1], allow_untrained=True, strict=True)
-    assert judge(replace(report, evidence=more), strict, today=TODAY).exit_code == 2
+    assert judge(more, strict, today=TODAY).exit_code == 2
     assert judge(report, strict, today=TODAY).exit_code == 0
 
 
 def test_a_signal_that_is_only_described_proves_nothing():
     attacks = tuple(attack for attack in discover_attacks() if attack.id in ("RT101", "RT102"))
     report = audit(RuleTarget(), Split.of(MEMBERS, OTHERS), attacks)
-    far = tuple(
-        replace(each, interval=replace(each.interval, value=0.9, low=0.85, high=0.95))
-        if each.id == "RT102.auc:margin"
-        else each
-        for each in report.evidence
-    )
-    assert verdict(replace(report, evidence=far)).exit_code == 0
-    judged = tuple(
-        replace(each, interval=replace(each.interval, value=0.9, low=0.85, high=0.95))
-        if each.id == "RT101.auc:loss"
-        else each
-        for each in report.evidence
-    )
-    assert verdict(replace(report, evidence=judged)).exit_code == 1
+    assert verdict(moved(report, "RT102.auc:margin", 0.9, 0.85, 0.95)).exit_code == 0
+    assert verdict(moved(report, "RT101.auc:loss", 0.9, 0.85, 0.95)).exit_code == 1
 
 
 def test_same_seed_same_report_and_no_training_text_in_it():
