@@ -62,9 +62,9 @@ def make_plan(
 ) -> AuditPlan:
     """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
     looked = look(split, [control for control in discover_controls() if control.reads_labels], seed=settings.seed)
-    split, units = looked.split, looked.units
-    members, nonmembers = int(units.is_member.sum()), int((~units.is_member).sum())
-    canaries = fair_canaries(split, units.is_member, guarantee, seed=settings.seed)
+    split, is_member = looked.split, looked.units.is_member
+    members, nonmembers = int(is_member.sum()), int((~is_member).sum())
+    canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
     context = _foreseen(split, settings, references)
     family = make_family(
         [attack for attack in attacks if attack.applies(target.access, context) is None],
@@ -90,8 +90,7 @@ def make_plan(
         *_label_line(looked),
         *_canary_line(planted, target.access, family.of_canaries),
         *(_attack_line(attack, attack.applies(target.access, context)) for attack in attacks),
-        *(_attack_line(attack, target.access.lacking(attack.needs)) for attack in (planted.attacks if planted else ())),
-        *(f"{spared.attack}      not run: {spared.reason}" for spared in (planted.spared if planted else ())),
+        *_planted_lines(planted, target.access),
         f"error      {settings.alpha:g} in all, up to {each:.2g} for a number; {_primary(family)}",
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_accuracy_line(target, split, policy),
@@ -100,6 +99,16 @@ def make_plan(
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
     ]  # fmt: skip
     return AuditPlan(tuple(lines), seconds)
+
+
+def _planted_lines(planted: CanaryAudit | None, access: Access) -> tuple[str, ...]:
+    """Say which attacks after canaries would run, and which would be spared."""
+    if planted is None:
+        return ()
+    return (
+        *(_attack_line(attack, access.lacking(attack.needs)) for attack in planted.attacks),
+        *(f"{spared.attack}      not run: {spared.reason}" for spared in planted.spared),
+    )
 
 
 def _primary(family: Family) -> str:

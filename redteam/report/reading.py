@@ -34,7 +34,7 @@ def measured(report: AuditReport) -> tuple[Metric, ...]:
 
 
 def measure_of(identifier: str) -> str:
-    """Return what an id is a number of, by whichever attack: `tpr@0.01` of `RT102.tpr@0.01:entropy`."""
+    """Return what an identifier is a number of, by any attack: `tpr@0.01` of `RT102.tpr@0.01:entropy`."""
     return identifier.partition(":")[0].partition(".")[2]
 
 
