@@ -1,19 +1,21 @@
 """Where a leak sits: by label, by group, and in which rows."""
 
+import contextlib
 import hashlib
 import hmac
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from redteam.core import StatisticsError
 from redteam.core.arrays import BoolArray, FloatArray, IntArray
-from redteam.data import Examples
+from redteam.data import Examples, Split
 from redteam.data.grouping import Grouping
 from redteam.data.units import number_users
-from redteam.report.values import Accuracy, ClassLeak, ExposedRow, UserAccuracy
+from redteam.report.values import Accuracy, ClassLeak, ExposedRow, UserAccuracy, Users
 from redteam.statistics import Interval, wealth
-from redteam.statistics.area import area_interval
+from redteam.statistics.area import area, area_interval
 from redteam.statistics.ranking import rank
 from redteam.targets.target import Access, Target, classifier, label_indices, labels_of
 
@@ -85,23 +87,32 @@ def accuracy_by_user(right: BoolArray, own: IntArray, users: Sequence[str] | Non
     return UserAccuracy(len(rows), float(shares.mean()), commonest, evidence)
 
 
-def most_exposed(
-    scores: FloatArray, is_member: BoolArray, pool: Examples, salt: str | None, show_text: bool
-) -> tuple[ExposedRow, ...]:
-    """Return the members an attacker would be surest about, by row id and keyed hash of the text."""
+def most_exposed(scores: FloatArray, is_member: BoolArray) -> tuple[tuple[int, None], ...]:
+    """Return the members, rows of the pool, of whom an attacker with these `scores` [n] would be surest."""
     members = np.nonzero(is_member)[0]
     most = members[np.argsort(-scores[members], kind="stable")[:_ROWS]]
-    return tuple(_row(pool, int(i), salt, show_text) for i in most)
+    return tuple((int(row), None) for row in most)
 
 
-def _row(pool: Examples, i: int, salt: str | None, show_text: bool) -> ExposedRow:
+def exposed_row(pool: Examples, i: int, risk: Interval | None, salt: str | None, show_text: bool) -> ExposedRow:
+    """Return row `i` of the pool by its id and the keyed hash of its text, with its risk."""
     text = pool.texts[i] if pool.texts is not None else None
     return ExposedRow(
         id=pool.name(i),
         label=pool.labels[i] if pool.labels is not None else None,
         hash=None if text is None or salt is None else keyed_hash(salt, text),
         text=text if show_text else None,
+        risk=risk,
     )
+
+
+def users_and_rows(split: Split, scores: FloatArray, is_member: BoolArray) -> Users | None:
+    """Return how the users stand and, where they are the unit, what their rows would show if they were draws."""
+    if split.users is None or split.unit == "example":
+        return split.users
+    with contextlib.suppress(StatisticsError):
+        return replace(split.users, rows_auc=area(rank(scores, is_member)))
+    return split.users
 
 
 def keyed_hash(salt: str, text: str) -> str:

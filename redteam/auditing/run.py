@@ -6,7 +6,6 @@ judged. The controls have a level of their own, `redteam.auditing.grading`. Wher
 every interval is over users, `redteam.data.grouping`.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,25 +15,24 @@ from typing import Any, TypeVar
 import numpy as np
 
 from redteam import __version__
-from redteam.auditing.breakdown import by_group, measure_accuracy, most_exposed
+from redteam.auditing.breakdown import by_group, exposed_row, measure_accuracy, most_exposed, users_and_rows
 from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.measure import Measured, run_attacks
 from redteam.auditing.references import compared
+from redteam.auditing.risk import rows_at_risk, tail_warning
 from redteam.auditing.scoring import ScoreCache
 from redteam.auditing.settings import AuditSettings
 from redteam.auditing.skipped import left_out, refused_texts, without_refused
 from redteam.canary.evidence import CanaryAudit
-from redteam.core import StatisticsError
-from redteam.core.arrays import BoolArray
 from redteam.data import Examples, Split
 from redteam.models.encoder import public_encoder
 from redteam.plugins.attack import Attack, Control, suited
 from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.reference_scores import ReferenceProvider
-from redteam.plugins.registry import discover_attacks, discover_controls
+from redteam.plugins.registry import discover_attacks, discover_controls, discover_risks
 from redteam.report.values import (
     AuditReport,
     DataSummary,
@@ -43,10 +41,7 @@ from redteam.report.values import (
     Guarantee,
     Scope,
     TargetSummary,
-    Users,
 )
-from redteam.statistics.area import area
-from redteam.statistics.ranking import rank
 from redteam.targets.answers import OTHER
 from redteam.targets.distributions import HARD
 from redteam.targets.target import Target, labels_of
@@ -119,9 +114,9 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
         references=job.references(measured),
-        attack_notes=tuple(job.notes),
+        attack_notes=(*job.notes, *job.warnings()),
         taxonomy={one.id: one.taxonomy for one in ran if one.taxonomy is not None},
-        **_breakdowns(looked, _most_telling(measured, family), settings),
+        **_breakdowns(job, _most_telling(measured, family)),
     )
 
 
@@ -178,6 +173,15 @@ class _Job:
         used = any(attack.uses_references and attack.id in ran for attack in self.attacks)
         return len(given) if used and given is not None else 0
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return what the answers alone let one fear; of rows, so not where whole users were put in."""
+        if self.looked.grade == "C" or self.looked.units.unit == "user":
+            return ()
+        settings = self.settings
+        return tail_warning(
+            self.cache, self.looked.pool, self.looked.is_member, alpha=settings.alpha, seed=settings.seed
+        )
+
     def extracted(self, each: float) -> list[Evidence | Failure]:
         """Return what the attacks after planted canaries gave at level `each`."""
         if self.planted is None:
@@ -231,17 +235,20 @@ def _most_telling(measured: Sequence[Measured], family: Family) -> Measured | No
     return next(iter([*(one for one in of_primary if one.signal in judged), *of_primary, *measured]), None)
 
 
-def _breakdowns(looked: Looked, first: Measured | None, settings: AuditSettings) -> dict[str, Any]:
+def _breakdowns(job: _Job, first: Measured | None) -> dict[str, Any]:
     """Return what the first signal shows by label, group, row and user; none of it is judged."""
-    pool, units, split = looked.pool, looked.units, looked.split
+    pool, units, split, settings = job.looked.pool, job.looked.units, job.looked.split, job.settings
     if first is None:
         return {"classes": (), "classes_signal": None, "exposed": (), "groups": (), "users": split.users}
+    risks = rows_at_risk(
+        discover_risks(), job.context.reference_scores, job.looked.is_member, alpha=settings.alpha
+    ) or most_exposed(first.scores, job.looked.is_member)
     return {
         "classes": by_group(pool.labels, first.scores, units, alpha=settings.alpha),
         "classes_signal": f"{first.attack}:{first.signal}",
-        "exposed": most_exposed(first.scores, looked.is_member, pool, split.salt, settings.show_text),
+        "exposed": tuple(exposed_row(pool, row, risk, split.salt, settings.show_text) for row, risk in risks),
         "groups": by_group(pool.groups, first.scores, units, alpha=settings.alpha),
-        "users": _users(split, first, looked.is_member),
+        "users": users_and_rows(split, first.scores, job.looked.is_member),
     }
 
 
@@ -258,15 +265,6 @@ def _anonymous(pool: Examples) -> Examples:
 def _refusals(attacks: Sequence[Attack], reason: str) -> Iterator[Failure]:
     for attack in attacks:
         yield Failure(attack.id, "refused", f"evidence is grade C: {reason}")
-
-
-def _users(split: Split, first: Measured, is_member: BoolArray) -> Users | None:
-    """Return how the users stand and, where they are the unit, what their rows would show if they were draws."""
-    if split.users is None or split.unit == "example":
-        return split.users
-    with contextlib.suppress(StatisticsError):
-        return replace(split.users, rows_auc=area(rank(first.scores, is_member)))
-    return split.users
 
 
 def _target_summary(cache: ScoreCache, target: Target, *told: str) -> TargetSummary:

@@ -13,18 +13,25 @@ if TYPE_CHECKING:
     from redteam.plugins.attack import Attack, Control
     from redteam.plugins.defense import Defense
     from redteam.plugins.extraction import ExtractionAttack
+    from redteam.plugins.row_risk import RowRisk
 
-    Plugin = Attack | ExtractionAttack | Control | Defense
+    Plugin = Attack | ExtractionAttack | RowRisk | Control | Defense
 
 Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page and settings.")]
 
 
 def attacks(wanted: Wanted = None) -> None:
     """List attacks and controls, or print the manual page of one."""
-    from redteam.plugins.registry import discover_attacks, discover_controls, discover_extractions
+    from redteam.plugins.registry import (
+        discover_attacks,
+        discover_controls,
+        discover_extractions,
+        discover_risks,
+    )
 
     rows: list[tuple[Plugin, str]] = [(a, f"needs {a.needs.word}") for a in discover_attacks()]
     rows += [(a, f"needs {a.needs.word} and canaries") for a in discover_extractions()]
+    rows += [(a, "needs reference models, no access") for a in discover_risks()]
     _show([*rows, *((c, "control, never sees the target") for c in discover_controls())], wanted)
 
 

@@ -258,18 +258,17 @@ def _breakdown(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...], mos
 
 
 def _exposed(report: AuditReport) -> Iterator[RenderableType]:
-    if not report.exposed:
+    if not (rows := report.exposed):
         return
-    columns = {
-        "row": [clip(row.id, 30) for row in report.exposed],
-        "label": [clip(row.label or "-", 30) for row in report.exposed],
-        "salted hash": [(row.hash or "-")[:16] for row in report.exposed],
-    }
-    if any(row.text is not None for row in report.exposed):
-        columns["text"] = [clip(row.text or "-", 60) for row in report.exposed]
-    named = report.classes_signal or "the first attack"
-    rows = zip(*columns.values(), strict=True)
-    yield section(f"Members that {named} would name first", table(tuple(columns), rows))
+    columns = {"row": [clip(row.id, 30) for row in rows], "label": [clip(row.label or "-", 30) for row in rows]}
+    columns["salted hash"] = [(row.hash or "-")[:16] for row in rows]
+    if any(row.text is not None for row in rows):
+        columns["text"] = [clip(row.text or "-", 60) for row in rows]
+    title = f"Members that {report.classes_signal or 'the first attack'} would name first"
+    if all(row.risk is not None for row in rows):
+        columns["AUC"] = [range_of(row.risk) for row in rows if row.risk is not None]
+        title = "Members that any model trained like this one leaks most (AUC of telling models with the row)"
+    yield section(title, table(tuple(columns), zip(*columns.values(), strict=True), right=("AUC",)))
 
 
 def _worth(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:

@@ -12,8 +12,9 @@ from redteam.plugins.attack import Attack, Control
 from redteam.plugins.defense import Defense
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.neighbours import check_neighbour
+from redteam.plugins.row_risk import RowRisk
 
-Plugin = TypeVar("Plugin", bound=Attack | ExtractionAttack | Control | Defense)
+Plugin = TypeVar("Plugin", bound=Attack | ExtractionAttack | Control | RowRisk | Defense)
 
 
 def discover_attacks() -> tuple[Attack, ...]:
@@ -24,6 +25,11 @@ def discover_attacks() -> tuple[Attack, ...]:
 def discover_extractions() -> tuple[ExtractionAttack, ...]:
     """Return every attack that extracts canaries, each with its default settings, in the order of their ids."""
     return _discover(ExtractionAttack, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
+
+
+def discover_risks() -> tuple[RowRisk, ...]:
+    """Return every measure of the risk of rows, each with its default settings, in the order of their ids."""
+    return _discover(RowRisk, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
 
 
 def discover_controls() -> tuple[Control, ...]:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from redteam.plugins.registry import discover_attacks, discover_extractions
+from redteam.plugins.registry import discover_attacks, discover_extractions, discover_risks
 from redteam.report.metrics import metric
 from redteam.report.values import Taxonomy
 
@@ -18,6 +18,7 @@ TABLE = {
     "RT104": Taxonomy(("AML.T0024.000", "AML.T0005"), ("NISTAML.033",), ("ML04:2023",), "5.6.1"),
     "RT105": MEMBERSHIP,
     "RT106": MEMBERSHIP,
+    "RT108": MEMBERSHIP,
     "RT201": MEMBERSHIP,
     "RT202": INVERSION,
     "RT203": INVERSION,
@@ -34,7 +35,7 @@ NAMES = {  # MITRE ATLAS v5.6.1, NIST AI 100-2 E2025, OWASP Machine Learning Sec
     "ML03:2023": "model inversion",
 }
 OF_MEMBERS, OF_CANARIES = ("auc", "tpr", "epsilon"), ("exposure", "extraction_rate")
-ATTACKS = (*discover_attacks(), *discover_extractions())
+ATTACKS = (*discover_attacks(), *discover_extractions(), *discover_risks())
 
 
 def test_the_table_is_that_of_all_attacks():

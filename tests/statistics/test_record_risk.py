@@ -6,7 +6,7 @@ from scipy.stats import norm, spearmanr
 
 from redteam.core import StatisticsError
 from redteam.statistics.membership.moments import moments
-from redteam.statistics.membership.record_risk import exposed_tail, record_risk
+from redteam.statistics.membership.record_risk import record_risk
 
 
 def references(models, gap, deviation, *, seed):
@@ -63,12 +63,3 @@ def test_every_row_needs_two_on_either_side():
     gap, deviation, _ = rows(10)
     with pytest.raises(StatisticsError, match="at least 4"):
         record_risk(references(2, gap, deviation, seed=0), alpha=0.1)
-
-
-def test_the_tail_is_the_share_of_nonmembers_below_nearly_all_members():
-    rng = np.random.default_rng(1)
-    members = rng.normal(3, 0.5, 5000)
-    assert exposed_tail(members, rng.normal(3, 0.5, 5000)) == pytest.approx(0.01, abs=0.006)
-    assert exposed_tail(members, rng.normal(1, 2, 5000)) > 0.3
-    with pytest.raises(StatisticsError, match="no tail"):
-        exposed_tail(members, np.array([]))

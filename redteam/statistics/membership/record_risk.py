@@ -17,7 +17,7 @@ from redteam.statistics.membership.moments import Moments
 
 
 @dataclass(frozen=True)
-class RecordRisk:
+class RiskPerRow:
     """For each row the AUC of telling models with it from models without it, and its interval, shape [n] each.
 
     `expected` is the AUC drawn to that of a typical row, as far as the references cannot tell rows apart: rows are
@@ -29,12 +29,13 @@ class RecordRisk:
     high: FloatArray
 
 
-def record_risk(found: Moments, *, alpha: float) -> RecordRisk:
+def record_risk(found: Moments, *, alpha: float) -> RiskPerRow:
     """Return the risk of each row from the moments of reference models, which need two on either side of every row.
 
     Log-odds in and out are taken for normal with one variance a row, drawn to that of all (`moderated_t`); the gap
     between them has a t interval, and an AUC of Phi(gap / (deviation x sqrt 2)). The gaps of rows are drawn to their
-    mean by empirical Bayes. Raises StatisticsError where a row has fewer references on a side.
+    mean by empirical Bayes, and turned round where training on rows makes models less sure of them on the whole. Raises
+    StatisticsError where a row has fewer references on a side.
     """
     require_rate("alpha", alpha)
     if min(found.n_in.min(), found.n_out.min()) < 2:
@@ -43,23 +44,12 @@ def record_risk(found: Moments, *, alpha: float) -> RecordRisk:
     deviation = np.sqrt(variance)
     error = deviation * np.sqrt(1 / found.n_in + 1 / found.n_out)
     reach = t.ppf(1 - alpha / 2, freedom) * error
-    between = max(float(found.gap.var() - np.square(error).mean()), 0.0)
-    drawn = found.gap.mean() + (found.gap - found.gap.mean()) * between / (between + np.square(error))
+    gaps = found.gap * found.direction
+    between = max(float(gaps.var() - np.square(error).mean()), 0.0)
+    drawn = gaps.mean() + (gaps - gaps.mean()) * between / (between + np.square(error))
 
     def area(gap: FloatArray) -> FloatArray:
         made: FloatArray = norm.cdf(gap / (deviation * np.sqrt(2)))
         return made
 
-    return RecordRisk(area(drawn), area(found.gap - reach), area(found.gap + reach))
-
-
-def exposed_tail(members: FloatArray, nonmembers: FloatArray) -> float:
-    """Return the share of non-members below every member but one in a hundred, by the target's own log-odds.
-
-    Without any reference model it warns of what likelihood ratios will find: where members are fitted so well that the
-    hard end of the non-members stands alone, some members are told by it (Dodd et al. 2025). It is a warning when high,
-    and no reassurance when low.
-    """
-    if not len(members) or not len(nonmembers):
-        raise StatisticsError("no members, or no non-members: there is no tail to compare")
-    return float((nonmembers < np.quantile(members, 0.01)).mean())
+    return RiskPerRow(area(drawn), area(gaps - reach), area(gaps + reach))
