@@ -12,12 +12,16 @@ from redteam.statistics.epsilon.gaussian import gdp_epsilon
 from redteam.statistics.epsilon.guessing import Guesses
 from redteam.statistics.epsilon.one_run import one_run, one_run_from_counts
 from redteam.statistics.epsilon.one_run_fdp import one_run_fdp, one_run_fdp_from_counts
+from redteam.statistics.epsilon.planned import PlannedRules, plan, planned_bounds
 from redteam.statistics.epsilon.rates import clopper_pearson, clopper_pearson_from_counts, gdp, gdp_from_counts
+from redteam.statistics.epsilon.subsampled import Sampled, subsampled_from_counts
 from redteam.statistics.epsilon.thinning import fair_inclusion
 
 __all__ = [
     "EpsilonBound",
     "Guesses",
+    "PlannedRules",
+    "Sampled",
     "bayesian",
     "bayesian_from_counts",
     "clopper_pearson",
@@ -30,4 +34,7 @@ __all__ = [
     "one_run_fdp",
     "one_run_fdp_from_counts",
     "one_run_from_counts",
+    "plan",
+    "planned_bounds",
+    "subsampled_from_counts",
 ]

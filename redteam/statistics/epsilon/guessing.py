@@ -178,12 +178,12 @@ def _best(ranked: Bools, delta: float, alpha: float) -> tuple[Guesses, float]:
     top, bottom = top[some], bottom[some]
     ins = np.concatenate([[0], np.cumsum(ranked)])
     right = ins[top] + bottom - (ins[m] - ins[m - bottom])
-    promised = _promise(right, top + bottom, m, delta, alpha)
+    promised = promise(right, top + bottom, m, delta, alpha)
     best = int(np.argmax(promised))
     return Guesses(int(top[best]), int(bottom[best])), float(promised[best])
 
 
-def _promise(correct: Whole, guesses: Whole, canaries: int, delta: float, alpha: float) -> npt.NDArray[np.float64]:
+def promise(correct: Whole, guesses: Whole, canaries: int, delta: float, alpha: float) -> npt.NDArray[np.float64]:
     """Return about which epsilon the one-run bound would give; the term of delta is approximated from its mean."""
     q = 1.0 / (1.0 + np.exp(-_GRID))
     v, r = correct[:, None].astype(np.float64), guesses[:, None].astype(np.float64)
