@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,10 @@ class TrainingRecipe:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Everything training knew. `model` is the model's digest, `salt` keys the hashes in reports."""
+    """Everything training knew. `model` is the model's digest, `salt` keys the hashes in reports.
+
+    Where clients trained on rows of their own, `clients` names the rows of each, and `rounds` says who took part.
+    """
 
     model: str
     data: DataFile
@@ -75,6 +78,8 @@ class Ledger:
     guarantee: Guarantee | None
     salt: str
     canaries: tuple[dict[str, Any], ...] = ()
+    clients: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    rounds: tuple[dict[str, Any], ...] = ()
     format: str = FORMAT
 
     def __post_init__(self) -> None:

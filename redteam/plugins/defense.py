@@ -1,9 +1,9 @@
 """What a defence is: a way of training that returns the model together with its guarantee."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
@@ -32,18 +32,26 @@ class Checkpoint:
     path: Path
     key: str
 
+    @property
+    def clients(self) -> Path:
+        """The folder for what only single clients know of the training."""
+        return self.path.with_name(f"{self.path.name}.clients")
+
 
 @dataclass(frozen=True)
 class Trained:
     """A trained model, what its training guarantees (None: nothing), and what whoever trained must know of it.
 
-    `kept_pass` is the pass whose model early stopping kept, None without.
+    `kept_pass` is the pass whose model early stopping kept, None without. Where clients trained on rows of their own,
+    `clients` are the numbers in the file of each one's rows, by its name, and `rounds` what is written down of each.
     """
 
     bundle: "Bundle"
     guarantee: Guarantee | None = None
     notes: tuple[str, ...] = ()
     kept_pass: int | None = None
+    clients: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    rounds: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def target(self) -> "WhiteBox":

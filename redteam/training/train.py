@@ -171,6 +171,8 @@ def _ledger(
         guarantee=trained.guarantee,
         salt=secrets.token_hex(16),
         canaries=ready.planting.encoded() if ready.planting else (),
+        clients=dict(trained.clients),
+        rounds=tuple(map(dict, trained.rounds)),
     )
 
 

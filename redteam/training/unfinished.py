@@ -3,6 +3,7 @@
 import contextlib
 import hmac
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def forget(checkpoint: Checkpoint) -> None:
     """Remove all that an unfinished training left."""
     for path in (_secret_of(checkpoint), checkpoint.path, _finished(checkpoint)):  # one without its secret is refused
         path.unlink(missing_ok=True)
+    shutil.rmtree(checkpoint.clients, ignore_errors=True)
 
 
 def _finished(checkpoint: Checkpoint) -> Path:

@@ -1,0 +1,18 @@
+"""Federated training: clients hold the rows, a server adds up what they send.
+
+A client update is a mapping from parameter names to float32 tensors: weights after local training minus those before
+(updates.py). From data to model:
+
+    partitions.py   who holds which rows; periods of the rows by time
+    selection.py    who takes part in a round, by how much data, and how much each then counts
+    local.py        what a client does; the same function in every engine
+    engines.py      where clients run: in this process
+    aggregation.py  from answers to one mean; broken and hostile ones are failures in the record
+    server.py       the step that the mean stands for: FedAvg, FedOPT
+    rounds.py       the loop over rounds, its records, and how it resumes
+    defense.py      RD201, which puts them together
+"""
+
+from defenses.federated.defense import Federated
+
+__all__ = ["Federated"]
