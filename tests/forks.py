@@ -21,11 +21,12 @@ import atexit, gc, json, os, sys, time
 import httpx, pyarrow.parquet, scipy.stats, sklearn.feature_extraction.text, sklearn.linear_model, torch, transformers
 import redteam.auditing.run, redteam.cli, redteam.cli.progress, redteam.models.opening, redteam.auditing.selftest
 import redteam.cli.audit, redteam.cli.canary, redteam.cli.drill, redteam.cli.gap, redteam.cli.train, redteam.cli.verify
+import redteam.cli.privatise, redteam.privatising.release
 import redteam.targets.model, redteam.training.train
-from redteam.plugins.registry import discover_attacks, discover_defenses
+from redteam.plugins.registry import discover_attacks, discover_defenses, discover_mechanisms
 
 redteam.cli.progress._LINE_EVERY = float("inf")  # or the time that a machine takes would show in what is compared
-discover_attacks(), discover_defenses()
+discover_attacks(), discover_defenses(), discover_mechanisms()
 gc.freeze()
 while line := sys.stdin.readline():
     job = json.loads(line)

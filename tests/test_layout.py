@@ -16,7 +16,7 @@ ROOMS = (
     {"formats", "models"},
     {"targets"},
     {"plugins"},
-    {"canary"},
+    {"canary", "privatising"},
     {"training"},
     {"references"},  # are trained as `redteam train` does
     {"auditing"},

@@ -29,7 +29,20 @@ from redteam.core import INCONCLUSIVE, INTERRUPTED, RedteamError, UsageError
 
 _MODULES = {"unpack": "pack", "defenses": "attacks"}  # of commands that stand in another's file
 _COMMANDS = (
-    *("audit", "train", "verify", "gap", "drill", "pack", "unpack", "gate", "compare", "attacks", "defenses"),
+    *(
+        "audit",
+        "train",
+        "privatise",
+        "verify",
+        "gap",
+        "drill",
+        "pack",
+        "unpack",
+        "gate",
+        "compare",
+        "attacks",
+        "defenses",
+    ),
     *("selftest", "canary"),
 )
 _OF_REPORTS = ("gate", "compare")  # they reach no attack, so that nobody's package can stand in for ours

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from redteam.plugins.attack import Attack, Control
     from redteam.plugins.defense import Defense
     from redteam.plugins.extraction import ExtractionAttack
+    from redteam.plugins.mechanism import WordMechanism
     from redteam.plugins.row_risk import RowRisk
 
-    Plugin = Attack | ExtractionAttack | RowRisk | Control | Defense
+    Plugin = Attack | ExtractionAttack | RowRisk | Control | Defense | WordMechanism
 
 Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page and settings.")]
 
@@ -37,9 +38,10 @@ def attacks(wanted: Wanted = None) -> None:
 
 def defenses(wanted: Wanted = None) -> None:
     """List defences, or print the manual page of one."""
-    from redteam.plugins.registry import discover_defenses
+    from redteam.plugins.registry import discover_defenses, discover_mechanisms
 
-    _show([(d, "") for d in discover_defenses()], wanted)
+    rows: list[tuple[Plugin, str]] = [(d, "") for d in discover_defenses()]
+    _show([*rows, *((m, "privatises texts, before training") for m in discover_mechanisms())], wanted)
 
 
 def _show(rows: "list[tuple[Plugin, str]]", wanted: str | None) -> None:

@@ -11,10 +11,11 @@ from redteam.core.discovery import discover
 from redteam.plugins.attack import Attack, Control
 from redteam.plugins.defense import Defense
 from redteam.plugins.extraction import ExtractionAttack
+from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.neighbours import check_neighbour
 from redteam.plugins.row_risk import RowRisk
 
-Plugin = TypeVar("Plugin", bound=Attack | ExtractionAttack | Control | RowRisk | Defense)
+Plugin = TypeVar("Plugin", bound=Attack | ExtractionAttack | Control | RowRisk | Defense | WordMechanism)
 
 
 def discover_attacks() -> tuple[Attack, ...]:
@@ -40,6 +41,11 @@ def discover_controls() -> tuple[Control, ...]:
 def discover_defenses() -> tuple[Defense, ...]:
     """Return every defence, each with its default settings, in the order of their ids."""
     return _discover(Defense, "defenses", "redteam.defenses")  # type: ignore[type-abstract]
+
+
+def discover_mechanisms() -> tuple[WordMechanism, ...]:
+    """Return every privatiser of text, each with its default settings, in the order of their ids."""
+    return _discover(WordMechanism, "defenses", "redteam.defenses")  # type: ignore[type-abstract]
 
 
 def choose(found: tuple[Plugin, ...], wanted: list[str]) -> tuple[Plugin, ...]:

@@ -38,9 +38,16 @@ DIFFERS = {
     "--format": ({"type"}, "each result has formats of its own"),
     "--defense": ({"help"}, "drill goes over a list of what train takes one of"),
     "--label": ({"help", "multiple"}, "drill goes over a list of what plant takes one of"),
+    "--epsilon": ({"help", "type"}, "gap goes over a list of what privatise takes one of"),
 }
 SAID = {"--epsilon"}  # an axis of the grid of gap, which is a list
-OWN_DEFAULT = {"--alpha", "--canaries", "--pattern", "--repetitions"}  # their help names it, or their type allows none
+OWN_DEFAULT = {
+    "--alpha",
+    "--canaries",
+    "--pattern",
+    "--repetitions",
+    "--seed",
+}  # their help names it, or their type allows none
 SHORT = {"-o": "--output", "-f": "--format"}
 
 

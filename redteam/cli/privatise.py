@@ -1,0 +1,99 @@
+"""`redteam privatise`: exchange the words of a data file at random, and say what that promises and what it does not."""
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redteam.cli import options as o
+from redteam.cli.present import check_output, say, tell
+from redteam.cli.progress import progress
+from redteam.core import UsageError
+
+if TYPE_CHECKING:
+    from redteam.plugins.mechanism import WordMechanism
+    from redteam.privatising.exchange import Exchange
+
+Opt = typer.Option
+
+
+class UnknownWords(StrEnum):
+    """What is put for a word that has no vector."""
+
+    mask = "mask"
+    classes = "class"
+    keep = "keep"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordOptions:
+    """Which vectors words have, and what is done with those that have none."""
+
+    embeddings: Annotated[
+        str, Opt("--embeddings", help="Vectors of words: minilm, glove, or a file of words and numbers.")
+    ] = "minilm"
+    unknown: Annotated[
+        UnknownWords,
+        Opt("--unknown", help="Words without a vector: mask them, draw one of their class, or keep them (leaks)."),
+    ] = UnknownWords.mask
+
+    def exchange(self, mechanism: "WordMechanism") -> "Exchange":
+        """Return the mechanism with its vectors; UsageError where they do not go together."""
+        from redteam.models.word_vectors import load_word_vectors
+        from redteam.privatising.exchange import Exchange
+
+        return Exchange(mechanism, load_word_vectors(self.embeddings), self.unknown.value)
+
+
+def privatise(
+    *,
+    data: o.LabelledTexts,
+    output: Annotated[Path, Opt("--output", "-o", help="The file to write: .csv, .tsv or .jsonl.")],
+    mechanism: Annotated[
+        str, Opt("--mechanism", help="How words are exchanged, by id or name; see: redteam defenses.")
+    ],
+    epsilon: Annotated[float, Opt("--epsilon", help="Metric epsilon of a word, for each unit of distance.")],
+    words: WordOptions,
+    set: o.Set = None,
+    seed: o.SeedOrNone = None,
+    columns: o.RowOptions,
+    restart: o.Restart = False,
+) -> None:
+    """Exchange the words of DATA at random, before anything is trained.
+
+    Randomness is the operating system's; with --seed there is no guarantee. Labels and the columns that are named are
+    copied, all others are left out.
+    """
+    from redteam.privatising.release import privatise as run
+    from redteam.privatising.wording import four_lines
+
+    check_output(output, data)
+    exchange = words.exchange(chosen_mechanism(mechanism, epsilon, set or []))
+    if seed is not None:
+        say(f"--seed {seed}: whoever knows the seed can undo all of it: there is no guarantee", logging.WARNING)
+    if words.unknown is UnknownWords.keep:
+        say(
+            "--unknown keep: words without a vector stay, and tell whose text it is: there is no guarantee for them",
+            logging.WARNING,
+        )
+    with progress("privatising") as show:
+        made = run(data, output, exchange, columns=columns.columns(), seed=seed, restart=restart, progress=show)
+    for note in made.notes:
+        say(note)
+    tell("\n".join(four_lines(made.privatisation)))
+    say(f"wrote {made.output} and {made.record}, which is private; next: redteam train {made.output}")
+
+
+def chosen_mechanism(named: str, epsilon: float, given: list[str]) -> "WordMechanism":
+    """Return a mechanism by its id or name with its settings; UsageError for an epsilon that is none."""
+    from redteam.plugins.registry import choose, discover_mechanisms
+    from redteam.plugins.settings import tune
+
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise UsageError(f"--epsilon {epsilon:g}: give a finite number above 0")
+    (found,) = tune(choose(discover_mechanisms(), [named]), given)
+    return replace(found, epsilon=epsilon)  # type: ignore[type-var]

@@ -1,0 +1,1 @@
+"""From a data file to one whose words are exchanged at random, and the record of what that promises."""

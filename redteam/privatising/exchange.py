@@ -1,0 +1,62 @@
+"""Texts in, texts out: which words are known, what a mechanism makes of these, and what is put for all others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redteam.core.arrays import IntArray
+from redteam.core.randomness import Randomness
+from redteam.data.words import words_of
+from redteam.models.word_vectors import MASK, WordVectors
+from redteam.plugins.mechanism import WordMechanism
+from redteam.privatising.record import WordTally, Unknown
+
+_DIGITS = 4  # of a number that stands for a number, whatever its length was
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A mechanism with its vectors, and what to do with words that have none."""
+
+    mechanism: WordMechanism
+    table: WordVectors
+    unknown: Unknown = "mask"
+
+    def texts(self, texts: Sequence[str], randomness: Randomness) -> tuple[list[str], WordTally]:
+        """Return texts with their words exchanged, each independently, and what came of them."""
+        parted = [words_of(text) for text in texts]
+        flat = [word for words in parted for word in words]
+        index = np.array([self.table.index.get(word, -1) for word in flat], np.int64)
+        known = np.flatnonzero(index >= 0)
+        made = list(flat)
+        drawn = self.mechanism.draw(index[known], self.table, randomness)
+        for place, word in zip(known.tolist(), drawn.tolist(), strict=True):
+            made[place] = self.table.words[word]
+        self._exchange_unknown(made, np.flatnonzero(index < 0), randomness)
+        return self._joined(parted, flat, made, len(flat) - len(known))
+
+    def _exchange_unknown(self, made: list[str], places: IntArray, randomness: Randomness) -> None:
+        if self.unknown == "keep":
+            return
+        if self.unknown == "mask":
+            for place in places.tolist():
+                made[place] = MASK
+            return
+        words = randomness.below(len(self.table), len(places)).tolist()
+        numbers = randomness.below(10**_DIGITS, len(places)).tolist()
+        for place, word, number in zip(places.tolist(), words, numbers, strict=True):
+            made[place] = f"{number:0{_DIGITS}}" if made[place].isdecimal() else self.table.words[word]
+
+    def _joined(
+        self, parted: list[list[str]], before: list[str], after: list[str], unknown: int
+    ) -> tuple[list[str], WordTally]:
+        texts, start, same, whole = [], 0, 0, 0
+        for words in parted:
+            end = start + len(words)
+            kept = sum(a == b for a, b in zip(before[start:end], after[start:end], strict=True))
+            same, whole = same + kept, whole + (0 < len(words) == kept)
+            texts.append(" ".join(after[start:end]) or MASK)
+            start = end
+        longest = max(map(len, parted), default=0)
+        return texts, WordTally(len(before), unknown, same, len(parted), whole, longest)

@@ -1,0 +1,51 @@
+"""What a privatisation guarantees and what it does not, in four lines that are always said together."""
+
+from collections.abc import Iterator
+
+from redteam.privatising.record import Privatisation
+
+_UNKNOWN = {
+    "mask": "all exchanged for one mark",
+    "class": "a number for a random number, others for a random word",
+    "keep": "LEFT AS THEY ARE, which makes whoever wrote them easier to find",
+}
+
+
+def four_lines(made: Privatisation) -> tuple[str, str, str, str]:
+    """Return the metric epsilon of a word, what it comes to for a text, the plain epsilon, and what is not hidden."""
+    tally, epsilon = made.tally, f"{made.epsilon:g}"
+    mean = tally.words / max(1, tally.texts)
+    usual, longest = _many(made.plain * mean), _many(made.plain * tally.longest)
+    same, whole = _share(tally.unchanged, tally.words), _share(tally.texts_unchanged, tally.texts)
+    unknown = f"{_share(tally.unknown, tally.words)} of words: {_UNKNOWN[made.unknown]}"
+    void = "" if made.randomness == "operating system" else "; VOID: the noise follows from a seed that can be known"
+    return (
+        f"word-level metric epsilon {epsilon}: Pr[M(w) = y] <= exp({epsilon} d(w, w')) Pr[M(w') = y], d the "
+        f"{made.distance} ({made.embeddings}){void}",
+        f"texts of equal length only: it adds up over their words, {epsilon} times the sum of d(w_i, w'_i), at most "
+        f"{usual} for a text of {mean:.1f} words (the mean) and {longest} for one of {tally.longest} (the longest)",
+        f"plain epsilon of one word, whatever it is exchanged for: {_many(made.plain)}",
+        "not hidden at all: the length of a text, the order of its words, labels and all other columns, and which of "
+        f"its words are not in the vocabulary ({unknown}); {same} of words and {whole} of texts came out unchanged",
+    )
+
+
+def caveats(made: Privatisation) -> Iterator[str]:
+    """Yield what a model trained on the released texts has to be told with it."""
+    yield (
+        f"trained on texts that {made.mechanism} privatised at metric epsilon {made.epsilon:g} of {made.embeddings} "
+        f"(plain {_many(made.plain)} a word), which is no guarantee for the model as that of DP-SGD is: audit it with "
+        "the texts as they were"
+    )
+    if made.randomness == "seed":
+        yield "the words were exchanged by a seed: whoever knows it can undo that, and nothing is guaranteed"
+    if made.unknown == "keep":
+        yield "words that are not in the vocabulary were left as they are: they tell whose text it is"
+
+
+def _many(epsilon: float) -> str:
+    return f"{epsilon:,.0f}" if epsilon >= 100 else f"{epsilon:.3g}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / max(1, whole):.1%}"
