@@ -15,7 +15,7 @@ from redteam.auditing.settings import AuditSettings
 from redteam.core import TargetError, UsageError
 from redteam.data import Examples, Split
 from redteam.formats import FORMATS
-from redteam.plugins.registry import choose, discover_attacks, discover_defenses
+from redteam.plugins.registry import choose, discover_attacks, discover_defenses, discover_update_attacks
 from redteam.policy.reading import load_policy
 from redteam.report import metrics
 from redteam.targets.loading import load_target, target_kinds
@@ -27,6 +27,7 @@ TESTS = {Path(path).stem.removeprefix("test_"): text for path, text in BLOCKS if
 POINTS = {
     "surprise": ("redteam.attacks", "Surprise"),
     "length": ("redteam.attacks", "Length"),
+    "moved_rows": ("redteam.attacks", "MovedRows"),
     "half": ("redteam.defenses", "Half"),
     "flip_rate": ("redteam.metrics", "FlipRate"),
     "oneline": ("redteam.formats", "render"),
@@ -81,6 +82,12 @@ def test_a_control(plugged):
     seen = {control.control: control.auc.low for control in report.controls}
     assert report.grade == "C"
     assert seen["RT990"] > 0.9
+
+
+def test_an_attack_on_updates(plugged):
+    plugged("moved_rows")
+    (mine,) = choose(discover_update_attacks(), ["moved rows"])
+    assert mine.gives == ("tokens",)
 
 
 def test_a_defence(plugged):

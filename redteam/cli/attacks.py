@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from redteam.plugins.extraction import ExtractionAttack
     from redteam.plugins.mechanism import WordMechanism
     from redteam.plugins.row_risk import RowRisk
+    from redteam.plugins.update import UpdateAttack, UpdateControl
 
-    Plugin = Attack | ExtractionAttack | RowRisk | Control | Defense | WordMechanism
+    OfModels = Attack | ExtractionAttack | RowRisk | Control
+    Plugin = OfModels | UpdateAttack | UpdateControl | Defense | WordMechanism
 
 Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page and settings.")]
 
@@ -28,12 +30,17 @@ def attacks(wanted: Wanted = None) -> None:
         discover_controls,
         discover_extractions,
         discover_risks,
+        discover_update_attacks,
+        discover_update_controls,
     )
 
     rows: list[tuple[Plugin, str]] = [(a, f"needs {a.needs.word}") for a in discover_attacks()]
     rows += [(a, f"needs {a.needs.word} and canaries") for a in discover_extractions()]
     rows += [(a, "needs reference models, no access") for a in discover_risks()]
-    _show([*rows, *((c, "control, never sees the target") for c in discover_controls())], wanted)
+    rows += [(a, "needs clients' updates") for a in discover_update_attacks()]
+    rows += [(c, "control, never sees the target") for c in discover_controls()]
+    rows += [(c, "control of attacks on updates") for c in discover_update_controls()]
+    _show(sorted(rows, key=lambda row: row[0].id), wanted)
 
 
 def defenses(wanted: Wanted = None) -> None:

@@ -14,8 +14,10 @@ from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.neighbours import check_neighbour
 from redteam.plugins.row_risk import RowRisk
+from redteam.plugins.update import UpdateAttack, UpdateControl
 
-Plugin = TypeVar("Plugin", bound=Attack | ExtractionAttack | Control | RowRisk | Defense | WordMechanism)
+OfModels = Attack | ExtractionAttack | Control | RowRisk
+Plugin = TypeVar("Plugin", bound=OfModels | UpdateAttack | UpdateControl | Defense | WordMechanism)
 
 
 def discover_attacks() -> tuple[Attack, ...]:
@@ -31,6 +33,16 @@ def discover_extractions() -> tuple[ExtractionAttack, ...]:
 def discover_risks() -> tuple[RowRisk, ...]:
     """Return every measure of the risk of rows, each with its default settings, in the order of their ids."""
     return _discover(RowRisk, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
+
+
+def discover_update_attacks() -> tuple[UpdateAttack, ...]:
+    """Return every attack on clients' updates, each with its default settings, in the order of their ids."""
+    return _discover(UpdateAttack, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
+
+
+def discover_update_controls() -> tuple[UpdateControl, ...]:
+    """Return every control of attacks on updates, each with its default settings, in the order of their ids."""
+    return _discover(UpdateControl, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
 
 
 def discover_controls() -> tuple[Control, ...]:

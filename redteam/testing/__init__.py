@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from redteam.testing.formats import check_format
     from redteam.testing.metrics import check_metric
     from redteam.testing.targets import check_target
+    from redteam.testing.updates import check_update_attack, check_update_control
 
 _HOMES = {
     "RuleTarget": "examples",
@@ -30,6 +31,8 @@ _HOMES = {
     "check_format": "formats",
     "check_metric": "metrics",
     "check_target": "targets",
+    "check_update_attack": "updates",
+    "check_update_control": "updates",
     "sentences": "examples",
 }
 __all__ = [
@@ -40,6 +43,8 @@ __all__ = [
     "check_format",
     "check_metric",
     "check_target",
+    "check_update_attack",
+    "check_update_control",
     "sentences",
 ]
 

@@ -38,7 +38,7 @@ def check_attack(
     given = context or (equipped if getattr(it, "reads_texts", False) else AttackContext(5))
     target, fitted = target or small_model(), given if callable(given) else lambda pool: given
     must(it.needs in target.access, f"{it.id} needs {it.needs.word}: give check_attack a target that gives that")
-    before = _state(target)
+    before = state_of(target)
     if isinstance(it, ExtractionAttack):
         check_manual(it, r"RT2\d\d")
         _check_extraction(it, target, fitted(Examples(np.arange(0), (), ())))
@@ -47,10 +47,10 @@ def check_attack(
         _check_scores(it, target, fitted)
         if it.needs in Access.PROBABILITIES:
             _check_power(it, fitted)
-    must(_state(target) == before, f"{it.id} changes the target: weights, gradients or training mode")
+    must(state_of(target) == before, f"{it.id} changes the target: weights, gradients or training mode")
 
 
-def _state(target: Target) -> tuple[Any, ...]:
+def state_of(target: Target) -> tuple[Any, ...]:
     """Return what an attack with access to weights could change."""
     if not isinstance(target, WhiteBox):
         return ()

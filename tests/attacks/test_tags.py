@@ -5,7 +5,12 @@ import sys
 
 import pytest
 
-from redteam.plugins.registry import discover_attacks, discover_extractions, discover_risks
+from redteam.plugins.registry import (
+    discover_attacks,
+    discover_extractions,
+    discover_risks,
+    discover_update_attacks,
+)
 from redteam.report.metrics import metric
 from redteam.report.values import Taxonomy
 
@@ -23,6 +28,9 @@ TABLE = {
     "RT202": INVERSION,
     "RT203": INVERSION,
     "RT204": Taxonomy(("AML.T0024.001", "AML.T0002.001"), ("NISTAML.032",), ("ML03:2023",), "5.6.1"),
+    "RT301": INVERSION,
+    "RT302": INVERSION,
+    "RT303": INVERSION,
 }
 NAMES = {  # MITRE ATLAS v5.6.1, NIST AI 100-2 E2025, OWASP Machine Learning Security Top 10 of 2023
     "AML.T0024.000": "infer training data membership",
@@ -35,7 +43,7 @@ NAMES = {  # MITRE ATLAS v5.6.1, NIST AI 100-2 E2025, OWASP Machine Learning Sec
     "ML03:2023": "model inversion",
 }
 OF_MEMBERS, OF_CANARIES = ("auc", "tpr", "epsilon"), ("exposure", "extraction_rate")
-ATTACKS = (*discover_attacks(), *discover_extractions(), *discover_risks())
+ATTACKS = (*discover_attacks(), *discover_extractions(), *discover_risks(), *discover_update_attacks())
 
 
 def test_the_table_is_that_of_all_attacks():

@@ -1,0 +1,68 @@
+"""What every attack on updates reads first: the gradients of the beginning of the model, and the tokens that show."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from attacks.updates._changed_rows import changed_rows
+from attacks.updates._first_layer import FirstLayer
+from attacks.updates._positions import rounding
+from attacks.updates._span import spanned_tokens
+from redteam.plugins.update import ClientUpdate
+from redteam.targets.target import WhiteBox
+
+
+@dataclass(frozen=True)
+class UpdateReading:
+    """Gradients up to a factor, tokens and the length of the longest text, both ends counted.
+
+    `rows` [V, H] is None where embeddings were frozen. `errors` is the standard deviation of what is wrong with each
+    number of a token's row; `decayed` tells weight decay, `noise` that all rows were given some.
+    """
+
+    layer: FirstLayer
+    rows: torch.Tensor | None
+    tokens: tuple[int, ...]
+    length: int
+    errors: dict[int, float] = field(default_factory=dict)
+    noise: float = 0.0
+    decayed: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def read(target: WhiteBox, update: ClientUpdate, *, longest: int) -> UpdateReading:
+    """Read one update against the weights before it; texts are at most `longest` tokens.
+
+    Raises NotApplicable for another kind of model, or where the update changes nothing that is read.
+    """
+    layer = FirstLayer(target)
+    longest = min(longest, len(layer.places))
+    change = update.change.get(layer.name_of_words)
+    if change is None or not bool(change.any()):
+        return _frozen(layer, update, longest)
+    found = changed_rows(change.double(), layer.words, pad=layer.pad)
+    rows = -change.double() + (-found.decayed) * layer.words if found.decayed else -change.double()
+    errors = rounding(layer, change, found.rows) + found.noise
+    length = _length(layer, update, longest)
+    by_token = dict(zip(found.rows, errors.tolist(), strict=True))
+    notes = ("every row was given noise: what stands out of it is a guess",) if found.noise else ()
+    return UpdateReading(layer, rows, found.rows, length, by_token, found.noise, found.decayed, notes)
+
+
+def _frozen(layer: FirstLayer, update: ClientUpdate, longest: int) -> UpdateReading:
+    gradient = layer.attention_gradient(update)
+    found = spanned_tokens(layer, gradient, longest=longest)
+    notes: tuple[str, ...] = ()
+    if not found.tokens:
+        full = f"the gradient of the first layer has rank {found.rank} of {layer.width}: it spans every token"
+        notes = (full,)
+    return UpdateReading(layer, None, found.tokens, found.length, notes=notes)
+
+
+def _length(layer: FirstLayer, update: ClientUpdate, longest: int) -> int:
+    """Return the length of the longest text by the rows of the position table that changed."""
+    change = update.change.get(layer.name_of_places)
+    if change is None or not bool(change.any()):
+        return longest
+    places = changed_rows(change.double()[layer.offset :], layer.places).rows
+    return max(3, min(len(places), longest))

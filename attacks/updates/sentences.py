@@ -1,0 +1,86 @@
+"""RT303 sentences: whole texts of a client with their labels and counts, read out of one update.
+
+The adversary is a server, or whoever sees what a client sends: it knows the weights before and after, and neither batch
+size nor labels nor lengths. The steps, in double precision:
+
+1. The tokens, as RT301 finds them, and where word embeddings are trained the positions of RT302.
+2. The gradient of the first layer's queries, keys and values is a sum over cells of error times input. Inputs are known
+   but for a factor and a position, so that least squares give the error of each token. It needs fewer tokens and
+   positions together than the model is wide.
+3. By the softmax, the error of a head's query is a combination of the keys of its own sentence whose weights sum to
+   zero, and the error of a key one of the queries of its own sentence. So a token that occurs once names the cells of
+   its sentence, and their order, by 2 x heads small vectors: a beam of orthogonal least squares finds them.
+4. The candidate is run under every label. Its own errors are those that were solved for, or it is no sentence of the
+   batch: that proves it, and gives its label and how often it stands there.
+5. It is subtracted. Tokens that stood in several sentences then stand in one, and the search goes on.
+
+A sentence that step 4 proved is *verified*; the others are the likeliest guess, often right but for a word. With
+dropout nothing can be proven, since the masks are unknown, yet order survives: look at both. Longer texts than a head
+is wide (mostly 32 or 64 tokens) are not found; several local steps, momentum, Adam, LoRA and noise hinder or stop it.
+
+Cost: about 2 seconds for 8 sentences where embeddings are trained, 15 where they are frozen, minutes for 64.
+
+MITRE ATLAS (v5.6.1) AML.T0024.001, invert AI model. NIST AI 100-2 (2025) NISTAML.032, data reconstruction. OWASP
+Machine Learning Security Top 10 (2023) ML03, model inversion. No id of ATLAS names updates: this is the nearest.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from attacks.updates._assembly import Assembly, SeenOfUpdate
+from attacks.updates._reading import UpdateReading, read
+from attacks.updates._replay import Replay
+from attacks.updates.tokens import INVERSION, LONGEST
+from redteam.plugins.context import AttackContext
+from redteam.plugins.settings import Setting
+from redteam.plugins.update import ClientUpdate, Recovered, UpdateAttack
+from redteam.targets.target import WhiteBox, labels_of
+
+_LABELS = 32  # candidates that are run under each sentence at the most
+
+
+@dataclass(frozen=True)
+class Sentences(UpdateAttack):
+    """Read whole texts, each proven or a guess."""
+
+    id = "RT303"
+    name = "sentences"
+    gives = ("sentences",)
+    taxonomy = INVERSION
+
+    longest: int = LONGEST.default(64)
+    beam: int = Setting("How many partial sentences are kept at once.", "sentences", least=1).default(4)
+
+    def recover(self, model: WhiteBox, update: ClientUpdate, context: AttackContext) -> Recovered:
+        """Return sentences, verified ones first, with the tokens and positions they were put together from."""
+        found = read(model, update, longest=self.longest)
+        if not found.tokens:
+            return Recovered(notes=found.notes)
+        gradient = found.layer.attention_gradient(update)
+        replay = Replay(model, found.layer, _labels(model, update))
+        seen = SeenOfUpdate(gradient, found.rows, found.tokens, found.length, found.errors)
+        assembly = Assembly(found.layer, replay, seen, beam=self.beam, progress=context.progress)
+        sentences = assembly.run()
+        return Recovered(frozenset(found.tokens), sentences=sentences, notes=(*found.notes, *_notes(found)))
+
+
+def _labels(model: WhiteBox, update: ClientUpdate) -> list[int]:
+    """Return the labels that texts may have: all, or of many those whose bias grew most, as its own label makes it."""
+    count = len(labels_of(model)) or int(model.model.config.num_labels)
+    if count <= _LABELS:
+        return list(range(count))
+    biases = [value for value in update.change.values() if value.shape == (count,)]
+    grown = biases[-1] if biases else torch.zeros(count)
+    return sorted(grown.argsort(descending=True)[:_LABELS].tolist())
+
+
+def _notes(found: UpdateReading) -> tuple[str, ...]:
+    size, width = len(found.tokens) + found.length, found.layer.width
+    head = width // found.layer.heads
+    notes = []
+    if size > width:
+        notes.append(f"{len(found.tokens)} tokens and {found.length} positions are more than {width}: not determined")
+    if found.length >= head:
+        notes.append(f"a text has {found.length} tokens; those of {head} and more are not found")
+    return tuple(notes)

@@ -1,0 +1,160 @@
+"""What updates leak of their clients' texts: exact where one clean step was sent, and less the more was done to it."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from attacks.updates._changed_rows import changed_rows
+from attacks.updates.positions import Positions
+from attacks.updates.sentences import Sentences
+from attacks.updates.tokens import Tokens
+from redteam.plugins.context import AttackContext
+from redteam.plugins.extraction import NotApplicable
+from redteam.plugins.update import ClientUpdate
+from redteam.testing.updates import random_encoder, random_texts, update_of
+
+CONTEXT = AttackContext(0)
+TEXTS = random_texts(4, seed=3)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return random_encoder()
+
+
+def ids_of(target, texts):
+    return [tuple(encoding.ids) for encoding in target.tokenizer.encode_batch(list(texts))]
+
+
+def words_of(target, texts):
+    return {word for ids in ids_of(target, texts) for word in ids}
+
+
+def trained(target, texts, labels, *, optimizer, steps=1, dropout=False):
+    """What a client sends that really trains: weights after less weights before, in float32."""
+    model = copy.deepcopy(target.model).train(dropout)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    chosen = optimizer(model.parameters())
+    encoded = target.tokenizer.encode_batch(list(texts))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        for step in range(steps):
+            chosen.zero_grad()
+            for encoding, label in list(zip(encoded, labels, strict=True))[step::steps]:
+                loss = torch.nn.functional.cross_entropy(
+                    model(input_ids=torch.tensor([encoding.ids])).logits, torch.tensor([label])
+                )
+                (loss / len(texts)).backward()
+            chosen.step()
+    names = [name for name, _ in model.named_parameters()]
+    return ClientUpdate("client", {name: model.state_dict()[name] - before[name] for name in names})
+
+
+OPTIMIZERS = {
+    "SGD": lambda p: torch.optim.SGD(p, 0.05),
+    "SGD with decay": lambda p: torch.optim.SGD(p, 0.05, weight_decay=0.01),
+    "Adam": lambda p: torch.optim.Adam(p, 1e-4),
+    "AdamW": lambda p: torch.optim.AdamW(p, 1e-4, weight_decay=0.1),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_tokens_of_trained_embeddings_are_exact_whatever_trains_them(target, optimizer):
+    update = trained(target, *TEXTS, optimizer=OPTIMIZERS[optimizer], steps=2, dropout=True)
+    assert Tokens().recover(target, update, CONTEXT).tokens == words_of(target, TEXTS[0])
+
+
+def test_noise_on_every_row_hides_tokens_and_is_said(target):
+    clean = update_of(target, *TEXTS)
+    noisy = {}
+    for scale in (1e-4, 3.0):
+        generator = torch.Generator().manual_seed(5)
+        change = {n: v + scale * torch.randn(v.shape, generator=generator) for n, v in clean.change.items()}
+        noisy[scale] = Tokens().recover(target, ClientUpdate("client", change), CONTEXT)
+    assert noisy[1e-4].tokens == words_of(target, TEXTS[0])
+    assert not noisy[3.0].tokens
+    assert all("noise" in found.notes[0] for found in noisy.values())
+
+
+def test_rows_of_noise_alone_are_nobodys():
+    generator = torch.Generator().manual_seed(6)
+    before = torch.randn(2000, 48, generator=generator, dtype=torch.float64)
+    for change in (0.01 * torch.randn(2000, 48, generator=generator, dtype=torch.float64), -1e-3 * before):
+        assert not changed_rows(change, before).rows
+
+
+def test_a_factor_common_to_all_rows_is_taken_off():
+    generator = torch.Generator().manual_seed(7)
+    before = torch.randn(500, 16, generator=generator, dtype=torch.float64)
+    change = -1e-4 * before
+    change[[3, 77]] += 1e-3
+    found = changed_rows(change, before)
+    assert found.rows == (3, 77)
+    assert found.decayed == pytest.approx(1e-4)
+    assert found.noise == 0
+
+
+def test_every_token_that_occurs_once_has_its_position(target):
+    found = Positions().recover(target, update_of(target, *TEXTS), CONTEXT)
+    ids = ids_of(target, TEXTS[0])
+    flat = [word for each in ids for word in each]
+    once = {word: each.index(word) for each in ids for word in each if flat.count(word) == 1}
+    assert found.places.items() >= once.items()
+    sent = Positions().recover(target, trained(target, *TEXTS, optimizer=OPTIMIZERS["SGD"]), CONTEXT)
+    assert sent.places.items() <= found.places.items()
+    assert len(sent.places) > 0.9 * len(once)
+
+
+def test_positions_need_trained_embeddings(target):
+    with pytest.raises(NotApplicable, match="embeddings were frozen"):
+        Positions().recover(target, update_of(target, *TEXTS, frozen=True), CONTEXT)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["embeddings trained", "embeddings frozen"])
+def test_sentences_come_with_label_and_share(target, frozen):
+    texts, labels = [*TEXTS[0], TEXTS[0][0]], [*TEXTS[1], TEXTS[1][0]]  # one of them twice
+    update = update_of(target, texts, labels, frozen=frozen, rate=0.1)
+    found = Sentences().recover(target, update, CONTEXT).sentences
+    assert all(each.verified for each in found)
+    ids = ids_of(target, TEXTS[0])
+    assert {(each.tokens, each.label) for each in found} == set(zip(ids, TEXTS[1], strict=True))
+    share = {each.tokens: each.weight for each in found}
+    assert share[ids[0]] == pytest.approx(2 * 0.1 / 5, rel=1e-3)
+    assert share[ids[1]] == pytest.approx(0.1 / 5, rel=1e-3)
+
+
+def test_dropout_leaves_nothing_to_verify(target):
+    update = trained(target, *TEXTS, optimizer=OPTIMIZERS["SGD"], dropout=True)
+    assert not any(each.verified for each in Sentences().recover(target, update, CONTEXT).sentences)
+
+
+def test_an_update_of_other_texts_holds_none_of_these(target):
+    update = update_of(target, *random_texts(4, seed=4))
+    found = {each.tokens for each in Sentences().recover(target, update, CONTEXT).sentences}
+    assert len(found) == 4
+    assert not found.intersection(ids_of(target, TEXTS[0]))
+
+
+def test_more_tokens_than_the_model_is_wide_are_not_determined(target):
+    update = update_of(target, *random_texts(24, seed=8), frozen=True)
+    found = Sentences().recover(target, update, CONTEXT)
+    assert not found.sentences
+    assert "spans every token" in found.notes[0]
+    trained_too = Sentences().recover(target, update_of(target, *random_texts(24, seed=8)), CONTEXT)
+    assert "not determined" in trained_too.notes[0]
+
+
+def test_what_is_not_built_like_bert_is_named():
+    model = torch.nn.Linear(2, 2)
+    model.base_model_prefix = "encoder"
+    with pytest.raises(NotApplicable, match=r"begin as BERT does .*; this is a Linear"):
+        Tokens().recover(SimpleNamespace(model=model), ClientUpdate("client", {}), CONTEXT)
+
+
+def test_an_update_that_changes_nothing_that_is_read_is_named(target):
+    head = {"classifier.weight": torch.ones(3, 64)}
+    for attack in (Tokens(), Sentences()):
+        with pytest.raises(NotApplicable, match="no queries, keys or values"):
+            attack.recover(target, ClientUpdate("client", head), CONTEXT)
