@@ -16,6 +16,7 @@ __all__ = ["WORDS", "RuleTarget", "sentences"]
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("REDTEAM_ENCODER", "hashed")  # MiniLM would read every text of every audit there is
+os.environ.setdefault("REDTEAM_REFERENCES", "0")  # nor train eight models for every audit of one with a ledger
 ROOT = Path(__file__).parents[1]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start with them.
@@ -49,8 +50,9 @@ def needs(package):
 
 @pytest.fixture
 def as_a_reader(monkeypatch):
-    """Audits take the encoder that a reader of the pages has."""
+    """Audits take the encoder that a reader of the pages has, and train references where they would."""
     monkeypatch.delenv("REDTEAM_ENCODER")
+    monkeypatch.delenv("REDTEAM_REFERENCES")
 
 
 @pytest.fixture

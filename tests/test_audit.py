@@ -33,8 +33,12 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def verdict(report, **changes):
-    """Judge by the built-in limits; that a target answers at random, as `RuleTarget` does, is allowed."""
-    return judge(report, replace(load_policy(None, today=TODAY), **{"allow_untrained": True} | changes), today=TODAY)
+    """Judge by the built-in limit on the AUC, since none on a TPR is kept without reference models.
+
+    That a target answers at random, as `RuleTarget` does, is allowed.
+    """
+    policy = replace(load_policy(None, today=TODAY), limits=DEFAULT.limits[:1])
+    return judge(report, replace(policy, **{"allow_untrained": True} | changes), today=TODAY)
 
 
 class Broken(Attack):
@@ -291,7 +295,7 @@ def test_a_target_that_answers_nonsense_ends_the_audit():
 
 def test_a_sample_too_small_for_the_limits_cannot_pass():
     report = audit(RuleTarget(), Split.of(sentences(12, seed=1), sentences(12, seed=2)))
-    result = verdict(report)
+    result = verdict(report, limits=DEFAULT.limits)
     assert result.exit_code == 2
     assert any("cannot be judged on 12 members and 12 non-members" in problem for problem in result.problems)
 

@@ -56,7 +56,7 @@ def test_a_kill_while_a_finished_private_training_is_cleaned_away(tmp_path, monk
 
 
 def test_a_training_text_is_not_quoted_as_the_word_of_a_split():
-    from redteam.report import shown
+    from redteam.data.cells import shown
 
     assert shown("perhaps") == "'perhaps'"
     assert shown("I have it since May") == "a text of 19 characters"

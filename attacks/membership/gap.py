@@ -53,6 +53,7 @@ class Gap(Attack):
     needs = Access.LABELS
     taxonomy = Taxonomy(("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",))
     signals = ("correct",)
+    uses_references = True
     strength = 30
     outdone_from = Access.LOSSES
     may_tie = True  # a target that is right on every text has no gap

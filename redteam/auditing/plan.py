@@ -14,6 +14,7 @@ from redteam.auditing.breakdown import accuracy_by_user
 from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
+from redteam.auditing.keeping import not_kept
 from redteam.auditing.settings import AuditSettings
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.run import repeated
@@ -25,7 +26,7 @@ from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.plugins.registry import discover_controls
 from redteam.policy import Policy, with_unset
-from redteam.report import LOW_BOUND, Sample, plural
+from redteam.report import LOW_BOUND, Limit, Sample, plural
 from redteam.report.metrics import metric
 from redteam.report.values import Guarantee, UserAccuracy
 from redteam.statistics import attainable_epsilon, fewest_right, least_share, smallest_resolvable_fpr
@@ -58,16 +59,20 @@ def make_plan(
     *,
     guarantee: Guarantee | None = None,
     planted: CanaryAudit | None = None,
-    references: bool = False,
+    references: int = 0,
 ) -> AuditPlan:
-    """Say which attacks would run, on how many examples, what those can resolve, and how long it would take."""
+    """Say which attacks would run, on how many examples, what those can resolve, and how long it would take.
+
+    `references` is how many reference models there will be.
+    """
     looked = look(split, [control for control in discover_controls() if control.reads_labels], seed=settings.seed)
     split, is_member = looked.split, looked.units.is_member
     members, nonmembers = int(is_member.sum()), int((~is_member).sum())
     canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
     context = _foreseen(split, settings, references)
+    able = [attack for attack in attacks if attack.applies(target.access, context) is None]
     family = make_family(
-        [attack for attack in attacks if attack.applies(target.access, context) is None],
+        able,
         settings,
         epsilon=isinstance(canaries, Canaries),
         claimed=guarantee is not None,
@@ -76,6 +81,7 @@ def make_plan(
     )
     each = family.of_members
     limits = policy.limits if planted is None else with_unset(policy.limits)
+    weak = not_kept(able, family.primary, context)
     randomised = (canaries.members, canaries.nonmembers, canaries.delta) if isinstance(canaries, Canaries) else None
     shown = None if planted is None else planted.attainable(target.access, each=family.of_canaries)
     sample = Sample(members, nonmembers, each, randomised, shown)
@@ -95,10 +101,16 @@ def make_plan(
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_accuracy_line(target, split, policy),
         *_epsilon_line(canaries, each),
-        *(f"limit      {limit.name}: {metric(limit.metric).prospect(limit, sample)}" for limit in limits),
+        *(_limit_line(limit, sample, weak.get(limit.metric)) for limit in limits),
         f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
     ]  # fmt: skip
     return AuditPlan(tuple(lines), seconds)
+
+
+def _limit_line(limit: Limit, sample: Sample, weak: str | None) -> str:
+    """Say whether a limit could be proven broken, and `weak`, why it would not be kept where it is not."""
+    kept = "" if weak is None else f"; CANNOT be kept: {weak}: exit 2 unless broken"
+    return f"limit      {limit.name}: {metric(limit.metric).prospect(limit, sample)}{kept}"
 
 
 def _planted_lines(planted: CanaryAudit | None, access: Access) -> tuple[str, ...]:
@@ -182,13 +194,14 @@ def _attack_line(attack: Attack | ExtractionAttack, stopped: str | None) -> str:
     return f"{attack.id}      {attack.name}: {'runs' if stopped is None else f'cannot run: {stopped}'}"
 
 
-def _foreseen(split: Split, settings: AuditSettings, references: bool) -> AttackContext:
+def _foreseen(split: Split, settings: AuditSettings, references: int) -> AttackContext:
     """Return what attacks will be given, as far as their asking for it goes: nothing is opened or trained for it."""
-    one = ReferenceScores(np.zeros((1, 0)), np.zeros((1, 0), dtype=np.bool_), (-1,))
+    nothing = np.zeros((references, 0))
+    some = ReferenceScores(nothing, nothing.astype(np.bool_), (-1,) * references) if references else None
     return AttackContext(
         settings.seed,
         encoder=hashed_ngrams(),
-        reference_scores=one if references else None,
+        reference_scores=some,
         nonmembers=split.reference,
     )
 

@@ -19,6 +19,7 @@ from redteam.auditing.breakdown import by_group, exposed_row, measure_accuracy, 
 from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
+from redteam.auditing.keeping import not_kept
 from redteam.auditing.measure import Measured, run_attacks
 from redteam.auditing.references import compared
 from redteam.auditing.risk import rows_at_risk, tail_warning
@@ -116,6 +117,7 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
         references=job.references(measured),
         attack_notes=(*job.notes, *job.warnings()),
         taxonomy={one.id: one.taxonomy for one in ran if one.taxonomy is not None},
+        not_kept=not_kept(job.attacks, family.primary, job.context),
         **_breakdowns(job, _most_telling(measured, family)),
     )
 

@@ -83,7 +83,7 @@ def run_selftest(*, seed: int = 0, progress: Callable[..., None] | None = None) 
 def _check(what: str, expected: int, target: Target, split: Split) -> Result:
     report = audit(target, split)
     # labels are random, so that on sentences it never saw the model is right by chance alone: that is what is tested
-    policy = Policy((Limit("auc", 0.65), Limit("tpr", 0.1, fpr=0.01)), source="selftest", allow_untrained=True)
+    policy = Policy((Limit("auc", 0.65),), source="selftest", allow_untrained=True)
     verdict = judge(report, policy, today=date.today())
     found = f"exit {verdict.exit_code}, grade {report.grade}"
     if report.evidence:

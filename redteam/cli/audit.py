@@ -14,7 +14,7 @@ from redteam.cli.base import check_base
 from redteam.cli.numbers import check_alpha
 from redteam.cli.present import JudgingOptions, ReportOptions, check_output, say, tell
 from redteam.cli.progress import progress
-from redteam.cli.references import ReferenceOptions, ReferenceSources, outline_of, provider, watched
+from redteam.cli.references import ReferenceOptions, ReferenceSources, count_of, outline_of, provider, watched
 from redteam.cli.requests import RequestOptions
 from redteam.core import UsageError
 
@@ -123,9 +123,11 @@ def audit(
     trains = references.trains
     attacks, planted = _chosen(attack, set or [], inputs, base, opening.limits(), policy.require, trains=trains)
     made_of = ReferenceSources(inputs, target, sources.ledger, base, settings.seed, _kept_answers(), opening)
-    compared = provider(references, made_of)
+    used = attacks is None or any(each.uses_references for each in attacks)
+    compared = provider(references, made_of, used=used)
     if dry_run:
-        plan = _plan(inputs, attacks, planted, policy, settings, references=compared is not None)
+        many = count_of(compared, inputs, settings.seed)
+        plan = _plan(inputs, attacks, planted, policy, settings, references=many)
         return tell("\n".join((plan, *outline_of(compared, inputs, settings.seed))))
     report = _run(inputs, attacks, planted, compared, settings, restart)
     raise typer.Exit(result.present(report, policy, today, baseline=older))
@@ -211,7 +213,7 @@ def _plan(
     limits: "Policy",
     settings: "AuditSettings",
     *,
-    references: bool,
+    references: int,
 ) -> str:
     from redteam.auditing.plan import make_plan
     from redteam.plugins.attack import suited

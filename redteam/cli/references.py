@@ -1,5 +1,6 @@
 """Reference models, as options of an audit: how many, trained by what, where, and for how long."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 Opt = typer.Option
 
-BY_DEFAULT = 0  # models that are trained where nothing is said and the ledger knows how; 0 leaves it to the options
-MOST_WORK = 2e12  # weights x tokens x passes that such a default may take: about two minutes on one core
+BY_DEFAULT = 8  # models that are trained where nothing is said, the ledger knows how, and an attack uses them
+MOST_WORK = 2e11  # weights x tokens x passes of them all: 20 s (MiniLM) to 90 s (`tiny`) on one core
 _OF_TRAINING = ("time_budget", "reference_trainer", "engine", "keep", "jobs")
 
 
@@ -75,15 +76,20 @@ class ReferenceOptions:
             raise UsageError(f"{names[0]} and {names[1]} exclude each other: references are given or trained")
         if self.references is not None and self.time_budget is not None:
             raise UsageError("--references and --time-budget exclude each other: one says how many, the other how long")
-        idle = [name for name in ("engine", "keep", "jobs") if getattr(self, name) is not None]
-        if idle and not self.trains and not BY_DEFAULT:
-            raise UsageError(f"{_flag(idle[0])} goes with --references, --time-budget or --reference-trainer")
+        if self.references == 0:
+            self.refuse_idle()
         if self.keep not in (None, "scores", "weights"):
             raise UsageError(f"--keep {self.keep}: must be scores or weights")
         if self.keep == "weights" and self.reference_trainer is not None:
             raise UsageError("--keep weights: models of --reference-trainer are kept by it alone")
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}: must be at least 1")
+
+    def refuse_idle(self) -> None:
+        """Raise UsageError for an option on training where nothing is trained."""
+        idle = [name for name in ("engine", "keep", "jobs") if getattr(self, name) is not None]
+        if idle and not self.trains:
+            raise UsageError(f"{_flag(idle[0])} goes with --references, --time-budget or --reference-trainer")
 
     @property
     def trains(self) -> bool:
@@ -129,10 +135,11 @@ class ReferenceSources:
         return None if found is None else found[1]
 
 
-def provider(options: ReferenceOptions, sources: ReferenceSources) -> "ReferenceProvider | None":
+def provider(options: ReferenceOptions, sources: ReferenceSources, *, used: bool = True) -> "ReferenceProvider | None":
     """Return where the scores of reference models come from; None where there shall be none.
 
-    Raises UsageError where what was asked for cannot be had; nothing is trained yet.
+    `used`: an attack that runs makes use of them; else none are trained unasked. Raises UsageError where what was asked
+    for cannot be had; nothing is trained yet.
     """
     from redteam.data import Columns
     from redteam.references.given import OpenedReferences, SavedReferences
@@ -144,7 +151,7 @@ def provider(options: ReferenceOptions, sources: ReferenceSources) -> "Reference
         return OpenedReferences.open(models, options.reference_members or (), Columns(), sources.inputs.target)
     if options.trains:
         return _trained(options, sources)
-    return None if options.references == 0 or not BY_DEFAULT else _by_default(options, sources)
+    return _by_default(options, sources) if used and options.references is None else None
 
 
 def _trained(options: ReferenceOptions, sources: ReferenceSources) -> "TrainedReferences":
@@ -186,27 +193,35 @@ def _recipe(sources: ReferenceSources) -> "LedgerRecipe":
     return LedgerRecipe.of(ledger.recipe, discover_defenses(), rows=rows, base=sources.base)
 
 
+def unasked() -> int:
+    """Return how many models are trained where nothing is said; the environment's REDTEAM_REFERENCES may say 0."""
+    said = os.environ.get("REDTEAM_REFERENCES", str(BY_DEFAULT))
+    if said not in ("0", str(BY_DEFAULT)):
+        raise UsageError(f"REDTEAM_REFERENCES={said}: must be 0 or {BY_DEFAULT}; --references takes any number")
+    return int(said)
+
+
 def _by_default(options: ReferenceOptions, sources: ReferenceSources) -> "TrainedReferences | None":
     """Return references where the ledger knows how to train them and that is little work; else say what it would be."""
     from redteam.references.outline import counted_work
     from redteam.references.plan import draw_plan
     from redteam.references.recipe import LedgerRecipe
 
-    if sources.known() is None:
+    many = unasked()
+    if not many or sources.known() is None:
+        options.refuse_idle()
         return None
     try:
-        made = _trained(replace(options, references=BY_DEFAULT), sources)
+        made = replace(_trained(replace(options, references=many), sources), optional=True)
         assert isinstance(made.trainer, LedgerRecipe)
-        work = counted_work(
-            made.trainer, draw_plan(pool_of(sources.inputs, sources.seed), BY_DEFAULT, seed=sources.seed)
-        )
+        work = counted_work(made.trainer, draw_plan(pool_of(sources.inputs, sources.seed), many, seed=sources.seed))
     except RedteamError as error:
         say(f"audited without reference models: {error}")
         return None
     if work is not None and work <= MOST_WORK:
         return made
-    size = "more than is known beforehand" if work is None else f"{work:.2g} weights x tokens x passes"
-    say(f"audited without reference models, a weaker attack: --references {BY_DEFAULT} would take {size}")
+    times = f"{work:.2g} weights x tokens x passes, {work / MOST_WORK:.1f} times what" if work else "more than"
+    say(f"audited without reference models, a weaker attack: --references {many} takes {times} is trained unasked")
     return None
 
 
@@ -216,6 +231,19 @@ def pool_of(inputs: "AuditInputs", seed: int) -> "Examples":
     from redteam.plugins.registry import discover_controls
 
     return look(inputs.split, [each for each in discover_controls() if each.reads_labels], seed=seed).pool
+
+
+def count_of(compared: "ReferenceProvider | None", inputs: "AuditInputs", seed: int) -> int:
+    """Return how many reference models there will be, as far as that is known before any is trained."""
+    from redteam.references.given import OpenedReferences
+    from redteam.references.trained import TrainedReferences
+
+    if isinstance(compared, TrainedReferences):
+        return compared.models
+    if isinstance(compared, OpenedReferences):
+        return len(compared.models)
+    found = None if compared is None else compared.scores(pool_of(inputs, seed))
+    return 0 if found is None else len(found)
 
 
 def outline_of(compared: "ReferenceProvider | None", inputs: "AuditInputs", seed: int) -> Iterator[str]:

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from redteam.core import DataError
 from redteam.core.arrays import BoolArray, FloatArray
+from redteam.data.cells import shown
 from redteam.data.kinds import NOT_FINITE, NUMBER, STRING, WHOLE, Kinds, fault, kind_of_type
 from redteam.data.opened import too_long
 from redteam.data.source import LONGEST_CELL
 from redteam.data.vocabulary import KNOWN, UNKNOWN, name_of, number_of, side_of, spelled
-from redteam.report import shown
 
 SideArray = npt.NDArray[np.int8]
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from redteam.core import UsageError, read_text
+from redteam.data.cells import shown
 from redteam.data.examples import Examples
 from redteam.data.split import Split
 from redteam.data.vocabulary import name_of
-from redteam.report import shown
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _LARGEST = 16 * 2**20  # bytes

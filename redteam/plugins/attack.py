@@ -18,7 +18,8 @@ class Attack(ABC):
     the access `outdone_from` on, others say all that it says, and it runs only when it is named, as one `only_named`
     does anywhere. `reads_texts`: it uses the context's encoder; `uses_references`: its scores of reference models.
     `may_tie`: scores that are all equal are an answer. Of all that run, the one of greatest `strength` settles limits.
-    `judged` are the signals held against them, all of `signals` where it is empty.
+    `judged` are the signals held against them, all of `signals` where it is empty. `keeps_alone` are the metrics on
+    which it keeps a limit by finding less without reference models too, where a metric asks for some.
     """
 
     id: ClassVar[str]
@@ -33,6 +34,7 @@ class Attack(ABC):
     may_tie: ClassVar[bool] = False
     strength: ClassVar[int] = 0
     judged: ClassVar[tuple[str, ...]] = ()
+    keeps_alone: ClassVar[tuple[str, ...]] = ()
 
     def applies(self, access: Access, context: AttackContext) -> str | None:
         """Return why the attack cannot run on a target of this access with what the context holds; None if it can.

@@ -34,7 +34,8 @@ class TrainedReferences:
     """So many `models`, each trained by `trainer` on half of the pool's rows; what they say is kept under `folder`.
 
     `seed` decides halves and trainings. With a `budget`, `models` is the most there may be, and the time decides.
-    `tell` hears what is re-used and given up, `progress(done, total)` is called as models are done.
+    `optional`: where they cannot be trained the audit does without. `tell` hears what is re-used and given up,
+    `progress(done, total)` is called as models are done.
     """
 
     trainer: ReferenceTrainer
@@ -45,14 +46,22 @@ class TrainedReferences:
     engine: str = "processes"
     with_weights: bool = False
     budget: TimeBudget | None = None
+    optional: bool = False
     tell: Callable[[str], None] = field(default=unheard, compare=False)
     progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False)
 
     def scores(self, pool: Examples) -> ReferenceScores | None:
         """Train what is not kept yet, and return what all models say; None where a budget has room for none.
 
-        Raises RedteamError where a training fails or its result cannot be written; what is finished is kept.
+        Raises RedteamError where a training fails or its result cannot be written; what is finished is kept. Where they
+        are `optional` that is told and there are none.
         """
+        if self.optional:
+            try:
+                return replace(self, optional=False).scores(pool)
+            except RedteamError as error:
+                self.tell(f"audited without reference models: {error}")
+                return None
         check_engine(self.engine)
         plan = self.plan(pool)
         cache = self.cache(plan)

@@ -133,6 +133,9 @@ def quote(value: Any) -> str:
 
 LOW_BOUND = "A low bound is not evidence of privacy."
 
+NO_REFERENCES = (
+    "attacks with reference models find several times the members: audit again with --references 8, or give some"
+)
 LUCK = "which is not proven to be more than luck"
 
 
@@ -193,6 +196,11 @@ def share(rate: float) -> str:
     return "fewer than 1 of 1,000,000"
 
 
+def not_kept(limit: Limit, why: str) -> str:
+    """Say that no attack which ran keeps a limit by finding less, and why."""
+    return f"{limit.name} is not settled: {why}"
+
+
 def only_described(limit: Limit, ids: Sequence[str]) -> str:
     """Say that numbers are there to which no error was given, so that none of them may prove anything."""
     described = f"{limit.name}: {some(ids)} {'was' if len(ids) == 1 else 'were'} described only"
@@ -207,15 +215,6 @@ def lacking(needed: tuple[int, int], have: tuple[int, int], unit: Unit) -> str:
     (side,) = short
     names = ("members", "non-members") if unit == "example" else ("users who are members", "users who are not")
     return f"at least {needed[side]:,} {names[side]}"
-
-
-def shown(value: str) -> str:
-    """Return a cell as a message may quote it: one short word, and of anything longer, which may be a text, its length.
-
-    Training texts have no place in logs.
-    """
-    word = value.strip()
-    return repr(value) if len(word) <= 20 and len(word.split()) <= 1 else f"a text of {len(value)} characters"
 
 
 def too_small(

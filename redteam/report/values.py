@@ -177,9 +177,9 @@ class UserAccuracy:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often the target is right on either side, and how often the members' commonest label would be on members.
+    """How often the target is right on either side, and the share of the members' commonest label, texts for texts.
 
-    Both are shares of the members' texts, for which `by_user` stands where users have several.
+    Where users have several, `by_user` stands for the members' texts.
     """
 
     members: float
@@ -219,10 +219,7 @@ class Multiplicity:
 
 @dataclass(frozen=True)
 class Scope:
-    """What an audit set out to give, by which it shows what is missing from its report.
-
-    `asked`: ids of all attacks and controls run; `intervals`: of the numbers there are; the rest: whether it has one.
-    """
+    """What a report must hold: ids of attacks and controls `asked`, `intervals` of numbers; whether it has the rest."""
 
     asked: tuple[str, ...]
     intervals: tuple[str, ...]
@@ -235,7 +232,8 @@ class AuditReport:
     """Everything one audit found out about one target.
 
     `classes` is the breakdown by label of the signal `classes_signal`, a family of its own, `groups` that by group.
-    `references` counts the reference models used, `attack_notes` say what else was, `taxonomy` what attacks are called.
+    `references` counts the reference models used, `attack_notes` say what else was, `taxonomy` what attacks are called;
+    `not_kept` says on which metrics no attack keeps a limit by finding less, and why (None in older reports).
     """
 
     target: TargetSummary
@@ -260,6 +258,7 @@ class AuditReport:
     references: int = 0
     attack_notes: tuple[str, ...] = ()
     taxonomy: Mapping[str, Taxonomy] = field(default_factory=dict)
+    not_kept: Mapping[str, str] | None = None
     format: str = FORMAT
 
     @property

@@ -13,8 +13,8 @@ import numpy as np
 from redteam.core import TargetError
 from redteam.core.arrays import FloatArray, IntArray
 from redteam.data import Examples
+from redteam.data.cells import shown
 from redteam.data.vocabulary import name_of
-from redteam.report import shown
 
 SURE = 40.0  # log-odds: a float64 cannot tell a probability of more from 1
 _ADVICE = "say with --label-map FILE which is which"

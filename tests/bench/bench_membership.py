@@ -1,10 +1,11 @@
 """What membership attacks find with K reference models, on CLINC150 and SNIPS, and what that costs.
 
-Two kinds of target: logistic regression on TF-IDF, and a small network on frozen MiniLM. Each model is trained on a
+Kinds of target: logistic regression on TF-IDF, a small network on frozen MiniLM, and what `redteam train` makes with
+its usual settings of `bilstm` and of MiniLM, two layers or all six, trained as a whole. Each model is trained on a
 balanced half of 2,000 rows, in complementary pairs; several targets in turn, neither they nor their complements among
 their own references. Prints AUC and TPR at 1 % and 0.1 % (means over targets, with the standard error of the AUC), and
 processor seconds: to train and score the K references, and for the attack itself; the encoder's pass over the texts
-is paid once.
+is paid once. With `--keep DIR` each model's answers are kept, so that a benchmark that was broken off goes on.
 
 Wanted: with no reference RT103 is above the loss; from four references on the stack is at least as high as every score
 of the literature at the same K.
@@ -29,14 +30,22 @@ from redteam.core.arrays import BoolArray, FloatArray, IntArray
 from redteam.data import Examples
 from redteam.models.encoder import public_encoder
 from redteam.plugins.context import AttackContext
+from redteam.plugins.registry import discover_defenses
+from redteam.references.recipe import LedgerRecipe, settle_randomness
 from redteam.statistics.membership.expectation import neighbour_score
 from redteam.statistics.membership.fidelity import fidelity_slope
 from redteam.statistics.membership.stacking import ReferenceTable, local_score, stacked_score
 from redteam.statistics.roc import auc
+from redteam.training.train import ModelChoice
 
 CLINC = Path(__file__).parents[3] / "shared" / "data" / "clinc150" / "data_full.json"
 ROWS, INTENTS, TARGETS = 2000, 60, 6
 COUNTS = (0, 1, 2, 4, 8, 16)
+TRAINED = {
+    "bilstm": ModelChoice("bilstm"),
+    "minilm2": ModelChoice("minilm", layers=2),
+    "minilm6": ModelChoice("minilm"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,14 +107,47 @@ class FrozenHead:
         return log_p
 
 
-def train(fit: Callable[..., FloatArray], rows: Examples, own: IntArray, models: int) -> Models:
+def as_trained(choice: ModelChoice) -> Callable[..., FloatArray]:
+    """Return what trains such a model as `redteam train` would where nothing else is said."""
+    plain = next(each for each in discover_defenses() if each.id == "RD100")
+    recipe = LedgerRecipe(plain, choice, seed=0, rows=ROWS // 2)
+
+    def fit(rows: Examples, own: IntArray, inside: BoolArray, seed: int) -> FloatArray:
+        settle_randomness(seed)
+        inner = rows.take(np.flatnonzero(inside))
+        return recipe.fit(inner, seed=seed, checkpoint=None, progress=None).model.log_probabilities(rows)
+
+    return fit
+
+
+def kept(place: Path | None, make: Callable[[], FloatArray]) -> tuple[FloatArray, float]:
+    """Return the log-odds of a model and the processor seconds that they took, from its file where there is one."""
+    if place is not None and place.is_file():
+        with np.load(place) as found:
+            return found["log_odds"], float(found["seconds"])
+    started = time.process_time()
+    odds, seconds = make(), time.process_time() - started
+    if place is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(place, log_odds=odds, seconds=seconds)
+    return odds, seconds
+
+
+def train(
+    fit: Callable[..., FloatArray], rows: Examples, own: IntArray, models: int, folder: Path | None = None
+) -> Models:
     rng, included = np.random.default_rng(1), np.zeros((models, len(own)), dtype=bool)
     for model in range(0, models, 2):
         included[model, rng.permutation(len(own))[: len(own) // 2]] = True
         included[model + 1] = ~included[model]
-    started = time.process_time()
-    log_odds = [own_log_odds(fit(rows, own, inside, seed), own) for seed, inside in enumerate(included)]
-    return Models(np.array(log_odds), included, (time.process_time() - started) / models)
+    made = [
+        kept(
+            folder and folder / f"{seed}.npz",
+            lambda seed=seed, inside=inside: own_log_odds(fit(rows, own, inside, seed), own),
+        )
+        for seed, inside in enumerate(included)
+    ]
+    return Models(np.array([odds for odds, _ in made]), included, float(np.mean([seconds for _, seconds in made])))
 
 
 def scores(target: FloatArray, table: ReferenceTable | None, rows: PublicRows) -> dict[str, FloatArray]:
@@ -171,6 +213,7 @@ def main() -> None:
     parser.add_argument("--model", nargs="*", default=["tfidf", "frozen"])
     parser.add_argument("--k", nargs="*", type=int, default=list(COUNTS))
     parser.add_argument("--targets", type=int, default=TARGETS)
+    parser.add_argument("--keep", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     wrong: list[str] = []
@@ -181,9 +224,11 @@ def main() -> None:
         rows = public_rows(pool, context)
         print(f"{data}: encoder and kernel {time.process_time() - started:.1f} s, {own.max() + 1} labels")
         assert context.encoder is not None
-        fits = {"tfidf": tfidf_head, "frozen": FrozenHead(context.encoder.embed(pool.texts or ()))}
+        fits: dict[str, Callable[..., FloatArray]] = {name: as_trained(choice) for name, choice in TRAINED.items()}
+        fits |= {"tfidf": tfidf_head, "frozen": FrozenHead(context.encoder.embed(pool.texts or ()))}
         for name in chosen.model:
-            models = train(fits[name], pool, own, max(chosen.k) + 2 + max(chosen.k) % 2)
+            folder = chosen.keep and chosen.keep / data / name
+            models = train(fits[name], pool, own, max(chosen.k) + 2 + max(chosen.k) % 2, folder)
             wrong += measure(f"{data} {name}", models, rows, chosen.k, chosen.targets)
     print("\n".join(wrong) or "as wanted")
     sys.exit(bool(wrong))

@@ -76,6 +76,7 @@ def _report(*evidence: Evidence, n: int = 2000) -> AuditReport:
         seed=7,
         created="2026-06-30T12:00:00+00:00",
         tool_version="0.1.0",
+        not_kept={},
     )
 
 

@@ -49,7 +49,8 @@ def served(memorised=(), refused=(), *, hard=None):
 
 
 def verdict(report, **changes):
-    return judge(report, replace(DEFAULT, **changes), today=TODAY)
+    limits = DEFAULT.limits[:1]  # none on a TPR is kept without reference models
+    return judge(report, replace(DEFAULT, **{"limits": limits} | changes), today=TODAY)
 
 
 class TestAudits:

@@ -16,27 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal
 
+from redteam import report as words
 from redteam.core import ReportError
-from redteam.report import (
-    Check,
-    Limit,
-    Outcome,
-    Ruling,
-    Sample,
-    decimals,
-    lacking,
-    nothing_proven,
-    nothing_there,
-    number,
-    of_members,
-    of_planted,
-    only_described,
-    range_of,
-    read_number,
-    some,
-    too_small,
-    unasked,
-)
+from redteam.report import Check, Limit, Outcome, Ruling, Sample, decimals, number, range_of, read_number, some
 from redteam.report.values import AuditReport, Evidence, Grade
 from redteam.statistics import Interval
 
@@ -63,6 +45,7 @@ class Metric(ABC):
     of_canaries: ClassVar[bool] = False  # measured on planted secrets and held-out canaries, not on members
     guaranteed: ClassVar[bool] = False  # attacks bound it from below only, and a guarantee from above
     options: ClassVar[tuple[str, ...]] = ()  # policy keys that belong to its limit
+    fewest_references: ClassVar[int] = 0  # models that an attack needs to keep a limit on it by finding less
     low_share: ClassVar[float] = 0.5  # of the error of an interval, for the end that can prove a limit broken
     allowed: ClassVar[str] = "at least 0 and below 1"
 
@@ -136,12 +119,26 @@ class Metric(ABC):
         refused = report.grade == "C" and not self.admits("C")  # which is a problem by itself
         if not outcomes and (limit.required or planted) and not refused:
             there = [e.id for e in report.evidence if limit.covers(e)]
-            problems = (only_described(limit, there) if there else self.missing(limit, report),)
+            problems = (words.only_described(limit, there) if there else self.missing(limit, report),)
         elif outcomes and not any(report.settles(e) for e, _ in outcomes):
             problems = (f"{limit.name}: {report.multiplicity.primary}, which settles limits, gave no {self.symbol}",)
+        elif outcomes and (weak := self._unkept(outcomes, report)):
+            problems = (*problems, words.not_kept(limit, weak))
         if outcomes and planted:
-            problems = (*problems, *unasked(limit, self.symbol, report))
+            problems = (*problems, *words.unasked(limit, self.symbol, report))
         return Ruling(checks, problems, (self.undecided(limit, open_),) if open_ else ())
+
+    def _unkept(self, outcomes: Sequence[tuple[Evidence, Outcome]], report: AuditReport) -> str | None:
+        """Return why a limit is neither proven broken nor kept, where what ran is too weak to keep it."""
+        broken = any(outcome == "exceeded" for _, outcome in outcomes)
+        found_less = any(outcome in ("weaker", "inconclusive") and report.settles(e) for e, outcome in outcomes)
+        return self.too_weak(report) if found_less and not broken else None
+
+    def too_weak(self, report: AuditReport) -> str | None:
+        """Return why no attack that ran keeps a limit on it by finding less; None where one does."""
+        if report.not_kept is not None:
+            return report.not_kept.get(self.name)
+        return words.NO_REFERENCES if report.references < self.fewest_references else None  # an older report
 
     def outcomes(self, limit: Limit, report: AuditReport) -> tuple[tuple[Evidence, Outcome], ...]:
         """Return all evidence that a limit covers, each with what it says about it."""
@@ -151,7 +148,10 @@ class Metric(ABC):
         """Tell the same, but that a weaker attack finds less says nothing, where its best guess is within the limit."""
         found, value = self.outcome(evidence, limit, report), self.worse(evidence.interval.value)
         says = ("exceeded", "reversed", "inadmissible", *(("inconclusive",) if value > self.worse(limit.limit) else ()))
-        return found if found in says or report.settles(evidence) else "weaker"
+        if found in says:
+            return found
+        finds_less = found in ("within", "inconclusive") and self.too_weak(report) is not None
+        return "weaker" if finds_less or not report.settles(evidence) else found
 
     def leak(self, evidence: Evidence, limit: Limit, report: AuditReport) -> tuple[Evidence, str]:
         """Return evidence that breaks a limit as it is to be read, and the finding in words."""
@@ -232,13 +232,13 @@ class Metric(ABC):
 
     def missing(self, limit: Limit, report: AuditReport) -> str:
         """Say that a report has nothing to hold against a limit."""
-        return nothing_there(limit, self.symbol, self.given_by, report, of_canaries=self.of_canaries)
+        return words.nothing_there(limit, self.symbol, self.given_by, report, of_canaries=self.of_canaries)
 
     def undecided(self, limit: Limit, evidence: Sequence[Evidence]) -> str:
         """Say what keeps evidence from settling a limit."""
         widest = max(evidence, key=lambda e: self.turned(e.interval).high)
         if self.of_canaries and not limit.limit > 0:
-            return nothing_proven(limit, evidence, self.measured(widest.interval))
+            return words.nothing_proven(limit, evidence, self.measured(widest.interval))
         shown = self.against(widest.interval, limit.limit, ", limit ")
         why = f"the interval reaches over the limit, more {'canaries' if self.of_canaries else f'{widest.unit}s'} would"
         return f"{limit.name} is not settled by {some([e.id for e in evidence])} ({shown}): {why} narrow it"
@@ -246,7 +246,7 @@ class Metric(ABC):
     def cannot_break(self, limit: Limit, outcomes: Sequence[tuple[Evidence, Outcome]]) -> tuple[str, ...]:
         """Say of which samples no outcome could break the limit, and which could."""
         weak = [e for e, o in outcomes if o == "underpowered"]
-        return too_small(limit, weak, self.way_out, "canary" if self.of_canaries else None)
+        return words.too_small(limit, weak, self.way_out, "canary" if self.of_canaries else None)
 
     def way_out(self, limit: Limit, evidence: Evidence) -> str:
         """Say what sample could break a limit that this one could not."""
@@ -257,14 +257,14 @@ class Metric(ABC):
             return f"audit more {evidence.unit}s"
         needed = self.examples_needed(limit, alpha=alpha) if 0 < alpha < 1 else None
         more = "no number of examples would do: lower the limit"
-        return more if needed is None else f"audit {lacking(needed, have, evidence.unit)}"
+        return more if needed is None else f"audit {words.lacking(needed, have, evidence.unit)}"
 
     def prospect(self, limit: Limit, sample: Sample) -> str:
         """Say before an audit whether its sample could break a limit."""
         if self.of_canaries:
-            return of_planted(limit, sample)
+            return words.of_planted(limit, sample)
         most = self.attainable(sample.members, sample.nonmembers, alpha=sample.each, fpr=limit.fpr)
-        found = of_members(limit, most, lambda: self.examples_needed(limit, alpha=sample.each))
+        found = words.of_members(limit, most, lambda: self.examples_needed(limit, alpha=sample.each))
         least = self.detectable(limit, sample.members, sample.nonmembers, alpha=sample.each)
         return found if least is None else f"{found}, {self.symbol} {least:.3f} or more with probability 0.8"
 

@@ -34,6 +34,7 @@ class Tpr(Metric):
     """The share of members above the threshold that a share `fpr` of non-members passes; luck gives the FPR."""
 
     name, symbol, order = "tpr", "TPR", 20
+    fewest_references = 4  # with fewer an attack may find a quarter of the members that it finds with eight
     low_share = 1.0  # that it is kept is another claim, which fails no build: it may miss as often
     description = "single members of the training data can be named at a low false-positive rate"
     remedy = (

@@ -1,0 +1,88 @@
+"""Whose silence keeps a limit: an attack without reference models names too few members for its silence to count."""
+
+import json
+from dataclasses import replace
+from datetime import date
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from redteam.auditing.keeping import not_kept
+from redteam.plugins.attack import Attack
+from redteam.plugins.context import AttackContext
+from redteam.plugins.reference_scores import ReferenceScores
+from redteam.policy.judge import judge
+from redteam.policy.reading import DEFAULT
+from redteam.report import Limit
+from redteam.report.reading import load_report
+from redteam.report.values import AuditReport
+
+TODAY = date(2026, 7, 1)
+SAFE = AuditReport.from_json((ROOT / "tests" / "formats" / "golden" / "safe.json").read_text(encoding="utf-8"))
+
+
+def judged(report, **changes):
+    return judge(report, replace(DEFAULT, **changes), today=TODAY)
+
+
+def context(models):
+    nothing = np.zeros((models, 0))
+    return AttackContext(0, reference_scores=ReferenceScores(nothing, nothing.astype(bool), (-1,) * models))
+
+
+def attack(**attributes):
+    kind = type("One", (Attack,), {"id": "RT198", "score": lambda *_: {}, **attributes})
+    return kind()
+
+
+@pytest.mark.parametrize(
+    ("models", "attributes", "why"),
+    [
+        (0, {}, "attacks with reference models find several times the members"),
+        (0, {"uses_references": True}, "attacks with reference models find several times the members"),
+        (2, {"uses_references": True}, "2 reference models find too few of the members, 4 or more settle it"),
+        (8, {}, "RT198 makes no use of the 8 reference models"),
+    ],
+)
+def test_an_attack_with_fewer_than_four_references_keeps_no_limit_on_a_tpr(models, attributes, why):
+    found = not_kept([attack(**attributes)], "RT198", context(models))
+    assert list(found) == ["tpr"]
+    assert why in found["tpr"]
+
+
+def test_four_references_keep_every_limit_and_so_does_an_attack_that_says_it_needs_none():
+    assert not_kept([attack(uses_references=True)], "RT198", context(4)) == {}
+    assert not_kept([attack(keeps_alone=("tpr",))], "RT198", context(0)) == {}
+    assert not_kept([], None, context(0)) == {}
+
+
+def test_a_limit_that_nobody_keeps_is_exit_2_and_says_what_would_do():
+    weak = replace(SAFE, not_kept={"tpr": "somebody should look again"})
+    assert judged(SAFE).exit_code == 0
+    found = judged(weak)
+    assert found.exit_code == 2
+    assert found.problems == ("max_tpr 0.05 at FPR 0.01 is not settled: somebody should look again",)
+    assert {check.outcome for check in found.checks if ".tpr" in check.id} == {"weaker"}
+    assert judged(weak, limits=DEFAULT.limits[:1]).exit_code == 0  # a limit on the AUC alone is kept
+    assert judged(weak, limits=(Limit("tpr", 0.001, fpr=0.01),)).exit_code == 1  # and a proven leak is one all the same
+
+
+def test_of_reports_from_before_this_was_known_their_references_decide(tmp_path):
+    document = json.loads(SAFE.to_json())
+    del document["not_kept"]
+    for references, code in ((0, 2), (2, 2), (8, 0)):
+        (tmp_path / "r.json").write_text(json.dumps(document | {"references": references}), encoding="utf-8")
+        old = load_report(tmp_path / "r.json")
+        assert old.not_kept is None
+        assert judged(old).exit_code == code
+    assert "audit again with --references 8" in judged(replace(SAFE, not_kept=None)).problems[0]
+
+
+def test_a_sample_too_small_is_still_told_so():
+    small = SimpleNamespace(members=15, nonmembers=15, attainable=0.0)
+    evidence = tuple(replace(each, **vars(small)) if each.metric == "tpr" else each for each in SAFE.evidence)
+    found = judged(replace(SAFE, evidence=evidence, not_kept={"tpr": "why"}))
+    assert found.exit_code == 2
+    assert any("cannot be judged on 15 members" in problem for problem in found.problems)
