@@ -86,11 +86,9 @@ def make_plan(
     shown = None if planted is None else planted.attainable(target.access, each=family.of_canaries)
     sample = Sample(members, nonmembers, each, randomised, shown)
     seconds = estimate_seconds(target, split)
-    besides = "" if planted is None else "; besides that of the attacks after canaries"
     lines = [
         f"target     {target.name} ({target.kind}, {target.access.word}), {len(labels_of(target))} labels",
-        f"examples   {len(split.members):,} members, {len(split.nonmembers):,} non-members"
-        f" ({split.moved_out} texts on both sides moved out, {split.duplicates} repeats dropped)",
+        _example_line(split),
         *_user_line(split),
         f"membership {'drawn at random (grade A)' if split.randomised else 'a split (grade B at best)'}",
         *_label_line(looked),
@@ -102,9 +100,21 @@ def make_plan(
         *_accuracy_line(target, split, policy),
         *_epsilon_line(canaries, each),
         *(_limit_line(limit, sample, weak.get(limit.metric)) for limit in limits),
-        f"time       {_requests(target, split) if seconds is None else f'about {max(1, round(seconds))} s'}{besides}",
+        _time_line(seconds, target, split, planted),
     ]  # fmt: skip
     return AuditPlan(tuple(lines), seconds)
+
+
+def _example_line(split: Split) -> str:
+    left_out = f"{split.moved_out} texts on both sides moved out, {split.duplicates} repeats dropped"
+    return f"examples   {len(split.members):,} members, {len(split.nonmembers):,} non-members ({left_out})"
+
+
+def _time_line(seconds: float | None, target: Target, split: Split, planted: CanaryAudit | None) -> str:
+    """Say how long scoring takes, or how many requests where that is not this machine's affair."""
+    besides = "" if planted is None else "; besides that of the attacks after canaries"
+    takes = _requests(target, split) if seconds is None else f"about {max(1, round(seconds))} s"
+    return f"time       {takes}{besides}"
 
 
 def _limit_line(limit: Limit, sample: Sample, weak: str | None) -> str:
