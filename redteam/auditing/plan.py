@@ -5,7 +5,7 @@ An endpoint or a function is asked for one harmless text when it is opened, to l
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,10 +61,7 @@ def make_plan(
     planted: CanaryAudit | None = None,
     references: int = 0,
 ) -> AuditPlan:
-    """Say which attacks would run, on how many examples, what those can resolve, and how long it would take.
-
-    `references` is how many reference models there will be.
-    """
+    """Say which attacks would run with so many `references`, what so many examples resolve, and how long it takes."""
     looked = look(split, [control for control in discover_controls() if control.reads_labels], seed=settings.seed)
     split, is_member = looked.split, looked.units.is_member
     members, nonmembers = int(is_member.sum()), int((~is_member).sum())
@@ -81,7 +78,6 @@ def make_plan(
     )
     each = family.of_members
     limits = policy.limits if planted is None else with_unset(policy.limits)
-    weak = not_kept(able, family.primary, context)
     randomised = (canaries.members, canaries.nonmembers, canaries.delta) if isinstance(canaries, Canaries) else None
     shown = None if planted is None else planted.attainable(target.access, each=family.of_canaries)
     sample = Sample(members, nonmembers, each, randomised, shown)
@@ -99,7 +95,7 @@ def make_plan(
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_accuracy_line(target, split, policy),
         *_epsilon_line(canaries, each),
-        *(_limit_line(limit, sample, weak.get(limit.metric)) for limit in limits),
+        *_limit_lines(limits, sample, not_kept(able, family.primary, context)),
         _time_line(seconds, target, split, planted),
     ]  # fmt: skip
     return AuditPlan(tuple(lines), seconds)
@@ -117,10 +113,12 @@ def _time_line(seconds: float | None, target: Target, split: Split, planted: Can
     return f"time       {takes}{besides}"
 
 
-def _limit_line(limit: Limit, sample: Sample, weak: str | None) -> str:
-    """Say whether a limit could be proven broken, and `weak`, why it would not be kept where it is not."""
-    kept = "" if weak is None else f"; CANNOT be kept: {weak}: exit 2 unless broken"
-    return f"limit      {limit.name}: {metric(limit.metric).prospect(limit, sample)}{kept}"
+def _limit_lines(limits: Sequence[Limit], sample: Sample, weak: Mapping[str, str]) -> Iterator[str]:
+    """Say whether each limit could be proven broken, and by `weak` why one would not be kept where it is not."""
+    for limit in limits:
+        why = weak.get(limit.metric)
+        kept = "" if why is None else f"; CANNOT be kept: {why}: exit 2 unless broken"
+        yield f"limit      {limit.name}: {metric(limit.metric).prospect(limit, sample)}{kept}"
 
 
 def _planted_lines(planted: CanaryAudit | None, access: Access) -> tuple[str, ...]:
