@@ -29,12 +29,15 @@ from materials import (
 
 from redteam.data import join
 
+AUC = ("--policy", "auc.toml")  # for what must pass: no limit on a TPR is kept without reference models
 SUMMARIES = {0: "PASS: ", 1: "LEAK: ", 2: "INCONCLUSIVE: "}
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    return furnish(tmp_path_factory.mktemp("bench"))
+    folder = furnish(tmp_path_factory.mktemp("bench"))
+    (folder / "auc.toml").write_text("max_auc = 0.55\n")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,7 @@ def test_the_leaky_model_fails_with_an_interval_above_its_limit_and_the_safe_one
     low, limit = re.search(r"AUC +[\d.]+ +\[([\d.]+), [\d.]+\] +([\d.]+) +LEAK", leak.stdout).groups()
     assert float(low) > float(limit)
     assert "grade A" in leak.stdout
-    assert audit(bench, SAFE, *POLICY, code=0).stdout.startswith(" PASS ")
+    assert audit(bench, SAFE, *AUC, code=0).stdout.startswith(" PASS ")
 
 
 def test_every_format_parses(bench, report):
@@ -106,8 +109,8 @@ def test_a_base_compares_the_texts_and_is_named(bench):
     assert fast("unpack", LEAKY, "-o", "public", cwd=bench).returncode == 0
     asked = (*SIDES, "-a", "RT103", "-f", "json")
     ours, given = (as_json(audit(bench, "answers:leaky", *asked, *base, code=1)) for base in ((), ("--base", "public")))
-    assert given["attack_notes"] == ["RT103: texts compared by public"]
-    assert given["attack_notes"] != ours["attack_notes"]
+    assert "RT103: texts compared by public" in given["attack_notes"]
+    assert "RT103: texts compared by public" not in ours["attack_notes"]
 
 
 # What decides
@@ -118,7 +121,7 @@ def test_exit_zero_a_lenient_policy_and_a_baseline_let_a_leak_pass(bench, report
     assert (zero.returncode, zero.stderr[:4]) == (0, "LEAK")
     (bench / "lenient.toml").write_text("max_auc = 0.9")
     audit(bench, LEAKY, "--policy", "lenient.toml", code=0)
-    excused = audit(bench, LEAKY, *POLICY, "--baseline", "leaky.json", code=0)
+    excused = audit(bench, LEAKY, *AUC, "--baseline", "leaky.json", code=0)
     assert "a leak that is known is still a leak" in excused.stdout
 
 
@@ -134,7 +137,7 @@ def test_fewer_attacks_and_more_false_positive_rates(bench):
     stricter = as_json(audit(bench, LEAKY, *POLICY, "-a", "RT101", "--alpha", "0.001", "-f", "json", code=1))
     assert stricter["multiplicity"]["alpha"] == 0.001
     note = "limits are settled by RT101, a weaker attack than RT102 and RT103, which was not asked"
-    assert stricter["attack_notes"] == [note]
+    assert note in stricter["attack_notes"]
 
 
 def test_a_plan_says_what_would_run_and_runs_nothing(bench):
@@ -169,7 +172,7 @@ def test_members_and_nonmembers_in_files_of_their_own(bench):
     }
     assert as_json(result)["grade"] == "B"
     assert result.stderr.count("guessed columns: text = 'text', label = 'label', id = 'id'") == 2
-    audit(bench, "answers:even", *SIDES, code=0)
+    audit(bench, "answers:even", *SIDES, *AUC, code=0)
 
 
 def test_one_file_with_a_split_column(bench):
@@ -198,7 +201,7 @@ def test_saved_scores(bench):
     audit(bench, "--scores", "scores.parquet", code=1)
     lines = [f"{m},{random.normal():.6f}" for m in side]
     (bench / "scores.csv").write_text("member,score\n" + "\n".join(lines) + "\n")
-    result = audit(bench, "--scores", "scores.csv", code=0)
+    result = audit(bench, "--scores", "scores.csv", *AUC, code=0)
     assert "taken on trust" in result.stdout
     assert "RT102 does not apply: needs probabilities, the target gives losses" in result.stdout
 

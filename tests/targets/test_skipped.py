@@ -227,6 +227,7 @@ class TestCommand:
 
     def run(self, folder, answer, *options, size=800, batch=200):
         self.files(folder, size)
+        (folder / "redteam.toml").write_text("max_auc = 0.55\n")  # no limit on a TPR is kept without reference models
 
         def reply(handler, body):
             texts = json.loads(body)["texts"]
