@@ -11,8 +11,11 @@ A client update is a mapping from parameter names to float32 tensors: weights af
     server.py       the step that the mean stands for: FedAvg, FedOPT
     rounds.py       the loop over rounds, its records, and how it resumes
     defense.py      RD201, which puts them together
+    privacy.py      bounded sums with noise, and what each client is promised
+    private.py      RD202, differential privacy for whole clients
 """
 
 from defenses.federated.defense import Federated
+from defenses.federated.private import PrivateFederated
 
-__all__ = ["Federated"]
+__all__ = ["Federated", "PrivateFederated"]

@@ -6,7 +6,7 @@ client is, or is hostile, is a failure in the round's record and counts for noth
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -51,6 +51,12 @@ class Aggregate(Protocol):
     def collect(self, task: RoundTask, answers: Iterator[ClientAnswer], weights: FloatArray) -> Collected:
         """Return what came of a round."""
 
+    def kept(self) -> dict[str, Any]:
+        """Return what the next rounds need of the ones before, in plain values."""
+
+    def take(self, kept: dict[str, Any]) -> None:
+        """Go on with what was kept."""
+
 
 class WeightedMean:
     """The mean of the updates by weights, over the clients that answered."""
@@ -68,6 +74,13 @@ class WeightedMean:
         if of > 0:
             found.mean = {name: value / of for name, value in total.items()}
         return found
+
+    def kept(self) -> dict[str, Any]:
+        """Nothing outlives a round."""
+        return {}
+
+    def take(self, kept: dict[str, Any]) -> None:
+        """Nothing is needed."""
 
 
 def checked(answer: ClientAnswer, task: RoundTask) -> ClientAnswer:

@@ -109,12 +109,17 @@ class Federated(Defense):
         divided = trainer.divide(examples, seed)
         initial.model.train()
         problem = trainer.problem(initial, examples, population)
-        federation = trainer.federation(problem, trainer.in_time(divided, examples), checkpoint)
+        periods = trainer.in_time(divided, examples)
+        federation = trainer.federation(problem, periods, trainer.local_training(), checkpoint)
         federation.run(seed=seed, checkpoint=checkpoint, progress=progress)
+        return trainer.trained(initial, examples, divided, federation)
+
+    def trained(self, initial: InitialModel, examples: Examples, divided: Partition, federation: Federation) -> Trained:
+        """Return the model as it is now, and who held what and took part."""
         initial.model.eval()
         held = zip(divided.names, divided.holders, strict=True)
         clients = {name: tuple(examples.rows[rows].tolist()) for name, rows in held}
-        notes, rounds = trainer.notes(divided, examples, federation), tuple(map(asdict, federation.records))
+        notes, rounds = self.notes(divided, examples, federation), tuple(map(asdict, federation.records))
         return Trained(initial.bundle(), notes=notes, clients=clients, rounds=rounds)
 
     def divide(self, examples: Examples, seed: int) -> Partition:
@@ -143,7 +148,9 @@ class Federated(Defense):
         optimizer = server_optimizer(initial.model, rule, rate, self.server_momentum)
         return text_problem(initial, examples, optimizer, population=population)
 
-    def federation(self, problem: Problem, periods: list[Holders], checkpoint: Checkpoint | None = None) -> Federation:
+    def federation(
+        self, problem: Problem, periods: list[Holders], how: LocalTraining, checkpoint: Checkpoint | None = None
+    ) -> Federation:
         """Return the training that is to be run."""
         clients = len(periods[0])
         count = check_count(self.clients_per_round, clients, _USUAL_CLIENTS)
@@ -156,11 +163,11 @@ class Federated(Defense):
             drop_out=self.drop_out,
             variates=self.algorithm == "scaffold",
         )
-        return Federation(problem, periods, plan, self.engine(problem, checkpoint), self.aggregate(problem))
+        return Federation(problem, periods, plan, self.engine(problem, how, checkpoint), self.aggregate(problem))
 
-    def engine(self, problem: Problem, checkpoint: Checkpoint | None) -> Engine:
+    def engine(self, problem: Problem, how: LocalTraining, checkpoint: Checkpoint | None) -> Engine:
         """Return where clients run."""
-        return InProcess(problem, self.local_training(), None if checkpoint is None else checkpoint.clients)
+        return InProcess(problem, how, None if checkpoint is None else checkpoint.clients)
 
     def local_training(self) -> LocalTraining:
         """Return what clients do; of a trainer that is settled."""

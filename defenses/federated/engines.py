@@ -16,6 +16,7 @@ import torch
 
 from defenses.federated.local import ClientAnswer, LocalTraining, RoundTask, train_client
 from defenses.federated.updates import Update
+from redteam.core import RedteamError
 from redteam.core.arrays import IntArray
 from redteam.core.files import save_atomic
 from redteam.plugins.defense import Problem
@@ -78,10 +79,22 @@ class InProcess:
                 yield ClientAnswer(client, None, failure="dropped out")
                 continue
             own = self.variates.read(client, task.round) if self.variates else None
-            answer = train_client(self.problem, holders[client], task, client, self.how, own)
+            answer = tried(self.problem, holders[client], task, client, self.how, own)
             if self.variates and answer.own is not None:
                 self.variates.write(client, task.round, answer.own)
             yield answer
 
     def kept(self, rounds: int) -> None:
         """Nothing to do: older variates go as newer ones come."""
+
+
+def tried(
+    problem: Problem, rows: IntArray, task: RoundTask, client: int, how: LocalTraining, own: Update | None
+) -> ClientAnswer:
+    """Train a client; one whose training breaks is a failure, named by kind alone: messages may hold its texts."""
+    try:
+        return train_client(problem, rows, task, client, how, own)
+    except RedteamError:
+        raise
+    except Exception as error:
+        return ClientAnswer(client, None, failure=f"broke ({type(error).__name__})")

@@ -23,7 +23,10 @@ ClientOptimizer = Literal["sgd", "adamw"]
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """How clients train: `proximal` is FedProx's mu; with `variates` the gradient is corrected as SCAFFOLD does."""
+    """How clients train: `proximal` is FedProx's mu; with `variates` the gradient is corrected as SCAFFOLD does.
+
+    `largest_gradient` is the norm that a step's gradient is cut at, which guards against one bad batch.
+    """
 
     epochs: int
     batch_size: int
@@ -32,6 +35,7 @@ class LocalTraining:
     weight_decay: float = 0.0
     proximal: float = 0.0
     variates: bool = False
+    largest_gradient: float | None = LARGEST_GRADIENT
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,9 @@ def train_client(
     return answer if correction is None else _with_variate(answer, task, how, own, steps)
 
 
-def seed_for(seed: int, *numbers: int) -> int:
+def seed_for(seed: int, *of: int | str) -> int:
     """Return a seed of its own for a round and a client, below 2^63."""
-    text = " ".join(map(str, (seed, *numbers))).encode()
+    text = " ".join(map(str, (seed, *of))).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"federated").digest(), "big") >> 1
 
 
@@ -127,8 +131,8 @@ def _adjust(
                 parameter.grad.add_(parameter - start[name], alpha=how.proximal)
             if correction is not None:
                 parameter.grad.add_(correction[name])
-    if correction is None:
-        torch.nn.utils.clip_grad_norm_(list(trained.values()), LARGEST_GRADIENT)
+    if correction is None and how.largest_gradient is not None:
+        torch.nn.utils.clip_grad_norm_(list(trained.values()), how.largest_gradient)
 
 
 def _correction(task: RoundTask, own: Update | None) -> dict[str, Tensor]:

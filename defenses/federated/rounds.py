@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from defenses.edpsgd.noise import NoiseSource
 from defenses.federated.aggregation import Aggregate, Collected
 from defenses.federated.engines import Engine
-from defenses.federated.local import RoundTask
+from defenses.federated.local import RoundTask, seed_for
 from defenses.federated.selection import Selection, WeightRule
 from defenses.federated.server import step_by
 from defenses.federated.updates import Update, add_scaled, load_weights, weights_of, zeros_like
@@ -56,7 +57,7 @@ class Rounds:
 
     def choose(self, sizes: IntArray, seed: int, number: int) -> tuple[tuple[int, ...], frozenset[int]]:
         """Return who takes part in a round, and who of them is lost."""
-        rng = np.random.default_rng([seed, number, 203])
+        rng = NoiseSource(seed).generator(number, "clients")
         if self.poisson:
             chosen = np.flatnonzero(rng.random(len(sizes)) < self.selection.inclusion(sizes, self.count))
         else:
@@ -104,7 +105,8 @@ class Federation:
         sizes = np.array([len(rows) for rows in holders], dtype=np.int64)
         chosen, lost = self.plan.choose(sizes, seed, number)
         before = weights_of(self.problem.model)
-        task = RoundTask(number, seed, before, self._variate, lost)
+        # Clients are told no more of the seed than they need: the noise follows from it.
+        task = RoundTask(number, seed_for(seed, "clients"), before, self._variate, lost)
         answers = self.engine.answers(task, chosen, holders)
         found = self.aggregate.collect(task, answers, self._weights(sizes))
         load_weights(self.problem.model, before)  # clients may have trained in it
@@ -127,13 +129,15 @@ class Federation:
 
     def _kept(self, done: int) -> dict[str, Any]:
         records = [asdict(record) for record in self.records[:done]]
-        return {"records": records, "variate": None if self._variate is None else dict(self._variate)}
+        own = {"aggregate": self.aggregate.kept(), "records": records}
+        return own | {"variate": None if self._variate is None else dict(self._variate)}
 
     def _resume(self, state: TrainingState) -> int:
         done = state.resume()
         if done:
             self.records = [_record(kept) for kept in state.extra["records"]]
             self._variate = state.extra["variate"]
+            self.aggregate.take(state.extra["aggregate"])
         return done
 
 

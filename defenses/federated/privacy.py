@@ -1,0 +1,183 @@
+"""Differential privacy for whole clients: bounded sums, noise, and what each client is really promised.
+
+In each round every client k takes part by itself with chance q_k (`Selection.inclusion`), its update is clipped to norm
+C and counts w_k <= 1, and normal noise of deviation z C goes onto the sum before it is divided by the public constant
+sum_k q_k w_k and before any server optimiser sees it. What one client can move is w_k C, whatever the others do: its
+round is a Poisson-subsampled Gaussian of rate q_k and noise multiplier z / w_k (McMahan et al. 2018, arXiv 1710.06963,
+for equal q and w). Between what neighbours: a client's updates are replaced by none, while the number of clients and
+their sizes, from which q and w follow, are taken as public.
+
+Two things that go wrong elsewhere. Weighing by rows: noise z C / m on a mean in which one client counts for almost all
+leaves that client z / m, ten times less for ten clients. And one rate for all: who has more rows is chosen more often,
+so that the epsilon of the average client is nobody's guarantee; the guarantee here is the worst client's.
+
+The clip can follow a quantile of the norms (Andrew et al. 2021, arXiv 1905.03871). How many clients lie below it is
+told with noise of its own, and both are accounted for together: z^-2 = z_sum^-2 + (2 s)^-2 for noise of deviation s on
+counts of +-1/2.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defenses.accounting import Phase, Release, budget, spent, spent_rdp
+from defenses.edpsgd.noise import NoiseSource
+from defenses.federated.aggregation import Collected, checked
+from defenses.federated.local import ClientAnswer, RoundTask
+from defenses.federated.updates import Update, add_scaled, flat, norm_of, unflat, zeros_like
+from redteam.core.arrays import FloatArray
+from redteam.report.values import Budget, Guarantee
+
+NEIGHBOURS = "replace one client by one that sends nothing"
+_SAFE = 1 - 1e-6  # a clipped update in float32 must not be longer than the clip
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How much clients take part: chances q and weights w in each period, [periods, clients], of `rounds` rounds."""
+
+    chances: FloatArray
+    weights: FloatArray
+    rounds: int
+
+    def period(self, number: int) -> int:
+        """Return the period of a round, both counted from 0."""
+        return number // self.rounds
+
+    def divisor(self, number: int) -> float:
+        """Return the expected weight of a round's clients, which sums are divided by."""
+        period = self.period(number)
+        return float((self.chances[period] * self.weights[period]).sum())
+
+    def releases(self, client: int, noise: float) -> list[Release]:
+        """Return what a client's updates go through at noise multiplier `noise`; nothing where it never takes part."""
+        found = []
+        for q, w in zip(self.chances[:, client], self.weights[:, client], strict=True):
+            if q > 0 and w > 0:
+                found.append(Release((Phase(noise / float(w), self.rounds),), "poisson", float(q)))
+        return found
+
+    def worst(self, noise: float) -> Release:
+        """Return a release that no client's exceed: the largest chance and weight of all, in every round.
+
+        In one period that is the largest client's own, since chances and weights both grow with its rows.
+        """
+        steps = self.rounds * len(self.chances)
+        q, w = float(self.chances.max()), float(self.weights[self.chances > 0].max())
+        return Release((Phase(noise / w, steps),), "poisson", q)
+
+    def uniform(self, noise: float) -> Release:
+        """Return how the training would read if all clients were chosen alike and counted alike."""
+        q = float(self.chances.sum(axis=1).mean() / self.chances.shape[1])
+        return Release((Phase(noise, self.rounds * len(self.chances)),), "poisson", q)
+
+    def epsilons(self, noise: float, delta: float) -> tuple[float, float]:
+        """Return the epsilon of the worst client and of the median one."""
+        exposed = sorted(range(self.chances.shape[1]), key=lambda k: self._rank(k, noise, delta))
+        median = self.releases(exposed[(len(exposed) - 1) // 2], noise)
+        return spent([self.worst(noise)], delta=delta), spent(median, delta=delta) if median else 0.0
+
+    def _rank(self, client: int, noise: float, delta: float) -> float:
+        """Order clients by their protection: by rate and weight in one period, by Rényi accounting over several."""
+        if len(self.chances) == 1:
+            return float(self.chances[0, client] * self.weights[0, client])
+        releases = self.releases(client, noise)
+        return spent_rdp(releases, delta=delta) if releases else 0.0
+
+    def guarantee(self, noise: float, *, delta: float, runs: int) -> Guarantee | None:
+        """Return what is promised to every client; the nominal is what equal chances would give. None without noise."""
+        nominal = budget([self.uniform(noise)] * runs, delta=delta, unit="client")
+        accounted = budget([self.worst(noise)] * runs, delta=delta, unit="client")
+        if nominal is None or accounted is None:
+            return None
+        return Guarantee(_for_clients(nominal), _for_clients(accounted))
+
+
+def _for_clients(found: Budget) -> Budget:
+    return replace(found, neighbouring=NEIGHBOURS)
+
+
+@dataclass(frozen=True)
+class AdaptiveClip:
+    """The quantile of norms that the clip follows, how fast, and the deviation of the noise on the count below it."""
+
+    quantile: float
+    rate: float
+    noise: float
+
+    def of_the_sum(self, noise: float) -> float:
+        """Return the noise multiplier of the sum, where that of sum and count together is `noise`."""
+        left = noise**-2 - (2 * self.noise) ** -2
+        return left**-0.5 if left > 0 else math.inf
+
+
+@dataclass
+class PrivateSum:
+    """The noisy mean of clipped updates; the divisor is public. `clip` changes where it is adaptive."""
+
+    source: NoiseSource
+    clip: float
+    noise_multiplier: float
+    exposure: Exposure
+    adaptive: AdaptiveClip | None = None
+
+    def collect(self, task: RoundTask, answers: Iterator[ClientAnswer], weights: FloatArray) -> Collected:
+        """Clip, weigh and add what comes; noise goes on whatever came, nothing included."""
+        found, total, below = Collected(), zeros_like(task.weights), 0.0
+        own = self.exposure.weights[self.exposure.period(task.round)]
+        for answer in (checked(answer, task) for answer in answers):
+            if answer.update is None:
+                found.failed[answer.client] = answer.failure
+                continue
+            norm = norm_of(answer.update)
+            weight = float(own[answer.client])
+            add_scaled(total, answer.update, weight * clip_factor(norm, self.clip))
+            below += 0.5 * weight if norm <= self.clip else -0.5 * weight
+            found.note(answer)
+        found.mean = self.noisy(total, below, task)
+        return found
+
+    def noisy(self, total: Update, below: float, task: RoundTask) -> dict[str, Tensor]:
+        """Add the noise of a round to a sum of clipped updates, and divide; adapt the clip for the next round."""
+        vector = flat(total)
+        sigma = self.noise_multiplier if self.adaptive is None else self.adaptive.of_the_sum(self.noise_multiplier)
+        # Noise is drawn by what it hides: a round that is done again and comes out otherwise gets other noise.
+        self.source.history = hashlib.blake2b(vector.numpy().tobytes() + repr(below).encode(), digest_size=32).digest()
+        noise = torch.empty(len(vector))
+        self.source.fill(noise, sigma * self.clip, step=task.round)
+        if self.adaptive is not None:
+            self._adapt(below, task)
+        return unflat((vector + noise) / self.exposure.divisor(task.round), task.weights)
+
+    def kept(self) -> dict[str, Any]:
+        """Return what a training that is broken off needs of this: the clip as it is now."""
+        return {"clip": self.clip}
+
+    def take(self, kept: dict[str, Any]) -> None:
+        """Go on with what was kept."""
+        self.clip = float(kept["clip"])
+
+    def _adapt(self, below: float, task: RoundTask) -> None:
+        assert self.adaptive is not None
+        noise = torch.empty(1)
+        self.source.history += b"count"
+        self.source.fill(noise, self.adaptive.noise, step=task.round)
+        share = (below + float(noise)) / self.exposure.divisor(task.round) + 0.5
+        self.clip *= math.exp(-self.adaptive.rate * (min(max(share, 0.0), 1.0) - self.adaptive.quantile))
+
+
+def clip_factor(norm: float, clip: float) -> float:
+    """Return by what an update of that norm is multiplied to be no longer than the clip."""
+    return 1.0 if norm <= clip * _SAFE else clip * _SAFE / norm
+
+
+def capped(sizes: FloatArray, cap: int | None) -> FloatArray:
+    """Return how much each client counts: 1, or min(n, cap) / cap; 0 for who has nothing."""
+    there = sizes > 0
+    return np.where(there, 1.0 if cap is None else np.minimum(sizes, cap) / cap, 0.0)
