@@ -57,13 +57,18 @@ class ClientAnswer:
 
 @dataclass(frozen=True)
 class RoundTask:
-    """What the server tells the clients of a round: the weights, and SCAFFOLD's common control variate."""
+    """What the server tells the clients of a round: the weights, and SCAFFOLD's common control variate.
+
+    `shares` says how much each client's update will count, `clip` how long it may be; `dropped` are lost in the round.
+    """
 
     round: int
     seed: int
     weights: Update
     variate: Update | None = None
-    dropped: frozenset[int] = field(default_factory=frozenset)
+    dropped: frozenset[int] = frozenset()
+    shares: Mapping[int, float] = field(default_factory=dict)
+    clip: float | None = None
 
 
 def train_client(

@@ -18,24 +18,22 @@ counts of +-1/2.
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from defenses.accounting import Phase, Release, budget, spent, spent_rdp
 from defenses.edpsgd.noise import NoiseSource
-from defenses.federated.aggregation import Collected, checked
-from defenses.federated.local import ClientAnswer, RoundTask
-from defenses.federated.updates import Update, add_scaled, flat, norm_of, unflat, zeros_like
+from defenses.federated.aggregation import Collected
+from defenses.federated.local import RoundTask
+from defenses.federated.updates import Update, flat, unflat
 from redteam.core.arrays import FloatArray
 from redteam.report.values import Budget, Guarantee
 
 NEIGHBOURS = "replace one client by one that sends nothing"
-_SAFE = 1 - 1e-6  # a clipped update in float32 must not be longer than the clip
 
 
 @dataclass(frozen=True)
@@ -118,50 +116,44 @@ class AdaptiveClip:
 
 
 @dataclass
-class PrivateSum:
-    """The noisy mean of clipped updates; the divisor is public. `clip` changes where it is adaptive."""
+class PrivateMean:
+    """The noisy mean of clipped updates; the divisor is public. `norm`, the clip, changes where it is adaptive."""
 
     source: NoiseSource
-    clip: float
+    norm: float
     noise_multiplier: float
     exposure: Exposure
     adaptive: AdaptiveClip | None = None
 
-    def collect(self, task: RoundTask, answers: Iterator[ClientAnswer], weights: FloatArray) -> Collected:
-        """Clip, weigh and add what comes; noise goes on whatever came, nothing included."""
-        found, total, below = Collected(), zeros_like(task.weights), 0.0
-        own = self.exposure.weights[self.exposure.period(task.round)]
-        for answer in (checked(answer, task) for answer in answers):
-            if answer.update is None:
-                found.failed[answer.client] = answer.failure
-                continue
-            norm = norm_of(answer.update)
-            weight = float(own[answer.client])
-            add_scaled(total, answer.update, weight * clip_factor(norm, self.clip))
-            below += 0.5 * weight if norm <= self.clip else -0.5 * weight
-            found.note(answer)
-        found.mean = self.noisy(total, below, task)
-        return found
+    def clip(self) -> float | None:
+        """Return the clip of the next round."""
+        return self.norm
 
-    def noisy(self, total: Update, below: float, task: RoundTask) -> dict[str, Tensor]:
-        """Add the noise of a round to a sum of clipped updates, and divide; adapt the clip for the next round."""
-        vector = flat(total)
+    def shares(self, number: int, chosen: Sequence[int], weights: FloatArray) -> Mapping[int, float]:
+        """Return how much clients count: what is accounted for, whatever the weights."""
+        own = self.exposure.weights[self.exposure.period(number)]
+        return {k: float(own[k]) for k in chosen}
+
+    def mean(self, found: Collected, task: RoundTask) -> Update | None:
+        """Add the noise of a round to the sum, whatever came, and divide; adapt the clip for the next round."""
+        vector, clip = flat(found.total), self.norm
         sigma = self.noise_multiplier if self.adaptive is None else self.adaptive.of_the_sum(self.noise_multiplier)
         # Noise is drawn by what it hides: a round that is done again and comes out otherwise gets other noise.
-        self.source.history = hashlib.blake2b(vector.numpy().tobytes() + repr(below).encode(), digest_size=32).digest()
+        hidden = vector.numpy().tobytes() + repr((found.below, clip)).encode()
+        self.source.history = hashlib.blake2b(hidden, digest_size=32).digest()
         noise = torch.empty(len(vector))
-        self.source.fill(noise, sigma * self.clip, step=task.round)
+        self.source.fill(noise, sigma * clip, step=task.round)
         if self.adaptive is not None:
-            self._adapt(below, task)
+            self._adapt(found.below, task)
         return unflat((vector + noise) / self.exposure.divisor(task.round), task.weights)
 
     def kept(self) -> dict[str, Any]:
         """Return what a training that is broken off needs of this: the clip as it is now."""
-        return {"clip": self.clip}
+        return {"clip": self.norm}
 
     def take(self, kept: dict[str, Any]) -> None:
         """Go on with what was kept."""
-        self.clip = float(kept["clip"])
+        self.norm = float(kept["clip"])
 
     def _adapt(self, below: float, task: RoundTask) -> None:
         assert self.adaptive is not None
@@ -169,12 +161,7 @@ class PrivateSum:
         self.source.history += b"count"
         self.source.fill(noise, self.adaptive.noise, step=task.round)
         share = (below + float(noise)) / self.exposure.divisor(task.round) + 0.5
-        self.clip *= math.exp(-self.adaptive.rate * (min(max(share, 0.0), 1.0) - self.adaptive.quantile))
-
-
-def clip_factor(norm: float, clip: float) -> float:
-    """Return by what an update of that norm is multiplied to be no longer than the clip."""
-    return 1.0 if norm <= clip * _SAFE else clip * _SAFE / norm
+        self.norm *= math.exp(-self.adaptive.rate * (min(max(share, 0.0), 1.0) - self.adaptive.quantile))
 
 
 def capped(sizes: FloatArray, cap: int | None) -> FloatArray:

@@ -23,7 +23,7 @@ from defenses.edpsgd.texts import prepare
 from defenses.federated.defense import Federated
 from defenses.federated.local import LocalTraining
 from defenses.federated.partitions import Partition
-from defenses.federated.privacy import AdaptiveClip, Exposure, PrivateSum, capped
+from defenses.federated.privacy import AdaptiveClip, Exposure, PrivateMean, capped
 from defenses.federated.rounds import Federation, Holders
 from defenses.federated.selection import WeightRule
 from redteam.core import RedteamError, UsageError
@@ -143,7 +143,7 @@ class PrivateFederated(Federated):
         noise = self.noise_for(exposure)
         source = NoiseSource(seed, secure=self.secure_noise)
         federation.plan = plan
-        federation.aggregate = PrivateSum(source, self.clip, noise, exposure, self.adaptive(plan.count, noise))
+        federation.aggregate = PrivateMean(source, self.clip, noise, exposure, self.adaptive(plan.count, noise))
         return federation, exposure, noise
 
     def adaptive(self, count: int, noise: float) -> AdaptiveClip | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from defenses.edpsgd.noise import NoiseSource
-from defenses.federated.aggregation import Aggregate, Collected
+from defenses.federated.aggregation import Aggregate, Collected, Collector, PlainSum
 from defenses.federated.engines import Engine
 from defenses.federated.local import RoundTask, seed_for
 from defenses.federated.selection import Selection, WeightRule
@@ -78,6 +78,7 @@ class Federation:
     plan: Rounds
     engine: Engine
     aggregate: Aggregate
+    collector: Collector = field(default_factory=PlainSum)
     watch: Watch | None = None
     records: list[RoundRecord] = field(default_factory=list)
     _variate: Update | None = None
@@ -107,16 +108,18 @@ class Federation:
         before = weights_of(self.problem.model)
         # Clients are told no more of the seed than they need: the noise follows from it.
         task = RoundTask(number, seed_for(seed, "clients"), before, self._variate, lost)
-        answers = self.engine.answers(task, chosen, holders)
-        found = self.aggregate.collect(task, answers, self._weights(sizes))
+        shares = self.aggregate.shares(number, chosen, self._weights(sizes))
+        task = replace(task, shares=shares, clip=self.aggregate.clip())
+        found = self.collector.collect(task, self.engine.answers(task, chosen, holders))
         load_weights(self.problem.model, before)  # clients may have trained in it
         failed = {str(client): why for client, why in found.failed.items()}
-        if found.mean is None:
+        mean = self.aggregate.mean(found, task)
+        if mean is None:
             raise RedteamError(_all_failed(number, found, checkpoint))
         record = RoundRecord(number + 1, period + 1, chosen, failed, found.rows, found.loss)
         if self.watch is not None:
-            self.watch(record, before, found.mean)
-        step_by(self.problem.model, self.problem.optimizer, found.mean)
+            self.watch(record, before, mean)
+        step_by(self.problem.model, self.problem.optimizer, mean)
         if self._variate is not None and found.variate is not None:
             variate = {name: value.clone() for name, value in self._variate.items()}
             add_scaled(variate, found.variate, 1.0 / len(holders))

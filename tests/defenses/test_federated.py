@@ -9,10 +9,10 @@ import torch
 from conftest import learnable, run_redteam
 
 from defenses.federated import partitions, selection
-from defenses.federated.aggregation import WeightedMean
+from defenses.federated.aggregation import PlainSum, WeightedMean
 from defenses.federated.defense import Federated
 from defenses.federated.engines import InProcess
-from defenses.federated.local import ClientAnswer, LocalTraining, RoundTask, train_client
+from defenses.federated.local import ClientAnswer, LocalTraining, RoundTask, seed_for, train_client
 from defenses.federated.rounds import Federation, Rounds
 from defenses.federated.selection import Selection
 from defenses.federated.server import Adaptive, server_optimizer
@@ -261,8 +261,8 @@ def test_a_hostile_client_changes_nothing_but_the_record():
     problem = linear()
     bad = federation(problem, cut(60, 6), plan, how, engine=Breaking(problem, how, HOSTILE))
     bad.run(seed=0)
-    alone = linear()
-    honest = train_client(alone, cut(60, 6)[5], RoundTask(0, 0, {"weight": torch.zeros(1, 3)}), 5, how)
+    alone, told = linear(), RoundTask(0, seed_for(0, "clients"), {"weight": torch.zeros(1, 3)})
+    honest = train_client(alone, cut(60, 6)[5], told, 5, how)
     assert torch.allclose(problem.model.weight, honest.update["weight"])
     said = bad.records[0].failed
     assert set(said) == set("01234")
@@ -335,10 +335,10 @@ def test_a_thousand_clients_take_the_memory_of_ten():
             nonlocal alive
             alive -= 1
 
-    task = RoundTask(0, 0, {"weight": torch.zeros(1, 3)})
+    task = RoundTask(0, 0, {"weight": torch.zeros(1, 3)}, shares=dict.fromkeys(range(1000), 1.0))
     answers = (ClientAnswer(k, Counted({"weight": torch.ones(1, 3)}), 1, 0.0) for k in range(1000))
-    found = WeightedMean().collect(task, answers, np.ones(1000))
-    assert torch.equal(found.mean["weight"], torch.ones(1, 3))
+    found = PlainSum().collect(task, answers)
+    assert torch.equal(WeightedMean().mean(found, task)["weight"], torch.ones(1, 3))
     assert most <= 3
 
 

@@ -9,9 +9,9 @@ from conftest import learnable
 
 from defenses.accounting import spent
 from defenses.edpsgd.noise import NoiseSource
-from defenses.federated.aggregation import WeightedMean
+from defenses.federated.aggregation import PlainSum, WeightedMean, clip_factor
 from defenses.federated.local import ClientAnswer, RoundTask
-from defenses.federated.privacy import AdaptiveClip, Exposure, PrivateSum, capped, clip_factor
+from defenses.federated.privacy import AdaptiveClip, Exposure, PrivateMean, capped
 from defenses.federated.private import PrivateFederated
 from defenses.federated.rounds import Rounds
 from defenses.federated.selection import Selection
@@ -32,12 +32,17 @@ def everybody(weights, *, rounds=1):
     return Exposure(np.ones((1, len(weights))), weights[None], rounds)
 
 
+def collected(aggregate, updates, *, weights=None, number=0, like=None):
+    """One round, as the loop does it, of clients that send these updates; the mean."""
+    told = RoundTask(number, 0, {"w": torch.zeros(SIZE) if like is None else like})
+    everyone = range(len(updates) or 10)
+    weights = np.ones(len(everyone)) if weights is None else weights
+    told = replace(told, shares=aggregate.shares(number, everyone, weights), clip=aggregate.clip())
+    return aggregate.mean(PlainSum().collect(told, answers(updates)), told)["w"]
+
+
 def answers(updates):
     return (ClientAnswer(k, {"w": update}, 1, 0.0) for k, update in enumerate(updates))
-
-
-def task(number=0):
-    return RoundTask(number, 0, {"w": torch.zeros(SIZE)})
 
 
 def real_multiplier(collect):
@@ -57,7 +62,7 @@ def test_noise_over_the_number_of_clients_does_not_hide_who_counts_most():
 
     def as_there(updates, noise):
         clipped = [update * min(1.0, 1.0 / max(float(update.norm()), 1e-9)) for update in updates]
-        mean = WeightedMean().collect(task(), answers(clipped), HEAVY.astype(float)).mean["w"]
+        mean = collected(WeightedMean(), clipped, weights=HEAVY.astype(float))
         return mean + noise * 1.0 / 10 * torch.randn(SIZE, generator=generator)
 
     assert real_multiplier(as_there) == pytest.approx(0.10, abs=0.005)
@@ -68,8 +73,8 @@ def test_ours_hides_the_heaviest_client_as_asked(cap):
     exposure = everybody(capped(HEAVY.astype(float), cap))
 
     def ours(updates, noise):
-        private = PrivateSum(NoiseSource(3), 1.0, noise, exposure)
-        return private.collect(task(), answers(updates), np.ones(10)).mean["w"]
+        private = PrivateMean(NoiseSource(3), 1.0, noise, exposure)
+        return collected(private, updates)
 
     weight = exposure.weights[0, 0]
     assert real_multiplier(ours) == pytest.approx(1.0 / weight, rel=0.03)
@@ -99,15 +104,14 @@ def test_noise_comes_before_the_servers_optimiser():
 
 
 def test_a_round_without_anybody_gets_noise_too():
-    private = PrivateSum(NoiseSource(0), 1.0, 1.0, everybody(np.ones(10)))
-    found = private.collect(task(), iter(()), np.ones(10))
-    assert float(found.mean["w"].std()) == pytest.approx(0.1, rel=0.05)
+    private = PrivateMean(NoiseSource(0), 1.0, 1.0, everybody(np.ones(10)))
+    assert float(collected(private, []).std()) == pytest.approx(0.1, rel=0.05)
 
 
 def test_another_sum_gets_other_noise_and_the_same_sum_the_same():
     def noise(update):
-        private = PrivateSum(NoiseSource(0), 1.0, 1.0, everybody(np.ones(1)))
-        return private.collect(task(), answers([update]), np.ones(1)).mean["w"] - update
+        private = PrivateMean(NoiseSource(0), 1.0, 1.0, everybody(np.ones(1)))
+        return collected(private, [update]) - update
 
     zero, small = torch.zeros(SIZE), torch.full((SIZE,), 1e-6)
     assert torch.equal(noise(zero), noise(zero))
@@ -164,12 +168,11 @@ def test_an_adaptive_clip_is_paid_for_and_finds_its_quantile():
     assert of_sum > 1.0
     assert of_sum**-2 + (2 * adaptive.noise) ** -2 == pytest.approx(1.0)
     norms = np.linspace(0.5, 1.5, 400)
-    private = PrivateSum(NoiseSource(1), 20.0, 1.0, everybody(np.ones(400), rounds=100), adaptive)
-    small = RoundTask(0, 0, {"w": torch.zeros(4)})
+    private = PrivateMean(NoiseSource(1), 20.0, 1.0, everybody(np.ones(400), rounds=100), adaptive)
+    updates = [torch.tensor([norm, 0, 0, 0], dtype=torch.float32) for norm in norms]
     for number in range(60):
-        updates = (ClientAnswer(k, {"w": torch.tensor([norm, 0, 0, 0.0])}) for k, norm in enumerate(norms))
-        private.collect(replace(small, round=number), updates, np.ones(400))
-    assert private.clip == pytest.approx(1.0, abs=0.15)
+        collected(private, updates, number=number, like=torch.zeros(4))
+    assert private.norm == pytest.approx(1.0, abs=0.15)
 
 
 SETTINGS = {"rounds": 3, "clients": 8, "clients_per_round": 4, "noise_multiplier": 1.0, "epsilon": None}
