@@ -10,6 +10,7 @@ A client update is a mapping from parameter names to float32 tensors: weights af
     aggregation.py  from answers to one mean; broken and hostile ones are failures in the record
     server.py       the step that the mean stands for: FedAvg, FedOPT
     rounds.py       the loop over rounds, its records, and how it resumes
+    secure/         sums under masks, which hide single updates from the server
     defense.py      RD201, which puts them together
     privacy.py      bounded sums with noise, and what each client is promised
     private.py      RD202, differential privacy for whole clients

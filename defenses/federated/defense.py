@@ -17,11 +17,12 @@ import numpy as np
 
 from defenses import described
 from defenses.edpsgd.texts import text_problem
-from defenses.federated.aggregation import Aggregate, WeightedMean
+from defenses.federated.aggregation import PlainSum, WeightedMean
 from defenses.federated.engines import Engine, InProcess
 from defenses.federated.local import ClientOptimizer, LocalTraining
 from defenses.federated.partitions import Partition, PartitionRule, partition, periods_of
 from defenses.federated.rounds import Federation, Holders, Rounds, participation
+from defenses.federated.secure.rounds import Masked, SecureSum
 from defenses.federated.selection import Selection, SelectionRule, WeightRule, check_count
 from defenses.federated.server import ServerRule, server_optimizer
 from redteam.core import UsageError
@@ -72,6 +73,7 @@ class Federated(Defense):
     )
     weight_decay: float = described.WEIGHT_DECAY.default(0.0)
     drop_out: float = Setting("Chance of a chosen client to be lost in a round.", least=0, below=1).default(0.0)
+    secure_aggregation: bool = Setting("Have the server see nothing but sums of updates.").default(False)
     periods: int = Setting("Consecutive parts the rows come in.", "periods", least=1).default(1)
     old_data: Literal["deleted", "kept"] = Setting("With periods: what becomes of the rows of those before.").default(
         "deleted"
@@ -79,6 +81,8 @@ class Federated(Defense):
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
+        if self.algorithm == "scaffold" and self.secure_aggregation:
+            raise UsageError("secure_aggregation: scaffold's control variates are not masked; take another algorithm")
         if self.algorithm == "scaffold" and self.client_optimizer == "adamw":
             raise UsageError("client_optimizer adamw: scaffold corrects gradients of sgd; leave it out")
         if not 0 <= self.drop_out < 1:
@@ -163,11 +167,14 @@ class Federated(Defense):
             drop_out=self.drop_out,
             variates=self.algorithm == "scaffold",
         )
-        return Federation(problem, periods, plan, self.engine(problem, how, checkpoint), self.aggregate(problem))
+        engine = self.engine(problem, how, checkpoint)
+        collector = SecureSum(engine) if isinstance(engine, Masked) else PlainSum()
+        return Federation(problem, periods, plan, engine, WeightedMean(), collector)
 
     def engine(self, problem: Problem, how: LocalTraining, checkpoint: Checkpoint | None) -> Engine:
         """Return where clients run."""
-        return InProcess(problem, how, None if checkpoint is None else checkpoint.clients)
+        engine = InProcess(problem, how, None if checkpoint is None else checkpoint.clients)
+        return Masked(engine) if self.secure_aggregation else engine
 
     def local_training(self) -> LocalTraining:
         """Return what clients do; of a trainer that is settled."""
@@ -182,10 +189,6 @@ class Federated(Defense):
             self.proximal if self.algorithm == "fedprox" else 0.0,
             self.algorithm == "scaffold",
         )
-
-    def aggregate(self, problem: Problem) -> Aggregate:
-        """Return how answers are added up."""
-        return WeightedMean()
 
     def notes(self, divided: Partition, examples: Examples, federation: Federation) -> tuple[str, ...]:
         """Return what whoever trained must know."""

@@ -37,7 +37,7 @@ NEIGHBOURS = "replace one client by one that sends nothing"
 
 
 @dataclass(frozen=True)
-class Exposure:
+class Participation:
     """How much clients take part: chances q and weights w in each period, [periods, clients], of `rounds` rounds."""
 
     chances: FloatArray
@@ -77,8 +77,8 @@ class Exposure:
 
     def epsilons(self, noise: float, delta: float) -> tuple[float, float]:
         """Return the epsilon of the worst client and of the median one."""
-        exposed = sorted(range(self.chances.shape[1]), key=lambda k: self._rank(k, noise, delta))
-        median = self.releases(exposed[(len(exposed) - 1) // 2], noise)
+        ranked = sorted(range(self.chances.shape[1]), key=lambda k: self._rank(k, noise, delta))
+        median = self.releases(ranked[(len(ranked) - 1) // 2], noise)
         return spent([self.worst(noise)], delta=delta), spent(median, delta=delta) if median else 0.0
 
     def _rank(self, client: int, noise: float, delta: float) -> float:
@@ -122,7 +122,7 @@ class PrivateMean:
     source: NoiseSource
     norm: float
     noise_multiplier: float
-    exposure: Exposure
+    taking_part: Participation
     adaptive: AdaptiveClip | None = None
 
     def clip(self) -> float | None:
@@ -131,7 +131,7 @@ class PrivateMean:
 
     def shares(self, number: int, chosen: Sequence[int], weights: FloatArray) -> Mapping[int, float]:
         """Return how much clients count: what is accounted for, whatever the weights."""
-        own = self.exposure.weights[self.exposure.period(number)]
+        own = self.taking_part.weights[self.taking_part.period(number)]
         return {k: float(own[k]) for k in chosen}
 
     def mean(self, found: Collected, task: RoundTask) -> Update | None:
@@ -145,7 +145,7 @@ class PrivateMean:
         self.source.fill(noise, sigma * clip, step=task.round)
         if self.adaptive is not None:
             self._adapt(found.below, task)
-        return unflat((vector + noise) / self.exposure.divisor(task.round), task.weights)
+        return unflat((vector + noise) / self.taking_part.divisor(task.round), task.weights)
 
     def kept(self) -> dict[str, Any]:
         """Return what a training that is broken off needs of this: the clip as it is now."""
@@ -160,7 +160,7 @@ class PrivateMean:
         noise = torch.empty(1)
         self.source.history += b"count"
         self.source.fill(noise, self.adaptive.noise, step=task.round)
-        share = (below + float(noise)) / self.exposure.divisor(task.round) + 0.5
+        share = (below + float(noise)) / self.taking_part.divisor(task.round) + 0.5
         self.norm *= math.exp(-self.adaptive.rate * (min(max(share, 0.0), 1.0) - self.adaptive.quantile))
 
 

@@ -22,8 +22,7 @@ from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.texts import prepare
 from defenses.federated.defense import Federated
 from defenses.federated.local import LocalTraining
-from defenses.federated.partitions import Partition
-from defenses.federated.privacy import AdaptiveClip, Exposure, PrivateMean, capped
+from defenses.federated.privacy import AdaptiveClip, Participation, PrivateMean, capped
 from defenses.federated.rounds import Federation, Holders
 from defenses.federated.selection import WeightRule
 from redteam.core import RedteamError, UsageError
@@ -98,12 +97,13 @@ class PrivateFederated(Federated):
         divided = trainer.divide(examples, seed)
         problem = trainer.problem(initial, examples, population)
         periods = trainer.in_time(divided, examples)
-        federation, exposure, noise = trainer.private(problem, periods, trainer.local_training(), seed, checkpoint)
+        federation, taking_part, noise = trainer.private(problem, periods, trainer.local_training(), seed, checkpoint)
         federation.run(seed=seed, checkpoint=checkpoint, progress=progress)
         trainer.check_done(federation)
         found = trainer.trained(initial, examples, divided, federation)
-        guarantee = exposure.guarantee(noise, delta=self.delta, runs=self.runs or 1) if noise else None
-        return replace(found, guarantee=guarantee, notes=(*found.notes, *trainer.privately(exposure, noise, divided)))
+        guarantee = taking_part.guarantee(noise, delta=self.delta, runs=self.runs or 1) if noise else None
+        notes = (*found.notes, *trainer.privately(taking_part, noise))
+        return replace(found, guarantee=guarantee, notes=notes)
 
     def train_on(
         self,
@@ -121,15 +121,15 @@ class PrivateFederated(Federated):
         own = replace(self, clients_per_round=min(count or problem.population, problem.population), selection="uniform")
         how = LocalTraining(1, 1, "sgd", 1.0, largest_gradient=None)
         rows: Holders = [np.array([row]) for row in range(problem.size)]
-        federation, exposure, noise = own.private(problem, [rows], how, seed, checkpoint)
+        federation, taking_part, noise = own.private(problem, [rows], how, seed, checkpoint)
         federation.run(seed=seed, checkpoint=checkpoint, progress=progress)
-        guarantee = exposure.guarantee(noise, delta=self.delta, runs=self.runs or 1) if noise else None
-        mechanism = Mechanism(self.clip, noise, float(exposure.chances[0, 0]), federation.plan.rounds, "poisson")
+        guarantee = taking_part.guarantee(noise, delta=self.delta, runs=self.runs or 1) if noise else None
+        mechanism = Mechanism(self.clip, noise, float(taking_part.chances[0, 0]), federation.plan.rounds, "poisson")
         return PrivateRun(mechanism, guarantee)
 
     def private(
         self, problem: Problem, periods: list[Holders], how: LocalTraining, seed: int, checkpoint: Checkpoint | None
-    ) -> tuple[Federation, Exposure, float]:
+    ) -> tuple[Federation, Participation, float]:
         """Return the training, how much its clients take part, and its noise multiplier; all from public numbers."""
         federation = self.federation(problem, periods, how, checkpoint)
         rounds = self.rounds
@@ -139,12 +139,12 @@ class PrivateFederated(Federated):
         sizes = [np.array([len(held) for held in holders], dtype=np.int64) for holders in periods]
         chances = np.stack([plan.selection.inclusion(each, plan.count) for each in sizes])
         weights = np.stack([capped(each.astype(np.float64), self.cap) for each in sizes])
-        exposure = Exposure(chances, weights, plan.rounds)
-        noise = self.noise_for(exposure)
+        taking_part = Participation(chances, weights, plan.rounds)
+        noise = self.noise_for(taking_part)
         source = NoiseSource(seed, secure=self.secure_noise)
         federation.plan = plan
-        federation.aggregate = PrivateMean(source, self.clip, noise, exposure, self.adaptive(plan.count, noise))
-        return federation, exposure, noise
+        federation.aggregate = PrivateMean(source, self.clip, noise, taking_part, self.adaptive(plan.count, noise))
+        return federation, taking_part, noise
 
     def adaptive(self, count: int, noise: float) -> AdaptiveClip | None:
         """Return how the clip adapts: the paper's rate 0.2, and a twentieth of a round's clients as noise, or more."""
@@ -152,11 +152,11 @@ class PrivateFederated(Federated):
             return None
         return AdaptiveClip(self.clip_quantile, 0.2, max(1.0, count / 20, noise))
 
-    def noise_for(self, exposure: Exposure) -> float:
+    def noise_for(self, taking_part: Participation) -> float:
         """Return the noise multiplier that was given, or the smallest that keeps the worst client within epsilon."""
         runs = self.runs or 1
         if self.noise_multiplier is not None:
-            cost = spent([exposure.worst(self.noise_multiplier)] * runs, delta=self.delta)
+            cost = spent([taking_part.worst(self.noise_multiplier)] * runs, delta=self.delta)
             if self.noise_multiplier and not cost < math.inf:
                 raise UsageError(f"noise_multiplier {self.noise_multiplier:g} gives no finite epsilon: take more, or 0")
             if self.epsilon is not None and not cost <= self.epsilon:
@@ -168,7 +168,7 @@ class PrivateFederated(Federated):
         assert self.epsilon is not None
 
         def worst(sigma: float) -> Release:
-            release = exposure.worst(sigma)
+            release = taking_part.worst(sigma)
             return replace(release, phases=release.phases * runs)
 
         return calibrate(epsilon=self.epsilon, delta=self.delta, release_of=worst)
@@ -180,15 +180,15 @@ class PrivateFederated(Federated):
                 f"in {len(federation.records):,} rounds no client gave an update: what was made is noise"
             )
 
-    def privately(self, exposure: Exposure, noise: float, divided: Partition) -> tuple[str, ...]:
+    def privately(self, taking_part: Participation, noise: float) -> tuple[str, ...]:
         """Return what whoever trained must know of the guarantee."""
         if not noise:
             return ("noise multiplier 0: nothing hides what one client does, so no epsilon is claimed",)
-        worst, median = exposure.epsilons(noise, self.delta)
-        clients, q = exposure.chances.shape[1], exposure.chances
+        worst, median = taking_part.epsilons(noise, self.delta)
+        clients, q = taking_part.chances.shape[1], taking_part.chances
         chances = f"{q[q > 0].min():.3g} to {q.max():.3g}"
         told = warnings_about(
-            [exposure.worst(noise)] * (self.runs or 1), delta=self.delta, population=clients, runs=self.runs
+            [taking_part.worst(noise)] * (self.runs or 1), delta=self.delta, population=clients, runs=self.runs
         )
         return (
             f"epsilon at delta {self.delta:g}: {worst:.3g} for the worst client, {median:.3g} for the median one, who "

@@ -3,12 +3,12 @@
 import pytest
 from conftest import sentences
 
-from redteam.core import DataError
-from redteam.plugins.update import ClientUpdate, Recovered, RecoveredSentence, UpdateAttack
-from redteam.testing.updates import random_encoder
 from redteam.auditing.updates.overlap import rouge
 from redteam.auditing.updates.scoring import counts, texts
 from redteam.auditing.updates.truth import Truth, truths
+from redteam.core import DataError
+from redteam.plugins.update import ClientUpdate, Recovered, RecoveredSentence, UpdateAttack
+from redteam.testing.updates import random_encoder
 
 ENDS = frozenset((2, 3))
 OWN = Truth("a", ((2, 10, 11, 12, 3), (2, 10, 13, 3), (2, 10, 13, 3)), ENDS)

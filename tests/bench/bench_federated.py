@@ -27,7 +27,7 @@ from defenses.federated.aggregation import WeightedMean
 from defenses.federated.engines import InProcess
 from defenses.federated.local import LocalTraining
 from defenses.federated.partitions import by_user, partition
-from defenses.federated.privacy import Exposure
+from defenses.federated.privacy import Participation
 from defenses.federated.rounds import Federation, Rounds
 from defenses.federated.selection import Selection
 from defenses.federated.server import server_optimizer
@@ -193,7 +193,7 @@ def privacy(clients=1000, count=50, rounds=100, noise=1.0, delta=1e-5):
     rules = [Selection(rule, threshold=10) for rule in ("uniform", "log", "power", "proportional", "threshold", "top")]
     for selection in rules:
         chances = selection.inclusion(sizes, count)[None]
-        worst, median = Exposure(chances, np.ones_like(chances), rounds).epsilons(noise, delta)
+        worst, median = Participation(chances, np.ones_like(chances), rounds).epsilons(noise, delta)
         said = {"largest chance": round(float(chances.max()), 4), "median chance": round(float(np.median(chances)), 4)}
         say(
             selection=selection.rule, noise=noise, rounds=rounds, worst=round(worst, 3), median=round(median, 3), **said

@@ -11,7 +11,7 @@ from defenses.accounting import spent
 from defenses.edpsgd.noise import NoiseSource
 from defenses.federated.aggregation import PlainSum, WeightedMean, clip_factor
 from defenses.federated.local import ClientAnswer, RoundTask
-from defenses.federated.privacy import AdaptiveClip, Exposure, PrivateMean, capped
+from defenses.federated.privacy import AdaptiveClip, Participation, PrivateMean, capped
 from defenses.federated.private import PrivateFederated
 from defenses.federated.rounds import Rounds
 from defenses.federated.selection import Selection
@@ -29,7 +29,7 @@ HEAVY = np.array([1000] + [1] * 9)  # one heavy client among light ones
 
 def everybody(weights, *, rounds=1):
     weights = np.asarray(weights, dtype=np.float64)
-    return Exposure(np.ones((1, len(weights))), weights[None], rounds)
+    return Participation(np.ones((1, len(weights))), weights[None], rounds)
 
 
 def collected(aggregate, updates, *, weights=None, number=0, like=None):
@@ -70,13 +70,13 @@ def test_noise_over_the_number_of_clients_does_not_hide_who_counts_most():
 
 @pytest.mark.parametrize("cap", [None, 1, 10, 5000])
 def test_ours_hides_the_heaviest_client_as_asked(cap):
-    exposure = everybody(capped(HEAVY.astype(float), cap))
+    taking_part = everybody(capped(HEAVY.astype(float), cap))
 
     def ours(updates, noise):
-        private = PrivateMean(NoiseSource(3), 1.0, noise, exposure)
+        private = PrivateMean(NoiseSource(3), 1.0, noise, taking_part)
         return collected(private, updates)
 
-    weight = exposure.weights[0, 0]
+    weight = taking_part.weights[0, 0]
     assert real_multiplier(ours) == pytest.approx(1.0 / weight, rel=0.03)
     assert real_multiplier(ours) > 0.97
 
@@ -124,8 +124,8 @@ def test_the_worst_client_is_the_one_chosen_most_and_is_accounted_with_her_own_c
 
     sizes = np.array([128, 32, 16, 8, 4, 2, 1, 1, 1])
     chances = Selection("proportional").inclusion(sizes, 2)[None]
-    exposure = Exposure(chances, np.ones_like(chances), 20)
-    worst, median = exposure.epsilons(2.0, 1e-5)
+    taking_part = Participation(chances, np.ones_like(chances), 20)
+    worst, median = taking_part.epsilons(2.0, 1e-5)
 
     def naive(q):
         event = GaussianDpEvent(2.0)
@@ -136,7 +136,7 @@ def test_the_worst_client_is_the_one_chosen_most_and_is_accounted_with_her_own_c
     assert 0.6 * naive(1.0) < worst <= naive(1.0)
     assert 0.4 * naive(chances[0, 4]) < median <= naive(chances[0, 4])
     assert worst > 5 * median
-    guarantee = exposure.guarantee(2.0, delta=1e-5, runs=1)
+    guarantee = taking_part.guarantee(2.0, delta=1e-5, runs=1)
     assert guarantee.accounted.epsilon == worst
     assert guarantee.nominal.epsilon < worst  # what one rate for all would claim
     assert (guarantee.accounted.unit, guarantee.accounted.covers("user")) == ("client", True)
@@ -144,11 +144,11 @@ def test_the_worst_client_is_the_one_chosen_most_and_is_accounted_with_her_own_c
 
 def test_over_periods_the_guarantee_covers_every_client():
     chances = np.array([[0.5, 0.1, 0.0], [0.1, 0.5, 0.05]])
-    exposure = Exposure(chances, np.ones_like(chances), 10)
-    worst, _ = exposure.epsilons(2.0, 1e-5)
+    taking_part = Participation(chances, np.ones_like(chances), 10)
+    worst, _ = taking_part.epsilons(2.0, 1e-5)
     for client in range(3):
-        assert spent(exposure.releases(client, 2.0), delta=1e-5) <= worst
-    assert len(exposure.releases(2, 2.0)) == 1  # never in the first period
+        assert spent(taking_part.releases(client, 2.0), delta=1e-5) <= worst
+    assert len(taking_part.releases(2, 2.0)) == 1  # never in the first period
 
 
 def test_clients_take_part_as_often_as_is_accounted():
@@ -210,11 +210,11 @@ def test_a_broken_off_training_ends_with_the_same_numbers_and_its_clip(tmp_path)
 def test_epsilon_chooses_the_noise_for_the_worst_client():
     sizes = np.array([100, 10, 10, 10])
     chances = Selection("proportional").inclusion(sizes, 1)[None]
-    exposure = Exposure(chances, np.ones_like(chances), 10)
-    noise = PrivateFederated(epsilon=3.0).noise_for(exposure)
-    assert 2.9 < exposure.epsilons(noise, 1e-5)[0] <= 3.0
+    taking_part = Participation(chances, np.ones_like(chances), 10)
+    noise = PrivateFederated(epsilon=3.0).noise_for(taking_part)
+    assert 2.9 < taking_part.epsilons(noise, 1e-5)[0] <= 3.0
     with pytest.raises(UsageError, match="on the worst client, above the epsilon 1"):
-        PrivateFederated(epsilon=1.0, noise_multiplier=0.5).noise_for(exposure)
+        PrivateFederated(epsilon=1.0, noise_multiplier=0.5).noise_for(taking_part)
 
 
 @pytest.mark.parametrize(
@@ -243,9 +243,9 @@ class Weighed(PrivateFederated):
     name = "weighed"
 
     def private(self, problem, periods, how, seed, checkpoint):
-        federation, exposure, noise = super().private(problem, periods, how, seed, checkpoint)
-        federation.aggregate.exposure = replace(exposure, weights=exposure.weights * 10)
-        return federation, exposure, noise
+        federation, taking_part, noise = super().private(problem, periods, how, seed, checkpoint)
+        federation.aggregate.taking_part = replace(taking_part, weights=taking_part.weights * 10)
+        return federation, taking_part, noise
 
 
 @pytest.mark.slow

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from redteam.plugins.update import Recovered, UpdateAttack
 from redteam.auditing.updates.overlap import Rouge, rouge
 from redteam.auditing.updates.truth import Tokens, Truth
+from redteam.plugins.update import Recovered, UpdateAttack
 
 What = Literal["tokens", "places", "exact", "verified"]
 

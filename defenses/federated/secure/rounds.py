@@ -1,0 +1,108 @@
+"""A round of secure aggregation in this process: clients that mask what they send, and a sum that takes masks off.
+
+`Masked` stands around an engine, on the clients' side; `SecureSum` is all that the server does. What passes between
+them is what would travel: public keys, sealed shares, masked vectors, shares of those who stayed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from defenses.federated.aggregation import Collected, add_contribution, checked
+from defenses.federated.engines import Engine
+from defenses.federated.local import ClientAnswer, RoundTask
+from defenses.federated.secure import keys
+from defenses.federated.secure.coordinator import Coordinator, graph_of, threshold_of
+from defenses.federated.secure.field import RANGE, as_field, as_tensor, decode, encode
+from defenses.federated.secure.participants import Participant
+from defenses.federated.updates import flat, unflat, zeros_like
+from redteam.core.arrays import FloatArray, IntArray
+
+_FEWEST = 3  # clients of a round: of two, each knows the other one from the sum
+MASKED = "masked"  # the only name in what a client sends
+
+
+@dataclass
+class Masked:
+    """An engine whose clients mask their updates; `participants` are the clients of the round under way."""
+
+    engine: Engine
+    participants: dict[int, Participant] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise UsageError where a library is missing."""
+        keys.check_installed()
+
+    def begin(self, task: RoundTask, clients: Sequence[int]) -> Coordinator:
+        """Exchange keys and sealed shares between the clients of a round; return the server of it."""
+        self.participants = {k: Participant(k) for k in clients}
+        public = {k: each.advertise() for k, each in self.participants.items()}
+        graph = graph_of(clients, task.seed + task.round)
+        sent = {}
+        for k, each in self.participants.items():
+            near = {other: public[other] for other in graph[k]}
+            sent[k] = each.share(near, threshold_of(len(near)))
+        for k, each in self.participants.items():
+            each.receive({other: sent[other][k] for other in graph[k]})
+        return Coordinator(graph, public)
+
+    def answers(self, task: RoundTask, clients: Sequence[int], holders: Sequence[IntArray]) -> Iterator[ClientAnswer]:
+        """Yield what clients send: their contributions under masks, and nothing else of them."""
+        for answer in self.engine.answers(task, clients, holders):
+            yield self.masked(checked(answer, task), task, len(clients))
+
+    def masked(self, answer: ClientAnswer, task: RoundTask, clients: int) -> ClientAnswer:
+        """Return a client's answer as it leaves the client."""
+        if answer.update is None:
+            return answer
+        encoded = encode(contribution(answer, task), clients)
+        if encoded is None:
+            return replace(answer, update=None, failure=f"has an update with entries beyond {RANGE:g}")
+        vector = self.participants[answer.client].mask(encoded)
+        return ClientAnswer(answer.client, {MASKED: as_tensor(vector)}, answer.rows)
+
+    def kept(self, rounds: int) -> None:
+        """Tell the engine."""
+        self.engine.kept(rounds)
+
+
+def contribution(answer: ClientAnswer, task: RoundTask) -> FloatArray:
+    """Return what a client adds to the sum, [d + 2]: its clipped, weighed update; is it in the clip; its loss."""
+    assert answer.update is not None
+    share, total = task.shares[answer.client], zeros_like(task.weights)
+    below = add_contribution(total, answer.update, share, task.clip)
+    loss = share * min(max(answer.loss, 0.0), RANGE) if np.isfinite(answer.loss) else 0.0
+    return np.concatenate([flat(total).double().numpy(), [below, loss]])
+
+
+@dataclass
+class SecureSum:
+    """The server's side: it adds masked vectors, asks who stayed for shares, and learns the sum."""
+
+    clients: Masked
+
+    def collect(self, task: RoundTask, answers: Iterator[ClientAnswer]) -> Collected:
+        """Return the sum of a round; raise RedteamError where too few clients stayed to take the masks off."""
+        chosen = sorted(task.shares)
+        found = Collected(zeros_like(task.weights))
+        if len(chosen) < _FEWEST:
+            found.failed = dict.fromkeys(chosen, f"was not asked: a sum hides one among {_FEWEST} or more")
+            return found
+        server = self.clients.begin(task, chosen)
+        for answer in answers:
+            if answer.update is None:
+                found.failed[answer.client] = answer.failure
+                continue
+            server.add(answer.client, as_field(answer.update[MASKED]))
+            found.counted.append(answer.client)
+            found.rows += answer.rows
+        if not server.arrived:
+            return found
+        revealed = {k: self.clients.participants[k].reveal(server.arrived, server.lost) for k in server.arrived}
+        total = decode(server.unmask(revealed), len(chosen))
+        *vector, found.below, loss = total.tolist()
+        found.total = unflat(torch.tensor(vector, dtype=torch.float32), task.weights)
+        found.loss = loss / (sum(task.shares[k] for k in found.counted) or 1.0)
+        return found
