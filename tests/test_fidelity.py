@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from attacks.membership.references import best_form
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.references.fidelity import fidelity
-from redteam.statistics.membership.fidelity import fidelity_slope, forecast
+from redteam.statistics.membership.fidelity import SAME_RECIPE, WIDEST, fidelity_slope, forecast, slopes_of_one_recipe
 from redteam.statistics.membership.moments import offset
 from redteam.statistics.membership.stacking import ReferenceTable
 
@@ -34,8 +35,7 @@ def simplest(target, references):
 
 def test_the_slope_of_the_same_recipe_is_near_one_and_others_lie_beyond():
     same = fidelity(*simulate(0))
-    assert same.slope == pytest.approx(4 / (4 + 0.7**2 / 4), abs=0.05)  # noise of the means takes a little off
-    assert same.relative == pytest.approx(1, abs=0.05)
+    assert same.slope == pytest.approx(1, abs=0.05)
     assert same.same_recipe
     for stretch in (0.5, 2.0):
         other = fidelity(*simulate(0, stretch=stretch))
@@ -51,9 +51,8 @@ def test_without_membership_the_slope_is_that_of_the_recipe(stretch):
 
 @pytest.mark.parametrize("models", [2, 4, 16])
 def test_how_many_references_there_are_does_not_move_it(models):
-    """The slope itself falls with the noise of few references, by half of it here."""
-    target, is_member, references = simulate(6, models=models, noise=2.0)
-    assert fidelity(target, is_member, references).relative == pytest.approx(1, abs=0.1)
+    """The slope on their mean falls with the noise of few references, by half of it here."""
+    target, _, references = simulate(6, models=models, noise=2.0)
     assert fidelity_slope(target, table(references)) == pytest.approx(1, abs=0.1)
 
 
@@ -92,7 +91,44 @@ def test_the_middle_of_rows_with_one_side_only_is_moved_by_the_mean_gap():
 
 def test_too_little_to_compare_is_none():
     target, is_member, references = simulate(5, rows=8)
-    assert fidelity(target, is_member, references).slope is None
-    assert fidelity(target, np.ones(8, bool), references) is None
+    assert fidelity(target, np.ones(8, bool), references).loss is None
     one = ReferenceScores(references.log_odds[:1], references.included[:1], (-1,))
+    assert fidelity(target, is_member, one).slope is None
+    assert not fidelity(target, is_member, one).same_recipe
     assert not len(forecast(table(one), simplest))
+
+
+def test_the_attack_and_the_report_go_by_one_slope_and_one_window():
+    for stretch in (0.5, 0.8, 0.9, 1.0, 1.3, 1.4, 2.0):
+        target, is_member, references = simulate(7, stretch=stretch)
+        found, known = fidelity(target, is_member, references), table(references)
+        assert (found.slope, found.window) == (fidelity_slope(target, known), slopes_of_one_recipe(known))
+        assert (best_form(MODELS, found.slope, found.window) == "other_recipe") == (not found.same_recipe)
+
+
+def test_the_window_is_as_wide_as_references_differ_and_no_wider_than_that():
+    assert slopes_of_one_recipe(table(simulate(8)[2])) == SAME_RECIPE
+    *_, references = simulate(9)
+    stretched = np.array([1.6, 1.6, 0.7, 0.7, 1.0, 1.0, 1.0, 1.0])[:, None] * references.log_odds
+    low, high = slopes_of_one_recipe(ReferenceTable(stretched, references.included, references.partner))
+    assert WIDEST[0] <= low < 0.8 < 1.5 < high <= WIDEST[1]
+    few = ReferenceTable(stretched[:4], references.included[:4], references.partner[:4])
+    assert slopes_of_one_recipe(few) == SAME_RECIPE
+
+
+def test_references_that_know_nothing_of_each_other_are_of_no_recipe():
+    """As a file of noise in the place of scores: nothing that an attack with it misses may count."""
+    target, is_member, references = simulate(10)
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(size=references.log_odds.shape)
+        found = fidelity(target, is_member, ReferenceScores(noise, references.included, references.partner))
+        assert not found.same_recipe
+
+
+def test_the_slope_is_that_of_a_line_fitted_to_each_pair():
+    target, _, references = simulate(11, rows=300)
+    odds, known = references.log_odds, table(references)
+    apart = [(i, j) for i in range(MODELS) for j in range(MODELS) if j not in (i, i ^ 1)]
+    among = np.mean([np.polyfit(odds[j], odds[i], 1)[0] for i, j in apart])
+    own = np.mean([np.polyfit(each, target, 1)[0] for each in odds])
+    assert fidelity_slope(target, known) == pytest.approx(own / among, rel=1e-9)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from redteam.auditing.keeping import not_kept
+from redteam.auditing.keeping import AS_HOPED, not_kept
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
 from redteam.plugins.reference_scores import ReferenceScores
@@ -47,15 +47,24 @@ def attack(**attributes):
     ],
 )
 def test_an_attack_with_fewer_than_four_references_keeps_no_limit_on_a_tpr(models, attributes, why):
-    found = not_kept([attack(**attributes)], "RT198", context(models))
+    found = not_kept([attack(**attributes)], "RT198", context(models), AS_HOPED)
     assert list(found) == ["tpr"]
     assert why in found["tpr"]
 
 
 def test_four_references_keep_every_limit_and_so_does_an_attack_that_says_it_needs_none():
-    assert not_kept([attack(uses_references=True)], "RT198", context(4)) == {}
-    assert not_kept([attack(keeps_alone=("tpr",))], "RT198", context(0)) == {}
-    assert not_kept([], None, context(0)) == {}
+    assert not_kept([attack(uses_references=True)], "RT198", context(4), AS_HOPED) == {}
+    assert not_kept([attack(keeps_alone=("tpr",))], "RT198", context(0), AS_HOPED) == {}
+    assert not_kept([], None, context(0), None) == {}
+
+
+def test_references_that_do_not_answer_as_the_target_does_keep_nothing():
+    one = attack(uses_references=True)
+    for slope in (None, 0.5, 2.0):
+        found = not_kept([one], "RT198", context(8), replace(AS_HOPED, slope=slope))
+        assert found == {"tpr": "the reference models do not answer as the target would: train them like it"}
+    unseen = not_kept([one], "RT198", context(8), None)
+    assert unseen["tpr"].startswith("from labels alone nobody sees")
 
 
 def test_a_limit_that_nobody_keeps_is_exit_2_and_says_what_would_do():

@@ -11,7 +11,7 @@ from redteam.models.encoder import hashed_ngrams
 from redteam.plugins.context import AttackContext
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.statistics.membership.neighbours import NeighbourKernel, agreement
-from redteam.statistics.membership.stacking import ReferenceTable
+from redteam.statistics.membership.stacking import ReferenceTable, finite
 from redteam.targets.target import Target, classifier, label_indices, labels_of, own_label_log_odds
 
 _SAME = 1e-12  # of the largest log-odds: no more than rounding
@@ -39,13 +39,6 @@ def own_log_odds(log_p: FloatArray, own: IntArray) -> FloatArray:
     Where p was rounded to 1 or 0 they are as `finite` has them.
     """
     return finite(own_label_log_odds(log_p, own, cut=np.inf))
-
-
-def finite(odds: FloatArray) -> FloatArray:
-    """Return log-odds with those of a p that was rounded to 1 or 0 at log 2 beyond all others of the model."""
-    known = odds[np.isfinite(odds)]
-    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
-    return np.clip(odds, low - np.log(2), high + np.log(2))
 
 
 def encoder_name(context: AttackContext) -> str:
@@ -84,4 +77,4 @@ def public_rows(pool: Examples, context: AttackContext) -> PublicRows:
 
 def table(given: ReferenceScores) -> ReferenceTable:
     """Return the references as statistics take them."""
-    return ReferenceTable(np.array([finite(each) for each in given.log_odds]), given.included, given.partner)
+    return ReferenceTable.of(given.log_odds, given.included, given.partner)

@@ -15,8 +15,9 @@ What neighbours share is taken off first, as in RT103: models of one recipe diff
 the texts, which is not the row's own membership.
 
 Where the references are of another recipe, their log-odds mean something else. That shows in how the target's log-odds
-rise with theirs, against how theirs rise with each other's: outside 0.85 to 1.35 the score is a regression on what the
-references say, whatever K is. The report says which score it was, with K and that slope.
+rise with theirs, against how theirs rise with each other's: outside 0.85 to 1.35 (or as far as six or more references
+differ among each other) the score is a regression on what they say, whatever K is. The report says which score it was,
+with K and that slope.
 
 The scores of the literature can be asked for with the setting `form`, and are then judged instead: `ratio` is RMIA
 (Zarifzadeh et al., ICML 2024), and BASE (Lassila et al. 2025); `ratio_offline` the same from references that were not
@@ -42,7 +43,7 @@ from redteam.plugins.context import AttackContext
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.plugins.settings import Setting
 from redteam.report.values import Taxonomy
-from redteam.statistics.membership.fidelity import SAME_RECIPE, fidelity_slope
+from redteam.statistics.membership.fidelity import SAME_RECIPE, fidelity_slope, slopes_of_one_recipe
 from redteam.statistics.membership.likelihood import lira, lira_offline, moderated_t
 from redteam.statistics.membership.moments import offset, ratio, ratio_offline
 from redteam.statistics.membership.stacking import (
@@ -96,7 +97,7 @@ class ReferenceModels(Attack):
         assert given is not None  # or it does not apply
         own, references = log_odds(target, pool), table(given)
         slope = fidelity_slope(own, references)
-        form = self.form if self.form != "best" else best_form(len(references), slope)
+        form = self.form if self.form != "best" else best_form(len(references), slope, slopes_of_one_recipe(references))
         context.remark(described(given, form, slope, encoder_name(context)))
         if form in PLAIN:
             return {"references": PLAIN[form](own, references)}
@@ -107,9 +108,9 @@ class ReferenceModels(Attack):
         return {"references": strongest(own, references, rows.neighbours, rows.fit)}
 
 
-def best_form(count: int, slope: float | None) -> str:
+def best_form(count: int, slope: float | None, window: tuple[float, float] = SAME_RECIPE) -> str:
     """Return the strongest score for so many references whose slope is that; one has none to compare with."""
-    if slope is not None and not SAME_RECIPE[0] <= slope <= SAME_RECIPE[1]:
+    if slope is not None and not window[0] <= slope <= window[1]:
         return "other_recipe"
     return "stacked" if count >= FEWEST else "local"
 
@@ -118,5 +119,7 @@ def described(given: ReferenceScores, form: str, slope: float | None, encoder: s
     """Return what the report says of the references."""
     made = f", {given.made_by}" if given.made_by else ""
     alike = "" if slope is None else f"; slope of the target on them {slope:.2f} (1 for the same recipe)"
+    if slope is None and len(given) > 1:
+        alike = "; no slope of the target on them, since they say nothing of each other's rows"
     seen = "" if form in PLAIN else f"; texts compared by {encoder}"
     return f"K = {len(given)} reference models{made}: score {form}{alike}{seen}"

@@ -9,8 +9,12 @@ from collections.abc import Sequence
 
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
+from redteam.references.fidelity import Fidelity
 from redteam.report import NO_REFERENCES, plural
 from redteam.report.metrics import known_metrics
+from redteam.statistics.membership.fidelity import SAME_RECIPE
+
+AS_HOPED = Fidelity(1.0, SAME_RECIPE, None, None)  # what a plan expects of references
 
 
 def references_of(attack: Attack, context: AttackContext) -> int:
@@ -19,24 +23,34 @@ def references_of(attack: Attack, context: AttackContext) -> int:
     return len(given) if attack.uses_references and given is not None else 0
 
 
-def not_kept(attacks: Sequence[Attack], settles: str | None, context: AttackContext) -> dict[str, str]:
-    """Return on which metrics the attack of the id `settles` keeps no limit by finding less, each with the reason."""
+def not_kept(
+    attacks: Sequence[Attack], settles: str | None, context: AttackContext, alike: Fidelity | None
+) -> dict[str, str]:
+    """Return on which metrics the attack of the id `settles` keeps no limit by finding less, each with the reason.
+
+    `alike` tells whether the references answer as the target does; None where nobody can see that.
+    """
     primary = next((attack for attack in attacks if attack.id == settles), None)
     if primary is None:
         return {}
     used = references_of(primary, context)
-    lacking = {
+    asking = {
         each.name: each.fewest_references
         for each in known_metrics()
-        if used < each.fewest_references and each.name not in primary.keeps_alone
+        if each.fewest_references and each.name not in primary.keeps_alone
     }
-    return {name: _why(primary, used, fewest, context) for name, fewest in lacking.items()}
+    reasons = {name: _why(primary, used, fewest, context, alike) for name, fewest in asking.items()}
+    return {name: why for name, why in reasons.items() if why is not None}
 
 
-def _why(primary: Attack, used: int, fewest: int, context: AttackContext) -> str:
+def _why(primary: Attack, used: int, fewest: int, context: AttackContext, alike: Fidelity | None) -> str | None:
     given = 0 if context.reference_scores is None else len(context.reference_scores)
     if given and not used:
         return f"{primary.id} makes no use of the {plural(given, 'reference model')}: audit again without --attack"
-    if used:
+    if not used:
+        return NO_REFERENCES
+    if used < fewest:
         return f"{plural(used, 'reference model')} find too few of the members, {fewest} or more settle it"
-    return NO_REFERENCES
+    if alike is None:
+        return "from labels alone nobody sees whether the reference models answer as the target would"
+    return None if alike.same_recipe else "the reference models do not answer as the target would: train them like it"

@@ -14,7 +14,7 @@ from redteam.auditing.breakdown import accuracy_by_user
 from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
-from redteam.auditing.keeping import not_kept
+from redteam.auditing.keeping import AS_HOPED, not_kept
 from redteam.auditing.settings import AuditSettings
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.run import repeated
@@ -95,7 +95,7 @@ def make_plan(
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_accuracy_line(target, split, policy),
         *_epsilon_line(canaries, each),
-        *_limit_lines(limits, sample, not_kept(able, family.primary, context)),
+        *_limit_lines(limits, sample, not_kept(able, family.primary, context, AS_HOPED)),
         _time_line(seconds, target, split, planted),
     ]  # fmt: skip
     return AuditPlan(tuple(lines), seconds)

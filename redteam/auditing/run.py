@@ -98,7 +98,7 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
     accuracy = measure_accuracy(job.cache, looked.pool, looked.is_member) if measured or extracted else None
     ran: list[Attack | ExtractionAttack] = [*job.attacks, *(planted.attacks if planted else ())]
     asked = [one.id for one in ran] + [one.id for one in controls]
-    told = compared(job.cache, looked.pool, looked.is_member, job.context.reference_scores)
+    alike, told = compared(job.cache, looked.pool, looked.is_member, job.context.reference_scores)
     return AuditReport(
         target=_target_summary(job.cache, job.cache.target, *told),
         data=_data_summary(looked.split, skipped, planted),
@@ -117,7 +117,7 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
         references=job.references(measured),
         attack_notes=(*job.notes, *job.warnings()),
         taxonomy={one.id: one.taxonomy for one in ran if one.taxonomy is not None},
-        not_kept=not_kept(job.attacks, family.primary, job.context),
+        not_kept=not_kept(job.attacks, family.primary, job.context, alike),
         **_breakdowns(job, _most_telling(measured, family)),
     )
 

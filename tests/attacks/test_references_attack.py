@@ -68,7 +68,7 @@ def test_it_says_what_it_used():
     remarks = [""]
     scored(ReferenceModels(), RuleTarget(POOL), reference_scores(POOL), remarks)
     assert remarks[1].startswith("K = 4 reference models, by a rule: score ")
-    assert "slope of the target on them " in remarks[1]
+    assert "slope of the target on them" in remarks[1]
     assert remarks[1].endswith("texts compared by hashed n-grams")
 
 

@@ -4,35 +4,67 @@ from collections.abc import Callable
 
 import numpy as np
 
-from redteam.core.arrays import FloatArray
+from redteam.core.arrays import BoolArray, FloatArray
 from redteam.statistics.area import area
 from redteam.statistics.membership.stacking import ReferenceTable
 from redteam.statistics.ranking import rank
 
-SAME_RECIPE = (0.85, 1.35)
+SAME_RECIPE = (0.85, 1.35)  # slopes of one recipe; beyond, scores do better without the rows' own means
+WIDEST = (0.6, 1.7)  # as far as references of one recipe may differ among each other
+_FEWEST = 6  # references from which on their own slopes say how much one recipe varies
+_RELATED = 0.05  # slope among references below which they say nothing of each other's rows
 
 
 def fidelity_slope(target: FloatArray, references: ReferenceTable) -> float | None:
     """Return how the target's log-odds rise with a reference's, over how those of references rise with each other's.
 
     1 for a target of the same recipe, below for one that is less sure than its references, above for one that is surer;
-    None of a single reference, or of ones that say the same of every row. Both slopes are dampened alike by what models
-    of one recipe differ, so that no row need be known to be a non-member. Complements are not compared with each other:
-    each was trained on what the other was not. Of a pair alone it is how much the target's log-odds vary over how much
-    the references' do.
+    None of a single reference, or of ones that say the same of every row or nothing of each other. Both slopes are
+    dampened alike by what models of one recipe differ, so that no row need be known to be a non-member. Complements are
+    not compared with each other: each was trained on what the other was not. Of a pair alone it is how much the
+    target's log-odds vary over how much the references' do.
     """
     log_odds, count = references.log_odds, len(references)
-    if count < 2 or any(each.var() == 0 for each in log_odds):
+    if count < 2 or any(np.ptp(each) == 0 for each in log_odds):
         return None
-    apart = [(i, j) for i in range(count) for j in range(count) if j not in (i, references.partner[i])]
-    if not apart:
+    apart = _apart(references)
+    if not apart.any():
         return float(np.sqrt(target.var() / log_odds.var(axis=1).mean()))
-    among = float(np.mean([_slope(log_odds[i], log_odds[j]) for i, j in apart]))
-    return float(np.mean([_slope(target, each) for each in log_odds])) / among if among > 0 else None
+    slopes = _slopes(np.vstack([log_odds, target]))
+    among = float(slopes[:-1, :-1][apart].mean())
+    return float(slopes[-1, :-1].mean()) / among if among > _RELATED else None
 
 
-def _slope(y: FloatArray, x: FloatArray) -> float:
-    return float(np.mean((x - x.mean()) * y) / x.var())
+def slopes_of_one_recipe(references: ReferenceTable) -> tuple[float, float]:
+    """Return between which slopes a target counts as of the references' recipe.
+
+    Where a training varies much, as a short one does, references differ as much from each other: from six on the window
+    is widened to the slopes that each has on the others, though not beyond `WIDEST`.
+    """
+    low, high = SAME_RECIPE
+    if len(references) < _FEWEST or any(np.ptp(each) == 0 for each in references.log_odds):
+        return low, high
+    slopes, apart = _slopes(references.log_odds), _apart(references)
+    for k, others in enumerate(apart):
+        among = float(slopes[np.ix_(others, others)][apart[np.ix_(others, others)]].mean())
+        own = float(slopes[k, others].mean()) / among if among > _RELATED else 1.0
+        low, high = min(low, max(own, WIDEST[0])), max(high, min(own, WIDEST[1]))
+    return low, high
+
+
+def _apart(references: ReferenceTable) -> BoolArray:
+    """Return which references are compared with each other, [k, k]: neither one with itself nor with its complement."""
+    apart = ~np.eye(len(references), dtype=np.bool_)
+    for model, other in enumerate(references.partner):
+        apart[model, other] &= other < 0
+    return apart
+
+
+def _slopes(log_odds: FloatArray) -> FloatArray:
+    """Return the least-squares slope of each row on each other, [k, k]."""
+    shared = np.cov(log_odds, bias=True)
+    slopes: FloatArray = shared / np.diag(shared)
+    return slopes
 
 
 def forecast(references: ReferenceTable, score: Callable[[FloatArray, ReferenceTable], FloatArray]) -> FloatArray:

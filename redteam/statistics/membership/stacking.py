@@ -27,6 +27,11 @@ class ReferenceTable:
     included: BoolArray
     partner: tuple[int, ...]
 
+    @classmethod
+    def of(cls, log_odds: FloatArray, included: BoolArray, partner: tuple[int, ...]) -> "ReferenceTable":
+        """Return the table of answers that may hold probabilities of 1 and 0."""
+        return cls(np.array([finite(each) for each in log_odds]), included, partner)
+
     def __len__(self) -> int:
         """Return how many models there are."""
         return len(self.log_odds)
@@ -39,6 +44,13 @@ class ReferenceTable:
     def moments(self) -> Moments:
         """Return what the models say of each row."""
         return moments(self.log_odds, self.included)
+
+
+def finite(odds: FloatArray) -> FloatArray:
+    """Return log-odds with those of a p that was rounded to 1 or 0 at log 2 beyond all others of the model."""
+    known = odds[np.isfinite(odds)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    return np.clip(odds, low - np.log(2), high + np.log(2))
 
 
 def local_score(
