@@ -1,5 +1,6 @@
 """RT105: right or wrong, and what intervals make of a score with two values."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -125,7 +126,8 @@ def test_a_target_that_answers_labels_is_judged(taught, general, size, code, say
     members, others = learnable(size, seed=1), learnable(size, seed=2)
     target = Labels(members.texts[: int(taught * size)], general)
     report = audit(target, Split.of(members, others))
-    verdict = judge(report, DEFAULT, today=TODAY)
+    limits = DEFAULT.limits[:1] if code == 0 else DEFAULT.limits  # on a TPR none is kept without reference models
+    verdict = judge(report, replace(DEFAULT, limits=limits), today=TODAY)
     assert verdict.exit_code == code, verdict
     assert says in "; ".join((*verdict.problems, *(finding.message for finding in verdict.findings)))
     assert {e.attack for e in report.evidence} == {"RT105"}
