@@ -6,12 +6,13 @@ example's influence on the weights has no bound, so the ledger's guarantee is em
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from defenses import described
 from defenses.frozen import fit_together
 from defenses.settings import recipe_of, settle
 from defenses.training import train
+from redteam.canary.label_watch import harvest, plant
 from redteam.core.arrays import BoolArray, FloatArray
 from redteam.data import Examples
 from redteam.models.initial import InitialModel
@@ -24,6 +25,7 @@ class Plain(Defense):
 
     id = "RD100"
     name = "plain"
+    plants_labels = True
 
     epochs: int | None = described.EPOCHS.default(None)
     batch_size: int | None = described.BATCH_SIZE.default(None)
@@ -46,8 +48,11 @@ class Plain(Defense):
     ) -> Trained:
         """Train and return the model; the numbers depend on the settings, the data and the seed alone."""
         recipe = recipe_of(self, initial, population or len(examples))
-        train(initial, examples, None, recipe, seed=seed, checkpoint=checkpoint, progress=progress)
-        return Trained(initial.bundle())
+        planted, watch = plant(initial)
+        how: dict[str, Any] = {"seed": seed, "checkpoint": checkpoint, "progress": progress}
+        train(initial, examples, None, recipe, **how, planted=planted, watch=watch)
+        canaries = harvest(planted, watch)
+        return Trained(initial.bundle(), canaries=canaries)
 
     def fit_together(
         self, initial: InitialModel, examples: Examples, halves: BoolArray, *, seeds: Sequence[int]

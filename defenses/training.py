@@ -15,9 +15,10 @@ from transformers import PreTrainedModel
 from redteam.core import RedteamError
 from redteam.data import Examples
 from redteam.models.initial import InitialModel
+from redteam.models.label_rows import PlantedRows
 from redteam.models.last_layer import inputs_of, last_layer
 from redteam.models.tokens import cut_at, token_ids
-from redteam.plugins.defense import Checkpoint, Progress
+from redteam.plugins.defense import Checkpoint, Mechanism, Progress, StepWatch
 from redteam.targets.model import batches_by_length, pad_batch
 from redteam.training.checkpoint import TrainingState
 
@@ -48,10 +49,13 @@ class _Rows:
     inputs: Tensor | None = None  # what it reads of each text
 
     @classmethod
-    def of(cls, initial: InitialModel, examples: Examples) -> "_Rows":
+    def of(cls, initial: InitialModel, examples: Examples, planted: PlantedRows | None = None) -> "_Rows":
         place = {label: i for i, label in enumerate(initial.labels)}
         targets = torch.tensor([place[label] for label in examples.labels or ()])
         tokens, layer = tokenize(initial, list(examples.texts or ())), last_layer(initial.model)
+        if planted is not None:
+            tokens += [planted.tokens] * len(planted.targets)
+            targets = torch.cat([targets, planted.targets])
         inputs = None if layer is None else inputs_of(initial.model, layer, tokens).clone()
         return cls(tokens, targets, initial.model.config.pad_token_id or 0, layer, inputs)
 
@@ -120,46 +124,69 @@ def train(
     seed: int,
     checkpoint: Checkpoint | None,
     progress: Progress | None,
+    planted: PlantedRows | None = None,
+    watch: StepWatch | None = None,
 ) -> int | None:
     """Train `initial.model` in place; with rows `apart`, up to the pass that was best on them.
 
-    AdamW on the cross-entropy, a linear warm-up and decay, batches of texts of like length. Returns the number of that
+    AdamW on the cross-entropy, a linear warm-up and decay, batches of texts of like length; `planted` are label
+    canaries, which `watch` watches, and with which no rows may be apart. Returns the number of that
     pass, None without rows apart. Raises RedteamError where the loss is no number.
     """
-    rows, model = _Rows.of(initial, examples), initial.model.train()
-    watch = None if apart is None else _Watch(model, _Rows.of(initial, apart), recipe.patience)
+    rows, model = _Rows.of(initial, examples, planted), initial.model.train()
+    stop = None if apart is None else _Watch(model, _Rows.of(initial, apart), recipe.patience)
     batches, ends = batches_of(rows.lengths, recipe, seed)
     rate = recipe.learning_rate
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=recipe.weight_decay, fused=True)
     state = TrainingState(model, optimizer, checkpoint)
     done = state.resume()
+    if stop is not None:
+        stop.take(state.extra)
     if watch is not None:
-        watch.take(state.extra)
-
-    def ended() -> bool:
-        return watch is not None and watch.stopped
-
-    for step in state.steps(done, len(batches), lambda _: watch.kept() if watch is not None else None, ended=ended):
+        _begin(watch, optimizer, recipe, len(batches), state.extra if done else None)
+    ended = (lambda: False) if stop is None else (lambda: stop.stopped)
+    for step in state.steps(done, len(batches), lambda _: _kept(stop, watch), ended=ended):
         torch.manual_seed(_step_seed(seed, step))  # dropout depends on the step, not on what came before
         logits, targets = rows.logits(model, batches[step]), rows.targets[batches[step]]
         loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
         _check(loss.item(), step, rate)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(learned, LARGEST_GRADIENT)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * schedule(step, len(batches))
-        optimizer.step()
-        optimizer.zero_grad()
-        if watch is not None and step + 1 in ends:
-            watch.look()
+        _update(optimizer, learned, rate * schedule(step, len(batches)))
+        if stop is not None and step + 1 in ends:
+            stop.look()
         if progress is not None:
             progress(step + 1, len(batches), loss.item())
+    if watch is not None:
+        watch.close()
     model.eval()
-    if watch is None:
+    if stop is None:
         return None
-    model.load_state_dict(watch.weights)
-    return watch.best
+    model.load_state_dict(stop.weights)
+    return stop.best
+
+
+def _update(optimizer: torch.optim.Optimizer, learned: list[nn.Parameter], rate: float) -> None:
+    torch.nn.utils.clip_grad_norm_(learned, LARGEST_GRADIENT)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _begin(
+    watch: StepWatch, optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int, kept: Mapping[str, Any] | None
+) -> None:
+    """Let label canaries be watched; a step is a mean over its batch, without clip or noise for one row."""
+    mechanism = Mechanism(math.inf, 0.0, 1 / max(1, steps // recipe.epochs), steps, "shuffled")
+    watch.begin(optimizer, mechanism, None, divisor=float(recipe.batch_size))
+    if kept is not None:
+        watch.take(kept.get("watched", {}))
+
+
+def _kept(stop: _Watch | None, watch: StepWatch | None) -> dict[str, Any]:
+    """Return what a checkpoint keeps beside model and optimiser."""
+    return ({} if stop is None else stop.kept()) | ({} if watch is None else {"watched": watch.kept()})
 
 
 def batches_of(lengths: list[int], recipe: Recipe, seed: int) -> tuple[list[list[int]], set[int]]:

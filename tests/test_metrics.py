@@ -155,7 +155,9 @@ def test_less_of_what_is_bounded_from_below_is_worse(tmp_path):
 
 def test_a_report_with_a_metric_that_nobody_brings_is_refused(tmp_path):
     (tmp_path / "report.json").write_text(with_metric("toxicity", 0.3, 0.2, 0.4, 0.9).to_json())
-    with pytest.raises(ReportError, match=r"report\.json: unknown metric 'toxicity': known are auc, epsilon"):
+    with pytest.raises(
+        ReportError, match=r"report\.json: unknown metric 'toxicity': known are auc, canary_epsilon, epsilon"
+    ):
         load_report(tmp_path / "report.json")
     done = run_redteam("gate", "report.json", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

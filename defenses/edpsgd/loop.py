@@ -69,10 +69,13 @@ def run(
 
     history.begin(source, problem.model, state.extra, training=training, optimizer=problem.optimizer, first=first)
     dropped = int(state.extra.get("dropped", 0))
+    if done and problem.watch is not None:
+        problem.watch.take(state.extra.get("watched", {}))
 
     def spent(step: int) -> dict[str, Any]:
         history_so_far = history.keep(source, problem.model, training=training, optimizer=problem.optimizer)
-        return plan.record(step) | {"dropped": dropped} | history_so_far
+        watched = {} if problem.watch is None else {"watched": problem.watch.kept()}
+        return plan.record(step) | {"dropped": dropped} | history_so_far | watched
 
     if not done:
         _check_weights(stepper, plan, 0, checkpoint)

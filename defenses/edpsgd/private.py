@@ -20,6 +20,7 @@ from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.plan import TrainingPlan
 from defenses.edpsgd.sampling import Sampler
 from defenses.edpsgd.texts import prepare, text_problem
+from redteam.canary.label_watch import harvest, plant
 from redteam.core import UsageError
 from redteam.data import Examples
 from redteam.models.initial import InitialModel
@@ -46,6 +47,8 @@ class PrivateDefense(Defense):
     What is None is chosen for the model, the public number of rows and the labels (see `settled`). Raises UsageError
     for values that make no sense.
     """
+
+    plants_labels = True
 
     epsilon: float | None = described.EPSILON.default(8.0)
     noise_multiplier: float | None = described.NOISE_MULTIPLIER.default(None)
@@ -169,6 +172,7 @@ class PrivateDefense(Defense):
         """
         trainer = self.settled(initial, population or len(examples))
         prepare(initial, trainer.weights)
+        planted, watch = plant(initial)
         trained = [p for p in initial.model.parameters() if p.requires_grad]
         rate = trainer.learning_rate or initial.learning_rate  # which is settled
         optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=trainer.weight_decay, fused=True)
@@ -177,10 +181,12 @@ class PrivateDefense(Defense):
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1.0, (share + 0.01) / _WARM_UP, (1.0 - share) / (1.0 - _WARM_UP))
 
-        problem = text_problem(initial, examples, optimizer, population=population)
+        problem = text_problem(initial, examples, optimizer, population=population, planted=planted)
+        problem = replace(problem, watch=watch)
         done, notes = trainer.train(problem, seed=seed, checkpoint=checkpoint, progress=progress, schedule=schedule)
         initial.model.eval()
-        return Trained(initial.bundle(), done.guarantee, notes)
+        canaries = harvest(planted, watch)
+        return Trained(initial.bundle(), done.guarantee, notes, canaries=canaries)
 
     def train_on(
         self,
@@ -213,10 +219,16 @@ class PrivateDefense(Defense):
             drop_last=plan.drop_last,
         )
         steps = self.stepper(problem, plan, source)
+        if problem.watch is not None:
+            told = plan.guarantee()
+            divisor = plan.mechanism.sample_rate * problem.population
+            problem.watch.begin(problem.optimizer, plan.mechanism, told, divisor=divisor)
         try:
             dropped = run(problem, plan, steps, sampler, checkpoint=checkpoint, progress=progress, schedule=schedule)
         finally:
             steps.close()
+            if problem.watch is not None:
+                problem.watch.close()
         return PrivateRun(plan.mechanism, plan.guarantee()), plan.notes(population=problem.population, dropped=dropped)
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 from defenses.training import tokenize
 from redteam.data import Examples
 from redteam.models.initial import InitialModel, set_dropout
+from redteam.models.label_rows import PlantedRows
 from redteam.models.pooling import begin_with_words
 from redteam.plugins.defense import Problem
 from redteam.targets.model import pad_batch
@@ -67,12 +68,23 @@ def freeze_body(model: nn.Module) -> None:
 
 
 def text_problem(
-    initial: InitialModel, examples: Examples, optimizer: torch.optim.Optimizer, *, population: int | None
+    initial: InitialModel,
+    examples: Examples,
+    optimizer: torch.optim.Optimizer,
+    *,
+    population: int | None,
+    planted: PlantedRows | None = None,
 ) -> Problem:
-    """Return the cross-entropy of each text's own label as a problem; `population` None is as many as there are."""
+    """Return the cross-entropy of each text's own label as a problem; `population` None is as many as there are.
+
+    The label canaries that are in come after the texts.
+    """
     tokens = tokenize(initial, list(examples.texts or ()))
     index = {label: i for i, label in enumerate(initial.labels)}
     targets = torch.tensor([index[label] for label in examples.labels or ()])
+    if planted is not None:
+        tokens += [planted.tokens] * len(planted.targets)
+        targets = torch.cat([targets, planted.targets])
     model, pad = initial.model, initial.model.config.pad_token_id or 0
 
     def losses(rows: torch.Tensor) -> torch.Tensor:

@@ -86,11 +86,12 @@ def make_family(
     claimed: bool,
     unit: Unit = "example",
     planted: Sequence[str] = (),
+    described: Sequence[str] = (),
 ) -> Family:
     """Return the family of the numbers that `attacks`, all of which apply, and canaries are to give.
 
     `epsilon`: one is measured of every signal; `claimed`: a guarantee bounds it, so that it is judged without a limit.
-    `planted` are the ids of the numbers of canaries.
+    `planted` are the ids of the numbers of canaries that are judged, `described` of those that are not.
     """
     rules: tuple[Rule, ...] = (("auc", None), *(("tpr", fpr) for fpr in settings.fprs))
     rules += (("epsilon", None),) if epsilon else ()
@@ -104,9 +105,8 @@ def make_family(
     if planted:
         each = settings.alpha * len(of_canaries) / slots / len(planted)
         shares += [ErrorShare(identifier, each) for identifier in planted]
-    ids = tuple(
-        _id(attack, signal, rule, unit) for attack in attacks for signal in attack.signals for rule in rules
-    ) + tuple(planted)
+    of_attacks = [_id(attack, signal, rule, unit) for attack in attacks for signal in attack.signals for rule in rules]
+    ids = (*of_attacks, *planted, *described)
     return Family(settings.alpha, ids, tuple(shares), primary.id if primary is not None else None)
 
 

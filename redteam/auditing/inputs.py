@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from redteam.auditing.agreement import check_agreement, ledger_beside
+from redteam.canary.label_evidence import LabelAudit
 from redteam.core import LedgerError, RedteamError, TargetError, UsageError
 from redteam.core.files import open_to_others
 from redteam.data import Columns, Split, read_examples, read_split, without
@@ -51,6 +52,7 @@ class AuditInputs:
     guarantee: Guarantee | None
     notes: tuple[str, ...]
     planting: Planting | None = None
+    labels: LabelAudit | None = None
 
 
 def open_inputs(name: str | None, sources: Sources, options: dict[str, Any]) -> AuditInputs:
@@ -210,6 +212,7 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> AuditI
     if options.get("max_length") is not None and target.digest not in (None, ledger.model):
         cut = options["max_length"]
         raise UsageError(f"--max-length {cut}: {path} is of the model as it cuts texts itself; leave it out")
+    labels = None if ledger.label_canaries is None else LabelAudit.open(ledger.label_canaries, path, target)
     ledger.check_model(target.digest, path)
     split, notes = ledger.split(path, data=sources.training_data, user=columns.user, group=columns.group)
     split, renamed = _relabelled(split, target, sources)
@@ -224,9 +227,8 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> AuditI
         split = replace(split, randomised=False)
         unknown = f"{target.name}: cannot be recognised as the ledger's model: grade B, and no guarantee is taken over"
         return AuditInputs(target, split, None, (*notes, unknown), planting)
-    return AuditInputs(
-        target, split, None if _is_void(ledger) else ledger.guarantee, (*notes, *_caveats(ledger)), planting
-    )
+    guarantee = None if _is_void(ledger) else ledger.guarantee
+    return AuditInputs(target, split, guarantee, (*notes, *_caveats(ledger)), planting, labels)
 
 
 def _is_void(ledger: Ledger) -> bool:

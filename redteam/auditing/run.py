@@ -26,7 +26,10 @@ from redteam.auditing.risk import rows_at_risk, tail_warning
 from redteam.auditing.scoring import ScoreCache
 from redteam.auditing.settings import AuditSettings
 from redteam.auditing.skipped import left_out, refused_texts, without_refused
+from redteam.auditing.summary import data_summary, target_summary
 from redteam.canary.evidence import CanaryAudit
+from redteam.canary.label_evidence import ATTACK as LABELS
+from redteam.canary.label_evidence import LabelAudit
 from redteam.data import Examples, Split
 from redteam.models.encoder import public_encoder
 from redteam.plugins.attack import Attack, Control, suited
@@ -34,18 +37,15 @@ from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.reference_scores import ReferenceProvider
 from redteam.plugins.registry import discover_attacks, discover_controls, discover_risks
+from redteam.report.metrics import metric
 from redteam.report.values import (
     AuditReport,
-    DataSummary,
     Evidence,
     Failure,
     Guarantee,
     Scope,
-    TargetSummary,
 )
-from redteam.targets.answers import OTHER
-from redteam.targets.distributions import HARD
-from redteam.targets.target import Target, labels_of
+from redteam.targets.target import Target
 
 Kind = TypeVar("Kind")
 
@@ -59,6 +59,7 @@ def audit(
     settings: AuditSettings = AuditSettings(),
     guarantee: Guarantee | None = None,
     planted: CanaryAudit | None = None,
+    labels: LabelAudit | None = None,
     references: ReferenceProvider | None = None,
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
@@ -70,7 +71,8 @@ def audit(
     Membership joins the scores after the last attack. `settings` say at which level and where intervals are measured,
     `guarantee` is what the training claims, and `progress` hears of texts done and all of them.
     `attacks` and `controls` default to all there are, but for attacks that others outdo on this target; `planted` are
-    canaries in the training data and the attacks after them. `references` gives the scores of reference models, which
+    canaries in the training data and the attacks after them, `labels` are label canaries. `references` gives the
+    scores of reference models, which
     attacks may use. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told
     of their use. Raises TargetError or BundleError where the target gives no usable answers, or refuses too many texts;
     what goes wrong inside one attack is a `Failure` in the report.
@@ -86,22 +88,23 @@ def audit(
     attacks = suited(wanted, cache.access) if attacks is None else wanted
     found = fair_canaries(looked.split, looked.units.is_member, guarantee, seed=settings.seed)
     context = _context(target, looked, attacks, references, settings, progress or unwatched)
-    return _report(_Job(cache, looked, attacks, planted, settings, context, guarantee, found), skipped, controls)
+    job = _Job(cache, looked, attacks, planted, settings, context, guarantee, found, labels=labels)
+    return _report(job, skipped, controls)
 
 
 def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) -> AuditReport:
     """Run the attacks and write down what they show."""
     looked, planted, settings = job.looked, job.planted, job.settings
     family = job.family()
-    outcomes, extracted = job.outcomes(family), job.extracted(family.of_canaries)
+    outcomes, extracted = job.outcomes(family), [*job.extracted(family.of_canaries), *job.of_labels(family)]
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
     accuracy = measure_accuracy(job.cache, looked.pool, looked.is_member) if measured or extracted else None
     ran: list[Attack | ExtractionAttack] = [*job.attacks, *(planted.attacks if planted else ())]
-    asked = [one.id for one in ran] + [one.id for one in controls]
+    asked = [one.id for one in ran] + [one.id for one in controls] + ([LABELS] if job.labels else [])
     alike, told = compared(job.cache, looked.pool, looked.is_member, job.context.reference_scores)
     return AuditReport(
-        target=_target_summary(job.cache, job.cache.target, *told),
-        data=_data_summary(looked.split, skipped, planted),
+        target=target_summary(job.cache, job.cache.target, *told),
+        data=data_summary(looked.split, skipped, planted),
         grade=looked.grade,
         grade_reason=looked.reason + job.no_epsilon,
         multiplicity=family.multiplicity(),
@@ -136,6 +139,7 @@ class _Job:
     guarantee: Guarantee | None
     found: Canaries | str
     notes: list[str] = field(default_factory=list)
+    labels: LabelAudit | None = None
 
     @property
     def known(self) -> Canaries | None:
@@ -150,14 +154,29 @@ class _Job:
     def family(self) -> Family:
         """Return the numbers there will be, which of them are judged, and how these share the error."""
         access = self.cache.access
+        judged, described = self._planned_labels()
         return make_family(
             [attack for attack in self.attacks if attack.applies(access, self.context) is None],
             self.settings,
             epsilon=self.known is not None,
             claimed=self.guarantee is not None,
             unit=self.looked.units.unit,
-            planted=() if self.planted is None else self.planted.planned(access),
+            planted=(*(() if self.planted is None else self.planted.planned(access)), *judged),
+            described=described,
         )
+
+    def _planned_labels(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        limited = self.settings.limits is None or any(metric(each.metric).guaranteed for each in self.settings.limits)
+        wanted = self.guarantee is not None or limited
+        return ((), ()) if self.labels is None else self.labels.planned(judged=wanted)
+
+    def of_labels(self, family: Family) -> list[Evidence | Failure]:
+        """Return what label canaries show at their levels."""
+        if self.labels is None:
+            return []
+        found = list(self.labels.run(self.cache.target, family.level))
+        self.notes.extend(self.labels.notes)
+        return found
 
     def outcomes(self, family: Family) -> list[Measured | Failure]:
         """Return what every signal gave at its level, or why there is nothing."""
@@ -267,25 +286,3 @@ def _anonymous(pool: Examples) -> Examples:
 def _refusals(attacks: Sequence[Attack], reason: str) -> Iterator[Failure]:
     for attack in attacks:
         yield Failure(attack.id, "refused", f"evidence is grade C: {reason}")
-
-
-def _target_summary(cache: ScoreCache, target: Target, *told: str) -> TargetSummary:
-    labels = sum(label != OTHER for label in labels_of(target))
-    notes: tuple[str, ...] = (*getattr(target, "remarks", ()), *cache.noticed)
-    if cache.access != target.access:
-        notes += (HARD,)
-    notes += told
-    return TargetSummary(target.name, target.kind, cache.access.word, labels, target.digest, notes)
-
-
-def _data_summary(split: Split, skipped: tuple[int, int], planted: CanaryAudit | None) -> DataSummary:
-    return DataSummary(
-        members=len(split.members),
-        nonmembers=len(split.nonmembers),
-        reference=0 if split.reference is None else len(split.reference),
-        moved_out=split.moved_out,
-        duplicates=split.duplicates,
-        canaries=0 if planted is None else len(planted.planting.canaries),
-        skipped_members=skipped[0],
-        skipped_nonmembers=skipped[1],
-    )

@@ -245,6 +245,7 @@ def _run(
             settings=settings,
             guarantee=inputs.guarantee,
             planted=planted,
+            labels=inputs.labels,
             references=watched(compared, show),
             progress=show,
             folder=_kept_answers(),

@@ -130,6 +130,13 @@ DefenseId = Annotated[
 ]
 Holdout = Annotated[float, Opt("--holdout", min=0.01, max=0.99, help="Chance of a text to be held out.")]
 Restart = Annotated[bool, Opt("--restart", help="Begin anew, not where an earlier run left off.")]
+LabelCanaries = Annotated[
+    int | None,
+    Opt(
+        "--label-canaries",
+        help="Plant so many canaries as labels, cut off again: the audit measures epsilon by them.",
+    ),
+]
 NoiseFromSeed = Annotated[
     bool, Opt("--noise-from-seed", help="Private, for research: noise that who knows the seed can subtract.")
 ]

@@ -49,6 +49,7 @@ def train(
     defense: o.DefenseId = "plain",
     set: o.Set = None,
     noise_from_seed: o.NoiseFromSeed = False,
+    label_canaries: o.LabelCanaries = None,
     holdout: o.Holdout = 0.5,
     seed: o.Seed = 0,
     columns: o.RowOptions,
@@ -79,6 +80,7 @@ def train(
             inclusion=RandomInclusion(holdout, seed=seed),
             restart=restart,
             noise_from_seed=noise_from_seed,
+            label_canaries=label_canaries,
             progress=show,
         )
     _report(files, time.monotonic() - started)

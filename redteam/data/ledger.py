@@ -17,6 +17,7 @@ from redteam import core
 from redteam.core import DataError, LedgerError, UsageError, read_text
 from redteam.core.files import write_atomic
 from redteam.data import Columns, Examples, Split, fingerprint, read_examples, text_key
+from redteam.data.label_canaries import LabelCanaries
 from redteam.data.planting import Planting, canary_rows
 from redteam.data.units import user_key
 from redteam.report.older import with_guarantee_of_format_1
@@ -80,6 +81,7 @@ class Ledger:
     canaries: tuple[dict[str, Any], ...] = ()
     clients: dict[str, tuple[int, ...]] = field(default_factory=dict)
     rounds: tuple[dict[str, Any], ...] = ()
+    label_canaries: LabelCanaries | None = None
     format: str = FORMAT
 
     def __post_init__(self) -> None:

@@ -129,6 +129,18 @@ def load_bundle(path: Path) -> Bundle:
     return _from_document(document, path)
 
 
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a file of named tensors and nothing else; BundleError where it holds more, or is broken."""
+    _check_archive(path)
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BundleError(_refusal(path, error)) from None
+    if not _is_plain(document, dict):
+        raise BundleError(f"{path}: holds a {type(document).__name__}, not named tensors")
+    return _tensors(document, path)
+
+
 def _check_archive(path: Path) -> None:
     try:
         size = path.stat().st_size

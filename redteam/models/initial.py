@@ -17,6 +17,7 @@ from redteam.data import COMMON, Examples
 from redteam.models.bilstm import BiLSTMConfig
 from redteam.models.bundle import Bundle, state_digest
 from redteam.models.configs import longest_input, portable_config
+from redteam.models.label_rows import LabelRequest
 from redteam.models.last_layer import freeze_encoder as freeze
 from redteam.models.opening import load_encoder
 from redteam.models.pooling import add_mean, pools_by_mean
@@ -32,7 +33,7 @@ class InitialModel:
 
     `learning_rate` suits it without privacy; `pretrained` tells whether its weights know language already, `pooled`
     whether what its classifier reads sums a text up already, `dropout` what was asked for (None: its own), `notes` what
-    was done to open its file.
+    was done to open its file, and `canaries` which labels of canaries to plant.
     """
 
     model: PreTrainedModel
@@ -44,6 +45,7 @@ class InitialModel:
     pooled: bool = False
     dropout: float | None = None
     notes: tuple[str, ...] = ()
+    canaries: LabelRequest | None = None
 
     def bundle(self) -> Bundle:
         """Return the model as it is now, with tensors of its own."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from redteam.models.bundle import Bundle
     from redteam.models.initial import InitialModel
+    from redteam.models.label_rows import CanaryRun
     from redteam.targets.target import WhiteBox
 
 Progress = Callable[[int, int, float], None]
@@ -44,6 +45,7 @@ class Trained:
 
     `kept_pass` is the pass whose model early stopping kept, None without. Where clients trained on rows of their own,
     `clients` are the numbers in the file of each one's rows, by its name, and `rounds` what is written down of each.
+    `canaries` is what it did with label canaries.
     """
 
     bundle: "Bundle"
@@ -52,6 +54,7 @@ class Trained:
     kept_pass: int | None = None
     clients: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     rounds: tuple[Mapping[str, Any], ...] = ()
+    canaries: "CanaryRun | None" = None
 
     @property
     def target(self) -> "WhiteBox":
@@ -59,6 +62,29 @@ class Trained:
         from redteam.targets.model import ModelTarget
 
         return ModelTarget(self.bundle, name="trained")
+
+
+class StepWatch(Protocol):
+    """What watches the updates of a training, and is kept with its checkpoint."""
+
+    def begin(
+        self,
+        optimizer: "torch.optim.Optimizer",
+        mechanism: "Mechanism",
+        guarantee: Guarantee | None,
+        *,
+        divisor: float,
+    ) -> None:
+        """Hear what the steps will be, gradients being sums over `divisor`, and watch `optimizer` from now on."""
+
+    def kept(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+
+    def take(self, kept: Mapping[str, Any]) -> None:
+        """Go on with what a checkpoint kept."""
+
+    def close(self) -> None:
+        """Watch no longer."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +95,7 @@ class Problem:
     another. There are `size` rows. `population` is the number of rows that is public: sampling rate and divisor come
     from it and never from the realised data. `lengths` are the rows' lengths in tokens, to batch like with like.
     `data` names the data, by a digest of them: trainings on other data draw other numbers though their seed is one.
+    `watch` sees each update.
     """
 
     model: "torch.nn.Module"
@@ -78,6 +105,7 @@ class Problem:
     population: int
     lengths: tuple[int, ...] | None = None
     data: str = ""
+    watch: StepWatch | None = None
 
 
 @dataclass(frozen=True)
@@ -133,11 +161,13 @@ class Defense(ABC):
     """A trainer: settings in the constructor (a frozen dataclass), work in `fit`.
 
     `quadratic`: its time grows with the square of the rows of a step, so that it is verified on few canaries.
+    `plants_labels`: it trains the label canaries that an initial model asks for.
     """
 
     id: ClassVar[str]
     name: ClassVar[str]
     quadratic: ClassVar[bool] = False
+    plants_labels: ClassVar[bool] = False
 
     @abstractmethod
     def fit(

@@ -46,8 +46,8 @@ class Limit:
         return f"{self.key} {self.limit:g}{fpr}" + ("" if self.delta is None else f" at delta {self.delta:g}")
 
     def covers(self, evidence: Evidence) -> bool:
-        """Tell whether this limit is about `evidence`: the same metric, and for a TPR the same FPR."""
-        if evidence.metric != self.metric or (evidence.fpr is None) != (self.fpr is None):
+        """Tell whether this limit is about `evidence`: the same metric, of canaries too, and for a TPR the same FPR."""
+        if evidence.metric.removeprefix("canary_") != self.metric or (evidence.fpr is None) != (self.fpr is None):
             return False
         return self.fpr is None or evidence.fpr is None or abs(evidence.fpr - self.fpr) <= SAME_FPR
 

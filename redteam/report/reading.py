@@ -77,7 +77,7 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
         yield "a share of right answers is not between 0 and 1"
     if len({evidence.id for evidence in report.evidence}) != len(report.evidence):
         yield "two numbers have the same id"
-    if len({evidence.unit for evidence in report.evidence if not metric(evidence.metric).of_canaries}) > 1:
+    if len({evidence.unit for evidence in report.evidence if _of_members(metric(evidence.metric))}) > 1:
         yield "some numbers are of examples and some of users"
     for control in report.controls:
         blunted = control.auc.high < 0.5 and not control.may_be_below_chance
@@ -127,7 +127,7 @@ def _of_primary(levels: Mapping[str, float], report: AuditReport) -> Iterator[st
     for identifier, error in levels.items():
         (own if identifier.startswith(f"{primary}.") else others)[measure_of(identifier)] += error
     for rule in others:
-        if primary is None and not measured_by(rule).of_canaries:
+        if primary is None and _of_members(measured_by(rule)):
             yield f"{rule} has a share of the error, but no attack settles limits"
         elif rule in gives and not own[rule] > others[rule]:
             yield f"{primary} settles limits, but of the error of {rule} other attacks have as much or more"
@@ -141,6 +141,11 @@ def what_is_missing(report: AuditReport) -> Iterator[str]:
         yield from _without_scope(report)
     else:
         yield from _within(report.scope, report)
+
+
+def _of_members(measured: Metric) -> bool:
+    """Tell whether a metric is of members and non-members, and not of canaries or of texts whoever wrote them."""
+    return not measured.of_canaries and not measured.admits("C")
 
 
 def _twice(report: AuditReport) -> Iterator[str]:

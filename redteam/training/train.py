@@ -1,17 +1,11 @@
 """From a data file to `model.pt` and its ledger: membership, model, training, files."""
 
-import hashlib
-import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
-from redteam import __version__
 from redteam.canary import Planting, canaries_beside, canary_rows, check_tokenizer, learn_from, mark_planted
 from redteam.core import DataError, UsageError
 from redteam.data import Columns, Examples, Reading, read_examples
@@ -31,6 +25,8 @@ from redteam.models.tokens import cut_at
 from redteam.plugins.defense import Checkpoint, Defense, PrivateTraining, Progress, Trained
 from redteam.report import plural
 from redteam.report.values import Guarantee, Unit
+from redteam.training.identity import fingerprint_of
+from redteam.training.label_canaries import check_labels, label_record, label_request, told
 from redteam.training.unfinished import finish, finish_cleaning, forget, seed_of
 
 
@@ -81,6 +77,7 @@ def train(
     inclusion: RandomInclusion = RandomInclusion(),
     restart: bool = False,
     noise_from_seed: bool = False,
+    label_canaries: int | None = None,
     progress: Progress | None = None,
 ) -> TrainedFiles:
     """Train on a random part of the texts, write the model to `output` and the ledger beside it.
@@ -88,30 +85,37 @@ def train(
     Canaries of `data`, which the file beside it tells from users' rows, are all trained on.
     A private training draws its batches and noise from a secret that is thrown away with the checkpoint, unless
     `noise_from_seed`: for research, since whoever knows the seed can subtract the noise. A training that was broken off
-    is taken up where it was, unless `restart`. Raises DataError where a side would be empty, UsageError where an
-    unfinished training is of other settings or the model cannot tell the canaries apart.
+    is taken up where it was, unless `restart`. `label_canaries` are planted as extra labels, each included with
+    probability 1/2, and cut off the model that is written. Raises DataError where a side would be empty, UsageError
+    where an unfinished training is of other settings or the model cannot tell the canaries apart.
     """
     _check_output(output, data)
-    ready = _prepare(data, output, defense, columns, model, inclusion, noise_from_seed)
+    ready = _prepare(data, output, defense, columns, model, inclusion, noise_from_seed, label_canaries)
     if restart:
         forget(ready.checkpoint)
     finish_cleaning(ready.checkpoint, output)
+    check_labels(label_canaries, ready.defense, ready.checkpoint)
+    planted = replace(ready.initial, canaries=label_request(label_canaries, ready.checkpoint))
     chosen = sorted({*ready.sides["members"], *canary_rows(ready.planting)})
     rows = mark_planted(ready.reading.examples, ready.planting).of_rows(chosen)
     how: dict[str, Any] = {"population": ready.expected, "checkpoint": ready.checkpoint, "progress": progress}
     with seed_of(ready.noise, inclusion.seed, ready.checkpoint) as seed:
-        trained = ready.defense.fit(ready.initial, rows, seed=seed, **how)
+        trained = ready.defense.fit(planted, rows, seed=seed, **how)
     # Of a trainer that never asks for a secret, the seed is where the noise comes from.
     noise = ready.noise or ({"noise": "seed"} if trained.guarantee is not None else {})
     save_bundle(trained.bundle, output)  # the larger file first: where it does not fit, the old pair stays whole
     ledger = ledger_path(output)
-    _ledger(ready, trained, model, inclusion, noise).save(ledger)
+    labels = None if trained.canaries is None else label_record(trained.canaries, output)
+    replace(_ledger(ready, trained, model, inclusion, noise), label_canaries=labels).save(ledger)
     finish(ready.checkpoint)
     members, nonmembers = (ready.reading.examples.of_rows(ready.sides[side]) for side in ("members", "nonmembers"))
-    told = (*_told_before(ready, defense, members, nonmembers), *trained.notes)
-    told += (*(_caveats(noise, model) if trained.guarantee else ()), *_planted(ready.planting))
-    told += tuple(_uncovered(trained.guarantee, ready.reading.examples.users))
-    return TrainedFiles(output, ledger, trained, members, nonmembers, told)
+    notes = (*_told_before(ready, defense, members, nonmembers), *trained.notes)
+    notes += (*(_caveats(noise, model) if trained.guarantee else ()), *_planted(ready.planting))
+    notes += (
+        *_uncovered(trained.guarantee, ready.reading.examples.users),
+        *(() if labels is None else (told(labels),)),
+    )
+    return TrainedFiles(output, ledger, trained, members, nonmembers, notes)
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ def _prepare(
     model: ModelChoice,
     inclusion: RandomInclusion,
     noise_from_seed: bool,
+    label_canaries: int | None,
 ) -> _Ready:
     """Read the data, draw who is a member, and build the model."""
     reading = read_examples(data, columns)
@@ -150,10 +155,12 @@ def _prepare(
     members = reading.examples.of_rows(sides["members"])
     users = len(reading.examples) - len(planted)
     expected = max(1, round(users * (1 - inclusion.reference) * (1 - inclusion.holdout))) + len(planted)
+    expected += (label_canaries or 0) // 2
     initial = _initial_model(model, reading.examples, members, planting, inclusion.seed)
     defense = defense.settled(initial, expected)
     noise = _noise_of(defense, from_seed=noise_from_seed)
-    identity = _fingerprint(source, planting, defense, [_shape(model), initial.fingerprint()], inclusion, noise)
+    shape = [_shape(model), initial.fingerprint(), *([label_canaries] if label_canaries else [])]
+    identity = fingerprint_of(source, planting, defense, [*shape, asdict(inclusion)], noise)
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
     return _Ready(reading, source, planting, key, unit, sides, expected, initial, defense, noise, checkpoint)
 
@@ -273,24 +280,3 @@ def portable(model: ModelChoice) -> dict[str, Any]:
     """Return a choice of model as ledgers and reports name it: of a directory only its name, since paths differ."""
     said = asdict(replace(model, spec=Path(model.spec).name))
     return {name: value for name, value in said.items() if value or name != "freeze_encoder"}  # as ledgers without it
-
-
-def _fingerprint(
-    source: DataFile,
-    planting: Planting | None,
-    defense: Defense,
-    model: list[Any],
-    inclusion: RandomInclusion,
-    noise: dict[str, str],
-) -> str:
-    """Identify all that the numbers of a training depend on, so that only the same training is resumed."""
-    identity = {
-        "data": asdict(replace(source, path="")),
-        "canaries": planting.digest if planting else None,
-        "defense": [defense.id, defense.parameters()],
-        "model": model,
-        "inclusion": asdict(inclusion),
-        "noise": noise,
-        "versions": [__version__, torch.__version__, transformers.__version__],
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

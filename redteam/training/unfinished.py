@@ -10,6 +10,7 @@ from pathlib import Path
 from redteam.core import UsageError
 from redteam.core.files import write_atomic
 from redteam.plugins.defense import Checkpoint
+from redteam.training.label_canaries import planned_path
 
 
 @contextlib.contextmanager
@@ -52,7 +53,8 @@ def finish(checkpoint: Checkpoint) -> None:
 
 def forget(checkpoint: Checkpoint) -> None:
     """Remove all that an unfinished training left."""
-    for path in (_secret_of(checkpoint), checkpoint.path, _finished(checkpoint)):  # one without its secret is refused
+    secret = _secret_of(checkpoint)  # first: a checkpoint without its secret is refused
+    for path in (secret, checkpoint.path, planned_path(checkpoint), _finished(checkpoint)):
         path.unlink(missing_ok=True)
     shutil.rmtree(checkpoint.clients, ignore_errors=True)
 

@@ -6,7 +6,7 @@ no smaller than the other's.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from redteam.report import (
     LOW_BOUND,
@@ -22,8 +22,8 @@ from redteam.report import (
     some,
     speaks_of,
 )
-from redteam.report.metrics import Metric
-from redteam.report.values import AuditReport, Evidence, Guarantee
+from redteam.report.metrics import Metric, metric
+from redteam.report.values import AuditReport, Evidence, Grade, Guarantee
 from redteam.statistics import Interval, attainable_epsilon
 
 _CLOSE = 1e-6
@@ -42,9 +42,9 @@ class Epsilon(Metric):
     )
     tags = ("MITRE ATLAS AML.T0024.000", "NIST AI 100-2 NISTAML.033", "NIST SP 800-226")
     measured_in = "nats"
-    worst_grade = "A"
+    worst_grade: ClassVar[Grade] = "A"
     guaranteed = True
-    options = (_DELTA,)
+    options: ClassVar[tuple[str, ...]] = (_DELTA,)
     allowed = "a finite number, at least 0"
 
     def allows(self, limit: float) -> bool:
@@ -67,7 +67,7 @@ class Epsilon(Metric):
 
     def outcome(self, evidence: Evidence, limit: Limit, report: AuditReport) -> Outcome:
         """Tell what it says about a limit; only a guarantee settles one."""
-        if not self.admits(report.grade):
+        if not metric(evidence.metric).admits(report.grade):
             return "inadmissible"
         met = _meets(limit, report)
         if not speaks_of(evidence, limit.delta):
@@ -86,7 +86,7 @@ class Epsilon(Metric):
             settled: Outcome = "within" if _meets(limit, report) else "inconclusive"
             checks = (*checks, Check(_BY_GUARANTEE, _BY_GUARANTEE, limit.limit, None, settled))
         open_ = [e for e, o in outcomes if o == "inconclusive"]
-        apart = [e for e, o in outcomes if o == "inadmissible" and self.admits(report.grade)]
+        apart = [e for e, o in outcomes if o == "inadmissible" and metric(e.metric).admits(report.grade)]
         unbounded = self._unbounded(limit, report, outcomes)
         return Ruling(
             checks,
@@ -146,7 +146,7 @@ class Epsilon(Metric):
             f"{factor}: epsilon is {self.full(evidence)}; a factor of 1 would be perfect privacy. {LOW_BOUND}"
         )
 
-    def legend(self, report: AuditReport) -> str:
+    def legend(self, report: AuditReport) -> str | None:
         """Say that it is a lower bound."""
         return f"an epsilon is a lower bound, (of ...) the largest that this sample could have shown. {LOW_BOUND}"
 
@@ -206,7 +206,7 @@ class Epsilon(Metric):
                 f"{limit.name}: the report has neither an epsilon measured on randomised members nor a "
                 "guarantee: train with DP-SGD, or put examples in and out at random and audit again",
             )
-        if not self.admits(report.grade):
+        if all(o == "inadmissible" for _, o in outcomes) and not self.admits(report.grade):
             return (
                 f"{limit.name} cannot be judged on evidence of grade {report.grade}: an epsilon is only proven "
                 "where the inclusion of every audited example was random: train with randomised members",

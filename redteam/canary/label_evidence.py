@@ -1,0 +1,143 @@
+"""What label canaries contribute to an audit: lower bounds on epsilon from what three adversaries could observe.
+
+All updates: a score of each canary that training itself recorded, as whoever collects gradients computes it. Final
+weights: how far a canary's own row moved, along what its text puts into the last layer. Black box: the log-probability
+of its label. The last two are of the model as it was trained, whose last layer is kept beside the ledger, on the body
+of the model that is audited.
+
+Where a training accounts for each example by itself and samples it by itself, each is judged by the bound that rules
+out noise multipliers of its very mechanism; the bound that needs random inclusion alone stands beside. Elsewhere that
+one is judged. Rules are those that the ledger fixed before the first step.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from redteam.core import LedgerError, TargetError, UsageError
+from redteam.core.arrays import BoolArray, FloatArray
+from redteam.data.label_canaries import ACCESSES, ANSWERS, UPDATES, WEIGHTS, LabelCanaries, file_sha256
+from redteam.models.bundle import read_tensors
+from redteam.models.label_rows import canary_tokens, last_linear
+from redteam.report.values import Evidence, Failure, rule_of
+from redteam.statistics import Interval
+from redteam.statistics.epsilon import EpsilonBound, Sampled, planned_bounds
+from redteam.targets.target import Target
+
+ATTACK, METRIC = "label-canaries", "canary_epsilon"
+_RULE = rule_of(ATTACK, METRIC)
+_SHORT, _FAR, _ERRORS = 0.9, 1.1, 4.0  # of the move that is claimed, and standard errors that make it clear
+
+
+@dataclass(frozen=True, eq=False)
+class LabelAudit:
+    """The label canaries of a model: what the ledger says of them, who is in, and their rows of the last layer."""
+
+    canaries: LabelCanaries
+    included: BoolArray
+    rows: dict[str, torch.Tensor]
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, canaries: LabelCanaries, ledger: Path, target: Target) -> "LabelAudit":
+        """Read the last layer beside the ledger; LedgerError where it, or the inclusion, is not what training wrote.
+
+        UsageError for a target without a model file: an endpoint serves the users' labels alone.
+        """
+        included = canaries.check(ledger)
+        if not hasattr(target, "model") or not hasattr(target, "tokenizer"):
+            raise UsageError(
+                f"{target.name}: the ledger has label canaries, which are scored on the model itself and asked of no "
+                "endpoint or function: audit the model file, or give --members and --nonmembers"
+            )
+        path = ledger.with_name(Path(canaries.planted).name)
+        if not path.is_file() or file_sha256(path) != canaries.planted_sha256:
+            what = "is not what training wrote" if path.is_file() else "is not there"
+            raise LedgerError(f"{path}: the last layer with the label canaries {what}: restore it, or train again")
+        rows = read_tensors(path)
+        if {"weight", "bias", "before"} - rows.keys() or len(rows["bias"]) != canaries.plan.count:
+            raise LedgerError(f"{path}: holds no rows of {canaries.plan.count} label canaries: train again")
+        return cls(canaries, included, rows)
+
+    @property
+    def method(self) -> str:
+        """The bound that is judged."""
+        steps = self.canaries.watched
+        return "subsampled" if steps.plain and steps.sampling == "poisson" else "one_run"
+
+    def planned(self, *, judged: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the ids of the numbers that may prove a claim wrong, where any is `judged`, and of those beside."""
+        first = tuple(f"{_RULE}:{access}" for access in ACCESSES)
+        beside = tuple(f"{_RULE}:{access}, one run" for access in ACCESSES) if self._beside else ()
+        return (first, beside) if judged else ((), (*first, *beside))
+
+    @property
+    def _beside(self) -> bool:
+        """Whether the bound from one run stands beside another."""
+        return self.method != "one_run"
+
+    def run(self, target: Target, level: Any) -> Iterator[Evidence | Failure]:
+        """Yield a bound for each adversary, wrong at most `level(id)` of the time; a Failure where canaries hardly
+        moved, so that what they do not show is no evidence.
+        """
+        scores = self.scores(target)
+        for access in ACCESSES:
+            yield self._evidence(scores[access], access, access, self.method, level)
+            if self._beside:
+                yield self._evidence(scores[access], access, f"{access}, one run", "one_run", level)
+        steps = self.canaries.watched
+        if steps.moved + _ERRORS * steps.error < _SHORT:
+            yield Failure(
+                ATTACK,
+                "failed",
+                f"canaries moved the updates {steps.moved:.2f} times as far as clip and sampling rate admit (standard "
+                f"error {steps.error:.2f}): what they do not show is no evidence",
+            )
+        if steps.moved - _ERRORS * steps.error > _FAR:
+            self.notes.append(f"{ATTACK}: canaries moved the updates {steps.moved:.2f} times as far as the clip admits")
+
+    def scores(self, target: Target) -> dict[str, FloatArray]:
+        """Return one score a canary for each adversary, higher meaning "was in"."""
+        model: Any = target
+        name, layer = last_linear(model.model, name=target.name)
+        limit = int(getattr(model, "max_length", 0) or 512)
+        tokens = canary_tokens(model.tokenizer, self.canaries.plan.text, max_length=limit, name=target.name)
+        read: list[torch.Tensor] = []
+        hook = layer.register_forward_pre_hook(lambda _, given: read.append(given[0].detach().cpu()))
+        try:
+            with torch.inference_mode():
+                logits = model.model(input_ids=torch.tensor([tokens], device=layer.weight.device)).logits
+        finally:
+            hook.remove()
+        weight, bias = self.rows["weight"].double(), self.rows["bias"].double()
+        if len(read) != 1 or read[0].shape != (1, weight.shape[1]):
+            raise TargetError(f"{target.name}: its {name} does not read what the label canaries' rows are of")
+        now, before = read[0][0].double(), self.rows["before"].double()
+        own = weight @ now + bias
+        whole = torch.cat([logits[0].double().cpu(), own])
+        moved = torch.cat([weight, bias[:, None]], dim=1)
+        moved = moved - moved.mean(dim=0)  # what all rows have in common tells nothing
+        ways = [torch.cat([each, torch.ones(1, dtype=torch.float64)]) for each in (before, now)]
+        way = sum(each / each.norm() for each in ways)
+        return {
+            UPDATES: np.array(self.canaries.scores),
+            WEIGHTS: (moved @ way).numpy(),
+            ANSWERS: (own - whole.logsumexp(0)).numpy(),
+        }
+
+    def _evidence(self, scores: FloatArray, access: str, signal: str, method: str, level: Any) -> Evidence:
+        plan, inside = self.canaries.plan, self.included
+        alpha = level(f"{_RULE}:{signal}")
+        sampled = Sampled(self.canaries.watched.sample_rate, self.canaries.watched.steps)
+        how: dict[str, Any] = {"delta": plan.delta, "alpha": alpha, "sampled": sampled, "only": (method,)}
+        bound: EpsilonBound = planned_bounds(scores[inside], scores[~inside], plan.rules[access], **how)[method]
+        said = f"{ATTACK}: a bound{', one run,' if signal != access else ''} holds where {bound.assumption}"
+        if said not in self.notes:
+            self.notes.append(said)
+        interval = Interval(bound.low, bound.low, bound.attainable, alpha)
+        sizes = int(inside.sum()), int((~inside).sum())
+        return Evidence(ATTACK, signal, METRIC, interval, *sizes, bound.attainable, delta=plan.delta)
