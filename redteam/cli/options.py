@@ -50,6 +50,9 @@ Fprs = Annotated[list[float] | None, Opt("--fpr", help="Measure the TPR at this 
 ALPHA = "Chance of a false finding: that any interval of the result is wrong."
 Alpha = Annotated[float, Opt("--alpha", help=ALPHA)]
 Seed = Annotated[int, Opt("--seed", min=0, help="Same seed, same machine, same numbers.")]
+MetricEpsilon = Annotated[
+    float | None, Opt("--epsilon", help="Text: metric epsilon of a word, for each unit of distance.")
+]
 SeedOrNone = Annotated[int | None, Opt("--seed", min=0, help="Same seed, same machine, same numbers.")]
 DryRun = Annotated[bool, Opt("--dry-run", help="Say what would run and how long it would take; run nothing.")]
 ShowText = Annotated[bool, Opt("--show-text", help="Put texts of exposed rows and secrets into the report.")]

@@ -56,7 +56,7 @@ def privatise(
     mechanism: Annotated[
         str, Opt("--mechanism", help="How words are exchanged, by id or name; see: redteam defenses.")
     ],
-    epsilon: Annotated[float, Opt("--epsilon", help="Metric epsilon of a word, for each unit of distance.")],
+    epsilon: o.MetricEpsilon,
     words: WordOptions,
     set: o.Set = None,
     seed: o.SeedOrNone = None,
@@ -72,6 +72,7 @@ def privatise(
     from redteam.privatising.wording import four_lines
 
     check_output(output, data)
+    assert epsilon is not None  # it has no default
     exchange = words.exchange(chosen_mechanism(mechanism, epsilon, set or []))
     if seed is not None:
         say(f"--seed {seed}: whoever knows the seed can undo all of it: there is no guarantee", logging.WARNING)
@@ -93,7 +94,12 @@ def chosen_mechanism(named: str, epsilon: float, given: list[str]) -> "WordMecha
     from redteam.plugins.registry import choose, discover_mechanisms
     from redteam.plugins.settings import tune
 
-    if not (math.isfinite(epsilon) and epsilon > 0):
-        raise UsageError(f"--epsilon {epsilon:g}: give a finite number above 0")
+    check_epsilon(epsilon)
     (found,) = tune(choose(discover_mechanisms(), [named]), given)
     return replace(found, epsilon=epsilon)  # type: ignore[type-var]
+
+
+def check_epsilon(epsilon: float) -> None:
+    """Raise UsageError for an epsilon that is none."""
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise UsageError(f"--epsilon {epsilon:g}: give a finite number above 0")

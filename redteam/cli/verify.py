@@ -8,6 +8,7 @@ import typer
 from redteam.cli import options as o
 from redteam.cli.present import PlainFormat, ReportFile, TextOrJson, check_output, deliver, exit_code, say, terminal
 from redteam.cli.progress import progress
+from redteam.cli.verify_text import TextVerificationOptions, verify_text
 from redteam.core import UsageError
 from redteam.plugins.settings import Setting
 
@@ -31,9 +32,12 @@ class _Asked:
 
 
 def verify(
+    *,
     defense: Annotated[
-        str, typer.Argument(help="An id or a name, or module:function, which runs the module.", metavar="DEFENSE")
-    ],
+        str | None,
+        typer.Argument(help="An id or a name, or module:function, which runs the module.", metavar="DEFENSE"),
+    ] = None,
+    words: TextVerificationOptions,
     set: o.Set = None,
     canaries: Annotated[
         int | None,
@@ -44,7 +48,7 @@ def verify(
     format: PlainFormat = TextOrJson.text,
     output: ReportFile = None,
 ) -> None:
-    """Attack a private trainer: exit 0 consistent, 1 violated.
+    """Attack a private trainer, or a privatiser of text: exit 0 consistent, 1 violated.
 
     It is trained on canaries made for it, and held against the epsilon that it accounts for. Set how with
     --set epsilon=2, delta=1e-5, clip=1, epochs=50 and batch_size (a fifth of the canaries), the numbers that are usual;
@@ -52,7 +56,17 @@ def verify(
 
     A function is called as function(problem, settings): it trains problem.model by problem.losses(rows), .grad and
     problem.optimizer.step(), and returns an object with .mechanism and .guarantee (see redteam/verify/subject.py).
+
+    With --text it is a function from a text to a text, or a WordMechanism, whose channel is then looked at too.
     """
+    if (defense is None) == (words.text is None):
+        raise UsageError("name one thing to verify: a trainer, or --text with a privatiser of text")
+    if words.text is not None and canaries is not None:
+        raise UsageError(f"--canaries {canaries}: is for trainers; --text takes --draws")
+    if defense is None:
+        raise typer.Exit(verify_text(words, set or [], alpha, seed, format, output))
+    if words != TextVerificationOptions():
+        raise UsageError("--epsilon, --embeddings, --unknown, --words and --draws go with --text; a trainer has --set")
     from redteam.verify.run import verify as run
     from redteam.verify.text import as_json, as_text
 

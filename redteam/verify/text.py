@@ -10,7 +10,7 @@ from redteam.report.values import Budget
 from redteam.statistics.epsilon import EpsilonBound
 from redteam.verify.verdict import LOW_IS_NO_EVIDENCE, Verification
 
-_STYLES = {
+STYLES = {
     "consistent": "bold white on green",
     "violated": "bold white on red",
     "inconclusive": "bold black on yellow",
@@ -27,7 +27,7 @@ def as_json(result: Verification) -> str:
 def as_text(result: Verification, *, color: bool = False, width: int = 100) -> str:
     """Return the verification as text of at most `width` columns, with terminal colours where `color` is true."""
     parts = [
-        headline(result.verdict.upper(), f"{result.subject}: {result.reason}", _STYLES[result.verdict]),
+        headline(result.verdict.upper(), f"{result.subject}: {result.reason}", STYLES[result.verdict]),
         section("What was run", pairs(_subject(result))),
         section(
             "Epsilon", table(("", "epsilon", "attainable", "holds if"), _rows(result), right=("epsilon", "attainable"))

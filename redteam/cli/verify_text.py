@@ -1,0 +1,75 @@
+"""`redteam verify --text`: is a privatiser of text as private as it says?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from redteam.cli import options as o
+from redteam.cli.present import TextOrJson, check_output, deliver, exit_code, say, terminal
+from redteam.cli.privatise import WordOptions, check_epsilon, chosen_mechanism
+from redteam.cli.progress import progress
+from redteam.core import UsageError
+
+if TYPE_CHECKING:
+    from redteam.models.word_vectors import WordVectors
+    from redteam.verify.words.subject import PrivatiserSubject
+
+_SHORTEST = 3  # letters of a word that is tried: shorter ones are mostly signs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextVerificationOptions(WordOptions):
+    """What is verified of a privatiser of text, and on how much."""
+
+    text: Annotated[
+        str | None,
+        o.Opt("--text", help="A text privatiser instead: an id or a name, or module:function or :mechanism."),
+    ] = None
+    epsilon: o.MetricEpsilon = None
+    tried: Annotated[int, o.Opt("--words", min=4, help="Text: on how many words, the first of the vectors.")] = 400
+    draws: Annotated[int, o.Opt("--draws", min=100, help="Text: outputs of each word that is tried.")] = 10_000
+
+
+def verify_text(
+    options: TextVerificationOptions, given: list[str], alpha: float, seed: int, format: TextOrJson, output: Path | None
+) -> int:
+    """Verify the privatiser, hand the result over, and return the exit code."""
+    from redteam.verify.words.render import as_json, as_text
+    from redteam.verify.words.run import verify_privatiser
+
+    check_output(output)
+    subject = _subject(options, given)
+    with progress("drawing") as show:
+        result = verify_privatiser(subject, draws=options.draws, alpha=alpha, seed=seed, progress=show)
+    look = terminal(output)
+    color, width = bool(look["color"]), int(look["width"])
+    text = as_json(result) if format is TextOrJson.json else as_text(result, color=color, width=width)
+    delivered = deliver(text, output)
+    say(f"{result.verdict}: {result.subject}: {result.reason}")
+    return exit_code(result.exit_code, exit_zero=False, delivered=delivered)
+
+
+def _subject(options: TextVerificationOptions, given: list[str]) -> "PrivatiserSubject":
+    from redteam.verify.words.subject import load_subject, of_mechanism
+
+    named = options.text or ""
+    if options.epsilon is not None:
+        check_epsilon(options.epsilon)
+    if ":" in named:
+        say(f"{named}: this runs the module's code")
+        return load_subject(named, options.epsilon, given, _some(options), options.unknown.value)
+    if options.epsilon is None:
+        raise UsageError(f"--epsilon: say at which epsilon {named} is verified")
+    mechanism = chosen_mechanism(named, options.epsilon, given)
+    return of_mechanism(mechanism, _some(options), options.unknown.value)
+
+
+def _some(options: TextVerificationOptions) -> "WordVectors":
+    """Return the vectors of the words that are tried."""
+    import numpy as np
+
+    from redteam.models.word_vectors import load_word_vectors
+
+    table = load_word_vectors(options.embeddings)
+    long = [i for i, word in enumerate(table.words) if len(word) >= _SHORTEST] or list(range(len(table)))
+    return table.take(np.array(long[: options.tried]))

@@ -1,0 +1,63 @@
+"""The verification of a privatiser for a terminal, and as JSON."""
+
+import json
+from collections.abc import Iterator
+
+from redteam import core
+from redteam.formats.text import Cell, bullets, draw, headline, pairs, section, table
+from redteam.verify.text import STYLES
+from redteam.verify.verdict import LOW_IS_NO_EVIDENCE
+from redteam.verify.words.run import PrivatiserVerification
+
+_SHOWN = 6
+
+
+def as_json(result: PrivatiserVerification) -> str:
+    """Return the verification as indented JSON text ending in a newline."""
+    return json.dumps(core.encode(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_text(result: PrivatiserVerification, *, color: bool = False, width: int = 100) -> str:
+    """Return the verification as text of at most `width` columns, with terminal colours where `color` is true."""
+    parts = [
+        headline(result.verdict.upper(), f"{result.subject}: {result.reason}", STYLES[result.verdict]),
+        section("Epsilon, for each unit of distance", pairs(_numbers(result))),
+        section(
+            "Draws",
+            table(("words", "distance", "at least", "attainable"), _rows(result), right=("at least", "attainable")),
+        ),
+        section("What was found", bullets(result.findings)),
+        section("What this means", bullets(_meanings(result))),
+    ]
+    return draw(parts, width=width, color=color)
+
+
+def _numbers(result: PrivatiserVerification) -> Iterator[tuple[str, Cell]]:
+    yield "claimed", f"{result.claimed:g}"
+    if result.infinite:
+        yield "accounted", "infinite"
+    elif result.accounted is None:
+        yield "accounted", "not known: no formula of its channel"
+    else:
+        yield "accounted", f"{result.accounted:.4g}, plain {result.accounted_plain:.4g} a word, on {result.words} words"
+    yield (
+        "draws show",
+        f"{result.best.low:.4g} or more, {result.attainable:.4g} at most from {result.draws:,} of a word",
+    )
+
+
+def _rows(result: PrivatiserVerification) -> Iterator[tuple[Cell, ...]]:
+    for each in sorted(result.pairs, key=lambda pair: -pair.low)[:_SHOWN]:
+        yield " / ".join(each.words), f"{each.distance:.3g}", f"{each.low:.3g}", f"{each.attainable:.3g}"
+
+
+def _meanings(result: PrivatiserVerification) -> Iterator[str]:
+    yield f"an honest privatiser is called violated at most {result.alpha:.0%} of the time"
+    if result.accounted is not None and result.accounted < result.claimed:
+        yield (
+            f"that less than the claim is accounted for is of these {result.words} words, and no reserve: other words "
+            "may need all of it"
+        )
+    if result.accounted is None and not result.infinite:
+        yield f"{LOW_IS_NO_EVIDENCE}: its channel is not known, and other words or outputs may show more"
+    yield "it is verified word by word: nothing is said of the length of a text, or of the order of its words"
