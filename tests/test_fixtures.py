@@ -60,6 +60,7 @@ def test_the_golden_report_is_what_an_audit_says(fresh, name):
     found = json.loads((fresh / f"{name}.json").read_text(encoding="utf-8"))
     for part in ("grade", "grade_reason", "failures", "data", "multiplicity", "seed", "guarantee", "format"):
         assert found[part] == golden[part], part
+    assert found["pictures"].pop("environment").keys() == golden["pictures"].pop("environment").keys()
     assert without(found["target"], "notes") == without(golden["target"], "notes")
     changing = ("created", "tool_version", "target", "attack_notes")
     assert without(found, *changing) == approximately(without(golden, *changing))

@@ -16,6 +16,7 @@ import numpy as np
 
 from redteam import __version__
 from redteam.auditing.breakdown import by_group, exposed_row, measure_accuracy, most_exposed, users_and_rows
+from redteam.auditing.curves import pictures
 from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
@@ -102,6 +103,8 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
     ran: list[Attack | ExtractionAttack] = [*job.attacks, *(planted.attacks if planted else ())]
     asked = [one.id for one in ran] + [one.id for one in controls] + ([LABELS] if job.labels else [])
     alike, told = compared(job.cache, looked.pool, looked.is_member, job.context.reference_scores)
+    references = job.references(measured)
+    how: dict[str, Any] = {"references": references, "alpha": settings.alpha, "seed": settings.seed}
     return AuditReport(
         target=target_summary(job.cache, job.cache.target, *told),
         data=data_summary(looked.split, skipped, planted),
@@ -117,10 +120,11 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
         scope=Scope(tuple(asked), family.ids, job.guarantee is not None, accuracy is not None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
-        references=job.references(measured),
+        references=references,
         attack_notes=(*job.notes, *job.warnings()),
         taxonomy={one.id: one.taxonomy for one in ran if one.taxonomy is not None},
         not_kept=not_kept(job.attacks, family.primary, job.context, alike),
+        pictures=pictures(measured, [share.id for share in family.shares], looked.units, ran, **how),
         **_breakdowns(job, _most_telling(measured, family)),
     )
 

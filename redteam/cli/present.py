@@ -53,7 +53,7 @@ ReportFormat = Annotated[
         "--format",
         "-f",
         parser=format_name,
-        metavar="[text|json|markdown|sarif|junit|...]",
+        metavar="[text|json|markdown|html|sarif|junit|...]",
         help=FORMAT,
     ),
 ]

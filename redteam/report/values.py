@@ -4,7 +4,7 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from redteam import core
 from redteam.core import ReportError
@@ -177,10 +177,7 @@ class UserAccuracy:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often the target is right on either side, and the share of the members' commonest label, texts for texts.
-
-    Where users have several, `by_user` stands for the members' texts.
-    """
+    """How often the target is right, and the members' commonest label would be; `by_user` counts each user once."""
 
     members: float
     nonmembers: float
@@ -233,7 +230,8 @@ class AuditReport:
 
     `classes` is the breakdown by label of the signal `classes_signal`, a family of its own, `groups` that by group.
     `references` counts the reference models used, `attack_notes` say what else was, `taxonomy` what attacks are called;
-    `not_kept` says on which metrics no attack keeps a limit by finding less, and why (None in older reports).
+    `not_kept` says on which metrics no attack keeps a limit by finding less, and why (None in older reports),
+    `pictures` is of `redteam.report.pictures`.
     """
 
     target: TargetSummary
@@ -259,6 +257,7 @@ class AuditReport:
     attack_notes: tuple[str, ...] = ()
     taxonomy: Mapping[str, Taxonomy] = field(default_factory=dict)
     not_kept: Mapping[str, str] | None = None
+    pictures: Mapping[str, Any] = field(default_factory=dict)
     format: str = FORMAT
 
     @property

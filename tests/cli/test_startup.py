@@ -44,7 +44,7 @@ def run(*arguments, cwd, **environment):
         *[([command, "--help"], 0) for command in ("audit", "train", "pack", "unpack", "gate", "compare", "selftest")],
         *[([command, "--help"], 0) for command in ("drill", "gap", "canary")],
         (["canary", "extract", "--help"], 0),
-        *[(["gate", LEAKY, "-f", format], 1) for format in ("text", "json", "markdown", "sarif", "junit")],
+        *[(["gate", LEAKY, "-f", format], 1) for format in ("text", "json", "markdown", "sarif", "junit", "html")],
         (["gate", SAFE, "--baseline", LEAKY, "--exit-zero"], 0),
         (["compare", SAFE, LEAKY], 1),
         (["compare", SAFE, SAFE, "-f", "json"], 0),

@@ -7,6 +7,7 @@ from redteam.policy import Verdict
 from redteam.policy.reading import DEFAULT, Limit, Policy, Waiver
 from redteam.report.metrics import metric
 from redteam.report.metrics.tpr import attainable_tpr
+from redteam.report.pictures import Curve, Method, Pictures, RocPoint, saved
 from redteam.report.values import (
     AuditReport,
     Budget,
@@ -80,6 +81,16 @@ def _report(*evidence: Evidence, n: int = 2000) -> AuditReport:
     )
 
 
+def _pictures(signal: str, attack: str, words: str = "loss threshold") -> dict[str, object]:
+    """What pictures of a signal are drawn from."""
+    rates = ((0.001, 0.03), (0.01, 0.2), (0.1, 0.7), (0.9, 0.99))
+    points = tuple(RocPoint(fpr, tpr, tpr / 2, (1 + tpr) / 2) for fpr, tpr in rates)
+    curve = Curve(attack, signal, 0.05, points, (-2.0, -1.0, 0.0), (0.1, 0.9), (0.6, 0.4))
+    method = Method(attack, words, "losses", 0, f"{attack} {words}\n\nThe manual page.")
+    other = Method("RT102", words, "probabilities", 8, f"RT102 {words}")
+    return saved(Pictures((curve,), (method, other), {"python": "3.11", words: words}))
+
+
 def _leaky() -> Sample:
     report = replace(
         _report(
@@ -97,6 +108,7 @@ def _leaky() -> Sample:
         classes_signal="RT101 loss",
         taxonomy={each: Taxonomy(("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",)) for each in ("RT101", "RT102")},
         exposed=(ExposedRow("train.csv:17", "health", "9f" * 32), ExposedRow("train.csv:4", None, "1c" * 32)),
+        pictures=_pictures("loss", "RT101"),
     )
     return Sample(report, replace(DEFAULT, source="redteam.toml", lines=(("max_auc", 3), ("max_tpr", 4))))
 
@@ -220,6 +232,7 @@ def _hostile() -> Sample:
         exposed=(ExposedRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
         created=HOSTILE,
         tool_version=HOSTILE,
+        pictures=_pictures(HOSTILE, "RT101", HOSTILE),
     )
     waiver = Waiver(f"RT101.tpr@0.01:{HOSTILE}", HOSTILE, date(2027, 1, 1))
     return Sample(report, replace(DEFAULT, source=HOSTILE, waivers=(waiver,)))
