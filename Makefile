@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test test-fast test-integrations docs lint bench fixtures wheel clean
+.PHONY: install demo test test-fast test-integrations test-federated resolve-federated docs lint bench fixtures wheel clean
 
 install: .venv/installed
 
@@ -42,7 +42,7 @@ test-fast: install
 # What needs packages that only some users have. They are put into an environment on top of the other, never into it.
 test-integrations: .venv-integrations/installed
 	REDTEAM_INTEGRATIONS=1 OMP_NUM_THREADS=1 timeout 900 .venv-integrations/bin/python -m pytest -m integration --timeout=600 \
-		tests/integrations tests/models/test_adapters.py
+		tests/integrations tests/models/test_adapters.py --ignore=tests/integrations/test_flower.py
 
 .venv-integrations/installed: .venv/installed constraints.txt
 	$(BIN)/python -m venv --clear .venv-integrations
@@ -52,6 +52,25 @@ test-integrations: .venv-integrations/installed
 	# alone: it names a hundred packages, of which its attacks use these
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps privacyguard-platform
 	@touch $@
+
+# Federated training over Flower: on Ray, and over a SuperLink on loopback. Its pins are older than ours, so that it has
+# an environment of its own, on top of the other.
+test-federated: .venv-federated/installed
+	REDTEAM_INTEGRATIONS=1 OMP_NUM_THREADS=1 timeout 900 .venv-federated/bin/python -m pytest -m integration --timeout=600 \
+		tests/integrations/test_flower.py
+
+.venv-federated/installed: .venv/installed constraints-federated.txt
+	$(BIN)/python -m venv --clear .venv-federated
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$(.venv-federated/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	.venv-federated/bin/pip install --quiet --disable-pip-version-check -c constraints-federated.txt $(FEDERATED)
+	@touch $@
+
+FEDERATED = $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["federated"])')
+
+# Nothing is installed: it fails where the extra no longer resolves, as when pip would take a Flower of 2024.
+resolve-federated: install
+	$(BIN)/pip install --dry-run --quiet --disable-pip-version-check -c constraints-federated.txt $(FEDERATED)
 
 # The site, in build/site; a dead link is an error. Only .venv-docs needs the package index, once; the build needs no network.
 docs: .venv-docs/installed install
@@ -80,4 +99,4 @@ wheel: install
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv .venv-integrations .venv-docs build dist *.egg-info
+	rm -rf .venv .venv-integrations .venv-federated .venv-docs build dist *.egg-info

@@ -7,6 +7,7 @@ A client update is a mapping from parameter names to float32 tensors: weights af
     selection.py    who takes part in a round, by how much data, and how much each then counts
     local.py        what a client does; the same function in every engine
     engines.py      where clients run: in this process
+    flower/         on other processes and machines
     aggregation.py  from answers to one mean; broken and hostile ones are failures in the record
     server.py       the step that the mean stands for: FedAvg, FedOPT
     rounds.py       the loop over rounds, its records, and how it resumes

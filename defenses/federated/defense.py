@@ -11,6 +11,7 @@ have now. `secure_aggregation` has the server see nothing but sums.
 """
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from defenses import described
 from defenses.edpsgd.texts import text_problem
 from defenses.federated.aggregation import PlainSum, WeightedMean
 from defenses.federated.engines import Engine, InProcess
+from defenses.federated.flower.engine import OverFlower
 from defenses.federated.local import ClientOptimizer, LocalTraining
 from defenses.federated.partitions import Partition, PartitionRule, partition, periods_of
 from defenses.federated.rounds import Federation, Holders, Rounds, participation
@@ -74,6 +76,12 @@ class Federated(Defense):
     weight_decay: float = described.WEIGHT_DECAY.default(0.0)
     drop_out: float = Setting("Chance of a chosen client to be lost in a round.", least=0, below=1).default(0.0)
     secure_aggregation: bool = Setting("Have the server see nothing but sums of updates.").default(False)
+    engine: Literal["in-process", "ray", "superlink"] = Setting(
+        "Where clients run: here, by Flower on Ray, or on a SuperLink's nodes."
+    ).default("in-process")
+    superlink: str | None = Setting("With engine superlink: HOST:PORT.").default(None)
+    certificates: str | None = Setting("With engine superlink: root certificates; none: without TLS.").default(None)
+    nodes: int | None = Setting("With ray, superlink: nodes; none: as many as clients.", "nodes", least=1).default(None)
     periods: int = Setting("Consecutive parts the rows come in.", "periods", least=1).default(1)
     old_data: Literal["deleted", "kept"] = Setting("With periods: what becomes of the rows of those before.").default(
         "deleted"
@@ -81,6 +89,11 @@ class Federated(Defense):
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
+        if (self.engine == "superlink") != (self.superlink is not None):
+            raise UsageError("engine superlink and superlink=HOST:PORT go together: give both or neither")
+        if self.engine != "in-process" and (self.algorithm == "scaffold" or self.secure_aggregation):
+            what = "scaffold" if self.algorithm == "scaffold" else "secure_aggregation"
+            raise UsageError(f"engine {self.engine}: {what} is for engine in-process alone; leave one of them out")
         if self.algorithm == "scaffold" and self.secure_aggregation:
             raise UsageError("secure_aggregation: scaffold's control variates are not masked; take another algorithm")
         if self.algorithm == "scaffold" and self.client_optimizer == "adamw":
@@ -115,6 +128,7 @@ class Federated(Defense):
         problem = trainer.problem(initial, examples, population)
         periods = trainer.in_time(divided, examples)
         federation = trainer.federation(problem, periods, trainer.local_training(), checkpoint)
+        trainer.elsewhere(federation, initial, examples, divided)
         federation.run(seed=seed, checkpoint=checkpoint, progress=progress)
         return trainer.trained(initial, examples, divided, federation)
 
@@ -167,14 +181,28 @@ class Federated(Defense):
             drop_out=self.drop_out,
             variates=self.algorithm == "scaffold",
         )
-        engine = self.engine(problem, how, checkpoint)
+        engine = self.here(problem, how, checkpoint)
         collector = SecureSum(engine) if isinstance(engine, Masked) else PlainSum()
         return Federation(problem, periods, plan, engine, WeightedMean(), collector)
 
-    def engine(self, problem: Problem, how: LocalTraining, checkpoint: Checkpoint | None) -> Engine:
-        """Return where clients run."""
+    def here(self, problem: Problem, how: LocalTraining, checkpoint: Checkpoint | None) -> Engine:
+        """Return an engine of this process."""
         engine = InProcess(problem, how, None if checkpoint is None else checkpoint.clients)
         return Masked(engine) if self.secure_aggregation else engine
+
+    def elsewhere(self, federation: Federation, initial: InitialModel, examples: Examples, divided: Partition) -> None:
+        """Have the clients run by Flower, where that was asked for."""
+        if self.engine == "in-process":
+            return
+        federation.engine = OverFlower(
+            initial,
+            examples,
+            divided.holders,
+            self.local_training(),
+            address=self.superlink,
+            nodes=self.nodes,
+            certificates=None if self.certificates is None else Path(self.certificates),
+        )
 
     def local_training(self) -> LocalTraining:
         """Return what clients do; of a trainer that is settled."""

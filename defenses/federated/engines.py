@@ -31,6 +31,9 @@ class Engine(Protocol):
     def kept(self, rounds: int) -> None:
         """Be told that so many rounds are done and written down: what belongs to older ones can go."""
 
+    def close(self) -> None:
+        """End what was started."""
+
 
 class Variates:
     """Each client's control variate, in files named by client and round, so that a broken-off round changes nothing."""
@@ -86,6 +89,9 @@ class InProcess:
 
     def kept(self, rounds: int) -> None:
         """Nothing to do: older variates go as newer ones come."""
+
+    def close(self) -> None:
+        """Nothing was started."""
 
 
 def tried(

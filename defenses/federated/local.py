@@ -80,7 +80,7 @@ def train_client(
     """
     load_weights(problem.model, task.weights)
     seed = seed_for(task.seed, task.round, client)
-    torch.manual_seed(seed)
+    _seed(problem.model, seed)
     trained = trained_of(problem.model)
     correction = _correction(task, own) if how.variates else None
     optimizer = _optimizer(list(trained.values()), how)
@@ -107,6 +107,15 @@ def seed_for(seed: int, *of: int | str) -> int:
     """Return a seed of its own for a round and a client, below 2^63."""
     text = " ".join(map(str, (seed, *of))).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"federated").digest(), "big") >> 1
+
+
+def _seed(model: torch.nn.Module, seed: int) -> None:
+    """Seed what dropout draws from; on the CPU without `torch.manual_seed`, which notes a stack for every device."""
+    parameter = next(model.parameters(), None)
+    if parameter is None or parameter.device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _batches(problem: Problem, rows: IntArray, how: LocalTraining, seed: int) -> list[Tensor]:

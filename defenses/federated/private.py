@@ -98,6 +98,7 @@ class PrivateFederated(Federated):
         problem = trainer.problem(initial, examples, population)
         periods = trainer.in_time(divided, examples)
         federation, taking_part, noise = trainer.private(problem, periods, trainer.local_training(), seed, checkpoint)
+        trainer.elsewhere(federation, initial, examples, divided)
         federation.run(seed=seed, checkpoint=checkpoint, progress=progress)
         trainer.check_done(federation)
         found = trainer.trained(initial, examples, divided, federation)

@@ -93,12 +93,15 @@ class Federation:
         total = self.plan.rounds * len(self.periods)
         if self.plan.variates and self._variate is None:
             self._variate = zeros_like(weights_of(self.problem.model))
-        for number in state.steps(done, total, self._kept):
-            record = self._round(number, seed, checkpoint)
-            state.keep(number + 1, self._kept(number + 1))
-            self.engine.kept(number + 1)
-            if progress is not None:
-                progress(number + 1, total, record.loss)
+        try:
+            for number in state.steps(done, total, self._kept):
+                record = self._round(number, seed, checkpoint)
+                state.keep(number + 1, self._kept(number + 1))
+                self.engine.kept(number + 1)
+                if progress is not None:
+                    progress(number + 1, total, record.loss)
+        finally:
+            self.engine.close()
 
     def _round(self, number: int, seed: int, checkpoint: Checkpoint | None) -> RoundRecord:
         period = number // self.plan.rounds

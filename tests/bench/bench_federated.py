@@ -162,7 +162,7 @@ RULES = {
 }
 
 
-def activity(snips, seeds=10, clients=200, target=0.8):
+def activity(snips, seeds=5, clients=200, target=0.8):
     local, server = ALGORITHMS["fedavg"]
     for setting, periods, rounds in (("static", 1, 40), ("continual", 4, 10)):
         curves = {}

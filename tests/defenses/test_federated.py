@@ -12,10 +12,12 @@ from defenses.federated import partitions, selection
 from defenses.federated.aggregation import PlainSum, WeightedMean
 from defenses.federated.defense import Federated
 from defenses.federated.engines import InProcess
+from defenses.federated.flower import job, links, mailbox
 from defenses.federated.local import ClientAnswer, LocalTraining, RoundTask, seed_for, train_client
 from defenses.federated.rounds import Federation, Rounds
 from defenses.federated.selection import Selection
 from defenses.federated.server import Adaptive, server_optimizer
+from defenses.federated.updates import weights_of
 from redteam.core import DataError, RedteamError, UsageError
 from redteam.data import Examples
 from redteam.models.initial import initial_model
@@ -399,3 +401,52 @@ def test_the_command_writes_who_held_what_and_refuses_in_one_line(tmp_path):
     refused = run_redteam(*command, "--set", "clients_per_round=99", cwd=tmp_path)
     assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), refused.stderr
     assert "clients_per_round 99: there are" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"engine": "superlink"}, "go together"),
+        ({"superlink": "127.0.0.1:1"}, "go together"),
+        ({"engine": "ray", "algorithm": "scaffold"}, "scaffold is for engine in-process alone"),
+        ({"engine": "ray", "secure_aggregation": True}, "secure_aggregation is for engine in-process alone"),
+    ],
+)
+def test_engines_say_what_they_do_not_do(settings, said):
+    with pytest.raises(UsageError, match=said):
+        Federated(**settings)
+
+
+def test_a_missing_flower_and_an_unreachable_superlink_are_one_line(monkeypatch):
+    with pytest.raises(
+        UsageError, match=r"127\.0\.0\.1:1: cannot be reached \(Connection refused\); start flower-superlink"
+    ):
+        links.check_reachable("127.0.0.1:1")
+    with pytest.raises(UsageError, match="write HOST:PORT"):
+        links.check_reachable("here")
+    monkeypatch.setattr(links.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        UsageError, match=r"engine ray: Flower is not installed; run: pip install 'redteam\[federated\]'"
+    ):
+        links.check_installed("ray")
+
+
+def test_a_client_of_another_process_gives_the_update_that_it_gives_here(tmp_path):
+    some = learnable(24, seed=0)
+    initial = initial_model("tiny", some, learn_from=some, seed=0)
+    initial.model.train()
+    trainer = Federated(batch_size=4).settled(initial, 24)
+    problem, how = trainer.problem(initial, some, None), trainer.local_training()
+    held = np.array([1, 5, 9, 11, 20, 22])
+    job.write_job(tmp_path / "job", initial, some, [held], how)
+    box = mailbox.Mailbox(tmp_path / "box")
+    task = RoundTask(2, 7, weights_of(initial.model))
+    box.post(0, task, [0], [np.arange(6)])
+    told = box.task(0)
+    there = RoundTask(told["round"], told["seed"], told["weights"])
+    box.reply(0, job.answer(tmp_path / "job", told["clients"][0], told["rows"][0].numpy(), there))
+    found, here = box.answer(0, 0, lambda: None), train_client(problem, held, task, 0, how)
+    assert all(torch.equal(found.update[name], value) for name, value in here.update.items())
+    assert (found.rows, found.loss) == (here.rows, pytest.approx(here.loss))
+    box.end()
+    assert box.task(1) is None

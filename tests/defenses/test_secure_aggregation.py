@@ -45,6 +45,9 @@ class Sending:
     def kept(self, rounds):
         pass
 
+    def close(self):
+        pass
+
 
 def task(count, *, clip=None):
     shares = {k: 1.0 / (1 + k % 3) for k in range(count)}

@@ -67,6 +67,10 @@ class Masked:
         """Tell the engine."""
         self.engine.kept(rounds)
 
+    def close(self) -> None:
+        """End what the engine started."""
+        self.engine.close()
+
 
 def contribution(answer: ClientAnswer, task: RoundTask) -> FloatArray:
     """Return what a client adds to the sum, [d + 2]: its clipped, weighed update; is it in the clip; its loss."""
