@@ -20,7 +20,8 @@ from redteam.core import RedteamError, UsageError
 from redteam.models.initial import initial_model
 from redteam.plugins.defense import Checkpoint, Problem
 from redteam.testing import check_defense
-from redteam.verify.run import VerificationPlan, verify
+from redteam.verify.dirac_canaries import Design
+from redteam.verify.run import VerificationPlan, _Runs
 from redteam.verify.subject import DefenseSubject
 
 SIZE = 20_000
@@ -233,9 +234,6 @@ def test_what_cannot_be_private_is_refused(settings, said):
         PrivateFederated(**settings)
 
 
-PLAN = VerificationPlan(canaries=200, epsilon=2.0, delta=1e-5, clip=1.0, rate=0.2, epochs=2)
-
-
 class Weighed(PrivateFederated):
     """Counts a client ten times and adds the noise of one."""
 
@@ -243,14 +241,16 @@ class Weighed(PrivateFederated):
     name = "weighed"
 
     def private(self, problem, periods, how, seed, checkpoint):
-        federation, taking_part, noise = super().private(problem, periods, how, seed, checkpoint)
-        federation.aggregate.taking_part = replace(taking_part, weights=taking_part.weights * 10)
-        return federation, taking_part, noise
+        federation, part, noise = super().private(problem, periods, how, seed, checkpoint)
+        federation.aggregate.taking_part = replace(part, weights=part.weights * 10)
+        return federation, part, noise
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("trainer", "verdict"), [(PrivateFederated, "consistent"), (Weighed, "violated")])
-def test_verify_covers_it(trainer, verdict):
-    found = verify(DefenseSubject(trainer(), {}), PLAN, seed=1)
-    assert found.verdict == verdict, found.reason
-    assert found.accounted.unit == "client"
+@pytest.mark.parametrize(("trainer", "least", "most"), [(PrivateFederated, 1e-4, 1.0), (Weighed, 0.0, 1e-9)])
+def test_verify_sees_how_far_a_client_moves_a_round(trainer, least, most):
+    """One training of `redteam verify`, whose canaries are clients of one row; all of them take minutes."""
+    plan = VerificationPlan(canaries=200, epsilon=2.0, delta=1e-5, clip=1.0, rate=0.2, epochs=4)
+    runs = _Runs(DefenseSubject(trainer(), {}), plan, np.random.default_rng(0), None)
+    runs.calibrate(Design(200))
+    (moved,) = [check for check in runs.checks() if check.says.startswith("an example moves a step")]
+    assert least <= moved.p <= most, moved.says
