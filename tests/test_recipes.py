@@ -29,7 +29,7 @@ POINTS = {
     "length": ("redteam.attacks", "Length"),
     "moved_rows": ("redteam.attacks", "MovedRows"),
     "half": ("redteam.defenses", "Half"),
-    "flip_rate": ("redteam.metrics", "FlipRate"),
+    "typo_rate": ("redteam.metrics", "TypoRate"),
     "oneline": ("redteam.formats", "render"),
     "keywords": ("redteam.targets", "KeywordKind"),
 }
@@ -97,11 +97,11 @@ def test_a_defence(plugged):
 
 
 def test_a_metric(plugged, tmp_path):
-    plugged("flip_rate")
-    (tmp_path / "policy.toml").write_text("max_auc = 0.6\nmax_flip_rate = 0.1\n")
+    plugged("typo_rate")
+    (tmp_path / "policy.toml").write_text("max_auc = 0.6\nmax_typo_rate = 0.1\n")
     metrics.metric.cache_clear()
     limits = load_policy(tmp_path / "policy.toml", today=date(2026, 1, 1)).limits
-    assert [limit.name for limit in limits] == ["max_auc 0.6", "max_flip_rate 0.1"]
+    assert [limit.name for limit in limits] == ["max_auc 0.6", "max_typo_rate 0.1"]
     metrics.metric.cache_clear()
 
 

@@ -31,6 +31,7 @@ _MODULES = {"unpack": "pack", "defenses": "attacks"}  # of commands that stand i
 _COMMANDS = (
     *(
         "audit",
+        "fairness",
         "train",
         "privatise",
         "verify",

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from redteam.plugins.attack import Attack, Control
     from redteam.plugins.defense import Defense
     from redteam.plugins.extraction import ExtractionAttack
+    from redteam.plugins.fairness import FairnessAttack, SwapControl
     from redteam.plugins.mechanism import WordMechanism
     from redteam.plugins.row_risk import RowRisk
     from redteam.plugins.update import UpdateAttack, UpdateControl
 
-    OfModels = Attack | ExtractionAttack | RowRisk | Control
+    OfModels = Attack | ExtractionAttack | FairnessAttack | RowRisk | Control | SwapControl
     Plugin = OfModels | UpdateAttack | UpdateControl | Defense | WordMechanism
 
 Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page and settings.")]
@@ -29,7 +30,9 @@ def attacks(wanted: Wanted = None) -> None:
         discover_attacks,
         discover_controls,
         discover_extractions,
+        discover_fairness,
         discover_risks,
+        discover_swap_controls,
         discover_update_attacks,
         discover_update_controls,
     )
@@ -40,6 +43,8 @@ def attacks(wanted: Wanted = None) -> None:
     rows += [(a, "needs clients' updates") for a in discover_update_attacks()]
     rows += [(c, "control, never sees the target") for c in discover_controls()]
     rows += [(c, "control of attacks on updates") for c in discover_update_controls()]
+    rows += [(a, f"fairness, needs {a.needs.word}") for a in discover_fairness()]
+    rows += [(c, "control, beside swaps of groups") for c in discover_swap_controls()]
     _show(sorted(rows, key=lambda row: row[0].id), wanted)
 
 

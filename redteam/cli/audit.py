@@ -122,7 +122,7 @@ def audit(
     settings = replace(measuring.settings(policy), base=base)
     trains = references.trains
     attacks, planted = _chosen(attack, set or [], inputs, base, opening.limits(), policy.require, trains=trains)
-    made_of = ReferenceSources(inputs, target, sources.ledger, base, settings.seed, _kept_answers(), opening)
+    made_of = ReferenceSources(inputs, target, sources.ledger, base, settings.seed, kept_answers(), opening)
     used = attacks is None or any(each.uses_references for each in attacks)
     compared = provider(references, made_of, used=used)
     if dry_run:
@@ -248,7 +248,7 @@ def _run(
             labels=inputs.labels,
             references=watched(compared, show),
             progress=show,
-            folder=_kept_answers(),
+            folder=kept_answers(),
             restart=restart,
             tell=say,
         )
@@ -280,7 +280,7 @@ def _left_out(report: "AuditReport", access: "Access", *, references: bool) -> t
     return (f"limits are settled by {first}, a weaker attack than {' and '.join(stronger)}, which was not asked",)
 
 
-def _kept_answers() -> Path | None:
+def kept_answers() -> Path | None:
     """Return where answers of a broken-off scoring are kept until the audit is taken up again, if there is a place."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from redteam.data import Columns
+    from redteam.auditing.fairness.run import Asked
+    from redteam.data import Columns, Examples
     from redteam.models.trial import Limits
 
 Opt = typer.Option
@@ -194,3 +195,39 @@ class ModelOptions:
     model: ModelSpec = None
     layers: Layers = None
     freeze_embeddings: Freeze = False
+
+
+Swaps = Annotated[
+    list[str] | None,
+    Opt("--swaps", help="gender, names, or a CSV file of word pairs; can be given several times."),
+]
+Templates = Annotated[Path | None, Opt("--templates", help="File of templates to ask besides, one a line.")]
+Groups = Annotated[
+    list[str] | None, Opt("--groups", help="Compare only this group; given several times [default: all].")
+]
+Positives = Annotated[
+    list[str] | None,
+    Opt("--positive", help="Label whose rates are compared; can be given several times [default: all, of two one]."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FairnessOptions:
+    """What is asked about groups."""
+
+    swaps: Swaps = None
+    templates: Templates = None
+    groups: Groups = None
+    positive: Positives = None
+
+    def asked(self, rows: "Examples | None", *, seed: int) -> "Asked":
+        """Return the question; without rows our own templates are asked, and genders where nothing else is there."""
+        from redteam.auditing.fairness.run import Asked
+        from redteam.auditing.fairness.templates import OWN, load_templates
+
+        nothing = rows is None or rows.groups is None or self.templates is not None
+        swaps = tuple(self.swaps or ()) or (("gender",) if nothing else ())
+        templates = OWN if rows is None else ()
+        if self.templates is not None:
+            templates = load_templates(self.templates)
+        return Asked(swaps, templates, tuple(self.groups or ()), tuple(self.positive or ()), seed)

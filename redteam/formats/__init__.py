@@ -7,8 +7,6 @@ JSON report never waits for what draws tables.
 Names, labels and reasons come from models and data files: each format makes them harmless by the functions here. A
 label may hold a terminal escape, a newline, a table separator or a mention. Nothing is dropped, because a label that
 vanishes is a label nobody looks at: what cannot be printed is written out as `\\u001b`.
-
-And what a report means stands here in sentences: the part of every format that a reader without statistics can use.
 """
 
 import importlib
@@ -16,14 +14,14 @@ import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from importlib.abc import InspectLoader
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
 from redteam.policy import Policy, Verdict
 from redteam.report import NOT_JUDGED, Limit, number, of_either, plural
 from redteam.report.metrics import metric
-from redteam.report.reading import measured, measured_by
+from redteam.report.reading import measured, measured_by, only_fairness
 from redteam.report.values import AuditReport, DataSummary, Evidence, Grade
 from redteam.statistics import smallest_resolvable_fpr
 
@@ -48,7 +46,9 @@ class _Formats(Mapping[str, Render]):
         if _is_ours(name):
             return cast(Render, importlib.import_module(f"{__name__}.{name}").render)
         for entry in entry_points(group=GROUP, name=name):
-            return cast(Render, _load(entry))
+            from redteam.core.discovery import load  # only where a package brings one
+
+            return cast(Render, load(entry))
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -111,12 +111,6 @@ def _utf16(character: str) -> str:
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
-def _load(entry: EntryPoint) -> Any:
-    from redteam.core.discovery import load  # only where a package brings one
-
-    return load(entry)
-
-
 HEADLINES = {"pass": "PASS", "leak": "LEAK", "inconclusive": "INCONCLUSIVE"}
 
 GRADES: dict[Grade, str] = {
@@ -132,11 +126,14 @@ GRADES: dict[Grade, str] = {
 
 def grade_words(report: AuditReport) -> str:
     """Say what the report's grade means, of the examples or of the users that were audited."""
-    return GRADES[report.grade].format(unit=report.unit)
+    of_groups = "of groups alone: what differs between them is the answers'; nothing was asked about membership"
+    return of_groups if only_fairness(report) else GRADES[report.grade].format(unit=report.unit)
 
 
 def data_line(data: DataSummary) -> str:
     """Say how many texts were audited, and how many were left out of it for cause."""
+    if not data.nonmembers:  # of fairness alone: there is no membership without those who are none
+        return plural(data.members, "row") if data.members else "templates, no rows"
     line = f"{plural(data.members, 'member')}, {plural(data.nonmembers, 'non-member')}"
     line += f", {data.reference:,} kept apart" if data.reference else ""
     line += f"; left out: {data.moved_out:,} that moved, {plural(data.duplicates, 'duplicate')}"
@@ -208,7 +205,10 @@ def strongest(report: AuditReport) -> tuple[Evidence, ...]:
         name = metric_name(evidence)
         if not metric(evidence.metric).admits(report.grade) or (name not in named and evidence.attack != first):
             continue
-        if name not in best or (name in named and evidence.interval.low > best[name].interval.low):
+        of = metric(evidence.metric)
+        if name not in best or (
+            name in named and of.turned(evidence.interval).low > of.turned(best[name].interval).low
+        ):
             best[name] = evidence
     return tuple(best.values())
 
@@ -253,6 +253,10 @@ def resolution(report: AuditReport, verdict: Verdict) -> Iterator[str]:
 def blind_spots(report: AuditReport) -> Iterator[str]:
     """Say what this audit could not have seen: a pass is the absence of proof, not a proof of absence."""
     attacks = sorted({evidence.attack for evidence in report.evidence})
+    if only_fairness(report):
+        yield "groups that no list names, no column holds or too few rows are of, and words that no list holds"
+        yield "whether the labels are fair themselves: right answers are those that the data calls right"
+        return
     yield (
         f"a stronger attack than those run ({', '.join(attacks) or 'none'}): a pass says that these attacks "
         "failed, it is no proof of privacy"

@@ -1,9 +1,7 @@
 """The report for a terminal: the verdict, the numbers, what they mean, what was not seen, what to do.
 
-Plain unless `color` is asked for. Training text appears only where the audit was told to put it in.
-
-Sections, tables and lists are drawn by rich, here and wherever else a terminal is written to; every string that enters
-is cleaned.
+Plain unless `color` is asked for. Training text appears only where the audit was told to put it in. Sections, tables
+and lists are drawn by rich, here and wherever else a terminal is written to; every string that enters is cleaned.
 """
 
 import io
@@ -21,6 +19,7 @@ from redteam.formats import clean, clip
 from redteam.policy import Finding, Policy, State, Verdict
 from redteam.report import LOW_BOUND, Check, Outcome, decimals, number, plural, range_of
 from redteam.report.metrics import metric
+from redteam.report.reading import only_fairness
 from redteam.report.values import AuditReport, ClassLeak, Evidence
 
 Cell = str | tuple[str, str]  # a text, or a text and its style
@@ -124,14 +123,17 @@ def render(
 ) -> str:
     """Return the report as text of at most `width` columns, in colours or with whole tables where that is asked for."""
     parts = [
-        *_headline(verdict),
+        headline(
+            formats.HEADLINES[verdict.status], formats.summary(verdict).partition(": ")[2], _STYLES[verdict.status]
+        ),
         *_subject(report, policy),
         *_findings(verdict),
-        *_problems(verdict),
+        *_listed("Problems: what keeps this report from passing", [(each, "yellow") for each in verdict.problems], "!"),
         *_evidence(report, verdict),
         *_meanings(report),
         *_guarantee(report),
         *_classes(report, None if verbose else _MOST_GROUPS),
+        *(_fairness(report, verbose) if report.fairness else ()),
         *(_exposed(report) if verdict.status == "leak" else ()),
         *_worth(report, verdict),
         *_failures(report, verdict),
@@ -140,11 +142,6 @@ def render(
         *_listed("What to do next", formats.next_steps(report, verdict)),
     ]
     return draw(parts, width=width, color=color)
-
-
-def _headline(verdict: Verdict) -> Iterator[RenderableType]:
-    word, _, rest = formats.summary(verdict).partition(": ")
-    yield headline(word, rest, _STYLES[verdict.status])
 
 
 def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
@@ -160,6 +157,7 @@ def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
     if report.accuracy is not None:
         seen = report.accuracy
         shown = f"right on {seen.members:.1%} of members, {seen.nonmembers:.1%} of non-members"
+        shown = f"right on {seen.members:.1%}" if only_fairness(report) else shown
         rows.insert(3, ("accuracy", f"{shown}; the commonest label is {seen.commonest:.1%}"))
     if (users := formats.user_line(report)) is not None:
         rows.insert(3, ("users", (users, "yellow" if formats.unmeasured_users(report) else "")))
@@ -174,12 +172,6 @@ def _findings(verdict: Verdict) -> Iterator[RenderableType]:
 def _finding(finding: Finding) -> Cell:
     excuse = f" ({finding.excuse})" if finding.excuse else ""
     return f"{finding.id}: {finding.message}{excuse}", "red" if finding.state == "proven" else "yellow"
-
-
-def _problems(verdict: Verdict) -> Iterator[RenderableType]:
-    if verdict.problems:
-        lines = [(problem, "yellow") for problem in verdict.problems]
-        yield section("Problems: what keeps this report from passing", bullets(lines, "!"))
 
 
 def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
@@ -257,6 +249,13 @@ def _breakdown(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...], mos
     return section(title, drawn, *more)
 
 
+def _fairness(report: AuditReport, verbose: bool) -> Iterator[RenderableType]:
+    from redteam.formats.groups import HEADERS, tables  # which few reports have
+
+    for title, rows, left in tables(report, verbose=verbose):
+        yield section(title, table(HEADERS, rows, right=("rows", "value")), *([bullets(left)] if left else []))
+
+
 def _exposed(report: AuditReport) -> Iterator[RenderableType]:
     if not (rows := report.exposed):
         return
@@ -294,6 +293,6 @@ def _failures(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]
     yield from _listed("Attacks that gave no evidence", tuple(lines))
 
 
-def _listed(title: str, lines: tuple[str, ...]) -> Iterator[RenderableType]:
+def _listed(title: str, lines: Sequence[Cell], mark: str = "-") -> Iterator[RenderableType]:
     if lines:
-        yield section(title, bullets(lines))
+        yield section(title, bullets(lines, mark))

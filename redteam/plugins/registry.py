@@ -11,12 +11,13 @@ from redteam.core.discovery import discover
 from redteam.plugins.attack import Attack, Control
 from redteam.plugins.defense import Defense
 from redteam.plugins.extraction import ExtractionAttack
+from redteam.plugins.fairness import FairnessAttack, SwapControl
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.neighbours import check_neighbour
 from redteam.plugins.row_risk import RowRisk
 from redteam.plugins.update import UpdateAttack, UpdateControl
 
-OfModels = Attack | ExtractionAttack | Control | RowRisk
+OfModels = Attack | ExtractionAttack | FairnessAttack | Control | SwapControl | RowRisk
 Plugin = TypeVar("Plugin", bound=OfModels | UpdateAttack | UpdateControl | Defense | WordMechanism)
 
 
@@ -48,6 +49,16 @@ def discover_update_controls() -> tuple[UpdateControl, ...]:
 def discover_controls() -> tuple[Control, ...]:
     """Return every control, each with its default settings, in the order of their ids."""
     return _discover(Control, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
+
+
+def discover_fairness() -> tuple[FairnessAttack, ...]:
+    """Return every measurement of fairness, each with its default settings, in the order of their ids."""
+    return _discover(FairnessAttack, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
+
+
+def discover_swap_controls() -> tuple[SwapControl, ...]:
+    """Return every control of swaps, each with its default settings, in the order of their ids."""
+    return _discover(SwapControl, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
 
 
 def discover_defenses() -> tuple[Defense, ...]:

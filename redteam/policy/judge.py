@@ -16,7 +16,7 @@ from redteam.policy import Finding, Policy, State, Status, Verdict, Waiver, appl
 from redteam.policy.reading import expired
 from redteam.report import SETTLE_NOTHING, Check, Limit, Ruling, plural
 from redteam.report.metrics import metric
-from redteam.report.reading import measured
+from redteam.report.reading import measured, only_fairness
 from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import same_share, surely_worse
 
@@ -89,7 +89,11 @@ def _untrained(report: AuditReport) -> str | None:
     seen, of = report.accuracy, max(1, report.data.members)
     if seen is None or seen.shows_learning(of):
         return None
-    right, commonest, of_whom = seen.members, seen.commonest, f"{plural(of, 'member')} of its own"
+    right, commonest, of_whom = (
+        seen.members,
+        seen.commonest,
+        f"{plural(of, 'row' if only_fairness(report) else 'member')} of its own",
+    )
     if seen.by_user is not None:
         right, commonest = seen.by_user.right, seen.by_user.commonest
         of_whom = f"the rows of each of {plural(seen.by_user.users, 'member user')} on average"
@@ -182,6 +186,8 @@ def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> It
 
 
 def _taken_on_trust(report: AuditReport) -> bool:
+    if only_fairness(report):
+        return False
     return report.grade != "A" and not any(each.reads_texts for each in report.controls)
 
 

@@ -33,6 +33,11 @@ def measured(report: AuditReport) -> tuple[Metric, ...]:
     return tuple(sorted(found, key=lambda each: (each.order, each.name)))
 
 
+def only_fairness(report: AuditReport) -> bool:
+    """Tell whether a report is on groups alone: it is of rows, none of which is a member or not."""
+    return bool(report.fairness) and report.data.nonmembers == 0
+
+
 def measure_of(identifier: str) -> str:
     """Return what an identifier is a number of, by any attack: `tpr@0.01` of `RT102.tpr@0.01:entropy`."""
     return identifier.partition(":")[0].partition(".")[2]

@@ -24,9 +24,9 @@ def rule_of(attack: str, metric: str, fpr: float | None = None, unit: Unit = "ex
 class Evidence:
     """One judged metric of one signal of one attack.
 
-    `attainable` is the largest lower bound that a perfect attack could have shown on so many. An epsilon holds at
-    `delta`; its high end is the largest attainable bound, its value the low end. Of an exposure (the median, in bits)
-    and an extraction rate both sides are canaries, of unit "user" users, each scored by the mean of her rows.
+    `attainable` is the largest bound that so many could show. An epsilon holds at `delta`; its value is the low end,
+    its high end attainable. Of an exposure (median, in bits) and an extraction rate both sides are canaries; of unit
+    "user" users, each scored by the mean of her rows; of what needs no members `members` are rows, pairs or templates.
     """
 
     attack: str
@@ -152,10 +152,7 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class Users:
-    """How many users stand on either side alone and on both, and the rows of the one with most.
-
-    `rows_auc`: of the first signal row by row, where users are measured; `refusals`: of the share of texts refused.
-    """
+    """Users on either side alone and on both, the rows of the one with most, the AUC row by row, of texts refused."""
 
     members: int
     nonmembers: int
@@ -201,10 +198,7 @@ class ErrorShare:
 
 @dataclass(frozen=True)
 class Multiplicity:
-    """How the allowed error `alpha` of a report is shared over its judged numbers, `intervals` of them.
-
-    None has more than `each`; `primary` is the attack whose numbers settle limits. Without `shares` all are judged.
-    """
+    """How the error `alpha` of a report is shared over its judged numbers; without `shares` all are judged, alike."""
 
     alpha: float
     intervals: int
@@ -225,14 +219,21 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class AuditReport:
-    """Everything one audit found out about one target.
+class FairnessNumber:
+    """What is said of groups and never judged: a `measure` of a `subject`, on `count` rows or words."""
 
-    `classes` is the breakdown by label of the signal `classes_signal`, a family of its own, `groups` that by group.
-    `references` counts the reference models used, `attack_notes` say what else was, `taxonomy` what attacks are called;
-    `not_kept` says on which metrics no attack keeps a limit by finding less, and why (None in older reports),
-    `pictures` is of `redteam.report.pictures`.
-    """
+    attack: str
+    subject: str
+    measure: str
+    value: float
+    count: int
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """All that an audit found out about a target; `classes` is the breakdown of `classes_signal`, `not_kept` says why
+    an attack keeps no limit on a metric by finding less (None in older reports)."""
 
     target: TargetSummary
     data: DataSummary
@@ -258,6 +259,7 @@ class AuditReport:
     taxonomy: Mapping[str, Taxonomy] = field(default_factory=dict)
     not_kept: Mapping[str, str] | None = None
     pictures: Mapping[str, Any] = field(default_factory=dict)
+    fairness: tuple[FairnessNumber, ...] = ()
     format: str = FORMAT
 
     @property
