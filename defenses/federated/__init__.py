@@ -15,9 +15,11 @@ A client update is a mapping from parameter names to float32 tensors: weights af
     defense.py      RD201, which puts them together
     privacy.py      bounded sums with noise, and what each client is promised
     private.py      RD202, differential privacy for whole clients
+    on_device.py    RD203, for single examples, on the clients
 """
 
 from defenses.federated.defense import Federated
+from defenses.federated.on_device import FederatedEDPSGD
 from defenses.federated.private import PrivateFederated
 
-__all__ = ["Federated", "PrivateFederated"]
+__all__ = ["Federated", "FederatedEDPSGD", "PrivateFederated"]

@@ -82,10 +82,14 @@ class InProcess:
                 yield ClientAnswer(client, None, failure="dropped out")
                 continue
             own = self.variates.read(client, task.round) if self.variates else None
-            answer = tried(self.problem, holders[client], task, client, self.how, own)
+            answer = self.trained(holders[client], task, client, own)
             if self.variates and answer.own is not None:
                 self.variates.write(client, task.round, answer.own)
             yield answer
+
+    def trained(self, rows: IntArray, task: RoundTask, client: int, own: Update | None) -> ClientAnswer:
+        """Train one client."""
+        return tried(self.problem, rows, task, client, self.how, own)
 
     def kept(self, rounds: int) -> None:
         """Nothing to do: older variates go as newer ones come."""

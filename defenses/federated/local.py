@@ -80,10 +80,10 @@ def train_client(
     """
     load_weights(problem.model, task.weights)
     seed = seed_for(task.seed, task.round, client)
-    _seed(problem.model, seed)
+    seed_dropout(problem.model, seed)
     trained = trained_of(problem.model)
     correction = _correction(task, own) if how.variates else None
-    optimizer = _optimizer(list(trained.values()), how)
+    optimizer = client_optimizer(list(trained.values()), how)
     steps, total = 0, 0.0
     for batch in _batches(problem, rows, how, seed):
         loss = problem.losses(batch).mean()
@@ -109,7 +109,7 @@ def seed_for(seed: int, *of: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"federated").digest(), "big") >> 1
 
 
-def _seed(model: torch.nn.Module, seed: int) -> None:
+def seed_dropout(model: torch.nn.Module, seed: int) -> None:
     """Seed what dropout draws from; on the CPU without `torch.manual_seed`, which notes a stack for every device."""
     parameter = next(model.parameters(), None)
     if parameter is None or parameter.device.type == "cpu":
@@ -127,7 +127,8 @@ def _batches(problem: Problem, rows: IntArray, how: LocalTraining, seed: int) ->
     return found
 
 
-def _optimizer(trained: list[torch.nn.Parameter], how: LocalTraining) -> torch.optim.Optimizer:
+def client_optimizer(trained: list[torch.nn.Parameter], how: LocalTraining) -> torch.optim.Optimizer:
+    """Return a fresh optimiser of a client."""
     if how.optimizer == "adamw":
         return torch.optim.AdamW(trained, lr=how.learning_rate, weight_decay=how.weight_decay, fused=True)
     return torch.optim.SGD(trained, lr=how.learning_rate, weight_decay=how.weight_decay)

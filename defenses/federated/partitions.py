@@ -8,7 +8,7 @@ clients is what they speak of. All of it is numpy with a seed, and every row goe
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -105,6 +105,17 @@ def given(rows: Iterable[Sequence[int]], names: Sequence[str] | None = None) -> 
     """Take positions that somebody else divided, such as a partitioner of `flwr-datasets`."""
     holders = tuple(np.asarray(list(each), dtype=np.int64) for each in rows)
     return Partition(tuple(names or (f"client-{i + 1}" for i in range(len(holders)))), holders)
+
+
+def from_flower(partitioner: Any, examples: Examples) -> Partition:
+    """Divide the examples as a partitioner of `flwr-datasets` does; it sees columns row, text, label and user."""
+    from datasets import Dataset
+
+    columns = {"row": list(range(len(examples))), "text": examples.texts, "label": examples.labels}
+    named = columns | {"user": examples.users}
+    partitioner.dataset = Dataset.from_dict({name: list(each) for name, each in named.items() if each is not None})
+    parts = range(partitioner.num_partitions)
+    return given([sorted(partitioner.load_partition(part)["row"]) for part in parts])
 
 
 def sizes_of(rule: PartitionRule, rows: int, clients: int, exponent: float, rng: np.random.Generator) -> IntArray:

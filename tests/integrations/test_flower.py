@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import learnable, needs
 
-from defenses.federated import Federated
+from defenses.federated import Federated, partitions
 from defenses.federated.flower import links
 from redteam.core import UsageError
 from redteam.models.initial import initial_model
@@ -70,3 +70,11 @@ def test_a_federation_on_loopback_ends_where_this_process_does(tmp_path):
     assert np.array_equal(*right)
     assert furthest(here, there) < 1e-6
     assert not any(r["failed"] for r in there.rounds)
+
+
+def test_partitioners_of_flower_datasets_are_taken():
+    from flwr_datasets.partitioner import DirichletPartitioner
+
+    some = partitions.from_flower(DirichletPartitioner(4, "label", alpha=1.0, min_partition_size=1, seed=0), ROWS)
+    assert sorted(np.concatenate(some.holders).tolist()) == list(range(len(ROWS)))
+    assert len(some.names) == 4
