@@ -8,6 +8,7 @@ from redteam.report.values import Budget, Guarantee
 from redteam.statistics.epsilon import EpsilonBound
 from redteam.verify.check import MechanismCheck, contradictions, level, worst
 from redteam.verify.evidence import Shown
+from redteam.verify.noise import _uneven
 from redteam.verify.signal_check import SignalCheck, doubt
 from redteam.verify.verdict import decide, deciding, doubts, promises, stated
 
@@ -117,3 +118,11 @@ def test_who_accounts_for_more_than_nominal_is_judged_by_the_bound_without_assum
     mechanism = Mechanism(1.0, 1.0, 0.1, 10)
     assert deciding(PrivateRun(mechanism, Guarantee(budget(2.0), budget(2.0)))) == "clopper_pearson"
     assert deciding(PrivateRun(mechanism, Guarantee(budget(2.0), budget(9.0)))) == "one_run"
+
+
+@pytest.mark.parametrize("entries", [20, 100, 479, 481, 2000])
+def test_even_noise_at_few_entries_is_no_contradiction(entries):
+    """Fewer than 480 entries make no part that is large enough to compare: nothing is said of parts then."""
+    rng, steps = np.random.default_rng(entries), 25
+    least = [min(check.p for check in _uneven(0, rng.chisquare(steps, entries), steps)) for _ in range(200)]
+    assert min(least) > 1e-5
