@@ -70,6 +70,13 @@ def test_rows_that_are_not_audited_are_passed_over(tmp_path):
         ({"texts": np.array(["one"])}, r"texts \(1,\) must be one for each of 40 rows"),
         ({"texts": None}, "have neither in common"),
         ({"texts": np.array(POOL.texts, dtype=object)}, "not an .npz of plain arrays"),
+        ({"correct": np.full((40, 3), np.nan)}, "correct must hold 0 and 1"),
+        ({"log_odds": np.ones((40, 3))}, "model 1 has one value for all audited rows"),
+        ({"log_odds": np.full((40, 3), np.inf)}, "model 1 has one value for all audited rows"),
+        (
+            {"log_odds": np.repeat(ODDS.T[MIXED][:, :1], 3, 1), "included": np.repeat(INSIDE.T[MIXED][:, :1], 3, 1)},
+            "models 1 and 2 are one and the same",
+        ),
     ],
 )
 def test_what_is_wrong_with_arrays_is_one_line(tmp_path, changes, said):
@@ -91,6 +98,13 @@ def test_what_is_wrong_with_tables_is_one_line(tmp_path):
     (tmp_path / "e.npz").write_bytes(b"PK not an archive")
     with pytest.raises(DataError, match=r"not an .npz of plain arrays"):
         SavedReferences(tmp_path / "e.npz").scores(POOL)
+
+
+def test_what_would_not_fit_into_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = write_arrays(tmp_path / "a.npz")
+    monkeypatch.setattr("redteam.references.given._MOST", 1000)
+    with pytest.raises(DataError, match=r"GiB unpacked, more than .* are not read"):
+        SavedReferences(path).scores(POOL)
 
 
 def members(path, rows):

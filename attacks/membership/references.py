@@ -35,7 +35,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from attacks.membership._rows import NO_ENCODER, NO_REFERENCES, encoder_name, log_odds, public_rows, table
+from redteam.core import StatisticsError
 from redteam.core.arrays import FloatArray
 from redteam.data import Examples
 from redteam.plugins.attack import Attack
@@ -55,6 +58,7 @@ from redteam.statistics.membership.stacking import (
 )
 from redteam.targets.target import Access, Target
 
+_SAME = 1e-3  # of log-odds, as of a model that was saved with other decimals
 Plain = Callable[[FloatArray, ReferenceTable], FloatArray]
 PLAIN: dict[str, Plain] = {
     "ratio": lambda target, references: ratio(target, references.log_odds),
@@ -96,6 +100,7 @@ class ReferenceModels(Attack):
         given = context.reference_scores
         assert given is not None  # or it does not apply
         own, references = log_odds(target, pool), table(given)
+        _check_other_models(own, references)
         slope = fidelity_slope(own, references)
         form = self.form if self.form != "best" else best_form(len(references), slope, slopes_of_one_recipe(references))
         context.remark(described(given, form, slope, encoder_name(context)))
@@ -106,6 +111,16 @@ class ReferenceModels(Attack):
             return {"references": stacked_score(own, references, rows.neighbours)}
         strongest = other_recipe_score if form == "other_recipe" else local_score
         return {"references": strongest(own, references, rows.neighbours, rows.fit)}
+
+
+def _check_other_models(own: FloatArray, references: ReferenceTable) -> None:
+    """Raise StatisticsError where a reference is the target itself, whose answers say who its members are."""
+    for number, said in enumerate(references.log_odds, start=1):
+        if np.abs(said - own).max() <= _SAME:
+            raise StatisticsError(
+                f"reference model {number} answers every row as the target does: it is the target, which must not be "
+                "among its references"
+            )
 
 
 def best_form(count: int, slope: float | None, window: tuple[float, float] = SAME_RECIPE) -> str:

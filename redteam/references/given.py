@@ -22,6 +22,7 @@ from redteam.report import plural
 from redteam.targets.target import SURE, Access, Target, classifier
 
 _FEWEST = 2  # rows of the audit on either side of a model's training
+_MOST = 4 * 2**30  # bytes of an .npz, unpacked: log-odds of 100 models for five million rows
 _ARRAYS = ("log_odds", "included")
 
 
@@ -43,6 +44,7 @@ class SavedReferences:
         odds, included = found.log_odds[place].T, found.included[place].T
         correct = None if found.correct is None else found.correct[place].T
         _check_sides(str(self.path), included)
+        _check_answers(str(self.path), odds, included)
         made_by = f"{plural(len(odds), 'reference model')} of {self.path.name}"
         return ReferenceScores(np.clip(odds, -SURE, SURE), included, pairs(included), correct, made_by)
 
@@ -61,7 +63,7 @@ class OpenedReferences:
         """Read what each model was trained on; UsageError where a model has no such file, or is the target itself."""
         if len(models) != len(members):
             raise UsageError(
-                f"{plural(len(models), '--reference-model')} and {plural(len(members), '--reference-members')}: each "
+                f"{plural(len(models), '--reference-model')} and {len(members)} --reference-members: each "
                 "model needs the file of the rows it was trained on, in the same order"
             )
         for model in models:
@@ -84,6 +86,7 @@ class OpenedReferences:
         said = [answers_of(classifier(model), rows) for model in self.models]
         odds, correct = np.empty(included.shape), np.empty(included.shape, np.bool_)
         odds[:, order], correct[:, order] = [one for one, _ in said], [right for _, right in said]
+        _check_answers("--reference-model", odds, included)
         made_by = f"{plural(len(said), 'reference model')} given: {', '.join(model.name for model in self.models[:8])}"
         return ReferenceScores(odds, included, pairs(included), correct, made_by)
 
@@ -107,6 +110,17 @@ def _check_sides(name: str, included: BoolArray) -> None:
                 f"{name}: model {number} was trained on {inside:,} of {rows:,} audited rows: at least {_FEWEST} must "
                 "be on either side, about half are best"
             )
+
+
+def _check_answers(name: str, odds: FloatArray, included: BoolArray) -> None:
+    """Raise DataError for a model that says the same of all rows, or is another one a second time."""
+    seen: dict[bytes, int] = {}
+    for number, (said, half) in enumerate(zip(odds, included, strict=True), start=1):
+        if np.ptp(np.clip(said, -SURE, SURE)) == 0:
+            raise DataError(f"{name}: model {number} has one value for all audited rows, which tells nothing")
+        first = seen.setdefault(said.tobytes() + half.tobytes(), number)
+        if first != number:
+            raise DataError(f"{name}: models {first} and {number} are one and the same: give each once")
 
 
 @dataclass(frozen=True)
@@ -167,11 +181,15 @@ def _flags(column: Column) -> BoolArray:
 
 def _from_arrays(path: Path) -> _Read:
     try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(each.file_size for each in packed.infolist())
+        if size > _MOST:
+            raise DataError(f"{path}: {size / 2**30:.1f} GiB unpacked, more than {_MOST / 2**30:g} are not read")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             arrays: Mapping[str, Any] = {name: kept[name] for name in kept.files}
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile):
+    except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile):
         raise DataError(f"{path}: not an .npz of plain arrays; write it with numpy.savez") from None
     for name in _ARRAYS:
         if name not in arrays:
@@ -181,15 +199,20 @@ def _from_arrays(path: Path) -> _Read:
         raise DataError(f"{path}: log_odds {odds.shape} and included {included.shape} must both be [rows, models]")
     if odds.dtype.kind not in "fiu" or np.isnan(odds).any():
         raise DataError(f"{path}: log_odds holds what is no number")
-    flags = included.astype(np.bool_)
-    if included.dtype.kind not in "biuf" or not np.array_equal(flags, included):
-        raise DataError(f"{path}: included must hold 0 and 1, or true and false")
+    flags = _truths(path, included, "included")
     correct = arrays.get("correct")
     if correct is not None and correct.shape != odds.shape:
         raise DataError(f"{path}: correct {correct.shape} must be {odds.shape}, as log_odds")
+    right = None if correct is None else _truths(path, correct, "correct")
     names = {what: _names(path, arrays.get(what), len(odds), what) for what in ("ids", "texts")}
-    right = None if correct is None else correct.astype(np.bool_)
     return _Read(odds.astype(np.float64), flags, right, names["ids"], names["texts"])
+
+
+def _truths(path: Path, values: Any, name: str) -> BoolArray:
+    flags: BoolArray = values.astype(np.bool_)
+    if values.dtype.kind not in "biuf" or not np.array_equal(flags, values):
+        raise DataError(f"{path}: {name} must hold 0 and 1, or true and false")
+    return flags
 
 
 def _names(path: Path, values: Any, rows: int, what: str) -> tuple[str, ...] | None:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from conftest import RuleTarget, sentences
 
+from attacks.membership._rows import log_odds
 from attacks.membership.references import PLAIN, ReferenceModels, best_form
 from redteam.auditing.run import audit
+from redteam.core import StatisticsError
 from redteam.data import Split
 from redteam.models.encoder import hashed_ngrams
 from redteam.plugins.attack import suited
@@ -78,6 +80,16 @@ def test_a_reference_that_is_certain_does_not_break_it():
     certain[0, 3], certain[1, 5] = np.inf, -np.inf
     made = scored(ReferenceModels(), RuleTarget(POOL), ReferenceScores(certain, scores.included, scores.partner))
     assert np.isfinite(made).all()
+
+
+def test_the_target_among_its_references_is_found_by_its_answers():
+    given, target = reference_scores(POOL), RuleTarget(POOL.take(np.flatnonzero(IS_MEMBER).tolist()))
+    own = log_odds(target, POOL)
+    leaked = ReferenceScores(
+        np.vstack([given.log_odds, own]), np.vstack([given.included, IS_MEMBER]), (*given.partner, -1)
+    )
+    with pytest.raises(StatisticsError, match="reference model 5 answers every row as the target does"):
+        scored(ReferenceModels(), target, leaked)
 
 
 def test_without_reference_models_it_does_not_apply_and_takes_no_error():
