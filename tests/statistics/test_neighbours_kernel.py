@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from redteam.statistics.membership.neighbours import PENALTIES, NeighbourKernel, agreement, label_means, similarity
+from redteam.statistics.membership.neighbours import (
+    PENALTIES,
+    NeighbourKernel,
+    _cut,
+    agreement,
+    label_means,
+    similarity,
+)
 from redteam.statistics.membership.regression import hinges, logistic_weights, unexplained
 
 
@@ -52,11 +59,27 @@ def test_scores_without_anything_shared_lose_their_mean_alone():
     assert np.abs(NeighbourKernel(vectors, labels).own(scores) - (scores - scores.mean())).max() < 0.5
 
 
-def test_landmarks_give_nearly_the_numbers_of_all_rows():
-    """Tolerance of the projection: with a third of the rows as landmarks, correlated to 0.99."""
-    vectors, labels, scores = rows(900, spread=0.6)
-    exact, made = NeighbourKernel(vectors, labels), NeighbourKernel(vectors, labels, most_exact=100, landmarks=300)
-    assert np.corrcoef(exact.own(scores), made.own(scores))[0, 1] > 0.99
+@pytest.mark.parametrize(("block", "most"), [(900, 0.02), (60, 0.2)])
+def test_blocks_give_nearly_the_numbers_of_all_rows(block, most):
+    """What differs, as a share of the spread: little where a block holds a label, more where labels are cut."""
+    vectors, labels, scores = rows(900, spread=0.6, labels=6)
+    exact = NeighbourKernel(vectors, labels).own(scores)
+    made = NeighbourKernel(vectors, labels, most_exact=100, landmarks=150, block=block).own(scores)
+    assert np.std(made - exact) < most * np.std(exact)
+
+
+def test_one_block_of_all_rows_is_exact():
+    vectors, labels, scores = rows(80, labels=1)
+    made = NeighbourKernel(vectors, labels, most_exact=1, landmarks=10)
+    np.testing.assert_allclose(made.own(scores), NeighbourKernel(vectors, labels).own(scores), atol=1e-8)
+
+
+def test_blocks_hold_every_row_once_and_one_label_each():
+    vectors, labels, _ = rows(300)
+    blocks = _cut(vectors, labels, 20)
+    assert sorted(np.concatenate(blocks)) == list(range(300))
+    assert max(map(len, blocks)) <= 20
+    assert all(len(set(labels[block])) == 1 for block in blocks)
 
 
 def test_with_every_row_a_landmark_the_numbers_are_the_same():
@@ -68,8 +91,9 @@ def test_with_every_row_a_landmark_the_numbers_are_the_same():
 def test_landmarks_do_not_depend_on_the_order_of_rows():
     vectors, labels, scores = rows(300)
     order = np.random.default_rng(1).permutation(300)
-    one = NeighbourKernel(vectors, labels, most_exact=10, landmarks=80).own(scores)
-    other = NeighbourKernel(vectors[order], labels[order], most_exact=10, landmarks=80).own(scores[order])
+    some = {"most_exact": 10, "landmarks": 80, "block": 40}
+    one = NeighbourKernel(vectors, labels, **some).own(scores)
+    other = NeighbourKernel(vectors[order], labels[order], **some).own(scores[order])
     np.testing.assert_allclose(one[order], other, atol=1e-8)
 
 
