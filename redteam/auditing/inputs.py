@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from redteam.auditing.agreement import check_agreement, ledger_beside
+from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.canary.label_evidence import LabelAudit
 from redteam.core import LedgerError, RedteamError, TargetError, UsageError
 from redteam.core.files import open_to_others
@@ -25,7 +26,8 @@ class Sources:
 
     Without any, the ledger beside the model. `training_data` says where the data file of that ledger is now. `canaries`
     is the canary ledger of a model trained elsewhere, where it is not beside the members or the data. `label_map` is a
-    JSON file that says what labels of the data are called in the model.
+    JSON file that says what labels of the data are called in the model. `released` is the privatised file that the
+    model was trained on.
     """
 
     members: Path | None = None
@@ -38,6 +40,7 @@ class Sources:
     training_data: Path | None = None
     columns: Columns = field(default_factory=Columns)
     label_map: Path | None = None
+    released: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class AuditInputs:
     notes: tuple[str, ...]
     planting: Planting | None = None
     labels: LabelAudit | None = None
+    released: ReleasedAudit | None = None
 
 
 def open_inputs(name: str | None, sources: Sources, options: dict[str, Any]) -> AuditInputs:
@@ -123,6 +127,8 @@ def _check(name: str | None, sources: Sources) -> None:
         raise UsageError(f"{' and '.join(given)} exclude each other: each says which examples to audit")
     if sources.training_data is not None and given not in ([], ["--ledger"]):
         raise UsageError(f"--training-data goes with a ledger, which says who was a member, and not with {given[0]}")
+    if sources.released is not None and given not in ([], ["--ledger"]):
+        raise UsageError(f"--released goes with the ledger of a model that was trained on it, and not with {given[0]}")
     if sources.reference is not None and sources.members is None:
         raise UsageError("--reference goes with --members and --nonmembers")
     if sources.columns.split is not None and sources.members is not None:

@@ -22,6 +22,7 @@ from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.keeping import not_kept
 from redteam.auditing.measure import Measured, run_attacks
+from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.auditing.references import compared
 from redteam.auditing.risk import rows_at_risk, tail_warning
 from redteam.auditing.scoring import ScoreCache
@@ -35,7 +36,6 @@ from redteam.data import Examples, Split
 from redteam.models.encoder import public_encoder
 from redteam.plugins.attack import Attack, Control, suited
 from redteam.plugins.context import AttackContext, Progress, unwatched
-from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.reference_scores import ReferenceProvider
 from redteam.plugins.registry import discover_attacks, discover_controls, discover_risks
 from redteam.report.metrics import metric
@@ -61,6 +61,7 @@ def audit(
     guarantee: Guarantee | None = None,
     planted: CanaryAudit | None = None,
     labels: LabelAudit | None = None,
+    released: ReleasedAudit | None = None,
     references: ReferenceProvider | None = None,
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
@@ -72,9 +73,9 @@ def audit(
     Membership joins the scores after the last attack. `settings` say at which level and where intervals are measured,
     `guarantee` is what the training claims, and `progress` hears of texts done and all of them.
     `attacks` and `controls` default to all there are, but for attacks that others outdo on this target; `planted` are
-    canaries in the training data and the attacks after them, `labels` are label canaries. `references` gives the
-    scores of reference models, which
-    attacks may use. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told
+    canaries in the training data and the attacks after them, `labels` are label canaries, `released`
+    privatised texts of it and the attacks on these. `references` gives the scores of reference models, which attacks
+    may use. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told
     of their use. Raises TargetError or BundleError where the target gives no usable answers, or refuses too many texts;
     what goes wrong inside one attack is a `Failure` in the report.
     """
@@ -89,7 +90,7 @@ def audit(
     attacks = suited(wanted, cache.access) if attacks is None else wanted
     found = fair_canaries(looked.split, looked.units.is_member, guarantee, seed=settings.seed)
     context = _context(target, looked, attacks, references, settings, progress or unwatched)
-    job = _Job(cache, looked, attacks, planted, settings, context, guarantee, found, labels=labels)
+    job = _Job(cache, looked, attacks, planted, settings, context, guarantee, found, labels=labels, released=released)
     return _report(job, skipped, controls)
 
 
@@ -97,10 +98,10 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
     """Run the attacks and write down what they show."""
     looked, planted, settings = job.looked, job.planted, job.settings
     family = job.family()
-    outcomes, extracted = job.outcomes(family), [*job.extracted(family.of_canaries), *job.of_labels(family)]
+    outcomes, extracted = job.outcomes(family), job.besides(family)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
     accuracy = measure_accuracy(job.cache, looked.pool, looked.is_member) if measured or extracted else None
-    ran: list[Attack | ExtractionAttack] = [*job.attacks, *(planted.attacks if planted else ())]
+    ran: list[Any] = [*job.attacks, *(each for one in (planted, job.released) if one for each in one.attacks)]
     asked = [one.id for one in ran] + [one.id for one in controls] + ([LABELS] if job.labels else [])
     alike, told = compared(job.cache, looked.pool, looked.is_member, job.context.reference_scores)
     references = job.references(measured)
@@ -144,6 +145,7 @@ class _Job:
     found: Canaries | str
     notes: list[str] = field(default_factory=list)
     labels: LabelAudit | None = None
+    released: ReleasedAudit | None = None
 
     @property
     def known(self) -> Canaries | None:
@@ -159,6 +161,9 @@ class _Job:
         """Return the numbers there will be, which of them are judged, and how these share the error."""
         access = self.cache.access
         judged, described = self._planned_labels()
+        if self.released is not None:
+            limited, others = self.released.planned(self.settings.limits)
+            judged, described = (*judged, *limited), (*described, *others)
         return make_family(
             [attack for attack in self.attacks if attack.applies(access, self.context) is None],
             self.settings,
@@ -174,12 +179,15 @@ class _Job:
         wanted = self.guarantee is not None or limited
         return ((), ()) if self.labels is None else self.labels.planned(judged=wanted)
 
-    def of_labels(self, family: Family) -> list[Evidence | Failure]:
-        """Return what label canaries show at their levels."""
-        if self.labels is None:
-            return []
-        found = list(self.labels.run(self.cache.target, family.level))
-        self.notes.extend(self.labels.notes)
+    def besides(self, family: Family) -> list[Evidence | Failure]:
+        """Return what planted canaries, label canaries and released texts show at their levels."""
+        found = self.extracted(family.of_canaries)
+        if self.labels is not None:
+            found += self.labels.run(self.cache.target, family.level)
+            self.notes.extend(self.labels.notes)
+        if self.released is not None:
+            found += self.released.run(family.level)
+            self.notes.extend(self.released.notes())
         return found
 
     def outcomes(self, family: Family) -> list[Measured | Failure]:

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from redteam.plugins.extraction import ExtractionAttack
     from redteam.plugins.fairness import FairnessAttack, SwapControl
     from redteam.plugins.mechanism import WordMechanism
+    from redteam.plugins.reconstruction import ReconstructionAttack
     from redteam.plugins.row_risk import RowRisk
     from redteam.plugins.update import UpdateAttack, UpdateControl
 
-    OfModels = Attack | ExtractionAttack | FairnessAttack | RowRisk | Control | SwapControl
+    OfModels = Attack | ExtractionAttack | FairnessAttack | RowRisk | ReconstructionAttack | Control | SwapControl
     Plugin = OfModels | UpdateAttack | UpdateControl | Defense | WordMechanism
 
 Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page and settings.")]
@@ -31,6 +32,7 @@ def attacks(wanted: Wanted = None) -> None:
         discover_controls,
         discover_extractions,
         discover_fairness,
+        discover_reconstructions,
         discover_risks,
         discover_swap_controls,
         discover_update_attacks,
@@ -40,6 +42,7 @@ def attacks(wanted: Wanted = None) -> None:
     rows: list[tuple[Plugin, str]] = [(a, f"needs {a.needs.word}") for a in discover_attacks()]
     rows += [(a, f"needs {a.needs.word} and canaries") for a in discover_extractions()]
     rows += [(a, "needs reference models, no access") for a in discover_risks()]
+    rows += [(a, "needs released texts, no access") for a in discover_reconstructions()]
     rows += [(a, "needs clients' updates") for a in discover_update_attacks()]
     rows += [(c, "control, never sees the target") for c in discover_controls()]
     rows += [(c, "control of attacks on updates") for c in discover_update_controls()]

@@ -41,6 +41,7 @@ class SourceOptions:
     scores: o.Scores = None
     ledger: o.LedgerFile = None
     training_data: o.TrainingData = None
+    released: o.Released = None
     canary_ledger: o.CanaryLedger = None
     split_column: o.SplitColumn = None
     label_map: o.LabelMap = None
@@ -49,7 +50,7 @@ class SourceOptions:
     def files(self) -> tuple[Path | None, ...]:
         """All of them, which no report may overwrite."""
         files = (self.members, self.nonmembers, self.data, self.scores, self.ledger)
-        return (*files, self.training_data, self.canary_ledger, self.label_map)
+        return (*files, self.training_data, self.released, self.canary_ledger, self.label_map)
 
     def sources(self, columns: o.RowOptions) -> "Sources":
         """Return them as the audit takes them."""
@@ -63,6 +64,7 @@ class SourceOptions:
             scores=self.scores,
             canaries=self.canary_ledger,
             training_data=self.training_data,
+            released=self.released,
             columns=columns.columns(split=self.split_column),
             label_map=self.label_map,
         )
@@ -144,6 +146,10 @@ def _open(target: str | None, sources: "Sources", requests: RequestOptions, open
     from redteam.auditing.inputs import open_inputs
 
     inputs = open_inputs(target, sources, requests.settings(target, opening))
+    if sources.released is not None:
+        from redteam.auditing.released import open_released
+
+        inputs = open_released(sources.released, inputs, target, sources.ledger)
     for note in inputs.notes:
         say(note)
     return inputs
@@ -246,6 +252,7 @@ def _run(
             guarantee=inputs.guarantee,
             planted=planted,
             labels=inputs.labels,
+            released=inputs.released,
             references=watched(compared, show),
             progress=show,
             folder=kept_answers(),

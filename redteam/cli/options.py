@@ -21,6 +21,9 @@ Target = Annotated[
     str | None, typer.Argument(help="model.pt, a Hugging Face directory, module:function, or an http(s) URL.")
 ]
 Members = Annotated[Path | None, Opt("--members", help="File of texts that were trained on.")]
+Released = Annotated[
+    Path | None, Opt("--released", help="Privatised file that the model was trained on: guess its words back too.")
+]
 Nonmembers = Annotated[Path | None, Opt("--nonmembers", help="File of texts that were not.")]
 Data = Annotated[Path | None, Opt("--data", help="One file with a split column, of texts on both sides.")]
 TrainingData = Annotated[

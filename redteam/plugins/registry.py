@@ -14,10 +14,11 @@ from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.fairness import FairnessAttack, SwapControl
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.neighbours import check_neighbour
+from redteam.plugins.reconstruction import ReconstructionAttack
 from redteam.plugins.row_risk import RowRisk
 from redteam.plugins.update import UpdateAttack, UpdateControl
 
-OfModels = Attack | ExtractionAttack | FairnessAttack | Control | SwapControl | RowRisk
+OfModels = Attack | ExtractionAttack | FairnessAttack | Control | SwapControl | RowRisk | ReconstructionAttack
 Plugin = TypeVar("Plugin", bound=OfModels | UpdateAttack | UpdateControl | Defense | WordMechanism)
 
 
@@ -69,6 +70,11 @@ def discover_defenses() -> tuple[Defense, ...]:
 def discover_mechanisms() -> tuple[WordMechanism, ...]:
     """Return every privatiser of text, each with its default settings, in the order of their ids."""
     return _discover(WordMechanism, "defenses", "redteam.defenses")  # type: ignore[type-abstract]
+
+
+def discover_reconstructions() -> tuple[ReconstructionAttack, ...]:
+    """Return every attack on released texts, each with its default settings, in the order of their ids."""
+    return _discover(ReconstructionAttack, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
 
 
 def choose(found: tuple[Plugin, ...], wanted: list[str]) -> tuple[Plugin, ...]:

@@ -8,6 +8,7 @@ import pytest
 from redteam.plugins.registry import (
     discover_attacks,
     discover_extractions,
+    discover_reconstructions,
     discover_risks,
     discover_update_attacks,
 )
@@ -31,6 +32,9 @@ TABLE = {
     "RT301": INVERSION,
     "RT302": INVERSION,
     "RT303": INVERSION,
+    "RT401": INVERSION,
+    "RT402": INVERSION,
+    "RT403": INVERSION,
 }
 NAMES = {  # MITRE ATLAS v5.6.1, NIST AI 100-2 E2025, OWASP Machine Learning Security Top 10 of 2023
     "AML.T0024.000": "infer training data membership",
@@ -43,7 +47,14 @@ NAMES = {  # MITRE ATLAS v5.6.1, NIST AI 100-2 E2025, OWASP Machine Learning Sec
     "ML03:2023": "model inversion",
 }
 OF_MEMBERS, OF_CANARIES = ("auc", "tpr", "epsilon"), ("exposure", "extraction_rate")
-ATTACKS = (*discover_attacks(), *discover_extractions(), *discover_risks(), *discover_update_attacks())
+OF_RELEASED = ("unchanged", "words_recovered", "texts_recovered")
+ATTACKS = (
+    *discover_attacks(),
+    *discover_extractions(),
+    *discover_risks(),
+    *discover_update_attacks(),
+    *discover_reconstructions(),
+)
 
 
 def test_the_table_is_that_of_all_attacks():
@@ -61,9 +72,9 @@ def test_the_manual_page_says_the_same(attack):
     assert all(standard in page for standard in standards)
 
 
-@pytest.mark.parametrize("name", [*OF_MEMBERS, *OF_CANARIES])
+@pytest.mark.parametrize("name", [*OF_MEMBERS, *OF_CANARIES, *OF_RELEASED])
 def test_the_tags_of_a_metric_hold_for_all_attacks_that_give_it(name):
-    kind = "RT2" if name in OF_CANARIES else "RT1"
+    kind = "RT2" if name in OF_CANARIES else "RT4" if name in OF_RELEASED else "RT1"
     tags = [tag.split()[-1] for tag in metric(name).tags if "800-226" not in tag]
     assert tags
     for taxonomy in (each for identifier, each in TABLE.items() if identifier.startswith(kind)):

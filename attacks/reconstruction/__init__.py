@@ -1,0 +1,1 @@
+"""From texts whose words were exchanged back to the words that were there."""

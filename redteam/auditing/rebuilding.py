@@ -1,0 +1,127 @@
+"""How many words of released texts come back: what an attacker knows, what is tried, and what it gives.
+
+What is guessed is joined with the texts as they were after the last attack.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redteam.core import one_line
+from redteam.core.arrays import FloatArray, IntArray
+from redteam.core.randomness import Randomness
+from redteam.data.words import words_of
+from redteam.models.word_vectors import SingleArray, WordVectors
+from redteam.plugins.mechanism import WordMechanism
+from redteam.plugins.reconstruction import PublicKnowledge, ReconstructionAttack
+from redteam.report import Limit
+from redteam.report.values import Evidence, Failure, rule_of
+from redteam.statistics.bounded import largest_mean_bound, mean_interval
+
+_MOST_WORDS, _FEWER_WORDS, _DRAWS = 3000, 800, 200  # words that people use, where a channel is counted, draws of each
+_BLOCK, _FOLLOWS = 64, 5.0
+
+
+@dataclass(frozen=True)
+class ReleasedAudit:
+    """Released texts of members with the texts as they were, what the attacker knows, and the attacks."""
+
+    released: tuple[tuple[str, ...], ...]
+    raw: tuple[tuple[str, ...], ...]
+    known: PublicKnowledge
+    attacks: tuple[ReconstructionAttack, ...]
+
+    def planned(self, limits: "Sequence[Limit] | None") -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the id of each number that `run` gives: those that the limits of a policy judge, and all others."""
+        named = [(f"{rule_of(attack.id, name)}:texts", name) for attack in self.attacks for name in attack.metrics]
+        limited = [limits is None or any(limit.metric == name for limit in limits) for _, name in named]
+        judged, others = (
+            tuple(each for (each, _), is_limited in zip(named, limited, strict=True) if is_limited == wanted)
+            for wanted in (True, False)
+        )
+        return judged, others
+
+    def run(self, level: Callable[[str], float]) -> Iterator[Evidence | Failure]:
+        """Yield for each attack and metric how much came back, each at its level; a crash is a Failure."""
+        for attack in self.attacks:
+            try:
+                guessed = attack.recover(self.released, self.known)
+                right = [_right(*pair) for pair in zip(guessed, self.raw, strict=True)]
+            except (Exception, SystemExit) as error:
+                yield Failure(attack.id, "failed", one_line(error))
+                continue
+            words = np.array([own.mean() for own in right])
+            whole = np.array([float(own.all()) for own in right])
+            for name in attack.metrics:
+                identifier = f"{rule_of(attack.id, name)}:texts"
+                numbers = whole if name == "texts_recovered" else words
+                interval = mean_interval(numbers, alpha=level(identifier))
+                most = largest_mean_bound(len(numbers), alpha=level(identifier))
+                yield Evidence(attack.id, "texts", name, interval, len(numbers), len(numbers), most)
+
+    def notes(self) -> tuple[str, ...]:
+        """Say how often somebody would be right who saw no released text."""
+        commonest = self.known.words[int(self.known.prior.argmax())]
+        seen = Counter(word for text in self.raw for word in text)
+        share = seen[commonest] / max(1, seen.total())
+        return (
+            f"attacks on released texts: {len(self.raw):,} texts; always guessing the commonest word, without looking "
+            f"at any of them, is right on {share:.1%} of words",
+        )
+
+
+def _right(guessed: Sequence[str], own: Sequence[str]) -> FloatArray:
+    return np.array([float(a == b) for a, b in zip(guessed, own, strict=True)])
+
+
+def knowledge(
+    mechanism: WordMechanism, table: WordVectors, texts: Sequence[str], seen: Sequence[str]
+) -> PublicKnowledge:
+    """Return what an attacker knows who has `texts` like the released ones, of the released words `seen`."""
+    exact = mechanism.log_channel(np.zeros(1, np.int64), table) is not None
+    parted = [words_of(text) for text in texts]
+    counts = Counter(word for words in parted for word in words if word in table.index)
+    words = [word for word, _ in counts.most_common(_MOST_WORDS if exact else _FEWER_WORDS)] or list(table.words[:2])
+    columns = {word: place for place, word in enumerate(word for word in seen if word in table.index)}
+    rows, wanted = (np.array([table.index[word] for word in some], np.int64) for some in (words, columns))
+    channel = _exact(mechanism, table, rows, wanted) if exact else _counted(mechanism, table, rows, wanted)
+    numbers = np.array([counts[word] + 1.0 for word in words])
+    prior = np.log(numbers / numbers.sum())
+    return PublicKnowledge(tuple(words), prior, _follows(parted, words, prior), columns, channel)
+
+
+def _follows(texts: Sequence[Sequence[str]], words: Sequence[str], prior: FloatArray) -> SingleArray:
+    """Return the logarithm of how often each word follows each, the last row for beginnings."""
+    place = {word: i for i, word in enumerate(words)}
+    counts = np.tile((_FOLLOWS * np.exp(prior)).astype(np.float32), (len(words) + 1, 1))
+    for text in texts:
+        before = len(words)
+        for word in text:
+            now = place.get(word, -1)
+            if now >= 0:
+                counts[before, now] += 1
+            before = now if now >= 0 else len(words)
+    return np.asarray(np.log(counts / counts.sum(axis=1, keepdims=True)), np.float32)
+
+
+def _exact(mechanism: WordMechanism, table: WordVectors, rows: IntArray, seen: IntArray) -> SingleArray:
+    channel = np.empty((len(rows), len(seen)), np.float32)
+    for start in range(0, len(rows), _BLOCK):
+        block = mechanism.log_channel(rows[start : start + _BLOCK], table)
+        assert block is not None  # it was tried
+        channel[start : start + _BLOCK] = block[:, seen]
+    return channel
+
+
+def _counted(mechanism: WordMechanism, table: WordVectors, rows: IntArray, seen: IntArray) -> SingleArray:
+    """Return the channel by draws of each word, with a little for what was not drawn."""
+    places = np.full(len(table), -1)
+    places[seen] = np.arange(len(seen))
+    counts = np.full((len(rows), len(seen)), 0.02, np.float32)
+    for start in range(0, len(rows), _BLOCK):
+        asked = np.arange(start, min(start + _BLOCK, len(rows))).repeat(_DRAWS)
+        drawn = places[mechanism.draw(rows[asked], table, Randomness())]
+        np.add.at(counts, (asked[drawn >= 0], drawn[drawn >= 0]), 1)
+    return np.asarray(np.log(counts / (_DRAWS + 0.02 * len(table))), np.float32)

@@ -1,0 +1,85 @@
+"""Open a privatised file for an audit of the model that was trained on it, with its texts as they were.
+
+The attacked texts are those of members, at most 2,000 of them; the attacker's own are those of non-members, which the
+model was not trained on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from redteam.auditing.inputs import AuditInputs
+from redteam.auditing.rebuilding import ReleasedAudit, knowledge
+from redteam.core import LedgerError
+from redteam.data import Columns, Examples, Split, fingerprint, read_examples
+from redteam.data.ledger import Ledger, ledger_path
+from redteam.data.words import words_of
+from redteam.models.word_vectors import WordVectors, load_word_vectors
+from redteam.plugins.mechanism import WordMechanism
+from redteam.plugins.reconstruction import ReconstructionAttack
+from redteam.plugins.registry import discover_mechanisms, discover_reconstructions
+from redteam.privatising.record import Privatisation, load_record
+from redteam.privatising.wording import caveats
+
+_MOST_TEXTS = 2000
+
+
+def open_released(path: Path, inputs: AuditInputs, name: str | None, ledger: Path | None) -> AuditInputs:
+    """Return the inputs with texts as they were before `path` was released, and with what is tried on the release.
+
+    `ledger` is that of the model called `name`, None where it lies beside it. Raises LedgerError where the files are
+    not of one another.
+    """
+    record = load_record(path)
+    ledger = ledger or ledger_path(Path(name or ""))
+    own = Ledger.load(ledger)
+    if own.data.sha256 != record.released_sha256:
+        raise LedgerError(f"{path}: {ledger.name} says that the model was trained on another file; give that one")
+    source = (path.resolve().parent / record.source.path).resolve()
+    if not source.exists() or fingerprint(source) != record.source.sha256:
+        raise LedgerError(f"{path}: the texts as they were, {source}, are not there or changed; put them back")
+    raw = read_examples(source, Columns(**record.source.columns)).examples
+    released = read_examples(path, Columns(**own.data.columns)).examples
+    split = _with_raw(inputs.split, raw)
+    notes = (*inputs.notes, *caveats(record), f"membership attacks ask with the texts of {source.name} as they were")
+    audit = _released(record, split, released, discover_reconstructions())
+    return replace(inputs, split=split, notes=notes, released=audit)
+
+
+def _with_raw(split: Split, raw: Examples) -> Split:
+    """Return the split of the same rows with texts as they were."""
+    inside, outside = (raw.of_rows(side.rows.tolist()) for side in (split.members, split.nonmembers))
+    inside, outside = (replace(a, labels=b.labels) for a, b in ((inside, split.members), (outside, split.nonmembers)))
+    how = {"randomised": split.randomised, "salt": split.salt, "inclusion": split.inclusion, "redrawn": split.redrawn}
+    return Split.of(inside, outside, None, unit=split.unit, **how)  # type: ignore[arg-type]
+
+
+def _released(
+    record: Privatisation, split: Split, released: Examples, attacks: Sequence[ReconstructionAttack]
+) -> ReleasedAudit:
+    rows = np.random.default_rng(0x401).permutation(split.members.rows)[:_MOST_TEXTS]
+    texts = released.of_rows(rows.tolist()).texts or ()
+    members = {int(row): text for row, text in zip(split.members.rows, split.members.texts or (), strict=True)}
+    raw = [tuple(words_of(members[int(row)])) for row in rows]
+    pairs = [(tuple(text.split()), own) for text, own in zip(texts, raw, strict=True) if own]
+    seen = sorted({word for text, _ in pairs for word in text})
+    table = _vectors(record)
+    known = knowledge(mechanism_of(record), table, split.nonmembers.texts or (), seen)
+    return ReleasedAudit(tuple(a for a, _ in pairs), tuple(b for _, b in pairs), known, tuple(attacks))
+
+
+def _vectors(record: Privatisation) -> WordVectors:
+    table = load_word_vectors(record.embeddings)
+    if table.digest != record.embeddings_sha256:
+        raise LedgerError(f"--embeddings {record.embeddings}: changed since the texts were privatised; restore it")
+    return table
+
+
+def mechanism_of(record: Privatisation) -> WordMechanism:
+    """Return the mechanism of a record with its settings; LedgerError for one that is not installed."""
+    for mechanism in discover_mechanisms():
+        if mechanism.id == record.mechanism:
+            return replace(mechanism, **record.settings)  # type: ignore[type-var]
+    raise LedgerError(f"mechanism {record.mechanism} is not installed; install the package that brings it")

@@ -1,0 +1,64 @@
+"""A file is privatised, a model trained on it, and both are audited with the texts as they were."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from forks import fast
+from materials import error_line
+
+WORDS = [f"word{chr(97 + i)}{chr(97 + j)}" for i in range(6) for j in range(5)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("released"), np.random.default_rng(0)
+    rows = [(" ".join(rng.choice(WORDS, 8)), "ab"[i % 2]) for i in range(400)]
+    for name in ("raw.csv", "other.csv"):
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *rows[: 400 if name == "raw.csv" else 300]])
+    (folder / "v.txt").write_text("".join(f"{word} {i % 6} {i // 6}\n" for i, word in enumerate(WORDS)))
+    usual = ("--mechanism", "santext", "--embeddings", "v.txt")
+    for name, source, epsilon in (("private.csv", "raw.csv", "40"), ("second.csv", "other.csv", "0.1")):
+        assert fast("privatise", source, "-o", name, *usual, "--epsilon", epsilon, cwd=folder).returncode == 0
+    trained = fast("train", "private.csv", "-o", "model.pt", "--set", "epochs=1", cwd=folder)
+    assert trained.returncode == 0, trained.stderr
+    return folder
+
+
+def audit(folder, *arguments, limits="max_auc = 0.9"):
+    (folder / "policy.toml").write_text(f"{limits}\nallow_untrained = true\n")
+    usual = ("audit", "model.pt", "--attack", "RT101", "--policy", "policy.toml")
+    return fast(*usual, *arguments, cwd=folder)
+
+
+def test_a_limit_on_what_comes_back_is_judged(folder):
+    result = audit(folder, "--released", "private.csv", "-f", "json", limits="max_auc = 0.9\nmax_words_recovered = 0.5")
+    assert result.returncode == 1, result.stderr
+    document = json.loads(result.stdout)
+    found = {each["attack"]: each["interval"] for each in document["evidence"] if each["metric"] == "words_recovered"}
+    assert found["RT402"]["low"] > 0.5
+    assert any("membership attacks ask with the texts of raw.csv" in line for line in result.stderr.splitlines())
+    saved = folder / "report.json"
+    saved.write_text(result.stdout)
+    assert fast("gate", saved, "--policy", "policy.toml", cwd=folder).returncode == 1
+
+
+def test_without_a_limit_it_is_described(folder):
+    result = audit(folder, "--released", "private.csv")
+    assert "words recovered" in result.stdout
+    assert "always guessing the commonest word" in " ".join(result.stdout.split())
+    assert not any(word in result.stdout for word in WORDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--released", "second.csv"), "says that the model was trained on another file"),
+        (("--released", "raw.csv"), "raw.privatised.json: cannot be read"),
+        (("--released", "none.csv"), "none.privatised.json: cannot be read"),
+    ],
+)
+def test_files_that_are_not_of_one_another(folder, arguments, said):
+    assert said in error_line(audit(folder, *arguments))
