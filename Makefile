@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
+AXE := https://registry.npmjs.org/axe-core/-/axe-core-4.14.1.tgz
 
 .PHONY: install demo test test-fast test-integrations test-federated resolve-federated docs lint bench fixtures wheel clean
 
@@ -49,6 +50,10 @@ test-integrations: .venv-integrations/installed
 	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		> "$$(.venv-integrations/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt distributed mlflow-skinny pandas peft ray
+	# pages in a browser, where there is one; axe-core is a script that is read from its package of npm
+	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt playwright
+	mkdir -p .venv-integrations/axe && curl -sSfL --max-time 60 $(AXE) | tar xz -C .venv-integrations/axe package/axe.min.js \
+		|| echo "axe-core could not be fetched: its test is skipped" >&2
 	# alone: it names a hundred packages, of which its attacks use these
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps privacyguard-platform
 	@touch $@

@@ -41,12 +41,13 @@ _COMMANDS = (
         "unpack",
         "gate",
         "compare",
+        "report",
         "attacks",
         "defenses",
     ),
     *("selftest", "canary"),
 )
-_OF_REPORTS = ("gate", "compare")  # they reach no attack, so that nobody's package can stand in for ours
+_OF_REPORTS = ("gate", "compare", "report")  # they reach no attack, so that nobody's package can stand in for ours
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 

@@ -6,7 +6,7 @@ from redteam.canary.draw import EXISTING, FRESH, PER_CANARY
 from redteam.canary.measures import CanaryMeasure, Measured
 from redteam.experiments.drill.grid import ONE_PER_MODEL
 from redteam.experiments.drill.report import DrillReport, DrillRow, Extracted, too_few
-from redteam.experiments.table import MARK, ReportTable, markdown_of, text_of, untrained
+from redteam.experiments.table import MARK, ReportTable, markdown_of, page_of, text_of, untrained
 from redteam.report import plural
 
 _NUMBERS = ("R", "accuracy", "pass", "exposure", "whole secrets", "guesses needed")
@@ -34,6 +34,15 @@ def render_markdown(report: DrillReport) -> str:
     details = ReportTable(_DETAILS, [line for row, each in pairs for line in _measures(row, each)])
     tests = ReportTable(_TESTS, [line for row, each in pairs for line in _comparisons(row, each)])
     return markdown_of("Canary drill", _table(report), told, "Every measure of every attack", [details, tests])
+
+
+def render_page(report: DrillReport) -> str:
+    """Return the same as one HTML page."""
+    pairs = [(row, each) for row in report.rows for each in row.attacks]
+    details = ReportTable(_DETAILS, [line for row, each in pairs for line in _measures(row, each)])
+    told, problems = tuple(_sentences(report)), tuple(_problems(report))
+    proven = any(row.proven for row in report.rows)
+    return page_of("Canary drill", _table(report), told, problems, [details], proven=proven)
 
 
 def _table(report: DrillReport) -> ReportTable:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from redteam.auditing.settings import FPRS
 from redteam.experiments.gap.grid import epsilon_words
 from redteam.experiments.gap.report import GapReport, GapResult, GapRow, SeedsMeasure, Spread
-from redteam.experiments.table import MARK, ReportTable, markdown_of, text_of, untrained
+from redteam.experiments.table import MARK, ReportTable, markdown_of, page_of, text_of, untrained
 from redteam.report import LOW_BOUND
 from redteam.report.values import Budget
 
@@ -25,6 +25,14 @@ def render_markdown(report: GapReport) -> str:
     details = ReportTable(_DETAILS, [_detail(row, measure) for row in report.rows for measure in row.measures])
     title, summary = "Theory against practice", "Every signal of every attack"
     return markdown_of(title, _table(report, full=True), told, summary, [details])
+
+
+def render_page(report: GapReport) -> str:
+    """Return the same as one HTML page."""
+    details = ReportTable(_DETAILS, [_detail(row, measure) for row in report.rows for measure in row.measures])
+    told, problems = tuple(_sentences(report)), tuple(_problems(report))
+    proven = any(each.proven for each in report.broken)
+    return page_of("Theory against practice", _table(report, full=True), told, problems, [details], proven=proven)
 
 
 def _table(report: GapReport, *, full: bool = False) -> ReportTable:

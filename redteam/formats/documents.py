@@ -1,0 +1,170 @@
+"""Documents that follow a model: a section for a model card, an annex for a data-protection impact assessment.
+
+They say what was measured and what was not, and certify nothing: evidence supports a statement, or does not, or the
+question was not tested.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from redteam import formats
+from redteam.formats import code, markdown
+from redteam.policy import Policy, Verdict
+from redteam.report import LOW_BOUND, number, plural
+from redteam.report.guarantee import broken_claim, status
+from redteam.report.metrics import metric
+from redteam.report.reading import measured
+from redteam.report.values import AuditReport
+
+SUPPORTS, AGAINST, UNTESTED = "supports", "does not support", "not tested"
+
+
+def card(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
+    """Return YAML metadata with the `model-index` of a Hugging Face model card, and a section in Markdown."""
+    named = json.dumps(formats.clean(report.target.name))  # a JSON string is one of YAML
+    lines = ["---", "model-index:", f"- name: {named}", "  results:", *_results(report), "---", ""]
+    lines += ["## Privacy audit", "", markdown(formats.summary(verdict)), ""]
+    lines += ["| metric | measured | what it means |", "|---|---|---|"]
+    for each in formats.strongest(report):
+        of = metric(each.metric)
+        lines.append(f"| {markdown(formats.metric_name(each))} | {of.full(each)} | {markdown(of.meaning(each))} |")
+    lines += ["", f"Data: {markdown(formats.data_line(report.data))}. Judged by {code(policy.source)}.", ""]
+    if report.guarantee is not None:
+        lines += [f"Guarantee: {markdown(status(report))}. {LOW_BOUND}", ""]
+    lines += ["What the audit could not have seen:", ""]
+    lines += [f"- {markdown(each)}" for each in formats.blind_spots(report)]
+    lines += ["", f"Made by redteam {markdown(report.tool_version)}, {markdown(report.created)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _results(report: AuditReport) -> Iterator[str]:
+    data = "audited members and non-members"
+    yield from ("  - task:", "      type: text-classification", "    dataset:", f"      name: {data}")
+    yield from ("      type: private", "    metrics:")
+    found = formats.strongest(report)
+    for each in found:
+        name = f"{formats.metric_name(each)} of membership inference ({each.attack} {each.signal})"
+        if metric(each.metric).of_canaries:
+            name = f"{formats.metric_name(each)} of planted canaries ({each.attack} {each.signal})"
+        value = each.interval.low if metric(each.metric).guaranteed else each.interval.value
+        yield f"    - type: {json.dumps(formats.clean(each.metric))}"
+        yield from (f"      name: {json.dumps(formats.clean(name))}", f"      value: {value:.6g}")
+    if not found:
+        yield "      []"
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What a document asks of whoever releases a model, and what a report has to say to it."""
+
+    source: str
+    asks: str
+    answer: str
+    evidence: str
+
+
+def annex(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
+    """Return an annex in Markdown: what three documents ask, and which evidence of the report answers it."""
+    lines = [
+        f"# Annex: privacy audit of {markdown(report.target.name)}",
+        "",
+        "This annex lists what a data-protection impact assessment may take from one audit. It certifies nothing: "
+        '"supports" means that the evidence speaks for the statement, "does not support" that it speaks against it or '
+        'settles nothing, "not tested" that nothing was measured.',
+        "",
+        f"- Verdict: {markdown(formats.summary(verdict))}",
+        f"- Data: {markdown(formats.data_line(report.data))}",
+        f"- Evidence of grade {report.grade}: {markdown(formats.grade_words(report))}",
+        f"- Limits: {code(policy.source)}",
+        "",
+        "| asked by | question | answer | evidence |",
+        "|---|---|---|---|",
+    ]
+    for each in _questions(report, verdict):
+        lines.append(f"| {each.source} | {each.asks} | **{each.answer}** | {each.evidence} |")
+    lines += ["", "## What the audit could not have seen", ""]
+    lines += [f"- {markdown(each)}" for each in formats.blind_spots(report)]
+    lines += ["", "## What to do next", ""]
+    lines += [f"- {markdown(each)}" for each in formats.next_steps(report, verdict)]
+    lines += ["", f"Made by redteam {markdown(report.tool_version)}, {markdown(report.created)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _questions(report: AuditReport, verdict: Verdict) -> Iterator[Inquiry]:
+    edpb, nist, iso = "EDPB Opinion 28/2024", "NIST SP 800-226", "ISO/IEC 27090"
+    membership = [each for each in report.evidence if not metric(each.metric).of_canaries]
+    planted = [each for each in report.evidence if metric(each.metric).of_canaries]
+    told = _numbers(report, of_canaries=False), _numbers(report, of_canaries=True)
+    yield Inquiry(
+        edpb,
+        "Is the likelihood insignificant that an attacker infers who was in the training data?",
+        _answer(bool(membership), verdict, of_canaries=False),
+        told[0],
+    )
+    yield Inquiry(
+        edpb,
+        "Is the likelihood insignificant that training data is obtained from the model by queries?",
+        _answer(bool(planted), verdict, of_canaries=True),
+        told[1],
+    )
+    yield Inquiry(
+        edpb,
+        "Was the model tested against attacks that are known today?",
+        SUPPORTS if membership and report.references else AGAINST if membership else UNTESTED,
+        f"{plural(len({each.attack for each in report.evidence}), 'attack')}, "
+        f"{plural(report.references, 'reference model')}",
+    )
+    yield from _of_guarantee(report, nist)
+    yield Inquiry(
+        iso,
+        "Is the risk of membership inference assessed, by which attacks, with which uncertainty?",
+        SUPPORTS if membership and report.grade != "C" else UNTESTED,
+        markdown(formats.confidence(report)),
+    )
+    yield Inquiry(
+        iso,
+        "Is the exposure of single groups of people assessed?",
+        UNTESTED if not (report.classes or report.groups) else SUPPORTS,
+        f"{plural(len(report.classes), 'label')} and {plural(len(report.groups), 'group')} were looked at alone, "
+        "which does not say that they are safe",
+    )
+
+
+def _of_guarantee(report: AuditReport, nist: str) -> Iterator[Inquiry]:
+    asks = "Is the privacy loss parameter stated with its unit, delta and accountant, and does measurement agree?"
+    if report.guarantee is None:
+        yield Inquiry(nist, asks, UNTESTED, "the training gives no guarantee")
+        return
+    accounted = report.guarantee.accounted
+    shown = (
+        f"epsilon {number(accounted.epsilon)} at delta {accounted.delta:g} for each {accounted.unit}, "
+        f"{accounted.neighbouring}, by {accounted.accountant}; {status(report)}"
+    )
+    tested = any(metric(each.metric).guaranteed and accounted.covers(each.unit) for each in report.evidence)
+    stands = broken_claim(report) is None
+    yield Inquiry(nist, asks, AGAINST if not stands else SUPPORTS if tested else UNTESTED, markdown(shown))
+
+
+def _answer(tested: bool, verdict: Verdict, *, of_canaries: bool) -> str:
+    """Say what evidence says of a statement: a pass supports it, whatever is proven or open does not."""
+    if not tested:
+        return UNTESTED
+    from redteam.report.reading import measured_by
+
+    own = [check for check in verdict.checks if measured_by(check.rule).of_canaries == of_canaries]
+    against = [check for check in own if check.outcome not in ("within", "weaker")]
+    kept = any(check.outcome == "within" for check in own)
+    return SUPPORTS if kept and not against and verdict.status == "pass" else AGAINST
+
+
+def _numbers(report: AuditReport, *, of_canaries: bool) -> str:
+    shown = [
+        f"{formats.metric_name(each)} {metric(each.metric).full(each)} by {each.attack} {each.signal}"
+        for each in formats.strongest(report)
+        if metric(each.metric).of_canaries == of_canaries
+    ]
+    if not shown:
+        return "nothing was measured" if not measured(report) else "no such number stands"
+    return markdown("; ".join(shown))
