@@ -124,7 +124,7 @@ def test_a_cell_holds_what_training_and_attack_gave(unbroken):
     assert plain.accuracy.low <= plain.accuracy.value <= plain.accuracy.high
     assert {(e.metric, e.fpr) for e in plain.evidence} >= {("auc", None), ("tpr", 0.01)}
     names = {path.name for path in (folder / "plain-inf-seed0").iterdir()}
-    assert names == {"model.pt", "model.ledger.json", "report.json", "cell.json"}
+    assert names == {"model.pt", "model.ledger.json", "model.planted.pt", "report.json", "cell.json"}
 
 
 def test_a_finished_cell_is_taken_and_not_done_again(data, unbroken, monkeypatch):

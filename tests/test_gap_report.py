@@ -7,6 +7,8 @@ import pytest
 from gap_doubles import budget, cell, evidence, report_of
 
 from redteam.core import ReportError
+from redteam.data.label_canaries import ACCESSES
+from redteam.experiments.gap.picture import COLORS, draw
 from redteam.experiments.gap.report import GapReport, gap_rows
 from redteam.experiments.gap.table import render_markdown, render_text
 from redteam.experiments.report import FailedCell
@@ -111,3 +113,54 @@ def test_exposure_has_a_column_where_canaries_were_planted():
     planted = replace(one, evidence=(*one.evidence, evidence("exposure", 7.5, 6.0, 9.0)))
     assert "exposure" not in render_text(report_of([one]))
     assert "7.5 [6.0, 9.0]" in render_text(report_of([planted]))
+
+
+def planted(low, signal, *, attainable=20.0):
+    interval = evidence("epsilon", low, low, attainable).interval
+    found = evidence("epsilon", low, low, attainable, signal=signal, attainable=attainable)
+    return replace(found, attack="label-canaries", metric="canary_epsilon", interval=interval)
+
+
+def with_planted(trainer, epsilon, lows, **how):
+    one = cell(trainer, epsilon, **how)
+    return replace(
+        one, evidence=(*one.evidence, *(planted(low, name) for name, low in zip(ACCESSES, lows, strict=True)))
+    )
+
+
+class TestLabelCanaries:
+    def test_the_table_has_a_column_for_each_adversary(self):
+        private = with_planted("x", 8.0, (5.5, 2.5, 2.25), accounted=7.9)
+        lines = render_text(report_of([cell("plain", None), private]))
+        rows = [line.split() for line in lines.splitlines() if line.strip()]
+        header, plain, private = (row for row in rows if row[0] in ("trainer", "plain", "x"))
+        at = header.index("updates")
+        assert header[at : at + 4] == ["updates", "final", "box", "rows"]
+        assert private[at : at + 4] == ["5.50", "2.50", "2.25", "0"]
+        assert plain[at : at + 3] == ["-", "-", "-"]
+        assert "for an adversary of all updates" in " ".join(lines.split())
+
+    def test_without_any_the_table_is_as_it_was(self):
+        lines = render_text(report_of([cell("x", 8.0, accounted=7.9)]))
+        assert "measured" in lines
+        assert "updates" not in lines
+        assert "TPR@0.01" in lines
+
+    def test_more_than_is_accounted_for_is_a_broken_claim(self):
+        assert with_planted("x", 8.0, (9.0, 1.0, 1.0), accounted=7.9).exceeds
+        assert not with_planted("x", 8.0, (7.5, 1.0, 1.0), accounted=7.9).exceeds
+
+    def test_canaries_that_hardly_move_are_said_and_no_failed_attack(self):
+        one = with_planted("x", 8.0, (0.0, 0.0, 0.0), accounted=7.9)
+        one = replace(
+            one, failures=(Failure("label-canaries", "failed", "canaries moved the updates 0.20 times as far"),)
+        )
+        text = " ".join(render_text(report_of([one])).split())
+        assert "INCONCLUSIVE: x at epsilon 8, seed 0: canaries moved the updates 0.20 times as far" in text
+        assert "FAILED" not in text
+
+    def test_the_picture_has_a_line_for_each_adversary(self, tmp_path):
+        cells = [with_planted("x", e, (0.8 * e, 0.3 * e, 0.25 * e), accounted=e) for e in (8.0, 2.0)]
+        draw(report_of(cells), tmp_path / "gap.svg")
+        drawn = (tmp_path / "gap.svg").read_text()
+        assert all(color in drawn for color in COLORS)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from defenses.edpsgd.noise import NoiseSource
 from redteam.core import UsageError
+from redteam.plugins.defense import SHARE_BATCHES
 
 IntArray = NDArray[np.int64]
 Sampling = Literal["poisson", "shuffled"]
@@ -58,7 +59,7 @@ class Sampler:
         return self._permutation(which)[place * self.batch : (place + 1) * self.batch]
 
     def _rng(self, step: int) -> np.random.Generator:
-        return self.source.generator(step, "poisson", branched=True)
+        return self.source.generator(step, "poisson", branched=not SHARE_BATCHES.get())
 
     def _permutation(self, which: int) -> IntArray:
         if self._order is None or self._order[0] != which:

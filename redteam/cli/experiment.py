@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Opt = typer.Option
 Folder = Annotated[Path, Opt("--output", "-o", help="Folder for the models, the table and the picture.")]
 Rows = Annotated[int | None, Opt("--rows", min=1, help="Use only so many random rows of DATA.")]
-Seeds = Annotated[int | None, Opt("--seeds", min=1, help="Models in each place of the grid [default: gap 3, drill 1].")]
+Seeds = Annotated[int | None, Opt("--seeds", min=1, help="Models in each place of the grid [default: gap 5, drill 1].")]
 Quick = Annotated[bool, Opt("--quick", help="A small grid, done in minutes; other options still count.")]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,7 @@ class _GapTraining(e.TrainingSettings):
 class _GapGrid(e.Grid):
     epsilons: str = "inf,16,8,4,2,1,0.5"
     trainers: str = "plain,dpsgd,edpsgd,microbatch"
-    seeds: int = 3
+    seeds: int = 5
     private_learning_rate: float | None = None
     delta: float | None = None
 
@@ -54,6 +54,7 @@ def gap(
     seeds: e.Seeds = None,
     set: o.Set = None,
     rows: e.Rows = None,
+    label_canaries: o.LabelCanaries = None,
     jobs: o.Jobs = None,
     quick: e.Quick = False,
     restart: o.Restart = False,
@@ -61,6 +62,7 @@ def gap(
 ) -> None:
     """Set nominal, accounted and measured epsilon side by side.
 
+    Label canaries are a tenth of the rows, 2,000 at most; --label-canaries 0 plants none.
     --set takes epochs, batch_size, learning_rate, private_learning_rate (of trainers with an epsilon) and delta.
     """
     from redteam.experiments.gap import picture, run, table
@@ -71,13 +73,15 @@ def gap(
     size = e.sized(usual, model, training, rows=rows, epsilons=epsilon, trainers=trainer, seeds=seeds)
     workers = jobs if jobs is not None else 2 if quick else 1
     e.check_means(workers)
-    tasks = _tasks(data, output, columns, size)
+    tasks = _tasks(data, output, columns, size, label_canaries)
     report = run.report_gap(e.run(tasks, _outcome, jobs=workers, restart=restart))
     delivered = e.write(report, output, table.render_markdown(report), table.render_text, picture.draw)
     raise typer.Exit(exit_code(_code(report), exit_zero=False, delivered=delivered))
 
 
-def _tasks(data: Path, output: Path, columns: o.RowOptions, size: _GapGrid) -> "tuple[GapTask, ...]":
+def _tasks(
+    data: Path, output: Path, columns: o.RowOptions, size: _GapGrid, canaries: int | None
+) -> "tuple[GapTask, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.experiments.gap.cells import gap_tasks, open_gap
     from redteam.experiments.gap.grid import choose_trainers, gap_grid, parse_epsilons
@@ -91,7 +95,8 @@ def _tasks(data: Path, output: Path, columns: o.RowOptions, size: _GapGrid) -> "
     e.make_folder(output)
     try_start(size.model)
     attacks = suited(discover_attacks(), Access.WEIGHTS)
-    setup, notes = open_gap(data, output, attacks, columns=columns.columns(), model=size.choice, rows=size.rows)
+    how: dict[str, Any] = {"model": size.choice, "rows": size.rows, "canaries": canaries}
+    setup, notes = open_gap(data, output, attacks, columns=columns.columns(), **how)
     for note in notes:
         say(note)
     return gap_tasks(setup, trainers, gap_grid(trainers, epsilons, size.seeds), output)

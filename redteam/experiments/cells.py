@@ -20,7 +20,15 @@ from redteam.plugins.defense import Defense
 from redteam.plugins.settings import settings_of
 from redteam.training.train import portable
 
-_FILES = ("cell.json", "report.json", "model.pt*", "model.ledger.json", "planted.jsonl", "planted.canaries.json")
+_FILES = (
+    "cell.json",
+    "report.json",
+    "model.pt*",
+    "model.ledger.json",
+    "model.planted.pt",
+    "planted.jsonl",
+    "planted.canaries.json",
+)
 
 
 class Cell(Protocol):

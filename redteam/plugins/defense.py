@@ -25,6 +25,10 @@ Progress = Callable[[int, int, float], None]
 # `redteam verify` does, sets it to False.
 MAY_ASK_AGAIN: ContextVar[bool] = ContextVar("may_ask_again", default=True)
 
+# Whether trainings with one public seed draw the same Poisson batches whatever their noise and trainer, so that they
+# are compared like with like. For measurements alone: two releases that share their batches hide less than each says.
+SHARE_BATCHES: ContextVar[bool] = ContextVar("share_batches", default=False)
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,16 @@ def check_labels(count: int | None, defense: Defense, checkpoint: Checkpoint) ->
         )
 
 
-def label_request(count: int | None, checkpoint: Checkpoint) -> LabelRequest | None:
-    """Return what a trainer is to plant: with the inclusion of the unfinished training, else with a fresh one."""
+def label_request(count: int | None, checkpoint: Checkpoint, key: str | None = None) -> LabelRequest | None:
+    """Return what a trainer is to plant: with the inclusion of the unfinished training, else with a fresh one.
+
+    `key` draws it where it need not be secret.
+    """
     if count is None:
         return None
     path = planned_path(checkpoint)
     plan = _kept(checkpoint) or LabelPlan.draw(count)
+    plan = plan if key is None else replace(plan, key=key)
 
     def keep(settled: LabelPlan) -> None:
         write_atomic(path, json.dumps(core.encode(settled)) + "\n", mode=0o600)
@@ -61,13 +67,14 @@ def label_record(run: CanaryRun, output: Path) -> LabelCanaries:
     return LabelCanaries(run.plan, digits, run.watched, run.scores, path.name, file_sha256(path))
 
 
-def told(record: LabelCanaries) -> str:
-    """Return what whoever trained must know of the canaries."""
-    inside = record.included.count("1")
-    return (
-        f"{record.plan.count:,} label canaries, of which {inside:,} were trained on beside the texts; their rows of "
-        f"the last layer are cut off the model and kept in {record.planted}, which is private"
-    )
+def told(record: LabelCanaries | None) -> Iterator[str]:
+    """Say what whoever trained must know of the canaries, where there are any."""
+    if record is not None:
+        inside = record.included.count("1")
+        yield (
+            f"{record.plan.count:,} label canaries, of which {inside:,} were trained on beside the texts; their rows "
+            f"of the last layer are cut off the model and kept in {record.planted}, which is private"
+        )
 
 
 def _kept(checkpoint: Checkpoint) -> LabelPlan | None:

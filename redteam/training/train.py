@@ -78,6 +78,7 @@ def train(
     restart: bool = False,
     noise_from_seed: bool = False,
     label_canaries: int | None = None,
+    canary_key: str | None = None,
     progress: Progress | None = None,
 ) -> TrainedFiles:
     """Train on a random part of the texts, write the model to `output` and the ledger beside it.
@@ -86,8 +87,9 @@ def train(
     A private training draws its batches and noise from a secret that is thrown away with the checkpoint, unless
     `noise_from_seed`: for research, since whoever knows the seed can subtract the noise. A training that was broken off
     is taken up where it was, unless `restart`. `label_canaries` are planted as extra labels, each included with
-    probability 1/2, and cut off the model that is written. Raises DataError where a side would be empty, UsageError
-    where an unfinished training is of other settings or the model cannot tell the canaries apart.
+    probability 1/2 as `canary_key` [default: a secret] draws it, and cut off the model that is written. Raises
+    DataError where a side would be empty, UsageError where an unfinished training is of other settings or the model
+    cannot tell the canaries apart.
     """
     _check_output(output, data)
     ready = _prepare(data, output, defense, columns, model, inclusion, noise_from_seed, label_canaries)
@@ -95,7 +97,7 @@ def train(
         forget(ready.checkpoint)
     finish_cleaning(ready.checkpoint, output)
     check_labels(label_canaries, ready.defense, ready.checkpoint)
-    planted = replace(ready.initial, canaries=label_request(label_canaries, ready.checkpoint))
+    planted = replace(ready.initial, canaries=label_request(label_canaries, ready.checkpoint, canary_key))
     chosen = sorted({*ready.sides["members"], *canary_rows(ready.planting)})
     rows = mark_planted(ready.reading.examples, ready.planting).of_rows(chosen)
     how: dict[str, Any] = {"population": ready.expected, "checkpoint": ready.checkpoint, "progress": progress}
@@ -111,10 +113,7 @@ def train(
     members, nonmembers = (ready.reading.examples.of_rows(ready.sides[side]) for side in ("members", "nonmembers"))
     notes = (*_told_before(ready, defense, members, nonmembers), *trained.notes)
     notes += (*(_caveats(noise, model) if trained.guarantee else ()), *_planted(ready.planting))
-    notes += (
-        *_uncovered(trained.guarantee, ready.reading.examples.users),
-        *(() if labels is None else (told(labels),)),
-    )
+    notes += (*_uncovered(trained.guarantee, ready.reading.examples.users), *told(labels))
     return TrainedFiles(output, ledger, trained, members, nonmembers, notes)
 
 

@@ -6,6 +6,7 @@ import pytest
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import USUAL_LENGTH, Sampler, parts_of, steps_of_a_pass
 from redteam.core import UsageError
+from redteam.plugins.defense import SHARE_BATCHES
 
 
 def sampler(seed=0, **changes):
@@ -39,6 +40,19 @@ class TestPoisson:
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
         assert not np.array_equal(first, sampler(1).rows(8))
+
+    def test_where_batches_are_shared_they_follow_the_seed_and_the_step_alone(self):
+        def drawn(history):
+            one = sampler(3)
+            one.source.history = history
+            return one.rows(5)
+
+        assert not np.array_equal(drawn(b"one"), drawn(b"another"))
+        token = SHARE_BATCHES.set(True)
+        try:
+            np.testing.assert_array_equal(drawn(b"one"), drawn(b"another"))
+        finally:
+            SHARE_BATCHES.reset(token)
 
     def test_rate_one_takes_all(self):
         np.testing.assert_array_equal(sampler(sample_rate=1.0).rows(0), np.arange(1000))

@@ -4,6 +4,7 @@ A cell lives in a folder of its own: model, ledger, report.json and, last, cell.
 not for release: their noise follows from a public seed, so that the same experiment gives the same numbers.
 """
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,26 +16,30 @@ from redteam.auditing.settings import FPRS, AuditSettings
 from redteam.core import DataError, StatisticsError
 from redteam.core.files import write_atomic
 from redteam.data import Columns, fingerprint, read_examples
+from redteam.data.label_canaries import LabelPlan
 from redteam.data.ledger import Ledger, ledger_path
 from redteam.experiments.cells import Task
 from redteam.experiments.gap.grid import GapCell
 from redteam.experiments.gap.report import GapResult
 from redteam.experiments.setup import Setup, Trainer, some_rows, starting_weights, write_rows
 from redteam.plugins.attack import Attack
-from redteam.plugins.defense import PrivateTraining
+from redteam.plugins.defense import SHARE_BATCHES, PrivateTraining
 from redteam.report.values import AuditReport
 from redteam.statistics import Interval
+from redteam.statistics.epsilon.planned import FEWEST
 from redteam.training.train import ModelChoice, RandomInclusion, train
 
 ALPHA = 0.05  # of all intervals of one cell together
+_CANARIES, _ROWS_OF_A_CANARY = 2_000, 10
 
 
 @dataclass(frozen=True)
 class GapSetup(Setup):
-    """What all cells share: each row of `data` is held out with the chance `holdout`."""
+    """What all cells share: each row of `data` is held out with the chance `holdout`, so many `canaries` planted."""
 
     columns: Columns
     holdout: float
+    canaries: int = 0
 
 
 class GapTask(Task[GapSetup, GapCell, GapResult]):
@@ -44,22 +49,30 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
 
     def own(self) -> dict[str, Any]:
         """Return what the numbers depend on, beside that which all experiments share."""
-        shared = {"columns": asdict(self.setup.columns), "holdout": self.setup.holdout}
+        shared: dict[str, Any] = {"columns": asdict(self.setup.columns), "holdout": self.setup.holdout}
+        shared |= {"label_canaries": self.setup.canaries, "batches": "shared by the cells of a seed"}
         return shared | {"alpha": ALPHA, "fprs": list(FPRS), "seed": self.cell.seed}
 
     def run(self) -> GapResult:
         """Train as `redteam train` does, audit, and write report.json."""
-        model, clock, setup = self.folder / "model.pt", _Clock(), self.setup
-        files = train(
-            setup.data,
-            model,
-            self.defense,
-            columns=setup.columns,
-            model=setup.model,
-            inclusion=RandomInclusion(setup.holdout, seed=self.cell.seed),
-            noise_from_seed=isinstance(self.defense, PrivateTraining),  # repeatable, so not for release: audits say it
-            progress=clock,
-        )
+        model, clock, setup, seed = self.folder / "model.pt", _Clock(), self.setup, self.cell.seed
+        planted = setup.canaries if setup.canaries and type(self.defense).plants_labels else None
+        token = SHARE_BATCHES.set(True)  # the cells of a seed differ in what their trainers do, and in nothing else
+        try:
+            files = train(
+                setup.data,
+                model,
+                self.defense,
+                columns=setup.columns,
+                model=setup.model,
+                inclusion=RandomInclusion(setup.holdout, seed=seed),
+                noise_from_seed=isinstance(self.defense, PrivateTraining),  # repeatable, so not for release
+                label_canaries=planted,
+                canary_key=hashlib.sha256(f"label canaries of gap {seed} {setup.data_sha256}".encode()).hexdigest(),
+                progress=clock,
+            )
+        finally:
+            SHARE_BATCHES.reset(token)
         ledger = Ledger.load(files.ledger)
         if ledger.data.sha256 != setup.data_sha256:
             raise DataError(f"{setup.data}: changed while the experiment ran; start again")
@@ -74,7 +87,8 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
         inputs: AuditInputs = open_inputs(str(self.folder / "model.pt"), Sources(), {})
         guarantee = Ledger.load(ledger_path(self.folder / "model.pt")).guarantee
         settings = AuditSettings(alpha, FPRS, self.cell.seed)
-        return audit(inputs.target, inputs.split, self.setup.attacks, settings=settings, guarantee=guarantee)
+        how: dict[str, Any] = {"settings": settings, "guarantee": guarantee, "labels": inputs.labels}
+        return audit(inputs.target, inputs.split, self.setup.attacks, **how)
 
 
 def open_gap(
@@ -86,11 +100,13 @@ def open_gap(
     model: ModelChoice = ModelChoice(),
     holdout: float = 0.5,
     rows: int | None = None,
+    canaries: int | None = None,
 ) -> tuple[GapSetup, tuple[str, ...]]:
     """Read the data once and return what all cells share, with what reading it guessed.
 
     With `rows`, so many random ones are written to a file in `folder` and used instead. Raises DataError or UsageError
-    for data that no cell could be trained on.
+    for data that no cell could be trained on. `canaries` are planted as labels [default: a tenth of the rows, 2,000 at
+    most; none where that is too few for any bound].
     """
     reading = read_examples(data, columns)
     kept = some_rows(reading.examples, rows)
@@ -99,7 +115,13 @@ def open_gap(
         columns = Columns("text", "label", **{name: name for name, cells in known.items() if cells is not None})
         data = write_rows(kept, folder, "rows")
     weights = starting_weights(model.spec)
-    return GapSetup(data, fingerprint(data), model, weights, tuple(attacks), columns, holdout), reading.notes
+    if canaries is None:
+        usual = min(_CANARIES, len(kept) // _ROWS_OF_A_CANARY)
+        canaries = usual if usual >= FEWEST else 0
+    elif canaries:
+        LabelPlan.draw(canaries)  # or refused, before any training
+    shared = GapSetup(data, fingerprint(data), model, weights, tuple(attacks), columns, holdout, canaries)
+    return shared, reading.notes
 
 
 def gap_tasks(

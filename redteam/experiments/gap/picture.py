@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from redteam.data.label_canaries import ACCESSES
 from redteam.experiments.gap.report import GapReport, GapRow, SeedsMeasure
 from redteam.experiments.gap.table import overclaimed
 from redteam.experiments.picture import GREY, figure, legend, looks, say_empty
@@ -13,6 +14,8 @@ Looks = dict[str, dict[str, Any]]
 Point = tuple[GapRow, float, SeedsMeasure]  # with the epsilon that is accounted for, and the measured bound
 
 _SIZE = (11.0, 4.8)  # inches
+_ROWS = "users' rows, best attack"
+COLORS = ("#0072b2", "#009e73", "#d55e00", "#777777")  # of the three adversaries, and of attacks on users' rows
 
 
 def draw(report: GapReport, *paths: Path) -> None:
@@ -44,6 +47,10 @@ def _theory_against_practice(axes: Any, rows: tuple[GapRow, ...], styles: Looks)
     axes.set(xscale="log", yscale="log", title="Theory against practice")
     axes.set(xlabel="epsilon accounted for (hollow: nominal)", ylabel="epsilon measured, lower bound")
     points = list(_points(rows))
+    lines = {name: [*_points(rows, name)] for name in ACCESSES}
+    if any(lines.values()):
+        _by_adversary(axes, lines | {_ROWS: points}, styles)
+        return
     if not points:
         say_empty(axes, "no trainer with a guarantee\nand a measured bound")
         return
@@ -65,9 +72,38 @@ def _theory_against_practice(axes: Any, rows: tuple[GapRow, ...], styles: Looks)
     _diagonal(axes, points, floor)
 
 
-def _points(rows: tuple[GapRow, ...]) -> Iterator[Point]:
+def _by_adversary(axes: Any, lines: dict[str, list[Point]], styles: Looks) -> None:
+    """Draw a line for each adversary and trainer: its colour says who observes, its mark which trainer it is."""
+    points = [point for each in lines.values() for point in each]
+    floor = _floor(points)
+    for (name, some), color in zip(lines.items(), COLORS, strict=True):
+        for trainer, look in styles.items():
+            own = sorted((p for p in some if p[0].trainer == trainer), key=lambda point: point[1])
+            xs = [accounted for _, accounted, _ in own]
+            ys, lows, highs = (
+                (
+                    [max(value, floor) for value in values]
+                    for values in zip(*((b.spread.mean, b.spread.low, b.spread.high) for _, _, b in own), strict=True)
+                )
+                if own
+                else ([], [], [])
+            )
+            ends = [[y - low for y, low in zip(ys, lows, strict=True)], [h - y for y, h in zip(ys, highs, strict=True)]]
+            drawn = look | {"color": color, "linestyle": "-", "linewidth": 0.9}
+            axes.errorbar(xs, ys, yerr=ends, capsize=3, zorder=3, **drawn)
+            axes.plot(xs, [b.attainable for _, _, b in own], marker="_", color=color, linestyle="none", alpha=0.5)
+        axes.plot([], [], color=color, label=name)
+    for row, accounted, bound in points:
+        if row.untrained:
+            axes.annotate(MARK, (accounted, max(bound.spread.mean, floor)), xytext=(5, 5), textcoords="offset points")
+    _diagonal(axes, points, floor)
+    axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0.02, 0.14))
+
+
+def _points(rows: tuple[GapRow, ...], adversary: str | None = None) -> Iterator[Point]:
+    """Yield the rows with a guarantee and a bound, by label canaries where an adversary is named."""
     for row in rows:
-        bound = row.best("epsilon")
+        bound = row.best("epsilon") if adversary is None else row.by_canaries(adversary)
         if row.accounted is not None and row.accounted.epsilon > 0 and bound is not None:
             yield row, row.accounted.epsilon, bound
 

@@ -127,6 +127,11 @@ class GapRow:
         some = [m for m in self.measures if m.metric == metric and m.fpr == fpr]
         return max(some, key=lambda m: m.spread.mean, default=None)
 
+    def by_canaries(self, adversary: str) -> SeedsMeasure | None:
+        """Return the epsilon that label canaries show to an adversary, None where none were planted."""
+        some = (m for m in self.measures if m.metric == "canary_epsilon" and m.signal == adversary)
+        return next(some, None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GapReport(ExperimentReport):

@@ -58,6 +58,7 @@ def _settings(tasks: Sequence[Task[GapSetup, GapCell, GapResult]]) -> dict[str, 
         "model": portable(setup.model),
         "holdout": setup.holdout,
         "alpha": ALPHA,
+        "label_canaries": setup.canaries,
         "attacks": [attack.id for attack in setup.attacks],
         "seeds": sorted({task.cell.seed for task in tasks}),
         "trainers": {

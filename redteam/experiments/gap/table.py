@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from redteam.auditing.settings import FPRS
+from redteam.canary.label_evidence import ATTACK as LABELS
+from redteam.data.label_canaries import ANSWERS, UPDATES, WEIGHTS
 from redteam.experiments.gap.grid import epsilon_words
 from redteam.experiments.gap.report import GapReport, GapResult, GapRow, SeedsMeasure, Spread
 from redteam.experiments.table import MARK, ReportTable, markdown_of, page_of, text_of, untrained
@@ -11,6 +13,8 @@ from redteam.report.values import Budget
 
 _FPR = FPRS[0]
 _HEADERS = ("trainer", "epsilon", "accuracy", "time", "nominal", "accounted", "measured", "best AUC", f"TPR@{_FPR:g}")
+# What label canaries show to each adversary stands before what the best attack on users' rows shows.
+_ADVERSARIES = {UPDATES: "updates", WEIGHTS: "final", ANSWERS: "box"}
 _DETAILS = ("trainer", "epsilon", "attack", "metric", "mean", "lowest", "highest", "attainable")
 
 
@@ -37,8 +41,18 @@ def render_page(report: GapReport) -> str:
 
 def _table(report: GapReport, *, full: bool = False) -> ReportTable:
     exposure = any(row.best("exposure") for row in report.rows)
-    headers = (*_HEADERS, "exposure") if exposure else _HEADERS
-    return ReportTable(headers, [_cells(row, exposure, full) for row in report.rows], right=headers)
+    headers: tuple[str, ...] = (*_HEADERS, "exposure") if exposure else _HEADERS
+    if with_canaries(report):
+        at = headers.index("measured")
+        headers = (*headers[:at], *_ADVERSARIES.values(), "rows", *headers[at + 1 :])
+        headers = headers if full else tuple(each for each in headers if each != _HEADERS[-1])  # a line has no room
+    cells = [_cells(row, exposure, full, planted=with_canaries(report)) for row in report.rows]
+    return ReportTable(headers, cells, right=headers)
+
+
+def with_canaries(report: GapReport) -> bool:
+    """Tell whether any row has an epsilon by label canaries."""
+    return any(row.by_canaries(adversary) for row in report.rows for adversary in _ADVERSARIES)
 
 
 def _sentences(report: GapReport) -> Iterator[str]:
@@ -60,14 +74,23 @@ def _problems(report: GapReport) -> Iterator[str]:
         if row.untrained:
             yield untrained(row.words, row.untrained, row.seeds, on="members", so=so)
     yield from dict.fromkeys(attack_failures(report.cells))
+    yield from dict.fromkeys(_hidden(report.cells))
 
 
 def attack_failures(cells: tuple[GapResult, ...]) -> Iterator[str]:
     """Yield one line for each attack that broke on a cell; one that does not apply is no failure."""
     for one in cells:
         for failure in one.failures:
-            if failure.kind == "failed":
+            if failure.kind == "failed" and failure.attack != LABELS:
                 yield f"FAILED: attack {failure.attack} on {one.cell.row}: {failure.reason}"
+
+
+def _hidden(cells: tuple[GapResult, ...]) -> Iterator[str]:
+    """Yield one line for each row in which label canaries hardly moved the updates."""
+    for one in cells:
+        for failure in one.failures:
+            if failure.attack == LABELS:
+                yield f"INCONCLUSIVE: {one.cell.words}: {failure.reason}"
 
 
 def overclaimed(row: GapRow) -> bool:
@@ -95,7 +118,12 @@ def _legend(report: GapReport) -> Iterator[str]:
         yield "no guarantee covers the vocabulary, which this model learned from its members' texts"
     if any(each.unit == "user" for cell in report.cells for each in cell.evidence):
         yield "measured, AUC and TPR are per user, by all rows; guarantees for examples do not compare with them"
-    if any(row.best("epsilon") for row in report.rows):
+    if with_canaries(report):
+        yield (
+            "updates, final, box: lower bounds on epsilon by label canaries, for an adversary of all updates, of "
+            "the final weights, of a black box; rows: by the best attack on users' rows"
+        )
+    elif any(row.best("epsilon") for row in report.rows):
         yield "measured: lower bound on epsilon by the best attack, of the largest attainable one"
     seeds = sorted({seed for row in report.rows for seed in row.seeds})
     each = f"each cell's intervals hold together at {1 - report.settings.get('alpha', 0.05):.0%}"
@@ -103,8 +131,9 @@ def _legend(report: GapReport) -> Iterator[str]:
     yield f"accuracy on held-out texts; time: of a pass over the members, plain = 1; {over}{each}"
 
 
-def _cells(row: GapRow, exposure: bool, full: bool) -> tuple[str, ...]:
+def _cells(row: GapRow, exposure: bool, full: bool, *, planted: bool) -> tuple[str, ...]:
     ratio, bound = row.time_ratio, row.best("epsilon")
+    shown = [row.by_canaries(adversary) for adversary in _ADVERSARIES] if planted else []
     return (
         row.trainer,
         epsilon_words(row.epsilon),
@@ -112,9 +141,10 @@ def _cells(row: GapRow, exposure: bool, full: bool) -> tuple[str, ...]:
         "-" if ratio is None else f"{ratio.mean:.2f}",
         _budget(row.nominal),
         _budget(row.accounted),
-        "-" if bound is None else f"{_bound(bound.spread, full)} of {short(bound.attainable)}",
+        *("-" if each is None else _bound(each.spread, full) for each in shown),
+        "-" if bound is None else _bound(bound.spread, full) + ("" if planted else f" of {short(bound.attainable)}"),
         _interval(row.best("auc"), 3 if full else 2),
-        _share(row.best("tpr", _FPR)),
+        *((_share(row.best("tpr", _FPR)),) if full or not planted else ()),
         *((_interval(row.best("exposure"), 1),) if exposure else ()),
     )
 
