@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from redteam import __version__
+from redteam.auditing import group_leaks
 from redteam.auditing.breakdown import by_group, exposed_row, measure_accuracy, most_exposed, users_and_rows
 from redteam.auditing.curves import pictures
 from redteam.auditing.epsilon import Canaries, fair_canaries
@@ -112,7 +113,11 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
         grade=looked.grade,
         grade_reason=looked.reason + job.no_epsilon,
         multiplicity=family.multiplicity(),
-        evidence=(*(each for one in measured for each in one.evidence), *_only(Evidence, extracted)),
+        evidence=(
+            *(each for one in measured for each in one.evidence),
+            *_only(Evidence, extracted),
+            *group_leaks.measure(job.by_group, measured, looked, family.level),
+        ),
         failures=(*looked.failures, *_only(Failure, outcomes), *_only(Failure, extracted)),
         controls=looked.controls,
         guarantee=job.guarantee,
@@ -170,9 +175,14 @@ class _Job:
             epsilon=self.known is not None,
             claimed=self.guarantee is not None,
             unit=self.looked.units.unit,
-            planted=(*(() if self.planted is None else self.planted.planned(access)), *judged),
+            planted=(*(() if self.planted is None else self.planted.planned(access)), *judged, *self.by_group),
             described=described,
         )
+
+    @property
+    def by_group(self) -> tuple[str, ...]:
+        able = [attack for attack in self.attacks if attack.applies(self.cache.access, self.context) is None]
+        return group_leaks.planned(able, self.looked, self.settings.limits or ())
 
     def _planned_labels(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         limited = self.settings.limits is None or any(metric(each.metric).guaranteed for each in self.settings.limits)

@@ -32,6 +32,7 @@ _COMMANDS = (
     *(
         "audit",
         "fairness",
+        "distil",
         "train",
         "privatise",
         "verify",

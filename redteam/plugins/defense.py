@@ -161,6 +161,23 @@ class TogetherTraining(Protocol):
         """Train a model on each of `halves`, [k, n] of the examples; return its logits for all of them, [k, n, c]."""
 
 
+@runtime_checkable
+class SoftTraining(Protocol):
+    """A defence that trains to probabilities, as a student learns from a teacher."""
+
+    def fit_to(
+        self,
+        initial: "InitialModel",
+        versions: Sequence[Sequence[str]],
+        targets: FloatArray,
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> Trained:
+        """Train on `targets`, [n, k] in the order of the model's labels, of n texts in one or more versions."""
+
+
 class Defense(ABC):
     """A trainer: settings in the constructor (a frozen dataclass), work in `fit`.
 
