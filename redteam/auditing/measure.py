@@ -33,6 +33,13 @@ class Measured:
     evidence: tuple[Evidence, ...]
 
 
+def most_telling(measured: Sequence[Measured], family: Family) -> Measured | None:
+    """Return the primary attack's first judged signal, or the first there is."""
+    judged = {share.id.partition(":")[2] for share in family.shares if share.id.startswith(f"{family.primary}.")}
+    of_primary = [one for one in measured if one.attack == family.primary]
+    return next(iter([*(one for one in of_primary if one.signal in judged), *of_primary, *measured]), None)
+
+
 def run_attacks(
     target: Target,
     pool: Examples,

@@ -22,7 +22,7 @@ from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.keeping import not_kept
-from redteam.auditing.measure import Measured, run_attacks
+from redteam.auditing.measure import Measured, most_telling, run_attacks
 from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.auditing.references import compared
 from redteam.auditing.risk import rows_at_risk, tail_warning
@@ -40,13 +40,7 @@ from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.reference_scores import ReferenceProvider
 from redteam.plugins.registry import discover_attacks, discover_controls, discover_risks
 from redteam.report.metrics import metric
-from redteam.report.values import (
-    AuditReport,
-    Evidence,
-    Failure,
-    Guarantee,
-    Scope,
-)
+from redteam.report.values import AuditReport, Evidence, Failure, Guarantee, Scope
 from redteam.targets.target import Target
 
 Kind = TypeVar("Kind")
@@ -131,7 +125,7 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
         taxonomy={one.id: one.taxonomy for one in ran if one.taxonomy is not None},
         not_kept=not_kept(job.attacks, family.primary, job.context, alike),
         pictures=pictures(measured, [share.id for share in family.shares], looked.units, ran, **how),
-        **_breakdowns(job, _most_telling(measured, family)),
+        **_breakdowns(job, most_telling(measured, family)),
     )
 
 
@@ -269,13 +263,6 @@ def _what_answers(
     left = without_refused(looked.split, refused, most=settings.max_skipped, name=target.name)
     again = look(left, controls, seed=settings.seed, before=looked.matched)
     return again, left_out(looked.split, left)
-
-
-def _most_telling(measured: Sequence[Measured], family: Family) -> Measured | None:
-    """Return the primary attack's first judged signal, or the first there is."""
-    judged = {share.id.partition(":")[2] for share in family.shares if share.id.startswith(f"{family.primary}.")}
-    of_primary = [one for one in measured if one.attack == family.primary]
-    return next(iter([*(one for one in of_primary if one.signal in judged), *of_primary, *measured]), None)
 
 
 def _breakdowns(job: _Job, first: Measured | None) -> dict[str, Any]:
