@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from redteam.plugins.defense import SoftTraining
 
 
-class Counterfactual(StrEnum):
+class Lessons(StrEnum):
     """What of a text and its swap the student learns."""
 
     none = "none"
@@ -26,7 +26,7 @@ class Counterfactual(StrEnum):
 
 
 How = Annotated[
-    Counterfactual,
+    Lessons,
     typer.Option(
         "--counterfactual",
         help="Learn the teacher's answers to a text and its swap: their average, or expert, their geometric mean; "
@@ -41,7 +41,7 @@ def distil(
     data: Annotated[Path, typer.Argument(help="Texts to ask the teacher for; labels are not read.")],
     output: o.ModelFile = Path("student.pt"),
     model: o.ModelOptions,
-    counterfactual: How = Counterfactual.none,
+    counterfactual: How = Lessons.none,
     swaps: o.Swaps = None,
     set: o.Set = None,
     seed: o.Seed = 0,
@@ -55,7 +55,7 @@ def distil(
     from redteam.targets.target import Access, classifier
 
     lists = tuple(swaps or ("gender",))
-    if swaps and counterfactual is Counterfactual.none:
+    if swaps and counterfactual is Lessons.none:
         raise UsageError(f"--swaps {lists[0]}: goes with --counterfactual average or expert")
     if len(lists) > 1:
         raise UsageError("--swaps: one list at a time; put the pairs into one file")
@@ -71,7 +71,7 @@ def distil(
     with progress("training") as show:
         trained = trainer.fit_to(initial, taught.versions, taught.targets[:, order], seed=seed, progress=show)
     save_bundle(trained.bundle, output)
-    if counterfactual is not Counterfactual.none:
+    if counterfactual is not Lessons.none:
         say(f"{taught.swapped:,} of {len(texts):,} texts were learned with their swap ({lists[0]}, {counterfactual})")
     say(
         f"wrote {output}; next: redteam fairness {output}, and redteam audit {output} with the teacher's --members and "
