@@ -90,4 +90,5 @@ def _bins(values: FloatArray, units: Grouping) -> tuple[tuple[float, ...], tuple
 def _method(attack: Attack | ExtractionAttack, references: int) -> Method:
     manual = inspect.getdoc(sys.modules[type(attack).__module__]) or "no manual page"
     models = references if getattr(attack, "uses_references", False) else 0
-    return Method(attack.id, attack.name, attack.needs.word, models, manual)
+    needs = getattr(attack, "needs", None)  # an attack on released texts asks no model
+    return Method(attack.id, attack.name, "released texts" if needs is None else needs.word, models, manual)

@@ -233,6 +233,11 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> AuditI
         split = replace(split, randomised=False)
         unknown = f"{target.name}: cannot be recognised as the ledger's model: grade B, and no guarantee is taken over"
         return AuditInputs(target, split, None, (*notes, unknown), planting)
+    if ledger.privatised is not None and sources.released is None:
+        notes += (
+            f"trained on texts that {ledger.privatised.get('mechanism')} privatised, and asked with these: what it "
+            "tells of the texts as they were, --released FILE shows",
+        )
     guarantee = None if _is_void(ledger) else ledger.guarantee
     return AuditInputs(target, split, guarantee, (*notes, *_caveats(ledger)), planting, labels)
 

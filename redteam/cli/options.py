@@ -54,6 +54,10 @@ Fprs = Annotated[list[float] | None, Opt("--fpr", help="Measure the TPR at this 
 ALPHA = "Chance of a false finding: that any interval of the result is wrong."
 Alpha = Annotated[float, Opt("--alpha", help=ALPHA)]
 Seed = Annotated[int, Opt("--seed", min=0, help="Same seed, same machine, same numbers.")]
+Privatise = Annotated[
+    str | None,
+    Opt("--privatise", help="MECHANISM=EPSILON: exchange the words of DATA before, in a file beside the model."),
+]
 MetricEpsilon = Annotated[
     float | None, Opt("--epsilon", help="Text: metric epsilon of a word, for each unit of distance.")
 ]

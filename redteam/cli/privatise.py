@@ -103,3 +103,33 @@ def check_epsilon(epsilon: float) -> None:
     """Raise UsageError for an epsilon that is none."""
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise UsageError(f"--epsilon {epsilon:g}: give a finite number above 0")
+
+
+def privatised_file(data: Path, model: Path, asked: str, columns: o.RowOptions) -> Path:
+    """Return a file beside a model in which the words of `data` are exchanged as MECHANISM=EPSILON asks.
+
+    One that was made so before is used again: every further release of the same texts would cost its epsilon once more.
+    """
+    from redteam.data import fingerprint
+    from redteam.privatising.record import record_beside
+    from redteam.privatising.release import privatise as run
+    from redteam.privatising.wording import four_lines
+
+    name, _, number = asked.partition("=")
+    try:
+        epsilon = float(number)
+    except ValueError:
+        raise UsageError(f"--privatise {asked}: write MECHANISM=EPSILON, such as santext=20") from None
+    mechanism = chosen_mechanism(name, epsilon, [])
+    output = model.with_name(f"{model.stem}.private.csv")
+    made = record_beside(output)
+    if made is not None:
+        if (made.mechanism, made.epsilon, made.source.sha256) != (mechanism.id, epsilon, fingerprint(data)):
+            raise UsageError(f"{output}: was privatised otherwise; remove it, or name another model with -o")
+        say(f"{output}: made before, and used again: another release would cost its epsilon once more")
+        return output
+    with progress("privatising") as show:
+        released = run(data, output, WordOptions().exchange(mechanism), columns=columns.columns(), progress=show)
+    for line in (*released.notes, *four_lines(released.privatisation)):
+        say(line)
+    return output

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from redteam.cli import options as o
 from redteam.cli.opening import try_start
 from redteam.cli.present import check_output, say
+from redteam.cli.privatise import privatised_file
 from redteam.cli.progress import progress
 from redteam.core import UsageError
 from redteam.core.files import open_to_others
@@ -50,6 +51,7 @@ def train(
     set: o.Set = None,
     noise_from_seed: o.NoiseFromSeed = False,
     label_canaries: o.LabelCanaries = None,
+    privatise: o.Privatise = None,
     holdout: o.Holdout = 0.5,
     seed: o.Seed = 0,
     columns: o.RowOptions,
@@ -70,6 +72,8 @@ def train(
     started = time.monotonic()
     if (warning := open_to_others(canaries_path(data))) is not None:
         say(warning)
+    if privatise is not None:
+        data = privatised_file(data, output, privatise, columns)
     with progress("training") as show:
         files = run(
             data,
@@ -83,7 +87,7 @@ def train(
             label_canaries=label_canaries,
             progress=show,
         )
-    _report(files, time.monotonic() - started)
+    _report(files, time.monotonic() - started, released=None if privatise is None else data)
 
 
 def _configured(name: str, given: list[str]) -> "tuple[Defense, float | None, bool]":
@@ -105,7 +109,7 @@ def _configured(name: str, given: list[str]) -> "tuple[Defense, float | None, bo
     return choose_defense(name, found, own)[1], dropout, of_encoder.get("freeze_encoder", False)
 
 
-def _report(files: "TrainedFiles", seconds: float) -> None:
+def _report(files: "TrainedFiles", seconds: float, *, released: Path | None) -> None:
     for note in files.notes:
         say(note)
     if not _learned(files):
@@ -122,7 +126,7 @@ def _report(files: "TrainedFiles", seconds: float) -> None:
         say(line)
     say(
         f"wrote {files.model} and {files.ledger}, which is private: it says who was trained on; "
-        f"next: redteam audit {files.model}"
+        f"next: redteam audit {files.model}{'' if released is None else f' --released {released}'}"
     )
 
 

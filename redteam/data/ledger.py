@@ -70,6 +70,7 @@ class Ledger:
     """Everything training knew. `model` is the model's digest, `salt` keys the hashes in reports.
 
     Where clients trained on rows of their own, `clients` names the rows of each, and `rounds` says who took part.
+    `privatised` says how the words of the data were exchanged before.
     """
 
     model: str
@@ -82,6 +83,7 @@ class Ledger:
     clients: dict[str, tuple[int, ...]] = field(default_factory=dict)
     rounds: tuple[dict[str, Any], ...] = ()
     label_canaries: LabelCanaries | None = None
+    privatised: dict[str, Any] | None = None
     format: str = FORMAT
 
     def __post_init__(self) -> None:

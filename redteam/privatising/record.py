@@ -64,6 +64,12 @@ class Privatisation:
     tool_version: str
     format: str = FORMAT
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the ledger of a model that is trained on the file says of it."""
+        kept = ("mechanism", "epsilon", "plain", "distance", "embeddings", "unknown", "randomness")
+        return {name: getattr(self, name) for name in kept} | {"source_sha256": self.source.sha256}
+
     def save(self, path: Path) -> None:
         """Write the record, readable by its owner only, whole or not at all."""
         write_atomic(path, json.dumps(core.encode(self), indent=2, allow_nan=False) + "\n", mode=0o600)

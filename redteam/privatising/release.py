@@ -20,6 +20,7 @@ from redteam.core.files import sha256, write_atomic
 from redteam.core.randomness import Randomness
 from redteam.data import Columns, Examples, Reading, read_examples
 from redteam.data.ledger import describe_data
+from redteam.data.planting import canaries_path
 from redteam.data.table import kind_of, open_table
 from redteam.plugins.settings import settings_of
 from redteam.privatising.exchange import Exchange
@@ -105,6 +106,10 @@ def _check_output(data: Path, output: Path) -> None:
         raise UsageError(f"--output {output}: the folder {output.parent} does not exist")
     if output.is_dir() or kind_of(output) not in _KINDS or output.suffix.lower() == ".gz":
         raise UsageError(f"--output {output}: is written as {', '.join(_KINDS)}; let the name end so")
+    if canaries_path(data).exists():
+        raise UsageError(
+            f"{data}: holds canaries, whose secrets would be exchanged too; privatise the data without them"
+        )
     if output.exists() and data.exists() and output.samefile(data):
         raise UsageError(f"--output {output} would overwrite an input: give another file")
 

@@ -23,6 +23,8 @@ from redteam.models.bundle import save_bundle
 from redteam.models.initial import InitialModel, initial_model
 from redteam.models.tokens import cut_at
 from redteam.plugins.defense import Checkpoint, Defense, PrivateTraining, Progress, Trained
+from redteam.privatising.record import Privatisation, record_beside
+from redteam.privatising.wording import caveats
 from redteam.report import plural
 from redteam.report.values import Guarantee, Unit
 from redteam.training.identity import fingerprint_of
@@ -124,6 +126,7 @@ class _Ready:
     reading: Reading
     source: DataFile
     planting: Planting | None
+    privatised: Privatisation | None
     key: str
     unit: Unit
     sides: dict[str, tuple[int, ...]]
@@ -161,7 +164,9 @@ def _prepare(
     shape = [_shape(model), initial.fingerprint(), *([label_canaries] if label_canaries else [])]
     identity = fingerprint_of(source, planting, defense, [*shape, asdict(inclusion)], noise)
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
-    return _Ready(reading, source, planting, key, unit, sides, expected, initial, defense, noise, checkpoint)
+    return _Ready(
+        reading, source, planting, record_beside(data), key, unit, sides, expected, initial, defense, noise, checkpoint
+    )
 
 
 def _ledger(
@@ -179,12 +184,14 @@ def _ledger(
         canaries=ready.planting.encoded() if ready.planting else (),
         clients=dict(trained.clients),
         rounds=tuple(map(dict, trained.rounds)),
+        privatised=None if ready.privatised is None else ready.privatised.summary,
     )
 
 
 def _told_before(ready: _Ready, asked: Defense, members: Examples, nonmembers: Examples) -> Iterator[str]:
     """Say what was known before the training began."""
     yield from (*ready.reading.notes, *ready.initial.notes)
+    yield from () if ready.privatised is None else caveats(ready.privatised)
     yield from _drawn(ready.unit, members, nonmembers)
     yield from _chosen(asked, ready.defense, ready.expected, ready.initial)
 

@@ -113,6 +113,11 @@ def test_empty_texts_are_refused(folder, texts, said):
     assert said in error_line(run(folder))
 
 
+def test_planted_data_is_refused(folder):
+    (folder / "data.canaries.json").write_text("{}")
+    assert "holds canaries" in error_line(run(folder))
+
+
 class Broken(Exception):
     pass
 

@@ -11,6 +11,13 @@ from materials import error_line
 WORDS = [f"word{chr(97 + i)}{chr(97 + j)}" for i in range(6) for j in range(5)]
 
 
+OWN_VECTORS = """
+import redteam.models.word_vectors as of
+usual = of.load_word_vectors
+of.load_word_vectors = lambda named: usual("v.txt")
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("released"), np.random.default_rng(0)
@@ -25,6 +32,24 @@ def folder(tmp_path_factory):
     trained = fast("train", "private.csv", "-o", "model.pt", "--set", "epochs=1", cwd=folder)
     assert trained.returncode == 0, trained.stderr
     return folder
+
+
+def test_the_ledger_says_how_the_data_was_privatised(folder):
+    kept = json.loads((folder / "model.ledger.json").read_text())["privatised"]
+    assert (kept["mechanism"], kept["epsilon"], kept["unknown"]) == ("RD301", 40.0, "mask")
+    assert "--released FILE shows" in audit(folder).stderr
+
+
+def test_in_one_go(folder):
+    """The file is made once, and used again: each release costs its epsilon."""
+    asked = ("train", "raw.csv", "-o", "once.pt", "--set", "epochs=1", "--privatise")
+    first, again = (fast(*asked, "santext=30", cwd=folder, before=OWN_VECTORS) for _ in range(2))
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr
+    assert "word-level metric epsilon 30" in first.stderr
+    assert "next: redteam audit once.pt --released once.private.csv" in first.stderr
+    assert "used again" in again.stderr
+    assert "was privatised otherwise" in error_line(fast(*asked, "santext=31", cwd=folder))
+    assert "write MECHANISM=EPSILON" in error_line(fast(*asked, "santext", cwd=folder))
 
 
 def audit(folder, *arguments, limits="max_auc = 0.9"):
