@@ -11,6 +11,8 @@ from attacks.updates._cells import Cell
 from attacks.updates._first_layer import FirstLayer
 from redteam.targets.target import WhiteBox
 
+_KEPT = 200  # sentences whose gradients are kept: the same ones are tried from several tokens
+
 
 @dataclass(frozen=True)
 class Match:
@@ -36,9 +38,18 @@ class Replay:
         """Take the public model, which stays as it is."""
         self.model, self.layer, self.labels = target.model, layer, tuple(labels)
         self.device = next(self.model.parameters()).device
+        self._kept: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def errors_of(self, tokens: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the errors at queries, keys and values [labels, n, 3H], and at the embeddings [labels, n, H]."""
+        key = tuple(tokens)
+        if key not in self._kept:
+            while len(self._kept) >= _KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = self._run(tokens)
+        return self._kept[key]
+
+    def _run(self, tokens: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         ids = torch.tensor([list(tokens)] * len(self.labels), device=self.device)
         with _watched(self.model, self.layer.modules) as seen, torch.enable_grad():
             logits = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
