@@ -35,6 +35,7 @@ _COMMANDS = (
         "distil",
         "train",
         "privatise",
+        "updates",
         "verify",
         "gap",
         "drill",

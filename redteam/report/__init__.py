@@ -151,6 +151,8 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 def of_either(members: int, nonmembers: int, unit: Unit) -> str:
     """Write how many there are of either side: `1 member and 2 non-members`, or users who are that."""
+    if unit == "client":
+        return plural(members, "client")
     if unit == "user":
         return f"{plural(members, 'user')} who are members and {nonmembers:,} who are not"
     return f"{plural(members, 'member')} and {plural(nonmembers, 'non-member')}"

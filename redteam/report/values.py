@@ -12,7 +12,7 @@ from redteam.statistics import Interval, has_learned, users_show
 
 FORMAT, SCHEMA_ID = "redteam.report/2", "urn:redteam:report:2"
 Grade = Literal["A", "B", "C"]
-Unit = Literal["example", "user"]
+Unit = Literal["example", "user", "client"]
 
 
 def rule_of(attack: str, metric: str, fpr: float | None = None, unit: Unit = "example") -> str:
@@ -277,7 +277,7 @@ class AuditReport:
     @property
     def unit(self) -> Unit:
         """What members and non-members of the membership metrics are."""
-        return "user" if any(each.unit == "user" for each in self.evidence) else "example"
+        return next((each.unit for each in self.evidence if each.unit != "example"), "example")
 
     def sizes_of(self, unit: Unit) -> tuple[int, int]:
         """Return how many members and non-members there are of a unit; none of users where none are known."""

@@ -24,6 +24,11 @@ _WORDS = 160
 @cache
 def random_encoder() -> ModelTarget:
     """Return a small BERT with random weights, its words "w0" to "w159": what a round of training begins with."""
+    return ModelTarget(random_bundle(), name="random encoder")
+
+
+def random_bundle() -> Bundle:
+    """Return the same as a bundle, to be saved."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import AutoModelForSequenceClassification, BertConfig
 
@@ -39,8 +44,7 @@ def random_encoder() -> ModelTarget:
         torch.manual_seed(7)
         config = BertConfig(vocab_size=len(words), initializer_range=0.2, **sizes, **names)
         model = AutoModelForSequenceClassification.from_config(config)
-    bundle = Bundle(portable_config(config), model.state_dict(), tokenizer.to_str(), LABELS, 24)
-    return ModelTarget(bundle, name="random encoder")
+    return Bundle(portable_config(config), model.state_dict(), tokenizer.to_str(), LABELS, 24)
 
 
 def random_texts(count: int, *, seed: int) -> tuple[list[str], list[int]]:

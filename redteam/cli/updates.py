@@ -1,0 +1,142 @@
+"""`redteam updates`: what do the updates of a federation's clients leak of their texts?"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redteam.cli import options as o
+from redteam.cli.present import JudgingOptions, ReportOptions, check_output, refuse_overwriting, say
+from redteam.cli.progress import progress
+from redteam.core import TargetError, UsageError
+
+if TYPE_CHECKING:
+    from redteam.auditing.updates.run import UpdateAudit
+    from redteam.data import Examples
+    from redteam.plugins.update import ClientUpdate, UpdateAttack
+    from redteam.targets.target import WhiteBox
+
+
+def updates(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The weights that the round began with: model.pt or a Hugging Face directory.", metavar="MODEL"
+        ),
+    ],
+    update: Annotated[
+        list[Path],
+        typer.Argument(
+            help="What clients sent: .safetensors, .npz or .pt, each named after its client.", metavar="UPDATE..."
+        ),
+    ],
+    judging: JudgingOptions,
+    reporting: ReportOptions,
+    columns: o.RowOptions,
+    texts: Annotated[
+        Path, o.Opt("--texts", help="The clients' texts; --user-column names the client, of one update all are its.")
+    ],
+    after: Annotated[bool, o.Opt("--after", help="The files hold weights after training, not their change.")] = False,
+    attack: o.Attacks = None,
+    set: o.Set = None,
+    alpha: Annotated[float, o.Opt("--alpha", help=o.ALPHA)] = 0.01,
+    seed: o.Seed = 0,
+    write_texts: Annotated[
+        Path | None, o.Opt("--write-texts", help="Private file for the texts that were recovered, as JSON lines.")
+    ] = None,
+) -> None:
+    """Read clients' texts out of their updates, and judge how much of them is recovered.
+
+    Each attack is also run on an update that never saw the client's texts. Limits are max_tokens_recovered and
+    max_sentences_recovered, 0 where the policy sets none. The report holds no text.
+    """
+    for output in (reporting.output, write_texts):
+        check_output(output, texts, Path(model), *update)
+    refuse_overwriting(write_texts, reporting.output)
+    from redteam.data import read_examples
+
+    today = datetime.now(UTC).date()
+    policy, baseline = judging.load(today)
+    chosen = _chosen(attack or [], set or [])
+    target = _open(model)
+    sent = _sent(update, target, after=after)
+    reading = read_examples(texts, columns.columns())
+    for note in reading.notes:
+        say(note)
+    found = _attack(target, sent, reading.examples, chosen, alpha, seed)
+    if write_texts is not None:
+        _write(write_texts, found, sent, target)
+    raise typer.Exit(reporting.present(found.report, policy, today, baseline=baseline))
+
+
+def _attack(
+    target: "WhiteBox",
+    sent: "list[ClientUpdate]",
+    texts: "Examples",
+    chosen: "tuple[UpdateAttack, ...]",
+    alpha: float,
+    seed: int,
+) -> "UpdateAudit":
+    """Attack the updates and show how far that is."""
+    from redteam.auditing.updates.run import audit_updates
+    from redteam.auditing.updates.truth import truths
+    from redteam.plugins.registry import discover_update_controls
+
+    (control, *_), own = discover_update_controls(), truths(target, sent, texts)
+    with progress("attacking") as show:
+        return audit_updates(target, sent, own, chosen, control, alpha=alpha, seed=seed, progress=show)
+
+
+def _open(model: str) -> "WhiteBox":
+    """Open the public model; TargetError for one whose weights are not at hand."""
+    from redteam.targets.loading import load_target
+    from redteam.targets.target import WhiteBox
+
+    options = {"limits": o.USUAL_LIMITS.limits()} if Path(model).is_dir() else {}
+    target = load_target(model, **options)
+    if not isinstance(target, WhiteBox):
+        raise TargetError(f"{model}: shows no weights; give the model.pt or directory that the round began with")
+    return target
+
+
+def _sent(paths: list[Path], target: "WhiteBox", *, after: bool) -> "list[ClientUpdate]":
+    from redteam.auditing.updates.files import load_update
+
+    names = [path.stem for path in paths]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{twice[0]}: two updates bear this name; name each file after its client")
+    return [load_update(path, target, after=after) for path in paths]
+
+
+def _chosen(wanted: list[str], given: list[str]) -> "tuple[UpdateAttack, ...]":
+    """Return the attacks that are asked for, with their settings."""
+    from redteam.plugins.registry import choose, discover_update_attacks
+    from redteam.plugins.settings import tune
+
+    found = discover_update_attacks()
+    return tune(choose(found, wanted) if wanted else found, given)
+
+
+def _write(path: Path, found: "UpdateAudit", sent: "list[ClientUpdate]", target: "WhiteBox") -> None:
+    """Write what was recovered, for the owner's eyes only."""
+    from redteam.core.files import write_atomic
+    from redteam.targets.target import labels_of
+
+    names, lines = labels_of(target), []
+    for attack, answers in found.recovered.items():
+        for update, answer in zip(sent, answers, strict=True):
+            for each in answer.sentences:
+                lines.append(
+                    {
+                        "attack": attack,
+                        "update": update.name,
+                        "verified": each.verified,
+                        "label": None if each.label is None else names[each.label],
+                        "weight": each.weight,
+                        "text": target.tokenizer.decode(list(each.tokens[1:-1])),
+                    }
+                )
+    write_atomic(path, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines), mode=0o600)
+    say(f"wrote {len(lines):,} recovered texts to {path}, which is private")
