@@ -37,7 +37,7 @@ def test_there_are_attacks_controls_and_defences():
     assert {"RT901", "RT902"} <= {control.id for control in CONTROLS}
     assert {"RT201", "RT202", "RT203", "RT204"} <= {attack.id for attack in EXTRACTIONS}
     assert {"RD100", "RD101", "RD102", "RD110"} <= {defense.id for defense in DEFENSES}
-    assert set(FORMATS) == {"text", "json", "markdown", "sarif", "junit"}
+    assert set(FORMATS) == {"text", "json", "markdown", "sarif", "junit", "html"}
     assert {kind.name for kind in target_kinds()} == {"endpoint", "function", "model", "scores"}
 
 

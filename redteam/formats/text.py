@@ -1,11 +1,12 @@
-"""The report for a terminal: the verdict, the numbers, what they mean, what was not seen, what to do.
+"""The report for a terminal on one screen: the verdict, the strongest numbers, the limits, what to do.
 
-Plain unless `color` is asked for. Training text appears only where the audit was told to put it in. Sections, tables
-and lists are drawn by rich, here and wherever else a terminal is written to; every string that enters is cleaned.
+Plain unless `color` is asked for; all of it is in `redteam.formats.whole`. Sections, tables and lists are drawn by
+rich, here and wherever else a terminal is written to; every string that enters is cleaned.
 """
 
+import importlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -16,11 +17,11 @@ from rich.text import Text
 
 from redteam import formats
 from redteam.formats import clean, clip
-from redteam.policy import Finding, Policy, State, Verdict
-from redteam.report import LOW_BOUND, Check, Outcome, decimals, number, plural, range_of
+from redteam.policy import Policy, State, Verdict, applying
+from redteam.report import Check, Limit, Outcome, decimals, number, plural, range_of
 from redteam.report.metrics import metric
-from redteam.report.reading import only_fairness
-from redteam.report.values import AuditReport, ClassLeak, Evidence
+from redteam.report.reading import measured_by
+from redteam.report.values import AuditReport, Evidence
 
 Cell = str | tuple[str, str]  # a text, or a text and its style
 
@@ -93,8 +94,8 @@ def draw(parts: Sequence[RenderableType], *, width: int, color: bool) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().rstrip().splitlines()) + "\n"
 
 
-_STYLES = {"pass": "bold white on green", "leak": "bold white on red", "inconclusive": "bold black on yellow"}
-_OUTCOMES: dict[Outcome, tuple[str, str]] = {
+STYLES = {"pass": "bold white on green", "leak": "bold white on red", "inconclusive": "bold black on yellow"}
+OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "exceeded": ("LEAK", "bold red"),
     "within": ("within", "green"),
     "inconclusive": ("inconclusive", "yellow"),
@@ -103,12 +104,24 @@ _OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "reversed": ("reversed", "yellow"),
     "weaker": ("not exceeded", "dim"),
 }
-_MOST_GROUPS = 10  # or labels, unless more than usual is wanted
-_STATES: dict[State, tuple[str, str]] = {
+STATES: dict[State, tuple[str, str]] = {
     "proven": ("LEAK", "bold red"),
     "waived": ("waived", "yellow"),
     "baseline": ("baseline", "yellow"),
 }
+
+
+_MOST = 3  # problems, labels, next steps on one screen
+_WORST: tuple[Outcome, ...] = (
+    "exceeded",
+    "reversed",
+    "inadmissible",
+    "underpowered",
+    "inconclusive",
+    "within",
+    "weaker",
+)
+_WHOLE = "redteam.formats.whole"  # is only loaded where it is asked for
 
 
 def render(
@@ -121,178 +134,114 @@ def render(
     verbose: bool = False,
     **_: Any,
 ) -> str:
-    """Return the report as text of at most `width` columns, in colours or with whole tables where that is asked for."""
-    parts = [
-        headline(
-            formats.HEADLINES[verdict.status], formats.summary(verdict).partition(": ")[2], _STYLES[verdict.status]
-        ),
-        *_subject(report, policy),
-        *_findings(verdict),
-        *_listed("Problems: what keeps this report from passing", [(each, "yellow") for each in verdict.problems], "!"),
-        *_evidence(report, verdict),
-        *_meanings(report),
-        *_guarantee(report),
-        *_classes(report, None if verbose else _MOST_GROUPS),
-        *(_fairness(report, verbose) if report.fairness else ()),
-        *(_exposed(report) if verdict.status == "leak" else ()),
-        *_worth(report, verdict),
-        *_failures(report, verdict),
-        *_listed("Notes", verdict.notes),
-        *_listed("What this audit could not have seen", tuple(formats.blind_spots(report))),
-        *_listed("What to do next", formats.next_steps(report, verdict)),
+    """Return the report as text of at most `width` columns: one screen, or all of it where it is `verbose`."""
+    rest = formats.summary(verdict).partition(": ")[2]
+    parts = [headline(formats.HEADLINES[verdict.status], rest, STYLES[verdict.status])]
+    if verbose:
+        parts += importlib.import_module(_WHOLE).sections(report, verdict, policy)
+        return draw(parts, width=width, color=color)
+    told = [(clip(each, 240), "yellow") for each in verdict.problems]
+    steps: list[Cell] = [clip(each, 240) for each in formats.next_steps(report, verdict)]
+    parts += [
+        section("Target and data", pairs(_subject(report))),
+        *_some("Problems: what keeps this report from passing", told, "!"),
+        *_strongest(report, verdict),
+        *_limits(report, verdict, policy),
+        *_most_exposed(report),
+        *_some("What to do next", steps),
+        section("Everything else", Text("every number, what they mean and what was not seen: -v, or -f html")),
     ]
     return draw(parts, width=width, color=color)
 
 
-def _subject(report: AuditReport, policy: Policy) -> Iterator[RenderableType]:
-    target = report.target
-    digest = f", digest {target.digest[:12]}" if target.digest else ""
-    rows: list[tuple[str, Cell]] = [
-        ("target", f"{target.name} ({target.kind}, {plural(target.classes, 'class', 'classes')}{digest})"),
-        ("attacker sees", target.access),
-        ("data", formats.data_line(report.data)),
-        ("judged by", policy.source + (", strict" if policy.strict else "")),
-        ("audited", f"{report.created}, redteam {report.tool_version}, seed {report.seed}"),
-    ]
-    if report.accuracy is not None:
-        seen = report.accuracy
-        shown = f"right on {seen.members:.1%} of members, {seen.nonmembers:.1%} of non-members"
-        shown = f"right on {seen.members:.1%}" if only_fairness(report) else shown
-        rows.insert(3, ("accuracy", f"{shown}; the commonest label is {seen.commonest:.1%}"))
-    if (users := formats.user_line(report)) is not None:
-        rows.insert(3, ("users", (users, "yellow" if formats.unmeasured_users(report) else "")))
-    yield section("Target and data", pairs(rows))
+def _subject(report: AuditReport) -> Iterator[tuple[str, Cell]]:
+    yield "target", f"{clip(report.target.name, 60)}, seen as {clip(report.target.access, 40)}"
+    yield "data", f"{formats.data_line(report.data)}; evidence of grade {report.grade}"
+    if formats.unmeasured_users(report):
+        yield "users", (formats.user_line(report) or "", "yellow")
+    if report.guarantee is not None:
+        from redteam.report import guarantee
+
+        stands = guarantee.broken_claim(report) is None
+        said = f"accounted epsilon {number(report.guarantee.accounted.epsilon)}, {guarantee.status(report)}"
+        yield "guarantee", (said if stands else f"{said}; the claim does not hold", "" if stands else "bold red")
 
 
-def _findings(verdict: Verdict) -> Iterator[RenderableType]:
-    if verdict.findings:
-        yield section("Findings", bullets([_finding(each) for each in verdict.findings]))
+def _some(title: str, lines: Sequence[Cell], mark: str = "-") -> Iterator[RenderableType]:
+    """Yield the first of many lines, and how many are left."""
+    if lines:
+        left = len(lines) - _MOST
+        more: list[Cell] = [f"and {left} more; -v shows all"] if left > 0 else []
+        yield section(title, bullets([*lines[:_MOST], *more], mark))
 
 
-def _finding(finding: Finding) -> Cell:
-    excuse = f" ({finding.excuse})" if finding.excuse else ""
-    return f"{finding.id}: {finding.message}{excuse}", "red" if finding.state == "proven" else "yellow"
-
-
-def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
-    checks = {check.id: check for check in verdict.checks}
-    states = {finding.id: finding.state for finding in verdict.findings}
-    judged = {evidence.id for evidence in report.judged}
-    rows = [
-        _evidence_row(evidence, checks.get(evidence.id), states, evidence.id in judged) for evidence in report.evidence
-    ]
+def _strongest(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
+    """Yield a table with the strongest signal of each attack: what is proven, then what came nearest to its limit."""
+    checks = {each.id: each for each in verdict.checks}
+    states = {each.id: each.state for each in verdict.findings}
+    best: dict[str, Evidence] = {}
+    for each in report.evidence:
+        kept = best.get(each.attack)
+        if kept is None or _strength(each, checks, states) > _strength(kept, checks, states):
+            best[each.attack] = each
+    rows = [_row(each, checks.get(each.id), states.get(each.id)) for each in best.values()]
     if not rows:
-        yield section("Evidence", Text("none: no attack gave a number"))
+        yield section("Strongest signal of each attack", Text("none: no attack gave a number"))
         return
     headers = ("attack", "signal", "metric", "value", "interval", "limit", "outcome")
-    drawn = table(headers, rows, right=("value", "interval", "limit"))
-    yield section("Evidence", drawn, *([bullets(words)] if (words := formats.legend(report)) else []))
+    yield section("Strongest signal of each attack", table(headers, rows, right=("value", "interval", "limit")))
 
 
-def _evidence_row(evidence: Evidence, check: Check | None, states: dict[str, State], judged: bool) -> tuple[Cell, ...]:
-    digits = 2 if check is None else decimals(evidence.interval, check.limit)
-    outcome: Cell = ("no limit" if judged else "described", "dim") if check is None else _OUTCOMES[check.outcome]
-    if evidence.id in states:
-        outcome = _STATES[states[evidence.id]]
+def _strength(each: Evidence, checks: Mapping[str, Check], states: Mapping[str, State]) -> tuple[bool, bool, float]:
+    check = checks.get(each.id)
     return (
-        evidence.attack,
-        clip(evidence.signal, 30),
-        formats.metric_name(evidence),
-        *metric(evidence.metric).cells(evidence, digits=digits),
-        "-" if check is None else number(check.limit, digits=digits),
-        outcome,
+        each.id in states,
+        check is not None,
+        0.0 if check is None else metric(each.metric).severity(each, check.limit),
     )
 
 
-def _meanings(report: AuditReport) -> Iterator[RenderableType]:
-    lines = [
-        f"{formats.metric_name(each)} {of.shown(each)} ({each.attack} {each.signal}): {of.meaning(each)}"
-        for each in formats.strongest(report)
-        for of in (metric(each.metric),)
-    ]
-    if lines:
-        yield section("What the numbers mean for the people in the data", bullets(lines))
+def _row(each: Evidence, check: Check | None, state: State | None) -> tuple[Cell, ...]:
+    digits = 2 if check is None else decimals(each.interval, check.limit)
+    outcome: Cell = ("described", "dim") if check is None else OUTCOMES[check.outcome]
+    return (
+        each.attack,
+        clip(each.signal, 24),
+        formats.metric_name(each),
+        *metric(each.metric).cells(each, digits=digits),
+        "-" if check is None else number(check.limit, digits=digits),
+        outcome if state is None else STATES[state],
+    )
 
 
-def _guarantee(report: AuditReport) -> Iterator[RenderableType]:
-    if report.guarantee is None:
-        return
-    from redteam.report import guarantee
-
-    rows = guarantee.rows(report, formats.strongest(report))
-    status: Cell = (guarantee.status(report), "" if guarantee.standing_guarantee(report) else "bold red")
-    headers = ("", "epsilon", "delta", "by", "covers")
-    yield section("Guarantee", table(headers, rows, right=("epsilon", "delta")), bullets([status, LOW_BOUND]))
-
-
-def _classes(report: AuditReport, most: int | None) -> Iterator[RenderableType]:
-    for what, leaks in (("label", report.classes), ("group", report.groups)):
-        if leaks:
-            yield _breakdown(report, what, leaks, most)
-
-
-def _breakdown(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...], most: int | None) -> RenderableType:
-    ordered = sorted(leaks, key=lambda each: -1.0 if each.auc is None else each.auc.low, reverse=True)
-    rows = [
-        (
-            clip(each.label, 40),
-            f"{each.members:,}",
-            f"{each.nonmembers:,}",
-            "too few" if each.auc is None else range_of(each.auc),
-        )
-        for each in ordered[:most]
-    ]
-    headers = (what, "members", "non-members", "AUC")
-    title = f"Which {what}s leak most (AUC of {report.classes_signal}, intervals corrected over the {what}s)"
-    drawn = table(headers, rows, right=("members", "non-members", "AUC"))
-    more = [bullets([f"and {len(leaks) - len(rows):,} more; -v shows all"])] if len(rows) < len(leaks) else []
-    return section(title, drawn, *more)
+def _limits(report: AuditReport, verdict: Verdict, policy: Policy) -> Iterator[RenderableType]:
+    """Yield per limit the worst that any number says of it, by which, and of how many."""
+    known = {each.id: each for each in report.evidence}
+    states = {each.id: each.state for each in verdict.findings}
+    order = {each.id: i for i, each in enumerate(verdict.findings)}
+    rows: list[tuple[Cell, ...]] = []
+    for limit in applying(policy, report):
+        own = [c for c in verdict.checks if _is_of(c, known.get(c.id), limit)]
+        worst = min(own, key=lambda c: (order.get(c.id, len(order)), _WORST.index(c.outcome)), default=None)
+        if worst is None:
+            rows.append((limit.name, ("no evidence", "yellow"), "-"))
+        else:
+            outcome = STATES[states[worst.id]] if worst.id in states else OUTCOMES[worst.outcome]
+            rows.append((limit.name, outcome, f"{clip(worst.id, 50)}, 1 of {plural(len(own), 'number')}"))
+    if rows:
+        yield section("Limits", table(("limit", "outcome", "by"), rows))
 
 
-def _fairness(report: AuditReport, verbose: bool) -> Iterator[RenderableType]:
-    from redteam.formats.groups import HEADERS, tables  # which few reports have
-
-    for title, rows, left in tables(report, verbose=verbose):
-        yield section(title, table(HEADERS, rows, right=("rows", "value")), *([bullets(left)] if left else []))
-
-
-def _exposed(report: AuditReport) -> Iterator[RenderableType]:
-    if not (rows := report.exposed):
-        return
-    columns = {"row": [clip(row.id, 30) for row in rows], "label": [clip(row.label or "-", 30) for row in rows]}
-    columns["salted hash"] = [(row.hash or "-")[:16] for row in rows]
-    if any(row.text is not None for row in rows):
-        columns["text"] = [clip(row.text or "-", 60) for row in rows]
-    title = f"Members that {report.classes_signal or 'the first attack'} would name first"
-    if all(row.risk is not None for row in rows):
-        columns["AUC"] = [range_of(row.risk) for row in rows if row.risk is not None]
-        title = "Members that any model trained like this one leaks most (AUC of telling models with the row)"
-    yield section(title, table(tuple(columns), zip(*columns.values(), strict=True), right=("AUC",)))
+def _is_of(check: Check, evidence: Evidence | None, limit: Limit) -> bool:
+    if evidence is not None:
+        return limit.covers(evidence) and check.limit == limit.limit
+    return measured_by(check.rule).name == limit.metric and check.limit == limit.limit
 
 
-def _worth(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
-    controls = [f"control {each.control} saw AUC {range_of(each.auc)}" for each in report.controls]
-    lines = [
-        formats.grade_words(report),
-        *report.attack_notes,
-        f"why: {report.grade_reason}",
-        *(controls or ["no control ran"]),
-        formats.confidence(report),
-        *formats.resolution(report, verdict),
-    ]
-    of = " for single rows, none for users" if formats.unmeasured_users(report) else ""
-    yield section(f"What this evidence is worth: grade {report.grade}{of}", bullets(lines))
-
-
-def _failures(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
-    lines = [
-        f"{each.attack}, {each.kind.replace('_', ' ')}: {each.reason}"
-        for each in report.failures
-        if f"{each.attack} does not apply: {each.reason}" not in verdict.notes  # which says it already
-    ]
-    yield from _listed("Attacks that gave no evidence", tuple(lines))
-
-
-def _listed(title: str, lines: Sequence[Cell], mark: str = "-") -> Iterator[RenderableType]:
-    if lines:
-        yield section(title, bullets(lines, mark))
+def _most_exposed(report: AuditReport) -> Iterator[RenderableType]:
+    known = [(each, each.auc) for each in report.classes if each.auc is not None]
+    if known:
+        known.sort(key=lambda pair: pair[1].low, reverse=True)
+        rows = [(clip(each.label, 40), f"{each.members:,}", range_of(auc)) for each, auc in known[:_MOST]]
+        title = f"Labels that leak most, of {len(report.classes):,} (AUC of {clip(report.classes_signal or '', 40)})"
+        yield section(title, table(("label", "members", "AUC"), rows, right=("members", "AUC")))

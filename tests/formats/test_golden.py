@@ -22,7 +22,7 @@ SUFFIXES = {"text": "txt", "json": "json", "markdown": "md", "sarif": "sarif", "
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_format_is_what_it_was(name, format):
     sample = SAMPLES[name]
-    drawn = FORMATS[format](sample.report, sample.judged(), policy=sample.policy)
+    drawn = FORMATS[format](sample.report, sample.judged(), policy=sample.policy, verbose=True)
     drawn = STYLE.sub("", drawn)  # how a page looks is no part of what it says
     path = GOLDEN / f"{name}.{SUFFIXES[format]}"
     if os.environ.get("REDTEAM_REGENERATE"):

@@ -69,12 +69,14 @@ def test_the_keyboard_reaches_everything_in_order(browser, page_file):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(page_file.as_uri())
     tops, tags = [], []
-    for _ in range(page.locator("summary").count() + 2):
+    while True:
         page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body") or len(tags) > 500:
+            break
         tags.append(page.evaluate("document.activeElement.tagName"))
         tops.append(page.evaluate("[...document.querySelectorAll('*')].indexOf(document.activeElement)"))
     assert tags[0] == "A"
-    assert "SUMMARY" in tags
+    assert tags.count("SUMMARY") == page.locator("summary:visible").count()
     assert tops == sorted(tops)
     page.close()
 
