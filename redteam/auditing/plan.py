@@ -117,7 +117,7 @@ def _limit_lines(limits: Sequence[Limit], sample: Sample, weak: Mapping[str, str
     """Say whether each limit could be proven broken, and by `weak` why one would not be kept where it is not."""
     for limit in limits:
         why = weak.get(limit.metric)
-        kept = "" if why is None else f"; CANNOT be kept: {why}: exit 2 unless broken"
+        kept = "" if why is None else f"; cannot be kept: {why}"
         yield f"limit      {limit.name}: {metric(limit.metric).prospect(limit, sample)}{kept}"
 
 

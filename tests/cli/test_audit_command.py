@@ -302,7 +302,7 @@ def test_lists_and_manual_pages(bench):
 
 def test_compare_says_what_became_worse(bench, report):
     safe = fast("audit", SAFE, *POLICY, "--references", "0", "-f", "json", "-o", "safe.json", cwd=bench)
-    assert safe.returncode == 2
+    assert safe.returncode == 0
     assert "max_tpr 0.05 at FPR 0.01 is not settled: attacks with reference models find several" in safe.stderr
     assert fast("compare", "safe.json", "leaky.json", cwd=bench).returncode == 1
     assert fast("compare", "leaky.json", "safe.json", cwd=bench).returncode == 0

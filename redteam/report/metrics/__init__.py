@@ -122,11 +122,12 @@ class Metric(ABC):
             problems = (words.only_described(limit, there) if there else self.missing(limit, report),)
         elif outcomes and not any(report.settles(e) for e, _ in outcomes):
             problems = (f"{limit.name}: {report.multiplicity.primary}, which settles limits, gave no {self.symbol}",)
-        elif outcomes and (weak := self._unkept(outcomes, report)):
-            problems = (*problems, words.not_kept(limit, weak))
         if outcomes and planted:
             problems = (*problems, *words.unasked(limit, self.symbol, report))
-        return Ruling(checks, problems, (self.undecided(limit, open_),) if open_ else ())
+        notes = (self.undecided(limit, open_),) if open_ else ()
+        if outcomes and (weak := self._unkept(outcomes, report)):
+            notes = (*notes, words.not_kept(limit, weak))
+        return Ruling(checks, problems, notes)
 
     def _unkept(self, outcomes: Sequence[tuple[Evidence, Outcome]], report: AuditReport) -> str | None:
         """Return why a limit is neither proven broken nor kept, where what ran is too weak to keep it."""
