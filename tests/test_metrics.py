@@ -115,7 +115,7 @@ def test_a_toy_metric_is_parsed_judged_gated_compared_and_shown_by_every_format(
         drawn = " ".join(unescape(render(leaky, verdict, policy=limits)).split())
         assert name == "json" or ("RT901.flip_rate:pairs" in drawn and "0.30 [0.20, 0.40]" in drawn), name
     assert AuditReport.from_json(FORMATS["json"](leaky, verdict, policy=limits)) == leaky
-    text = " ".join(FORMATS["text"](leaky, verdict, policy=limits).split())
+    text = " ".join(FORMATS["text"](leaky, verdict, policy=limits, verbose=True).split())
     assert "flip rate 0.30 [0.20, 0.40] 0.10 LEAK" in text
     assert "30% of people would get another answer" in text
     (rule,) = json.loads(FORMATS["sarif"](leaky, verdict, policy=limits))["runs"][0]["tool"]["driver"]["rules"]
@@ -155,9 +155,7 @@ def test_less_of_what_is_bounded_from_below_is_worse(tmp_path):
 
 def test_a_report_with_a_metric_that_nobody_brings_is_refused(tmp_path):
     (tmp_path / "report.json").write_text(with_metric("toxicity", 0.3, 0.2, 0.4, 0.9).to_json())
-    with pytest.raises(
-        ReportError, match=r"report\.json: unknown metric 'toxicity': known are auc, canary_epsilon, epsilon"
-    ):
+    with pytest.raises(ReportError, match=r"report\.json: unknown metric 'toxicity': known are auc, auc_by_group, "):
         load_report(tmp_path / "report.json")
     done = run_redteam("gate", "report.json", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -165,7 +163,8 @@ def test_a_report_with_a_metric_that_nobody_brings_is_refused(tmp_path):
 
 def test_every_metric_says_all_that_is_asked_of_one():
     every = metrics.known_metrics()
-    assert [each.name for each in every[:5]] == ["auc", "tpr", "epsilon", "exposure", "extraction_rate"]
+    assert [each.name for each in every][:2] == ["auc", "auc_by_group"]  # in the order of policies
+    assert {"tpr", "epsilon", "exposure", "extraction_rate"} <= {each.name for each in every}
     for each in every:
         assert all((each.symbol, each.description, each.remedy, each.tags or each.order == 100, each.measured_in))
         assert measured_by(f"RT1.user.{each.name}@0.01:a:b.c@d") is each
