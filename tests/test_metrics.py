@@ -22,26 +22,26 @@ from redteam.statistics import Interval
 
 TODAY = date(2026, 7, 1)
 GOLDEN = ROOT / "tests" / "formats" / "golden"
-FLIP_RATE = '''
-"""Flip rate: how often a prediction changes with the group that a text names."""
+TYPO_RATE = '''
+"""Typo rate: how often a prediction changes with a slip of the pen."""
 
 from redteam.report.metrics import Metric
 
 
-class FlipRate(Metric):
-    """The share of pairs that differ in the group alone whose predictions differ."""
+class TypoRate(Metric):
+    """The share of pairs that differ in a typo alone whose predictions differ."""
 
-    name, symbol = "flip_rate", "flip rate"
-    description = "predictions depend on the group that a text names"
-    remedy = "train on texts in which the groups are exchanged"
+    name, symbol = "typo_rate", "typo rate"
+    description = "predictions depend on typos"
+    remedy = "train on texts with typos"
     tags = ("toy tag",)
     worst_grade = "C"
 
     def finding(self, evidence, limit):
-        return f"exchanging the group changes the answer: {self.against(evidence.interval, limit, ', limit ')}"
+        return f"a typo changes the answer: {self.against(evidence.interval, limit, ', limit ')}"
 
     def meaning(self, evidence):
-        return f"{evidence.interval.value:.0%} of people would get another answer as somebody else"
+        return f"{evidence.interval.value:.0%} of people would get another answer with a typo"
 '''
 WORST_GROUP = '''
 """Worst-group accuracy."""
@@ -68,7 +68,7 @@ class WorstGroupAccuracy(Metric):
 def toys(tmp_path, monkeypatch):
     """Two metrics more, each one file in a folder that the package looks into."""
     (tmp_path / "more").mkdir()
-    (tmp_path / "more" / "flip_rate.py").write_text(FLIP_RATE)
+    (tmp_path / "more" / "typo_rate.py").write_text(TYPO_RATE)
     (tmp_path / "more" / "worst_group_accuracy.py").write_text(WORST_GROUP)
     monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path / "more")])
     monkeypatch.chdir(tmp_path)
@@ -94,17 +94,17 @@ def policy(text, tmp_path):
 
 
 def test_a_toy_metric_is_parsed_judged_gated_compared_and_shown_by_every_format(tmp_path):
-    limits = policy("max_auc = 0.6\nmax_flip_rate = 0.1\n", tmp_path)
-    assert limits.limits == (Limit("auc", 0.6), Limit("flip_rate", 0.1))
-    assert limits.line_of("max_flip_rate") == 2
+    limits = policy("max_auc = 0.6\nmax_typo_rate = 0.1\n", tmp_path)
+    assert limits.limits == (Limit("auc", 0.6), Limit("typo_rate", 0.1))
+    assert limits.line_of("max_typo_rate") == 2
 
-    leaky, safe = with_metric("flip_rate", 0.3, 0.2, 0.4, 0.99), with_metric("flip_rate", 0.05, 0.02, 0.09, 0.99)
+    leaky, safe = with_metric("typo_rate", 0.3, 0.2, 0.4, 0.99), with_metric("typo_rate", 0.05, 0.02, 0.09, 0.99)
     verdict = judge(leaky, limits, today=TODAY)
     (finding,) = verdict.findings
     assert (verdict.exit_code, finding.id, finding.remedy) == (
         1,
-        "RT901.flip_rate:pairs",
-        metrics.metric("flip_rate").remedy,
+        "RT901.typo_rate:pairs",
+        metrics.metric("typo_rate").remedy,
     )
     assert judge(safe, limits, today=TODAY).exit_code == 0
     assert judge(replace(safe, evidence=safe.evidence[:-1]), limits, today=TODAY).exit_code == 2
@@ -113,10 +113,10 @@ def test_a_toy_metric_is_parsed_judged_gated_compared_and_shown_by_every_format(
 
     for name, render in FORMATS.items():
         drawn = " ".join(unescape(render(leaky, verdict, policy=limits)).split())
-        assert name == "json" or ("RT901.flip_rate:pairs" in drawn and "0.30 [0.20, 0.40]" in drawn), name
+        assert name == "json" or ("RT901.typo_rate:pairs" in drawn and "0.30 [0.20, 0.40]" in drawn), name
     assert AuditReport.from_json(FORMATS["json"](leaky, verdict, policy=limits)) == leaky
     text = " ".join(FORMATS["text"](leaky, verdict, policy=limits, verbose=True).split())
-    assert "flip rate 0.30 [0.20, 0.40] 0.10 LEAK" in text
+    assert "typo rate 0.30 [0.20, 0.40] 0.10 LEAK" in text
     assert "30% of people would get another answer" in text
     (rule,) = json.loads(FORMATS["sarif"](leaky, verdict, policy=limits))["runs"][0]["tool"]["driver"]["rules"]
     assert "toy tag" in rule["properties"]["tags"]

@@ -10,7 +10,7 @@ from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence
 
 _CLOSE = 1e-6
-WAY = "redteam fairness, or an audit with --swaps or a group column"
+WAY = "redteam fairness"
 
 
 class FairnessMetric(Metric):
@@ -19,6 +19,7 @@ class FairnessMetric(Metric):
     sampled = "row"
     least = 0.0  # of its values; the most is 1
     given_by = WAY
+    tags = ("NIST AI RMF 1.0 MEASURE 2.11",)
     worst_grade = "C"
 
     def contradictions(self, evidence: Evidence, report: AuditReport) -> Iterator[str]:

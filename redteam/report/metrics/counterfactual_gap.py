@@ -11,7 +11,7 @@ class CounterfactualGap(FairnessMetric):
     name, symbol, order = "counterfactual_gap", "counterfactual gap", 61
     description = "probabilities depend on the group that a text names"
     remedy = "train on texts in which the groups are exchanged (redteam train --defense counterfactual); measure again"
-    given_by = "redteam fairness, or an audit with --swaps, of a target that shows probabilities"
+    given_by = "redteam fairness, of a target that shows probabilities"
     measured_in = "probability"
     sampled = "pair"
 

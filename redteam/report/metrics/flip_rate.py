@@ -15,7 +15,6 @@ class FlipRate(FairnessMetric):
     name, symbol, order = "flip_rate", "flip rate", 60
     description = "answers depend on the group that a text names"
     remedy = "train on texts in which the groups are exchanged (redteam train --defense counterfactual); measure again"
-    given_by = "redteam fairness, or an audit with --swaps"
     sampled = "pair"
 
     def finding(self, evidence: Evidence, limit: float) -> str:
