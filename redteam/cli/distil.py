@@ -48,7 +48,7 @@ def distil(
     text_column: o.TextColumn = None,
     opening: o.OpeningOptions,
 ) -> None:
-    """Train a student on the answers of TEACHER to texts, and write its model."""
+    """Train a student on the answers of TEACHER to texts."""
     from redteam.auditing.fairness.distil import lesson, start
     from redteam.models.bundle import save_bundle
     from redteam.targets.loading import load_target

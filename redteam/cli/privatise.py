@@ -63,7 +63,7 @@ def privatise(
     columns: o.RowOptions,
     restart: o.Restart = False,
 ) -> None:
-    """Exchange the words of DATA at random, before anything is trained.
+    """Exchange the words of DATA at random, before training.
 
     Randomness is the operating system's; with --seed there is no guarantee. Labels and the columns that are named are
     copied, all others are left out.

@@ -47,7 +47,7 @@ def updates(
         Path | None, o.Opt("--write-texts", help="Private file for the texts that were recovered, as JSON lines.")
     ] = None,
 ) -> None:
-    """Read clients' texts out of their updates, and judge how much of them is recovered.
+    """Read clients' texts out of their updates, and judge it.
 
     Each attack is also run on an update that never saw the client's texts. Limits are max_tokens_recovered and
     max_sentences_recovered, 0 where the policy sets none. The report holds no text.

@@ -48,7 +48,7 @@ def verify(
     format: PlainFormat = TextOrJson.text,
     output: ReportFile = None,
 ) -> None:
-    """Attack a private trainer, or a privatiser of text: exit 0 consistent, 1 violated.
+    """Attack a private trainer or privatiser: exit 1 is violated.
 
     It is trained on canaries made for it, and held against the epsilon that it accounts for. Set how with
     --set epsilon=2, delta=1e-5, clip=1, epochs=50 and batch_size (a fifth of the canaries), the numbers that are usual;

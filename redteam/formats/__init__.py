@@ -3,8 +3,8 @@
 A format is a module of this package with such a function, or a function that an installed package names under the
 entry-point group `redteam.formats`; there is no list to edit. Modules are imported when they are first used.
 
-Names, labels and reasons come from models and data files, and may hold terminal escapes, new lines or mentions: the
-functions here make them harmless, and drop nothing: what cannot be printed is written out as `\\u001b`.
+Names, labels and reasons come from models and data files, and may hold terminal escapes or mentions: the functions here
+make them harmless, and drop nothing.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
 from redteam.policy import Policy, Verdict
-from redteam.report import NOT_JUDGED, Limit, clients, number, of_either, plural
+from redteam.report import NOT_JUDGED, Limit, number, of_either, plural
 from redteam.report.metrics import metric
 from redteam.report.reading import measured, measured_by, only_fairness
 from redteam.report.values import AuditReport, DataSummary, Evidence, Grade
@@ -125,7 +125,8 @@ GRADES: dict[Grade, str] = {
 def grade_words(report: AuditReport) -> str:
     """Say what the report's grade means, of the examples or of the users that were audited."""
     of_groups = "of groups alone: what differs between them is the answers'; nothing was asked about membership"
-    return of_groups if only_fairness(report) else clients.grade_words(report, GRADES)
+    grades = importlib.import_module("redteam.report.clients").GRADES if report.unit == "client" else GRADES
+    return of_groups if only_fairness(report) else str(grades[report.grade]).format(unit=report.unit)
 
 
 def data_line(data: DataSummary) -> str:
@@ -252,7 +253,7 @@ def blind_spots(report: AuditReport) -> Iterator[str]:
     """Say what this audit could not have seen: a pass is the absence of proof, not a proof of absence."""
     attacks = sorted({evidence.attack for evidence in report.evidence})
     if report.unit == "client":
-        return (yield from clients.NOT_SEEN)
+        return (yield from importlib.import_module("redteam.report.clients").NOT_SEEN)
     if only_fairness(report):
         yield "groups that no list names, no column holds or too few rows are of, and words that no list holds"
         yield "whether the labels are fair themselves: right answers are those that the data calls right"

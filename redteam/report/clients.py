@@ -1,8 +1,8 @@
 """What is measured on clients' updates: shares of a client's texts that were recovered, with bounds and words."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from redteam.report.values import AuditReport, Evidence, Grade
+from redteam.report.values import Evidence, Grade
 
 GRADES: dict[Grade, str] = {
     "A": "every client's update is held beside one that never saw its texts, and clients were drawn at random",
@@ -15,12 +15,6 @@ NOT_SEEN = (
     "texts of other models than those that begin as BERT does, and longer ones than a head of attention is wide",
     "whoever changes the weights that clients begin with: the attacker only reads",
 )
-
-
-def grade_words(report: AuditReport, usual: Mapping[Grade, str]) -> str:
-    """Say what the grade of a report means: of clients' updates as here, of others as is usual."""
-    grades = GRADES if report.unit == "client" else usual
-    return grades[report.grade].format(unit=report.unit)
 
 
 def attainable(clients: int, alpha: float) -> float:
