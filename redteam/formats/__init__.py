@@ -252,11 +252,9 @@ def resolution(report: AuditReport, verdict: Verdict) -> Iterator[str]:
 def blind_spots(report: AuditReport) -> Iterator[str]:
     """Say what this audit could not have seen: a pass is the absence of proof, not a proof of absence."""
     attacks = sorted({evidence.attack for evidence in report.evidence})
-    if report.unit == "client":
-        return (yield from importlib.import_module("redteam.report.clients").NOT_SEEN)
-    if only_fairness(report):
-        yield "groups that no list names, no column holds or too few rows are of, and words that no list holds"
-        yield "whether the labels are fair themselves: right answers are those that the data calls right"
+    kind = "clients" if report.unit == "client" else "fairness" if only_fairness(report) else None
+    if kind is not None:  # modules that an audit of members has no use for
+        yield from importlib.import_module(f"redteam.report.{kind}").NOT_SEEN
         return
     yield (
         f"a stronger attack than those run ({', '.join(attacks) or 'none'}): a pass says that these attacks "

@@ -11,6 +11,10 @@ from redteam.report.values import AuditReport, Evidence
 
 _CLOSE = 1e-6
 WAY = "redteam fairness"
+NOT_SEEN = (
+    "groups that no list names, no column holds or too few rows are of, and words that no list holds",
+    "whether the labels are fair themselves: right answers are those that the data calls right",
+)
 
 
 class FairnessMetric(Metric):
