@@ -124,10 +124,9 @@ class Metric(ABC):
             problems = (f"{limit.name}: {report.multiplicity.primary}, which settles limits, gave no {self.symbol}",)
         if outcomes and planted:
             problems = (*problems, *words.unasked(limit, self.symbol, report))
-        notes = (self.undecided(limit, open_),) if open_ else ()
-        if outcomes and (weak := self._unkept(outcomes, report)):
-            notes = (*notes, words.not_kept(limit, weak))
-        return Ruling(checks, problems, notes)
+        notes = [self.undecided(limit, open_)] if open_ else []
+        notes += [words.not_kept(limit, weak)] if (weak := self._unkept(outcomes, report)) else []
+        return Ruling(checks, problems, tuple(notes))
 
     def _unkept(self, outcomes: Sequence[tuple[Evidence, Outcome]], report: AuditReport) -> str | None:
         """Return why a limit is neither proven broken nor kept, where what ran is too weak to keep it."""
