@@ -50,7 +50,7 @@ def packaged_sources():
         path.relative_to(ROOT).as_posix()
         for package in ("redteam", "attacks", "defenses")
         for path in (ROOT / package).rglob("*")
-        if path.suffix in (".py", ".json", ".typed")
+        if path.suffix in (".py", ".json", ".typed", ".html")
     }
 
 

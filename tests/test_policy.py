@@ -43,7 +43,7 @@ def refusal(text, tmp_path, name="redteam.toml"):
         load(text, tmp_path, name)
     message = str(caught.value)
     assert "\n" not in message
-    assert len(message) < 400
+    assert len(message) < 600  # it names every key there is
     return message
 
 

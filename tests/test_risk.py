@@ -60,7 +60,7 @@ def test_the_saved_report_holds_them_and_the_text_shows_them(report):
     again = AuditReport.from_json(report.to_json())
     assert again.exposed == report.exposed
     policy = Policy((Limit("auc", 0.6),))
-    shown = FORMATS["text"](again, judge(again, policy, today=date(2026, 1, 1)), policy=policy)
+    shown = FORMATS["text"](again, judge(again, policy, today=date(2026, 1, 1)), policy=policy, verbose=True)
     assert "any model trained like this one leaks most" in shown
     assert not any(text in shown for text in ROWS.texts)
 

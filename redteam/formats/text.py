@@ -141,12 +141,15 @@ def render(
         parts += importlib.import_module(_WHOLE).sections(report, verdict, policy)
         return draw(parts, width=width, color=color)
     told = [(clip(each, 240), "yellow") for each in verdict.problems]
+    notes = [] if verdict.status == "leak" else [each for each in verdict.notes if " is not settled" in each]
+    open_: list[Cell] = [(clip(each, 240), "yellow") for each in notes]
     steps: list[Cell] = [clip(each, 240) for each in formats.next_steps(report, verdict)]
     parts += [
         section("Target and data", pairs(_subject(report))),
         *_some("Problems: what keeps this report from passing", told, "!"),
         *_strongest(report, verdict),
         *_limits(report, verdict, policy),
+        *_some("Not settled", open_, "?"),
         *_most_exposed(report),
         *_some("What to do next", steps),
         section("Everything else", Text("every number, what they mean and what was not seen: -v, or -f html")),
@@ -227,6 +230,8 @@ def _limits(report: AuditReport, verdict: Verdict, policy: Policy) -> Iterator[R
             rows.append((limit.name, ("no evidence", "yellow"), "-"))
         else:
             outcome = STATES[states[worst.id]] if worst.id in states else OUTCOMES[worst.outcome]
+            if worst.outcome == "weaker":  # all are: none of them may keep a limit
+                outcome = ("not settled", "yellow")
             rows.append((limit.name, outcome, f"{clip(worst.id, 50)}, 1 of {plural(len(own), 'number')}"))
     if rows:
         yield section("Limits", table(("limit", "outcome", "by"), rows))

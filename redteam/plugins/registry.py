@@ -82,8 +82,8 @@ def choose(found: tuple[Plugin, ...], wanted: list[str]) -> tuple[Plugin, ...]:
     known = {key.lower(): plugin for plugin in found for key in (plugin.id, plugin.name)}
     for name in wanted:
         if name.lower() not in known:
-            ids = ", ".join(f"{plugin.id} ({plugin.name})" for plugin in found)
-            raise UsageError(f"unknown id {name!r}; known: {ids}")
+            ids = ", ".join(plugin.id for plugin in found)
+            raise UsageError(f"unknown id {name!r}; known: {ids}, and their names")
     chosen = {known[name.lower()].id for name in wanted}
     return tuple(plugin for plugin in found if plugin.id in chosen)
 

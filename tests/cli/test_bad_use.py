@@ -42,7 +42,7 @@ def bench(tmp_path_factory):
         ("audit model.pt --fpr nan", "--fpr nan: must lie between"),
         ("audit model.pt --seed -1", "-1"),
         ("audit model.pt --seed 1.5", "1.5"),
-        ("audit model.pt --format html", "html"),
+        ("audit model.pt --format pdf", "pdf"),
         ("audit model.pt --frobnicate", "--frobnicate"),
         ("audit model.pt other.pt", "other.pt"),
         ("audit model.pt --timeout 3", "--timeout is for http(s) targets; model.pt is none"),

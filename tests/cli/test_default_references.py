@@ -69,5 +69,5 @@ def test_a_target_with_a_frozen_encoder_is_trained_and_audited_with_references(t
     frozen = ("--set", "freeze_encoder=true", "--set", "epochs=2", "--model", "minilm", "--layers", "1")
     made = run_redteam("train", "data.csv", *frozen, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    done = run_redteam("audit", "model.pt", "--references", "4", cwd=tmp_path)
+    done = run_redteam("audit", "model.pt", "--references", "4", "-v", cwd=tmp_path)
     assert "4 reference models trained by RD100 (plain)" in " ".join(done.stdout.split()), done.stderr

@@ -93,11 +93,11 @@ def test_a_model_that_knows_nothing_is_no_pass(folder):
 
 def test_templates_are_asked_where_there_are_no_rows(folder):
     assert fairness(folder, "answers:unfair").returncode == 1
-    result = fairness(folder, "answers:fair")
+    result = fairness(folder, "answers:fair", "-v")
     assert result.returncode == 0
     assert "36 templates" in result.stdout
     (folder / "mine.txt").write_text("{they} said that {they} was late\nWill {they} be the {occupation}\n")
-    assert "fillings of these 2 templates" in fairness(folder, "answers:fair", "--templates", "mine.txt").stdout
+    assert "fillings of these 2 templates" in fairness(folder, "answers:fair", "--templates", "mine.txt", "-v").stdout
 
 
 @pytest.mark.parametrize(

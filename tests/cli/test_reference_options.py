@@ -57,7 +57,7 @@ def test_references_of_ones_own_trainer_are_shown_trained_and_compared(folder):
     assert before.returncode == 0, before.stderr
     assert "references 4 models by trainer_of_mine:train, in complementary halves of 80 audited rows" in before.stdout
     assert "kept       none yet" in before.stdout
-    done = audit(folder, *asked)
+    done = audit(folder, *asked, "-v")
     assert "4 reference models trained by trainer_of_mine:train on halves of 80 audited rows" in unwrapped(done.stdout)
     assert "fidelity of the references: slope" in unwrapped(done.stdout)
     after = audit(folder, *asked, "--dry-run")
@@ -70,13 +70,13 @@ def test_scores_of_references_are_read(folder):
     half = np.random.default_rng(0).permutation(80) < 40
     included = np.column_stack([half, ~half])
     np.savez(folder / "odds.npz", log_odds=included * 2.0, included=included, texts=np.array(ROWS.texts))
-    done = audit(folder, "--reference-scores", "odds.npz")
+    done = audit(folder, "--reference-scores", "odds.npz", "-v")
     assert "2 reference models of odds.npz" in unwrapped(done.stdout)
 
 
 def test_models_are_opened_beside_the_target(folder):
     given = ("--reference-model", "target_of_mine:answer", "--reference-members", "members.csv")
-    done = audit(folder, *given)
+    done = audit(folder, *given, "-v")
     assert "1 reference model given: target_of_mine:answer" in unwrapped(done.stdout)
 
 

@@ -71,7 +71,7 @@ def test_a_limit_on_what_comes_back_is_judged(folder):
 
 
 def test_without_a_limit_it_is_described(folder):
-    result = audit(folder, "--released", "private.csv")
+    result = audit(folder, "--released", "private.csv", "-v")
     assert "words recovered" in result.stdout
     assert "always guessing the commonest word" in " ".join(result.stdout.split())
     assert not any(word in result.stdout for word in WORDS)

@@ -46,7 +46,7 @@ def test_a_model_trained_by_users_is_audited_by_users(folder):
     ledger = (folder / "users.ledger.json").read_text()
     assert json.loads(ledger)["membership"]["unit"] == "user"
     assert "speaker" not in ledger
-    text = fast("audit", "users.pt", cwd=folder).stdout
+    text = fast("audit", "users.pt", "-v", cwd=folder).stdout
     assert "AUC per user" in text
     assert "Which groups leak most" in text
     plan = fast("audit", "users.pt", "--dry-run", cwd=folder).stdout
@@ -60,7 +60,7 @@ def test_a_model_trained_by_rows_says_that_users_straddle_where_they_are_named(f
     both = named["users"]["both"]
     assert both > 50
     assert f"{both} of {COUNT} users have rows on both sides" in named["grade_reason"]
-    text = fast("audit", "rows.pt", "--user-column", "who", cwd=folder).stdout
+    text = fast("audit", "rows.pt", "--user-column", "who", "-v", cwd=folder).stdout
     assert "grade A for single rows, none for users" in text
     markdown = fast("audit", "rows.pt", "--user-column", "who", "-f", "markdown", cwd=folder).stdout
     assert "grade A for single rows, none for users" in markdown

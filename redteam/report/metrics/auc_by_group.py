@@ -11,7 +11,7 @@ from redteam.report.values import Evidence
 class AucByGroup(Metric):
     """The largest AUC of the attack that settles limits, over the groups."""
 
-    name, symbol, order = "auc_by_group", "AUC by group", 12
+    name, symbol, order = "auc_by_group", "AUC by group", 52
     description = "members of one group can be told from its non-members"
     remedy = (
         "train for fewer epochs or with differential privacy (DP-SGD), and add texts of the group that is exposed: "

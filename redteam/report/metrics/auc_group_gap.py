@@ -8,7 +8,7 @@ from redteam.report.values import Evidence
 class AucGroupGap(Metric):
     """The largest difference of the AUC between two groups."""
 
-    name, symbol, order = "auc_group_gap", "AUC gap of groups", 13
+    name, symbol, order = "auc_group_gap", "AUC gap of groups", 53
     description = "members of one group are told from its non-members better than those of another"
     remedy = "add training texts of the group that is exposed, or train with differential privacy; then audit again"
     tags = ("MITRE ATLAS AML.T0024.000", "NIST AI 100-2 NISTAML.033", "OWASP ML04:2023")

@@ -13,7 +13,7 @@ from redteam.report.values import AuditReport, Evidence
 class SentencesRecovered(Metric):
     """The mean over clients of the share of their texts that an attack gives back exactly."""
 
-    name, symbol, order = "sentences_recovered", "sentences recovered", 70
+    name, symbol, order = "sentences_recovered", "sentences recovered", 71
     description = "whole texts of a client can be read out of its update"
     remedy = (
         "whole texts can be read out of updates: train with client-level differential privacy, or send updates only "

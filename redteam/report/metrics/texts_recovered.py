@@ -11,7 +11,7 @@ from redteam.report.values import AuditReport, Evidence
 class TextsRecovered(Metric):
     """The share of texts of which every word is guessed right."""
 
-    name, symbol, order = "texts_recovered", "texts recovered", 62
+    name, symbol, order = "texts_recovered", "texts recovered", 82
     description = "whole texts can be guessed back"
     remedy = f"whole texts are guessed back: {REMEDY}"
     tags = TAGS

@@ -13,7 +13,7 @@ from redteam.report.values import AuditReport, Evidence
 class TokensRecovered(Metric):
     """The mean over clients of the share of their tokens, or tokens with positions, that an attack names."""
 
-    name, symbol, order = "tokens_recovered", "tokens recovered", 60
+    name, symbol, order = "tokens_recovered", "tokens recovered", 70
     description = "words of a client's texts can be read out of its update"
     remedy = (
         "words show in updates: train with client-level differential privacy; frozen word embeddings and several local "

@@ -11,7 +11,7 @@ from redteam.report.values import AuditReport, Evidence
 class UnchangedWords(Metric):
     """The mean over texts of the share of words that went out as they came."""
 
-    name, symbol, order = "unchanged", "words unchanged", 60
+    name, symbol, order = "unchanged", "words unchanged", 80
     description = "released texts hold many of their words as they were"
     remedy = f"many words were not exchanged: {REMEDY}"
     tags = TAGS

@@ -11,7 +11,7 @@ from redteam.report.values import AuditReport, Evidence
 class WordsRecovered(Metric):
     """The mean over texts of the share of words that are guessed right."""
 
-    name, symbol, order = "words_recovered", "words recovered", 61
+    name, symbol, order = "words_recovered", "words recovered", 81
     description = "words that were exchanged can be guessed back"
     remedy = f"words that were exchanged are guessed back: {REMEDY}"
     tags = TAGS
