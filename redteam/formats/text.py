@@ -145,8 +145,9 @@ def render(
     open_: list[Cell] = [(clip(each, 240), "yellow") for each in notes]
     steps: list[Cell] = [clip(each, 240) for each in formats.next_steps(report, verdict)]
     parts += [
-        section("Target and data", pairs(_subject(report))),
+        section("Target and data", pairs(_subject(report, policy))),
         *_some("Problems: what keeps this report from passing", told, "!"),
+        *_some("Excused: a leak that is known is still a leak", _excused(verdict)),
         *_strongest(report, verdict),
         *_limits(report, verdict, policy),
         *_some("Not settled", open_, "?"),
@@ -157,9 +158,10 @@ def render(
     return draw(parts, width=width, color=color)
 
 
-def _subject(report: AuditReport) -> Iterator[tuple[str, Cell]]:
-    yield "target", f"{clip(report.target.name, 60)}, seen as {clip(report.target.access, 40)}"
+def _subject(report: AuditReport, policy: Policy) -> Iterator[tuple[str, Cell]]:
+    yield "target", f"{clip(report.target.name, 40)}, seen as {clip(report.target.access, 40)}"
     yield "data", f"{formats.data_line(report.data)}; evidence of grade {report.grade}"
+    yield "judged by", clip(policy.source, 80) + (", strict" if policy.strict else "")
     if formats.unmeasured_users(report):
         yield "users", (formats.user_line(report) or "", "yellow")
     if report.guarantee is not None:
@@ -168,6 +170,15 @@ def _subject(report: AuditReport) -> Iterator[tuple[str, Cell]]:
         stands = guarantee.broken_claim(report) is None
         said = f"accounted epsilon {number(report.guarantee.accounted.epsilon)}, {guarantee.status(report)}"
         yield "guarantee", (said if stands else f"{said}; the claim does not hold", "" if stands else "bold red")
+
+
+def _excused(verdict: Verdict) -> list[Cell]:
+    """Return the proven leaks that are waived or in the baseline, which a pass must not hide."""
+    return [
+        (clip(f"{clip(each.id, 60)}: {each.excuse}", 150), "yellow")
+        for each in verdict.findings
+        if each.state != "proven"
+    ]
 
 
 def _some(title: str, lines: Sequence[Cell], mark: str = "-") -> Iterator[RenderableType]:
