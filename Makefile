@@ -42,7 +42,7 @@ test-fast: install
 
 # What needs packages that only some users have. They are put into an environment on top of the other, never into it.
 test-integrations: .venv-integrations/installed
-	REDTEAM_INTEGRATIONS=1 OMP_NUM_THREADS=1 timeout 900 .venv-integrations/bin/python -m pytest -m integration --timeout=600 \
+	REDTEAM_INTEGRATIONS=1 OMP_NUM_THREADS=1 timeout 1800 .venv-integrations/bin/python -m pytest -m integration --timeout=600 \
 		tests/integrations tests/models/test_adapters.py --ignore=tests/integrations/test_flower.py
 
 .venv-integrations/installed: .venv/installed constraints.txt
@@ -61,7 +61,7 @@ test-integrations: .venv-integrations/installed
 # Federated training over Flower: on Ray, and over a SuperLink on loopback. Its pins are older than ours, so that it has
 # an environment of its own, on top of the other.
 test-federated: .venv-federated/installed
-	REDTEAM_INTEGRATIONS=1 OMP_NUM_THREADS=1 timeout 900 .venv-federated/bin/python -m pytest -m integration --timeout=600 \
+	REDTEAM_INTEGRATIONS=1 OMP_NUM_THREADS=1 timeout 1800 .venv-federated/bin/python -m pytest -m integration --timeout=600 \
 		tests/integrations/test_flower.py
 
 .venv-federated/installed: .venv/installed constraints-federated.txt
