@@ -53,7 +53,8 @@ def audit(bench, *arguments, code, **options):
     """Audit, check the exit code and that the last line of stderr sums it up; return the result."""
     result = fast("audit", *arguments, cwd=bench, **options)
     assert result.returncode == code, result.stderr
-    assert result.stderr.splitlines()[-1].startswith(SUMMARIES[code])
+    said = [line for line in result.stderr.splitlines() if not line.startswith("redteam audit: ")]  # how long, by -v
+    assert said[-1].startswith(SUMMARIES[code])
     assert "Traceback" not in result.stderr
     assert leftovers(bench) == []
     return result
@@ -67,11 +68,11 @@ def as_json(result):
 
 
 def test_the_leaky_model_fails_with_an_interval_above_its_limit_and_the_safe_one_passes(bench):
-    leak = audit(bench, LEAKY, *POLICY, "-v", code=1)
+    leak = audit(bench, LEAKY, *POLICY, code=1)
     assert leak.stderr.count("\n") == 1
     low, limit = re.search(r"AUC +[\d.]+ +\[([\d.]+), [\d.]+\] +([\d.]+) +LEAK", leak.stdout).groups()
     assert float(low) > float(limit)
-    assert "grade A" in leak.stdout
+    assert "evidence of grade A" in " ".join(leak.stdout.split())
     assert audit(bench, SAFE, *AUC, code=0).stdout.startswith(" PASS ")
 
 

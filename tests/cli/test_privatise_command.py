@@ -84,7 +84,7 @@ def test_a_seed_repeats_everything_and_is_told(folder):
         (("--epsilon", "inf"), "--epsilon inf: give a finite number"),
         (("--epsilon", "nan"), "--epsilon nan: give a finite number"),
         (("--epsilon", "-2"), "--epsilon -2: give a finite number"),
-        (("--mechanism", "custext"), "unknown id 'custext'; known: RD301 (santext)"),
+        (("--mechanism", "custext"), "unknown id 'custext'; known: RD301, RD302"),
         (("--embeddings", "list.txt"), "list.txt: line 1: a word without a vector"),
         (("--embeddings", "data.csv"), "data.csv: line 1: a word without a vector"),
         (("--embeddings", "."), ".: Is a directory"),
