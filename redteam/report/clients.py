@@ -1,8 +1,12 @@
 """What is measured on clients' updates: shares of a client's texts that were recovered, with bounds and words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from redteam.report.values import Evidence, Grade
+from redteam.report import Limit, Outcome, Ruling, Sample, too_small
+from redteam.report.metrics import Metric
+from redteam.report.values import AuditReport, Evidence, Grade
 
 GRADES: dict[Grade, str] = {
     "A": "every client's update is held beside one that never saw its texts, and clients were drawn at random",
@@ -33,3 +37,43 @@ def contradictions(evidence: Evidence) -> Iterator[str]:
         yield f"{evidence.id} says that {evidence.attainable:g} is attainable, which {clients} clients do not have"
     elif interval.low > evidence.attainable + 1e-6:
         yield f"{evidence.id} is beyond what {clients} clients can show"
+
+
+class ClientMetric(Metric):
+    """A metric of what updates leak of their clients' texts: its sample is clients, and it needs no members."""
+
+    tags = ("MITRE ATLAS AML.T0024", "NIST AI 100-2 NISTAML.03")
+    given_by = "redteam updates"
+    worst_grade = "B"
+    of_clients = True
+
+    def read(self, table: Mapping[str, Any]) -> tuple[Limit, ...]:
+        """Return the limit; a report that is about no updates has nothing to hold against it."""
+        return tuple(replace(limit, required=False) for limit in super().read(table))
+
+    def attainable(
+        self, members: int, nonmembers: int, *, alpha: float, fpr: float | None = None, delta: float | None = None
+    ) -> float | None:
+        """Return the largest bound that so many clients could show."""
+        return attainable(members, alpha)
+
+    def contradictions(self, evidence: Evidence, report: AuditReport) -> Iterator[str]:
+        """Yield what in a saved number cannot be so."""
+        yield from contradictions(evidence)
+
+    def rule_on(self, limit: Limit, report: AuditReport) -> Ruling:
+        """Hold the limit against what was recovered; of a report about no updates say that nothing settles it."""
+        if report.unit == "client":
+            return super().rule_on(limit, report)
+        return Ruling(
+            aside=(f"{limit.name} is about clients' updates, which redteam updates attacks: not settled here",)
+        )
+
+    def cannot_break(self, limit: Limit, outcomes: Sequence[tuple[Evidence, Outcome]]) -> tuple[str, ...]:
+        """Say of how few clients nothing could break the limit."""
+        weak = [evidence for evidence, outcome in outcomes if outcome == "underpowered"]
+        return too_small(limit, weak, lambda *_: "attack the updates of more clients")
+
+    def prospect(self, limit: Limit, sample: Sample) -> str:
+        """Say that no audit of a model settles it."""
+        return "is about clients' updates, which redteam updates attacks"
