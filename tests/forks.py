@@ -21,7 +21,7 @@ import atexit, gc, json, os, sys, time
 import httpx, pyarrow.parquet, scipy.stats, sklearn.feature_extraction.text, sklearn.linear_model, torch, transformers
 import redteam.auditing.run, redteam.cli, redteam.cli.progress, redteam.models.opening, redteam.auditing.selftest
 import redteam.cli.audit, redteam.cli.canary, redteam.cli.drill, redteam.cli.gap, redteam.cli.train, redteam.cli.verify
-import redteam.cli.privatise, redteam.privatising.release
+import redteam.cli.privatise, redteam.training.privatising.release
 import redteam.targets.model, redteam.training.train
 from redteam.plugins.registry import discover_attacks, discover_defenses, discover_mechanisms
 

@@ -16,7 +16,7 @@ ROOMS = (
     {"formats", "models"},
     {"targets"},
     {"plugins"},
-    {"canary", "privatising"},
+    {"canary"},
     {"training"},
     {"references"},  # are trained as `redteam train` does
     {"auditing"},

@@ -20,8 +20,8 @@ from redteam.models.word_vectors import WordVectors, load_word_vectors
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.reconstruction import ReconstructionAttack
 from redteam.plugins.registry import discover_mechanisms, discover_reconstructions
-from redteam.privatising.record import Privatisation, load_record
-from redteam.privatising.wording import caveats
+from redteam.training.privatising.record import Privatisation, load_record
+from redteam.training.privatising.wording import caveats
 
 _MOST_TEXTS = 2000
 

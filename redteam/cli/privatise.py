@@ -16,7 +16,7 @@ from redteam.core import UsageError
 
 if TYPE_CHECKING:
     from redteam.plugins.mechanism import WordMechanism
-    from redteam.privatising.exchange import Exchange
+    from redteam.training.privatising.exchange import Exchange
 
 Opt = typer.Option
 
@@ -44,7 +44,7 @@ class WordOptions:
     def exchange(self, mechanism: "WordMechanism") -> "Exchange":
         """Return the mechanism with its vectors; UsageError where they do not go together."""
         from redteam.models.word_vectors import load_word_vectors
-        from redteam.privatising.exchange import Exchange
+        from redteam.training.privatising.exchange import Exchange
 
         return Exchange(mechanism, load_word_vectors(self.embeddings), self.unknown.value)
 
@@ -68,8 +68,8 @@ def privatise(
     Randomness is the operating system's; with --seed there is no guarantee. Labels and the columns that are named are
     copied, all others are left out.
     """
-    from redteam.privatising.release import privatise as run
-    from redteam.privatising.wording import four_lines
+    from redteam.training.privatising.release import privatise as run
+    from redteam.training.privatising.wording import four_lines
 
     check_output(output, data)
     assert epsilon is not None  # it has no default
@@ -111,9 +111,9 @@ def privatised_file(data: Path, model: Path, asked: str, columns: o.RowOptions) 
     One that was made so before is used again: every further release of the same texts would cost its epsilon once more.
     """
     from redteam.data import fingerprint
-    from redteam.privatising.record import record_beside
-    from redteam.privatising.release import privatise as run
-    from redteam.privatising.wording import four_lines
+    from redteam.training.privatising.record import record_beside
+    from redteam.training.privatising.release import privatise as run
+    from redteam.training.privatising.wording import four_lines
 
     name, _, number = asked.partition("=")
     try:

@@ -23,12 +23,12 @@ from redteam.models.bundle import save_bundle
 from redteam.models.initial import InitialModel, initial_model
 from redteam.models.tokens import cut_at
 from redteam.plugins.defense import Checkpoint, Defense, PrivateTraining, Progress, Trained
-from redteam.privatising.record import Privatisation, record_beside
-from redteam.privatising.wording import caveats
 from redteam.report import plural
 from redteam.report.values import Guarantee, Unit
 from redteam.training.identity import fingerprint_of
 from redteam.training.label_canaries import check_labels, label_record, label_request, told
+from redteam.training.privatising.record import Privatisation, record_beside
+from redteam.training.privatising.wording import caveats
 from redteam.training.unfinished import finish, finish_cleaning, forget, seed_of
 
 

@@ -13,11 +13,11 @@ from defenses.text.cmp import Multivariate
 from defenses.text.santext import SanText
 from redteam.auditing.rebuilding import ReleasedAudit, knowledge
 from redteam.core.randomness import Randomness
-from redteam.privatising.exchange import Exchange
 from redteam.report import Limit
 from redteam.report.metrics import metric
 from redteam.report.values import Failure
 from redteam.testing import check_metric
+from redteam.training.privatising.exchange import Exchange
 
 TABLE = line(0.0, 1.0, 3.0)
 WORDS = np.array(TABLE.words)

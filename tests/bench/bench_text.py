@@ -34,9 +34,9 @@ from redteam.core.randomness import Randomness
 from redteam.data.words import words_of
 from redteam.models.word_vectors import load_word_vectors
 from redteam.plugins.registry import choose, discover_mechanisms
-from redteam.privatising.exchange import Exchange
 from redteam.statistics.area import area_interval
 from redteam.statistics.ranking import rank
+from redteam.training.privatising.exchange import Exchange
 from redteam.verify.words.run import verify_privatiser
 from redteam.verify.words.subject import of_mechanism
 

@@ -12,9 +12,9 @@ from word_tables import line
 
 from defenses.text.santext import SanText
 from redteam.core import LedgerError, UsageError
-from redteam.privatising.exchange import Exchange
-from redteam.privatising.record import load_record, record_path
-from redteam.privatising.release import privatise
+from redteam.training.privatising.exchange import Exchange
+from redteam.training.privatising.record import load_record, record_path
+from redteam.training.privatising.release import privatise
 
 ROWS = [("Play song 7 by Zvooq", "music"), ("play the song", "music"), ("Book a table!", "food"), ("?!", "food")]
 VECTORS = "play 0 0\nsong 0 1\nby 3 0\nthe 3 1\nbook 9 9\na 9 8\ntable 1 1\n"
@@ -134,7 +134,7 @@ def stop_after(blocks):
 
 @pytest.mark.parametrize("seed", [None, 4])
 def test_a_run_that_was_broken_off_keeps_what_was_written(folder, monkeypatch, seed):
-    monkeypatch.setattr("redteam.privatising.release._BLOCK", 2)
+    monkeypatch.setattr("redteam.training.privatising.release._BLOCK", 2)
     data, output = folder / "many.csv", folder / "out.jsonl"
     data.write_text("text,label\n" + "w0 w1 w2 w1,x\n" * 11)
     exchange = Exchange(SanText(0.5), line(0.0, 1.0, 2.0))

@@ -14,8 +14,8 @@ from redteam.core.randomness import Randomness
 from redteam.models.word_vectors import WordVectors
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.settings import tune
-from redteam.privatising.exchange import Exchange
-from redteam.privatising.record import Unknown
+from redteam.training.privatising.exchange import Exchange
+from redteam.training.privatising.record import Unknown
 
 Rewrite = Callable[[Sequence[str]], list[str]]
 _LONGEST = 900.0  # seconds of a run in a process of its own

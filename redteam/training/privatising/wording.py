@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from redteam.privatising.record import Privatisation
+from redteam.training.privatising.record import Privatisation
 
 _UNKNOWN = {
     "mask": "all exchanged for one mark",

@@ -10,7 +10,7 @@ from redteam.core.randomness import Randomness
 from redteam.data.words import words_of
 from redteam.models.word_vectors import MASK, WordVectors
 from redteam.plugins.mechanism import WordMechanism
-from redteam.privatising.record import Unknown, WordTally
+from redteam.training.privatising.record import Unknown, WordTally
 
 _DIGITS = 4  # of a number that stands for a number, whatever its length was
 

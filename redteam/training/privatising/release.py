@@ -23,9 +23,9 @@ from redteam.data.ledger import describe_data
 from redteam.data.planting import canaries_path
 from redteam.data.table import kind_of, open_table
 from redteam.plugins.settings import settings_of
-from redteam.privatising.exchange import Exchange
-from redteam.privatising.record import Privatisation, WordTally, record_path
 from redteam.report import plural
+from redteam.training.privatising.exchange import Exchange
+from redteam.training.privatising.record import Privatisation, WordTally, record_path
 
 Progress = Callable[[int, int], None]
 _BLOCK = 5000  # rows
