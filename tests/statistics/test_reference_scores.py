@@ -13,6 +13,7 @@ from redteam.statistics.membership.likelihood import (
     curve_ratio,
     lira,
     lira_offline,
+    moderated_sides,
     moderated_t,
     shared_spread_ratio,
     spread_of,
@@ -35,6 +36,20 @@ def drawn(models, rows, *, seed=0, lift=1.0, paired=True):
 
 def sides(log_odds, included, i):
     return log_odds[included[:, i], i], log_odds[~included[:, i], i]
+
+
+def prior_of(squares, freedom):
+    """The prior's degrees of freedom and variance, by bisection; rows have all the same degrees of freedom."""
+    d = freedom / 2
+    logs = np.array([np.log(s / freedom + 1e-9) - digamma(d) + np.log(d) for s in squares])
+    excess = logs.var() - float(polygamma(1, d))
+    prior = 1e6
+    if excess > 0:
+        low, high = 1e-3, 1e6
+        for _ in range(200):
+            prior = np.sqrt(low * high)
+            low, high = (prior, high) if polygamma(1, prior / 2) > excess else (low, prior)
+    return prior, np.exp(logs.mean() + digamma(prior / 2) - np.log(prior / 2))
 
 
 def probability(log_odds):
@@ -82,15 +97,7 @@ class TestDefinitions:
 
     def test_moderated_t(self):
         squares = [sum(side.var() * len(side) for side in sides(self.log_odds, self.included, i)) for i in range(50)]
-        logs = np.array([np.log(s / 6 + 1e-9) - digamma(3) + np.log(3) for s in squares])
-        excess = logs.var() - float(polygamma(1, 3))
-        prior = 1e6
-        if excess > 0:  # by bisection
-            low, high = 1e-3, 1e6
-            for _ in range(200):
-                prior = np.sqrt(low * high)
-                low, high = (prior, high) if polygamma(1, prior / 2) > excess else (low, prior)
-        typical = np.exp(logs.mean() + digamma(prior / 2) - np.log(prior / 2))
+        prior, typical = prior_of(squares, 6)
         made = moderated_t(self.target, self.found)
         for i in range(50):
             inside, outside = sides(self.log_odds, self.included, i)
@@ -99,6 +106,17 @@ class TestDefinitions:
                 t.logpdf(self.target[i], prior + 6, side.mean(), np.sqrt(variance * (1 + 1 / len(side))))
                 for side in (inside, outside)
             ]
+            assert made[i] == pytest.approx(parts[0] - parts[1], rel=1e-6)
+
+    def test_moderated_sides(self):
+        left = [sides(self.log_odds, self.included, i) for i in range(50)]
+        priors = [prior_of([each[side].var() * 4 for each in left], 3) for side in (0, 1)]
+        made = moderated_sides(self.target, self.found)
+        for i, each in enumerate(left):
+            parts = []
+            for (prior, typical), side in zip(priors, each, strict=True):
+                scale = np.sqrt((prior * typical + side.var() * 4) / (prior + 3) * (1 + 1 / 4))
+                parts.append(t.logpdf(self.target[i], prior + 3, side.mean(), scale))
             assert made[i] == pytest.approx(parts[0] - parts[1], rel=1e-6)
 
 
@@ -155,7 +173,9 @@ def test_scores_are_finite_where_a_side_is_empty(models):
     found = moments(log_odds, included)
     made = [offset(target, found), ratio(target, log_odds), ratio_offline(target, log_odds, included)]
     made += [curve_ratio(target, found)] if models > 1 else []
-    made += [score(target, found) for score in (lira, moderated_t, lira_offline)] if models >= 4 else []
+    made += (
+        [score(target, found) for score in (lira, moderated_t, moderated_sides, lira_offline)] if models >= 4 else []
+    )
     assert all(np.isfinite(scores).all() for scores in made)
 
 
@@ -169,7 +189,7 @@ def test_an_empty_side_is_the_other_one_moved_by_the_gap():
 
 def test_a_variance_needs_two_models_on_a_side():
     target, log_odds, included, _ = drawn(2, 20)
-    for score in (lira, lira_offline, moderated_t):
+    for score in (lira, lira_offline, moderated_t, moderated_sides):
         with pytest.raises(StatisticsError, match="take more references"):
             score(target, moments(log_odds, included))
 

@@ -5,7 +5,7 @@ import pytest
 
 from redteam.statistics.area import area, area_interval
 from redteam.statistics.membership.fidelity import SAME_RECIPE, fidelity_slope, forecast
-from redteam.statistics.membership.likelihood import moderated_t
+from redteam.statistics.membership.likelihood import lira, moderated_t
 from redteam.statistics.membership.moments import moments, offset
 from redteam.statistics.membership.neighbours import NeighbourKernel, agreement
 from redteam.statistics.membership.stacking import (
@@ -68,6 +68,29 @@ def test_nothing_is_found_where_nothing_leaks(models):
         members = (rng.permutation(300) < 150 for _ in range(100))
         seen = [area_interval(rank(scores, member), alpha=0.05) for member in members]
         assert sum(not each.low <= 0.5 <= each.high for each in seen) <= 11  # of a binomial of 5, once in 200
+
+
+@pytest.mark.parametrize("models", [8, 16, 32])
+def test_rows_whose_models_differ_in_and_out_are_told_at_least_as_well_as_by_lira(models):
+    """As with words that only one text has: models that know a row agree on it, the others each say something else."""
+    rng = np.random.default_rng(4)
+    rows, _, table, _, member = world(models, rows=600)
+    spread = np.where(np.vstack([table.included, member]), 0.1, 1.0) * np.exp(rng.normal(0, 0.5, 600))
+    said = rng.normal(0, 1, 600) + 0.2 * np.vstack([table.included, member])
+    said = said + spread * rng.standard_normal(spread.shape)
+    table, target = ReferenceTable(said[:-1], table.included, table.partner), said[-1]
+    stack = found_by(stacked_score(target, table, rows), member)
+    for pooled in (False, True):
+        assert stack >= found_by(lira(target, table.moments(), pooled=pooled), member) - 0.005
+    assert stack > found_by(moderated_t(target, table.moments()), member) + 0.05
+
+
+def test_a_variance_of_each_side_is_left_out_where_a_side_has_none():
+    """Six models that were trained on nearly nothing: no row is known by two of those that are left of them."""
+    rows, _, table, target, _ = world(6, rows=60)
+    few = np.zeros_like(table.included)
+    few[np.arange(6), np.arange(6)] = True
+    assert np.isfinite(stacked_score(target, ReferenceTable(table.log_odds, few, (-1,) * 6), rows)).all()
 
 
 def test_a_reference_that_plays_the_target_is_scored_without_itself_and_its_complement():

@@ -88,9 +88,28 @@ def moderated_t(target: FloatArray, found: Moments) -> FloatArray:
     return log_density(found.mean_in, found.n_in) - log_density(found.mean_out, found.n_out)
 
 
+def moderated_sides(target: FloatArray, found: Moments) -> FloatArray:
+    """Return the same ratio with a variance a row for in and one for out, each drawn to those of its side, shape [n].
+
+    Training moves a row, so that models which know it may differ less, or more, than those which do not. Raises
+    StatisticsError where no row has two models on one of the sides.
+    """
+
+    def log_density(mean: FloatArray, squares: FloatArray, count: FloatArray) -> FloatArray:
+        freedom, variance = _drawn(squares, np.maximum(count - 1, 0))
+        density: FloatArray = t.logpdf(target, freedom, mean, np.sqrt(variance * (1 + 1 / np.maximum(count, 1))))
+        return density
+
+    inside = log_density(found.mean_in, found.squares_in, found.n_in)
+    return inside - log_density(found.mean_out, found.squares_out, found.n_out)
+
+
 def moderated(found: Moments) -> tuple[FloatArray, FloatArray]:
     """Return each row's degrees of freedom and variance after the prior, shape [n] each."""
-    freedom, squares = found.freedom, found.squares_in + found.squares_out
+    return _drawn(found.squares_in + found.squares_out, found.freedom)
+
+
+def _drawn(squares: FloatArray, freedom: FloatArray) -> tuple[FloatArray, FloatArray]:
     own = freedom > 0
     if not own.any():
         raise StatisticsError(_NO_SPREAD)

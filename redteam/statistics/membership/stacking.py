@@ -7,7 +7,13 @@ import numpy as np
 
 from redteam.core.arrays import BoolArray, FloatArray
 from redteam.statistics.membership.expectation import neighbour_score
-from redteam.statistics.membership.likelihood import curve_ratio, moderated_t, shared_spread_ratio, spread_of
+from redteam.statistics.membership.likelihood import (
+    curve_ratio,
+    moderated_sides,
+    moderated_t,
+    shared_spread_ratio,
+    spread_of,
+)
 from redteam.statistics.membership.moments import Moments, moments, offset, ratio, ratio_offline
 from redteam.statistics.membership.neighbours import NeighbourKernel, label_means
 from redteam.statistics.membership.regression import logistic_weights
@@ -84,7 +90,7 @@ def stacked_score(target: FloatArray, references: ReferenceTable, rows: Neighbou
 
     It is fitted where each reference plays the target, itself and its complement left out of the references.
     """
-    many = all(len(references.others(k)) >= _FEWEST_OWN for k in range(len(references)))
+    many = all(_has_own_spread(references.others(k)) for k in range(len(references)))
     spread = spread_of(references.moments())  # two numbers for all rows: no row is known by them
     x = np.concatenate(
         [_columns(references.log_odds[k], references.others(k), rows, spread, many) for k in range(len(references))]
@@ -95,6 +101,12 @@ def stacked_score(target: FloatArray, references: ReferenceTable, rows: Neighbou
     own = (_columns(target, references, rows, spread, many) - mean) / deviation
     score: FloatArray = own @ weights[1:] + weights[0]
     return score
+
+
+def _has_own_spread(references: ReferenceTable) -> bool:
+    """Return whether a variance of each row says something: enough models, and two of a row on either side."""
+    sides = (references.included, ~references.included)
+    return len(references) >= _FEWEST_OWN and all(side.sum(axis=0).max() >= 2 for side in sides)
 
 
 def _columns(
@@ -122,5 +134,7 @@ def _columns(
     likelier = [curve_ratio(each, found) for each in (target, found.middle + own)]
     if spread is not None:
         likelier += [shared_spread_ratio(each, found, spread) for each in (target, found.middle + own)]
-    likelier += [moderated_t(target, found)] if many else []
+    if many:
+        likelier += [moderated_t(target, found)]
+        likelier += [moderated_sides(each, found) for each in (target, found.middle + own)]
     return np.column_stack([*columns, *(np.clip(each, -_LARGEST, _LARGEST) for each in likelier)])
