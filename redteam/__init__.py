@@ -15,6 +15,7 @@ _HOMES = {
     "AuditSettings": "redteam.auditing.settings",
     "Columns": "redteam.data",
     "FunctionTarget": "redteam.targets.function",
+    "LoopCanaries": "defenses.edpsgd.canaries",
     "PrivateTrainer": "defenses.edpsgd.trainer",
     "Sources": "redteam.auditing.inputs",
     "Split": "redteam.data",

@@ -13,6 +13,7 @@ NAMES = {
     "AuditSettings",
     "Columns",
     "FunctionTarget",
+    "LoopCanaries",
     "PrivateTrainer",
     "Sources",
     "Split",

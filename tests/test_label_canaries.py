@@ -15,7 +15,9 @@ from defenses.dpsgd import DPSGD
 from defenses.edpsgd.defense import EDPSGD
 from defenses.plain import Plain
 from redteam.auditing.inputs import Sources, open_inputs
+from redteam.auditing.plan import make_plan
 from redteam.auditing.run import audit
+from redteam.auditing.settings import AuditSettings
 from redteam.canary.label_evidence import LabelAudit
 from redteam.canary.label_watch import LabelWatch
 from redteam.core import LedgerError, UsageError
@@ -123,6 +125,21 @@ class TestHonestTraining:
         )
         assert verdict.exit_code == 1
         assert any(finding.id == f"label-canaries.canary_epsilon:{UPDATES}" for finding in verdict.findings)
+
+
+def test_a_dry_run_says_what_the_report_then_holds(honest):
+    folder, shown = honest[0], honest[2]
+    inputs = open_inputs(str(folder / "model.pt"), Sources(), {})
+    how = {"guarantee": inputs.guarantee, "labels": inputs.labels}
+    lines = make_plan(inputs.target, inputs.split, (), POLICY, AuditSettings(), **how).lines
+    said = [line for line in lines if line.startswith("canaries ")]
+    assert said[0] == f"canaries   300 label canaries, {shown[UPDATES].members} of them trained on"
+    assert [line.split(":")[0].removeprefix("canaries   ") for line in said[1:]] == list(ACCESSES)
+    assert "model.planted.pt" in said[2]
+    most = audit(inputs.target, inputs.split, (), **how)
+    for line, access in zip(said[1:], ACCESSES, strict=True):
+        (row,) = (each for each in most.evidence if each.signal == access)
+        assert f"epsilon up to {row.attainable:.2f} at error {row.interval.alpha:.2g}," in line
 
 
 def test_plain_training_tells_all_of_its_canaries(tmp_path):

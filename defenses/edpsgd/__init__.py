@@ -8,6 +8,7 @@ What is trained, and for how long:
     texts.py        a text classifier made ready for noise, and its loss as a `Problem`
     loop.py         all steps of a plan, with checkpoints; a `Stepper` does one of them
     trainer.py      `PrivateTrainer`, for a loop of one's own
+    canaries.py     `LoopCanaries`, label canaries beside it
     steps.py        `ExampleSteps`, the stepper of exact clipping
     microbatch.py   `MicrobatchSteps`, the stepper of the paper's mechanism: clipped means, noise layer by layer
 

@@ -18,7 +18,7 @@ error for a non-finite example are for whoever trains: they are outside of the g
 import secrets
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.sampling import IntArray, Sampler, Sampling
 from defenses.edpsgd.steps import ExampleSteps, Losses, Outcome
 from redteam.core import RedteamError, UsageError
+
+if TYPE_CHECKING:
+    from defenses.accounting import Release
 
 _GOOD_EVERY = 50  # steps between two copies of the weights to fall back on
 
@@ -131,12 +134,17 @@ class PrivateTrainer:
 
     def spent(self, *, delta: float) -> float:
         """Return epsilon at `delta` of the steps done so far, this model's only; infinity without noise."""
-        from defenses.accounting import Phase, Release, spent
+        from defenses.accounting import spent
+
+        return spent([self.release(self.steps_done)], delta=delta)
+
+    def release(self, steps: int) -> "Release":
+        """Return what so many steps are accounted as."""
+        from defenses.accounting import Phase, Release
 
         poisson = self.sampling == "poisson"
         rate = self.sample_rate if poisson else 1 / self._sampler.steps_per_pass
-        release = Release((Phase(self.noise_multiplier, self.steps_done),), self.sampling, rate)
-        return spent([release], delta=delta)
+        return Release((Phase(self.noise_multiplier, steps),), self.sampling, rate)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs beside model and optimiser; it holds the seed, so keep it private."""
@@ -170,6 +178,11 @@ class PrivateTrainer:
         self._seed = int(state["seed"], 16)
         self._source = self._steps.source = NoiseSource(self._seed, secure=self.secure)
         self._sampler = self._sampler_over(self._sampler.size)
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser whose steps are private."""
+        return self._optimizer
 
     def close(self) -> None:
         """Undo what was done to the model; its weights stay as trained."""

@@ -17,6 +17,7 @@ from redteam.auditing.grading import Looked, look
 from redteam.auditing.keeping import AS_HOPED, not_kept
 from redteam.auditing.settings import AuditSettings
 from redteam.canary.evidence import CanaryAudit
+from redteam.canary.label_evidence import LabelAudit
 from redteam.canary.run import repeated
 from redteam.data import Split
 from redteam.models.encoder import hashed_ngrams
@@ -59,6 +60,7 @@ def make_plan(
     *,
     guarantee: Guarantee | None = None,
     planted: CanaryAudit | None = None,
+    labels: LabelAudit | None = None,
     references: int = 0,
 ) -> AuditPlan:
     """Say which attacks would run with so many `references`, what so many examples resolve, and how long it takes."""
@@ -68,13 +70,16 @@ def make_plan(
     canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
     context = _foreseen(split, settings, references)
     able = [attack for attack in attacks if attack.applies(target.access, context) is None]
+    claimed = guarantee is not None
+    judged, described = ((), ()) if labels is None else labels.planned(settings.limits, claimed=claimed)
     family = make_family(
         able,
         settings,
         epsilon=isinstance(canaries, Canaries),
-        claimed=guarantee is not None,
+        claimed=claimed,
         unit=split.unit,
-        planted=() if planted is None else planted.planned(target.access),
+        planted=(*(() if planted is None else planted.planned(target.access)), *judged),
+        described=described,
     )
     each = family.of_members
     limits = policy.limits if planted is None else with_unset(policy.limits)
@@ -91,6 +96,7 @@ def make_plan(
         *_canary_line(planted, target.access, family.of_canaries),
         *(_attack_line(attack, attack.applies(target.access, context)) for attack in attacks),
         *_planted_lines(planted, target.access),
+        *(f"canaries   {line}" for line in (() if labels is None else labels.foreseen(family.level))),
         f"error      {settings.alpha:g} in all, up to {each:.2g} for a number; {_primary(family)}",
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_accuracy_line(target, split, policy),

@@ -39,7 +39,6 @@ from redteam.plugins.attack import Attack, Control, suited
 from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.reference_scores import ReferenceProvider
 from redteam.plugins.registry import discover_attacks, discover_controls, discover_risks
-from redteam.report.metrics import metric
 from redteam.report.values import AuditReport, Evidence, Failure, Guarantee, Scope
 from redteam.targets.target import Target
 
@@ -179,9 +178,8 @@ class _Job:
         return group_leaks.planned(able, self.looked, self.settings.limits or ())
 
     def _planned_labels(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        limited = self.settings.limits is None or any(metric(each.metric).guaranteed for each in self.settings.limits)
-        wanted = self.guarantee is not None or limited
-        return ((), ()) if self.labels is None else self.labels.planned(judged=wanted)
+        how: dict[str, Any] = {"claimed": self.guarantee is not None}
+        return ((), ()) if self.labels is None else self.labels.planned(self.settings.limits, **how)
 
     def besides(self, family: Family) -> list[Evidence | Failure]:
         """Return what planted canaries, label canaries and released texts show at their levels."""

@@ -10,7 +10,7 @@ out noise multipliers of its very mechanism; the bound that needs random inclusi
 one is judged. Rules are those that the ledger fixed before the first step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from redteam.canary.label_scores import scores_by_adversary
 from redteam.core import LedgerError, TargetError, UsageError
 from redteam.core.arrays import BoolArray, FloatArray
-from redteam.data.label_canaries import ACCESSES, ANSWERS, UPDATES, WEIGHTS, LabelCanaries, file_sha256
+from redteam.data.label_canaries import ACCESSES, UPDATES, WEIGHTS, LabelCanaries, file_sha256
 from redteam.models.bundle import read_tensors
 from redteam.models.label_rows import canary_tokens, last_linear
+from redteam.report import Limit
+from redteam.report.metrics import metric
 from redteam.report.values import Evidence, Failure, rule_of
 from redteam.statistics import Interval
 from redteam.statistics.epsilon import EpsilonBound, Sampled, planned_bounds
@@ -69,11 +72,27 @@ class LabelAudit:
         steps = self.canaries.watched
         return "subsampled" if steps.plain and steps.sampling == "poisson" else "one_run"
 
-    def planned(self, *, judged: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the ids of the numbers that may prove a claim wrong, where any is `judged`, and of those beside."""
+    def planned(self, limits: Sequence[Limit] | None, *, claimed: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the ids of the numbers that are judged, and of those beside.
+
+        Judged are they where an epsilon is `claimed`, or limited; without a policy, `limits` None, all are.
+        """
         first = tuple(f"{_RULE}:{access}" for access in ACCESSES)
         beside = tuple(f"{_RULE}:{access}, one run" for access in ACCESSES) if self._beside else ()
+        judged = claimed or limits is None or any(metric(each.metric).guaranteed for each in limits)
         return (first, beside) if judged else ((), (*first, *beside))
+
+    def foreseen(self, level: Callable[[str], float]) -> Iterator[str]:
+        """Yield a line for each adversary: what it takes, and the largest bound that so many canaries could show."""
+        kept, inside = Path(self.canaries.planted).name, int(self.included.sum())
+        yield f"{self.canaries.plan.count:,} label canaries, {inside:,} of them trained on"
+        takes = {UPDATES: "a score of each in the ledger", WEIGHTS: f"their rows in {kept}"}
+        for access in ACCESSES:
+            best = self._evidence(self.included.astype(np.float64), access, access, self.method, level)
+            yield (
+                f"{access}: takes {takes.get(access, takes[WEIGHTS])}; epsilon up to {best.attainable:.2f} at error "
+                f"{best.interval.alpha:.2g}, by {'the noise that is ruled out' if self._beside else 'one run'}"
+            )
 
     @property
     def _beside(self) -> bool:
@@ -113,21 +132,9 @@ class LabelAudit:
                 logits = model.model(input_ids=torch.tensor([tokens], device=layer.weight.device)).logits
         finally:
             hook.remove()
-        weight, bias = self.rows["weight"].double(), self.rows["bias"].double()
-        if len(read) != 1 or read[0].shape != (1, weight.shape[1]):
+        if len(read) != 1 or read[0].shape != (1, self.rows["weight"].shape[1]):
             raise TargetError(f"{target.name}: its {name} does not read what the label canaries' rows are of")
-        now, before = read[0][0].double(), self.rows["before"].double()
-        own = weight @ now + bias
-        whole = torch.cat([logits[0].double().cpu(), own])
-        moved = torch.cat([weight, bias[:, None]], dim=1)
-        moved = moved - moved.mean(dim=0)  # what all rows have in common tells nothing
-        ways = [torch.cat([each, torch.ones(1, dtype=torch.float64)]) for each in (before, now)]
-        way = sum(each / each.norm() for each in ways)
-        return {
-            UPDATES: np.array(self.canaries.scores),
-            WEIGHTS: (moved @ way).numpy(),
-            ANSWERS: (own - whole.logsumexp(0)).numpy(),
-        }
+        return scores_by_adversary(self.canaries.scores, self.rows, read[0][0], logits[0].cpu())
 
     def _evidence(self, scores: FloatArray, access: str, signal: str, method: str, level: Any) -> Evidence:
         plan, inside = self.canaries.plan, self.included

@@ -97,6 +97,11 @@ class LabelWatch:
         self._mechanism, self._divisor = mechanism, divisor
         self._handle = optimizer.register_step_pre_hook(lambda *_: self.observe())
 
+    @property
+    def steps(self) -> int:
+        """How many updates were seen."""
+        return self._steps
+
     def close(self) -> None:
         """Watch no longer."""
         if self._handle is not None:
@@ -104,9 +109,7 @@ class LabelWatch:
 
     def observe(self) -> None:
         """Take in one update: the weights that it was made at, and its gradient."""
-        with torch.no_grad():
-            for mine, theirs in zip(self._mine, self._trained, strict=True):
-                mine.copy_(theirs)
+        self._follow()
         read, chances, share = self._text()
         std, rate = self._mechanism.noise_multiplier * self._mechanism.clip, self._mechanism.sample_rate
         length = float(read.norm())
@@ -152,6 +155,19 @@ class LabelWatch:
         tensors = {"weight": rows[:, :-1].clone(), "bias": rows[:, -1].clone(), "before": self._before}
         return CanaryRun(self._plan, watched, tuple(scores.tolist()), tensors)
 
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Return what the last layer reads now of the canaries' example, [d], and the scores of the users' labels."""
+        self._follow()
+        whole, _, _ = self._text()
+        with torch.no_grad():
+            users = self._layer(whole[None, :-1])[0, : self.planted.labels]
+        return whole[:-1], users
+
+    def _follow(self) -> None:
+        with torch.no_grad():
+            for mine, theirs in zip(self._mine, self._trained, strict=True):
+                mine.copy_(theirs)
+
     def _moved(self) -> tuple[float, float]:
         """Return how far canaries that are in moved the updates over what clip and sampling admit, and its error."""
         inside = self.planted.included.numpy()
@@ -166,9 +182,9 @@ class LabelWatch:
         canary's label, and how much of the norm of its gradient lies in its own row, the mean of a few."""
         self._read.clear()
         with torch.enable_grad():
-            logits = self._copy(input_ids=torch.tensor([self.planted.tokens])).logits
-        if len(self._read) != 1 or self._read[0].dim() != 2:
-            raise UsageError("--label-canaries: the model's last layer reads no single vector of a text: leave it out")
+            logits = self.planted.logits(self._copy)
+        if len(self._read) != 1 or self._read[0].dim() != 2 or len(self._read[0]) != 1:
+            raise UsageError("label canaries: the model's last layer reads no single vector of an example: plant none")
         read, all_chances = self._read[0], logits.detach()[0].softmax(-1)
         whole = torch.cat([read.detach()[0], torch.ones(1)])
         few = {int(each) for each in np.linspace(0, self.planted.count - 1, _SAMPLE)}

@@ -227,7 +227,8 @@ def _plan(
 
     if attacks is None:
         attacks = suited(discover_attacks(), inputs.target.access)
-    known: dict[str, Any] = {"guarantee": inputs.guarantee, "planted": planted, "references": references}
+    known: dict[str, Any] = {"guarantee": inputs.guarantee, "planted": planted, "labels": inputs.labels}
+    known["references"] = references
     plan = make_plan(inputs.target, inputs.split, attacks, limits, settings, **known)
     return plan.text
 

@@ -5,7 +5,7 @@ next to nothing there; a canary's own label is wholly surprising, and its gradie
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from tokenizers import Tokenizer
@@ -25,14 +25,16 @@ _WAY_OUT = "leave --label-canaries out, or train a model that ends in one"
 class PlantedRows:
     """Where label canaries are in a model: `layer` by name, its first `labels` rows are users', the others canaries'.
 
-    `tokens` is the text that all canaries share, `included` who of them is trained on, bool [count].
+    `included` is who of the canaries is trained on, bool [count]. `logits` gives a model's scores of the example that
+    all of them share, [1, labels]; where that is a text, `tokens` are its ids.
     """
 
     name: str
     layer: nn.Linear
     labels: int
-    tokens: list[int]
     included: Tensor
+    logits: Callable[[nn.Module], Tensor]
+    tokens: list[int] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -76,13 +78,24 @@ def plant_rows(model: PreTrainedModel, tokens: list[int], included: Tensor, *, l
         raise UsageError(f"--label-canaries: {found} of {name} has {layer.out_features} rows for {labels} labels")
     if not (layer.weight.requires_grad and layer.bias.requires_grad):
         raise UsageError(f"--label-canaries: {found} of {name} is not trained: {_WAY_OUT}")
+
+    def logits(of: nn.Module) -> Tensor:
+        scores: Tensor = of(input_ids=torch.tensor([tokens], device=layer.weight.device)).logits
+        return scores
+
+    return replace(grow(found, layer, included, logits), tokens=tokens)
+
+
+def grow(name: str, layer: nn.Linear, included: Tensor, logits: Callable[[nn.Module], Tensor]) -> PlantedRows:
+    """Give `layer` a row for each canary, in place: zeros, and a low bias."""
     weight, bias, count = layer.weight.detach(), layer.bias.detach(), len(included)
+    labels = len(weight)
     _resize(
         layer,
         torch.cat([weight, weight.new_zeros(count, weight.shape[1])]),
         torch.cat([bias, bias.new_full((count,), BIAS)]),
     )
-    return PlantedRows(found, layer, labels, tokens, included)
+    return PlantedRows(name, layer, labels, included, logits)
 
 
 def last_linear(model: PreTrainedModel, *, name: str) -> tuple[str, nn.Linear]:

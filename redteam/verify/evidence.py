@@ -8,7 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from redteam.core import TargetError
-from redteam.statistics.epsilon import EpsilonBound, clopper_pearson_from_counts, gdp_from_counts, one_run
+from redteam.statistics.epsilon import (
+    EpsilonBound,
+    Sampled,
+    clopper_pearson_from_counts,
+    gdp_from_counts,
+    one_run,
+    subsampled_from_counts,
+)
 from redteam.statistics.epsilon.rates import epsilon_from_rates, mu_from_rates
 from redteam.verify.adversary import Scores
 from redteam.verify.dirac_canaries import Inclusion
@@ -44,12 +51,16 @@ class Rules:
 
 @dataclass(frozen=True)
 class Shown:
-    """The lower bounds that one training showed, and by which score; each is wrong at most alpha of the time."""
+    """The lower bounds that one training showed, and by which score; each is wrong at most alpha of the time.
+
+    `subsampled` is None of a training that does not say that its steps are Gaussian noise on Poisson samples.
+    """
 
     score: str
     clopper_pearson: EpsilonBound
     gdp: EpsilonBound
     one_run: EpsilonBound
+    subsampled: EpsilonBound | None = None
 
 
 def choose(scores: Scores, included: Inclusion, *, delta: float, alpha: float) -> Rules:
@@ -63,14 +74,18 @@ def choose(scores: Scores, included: Inclusion, *, delta: float, alpha: float) -
     )
 
 
-def shown(scores: Scores, included: Inclusion, rules: Rules, *, delta: float, alpha: float) -> Shown:
-    """Return the bounds on a training that had no part in the choice of the rules."""
-    values = scores[rules.clopper_pearson.score]
+def shown(
+    scores: Scores, included: Inclusion, rules: Rules, *, delta: float, alpha: float, sampled: Sampled | None = None
+) -> Shown:
+    """Return the bounds on a training that had no part in the choice of the rules; `sampled` is how it says it is."""
+    values, counts = scores[rules.clopper_pearson.score], rules.gdp.counts(scores, included)
+    how = {"delta": delta, "alpha": alpha}
     return Shown(
         rules.clopper_pearson.score,
-        clopper_pearson_from_counts(*rules.clopper_pearson.counts(scores, included), delta=delta, alpha=alpha),
-        gdp_from_counts(*rules.gdp.counts(scores, included), delta=delta, alpha=alpha),
-        one_run(values[included], values[~included], delta=delta, alpha=alpha),
+        clopper_pearson_from_counts(*rules.clopper_pearson.counts(scores, included), **how),
+        gdp_from_counts(*counts, **how),
+        one_run(values[included], values[~included], **how),
+        None if sampled is None else subsampled_from_counts(*counts, sampled=sampled, **how),
     )
 
 

@@ -1,8 +1,9 @@
 """The verification: calibrate on the trainer, attack it, and compare what is shown with the epsilon it accounts for.
 
-An honest trainer is called violated at most alpha of the time. The bound on epsilon errs 0.9 alpha of the time; all
-checks of the mechanism (is the noise normal and drawn anew, do rows enter independently, how far does one move
-a step) share the rest, 0.1 alpha, in equal parts. It takes three trainings on the canaries, and short ones on a few.
+An honest trainer is called violated at most alpha of the time. The bound on epsilon errs 0.9 alpha of the time, shared
+with the noise that is ruled out where a trainer says it is Gaussian noise on Poisson samples; all checks of the
+mechanism (is the noise normal and drawn anew, do rows enter independently, how far does one move a step) share the
+rest, 0.1 alpha, in equal parts. It takes three trainings on the canaries, and short ones on a few.
 """
 
 from collections.abc import Callable
@@ -64,6 +65,7 @@ def verify(
     proven, against = _contradictions(runs, side, run, signal, design, alpha)
     hiding = [reason for reason in (hidden, runs.untried(adversary)) if reason]
     doubts = [*v.doubts(nominal, accounted, bounds, bound), *against, *hiding]
+    proven = [*v.ruled_out(accounted, bounds), *proven]
     word, reason = v.decide(accounted, bound, alpha=alpha, proven=proven, doubts=doubts)
     told = v.promises(nominal, accounted, bound, asked=(plan.epsilon, plan.delta))
     findings = (*told, *proven, *against, *v.findings(run.mechanism, calibration, adversary, bounds))
@@ -77,6 +79,7 @@ def verify(
         clopper_pearson=bounds.clopper_pearson,
         gdp=bounds.gdp,
         one_run=bounds.one_run,
+        subsampled=bounds.subsampled,
         decides=v.deciding(run),
         score=bounds.score,
         findings=(*findings, *runs.notes, *side.notes),
@@ -105,13 +108,15 @@ def _attacked(runs: "_Runs", plan: VerificationPlan, alpha: float) -> _Attacked:
     design, calibration = runs.prepare()
     practice, known, run = runs.attack(design, calibration, inspect=False)  # two of three show enough, and cost less
     delta = _delta(run, plan)
+    sampled = v.sampled_as_told(run, practice)
+    alpha = alpha if sampled is None else alpha / 2  # two bounds may find a violation then
     rules = choose(practice.scores(), known, delta=delta, alpha=alpha)
     adversary, included, run = runs.attack(design, calibration)
     if _delta(run, plan) != delta:
         raise TargetError(
             f"{runs.subject.name}: guarantees at delta {delta} once and {_delta(run, plan)} the other time"
         )
-    bounds = shown(adversary.scores(), included, rules, delta=delta, alpha=alpha)
+    bounds = shown(adversary.scores(), included, rules, delta=delta, alpha=alpha, sampled=sampled)
     return _Attacked(design, calibration, ((practice, known), (adversary, included)), run, delta, bounds)
 
 

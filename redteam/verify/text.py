@@ -15,7 +15,12 @@ STYLES = {
     "violated": "bold white on red",
     "inconclusive": "bold black on yellow",
 }
-_METHODS = {"clopper_pearson": "Clopper-Pearson", "gdp": "Gaussian (GDP)", "one_run": "one run"}
+_METHODS = {
+    "clopper_pearson": "Clopper-Pearson",
+    "gdp": "Gaussian (GDP)",
+    "subsampled": "noise ruled out",
+    "one_run": "one run",
+}
 
 
 def as_json(result: Verification) -> str:
@@ -58,7 +63,7 @@ def _subject(result: Verification) -> Iterator[tuple[str, Cell]]:
 def _rows(result: Verification) -> Iterator[tuple[Cell, ...]]:
     for name, budget in (("nominal", result.nominal), ("accounted", result.accounted)):
         yield (f"{name}, by the trainer", *_promise(budget))
-    for bound in (result.clopper_pearson, result.gdp, result.one_run):
+    for bound in filter(None, (result.clopper_pearson, result.gdp, result.subsampled, result.one_run)):
         name = f"at least, {_METHODS[bound.method]}"
         yield (name + (" (decides)" if bound is result.bound else ""), *_measured(bound))
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from redteam.core import INCONCLUSIVE, LEAK, PASS
+from redteam.core import INCONCLUSIVE, LEAK, PASS, StatisticsError
 from redteam.plugins.defense import Mechanism, PrivateRun
 from redteam.report.values import Budget
-from redteam.statistics.epsilon import EpsilonBound
+from redteam.statistics.epsilon import EpsilonBound, Sampled
 from redteam.verify.adversary import Adversary
 from redteam.verify.calibration import Calibration
 from redteam.verify.evidence import Shown
@@ -21,6 +21,7 @@ LOW_IS_NO_EVIDENCE = "A low bound is not evidence of privacy"
 _NOT_GAUSSIAN = (
     1.05  # times epsilon is granted: trade-offs of subsampled Gaussians, read as Gaussian, show 1.02 at most
 )
+_UNEVEN = 1.5  # times the least noise of a step is what is clearly not the same at all steps; below, 1.05 covers it too
 _SAID = 3  # contradictions that a reason holds; all are among the findings
 
 
@@ -41,6 +42,7 @@ class Verification:
     clopper_pearson: EpsilonBound
     gdp: EpsilonBound
     one_run: EpsilonBound
+    subsampled: EpsilonBound | None
     decides: Literal["clopper_pearson", "one_run"]
     score: str
     findings: tuple[str, ...]
@@ -105,6 +107,31 @@ def deciding(run: PrivateRun) -> Literal["clopper_pearson", "one_run"]:
     by the bound that needs independent inclusion only.
     """
     return "clopper_pearson" if plain(run) else "one_run"
+
+
+def sampled_as_told(run: PrivateRun, adversary: Adversary) -> Sampled | None:
+    """Return how a trainer says that it samples, where its steps can be judged by the noise that is ruled out.
+
+    It must say that each is the Gaussian mechanism on a Poisson sample and account for no more; and the noise must not
+    be seen to differ from step to step, which a trainer may say by accounting for it.
+    """
+    m = run.mechanism
+    if not (plain(run) and m.sampling == "poisson" and m.noise_multiplier > 0) or _noise(adversary):
+        return None
+    try:
+        return Sampled(m.sample_rate, m.steps)
+    except StatisticsError:
+        return None
+
+
+def ruled_out(accounted: Budget | None, shown: Shown) -> list[str]:
+    """Return what to say where the noise that a trainer accounts for is ruled out, as it says that it samples."""
+    bound = shown.subsampled
+    if bound is None or accounted is None or not bound.low > _NOT_GAUSSIAN * accounted.epsilon:
+        return []
+    return [
+        f"Gaussian noise on Poisson samples, which it says its steps are, shows so much from epsilon {bound.low:.2f} on"
+    ]
 
 
 def plain(run: PrivateRun) -> bool:
@@ -173,7 +200,7 @@ def findings(mechanism: Mechanism, calibration: Calibration, adversary: Adversar
 def _noise(adversary: Adversary) -> list[str]:
     seen = np.array(adversary.noise)
     seen = seen[seen > 0]
-    if not len(seen) or not seen.max() > 1.5 * seen.min():
+    if not len(seen) or not seen.max() > _UNEVEN * seen.min():
         return []
     return [f"the noise is not the same at all steps: the least is {seen.min() / seen.max():.2f} of the most"]
 

@@ -5,12 +5,12 @@ import pytest
 
 from redteam.plugins.defense import Mechanism, PrivateRun
 from redteam.report.values import Budget, Guarantee
-from redteam.statistics.epsilon import EpsilonBound
+from redteam.statistics.epsilon import EpsilonBound, Sampled
 from redteam.verify.check import MechanismCheck, contradictions, level, worst
 from redteam.verify.evidence import Shown
 from redteam.verify.noise import _uneven
 from redteam.verify.signal_check import SignalCheck, doubt
-from redteam.verify.verdict import decide, deciding, doubts, promises, stated
+from redteam.verify.verdict import decide, deciding, doubts, promises, ruled_out, sampled_as_told, stated
 
 
 def bound(low, attainable):
@@ -118,6 +118,45 @@ def test_who_accounts_for_more_than_nominal_is_judged_by_the_bound_without_assum
     mechanism = Mechanism(1.0, 1.0, 0.1, 10)
     assert deciding(PrivateRun(mechanism, Guarantee(budget(2.0), budget(2.0)))) == "clopper_pearson"
     assert deciding(PrivateRun(mechanism, Guarantee(budget(2.0), budget(9.0)))) == "one_run"
+
+
+class Seen:
+    """An adversary that saw this noise at each step of two layers."""
+
+    def __init__(self, *noise):
+        self.noise = [(each, each) for each in noise]
+
+
+def told(nominal=2.0, accounted=2.0, **mechanism):
+    of = {"clip": 1.0, "noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 10} | mechanism
+    return PrivateRun(Mechanism(**of), Guarantee(budget(nominal), budget(accounted)))
+
+
+def test_gaussian_steps_on_poisson_samples_are_judged_by_the_noise_that_is_ruled_out():
+    assert sampled_as_told(told(), Seen(1.0, 1.1, 0.9)) == Sampled(0.1, 10)
+    for run in (
+        told(accounted=9.0),
+        told(sampling="shuffled"),
+        told(noise_multiplier=0.0),
+        told(sample_rate=1.5),
+        told(steps=10**6),
+    ):
+        assert sampled_as_told(run, Seen(1.0)) is None
+
+
+def test_noise_that_changes_is_not_judged_so():
+    assert sampled_as_told(told(), Seen(1.0, 0.6)) is None
+
+
+def test_noise_that_is_ruled_out_is_proven_where_it_is_clear():
+    def found(low):
+        shown = Shown("s", bound(0.5, 9.0), bound(0.5, 9.0), bound(0.5, 9.0), low and bound(low, 99.0))
+        return ruled_out(budget(2.0), shown)
+
+    assert found(None) == found(2.0) == found(2.09) == ruled_out(None, Shown(*["s", *[bound(1, 2)] * 4])) == []
+    (said,) = found(3.0)
+    assert "epsilon 3.00" in said
+    assert decide(budget(2.0), bound(0.5, 9.0), alpha=0.05, proven=[said])[0] == "violated"
 
 
 @pytest.mark.parametrize("entries", [20, 100, 479, 481, 2000])

@@ -50,6 +50,16 @@ def test_a_bug_that_doubles_the_signal_is_caught(bug):
     assert (result.family > 1) == bug.__name__.startswith("Micro")
 
 
+def test_half_the_noise_is_ruled_out_where_few_canaries_show_no_epsilon():
+    plan = VerificationPlan(canaries=2_000, epochs=6)
+    result = verify(doubles.HalfTheNoise(), plan, seed=1, alpha=0.05)
+    assert result.verdict == "violated"
+    assert result.clopper_pearson.low <= result.accounted.epsilon < result.subsampled.low
+    assert any("Gaussian noise on Poisson samples" in finding for finding in result.findings)
+    honest = verify(doubles.Honest(), plan, seed=1, alpha=0.05)
+    assert 0.2 * 2.0 < honest.subsampled.low <= honest.accounted.epsilon
+
+
 def test_the_bounds_come_close_to_what_is_accounted():
     result = verify(doubles.Honest(), VerificationPlan(canaries=100_000, epsilon=4.0, epochs=10), seed=3)
     assert result.verdict == "consistent"

@@ -37,7 +37,8 @@ _ROUNDING = 1e-11  # of a probability, lost by the transforms; 1e-13 was the mos
 _CELLS = 1 << 15, 1 << 21  # of the composed loss: at least, at most
 _MOST_STEPS = 1 << 18
 _SHIFT = 0.008  # of the standard deviation of the composed loss that rounding all steps may add
-_ORDERS = np.geomspace(1e-3, 300.0, 120)  # of the moments that bound the tails
+_ORDERS = np.geomspace(1e-3, 300.0, 60)  # of the moments that bound the tails, by so many points of the noise
+_POINTS = 1001
 _LEAST, _MOST_STARTS = 0.05, 20.0  # noise multipliers looked at: at least, and at most over q sqrt(T)
 _RATIO = 1.002  # between the multiplier that is ruled out and one that is not
 _QUIET = 1e-3  # of the loss of a step; below it all steps say nothing that a test could find
@@ -130,7 +131,7 @@ def _composed(noise: float, sampled: Sampled, *, up: bool) -> tuple[Floats, Floa
 
     The losses of steps are rounded `up`, or down; then what is beyond the grid counts as nothing.
     """
-    x = np.linspace(-_REACH * noise, 1 + _REACH * noise, 4001)
+    x = np.linspace(-_REACH * noise, 1 + _REACH * noise, _POINTS)
     loss, density = _loss(x, noise, sampled.rate), _density(x, noise, sampled.rate)
     low, high, spread = _ends(loss, density, sampled.steps)
     wanted = (high - low) * sampled.steps / (2 * _SHIFT * max(spread, _QUIET))
