@@ -61,6 +61,7 @@ def audit(
     folder: Path | None = None,
     restart: bool = False,
     tell: Callable[[str], None] | None = None,
+    kept: dict[Any, Any] | None = None,
 ) -> AuditReport:
     """Attack `target` with the examples of `split` and report what was found; nothing is decided here.
 
@@ -70,8 +71,9 @@ def audit(
     canaries in the training data and the attacks after them, `labels` are label canaries, `released`
     privatised texts of it and the attacks on these. `references` gives the scores of reference models, which attacks
     may use. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told
-    of their use. Raises TargetError or BundleError where the target gives no usable answers, or refuses too many texts;
-    what goes wrong inside one attack is a `Failure` in the report.
+    of their use; `kept` is what attacks left in another audit of these rows. Raises TargetError or BundleError where
+    the target gives no usable answers, or refuses too many texts; what goes wrong inside one attack is a `Failure` in
+    the report.
     """
     wanted = discover_attacks() if attacks is None else tuple(attacks)
     controls = discover_controls() if controls is None else tuple(controls)
@@ -83,7 +85,7 @@ def audit(
     looked, skipped = _what_answers(cache, split, wanted, controls, settings)
     attacks = suited(wanted, cache.access) if attacks is None else wanted
     found = fair_canaries(looked.split, looked.units.is_member, guarantee, seed=settings.seed)
-    context = _context(target, looked, attacks, references, settings, progress or unwatched)
+    context = _context(target, looked, attacks, references, settings, progress or unwatched, kept)
     job = _Job(cache, looked, attacks, planted, settings, context, guarantee, found, labels=labels, released=released)
     return _report(job, skipped, controls)
 
@@ -232,6 +234,7 @@ def _context(
     references: ReferenceProvider | None,
     settings: AuditSettings,
     progress: Progress,
+    kept: dict[Any, Any] | None,
 ) -> AttackContext:
     return AttackContext(
         settings.seed,
@@ -240,6 +243,7 @@ def _context(
         reference_scores=None if references is None or looked.grade == "C" else references.scores(looked.pool),
         nonmembers=None if looked.split.reference is None else _anonymous(looked.split.reference),
         requests=getattr(target, "requests_left", None),
+        kept={} if kept is None else kept,
     )
 
 

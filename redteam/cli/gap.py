@@ -37,11 +37,12 @@ class _GapGrid(e.Grid):
     seeds: int = 5
     private_learning_rate: float | None = None
     delta: float | None = None
+    canaries: int | None = None
 
 
-# A small model on many rows: with few, noise of a small epsilon would drown what there is to learn. Private training
-# wants a larger learning rate, since noise and clipping make its steps alike in length.
-_QUICK = _GapGrid(epsilons="inf,8,2", seeds=1, rows=10_000, epochs=15, private_learning_rate=0.015)
+# A small model on as many rows as five minutes take, and canaries enough for a bound that an adversary of the model
+# alone can show. Every trainer settles its own passes and learning rate, which suits few labels and many.
+_QUICK = _GapGrid(epsilons="inf,8,2", seeds=1, rows=5_000, canaries=2_000)
 
 
 def gap(
@@ -62,7 +63,7 @@ def gap(
 ) -> None:
     """Set nominal, accounted and measured epsilon side by side.
 
-    Label canaries are a tenth of the rows, 2,000 at most; --label-canaries 0 plants none.
+    Label canaries are a tenth of the rows, 2,000 at most; with --quick 2,000; --label-canaries 0 plants none.
     --set takes epochs, batch_size, learning_rate, private_learning_rate (of trainers with an epsilon) and delta.
     """
     from redteam.experiments.gap import picture, run, table
@@ -70,18 +71,17 @@ def gap(
 
     (training,) = tune((_GapTraining(),), set or [])
     usual = _QUICK if quick else _GapGrid()
-    size = e.sized(usual, model, training, rows=rows, epsilons=epsilon, trainers=trainer, seeds=seeds)
+    given: dict[str, Any] = {"rows": rows, "epsilons": epsilon, "trainers": trainer, "seeds": seeds}
+    size = e.sized(usual, model, training, **given, canaries=label_canaries)
     workers = jobs if jobs is not None else 2 if quick else 1
     e.check_means(workers)
-    tasks = _tasks(data, output, columns, size, label_canaries)
+    tasks = _tasks(data, output, columns, size)
     report = run.report_gap(e.run(tasks, _outcome, jobs=workers, restart=restart))
     delivered = e.write(report, output, table.render_markdown(report), table.render_text, picture.draw)
     raise typer.Exit(exit_code(_code(report), exit_zero=False, delivered=delivered))
 
 
-def _tasks(
-    data: Path, output: Path, columns: o.RowOptions, size: _GapGrid, canaries: int | None
-) -> "tuple[GapTask, ...]":
+def _tasks(data: Path, output: Path, columns: o.RowOptions, size: _GapGrid) -> "tuple[GapTask, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.experiments.gap.cells import gap_tasks, open_gap
     from redteam.experiments.gap.grid import choose_trainers, gap_grid, parse_epsilons
@@ -95,7 +95,7 @@ def _tasks(
     e.make_folder(output)
     try_start(size.model)
     attacks = suited(discover_attacks(), Access.WEIGHTS)
-    how: dict[str, Any] = {"model": size.choice, "rows": size.rows, "canaries": canaries}
+    how: dict[str, Any] = {"model": size.choice, "rows": size.rows, "canaries": size.canaries}
     setup, notes = open_gap(data, output, attacks, columns=columns.columns(), **how)
     for note in notes:
         say(note)
