@@ -81,7 +81,9 @@ def test_the_table_says_what_was_nominal_accounted_and_measured():
     lines = [line.split() for line in text.splitlines()[2:5]]
     assert lines[0][:6] == ["plain", "inf", "90.0%", "1.00", "none", "none"]
     assert lines[1][4:9] == ["7.99", "7.99", "0.31", "of", "5.10"]
-    assert "microbatch at epsilon 8: nominal 8.00, accounted 61.3" in text
+    assert "microbatch at epsilon 8: nominal 8.00, accounted 61.3, measured at least 0\n" in text
+    assert "one nominal epsilon is not one guarantee" in text
+    assert "not one guarantee" not in render_text(report_of(cells[:2]))
     assert "edpsgd at epsilon 8: nominal" not in text
     for shown in (text, markdown):
         assert LOW_BOUND in shown

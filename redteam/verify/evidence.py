@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,7 @@ def shown(
 ) -> Shown:
     """Return the bounds on a training that had no part in the choice of the rules; `sampled` is how it says it is."""
     values, counts = scores[rules.clopper_pearson.score], rules.gdp.counts(scores, included)
-    how = {"delta": delta, "alpha": alpha}
+    how: dict[str, Any] = {"delta": delta, "alpha": alpha}
     return Shown(
         rules.clopper_pearson.score,
         clopper_pearson_from_counts(*rules.clopper_pearson.counts(scores, included), **how),

@@ -110,7 +110,8 @@ def table(asked):
     with tempfile.TemporaryDirectory() as folder:
         data = data_file(asked.data, folder, asked.rows)
         for epsilon in map(float, asked.epsilons.split(",")):
-            private = EDPSGD(epsilon=epsilon, epochs=asked.epochs, runs=1, weights=asked.weights)
+            how = {"epochs": asked.epochs, "batch_size": asked.batch}
+            private = EDPSGD(epsilon=epsilon, **how, runs=1, weights=asked.weights)
             defense = Plain(epochs=asked.epochs) if epsilon == float("inf") else private
             for canaries in map(int, asked.canaries.split(",")):
                 for seed in range(asked.first, asked.first + asked.seeds):
@@ -236,6 +237,7 @@ def main():
     parser.add_argument("--weights", default="all")
     parser.add_argument("--rows", type=int, default=13_800)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch", type=int, help="of private trainings")
     parser.add_argument("--epsilons", default="8")
     parser.add_argument("--canaries", default="2000")
     parser.add_argument("--seeds", type=int, default=1)
