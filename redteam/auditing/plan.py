@@ -70,17 +70,8 @@ def make_plan(
     canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
     context = _foreseen(split, settings, references)
     able = [attack for attack in attacks if attack.applies(target.access, context) is None]
-    claimed = guarantee is not None
-    judged, described = ((), ()) if labels is None else labels.planned(settings.limits, claimed=claimed)
-    family = make_family(
-        able,
-        settings,
-        epsilon=isinstance(canaries, Canaries),
-        claimed=claimed,
-        unit=split.unit,
-        planted=(*(() if planted is None else planted.planned(target.access)), *judged),
-        described=described,
-    )
+    of_canaries = () if planted is None else planted.planned(target.access)
+    family = _family(able, settings, split, canaries, guarantee, of_canaries, labels)
     each = family.of_members
     limits = policy.limits if planted is None else with_unset(policy.limits)
     randomised = (canaries.members, canaries.nonmembers, canaries.delta) if isinstance(canaries, Canaries) else None
@@ -105,6 +96,28 @@ def make_plan(
         _time_line(seconds, target, split, planted),
     ]  # fmt: skip
     return AuditPlan(tuple(lines), seconds)
+
+
+def _family(
+    able: Sequence[Attack],
+    settings: AuditSettings,
+    split: Split,
+    canaries: Canaries | str,
+    guarantee: Guarantee | None,
+    planted: tuple[str, ...],
+    labels: LabelAudit | None,
+) -> Family:
+    claimed = guarantee is not None
+    judged, described = ((), ()) if labels is None else labels.planned(settings.limits, claimed=claimed)
+    return make_family(
+        able,
+        settings,
+        epsilon=isinstance(canaries, Canaries),
+        claimed=claimed,
+        unit=split.unit,
+        planted=(*planted, *judged),
+        described=described,
+    )
 
 
 def _example_line(split: Split) -> str:

@@ -62,10 +62,9 @@ def verify(
     side = SideTrainings(runs.train, runs.told(design, plan), runs.rng)  # come last: they change nothing for the others
     signal = check_signal(runs.claim, calibration, design.canaries, found.attacks)
     hidden = _hidden(runs.farthest(signal), side)
-    proven, against = _contradictions(runs, side, run, signal, design, alpha)
+    proven, against = _contradictions(runs, side, found, signal, alpha)
     hiding = [reason for reason in (hidden, runs.untried(adversary)) if reason]
     doubts = [*v.doubts(nominal, accounted, bounds, bound), *against, *hiding]
-    proven = [*v.ruled_out(accounted, bounds), *proven]
     word, reason = v.decide(accounted, bound, alpha=alpha, proven=proven, doubts=doubts)
     told = v.promises(nominal, accounted, bound, asked=(plan.epsilon, plan.delta))
     findings = (*told, *proven, *against, *v.findings(run.mechanism, calibration, adversary, bounds))
@@ -121,11 +120,12 @@ def _attacked(runs: "_Runs", plan: VerificationPlan, alpha: float) -> _Attacked:
 
 
 def _contradictions(
-    runs: "_Runs", side: SideTrainings, run: PrivateRun, signal: SignalCheck, design: Design, alpha: float
+    runs: "_Runs", side: SideTrainings, found: _Attacked, signal: SignalCheck, alpha: float
 ) -> tuple[list[str], list[str]]:
     """Return what is proven to break the guarantee, and what else contradicts the trainer."""
-    among = beside(signal, design.family) if v.plain(run) else []
-    return contradictions([*runs.checks(), *side.checks(), *among], alpha)
+    among = beside(signal, found.design.family) if v.plain(found.run) else []
+    proven, against = contradictions([*runs.checks(), *side.checks(), *among], alpha)
+    return [*v.ruled_out(v.stated(found.run)[1], found.bounds), *proven], against
 
 
 def _hidden(signal: SignalCheck, side: SideTrainings) -> str | None:

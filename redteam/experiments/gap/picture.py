@@ -6,7 +6,7 @@ from typing import Any
 
 from redteam.data.label_canaries import ACCESSES
 from redteam.experiments.gap.report import GapReport, GapRow, SeedsMeasure
-from redteam.experiments.gap.table import overclaimed
+from redteam.experiments.gap.table import overclaimed, with_canaries
 from redteam.experiments.picture import GREY, figure, legend, looks, say_empty
 from redteam.experiments.table import MARK
 
@@ -15,7 +15,8 @@ Point = tuple[GapRow, float, SeedsMeasure]  # with the epsilon that is accounted
 
 _SIZE = (11.0, 4.8)  # inches
 _ROWS = "users' rows, best attack"
-COLORS = ("#0072b2", "#009e73", "#d55e00", "#777777")  # of the three adversaries, and of attacks on users' rows
+COLORS = ("#000000", "#6a3d9a", "#b15928", "#9e9e9e")  # of the three adversaries, and of attacks on users' rows
+_BESIDE = 1.03  # times the epsilon of the trainer before: not so far that a point crosses the line
 
 
 def draw(report: GapReport, *paths: Path) -> None:
@@ -26,10 +27,13 @@ def draw(report: GapReport, *paths: Path) -> None:
         _theory_against_practice(theory, report.rows, styles)
         _utility_against_leakage(leakage, report.rows, styles)
         marks = [{"label": name, **look, "markersize": 6.0} for name, look in styles.items()]
-        most = {"color": GREY, "marker": "_", "markersize": 11, "linestyle": ":", "label": "largest attainable bound"}
+        most = {"color": GREY, "marker": "_", "markersize": 11, "linestyle": "none", "label": "largest attainable"}
+        if with_canaries(report):
+            names = (*ACCESSES, _ROWS)
+            marks += [{"label": name, "color": color} for name, color in zip(names, COLORS, strict=True)]
         hollow = {"color": GREY, "marker": "o", "markerfacecolor": "none", "linestyle": "none", "label": "nominal"}
         claims = any(map(overclaimed, report.rows))
-        legend(drawn, [*marks, most, *([hollow] if claims else [])], columns=6)
+        legend(drawn, [*marks, most, *([hollow] if claims else [])], columns=5)
         if any(row.untrained for row in report.rows):
             drawn.supxlabel(f"{MARK} learned nothing: that nothing leaks there says nothing about privacy", fontsize=8)
 
@@ -73,31 +77,42 @@ def _theory_against_practice(axes: Any, rows: tuple[GapRow, ...], styles: Looks)
 
 
 def _by_adversary(axes: Any, lines: dict[str, list[Point]], styles: Looks) -> None:
-    """Draw a line for each adversary and trainer: its colour says who observes, its mark which trainer it is."""
+    """Draw a line for each adversary and trainer: its colour says who observes, its mark which trainer it is.
+
+    Trainers stand a little beside each other, or those that account for the same would hide each other.
+    """
     points = [point for each in lines.values() for point in each]
     floor = _floor(points)
     for (name, some), color in zip(lines.items(), COLORS, strict=True):
-        for trainer, look in styles.items():
+        for place, (trainer, look) in enumerate(styles.items()):
             own = sorted((p for p in some if p[0].trainer == trainer), key=lambda point: point[1])
-            xs = [accounted for _, accounted, _ in own]
-            ys, lows, highs = (
-                (
-                    [max(value, floor) for value in values]
-                    for values in zip(*((b.spread.mean, b.spread.low, b.spread.high) for _, _, b in own), strict=True)
-                )
-                if own
-                else ([], [], [])
-            )
-            ends = [[y - low for y, low in zip(ys, lows, strict=True)], [h - y for y, h in zip(ys, highs, strict=True)]]
-            drawn = look | {"color": color, "linestyle": "-", "linewidth": 0.9}
-            axes.errorbar(xs, ys, yerr=ends, capsize=3, zorder=3, **drawn)
-            axes.plot(xs, [b.attainable for _, _, b in own], marker="_", color=color, linestyle="none", alpha=0.5)
-        axes.plot([], [], color=color, label=name)
-    for row, accounted, bound in points:
-        if row.untrained:
-            axes.annotate(MARK, (accounted, max(bound.spread.mean, floor)), xytext=(5, 5), textcoords="offset points")
+            beside = _BESIDE ** (place - (len(styles) - 1) / 2)
+            drawn = look | {"color": color, "linestyle": "-", "linewidth": 0.9, "markersize": 4.5}
+            _line(axes, own, drawn, floor=floor, beside=beside)
+            for row, accounted, bound in own if name == ACCESSES[0] else ():
+                y = max(bound.spread.mean, floor)
+                if overclaimed(row) and row.nominal is not None:
+                    hollow = drawn | {"markersize": 9, "markerfacecolor": "none"}
+                    axes.plot([row.nominal.epsilon * beside], [y], zorder=4, **hollow)
+                    ends = [row.nominal.epsilon * beside, accounted * beside]
+                    axes.plot(ends, [y, y], color=color, linewidth=0.7, linestyle=":")
+                if row.untrained:
+                    near = {"xytext": (5, 5), "textcoords": "offset points"}
+                    axes.annotate(MARK, (accounted * beside, y), **near)
     _diagonal(axes, points, floor)
-    axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0.02, 0.14))
+
+
+def _line(axes: Any, points: list[Point], look: dict[str, Any], *, floor: float, beside: float) -> None:
+    """Draw the bounds of one adversary on one trainer over the accounted epsilons, with the largest attainable ones."""
+    if not points:
+        return
+    xs = [accounted * beside for _, accounted, _ in points]
+    ends = [(b.spread.mean, b.spread.low, b.spread.high) for _, _, b in points]
+    ys, lows, highs = ([max(value, floor) for value in values] for values in zip(*ends, strict=True))
+    reach = [[y - low for y, low in zip(ys, lows, strict=True)], [h - y for y, h in zip(ys, highs, strict=True)]]
+    axes.errorbar(xs, ys, yerr=reach, capsize=3, zorder=3, **look)
+    most = [max(bound.attainable, floor) for _, _, bound in points]
+    axes.plot(xs, most, marker="_", color=look["color"], linestyle="none", markersize=8, alpha=0.6)
 
 
 def _points(rows: tuple[GapRow, ...], adversary: str | None = None) -> Iterator[Point]:
