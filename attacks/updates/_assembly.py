@@ -5,7 +5,7 @@ explain exactly. Where it is stuck, or the update is not one clean gradient, all
 sentence are traced together, and then each position is looked at once more.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -58,14 +58,23 @@ class Assembly:
         self.begun: dict[int, float] = {}
         self.floor, self.unexplained = 1e-3, 1.0
         self.found: list[RecoveredSentence] = []
+        self.complete = False
+        self.explained: float | None = None  # the share of the gradient that tokens explain, None where undetermined
         self.guesses: dict[int, tuple[float, RecoveredSentence]] = {}
 
-    def run(self) -> tuple[RecoveredSentence, ...]:
-        """Return what was found: proven sentences first, then guesses at what is left."""
+    def run(self, known: Iterable[tuple[int, ...]] = ()) -> tuple[RecoveredSentence, ...]:
+        """Return what was found: proven sentences first, then guesses at what is left.
+
+        `known` are sentences of other rounds: those that are here too are subtracted before anything is searched for.
+        """
         whole, deep = float(self.gradient.norm()), False
         for _ in range(_PASSES):
             if not self._solve():
                 break
+            if known:
+                self._find(known)
+                known = ()
+                continue
             clean = self.unexplained < _CLEAN
             self.floor, deep = (1e-3, deep) if clean else (1.0, True)
             before = len(self.found)
@@ -74,8 +83,17 @@ class Assembly:
             if float(self.gradient.norm()) < _DONE * whole or (deep and stuck):
                 break
             deep = stuck
-        left = () if float(self.gradient.norm()) < _DONE * whole else self._guessed()
-        return (*self.found, *left)
+        self.complete = float(self.gradient.norm()) < _DONE * whole
+        return (*self.found, *(() if self.complete else self._guessed()))
+
+    def _find(self, sentences: Iterable[tuple[int, ...]]) -> None:
+        """Subtract those of the sentences that are in the update."""
+        here = {*self.tokens, self.layer.cls}
+        for tokens in sentences:
+            if here.issuperset(tokens):
+                match = self.replay.match([(w, p) for p, w in enumerate(tokens)], self.solved, set())
+                if match.score > _PEEL:
+                    self._peel(match, tokens, proven=match.score > 1 - self.seen.slack)
 
     def _solve(self) -> bool:
         """Solve for the errors of the tokens that are left; False where they are too few or too many."""
@@ -89,6 +107,7 @@ class Assembly:
         if solved is None:
             return False
         self.solved, self.unexplained = solved
+        self.explained = 1 - self.unexplained if self.explained is None else self.explained
         if not self.begun:
             self.begun = {word: float(error.norm()) for word, error in self.solved.items()}
         if self.rows is None:

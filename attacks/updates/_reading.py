@@ -8,6 +8,7 @@ from attacks.updates._changed_rows import changed_rows
 from attacks.updates._first_layer import FirstLayer
 from attacks.updates._positions import rounding
 from attacks.updates._span import spanned_tokens
+from redteam.plugins.extraction import NotApplicable
 from redteam.plugins.update import ClientUpdate
 from redteam.targets.target import WhiteBox
 
@@ -52,11 +53,12 @@ def read(target: WhiteBox, update: ClientUpdate, *, longest: int) -> UpdateReadi
 def _frozen(layer: FirstLayer, update: ClientUpdate, longest: int) -> UpdateReading:
     gradient = layer.attention_gradient(update)
     found = spanned_tokens(layer, gradient, longest=longest)
-    notes: tuple[str, ...] = ()
     if not found.tokens:
-        full = f"the gradient of the first layer has rank {found.rank} of {layer.width}: it spans every token"
-        notes = (full,)
-    return UpdateReading(layer, None, found.tokens, found.length, notes=notes)
+        raise NotApplicable(
+            f"word embeddings were frozen, and the first layer's change has rank {found.rank} of {layer.width}: it "
+            "spans every token, for there are too many, or this is no step of SGD without momentum"
+        )
+    return UpdateReading(layer, None, found.tokens, found.length)
 
 
 def _length(layer: FirstLayer, update: ClientUpdate, longest: int) -> int:

@@ -24,6 +24,7 @@ MITRE ATLAS (v5.6.1) AML.T0024.001, invert AI model. NIST AI 100-2 (2025) NISTAM
 Machine Learning Security Top 10 (2023) ML03, model inversion. No id of ATLAS names updates: this is the nearest.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,10 +34,14 @@ from attacks.updates._reading import UpdateReading, read
 from attacks.updates._replay import Replay
 from attacks.updates.tokens import INVERSION, LONGEST
 from redteam.plugins.context import AttackContext
+from redteam.plugins.extraction import NotApplicable
 from redteam.plugins.settings import Setting
-from redteam.plugins.update import ClientUpdate, Recovered, UpdateAttack
+from redteam.plugins.update import ClientUpdate, Recovered, UpdateAttack, at_round, together
 from redteam.targets.target import WhiteBox, labels_of
 
+Line = tuple[int, ...]
+_EXPLAINED = 0.6  # of the first layer's change: Adam leaves less, dropout and several steps more
+_SWEEPS = 2  # through rounds: what a later one proves may open an earlier one
 _LABELS = 32  # candidates that are run under each sentence at the most
 
 
@@ -54,6 +59,28 @@ class Sentences(UpdateAttack):
 
     def recover(self, model: WhiteBox, update: ClientUpdate, context: AttackContext) -> Recovered:
         """Return sentences, verified ones first, with the tokens and positions they were put together from."""
+        return self._read(model, update, context, ())
+
+    def recover_rounds(self, model: WhiteBox, updates: Sequence[ClientUpdate], context: AttackContext) -> Recovered:
+        """Return what rounds say together: a sentence that one of them proves is looked for first in all others."""
+        answers, reasons = dict[int, Recovered](), dict[int, NotApplicable]()
+        known, seen = dict[Line, None](), dict[int, int]()
+        for _ in range(_SWEEPS):
+            for at, update in enumerate(updates):
+                if seen.get(at) == len(known) or at in reasons or answers.get(at, Recovered()).complete:
+                    continue
+                seen[at] = len(known)
+                with at_round(model, update):
+                    try:
+                        answers[at] = self._read(model, update, context, known)
+                    except NotApplicable as error:
+                        reasons[at] = error
+                        continue
+                new = [each.tokens for each in answers[at].sentences if each.verified]
+                known |= dict.fromkeys(new)
+        return together(list(answers.values()), list(reasons.values()))
+
+    def _read(self, model: WhiteBox, update: ClientUpdate, context: AttackContext, known: Iterable[Line]) -> Recovered:
         found = read(model, update, longest=self.longest)
         if not found.tokens:
             return Recovered(notes=found.notes)
@@ -61,8 +88,23 @@ class Sentences(UpdateAttack):
         replay = Replay(model, found.layer, _labels(model, update))
         seen = SeenOfUpdate(gradient, found.rows, found.tokens, found.length, found.errors)
         assembly = Assembly(found.layer, replay, seen, beam=self.beam, progress=context.progress)
-        sentences = assembly.run()
-        return Recovered(frozenset(found.tokens), sentences=sentences, notes=(*found.notes, *_notes(found)))
+        sentences = assembly.run(known)
+        if not any(each.verified for each in sentences):
+            _refuse(found, assembly.explained)
+        notes = (*found.notes, *_notes(found))
+        return Recovered(frozenset(found.tokens), {}, sentences, notes, complete=assembly.complete)
+
+
+def _refuse(found: UpdateReading, explained: float | None) -> None:
+    """Raise NotApplicable where that nothing was found says nothing about what is there."""
+    if explained is None:
+        size = f"{len(found.tokens)} tokens and {found.length} positions are more than {found.layer.width}"
+        raise NotApplicable(f"{size}, the width of the model: nothing is determined")
+    if explained < _EXPLAINED and not found.noise:
+        raise NotApplicable(
+            f"its tokens explain {explained:.0%} of the change of the first layer, not all of it: this is no step of "
+            "SGD without momentum"
+        )
 
 
 def _labels(model: WhiteBox, update: ClientUpdate) -> list[int]:
@@ -76,11 +118,5 @@ def _labels(model: WhiteBox, update: ClientUpdate) -> list[int]:
 
 
 def _notes(found: UpdateReading) -> tuple[str, ...]:
-    size, width = len(found.tokens) + found.length, found.layer.width
-    head = width // found.layer.heads
-    notes = []
-    if size > width:
-        notes.append(f"{len(found.tokens)} tokens and {found.length} positions are more than {width}: not determined")
-    if found.length >= head:
-        notes.append(f"a text has {found.length} tokens; those of {head} and more are not found")
-    return tuple(notes)
+    head = found.layer.width // found.layer.heads
+    return (f"a text has {found.length} tokens; those of {head} and more are not found",) * (found.length >= head)

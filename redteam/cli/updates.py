@@ -10,12 +10,12 @@ import typer
 from redteam.cli import options as o
 from redteam.cli.present import JudgingOptions, ReportOptions, check_output, refuse_overwriting, say
 from redteam.cli.progress import progress
-from redteam.core import TargetError, UsageError
+from redteam.core import TargetError
 
 if TYPE_CHECKING:
     from redteam.auditing.updates.run import UpdateAudit
-    from redteam.data import Examples
-    from redteam.plugins.update import ClientUpdate, UpdateAttack
+    from redteam.auditing.updates.senders import Sender
+    from redteam.plugins.update import UpdateAttack
     from redteam.targets.target import WhiteBox
 
 
@@ -29,7 +29,8 @@ def updates(
     update: Annotated[
         list[Path],
         typer.Argument(
-            help="What clients sent: .safetensors, .npz or .pt, each named after its client.", metavar="UPDATE..."
+            help="What clients sent: .safetensors, .npz, .pt named after the client; or folders, one a round.",
+            metavar="UPDATE...",
         ),
     ],
     judging: JudgingOptions,
@@ -39,6 +40,9 @@ def updates(
         Path, o.Opt("--texts", help="The clients' texts; --user-column names the client, of one update all are its.")
     ],
     after: Annotated[bool, o.Opt("--after", help="The files hold weights after training, not their change.")] = False,
+    sums: Annotated[
+        Path | None, o.Opt("--sums", help="CSV of update,client: whose updates each file is the sum of.")
+    ] = None,
     attack: o.Attacks = None,
     set: o.Set = None,
     alpha: Annotated[float, o.Opt("--alpha", help=o.ALPHA)] = 0.01,
@@ -49,44 +53,34 @@ def updates(
 ) -> None:
     """Read clients' texts out of their updates, and judge it.
 
-    Each attack is also run on an update that never saw the client's texts. Limits are max_tokens_recovered and
+    A folder holds one round: its clients' updates, and `before`, the weights it began with. Each attack is also run on
+    an update that never saw the client's texts. Limits are max_tokens_recovered and
     max_sentences_recovered, 0 where the policy sets none. The report holds no text.
     """
     for output in (reporting.output, write_texts):
-        check_output(output, texts, Path(model), *update)
+        check_output(output, texts, Path(model), *update, *([sums] if sums else []))
     refuse_overwriting(write_texts, reporting.output)
-    from redteam.data import read_examples
-
     today = datetime.now(UTC).date()
     policy, baseline = judging.load(today)
     chosen = _chosen(attack or [], set or [])
     target = _open(model)
-    sent = _sent(update, target, after=after)
-    reading = read_examples(texts, columns.columns())
-    for note in reading.notes:
-        say(note)
-    found = _attack(target, sent, reading.examples, chosen, alpha, seed)
+    sent = _sent(update, target, texts, columns, sums, after=after)
+    found = _attack(target, sent, chosen, alpha, seed)
     if write_texts is not None:
         _write(write_texts, found, sent, target)
     raise typer.Exit(reporting.present(found.report, policy, today, baseline=baseline))
 
 
 def _attack(
-    target: "WhiteBox",
-    sent: "list[ClientUpdate]",
-    texts: "Examples",
-    chosen: "tuple[UpdateAttack, ...]",
-    alpha: float,
-    seed: int,
+    target: "WhiteBox", sent: "tuple[Sender, ...]", chosen: "tuple[UpdateAttack, ...]", alpha: float, seed: int
 ) -> "UpdateAudit":
-    """Attack the updates and show how far that is."""
+    """Attack what was sent and show how far that is."""
     from redteam.auditing.updates.run import audit_updates
-    from redteam.auditing.updates.truth import truths
     from redteam.plugins.registry import discover_update_controls
 
-    (control, *_), own = discover_update_controls(), truths(target, sent, texts)
+    (control, *_) = discover_update_controls()
     with progress("attacking") as show:
-        return audit_updates(target, sent, own, chosen, control, alpha=alpha, seed=seed, progress=show)
+        return audit_updates(target, sent, chosen, control, alpha=alpha, seed=seed, progress=show)
 
 
 def _open(model: str) -> "WhiteBox":
@@ -101,13 +95,19 @@ def _open(model: str) -> "WhiteBox":
     return target
 
 
-def _sent(paths: list[Path], target: "WhiteBox", *, after: bool) -> "list[ClientUpdate]":
-    from redteam.auditing.updates.files import load_update
+def _sent(
+    paths: list[Path], target: "WhiteBox", texts: Path, columns: o.RowOptions, sums: Path | None, *, after: bool
+) -> "tuple[Sender, ...]":
+    """Read what was sent, then the texts behind it."""
+    from redteam.auditing.updates.files import load_updates
+    from redteam.auditing.updates.senders import read_sums, senders
+    from redteam.data import read_examples
 
-    names = [path.stem for path in paths]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"{twice[0]}: two updates bear this name; name each file after its client")
-    return [load_update(path, target, after=after) for path in paths]
+    given, groups = load_updates(paths, target, after=after), None if sums is None else read_sums(sums)
+    reading = read_examples(texts, columns.columns())
+    for note in reading.notes:
+        say(note)
+    return senders(target, given, reading.examples, groups)[0]
 
 
 def _chosen(wanted: list[str], given: list[str]) -> "tuple[UpdateAttack, ...]":
@@ -119,19 +119,19 @@ def _chosen(wanted: list[str], given: list[str]) -> "tuple[UpdateAttack, ...]":
     return tune(choose(found, wanted) if wanted else found, given)
 
 
-def _write(path: Path, found: "UpdateAudit", sent: "list[ClientUpdate]", target: "WhiteBox") -> None:
+def _write(path: Path, found: "UpdateAudit", sent: "tuple[Sender, ...]", target: "WhiteBox") -> None:
     """Write what was recovered, for the owner's eyes only."""
     from redteam.core.files import write_atomic
     from redteam.targets.target import labels_of
 
     names, lines = labels_of(target), []
     for attack, answers in found.recovered.items():
-        for update, answer in zip(sent, answers, strict=True):
+        for each_sent, answer in zip(sent, answers, strict=True):
             for each in answer.sentences:
                 lines.append(
                     {
                         "attack": attack,
-                        "update": update.name,
+                        "update": each_sent.truth.client,
                         "verified": each.verified,
                         "label": None if each.label is None else names[each.label],
                         "weight": each.weight,

@@ -5,11 +5,13 @@ against them elsewhere, beside what the same attack recovers from updates that n
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from redteam.plugins.context import AttackContext
+from redteam.plugins.extraction import NotApplicable
 from redteam.report.values import Taxonomy
 from redteam.targets.target import Access, WhiteBox
 
@@ -23,12 +25,14 @@ Gives = Literal["tokens", "places", "sentences"]
 class ClientUpdate:
     """What was sent: the weights after local training less those before, by the name of the parameter, in float32.
 
-    `clients` is of how many clients it is the sum or the mean, for a server that sees no more than that.
+    `clients` is of how many clients it is the sum or the mean, for a server that sees no more than that. `before` holds
+    the weights its round began with, where that is another round than the model's.
     """
 
     name: str
     change: "Mapping[str, torch.Tensor]"
     clients: int = 1
+    before: "Mapping[str, torch.Tensor] | None" = None
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,14 @@ class Recovered:
     """What an attack read out of one update.
 
     `tokens` are ids of the vocabulary; `places` the position of a token that stands at one position only, counted from
-    0 at the first special token. `notes` say in words what kept it from finding more.
+    0 at the first special token. `notes` say in words what kept it from finding more; `complete`: nothing is left.
     """
 
     tokens: frozenset[int] = frozenset()
     places: Mapping[int, int] = field(default_factory=dict)
     sentences: tuple[RecoveredSentence, ...] = ()
     notes: tuple[str, ...] = ()
+    complete: bool = False
 
 
 class UpdateAttack(ABC):
@@ -79,6 +84,65 @@ class UpdateAttack(ABC):
         The model is left as it was. Raises NotApplicable where its kind is one that the attack does not know, or the
         update holds nothing that it reads.
         """
+
+    def recover_rounds(self, model: WhiteBox, updates: Sequence[ClientUpdate], context: AttackContext) -> Recovered:
+        """Return what several rounds say together: unless an attack knows better, what each says by itself.
+
+        Raises NotApplicable where none holds anything that it reads; where some do not, a note says how many.
+        """
+        found, reasons = list[Recovered](), list[NotApplicable]()
+        for update in updates:
+            with at_round(model, update):
+                try:
+                    found.append(self.recover(model, update, context))
+                except NotApplicable as error:
+                    reasons.append(error)
+        return together(found, reasons)
+
+
+def together(found: Sequence[Recovered], reasons: Sequence[NotApplicable] = ()) -> Recovered:
+    """Return what was recovered of several updates, each thing once; raise the first reason where there is nothing.
+
+    A token that stands at different positions in two of them has no position; of a sentence the proven one is kept.
+    """
+    if not found:
+        raise reasons[0]
+    at: dict[int, set[int]] = {}
+    for each in found:
+        for token, place in each.places.items():
+            at.setdefault(token, set()).add(place)
+    sentences: dict[tuple[int, ...], RecoveredSentence] = {}
+    for one in sorted((s for each in found for s in each.sentences), key=lambda s: (not s.verified, -s.weight)):
+        sentences.setdefault(one.tokens, one)
+    notes = dict.fromkeys(note for each in found for note in each.notes)
+    if reasons:
+        notes[f"{len(reasons)} of {len(found) + len(reasons)} updates do not apply: {reasons[0]}"] = None
+    return Recovered(
+        frozenset().union(*(each.tokens for each in found)),
+        {token: min(places) for token, places in at.items() if len(places) == 1},
+        tuple(sentences.values()),
+        tuple(notes),
+    )
+
+
+@contextmanager
+def at_round(model: WhiteBox, update: ClientUpdate) -> Iterator[None]:
+    """Let the model have the weights that an update's round began with; then it is as it was."""
+    if update.before is None:
+        yield
+        return
+    own = dict(model.model.named_parameters())
+    kept = {name: own[name].detach().clone() for name in update.before}
+    try:
+        _put(own, update.before)
+        yield
+    finally:
+        _put(own, kept)
+
+
+def _put(parameters: "Mapping[str, torch.Tensor]", weights: "Mapping[str, torch.Tensor]") -> None:
+    for name, value in weights.items():
+        parameters[name].data.copy_(value)
 
 
 class UpdateControl(ABC):

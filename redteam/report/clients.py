@@ -1,8 +1,7 @@
 """What is measured on clients' updates: shares of a client's texts that were recovered, with bounds and words."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from redteam.report import Limit, Outcome, Ruling, Sample, too_small
 from redteam.report.metrics import Metric
@@ -15,7 +14,7 @@ GRADES: dict[Grade, str] = {
 }
 NOT_SEEN = (
     "a stronger attack than those run: a pass says that these attacks failed, it is no proof of privacy",
-    "what several rounds of one client tell together: each update was read by itself",
+    "what rounds tell together that were not given: a client's other rounds, other sums that hold it",
     "texts of other models than those that begin as BERT does, and longer ones than a head of attention is wide",
     "whoever changes the weights that clients begin with: the attacker only reads",
 )
@@ -47,10 +46,6 @@ class ClientMetric(Metric):
     worst_grade = "B"
     of_clients = True
 
-    def read(self, table: Mapping[str, Any]) -> tuple[Limit, ...]:
-        """Return the limit; a report that is about no updates has nothing to hold against it."""
-        return tuple(replace(limit, required=False) for limit in super().read(table))
-
     def attainable(
         self, members: int, nonmembers: int, *, alpha: float, fpr: float | None = None, delta: float | None = None
     ) -> float | None:
@@ -62,9 +57,12 @@ class ClientMetric(Metric):
         yield from contradictions(evidence)
 
     def rule_on(self, limit: Limit, report: AuditReport) -> Ruling:
-        """Hold the limit against what was recovered; of a report about no updates say that nothing settles it."""
+        """Hold the limit against what was recovered; of a report about no updates say that nothing settles it.
+
+        Where an attack did not apply, a number that is missing is no pass, be the limit set or not.
+        """
         if report.unit == "client":
-            return super().rule_on(limit, report)
+            return super().rule_on(replace(limit, required=limit.required or bool(report.failures)), report)
         return Ruling(
             aside=(f"{limit.name} is about clients' updates, which redteam updates attacks: not settled here",)
         )

@@ -5,7 +5,8 @@ from conftest import sentences
 
 from redteam.auditing.updates.overlap import rouge
 from redteam.auditing.updates.scoring import counts, texts
-from redteam.auditing.updates.truth import Truth, truths
+from redteam.auditing.updates.senders import senders
+from redteam.auditing.updates.truth import Truth, joined
 from redteam.core import DataError
 from redteam.plugins.update import ClientUpdate, Recovered, RecoveredSentence, UpdateAttack
 from redteam.testing.updates import random_encoder
@@ -74,10 +75,40 @@ def test_overlap_is_that_of_the_best_matching():
 def test_texts_belong_to_the_client_that_the_update_is_named_after():
     target, rows = random_encoder(), sentences(4, seed=1)
     named = type(rows)(rows.rows, ("w1 w2", "w3", "w4 w5", "w1"), rows.labels, users=("a", "b", "a", "c"))
-    first, second = truths(target, [ClientUpdate("a", {}), ClientUpdate("b", {})], named)
-    assert [len(first.texts), len(second.texts)] == [2, 1]
-    assert first.special == {2, 3}
+    both = {name: ClientUpdate(name, {}) for name in "ab"}
+    (first, second), others = senders(target, both, named)
+    assert [len(first.truth.texts), len(second.truth.texts)] == [2, 1]
+    assert first.truth.special == {2, 3}
+    assert [truth.client for truth in others] == ["c"]
     with pytest.raises(DataError, match=r"update 'd': no row of the data has that user \(there are a, b, c"):
-        truths(target, [ClientUpdate("d", {})], named)
+        senders(target, {"d": ClientUpdate("d", {})}, named)
     with pytest.raises(DataError, match="give --user-column"):
-        truths(target, [ClientUpdate("a", {}), ClientUpdate("b", {})], sentences(4, seed=1))
+        senders(target, both, sentences(4, seed=1))
+
+
+def test_rounds_of_a_client_and_sums_that_share_one_are_one_sender():
+    target, rows = random_encoder(), sentences(4, seed=1)
+    named = type(rows)(rows.rows, ("w1 w2", "w3", "w4 w5", "w1"), rows.labels, users=("a", "b", "c", "d"))
+    rounds = {f"{r}/{name}": ClientUpdate(name, {}) for r in "12" for name in "ab"}
+    found, _ = senders(target, rounds, named)
+    assert [(each.truth.client, len(each.updates)) for each in found] == [("a", 2), ("b", 2)]
+    sums = {"1/sum": ("a", "b"), "2/sum": ("b", "c"), "3/sum": ("d",)}
+    found, _ = senders(target, {key: ClientUpdate("sum", {}) for key in sums}, named, sums)
+    assert [[part.client for part in each.truth.parts] for each in found] == [["a", "b", "c"], ["d"]]
+    assert [update.clients for update in found[0].updates] == [2, 2]
+    with pytest.raises(DataError, match="--sums does not say whose"):
+        senders(target, {"other": ClientUpdate("other", {})}, named, sums)
+
+
+def test_the_share_of_a_sum_is_the_mean_over_its_clients():
+    other = Truth("b", ((2, 20, 21, 3),), ENDS)
+    whole = joined((OWN, other))
+    found = Recovered(frozenset((10, 11, 12, 13)), {11: 2, 20: 1}, said(*OWN.texts[:2]))
+    seen = {each.what: each for each in counts(Every(), whole, found, Recovered(), None)}
+    assert {what: each.share for what, each in seen.items()} == {
+        "tokens": 0.5,
+        "places": 0.5,
+        "exact": 0.5,
+        "verified": 0.5,
+    }
+    assert (seen["exact"].of, seen["exact"].found) == (4, 3)

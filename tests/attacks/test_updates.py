@@ -1,6 +1,7 @@
 """What updates leak of their clients' texts: exact where one clean step was sent, and less the more was done to it."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -137,13 +138,42 @@ def test_an_update_of_other_texts_holds_none_of_these(target):
     assert not found.intersection(ids_of(target, TEXTS[0]))
 
 
-def test_more_tokens_than_the_model_is_wide_are_not_determined(target):
-    update = update_of(target, *random_texts(24, seed=8), frozen=True)
-    found = Sentences().recover(target, update, CONTEXT)
-    assert not found.sentences
-    assert "spans every token" in found.notes[0]
-    trained_too = Sentences().recover(target, update_of(target, *random_texts(24, seed=8)), CONTEXT)
-    assert "not determined" in trained_too.notes[0]
+def test_more_tokens_than_the_model_is_wide_are_no_number(target):
+    frozen, trained_too = (update_of(target, *random_texts(24, seed=8), frozen=frozen) for frozen in (True, False))
+    for attack in (Tokens(), Sentences()):
+        with pytest.raises(NotApplicable, match=r"rank 6\d of 64: it spans every token"):
+            attack.recover(target, frozen, CONTEXT)
+    with pytest.raises(NotApplicable, match="are more than 64, the width of the model"):
+        Sentences().recover(target, trained_too, CONTEXT)
+
+
+def test_an_optimiser_with_a_direction_of_its_own_is_no_pass_of_sentences(target):
+    for optimizer in ("Adam", "AdamW"):
+        with pytest.raises(NotApplicable, match="no step of SGD"):
+            Sentences().recover(target, trained(target, *TEXTS, optimizer=OPTIMIZERS[optimizer]), CONTEXT)
+
+
+def test_rounds_that_began_with_other_weights_are_read_together(target):
+    texts, labels = random_texts(3, seed=12)
+    later = copy.deepcopy(target.model)
+    with torch.no_grad():
+        for parameter in later.parameters():
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    before = {name: value.detach().clone() for name, value in target.model.named_parameters()}
+    second = at_other_weights(target, later, texts[1:], labels[1:])
+    first = update_of(target, texts[:2], labels[:2])
+    found = Sentences().recover_rounds(target, [first, second], CONTEXT)
+    assert {each.tokens for each in found.sentences if each.verified} == set(ids_of(target, texts))
+    assert all(torch.equal(before[name], value) for name, value in target.model.named_parameters())
+    wrong = Sentences().recover_rounds(target, [replace(second, before=None)], CONTEXT)
+    assert not any(each.verified for each in wrong.sentences)  # the weights that a round began with matter
+
+
+def at_other_weights(target, model, texts, labels):
+    """What one step changes that began with the weights of `model`."""
+    other = SimpleNamespace(model=model, tokenizer=target.tokenizer)
+    weights = {name: value.detach().clone() for name, value in model.named_parameters()}
+    return replace(update_of(other, texts, labels), before=weights)
 
 
 def test_what_is_not_built_like_bert_is_named():

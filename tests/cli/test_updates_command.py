@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from redteam.auditing.updates.files import load_update
+from redteam.auditing.updates.files import load_update, load_updates
 from redteam.auditing.updates.run import audit_updates
-from redteam.auditing.updates.truth import truths
-from redteam.core import DataError
+from redteam.auditing.updates.senders import read_sums, senders
+from redteam.core import DataError, UsageError
 from redteam.data import Examples
 from redteam.formats import FORMATS
 from redteam.models.bundle import save_bundle
@@ -45,8 +45,8 @@ def rows_of(clients):
 
 def audited(target, updates, clients=CLIENTS, **options):
     (control,) = discover_update_controls()
-    own = truths(target, updates, rows_of(clients))
-    return audit_updates(target, updates, own, discover_update_attacks(), control, **options).report
+    sent, _ = senders(target, {update.name: update for update in updates}, rows_of(clients))
+    return audit_updates(target, sent, discover_update_attacks(), control, **options).report
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_limits_on_members_are_not_about_updates_nor_the_other_way_round(leaky):
 
 
 def test_an_attack_that_breaks_is_a_failure_and_no_pass(target, monkeypatch):
-    monkeypatch.setattr("attacks.updates.sentences.Assembly.run", lambda self: 1 / 0)
+    monkeypatch.setattr("attacks.updates.sentences.Assembly.run", lambda *_: 1 / 0)
     report = audited(target, [update_of(target, *texts, name=name) for name, texts in CLIENTS.items()])
     assert [failure.kind for failure in report.failures] == ["failed"]
     assert "RT303 failed: ZeroDivisionError" in judge(report, DEFAULT, today=TODAY).problems[0]
@@ -151,6 +151,69 @@ def test_a_bad_update_is_named_in_one_line(target, tmp_path, name):
     with pytest.raises(DataError, match=message) as caught:
         load_update(tmp_path / name, target)
     assert "\n" not in str(caught.value)
+
+
+def test_folders_are_rounds_and_each_but_the_first_says_what_it_began_with(target, tmp_path):
+    change = dict(update_of(target, *random_texts(2, seed=1)).change)
+    begun = {name: value.detach() + 0.01 for name, value in target.model.named_parameters()}
+    for folder in ("1", "2"):
+        (tmp_path / folder).mkdir()
+    save_file(change, tmp_path / "1/a.safetensors")
+    paths = [tmp_path / "1", tmp_path / "2"]
+    with pytest.raises(DataError, match=r"2: no before.safetensors"):
+        load_updates(paths, target)
+    save_file(begun, tmp_path / "2/before.safetensors")
+    with pytest.raises(DataError, match=r"2: holds no update"):
+        load_updates(paths, target)
+    save_file({name: value + begun[name] for name, value in change.items()}, tmp_path / "2/a.safetensors")
+    with pytest.raises(DataError, match=r"2/a.safetensors: holds weights"):
+        load_updates(paths, target)
+    save_file(change, tmp_path / "2/a.safetensors")
+    first, second = load_updates(paths, target).values()
+    assert first.before is None
+    assert torch.equal(second.before["classifier.bias"], begun["classifier.bias"])
+    with pytest.raises(UsageError, match="two updates bear this name"):
+        load_updates([tmp_path / "1/a.safetensors", tmp_path / "2/a.safetensors"], target)
+
+
+def test_what_is_recovered_of_a_sum_is_counted_by_client_and_sums_that_share_one_are_one(target):
+    groups = {"x": ("client0", "client1"), "y": ("client2", "client3"), "z": ("client3", "client4")}
+    sums = {}
+    for name, clients in groups.items():
+        texts, labels = ([one for client in clients for one in CLIENTS[client][i]] for i in (0, 1))
+        sums[name] = update_of(target, texts, labels, name=name)
+    sent, left = senders(target, sums, rows_of(CLIENTS), groups)
+    assert [truth.client for truth in left] == ["client5"]
+    (control,) = discover_update_controls()
+    report = audit_updates(target, sent, discover_update_attacks(), control).report
+    assert "3 sums of 2 clients' updates, 5 clients" in report.target.kind
+    exact = next(evidence for evidence in report.evidence if evidence.signal == "exact")
+    assert (exact.interval.value, exact.members) == (1, 2)
+    assert exact.interval.low == pytest.approx((0.0025 / 2) ** (1 / 2), abs=1e-4)
+    assert judge(report, DEFAULT, today=TODAY).status == "leak"
+
+
+def test_the_file_that_says_whose_sums_they_are_is_checked(tmp_path):
+    path = tmp_path / "sums.csv"
+    path.write_text("update,client\n1/sum,a\n1/sum,b\n2/sum,c\n")
+    assert read_sums(path) == {"1/sum": ("a", "b"), "2/sum": ("c",)}
+    for text, message in {"update\n1\n": "no column 'client'", "update,client\n1,\n": "line 2 names no client"}.items():
+        path.write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_sums(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_sums(tmp_path / "none.csv")
+
+
+def test_where_an_attack_does_not_apply_its_limit_is_not_passed(target):
+    heads = {name: {"classifier.bias": torch.ones(3)} for name in CLIENTS}
+    verdict = judge(audited(target, [ClientUpdate(n, c) for n, c in heads.items()]), DEFAULT, today=TODAY)
+    assert (verdict.status, verdict.exit_code) == ("inconclusive", 2)
+    mixed = [ClientUpdate(n, c) for n, c in heads.items()][:3]
+    mixed += [update_of(target, *CLIENTS[n], name=n) for n in list(CLIENTS)[3:]]
+    report = audited(target, mixed)
+    assert report.evidence[0].members == 3  # and not six, of whom three leak nothing
+    assert "to 3 of 6" in report.failures[0].reason
 
 
 def test_weights_are_told_from_their_change(target, tmp_path):

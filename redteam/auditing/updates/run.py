@@ -8,7 +8,7 @@ import numpy as np
 
 from redteam import __version__
 from redteam.auditing.updates.scoring import RecoveredCount, TextOverlap, What, counts, texts
-from redteam.auditing.updates.truth import Truth
+from redteam.auditing.updates.senders import Sender, described
 from redteam.core import UsageError, one_line
 from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.extraction import NotApplicable
@@ -43,7 +43,7 @@ class _Outcome:
     """What one attack gave for each client, or why it gave nothing."""
 
     attack: UpdateAttack
-    answers: list[Recovered] = field(default_factory=list)
+    answers: list[Recovered | None] = field(default_factory=list)
     counted: dict[What, list[RecoveredCount]] = field(default_factory=dict)
     overlaps: list[TextOverlap] = field(default_factory=list)
     failure: Failure | None = None
@@ -59,8 +59,7 @@ class UpdateAudit:
 
 def audit_updates(
     model: WhiteBox,
-    updates: Sequence[ClientUpdate],
-    truths: Sequence[Truth],
+    sent: Sequence[Sender],
     attacks: Sequence[UpdateAttack],
     control: UpdateControl,
     *,
@@ -68,23 +67,23 @@ def audit_updates(
     seed: int = 0,
     progress: Progress = unwatched,
 ) -> UpdateAudit:
-    """Attack every update and hold what is recovered against the texts behind it, `truths`, in the same order.
+    """Attack what every sender sent and hold what is recovered against the texts behind it.
 
     All intervals together miss at most `alpha` of the time. Raises UsageError for an alpha that is none.
     """
     if not 0 < alpha < 1:
         raise UsageError(f"--alpha {alpha}: give a number between 0 and 1")
     runs = [
-        _Attacking(model, updates, truths, control, seed).run(attack, _part(progress, i, len(attacks)))
+        _Attacking(model, sent, control, seed).run(attack, _part(progress, i, len(attacks)))
         for i, attack in enumerate(attacks)
     ]
-    report = _report(model, truths, runs, control, alpha=alpha, seed=seed)
-    return UpdateAudit(report, {run.attack.id: tuple(run.answers) for run in runs})
+    report = _report(model, sent, runs, control, alpha=alpha, seed=seed)
+    return UpdateAudit(report, {run.attack.id: tuple(each or Recovered() for each in run.answers) for run in runs})
 
 
 def _report(
     model: WhiteBox,
-    truths: Sequence[Truth],
+    sent: Sequence[Sender],
     runs: Sequence[_Outcome],
     control: UpdateControl,
     *,
@@ -99,12 +98,12 @@ def _report(
     return AuditReport(
         target=TargetSummary(
             model.name,
-            f"{model.kind}, {plural(len(truths), 'update')}",
+            f"{model.kind}, {described(sent)}",
             (Access.WEIGHTS | Access.UPDATES).word,
             len(labels_of(model)),
             model.digest,
         ),
-        data=DataSummary(sum(len(truth.texts) for truth in truths), 0, 0, 0, 0),
+        data=DataSummary(sum(len(each.truth.texts) for each in sent), 0, 0, 0, 0),
         grade="C" if found else "B",
         grade_reason=f"{control.id} finds {plural(found, 'text')} in updates that never saw the client's",
         multiplicity=Multiplicity(alpha, max(1, len(evidence)), each, f"shared equally over {len(evidence)} numbers"),
@@ -136,11 +135,10 @@ def _part(progress: Progress, at: int, of: int) -> Callable[[int], None]:
 
 @dataclass(frozen=True)
 class _Attacking:
-    """The updates of clients with their texts, and what is a control for each."""
+    """What was sent with the texts behind it, and what is a control for each."""
 
     model: WhiteBox
-    updates: Sequence[ClientUpdate]
-    truths: Sequence[Truth]
+    sent: Sequence[Sender]
     control: UpdateControl
     seed: int
 
@@ -148,16 +146,17 @@ class _Attacking:
         """Return what one attack recovers of every update; a crash is a failure of the report."""
         made, reasons = _Outcome(attack), list[str]()
         try:
-            for at, update in enumerate(self.updates):
-                found, reason = self._recover(attack, update)
-                made.answers.append(found)
+            for at, each in enumerate(self.sent):
+                found, reason = self._recover(attack, each.updates)
+                made.answers.append(None if reason else found)
                 reasons += [reason] if reason else []
-                show(80 * (at + 1) // len(self.updates))
-            if len(reasons) == len(self.updates):
-                made.failure = Failure(attack.id, "not_applicable", reasons[0])
-                return made
-            for at in range(len(self.updates)):
-                self._count(made, at)
+                show(80 * (at + 1) // len(self.sent))
+            if reasons:
+                some = f"to {len(reasons)} of {len(self.sent)}: " if len(reasons) < len(self.sent) else ""
+                made.failure = Failure(attack.id, "not_applicable", f"{some}{reasons[0]}")
+            for at, answer in enumerate(made.answers):
+                if answer is not None:  # nothing recovered where nothing can be is no number
+                    self._count(made, at, answer)
             show(100)
         except KeyboardInterrupt:
             raise
@@ -166,23 +165,25 @@ class _Attacking:
             made.failure = Failure(attack.id, "failed", one_line(error))
         return made
 
-    def _recover(self, attack: UpdateAttack, update: ClientUpdate) -> tuple[Recovered, str | None]:
+    def _recover(self, attack: UpdateAttack, updates: Sequence[ClientUpdate]) -> tuple[Recovered, str | None]:
         try:
-            return attack.recover(self.model, update, AttackContext(self.seed)), None
+            return attack.recover_rounds(self.model, updates, AttackContext(self.seed)), None
         except NotApplicable as error:
             return Recovered(), one_line(error)
 
-    def _count(self, made: _Outcome, at: int) -> None:
-        """Count what was recovered of one client, beside what the control gives."""
-        truth, others = self.truths[at], [*self.updates[at + 1 :], *self.updates[:at]]
-        unseen = self.control.unseen(self.model, [len(text) for text in truth.texts], others, seed=self.seed + at)
-        known = [i for i, update in enumerate(self.updates) if update is unseen]
-        by_chance = made.answers[known[0]] if known else self._recover(made.attack, unseen)[0]
-        other = self.truths[known[0]] if known else None
-        for count in counts(made.attack, truth, made.answers[at], by_chance, other):
+    def _count(self, made: _Outcome, at: int, found: Recovered) -> None:
+        """Count what was recovered of one sender's texts, beside what the control gives."""
+        truth, others = self.sent[at].truth, [*self.sent[at + 1 :], *self.sent[:at]]
+        lengths, firsts = [len(text) for text in truth.texts], [each.updates[0] for each in others]
+        unseen = self.control.unseen(self.model, lengths, firsts, seed=self.seed + at)
+        known = [i for i, each in enumerate(self.sent) if any(one is unseen for one in each.updates)]
+        by_chance = made.answers[known[0]] if known else self._recover(made.attack, [unseen])[0]
+        by_chance = by_chance or Recovered()
+        other = self.sent[known[0]].truth if known else None
+        for count in counts(made.attack, truth, found, by_chance, other):
             made.counted.setdefault(count.what, []).append(count)
         if "sentences" in made.attack.gives:
-            made.overlaps.append(texts(truth, made.answers[at], by_chance))
+            made.overlaps.append(texts(truth, found, by_chance))
 
 
 def _evidence(attack: UpdateAttack, what: What, all_of: Sequence[RecoveredCount], alpha: float) -> Evidence:
@@ -226,5 +227,5 @@ def _notes(run: _Outcome, control: UpdateControl, alpha: float) -> Iterator[str]
         own, chance = (np.mean([getattr(each, name) for each in run.overlaps], axis=0) for name in ("own", "unseen"))
         scores = [" / ".join(f"{value:.2f}" for value in each) for each in (own, chance)]
         yield f"{run.attack.id} ROUGE-1 / 2 / L: {scores[0]}; {control.id}: {scores[1]}"
-    notes = dict.fromkeys(note for answer in run.answers for note in answer.notes)
+    notes = dict.fromkeys(note for answer in run.answers if answer for note in answer.notes)
     yield from (f"{run.attack.id}: {note}" for note in notes)

@@ -26,5 +26,5 @@ class SentencesRecovered(ClientMetric):
         """Say of how many."""
         return (
             f"{share(evidence.interval.value)} texts of a client can be read out of its update word for word, measured "
-            f"on {plural(evidence.members, 'client')}"
+            f"on {plural(evidence.members, 'client or sum', 'clients or sums')}"
         )

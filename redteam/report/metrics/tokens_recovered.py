@@ -26,5 +26,5 @@ class TokensRecovered(ClientMetric):
         """Say of how many."""
         return (
             f"of a client's words that no other of these clients has, {share(evidence.interval.value)} can be read "
-            f"out of its update, measured on {plural(evidence.members, 'client')}"
+            f"out of its update, measured on {plural(evidence.members, 'client or sum', 'clients or sums')}"
         )
