@@ -13,11 +13,11 @@ from redteam.cli.base import check_base
 from redteam.cli.numbers import parse_numbers
 from redteam.cli.opening import try_start
 from redteam.cli.present import ExitZero, exit_code, say
-from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
+from redteam.core import UsageError
 
 if TYPE_CHECKING:
     from redteam.experiments.drill.cells import DrillTask
-    from redteam.experiments.drill.report import DrillReport, DrillResult
+    from redteam.experiments.drill.report import DrillResult
     from redteam.plugins.extraction import ExtractionAttack
 
 Opt = typer.Option
@@ -96,26 +96,24 @@ def drill(
     call, pin and color, and sentences with {digit:n}, where n is each --length. With --label one-per-model there are as
     many models as --canaries, of one secret each.
     """
-    from redteam.experiments.drill import picture, run, table
+    from redteam.experiments.drill import page, picture, run, table
 
     if quick and preset is not None:
         raise UsageError("--quick and --preset: each names a grid; give one of them")
     usual = _QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _DrillGrid()
     training, attacks, kept = _attacks(attack or [], set or [])
-    axes: dict[str, Any] = {
-        "patterns": tuple(pattern or ()),
-        "lengths": length,
-        "repetitions": repetitions,
-        "defenses": defense,
-    }
-    axes |= {"labels": tuple(label or ()), "canaries": canaries, "decoys": decoys, "seeds": seeds, "rows": rows}
+    axes: dict[str, Any] = {"patterns": tuple(pattern or ()), "lengths": length, "repetitions": repetitions}
+    axes |= {"defenses": defense, "labels": tuple(label or ()), "canaries": canaries}
+    axes |= {"decoys": decoys, "seeds": seeds, "rows": rows}
     size = e.sized(usual, model, training, **axes)
     workers = 1 if jobs is None else jobs
     e.check_means(workers)
     tasks = _tasks(data, output, columns, size, attacks, kept)
     report = run.report_drill(e.run(tasks, _outcome, jobs=workers, restart=restart), required=bool(attack))
-    delivered = e.write(report, output, table.render_markdown(report), table.render_text, picture.draw)
-    raise typer.Exit(exit_code(_code(report), exit_zero=exit_zero, delivered=delivered and not _incomplete(report)))
+    written = {"md": table.render_markdown(report), "html": page.render_page(report)}
+    delivered = e.write(report, output, written, table.render_text, picture.draw)
+    whole = delivered and not (report.failures or report.broken)
+    raise typer.Exit(exit_code(e.code(page.outcome(report)), exit_zero=exit_zero, delivered=whole))
 
 
 def _attacks(
@@ -184,16 +182,3 @@ def _outcome(result: "DrillResult") -> str:
     kept = "" if result.kept is None else f", pass {result.kept} kept"
     right = f"{result.right / result.tested:.1%} right{nothing}{kept}"
     return f"{right}; whole secrets of {result.canaries}: {got or 'none guessed'}"
-
-
-def _code(report: "DrillReport") -> int:
-    from redteam.experiments.drill.report import too_few
-
-    if any(row.proven for row in report.rows):
-        return LEAK
-    unlearned = any(row.untrained for row in report.rows)
-    return INCONCLUSIVE if _incomplete(report) or unlearned or any(too_few(report.rows, report.each)) else PASS
-
-
-def _incomplete(report: "DrillReport") -> bool:
-    return bool(report.failures or report.broken)

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +15,12 @@ import typer
 from redteam.cli.options import ModelOptions
 from redteam.cli.present import deliver, say, terminal
 from redteam.cli.progress import progress
-from redteam.core import UsageError
+from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
 from redteam.plugins.settings import Setting
 
 if TYPE_CHECKING:
     from redteam.experiments.cells import Named, Result, Shared, Task
+    from redteam.experiments.page import Outcome
     from redteam.experiments.report import ExperimentReport, FailedCell
     from redteam.training.train import ModelChoice
 
@@ -126,13 +127,22 @@ def run(
     return [found[task.folder] for task in tasks]
 
 
+def code(outcome: "Outcome") -> int:
+    """Return the exit code of what an experiment comes to."""
+    return {"leak": LEAK, "inconclusive": INCONCLUSIVE, "measured": PASS}[outcome]
+
+
 def write(
-    report: "ExperimentReport", output: Path, markdown: str, text: Callable[..., str], draw: Callable[..., None]
+    report: "ExperimentReport",
+    output: Path,
+    written: Mapping[str, str],
+    text: Callable[..., str],
+    draw: Callable[..., None],
 ) -> bool:
-    """Write a report as JSON, Markdown and a picture, and print it; return whether all of it reached its place."""
+    """Write a report as JSON, as texts by their suffix and a picture, and print it; return whether all was written."""
     name = report.format.removeprefix("redteam.").partition("/")[0]
-    texts = {output / f"{name}.json": report.to_json(), output / f"{name}.md": markdown}
-    delivered = not [path for path, written in texts.items() if not deliver(written, path)]
+    texts = {"json": report.to_json(), **written}
+    delivered = not [kind for kind, each in texts.items() if not deliver(each, output / f"{name}.{kind}")]
     try:
         draw(report, output / f"{name}.png", output / f"{name}.svg")
     except OSError as error:
@@ -141,7 +151,7 @@ def write(
     look = terminal(None)
     delivered &= deliver(text(report, width=look["width"], color=bool(look["color"])), None)
     if delivered:
-        files = f"{name}.json, {name}.md, {name}.png and {name}.svg"
+        files = ", ".join(f"{name}.{kind}" for kind in (*texts, "png")) + f" and {name}.svg"
         say(f"wrote {files} in {output}; the models are measurements, not for release")
     return delivered
 

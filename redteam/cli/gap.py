@@ -10,12 +10,11 @@ from redteam.cli import experiment as e
 from redteam.cli import options as o
 from redteam.cli.opening import try_start
 from redteam.cli.present import exit_code, say
-from redteam.core import INCONCLUSIVE, LEAK, PASS
 from redteam.plugins.settings import Setting
 
 if TYPE_CHECKING:
     from redteam.experiments.gap.cells import GapTask
-    from redteam.experiments.gap.report import GapReport, GapResult
+    from redteam.experiments.gap.report import GapResult
 
 Opt = typer.Option
 Epsilons = Annotated[str | None, Opt("--epsilon", help="List of epsilons [default: inf,16,8,4,2,1,0.5].")]
@@ -66,7 +65,7 @@ def gap(
     Label canaries are a tenth of the rows, 2,000 at most; with --quick 2,000; --label-canaries 0 plants none.
     --set takes epochs, batch_size, learning_rate, private_learning_rate (of trainers with an epsilon) and delta.
     """
-    from redteam.experiments.gap import picture, run, table
+    from redteam.experiments.gap import page, picture, run, table
     from redteam.plugins.settings import tune
 
     (training,) = tune((_GapTraining(),), set or [])
@@ -77,8 +76,9 @@ def gap(
     e.check_means(workers)
     tasks = _tasks(data, output, columns, size)
     report = run.report_gap(e.run(tasks, _outcome, jobs=workers, restart=restart))
-    delivered = e.write(report, output, table.render_markdown(report), table.render_text, picture.draw)
-    raise typer.Exit(exit_code(_code(report), exit_zero=False, delivered=delivered))
+    written = {"md": table.render_markdown(report), "html": page.render_page(report)}
+    delivered = e.write(report, output, written, table.render_text, picture.draw)
+    raise typer.Exit(exit_code(e.code(page.outcome(report)), exit_zero=False, delivered=delivered))
 
 
 def _tasks(data: Path, output: Path, columns: o.RowOptions, size: _GapGrid) -> "tuple[GapTask, ...]":
@@ -109,15 +109,3 @@ def _outcome(result: "GapResult") -> str:
     bound = "" if result.strongest is None else f", measured at least {short(result.strongest.interval.low)}"
     nothing = ", learned nothing" if result.untrained else ""
     return f"{result.accuracy.value:.1%} right{nothing}{accounted}{bound}"
-
-
-def _code(report: "GapReport") -> int:
-    from redteam.experiments.gap.table import attack_failures
-
-    if any(claim.proven for claim in report.broken):
-        return LEAK
-    if report.failures or any(attack_failures(report.cells)):
-        return INCONCLUSIVE
-    # under noise a model may learn nothing, which is a result; without noise, or everywhere, it is no experiment
-    failed = any(row.untrained and row.epsilon is None for row in report.rows)
-    return INCONCLUSIVE if failed or all(row.untrained for row in report.rows) else PASS

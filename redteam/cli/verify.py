@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from redteam.cli import options as o
-from redteam.cli.present import PlainFormat, ReportFile, TextOrJson, check_output, deliver, exit_code, say, terminal
+from redteam.cli.present import FORMAT, ReportFile, check_output, say
 from redteam.cli.progress import progress
-from redteam.cli.verify_text import TextVerificationOptions, verify_text
+from redteam.cli.verify_text import TextVerificationOptions, VerificationFormat, hand_over, verify_text
 from redteam.core import UsageError
 from redteam.plugins.settings import Setting
 
@@ -45,7 +45,7 @@ def verify(
     ] = None,
     alpha: Annotated[float, o.Opt("--alpha", help=o.ALPHA)] = 0.01,
     seed: o.Seed = 0,
-    format: PlainFormat = TextOrJson.text,
+    format: Annotated[VerificationFormat, o.Opt("--format", "-f", help=FORMAT)] = VerificationFormat.text,
     output: ReportFile = None,
 ) -> None:
     """Attack a private trainer or privatiser: exit 1 is violated.
@@ -67,6 +67,7 @@ def verify(
         raise typer.Exit(verify_text(words, set or [], alpha, seed, format, output))
     if words != TextVerificationOptions():
         raise UsageError("--epsilon, --embeddings, --unknown, --words and --draws go with --text; a trainer has --set")
+    from redteam.verify.page import render_page
     from redteam.verify.run import verify as run
     from redteam.verify.text import as_json, as_text
 
@@ -74,12 +75,8 @@ def verify(
     plan, subject = _plan(defense, set or [], canaries)
     with progress("training") as show:
         result = run(subject, plan, seed=seed, alpha=alpha, progress=show)
-    look = terminal(output)
-    color, width = bool(look["color"]), int(look["width"])
-    text = as_json(result) if format is TextOrJson.json else as_text(result, color=color, width=width)
-    delivered = deliver(text, output)
-    say(f"{result.verdict}: {result.subject}: {result.reason}")
-    raise typer.Exit(exit_code(result.exit_code, exit_zero=False, delivered=delivered))
+    render = {"text": as_text, "json": as_json, "html": render_page}
+    raise typer.Exit(hand_over(result, render, format, output))
 
 
 def _plan(named: str, given: list[str], canaries: int | None) -> "tuple[VerificationPlan, Subject]":

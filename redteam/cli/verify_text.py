@@ -1,11 +1,13 @@
 """`redteam verify --text`: is a privatiser of text as private as it says?"""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from redteam.cli import options as o
-from redteam.cli.present import TextOrJson, check_output, deliver, exit_code, say, terminal
+from redteam.cli.present import check_output, deliver, exit_code, say, terminal
 from redteam.cli.privatise import WordOptions, check_epsilon, chosen_mechanism
 from redteam.cli.progress import progress
 from redteam.core import UsageError
@@ -30,10 +32,54 @@ class TextVerificationOptions(WordOptions):
     draws: Annotated[int, o.Opt("--draws", min=100, help="Text: outputs of each word that is tried.")] = 10_000
 
 
+class VerificationFormat(StrEnum):
+    """The formats of a verification."""
+
+    text = "text"
+    json = "json"
+    html = "html"
+
+
+class Verified(Protocol):
+    """What any verification says."""
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in a word."""
+
+    @property
+    def subject(self) -> str:
+        """What was verified."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is the verdict."""
+
+    @property
+    def exit_code(self) -> int:
+        """What the command ends with."""
+
+
+def hand_over(
+    result: Verified, render: Mapping[str, Callable[..., str]], format: VerificationFormat, output: Path | None
+) -> int:
+    """Write a verification, sum it up on stderr, and return the exit code."""
+    look = terminal(output) if format is VerificationFormat.text else {}
+    delivered = deliver(render[format.value](result, **look), output)
+    say(f"{result.verdict}: {result.subject}: {result.reason}")
+    return exit_code(result.exit_code, exit_zero=False, delivered=delivered)
+
+
 def verify_text(
-    options: TextVerificationOptions, given: list[str], alpha: float, seed: int, format: TextOrJson, output: Path | None
+    options: TextVerificationOptions,
+    given: list[str],
+    alpha: float,
+    seed: int,
+    format: VerificationFormat,
+    output: Path | None,
 ) -> int:
     """Verify the privatiser, hand the result over, and return the exit code."""
+    from redteam.verify.words.page import render_page
     from redteam.verify.words.render import as_json, as_text
     from redteam.verify.words.run import verify_privatiser
 
@@ -41,12 +87,7 @@ def verify_text(
     subject = _subject(options, given)
     with progress("drawing") as show:
         result = verify_privatiser(subject, draws=options.draws, alpha=alpha, seed=seed, progress=show)
-    look = terminal(output)
-    color, width = bool(look["color"]), int(look["width"])
-    text = as_json(result) if format is TextOrJson.json else as_text(result, color=color, width=width)
-    delivered = deliver(text, output)
-    say(f"{result.verdict}: {result.subject}: {result.reason}")
-    return exit_code(result.exit_code, exit_zero=False, delivered=delivered)
+    return hand_over(result, {"text": as_text, "json": as_json, "html": render_page}, format, output)
 
 
 def _subject(options: TextVerificationOptions, given: list[str]) -> "PrivatiserSubject":

@@ -1,13 +1,16 @@
 """What reports on experiments share: cells that failed, and a versioned JSON form."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from redteam import core
-from redteam.core import ReportError, read_text
+from redteam.core import RedteamError, ReportError, read_text
+
+_LARGEST = 64 * 2**20  # bytes; the largest grids write some hundred thousand
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,17 @@ class ExperimentReport:
         """Read a file that `to_json` wrote; raise ReportError where it is anything else, or of another format."""
         name = cls.format.removeprefix("redteam.").partition("/")[0]
         try:
-            return core.parse(cls, read_text(path), name, format=cls.format, advice=f"run redteam {name} again")
-        except (OSError, ValueError) as error:
+            text = read_text(path, most=_LARGEST)
+            report = core.parse(cls, text, name, format=cls.format, advice=f"run redteam {name} again")
+        except (OSError, ValueError, RedteamError) as error:
             raise ReportError(f"{path}: cannot be read as a report of redteam {name} ({error})") from None
+        for contradiction in report.contradictions():
+            raise ReportError(f"{path}: contradicts itself: {contradiction}; run redteam {name} again")
+        return report
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield what in a saved report cannot be so; who forges one with care is not found out."""
+        yield from ()
 
 
 def now() -> str:

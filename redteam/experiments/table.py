@@ -46,41 +46,6 @@ def markdown_of(
     return "\n".join([*lines, "</details>"]) + "\n"
 
 
-def page_of(
-    title: str,
-    table: ReportTable,
-    told: Sequence[str],
-    problems: Sequence[str],
-    details: Sequence[ReportTable],
-    *,
-    proven: bool,
-) -> str:
-    """Return the same as one HTML page, with what went wrong on top; `proven` is whether a leak is."""
-    from redteam.formats.html.page import HtmlTable, Page, Section, draw
-
-    def of(each: ReportTable) -> HtmlTable:
-        return HtmlTable(tuple(each.headers), tuple(tuple(line) for line in each.lines), tuple(each.right))
-
-    kind, word = ("inconclusive", "INCONCLUSIVE") if problems else ("plain", "MEASURED")
-    if proven:
-        kind, word = "leak", "LEAK"
-    return draw(
-        Page(
-            title,
-            kind,
-            word,
-            told[0] if told else "",
-            (),
-            alarms=(("What went wrong, or stands in the way", tuple(problems)),) if problems else (),
-            sections=(
-                Section("The table", tables=(("", of(table)),), open=True),
-                Section("What the numbers are, and what they are not", tuple(told), open=True),
-                *(Section(f"Details {i}", tables=(("", of(each)),)) for i, each in enumerate(details, 1) if each.lines),
-            ),
-        )
-    )
-
-
 def untrained(words: str, seeds: Sequence[int], of: Sequence[int], *, on: str, so: str) -> str:
     """Return the line for a row of which these seeds, `of` all, learned nothing: are right no more often `on` them."""
     named = "" if len(seeds) == len(of) else f", seed {', '.join(map(str, seeds))}"

@@ -43,7 +43,7 @@ def as_text(comparison: Comparison, *, color: bool = False, width: int = 100, **
     word, sentence = headline(comparison)
     style = {"WORSE": "bold white on red", "BETTER": "bold white on green"}.get(word, "bold black on white")
     headers = ("number", "old", "new", "change", "outcome")
-    rows = [(*_cells(change), (change.direction, _STYLES.get(change.direction, ""))) for change in comparison.changes]
+    rows = [(*cells(change), (change.direction, _STYLES.get(change.direction, ""))) for change in comparison.changes]
     parts = [
         layout.headline(word, f"{sentence}, {comparison.old} to {comparison.new}", style),
         layout.section("Changes", layout.table(headers, rows, right=("old", "new", "change"))),
@@ -57,7 +57,7 @@ def as_markdown(comparison: Comparison, **_: Any) -> str:
     word, sentence = headline(comparison)
     rows = []
     for change in comparison.changes:
-        identifier, old, new, difference = _cells(change)
+        identifier, old, new, difference = cells(change)
         outcome = f"**{change.direction}**" if change.direction == "worse" else change.direction
         rows.append(f"| {code(identifier)} | {old} | {new} | {difference} | {outcome} |")
     lines = [
@@ -74,7 +74,8 @@ def as_markdown(comparison: Comparison, **_: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(change: Change) -> tuple[str, str, str, str]:
+def cells(change: Change) -> tuple[str, str, str, str]:
+    """Return the name of a number, what it was, what it is, and the difference."""
     difference = "-" if change.difference is None else f"{change.difference:+.2f}"
     return change.id, _shown(change.old, change.id), _shown(change.new, change.id), difference
 

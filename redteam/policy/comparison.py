@@ -9,9 +9,11 @@ alpha_new (Bonferroni), and so do all for the better.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from redteam.core import ReportError
+from redteam import core
+from redteam.core import ReportError, read_text
 from redteam.report import LOW_BOUND, plural, some
 from redteam.report.metrics import metric
 from redteam.report.reading import measure_of, measured_by
@@ -19,6 +21,7 @@ from redteam.report.values import AuditReport, Evidence
 from redteam.statistics import Interval
 
 FORMAT = "redteam.comparison/1"
+_LARGEST, _CLOSE = 64 * 2**20, 1e-9  # bytes, and what rounding may change
 
 Direction = Literal["worse", "better", "no proven change", "only in old", "only in new"]
 
@@ -128,3 +131,51 @@ def _described(new: AuditReport, changes: tuple[Change, ...]) -> list[Evidence]:
 
 def _size(report: AuditReport) -> str:
     return f"{plural(report.data.members, 'member')} and {plural(report.data.nonmembers, 'non-member')}"
+
+
+def load_comparison(path: Path) -> Comparison:
+    """Read what `redteam compare -f json` wrote; raise ReportError where it is anything else, or contradicts itself."""
+    try:
+        text = read_text(path, most=_LARGEST)
+        found = core.parse(Comparison, text, "comparison", format=FORMAT, advice="compare again")
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path}: cannot be read as what redteam compare wrote ({error})") from None
+    for contradiction in _contradictions(found):
+        raise ReportError(f"{path}: contradicts itself: {contradiction}; compare again")
+    return found
+
+
+def _contradictions(found: Comparison) -> Iterator[str]:
+    if not 0 < found.alpha <= 1:
+        yield f"its error is {found.alpha:g}"
+    if len({change.id for change in found.changes}) != len(found.changes):
+        yield "two numbers have the same id"
+    for change in found.changes:
+        if (change.old is None, change.new is None) != (
+            change.direction == "only in new",
+            change.direction == "only in old",
+        ):
+            yield f"{change.id} is {change.direction}, and that is not where it stands"
+        elif change.old is None or change.new is None:
+            if change.difference is not None:
+                yield f"{change.id} stands in one report only, and has a difference"
+        elif change.difference is None or abs(change.difference - change.new.value + change.old.value) > _CLOSE:
+            yield f"the difference of {change.id} is not that of its two values"
+        else:
+            yield from _of_direction(change, change.old, change.new, found)
+
+
+def _of_direction(change: Change, old: Interval, new: Interval, found: Comparison) -> Iterator[str]:
+    """Hold what is said to be proven against the intervals; of what a guarantee bounds these do not tell."""
+    of = measured_by(change.id)
+    if of.guaranteed:
+        return
+    apart = old.high < new.low or new.high < old.low
+    if change.direction in ("worse", "better") and not apart:
+        yield f"{change.id} is {change.direction}, but the two intervals overlap"
+    above = of.turned(new).low > of.turned(old).high
+    if of.measured_in == "probability":  # as far below 1/2 is the same leak
+        above = above and max(new.low, 1 - new.high) > max(old.high, 1 - old.low)
+    refused = any("grade C" in note for note in found.notes)
+    if above and not refused and change.direction != "worse":
+        yield f"{change.id} is {change.direction}, but all of the new interval is worse than the old one"

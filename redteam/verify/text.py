@@ -15,7 +15,7 @@ STYLES = {
     "violated": "bold white on red",
     "inconclusive": "bold black on yellow",
 }
-_METHODS = {
+METHODS = {
     "clopper_pearson": "Clopper-Pearson",
     "gdp": "Gaussian (GDP)",
     "subsampled": "noise ruled out",
@@ -33,17 +33,18 @@ def as_text(result: Verification, *, color: bool = False, width: int = 100) -> s
     """Return the verification as text of at most `width` columns, with terminal colours where `color` is true."""
     parts = [
         headline(result.verdict.upper(), f"{result.subject}: {result.reason}", STYLES[result.verdict]),
-        section("What was run", pairs(_subject(result))),
+        section("What was run", pairs(subject(result))),
         section(
             "Epsilon", table(("", "epsilon", "attainable", "holds if"), _rows(result), right=("epsilon", "attainable"))
         ),
         section("What the adversary saw", bullets(result.findings)),
-        section("What this means", bullets(_meanings(result))),
+        section("What this means", bullets(meanings(result))),
     ]
     return draw(parts, width=width, color=color)
 
 
-def _subject(result: Verification) -> Iterator[tuple[str, Cell]]:
+def subject(result: Verification) -> Iterator[tuple[str, Cell]]:
+    """Yield what was run, by name."""
     m = result.mechanism
     companions = (
         "" if result.family == 1 else f", each with {plural(result.family - 1, 'companion')} that pull against it"
@@ -64,7 +65,7 @@ def _rows(result: Verification) -> Iterator[tuple[Cell, ...]]:
     for name, budget in (("nominal", result.nominal), ("accounted", result.accounted)):
         yield (f"{name}, by the trainer", *_promise(budget))
     for bound in filter(None, (result.clopper_pearson, result.gdp, result.subsampled, result.one_run)):
-        name = f"at least, {_METHODS[bound.method]}"
+        name = f"at least, {METHODS[bound.method]}"
         yield (name + (" (decides)" if bound is result.bound else ""), *_measured(bound))
 
 
@@ -78,7 +79,8 @@ def _measured(bound: EpsilonBound) -> tuple[Cell, ...]:
     return number(bound.low), number(bound.attainable), bound.assumption
 
 
-def _meanings(result: Verification) -> Iterator[str]:
+def meanings(result: Verification) -> Iterator[str]:
+    """Yield how to read the bounds."""
     yield f"where what it needs holds, a bound is wrong at most {result.alpha:.0%} of the time; delta {result.delta:g}"
     yield "attainable is the largest bound that so many canaries could ever have shown"
     yield f"{LOW_IS_NO_EVIDENCE}: a trainer that passes may still leak in ways that these canaries do not show"

@@ -10,7 +10,8 @@ from sample_reports import HOSTILE, SAMPLES
 
 from redteam.core import ReportError
 from redteam.formats import FORMATS, clean
-from redteam.formats.html.svg import Scale, element, words
+from redteam.formats.html.plane import Axis, Point, Series, log_ends, plane, told
+from redteam.formats.html.svg import Scale, element, shaped, words
 from redteam.report.pictures import Curve, Pictures, RocPoint, pictures_of, saved
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -154,3 +155,30 @@ def test_scales_and_their_round_values():
 def test_an_element_escapes_names_and_cuts_long_ones():
     assert element("text", 'a<b>"&\x1b', class_='x"y') == '<text class="x&#34;y">a&lt;b&gt;&#34;&amp;\\u001b</text>'
     assert "…" in words(0, 0, "word " * 40, room=100)
+
+
+def test_points_of_a_plane_stand_where_their_values_are():
+    axis = Axis("x", 1.0, 100.0, log=True)
+    points = [Point(10.0, 0.5, (5.0, 20.0), (0.4, 0.6), 0.9, "8")]
+    drawn = plane("a name", "about", [Series("one", points, 0), Series("none", [], 1)], axis, Axis("y", 0.0, 1.0))
+    root = ElementTree.fromstring(drawn)
+    _, mark = sorted(float(each.attrib["cx"]) for each in root.iter() if each.tag.endswith("circle"))  # legend, then it
+    assert mark == pytest.approx((44.0 + 346.0) / 2)
+    assert "none" not in drawn
+    assert told([Series("one", points, 0)]) == "one: 0.5 at 10"
+
+
+def test_what_is_zero_stands_at_the_lower_end_of_a_logarithmic_axis():
+    low, high = log_ends([0.0, 1.0, 10.0])
+    assert 0 < low < 1.0
+    assert high > 10.0
+    assert Scale(low, high, 200.0, 0.0, log=True).at(0.0) == 200.0
+    assert log_ends([])[0] > 0
+
+
+def test_a_logarithmic_scale_over_less_than_two_powers_of_ten_can_be_read():
+    assert Scale(1.5, 9.0, 0.0, 1.0, log=True).ticks() == (2.0, 5.0)
+
+
+def test_marks_of_series_differ_by_shape():
+    assert len({shaped(0.0, 0.0, look, "x") for look in range(7)}) == 7

@@ -1,10 +1,15 @@
 """The pages in a real browser: three widths, light and dark, printed, by keyboard, and by axe-core."""
 
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+sys.path.append(str(ROOT / "tests" / "verify"))
+from saved_verifications import VIOLATED, document
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 AXE = ROOT / ".venv-integrations" / "axe" / "package" / "axe.min.js"
@@ -18,6 +23,9 @@ SAVED = {
     "canaries": ROOT / "tests" / "formats" / "golden" / "canaries.json",
     "hostile": ROOT / "tests" / "formats" / "golden" / "hostile.json",
     "gap": ROOT / "docs" / "records" / "gap-snips.json",
+    "drill": ROOT / "docs" / "records" / "drill-labels.json",
+    "verification": None,
+    "comparison": None,
 }
 
 
@@ -35,7 +43,12 @@ def page_file(request, tmp_path_factory):
     from forks import fast
 
     folder = tmp_path_factory.mktemp("pages")
-    assert fast("report", SAVED[request.param], "-o", "page.html", cwd=folder).returncode == 0
+    saved = SAVED[request.param] or folder / "saved.json"
+    if request.param == "verification":
+        saved.write_text(json.dumps(document(VIOLATED)), encoding="utf-8")
+    elif request.param == "comparison":
+        fast("compare", SAVED["canaries"], SAVED["hostile"], "-f", "json", "-o", saved, cwd=folder)
+    assert fast("report", saved, "-o", "page.html", cwd=folder).returncode == 0
     return folder / "page.html"
 
 

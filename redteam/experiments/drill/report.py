@@ -1,5 +1,6 @@
 """What the drill found, as plain data with a versioned JSON form: per cell, and per row over its seeds."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -133,6 +134,19 @@ class DrillReport(ExperimentReport):
     broken: tuple[str, ...]
     skipped: tuple[str, ...]
     format: str = "redteam.drill/3"
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield which comparisons say that they prove what their chance does not allow, or the other way round."""
+        if self.tests < 1 or not math.isclose(self.each * self.tests, self.alpha, rel_tol=1e-6):
+            yield f"{self.tests} tests at {self.each:g} do not share {self.alpha:g}"
+        for row in self.rows:
+            if row.canaries < 1 or row.repetitions < 1:
+                yield f"{row.words} has no canaries, or they stand nowhere"
+            tests = [test for attack in row.attacks for test in attack.comparisons]
+            if any(test.proven != (test.p_value <= test.level) or test.level != self.each for test in tests):
+                yield f"a comparison of {row.words} is not proven at its level, or at another one than the drill's"
+            if any(test.wins + test.losses + test.ties != row.canaries for test in tests):
+                yield f"a comparison of {row.words} is of another number than its {row.canaries} canaries"
 
     @property
     def headline(self) -> str | None:

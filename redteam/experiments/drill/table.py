@@ -6,9 +6,10 @@ from redteam.canary.draw import EXISTING, FRESH, PER_CANARY
 from redteam.canary.measures import CanaryMeasure, Measured
 from redteam.experiments.drill.grid import ONE_PER_MODEL
 from redteam.experiments.drill.report import DrillReport, DrillRow, Extracted, too_few
-from redteam.experiments.table import MARK, ReportTable, markdown_of, page_of, text_of, untrained
+from redteam.experiments.table import MARK, ReportTable, markdown_of, text_of, untrained
 from redteam.report import plural
 
+TITLE = "Canary drill"
 _NUMBERS = ("R", "accuracy", "pass", "exposure", "whole secrets", "guesses needed")
 _HEADERS = ("pattern", "R", "label", "defence", *_NUMBERS[1:], "proven by")
 _PLACE = ("pattern", "R", "label", "defence", "attack")
@@ -24,32 +25,34 @@ _LABELS = {
 
 def render_text(report: DrillReport, *, width: int = 100, color: bool = False) -> str:
     """Return table and sentences as lines of at most `width` columns."""
-    return text_of(_table(report), (*_sentences(report), *_problems(report)), width=width, color=color)
+    return text_of(table_of(report), (*sentences(report), *problems(report)), width=width, color=color)
 
 
 def render_markdown(report: DrillReport) -> str:
     """Return table, sentences, and every measure of every attack as GitHub-flavoured Markdown."""
-    told = (*_sentences(report), *_problems(report))
+    told = (*sentences(report), *problems(report))
+    details = [details_of(report), tests_of(report)]
+    return markdown_of(TITLE, table_of(report), told, "Every measure of every attack", details)
+
+
+def details_of(report: DrillReport) -> ReportTable:
+    """Return every measure of every attack."""
     pairs = [(row, each) for row in report.rows for each in row.attacks]
-    details = ReportTable(_DETAILS, [line for row, each in pairs for line in _measures(row, each)])
-    tests = ReportTable(_TESTS, [line for row, each in pairs for line in _comparisons(row, each)])
-    return markdown_of("Canary drill", _table(report), told, "Every measure of every attack", [details, tests])
+    return ReportTable(_DETAILS, [line for row, each in pairs for line in _measures(row, each)])
 
 
-def render_page(report: DrillReport) -> str:
-    """Return the same as one HTML page."""
+def tests_of(report: DrillReport) -> ReportTable:
+    """Return every comparison with held-out secrets."""
     pairs = [(row, each) for row in report.rows for each in row.attacks]
-    details = ReportTable(_DETAILS, [line for row, each in pairs for line in _measures(row, each)])
-    told, problems = tuple(_sentences(report)), tuple(_problems(report))
-    proven = any(row.proven for row in report.rows)
-    return page_of("Canary drill", _table(report), told, problems, [details], proven=proven)
+    return ReportTable(_TESTS, [line for row, each in pairs for line in _comparisons(row, each)])
 
 
-def _table(report: DrillReport) -> ReportTable:
+def table_of(report: DrillReport) -> ReportTable:
+    """Return a line for each row."""
     return ReportTable(_HEADERS, [_cells(row, report.headline) for row in report.rows], right=_NUMBERS)
 
 
-def _problems(report: DrillReport) -> Iterator[str]:
+def problems(report: DrillReport) -> Iterator[str]:
     """Yield what went wrong, or stands in the way of a finding."""
     yield from (f"FAILED: {failed.cell}: {failed.reason}" for failed in report.failures)
     yield from (f"FAILED: {line}" for line in report.broken)
@@ -75,7 +78,7 @@ def _in_short(lines: tuple[str, ...]) -> Iterator[str]:
         yield same[0] + (f" (and on {plural(len(same) - 1, 'other')})" if len(same) > 1 else "")
 
 
-def _sentences(report: DrillReport) -> Iterator[str]:
+def sentences(report: DrillReport) -> Iterator[str]:
     """Yield what a reader of the table must know: what the numbers are, and what they are not."""
     proven = [row for row in report.rows if row.proven]
     if proven:

@@ -1,6 +1,6 @@
 """What the gap experiment found, as plain data with a versioned JSON form: per cell, and per row over its seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from redteam.experiments.gap.grid import GapCell, row_words
@@ -141,6 +141,16 @@ class GapReport(ExperimentReport):
     cells: tuple[GapResult, ...]
     broken: tuple[BrokenClaim, ...]
     format: str = "redteam.gap/2"
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield where rows and broken claims are not those of the cells."""
+        if self.rows != gap_rows(self.cells):
+            yield "its rows are not those of its cells"
+        told = {each.cell: (each.accounted, each.measured) for each in self.broken}
+        shown = {each.cell: (each.guarantee, each.strongest) for each in self.cells if each.exceeds}
+        bounds = {cell: (g.accounted.epsilon, e.interval.low) for cell, (g, e) in shown.items() if g and e}
+        if told != bounds or len(told) != len(self.broken):
+            yield "the claims that it calls broken are not those that its cells break"
 
 
 def strongest_bound(evidence: Sequence[Evidence]) -> Evidence | None:

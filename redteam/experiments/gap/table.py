@@ -7,11 +7,12 @@ from redteam.canary.label_evidence import ATTACK as LABELS
 from redteam.data.label_canaries import ANSWERS, UPDATES, WEIGHTS
 from redteam.experiments.gap.grid import epsilon_words
 from redteam.experiments.gap.report import GapReport, GapResult, GapRow, SeedsMeasure, Spread
-from redteam.experiments.table import MARK, ReportTable, markdown_of, page_of, text_of, untrained
+from redteam.experiments.table import MARK, ReportTable, markdown_of, text_of, untrained
 from redteam.report import LOW_BOUND
 from redteam.report.values import Budget
 
 _FPR = FPRS[0]
+TITLE = "Theory against practice"
 _HEADERS = ("trainer", "epsilon", "accuracy", "time", "nominal", "accounted", "measured", "best AUC", f"TPR@{_FPR:g}")
 # What label canaries show to each adversary stands before what the best attack on users' rows shows.
 _ADVERSARIES = {UPDATES: "updates", WEIGHTS: "final", ANSWERS: "box"}
@@ -20,26 +21,22 @@ _DETAILS = ("trainer", "epsilon", "attack", "metric", "mean", "lowest", "highest
 
 def render_text(report: GapReport, *, width: int = 100, color: bool = False) -> str:
     """Return table and sentences as lines of at most `width` columns."""
-    return text_of(_table(report), (*_sentences(report), *_problems(report)), width=width, color=color)
+    return text_of(table_of(report), (*sentences(report), *problems(report)), width=width, color=color)
 
 
 def render_markdown(report: GapReport) -> str:
     """Return table, sentences and every signal of every attack as GitHub-flavoured Markdown."""
-    told = (*_sentences(report), *_problems(report))
-    details = ReportTable(_DETAILS, [_detail(row, measure) for row in report.rows for measure in row.measures])
-    title, summary = "Theory against practice", "Every signal of every attack"
-    return markdown_of(title, _table(report, full=True), told, summary, [details])
+    told = (*sentences(report), *problems(report))
+    return markdown_of(TITLE, table_of(report, full=True), told, "Every signal of every attack", [details_of(report)])
 
 
-def render_page(report: GapReport) -> str:
-    """Return the same as one HTML page."""
-    details = ReportTable(_DETAILS, [_detail(row, measure) for row in report.rows for measure in row.measures])
-    told, problems = tuple(_sentences(report)), tuple(_problems(report))
-    proven = any(each.proven for each in report.broken)
-    return page_of("Theory against practice", _table(report, full=True), told, problems, [details], proven=proven)
+def details_of(report: GapReport) -> ReportTable:
+    """Return every signal of every attack."""
+    return ReportTable(_DETAILS, [_detail(row, measure) for row in report.rows for measure in row.measures])
 
 
-def _table(report: GapReport, *, full: bool = False) -> ReportTable:
+def table_of(report: GapReport, *, full: bool = False) -> ReportTable:
+    """Return a line for each row; the `full` one has an interval beside every number."""
     exposure = any(row.best("exposure") for row in report.rows)
     headers: tuple[str, ...] = (*_HEADERS, "exposure") if exposure else _HEADERS
     if with_canaries(report):
@@ -55,14 +52,14 @@ def with_canaries(report: GapReport) -> bool:
     return any(row.by_canaries(adversary) for row in report.rows for adversary in _ADVERSARIES)
 
 
-def _sentences(report: GapReport) -> Iterator[str]:
+def sentences(report: GapReport) -> Iterator[str]:
     """Yield what a reader must know: what the numbers are, and where a nominal epsilon is not what it costs."""
     yield from _overclaims(report)
     yield from _legend(report)
     yield LOW_BOUND
 
 
-def _problems(report: GapReport) -> Iterator[str]:
+def problems(report: GapReport) -> Iterator[str]:
     """Yield what went wrong: broken claims first, then cells and attacks without numbers, and what learned nothing."""
     for b in report.broken:
         what = f"{b.cell.words}: accounted {short(b.accounted)}, measured at least {short(b.measured)}"

@@ -38,9 +38,12 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
     def ticks(self, about: int = 5) -> tuple[float, ...]:
-        """Return round values between the ends: powers of ten on a logarithmic scale."""
+        """Return round values between the ends: on a logarithmic scale powers of ten, and more where those are few."""
         if self.log:
             least, most = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
+            if most - least < 2:  # too few powers of ten to read a value by
+                each = (m * 10.0**power for power in range(least - 1, most + 1) for m in (1, 2, 5))
+                return tuple(v for v in each if self.low * 0.999 <= v <= self.high * 1.001)
             return tuple(10.0**power for power in range(least, most + 1, max(1, (most - least + 1) // 5)))
         rough = (self.high - self.low) / about
         if not rough > 0:
@@ -91,6 +94,18 @@ def marker(x: float, y: float, class_: str, *, shape: str = "circle") -> Markup:
     return path(((x, y - 5.5), (x + 5.5, y), (x, y + 5.5), (x - 5.5, y)), class_, closed=True)
 
 
+_TURNS = {1: (4, 45), 2: (3, -90), 3: (4, 0), 4: (3, 90), 5: (5, -90), 6: (6, 0)}  # corners, and where the first is
+
+
+def shaped(x: float, y: float, look: int, class_: str) -> Markup:
+    """Return the mark of a series: a circle, a square, triangles, a diamond and so on, as `look` counts."""
+    corners, first = _TURNS.get(look % (len(_TURNS) + 1), (0, 0))
+    if not corners:
+        return element("circle", cx=x, cy=y, r=4, class_=class_)
+    angles = [math.radians(first + 360 * k / corners) for k in range(corners)]
+    return path([(x + 5.2 * math.cos(a), y + 5.2 * math.sin(a)) for a in angles], class_, closed=True)
+
+
 def picture(name: str, description: str, height: float, parts: Iterable[Markup]) -> Markup:
     """Return the whole drawing; who cannot look at it hears its name and description."""
     told = f"{name}. {description}"
@@ -104,16 +119,15 @@ def picture(name: str, description: str, height: float, parts: Iterable[Markup])
     )
 
 
-def bottom_axis(scale: Scale, y: float, name: str, *, short: bool = False) -> Iterator[Markup]:
-    """Yield the line of values below a drawing, with its name under it."""
+def bottom_axis(scale: Scale, y: float, name: str, *, ticks: Sequence[float] | None = None) -> Iterator[Markup]:
+    """Yield the line of values below a drawing, with its name under it; `ticks` where round values would not do."""
     yield line(scale.start, y, scale.end, y, "axis")
-    ticks = scale.ticks()
-    for value in ticks:
+    for value in scale.ticks() if ticks is None else ticks:
         x = scale.at(value)
         yield line(x, y, x, y + 4, "axis")
         yield words(x, y + 16, shown(value), "small", anchor="middle")
     if name:
-        yield words((scale.start + scale.end) / 2, y + (18 if short else 32), name, "small", anchor="middle")
+        yield words((scale.start + scale.end) / 2, y + 32, name, "small", anchor="middle")
 
 
 def side_axis(scale: Scale, x: float, end: float) -> Iterator[Markup]:

@@ -21,18 +21,19 @@ def as_text(result: PrivatiserVerification, *, color: bool = False, width: int =
     """Return the verification as text of at most `width` columns, with terminal colours where `color` is true."""
     parts = [
         headline(result.verdict.upper(), f"{result.subject}: {result.reason}", STYLES[result.verdict]),
-        section("Epsilon, for each unit of distance", pairs(_numbers(result))),
+        section("Epsilon, for each unit of distance", pairs(numbers(result))),
         section(
             "Draws",
             table(("words", "distance", "at least", "attainable"), _rows(result), right=("at least", "attainable")),
         ),
         section("What was found", bullets(result.findings)),
-        section("What this means", bullets(_meanings(result))),
+        section("What this means", bullets(meanings(result))),
     ]
     return draw(parts, width=width, color=color)
 
 
-def _numbers(result: PrivatiserVerification) -> Iterator[tuple[str, Cell]]:
+def numbers(result: PrivatiserVerification) -> Iterator[tuple[str, Cell]]:
+    """Yield what is claimed, accounted for and shown, by name."""
     yield "claimed", f"{result.claimed:g}"
     if result.infinite:
         yield "accounted", "infinite"
@@ -51,7 +52,8 @@ def _rows(result: PrivatiserVerification) -> Iterator[tuple[Cell, ...]]:
         yield " / ".join(each.words), f"{each.distance:.3g}", f"{each.low:.3g}", f"{each.attainable:.3g}"
 
 
-def _meanings(result: PrivatiserVerification) -> Iterator[str]:
+def meanings(result: PrivatiserVerification) -> Iterator[str]:
+    """Yield how to read the numbers."""
     yield f"an honest privatiser is called violated at most {result.alpha:.0%} of the time"
     if result.accounted is not None and result.accounted < result.claimed:
         yield (
