@@ -49,7 +49,8 @@ test-integrations: .venv-integrations/installed
 	$(BIN)/python -m venv --clear .venv-integrations
 	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		> "$$(.venv-integrations/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
-	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt distributed mlflow-skinny pandas peft ray
+	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt accelerate datasets distributed mlflow-skinny pandas peft ray \
+		tensorboard wandb
 	# pages in a browser, where there is one; axe-core is a script that is read from its package of npm
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt playwright
 	mkdir -p .venv-integrations/axe && curl -sSfL --max-time 60 $(AXE) | tar xz -C .venv-integrations/axe package/axe.min.js \

@@ -11,6 +11,7 @@ from redteam.canary.label_evidence import LabelAudit
 from redteam.core import LedgerError, RedteamError, TargetError, UsageError
 from redteam.core.files import open_to_others
 from redteam.data import Columns, Split, read_examples, read_split, without
+from redteam.data.in_memory import Dataset, file_of
 from redteam.data.labels import read_label_map, relabel
 from redteam.data.ledger import Ledger, ledger_path
 from redteam.data.planted import canaries_beside, load_planting
@@ -24,16 +25,17 @@ from redteam.targets.target import Target, label_index, labels_of
 class Sources:
     """Where the examples come from; at most one of ledger, members with nonmembers, data, scores is used.
 
-    Without any, the ledger beside the model. `training_data` says where the data file of that ledger is now. `canaries`
+    Members, nonmembers, reference and data may be a `datasets.Dataset` as well as a file. Without any, the ledger
+    beside the model. `training_data` says where the data file of that ledger is now. `canaries`
     is the canary ledger of a model trained elsewhere, where it is not beside the members or the data. `label_map` is a
     JSON file that says what labels of the data are called in the model. `released` is the privatised file that the
     model was trained on.
     """
 
-    members: Path | None = None
-    nonmembers: Path | None = None
-    reference: Path | None = None
-    data: Path | None = None
+    members: Path | Dataset | None = None
+    nonmembers: Path | Dataset | None = None
+    reference: Path | Dataset | None = None
+    data: Path | Dataset | None = None
     ledger: Path | None = None
     scores: Path | None = None
     canaries: Path | None = None
@@ -74,10 +76,10 @@ def open_inputs(name: str | None, sources: Sources, options: dict[str, Any]) -> 
         return AuditInputs(saved, split, None, notes)
     assert name is not None  # _check saw to it
     if sources.members is not None and sources.nonmembers is not None:
-        planting = _canaries(sources, sources.members)
+        planting = _canaries(sources, file_of(sources.members))
         split, notes = _from_files(sources.members, sources.nonmembers, sources, planting)
     elif sources.data is not None:
-        planting = _canaries(sources, sources.data)
+        planting = _canaries(sources, file_of(sources.data))
         split, notes = read_split(sources.data, sources.columns, planted=canary_texts(planting))
     else:
         return _from_ledger(name, sources, options)
@@ -88,8 +90,8 @@ def open_inputs(name: str | None, sources: Sources, options: dict[str, Any]) -> 
     found = ledger_beside(name, target)
     if found is not None:
         planting, split = _known_canaries(planting, split, *found)
-        notes += check_agreement(*found, split, (sources.members, sources.nonmembers, sources.data))
-    beside = [canaries_path(data) for data in (sources.members, sources.data) if data is not None]
+        notes += check_agreement(*found, split, map(file_of, (sources.members, sources.nonmembers, sources.data)))
+    beside = [canaries_path(data) for data in map(file_of, (sources.members, sources.data)) if data is not None]
     private = _open_to_others(ledger_path(Path(name)), sources.canaries, *beside)
     notes = (*private, *_opening_notes(target), *notes)
     return AuditInputs(target, split, None, notes, planting)
@@ -137,13 +139,13 @@ def _check(name: str | None, sources: Sources) -> None:
         raise UsageError("--canary-ledger goes with a target: saved scores answer no further questions")
 
 
-def _canaries(sources: Sources, data: Path) -> Planting | None:
+def _canaries(sources: Sources, data: Path | None) -> Planting | None:
     """Return the canaries of the ledger that is named or lies beside the data; LedgerError where those are two."""
-    beside = canaries_beside(data)
+    beside = None if data is None else canaries_beside(data)
     if sources.canaries is None:
         return beside
     named = load_planting(sources.canaries)
-    if beside is not None and beside.digest != named.digest:
+    if data is not None and beside is not None and beside.digest != named.digest:
         raise LedgerError(f"{sources.canaries}: not the canaries of {data}, beside which is {canaries_path(data).name}")
     return named
 
@@ -191,13 +193,16 @@ def _known_canaries(
 
 
 def _from_files(
-    members: Path, nonmembers: Path, sources: Sources, planting: Planting | None
+    members: Path | Dataset, nonmembers: Path | Dataset, sources: Sources, planting: Planting | None
 ) -> tuple[Split, tuple[str, ...]]:
     """Read both sides; canaries are no members, since the held-out ones are nowhere."""
     inside, outside = (read_examples(path, sources.columns) for path in (members, nonmembers))
     users, notes = without(inside.examples, canary_texts(planting)), inside.notes + outside.notes
     if (users.users is None) != (outside.examples.users is None):
-        notes += (f"only one of {members.name} and {nonmembers.name} says whose its rows are: users are not looked at",)
+        either = " and ".join(
+            "the dataset" if (file := file_of(each)) is None else file.name for each in (members, nonmembers)
+        )
+        notes += (f"only one of {either} says whose its rows are: users are not looked at",)
     if sources.reference is None:
         return Split.of(users, outside.examples), notes
     apart = read_examples(sources.reference, sources.columns)

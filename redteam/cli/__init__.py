@@ -30,6 +30,7 @@ from redteam.core import INCONCLUSIVE, INTERRUPTED, RedteamError, UsageError
 _MODULES = {"unpack": "pack", "defenses": "attacks"}  # of commands that stand in another's file
 _COMMANDS = (
     *(
+        "init",
         "audit",
         "fairness",
         "distil",
@@ -49,7 +50,12 @@ _COMMANDS = (
     ),
     *("selftest", "canary"),
 )
-_OF_REPORTS = ("gate", "compare", "report")  # they reach no attack, so that nobody's package can stand in for ours
+_OF_REPORTS = (
+    "init",
+    "gate",
+    "compare",
+    "report",
+)  # they reach no attack, so that nobody's package can stand in for ours
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 

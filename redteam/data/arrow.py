@@ -61,7 +61,7 @@ def open_saved(path: Path) -> OpenedTable:
     for part in parts:
         check_file(part)
     features = read_document(info).get("features")
-    return _open_ipc(path, parts, _classes(features) if isinstance(features, dict) else {})
+    return _open_ipc(path, parts, class_names_of(features) if isinstance(features, dict) else {})
 
 
 def is_saved(path: Path) -> bool:
@@ -171,10 +171,11 @@ def _class_names(schema: Any) -> dict[str, tuple[str, ...]]:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return {}
-    return _classes(features) if isinstance(features, dict) else {}
+    return class_names_of(features) if isinstance(features, dict) else {}
 
 
-def _classes(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def class_names_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the names of each ClassLabel by its column, from how `datasets` writes its features down."""
     found: dict[str, tuple[str, ...]] = {}
     for name, feature in features.items():
         names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None

@@ -17,6 +17,7 @@ from redteam.report import plural
 
 if TYPE_CHECKING:
     from redteam.data.column import Column, SideArray
+    from redteam.data.in_memory import Dataset
     from redteam.data.table import Table
 
 GUESSES = {
@@ -45,8 +46,8 @@ class Reading:
     classes: tuple[str, ...] = ()
 
 
-def read_examples(path: Path, columns: Columns) -> Reading:
-    """Read the labelled texts of the file `path`: .csv, .jsonl, .parquet, or the directory of a saved dataset.
+def read_examples(path: "Path | Dataset", columns: Columns) -> Reading:
+    """Read the labelled texts of `path`: .csv, .jsonl, .parquet, the directory of a saved dataset, or a Dataset itself.
 
     `columns` name what holds texts, labels and the rest; what is None is guessed from the usual names, and the notes of
     the reading say what was. A split column is ignored unless named. Raises DataError, in one line without any text.
@@ -55,9 +56,9 @@ def read_examples(path: Path, columns: Columns) -> Reading:
 
 
 def read_split(
-    path: Path, columns: Columns, *, planted: frozenset[bytes] = frozenset()
+    path: "Path | Dataset", columns: Columns, *, planted: frozenset[bytes] = frozenset()
 ) -> tuple[Split, tuple[str, ...]]:
-    """Read the file `path`, whose split column says who was a member; return the split and what was guessed.
+    """Read the file or Dataset `path`, whose split column says who was a member; return the split and what was guessed.
 
     Texts with a fingerprint in `planted`, those of canaries, are left out.
     """
@@ -98,11 +99,12 @@ def checked_sides(column: "Column", kept: IntArray) -> "SideArray":
     return sides
 
 
-def _read(path: Path, columns: Columns, *, with_split: bool) -> Reading:
+def _read(source: "Path | Dataset", columns: Columns, *, with_split: bool) -> Reading:
     from redteam.data.column import require
     from redteam.data.table import open_table, pass_over
 
-    table = open_table(path)
+    table = open_table(source)
+    path = table.path
     names = _choose(table, columns, with_split=with_split)
     for what in ("text", "label", "split") if with_split else ("text", "label"):
         if names[what] is None:

@@ -8,6 +8,7 @@ from typing import Any
 from redteam.core import DataError
 from redteam.data.column import Column
 from redteam.data.delimited import Dialect, open_delimited
+from redteam.data.in_memory import Dataset, open_dataset
 from redteam.data.jsonfiles import open_json, open_json_lines
 from redteam.data.opened import Builder, OpenedTable
 from redteam.data.source import TextFile, check_file
@@ -58,10 +59,14 @@ class Table:
         return columns
 
 
-def open_table(path: Path) -> Table:
-    """Open a file by its name, or a folder that `datasets` saved; raise DataError with where it is broken."""
+def open_table(source: Path | Dataset) -> Table:
+    """Open a file, a folder that `datasets` saved or a dataset in memory; DataError with where it is broken."""
     from redteam.data.arrow import is_saved, open_arrays, open_arrow, open_parquet, open_saved
 
+    if not isinstance(source, Path):
+        opened = open_dataset(source)
+        return _some(Table(Path(type(source).__name__), opened.names, opened.notes, opened))
+    path = source
     if path.is_dir() and is_saved(path):
         opened = open_saved(path)
         return Table(path, opened.names, opened.notes, opened)

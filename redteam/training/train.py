@@ -153,7 +153,7 @@ def _prepare(
     key = source.sha256 if inclusion.key is None else inclusion.key
     planting = canaries_beside(data)
     planted = canary_rows(planting)
-    unit, sides = _draw(data, reading.examples, inclusion, key, planted)
+    unit, sides = draw_sides(data, reading.examples, inclusion, key, planted)
     members = reading.examples.of_rows(sides["members"])
     users = len(reading.examples) - len(planted)
     expected = max(1, round(users * (1 - inclusion.reference) * (1 - inclusion.holdout))) + len(planted)
@@ -196,8 +196,8 @@ def _told_before(ready: _Ready, asked: Defense, members: Examples, nonmembers: E
     yield from _chosen(asked, ready.defense, ready.expected, ready.initial)
 
 
-def _draw(
-    data: Path, examples: Examples, inclusion: RandomInclusion, key: str, planted: frozenset[int]
+def draw_sides(
+    data: Path | str, examples: Examples, inclusion: RandomInclusion, key: str, planted: frozenset[int] = frozenset()
 ) -> tuple[Unit, dict[str, tuple[int, ...]]]:
     """Assign every user to a side where rows say whose they are, else every text; DataError for an empty side."""
     unit: Unit = "example" if examples.users is None else "user"
