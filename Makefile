@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 AXE := https://registry.npmjs.org/axe-core/-/axe-core-4.14.1.tgz
 
-.PHONY: install demo test test-fast test-integrations test-federated resolve-federated docs lint bench fixtures wheel clean
+.PHONY: install demo test test-fast test-integrations test-federated resolve-federated docs lint bench fixtures wheel dist clean
 
 install: .venv/installed
 
@@ -50,7 +50,7 @@ test-integrations: .venv-integrations/installed
 	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		> "$$(.venv-integrations/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt accelerate datasets distributed mlflow-skinny pandas peft ray \
-		tensorboard wandb
+		tensorboard twine wandb
 	# pages in a browser, where there is one; axe-core is a script that is read from its package of npm
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt playwright
 	mkdir -p .venv-integrations/axe && curl -sSfL --max-time 60 $(AXE) | tar xz -C .venv-integrations/axe package/axe.min.js \
@@ -103,6 +103,12 @@ fixtures: install
 
 wheel: install
 	$(BIN)/python -m build --wheel
+
+# What is uploaded to an index, checked as the index will. No part of this uploads anything.
+dist: install .venv-integrations/installed
+	rm -rf dist
+	$(BIN)/python -m build
+	.venv-integrations/bin/python -m twine check --strict dist/*
 
 clean:
 	rm -rf .venv .venv-integrations .venv-federated .venv-docs build dist *.egg-info
