@@ -9,7 +9,7 @@ is 1e-5 below the one that the noise is made for, against rounding. The divisor 
 expanded to the batch, or Opacus would raise. The guarantee comes from this package's accountant.
 
 Opacus does not set non-finite examples aside: one of them ends the training. It has no rule for torch's own LSTM, GRU
-or multi-head attention; RD102 trains the first. Needs: pip install 'redteam[dp]'.
+or multi-head attention; RD102 trains the first. Needs: pip install '.[dp]'.
 """
 
 import math
@@ -228,5 +228,5 @@ def _opacus() -> tuple[Any, Any]:
             import opacus
             import opacus.optimizers
     except ImportError:
-        raise UsageError("dpsgd needs the package opacus: pip install 'redteam[dp]'") from None
+        raise UsageError("dpsgd needs the package opacus: pip install '.[dp]'") from None
     return opacus, opacus.optimizers

@@ -210,5 +210,5 @@ def _dp_accounting() -> Any:
         import dp_accounting
         import dp_accounting.pld
     except ImportError:
-        raise UsageError("privacy accounting needs dp-accounting: pip install 'redteam[dp]'") from None
+        raise UsageError("privacy accounting needs dp-accounting: pip install '.[dp]'") from None
     return dp_accounting

@@ -17,13 +17,14 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module, metadata
+from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from redteam import __version__
 from redteam.cli.present import is_verbose, listen, say, say_more, silence, tell
 from redteam.core import INCONCLUSIVE, INTERRUPTED, RedteamError, UsageError
 
@@ -87,7 +88,7 @@ class Command(TyperCommand):
         if quiet and verbose:
             raise UsageError("--quiet and --verbose exclude each other; leave one out")
         listen(quiet=quiet, verbose=verbose)
-        say_more(f"redteam {metadata.version('redteam')}, Python {platform.python_version()}, {platform.platform()}")
+        say_more(f"redteam {__version__}, Python {platform.python_version()}, {platform.platform()}")
         started = time.monotonic()
         try:
             return super().invoke(ctx)
@@ -196,8 +197,6 @@ def version(
 ) -> None:
     """Print the version, or the help where no command is named."""
     if show:
-        from redteam import __version__
-
         tell(f"redteam {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
+from redteam.core import INCONCLUSIVE, LEAK, PASS, RedteamError, UsageError
 from redteam.formats import FORMATS, clean
 
 if TYPE_CHECKING:
-    from redteam.policy import Policy
+    from redteam.policy import Policy, Verdict
     from redteam.report.values import AuditReport
 
 _WIDEST = 100
@@ -29,6 +29,13 @@ def format_name(value: str) -> str:
     if value not in FORMATS:
         raise UsageError(f"--format {value}: known are {', '.join(FORMATS)}")
     return value
+
+
+def tracker(value: str) -> str:
+    """Return the name of a tracker; UsageError where it is unknown or not installed: before the work, not after it."""
+    from redteam.integrations.trackers import tracker_name
+
+    return tracker_name(value)
 
 
 class TextOrJson(StrEnum):
@@ -58,6 +65,15 @@ ReportFormat = Annotated[
     ),
 ]
 ReportFile = Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of standard output.")]
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        parser=tracker,
+        metavar="[mlflow|wandb|tensorboard]",
+        help="Tracker to log numbers and the page to; can be given several times.",
+    ),
+]
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 instead of 1; what is inconclusive still exits 2.")]
 
 
@@ -82,6 +98,7 @@ class ReportOptions:
 
     format: ReportFormat = "text"
     output: ReportFile = None
+    log: Trackers = None
     exit_zero: ExitZero = False
 
     def present(
@@ -93,10 +110,26 @@ class ReportOptions:
 
         verdict = judge(report, policy, today=today, baseline=baseline)
         text = FORMATS[self.format](report, verdict, policy=policy, verbose=is_verbose(), **terminal(self.output))
-        delivered = deliver(text, self.output)
+        delivered = deliver(text, self.output) and self._log(report, policy, verdict)
         if delivered or verdict.exit_code == LEAK:
             say(summary(verdict), logging.INFO if delivered else logging.ERROR)
         return exit_code(verdict.exit_code, exit_zero=self.exit_zero, delivered=delivered)
+
+    def _log(self, report: "AuditReport", policy: "Policy", verdict: "Verdict") -> bool:
+        """Log to each tracker that was named; say on stderr what failed and return False."""
+        if not self.log:
+            return True
+        from redteam.integrations.judged import Judged
+        from redteam.integrations.trackers import log
+
+        logged = True
+        for name in self.log:
+            try:
+                log(name, Judged(report, policy, verdict))
+            except RedteamError as error:
+                logged = False
+                say(f"redteam: {error}", logging.ERROR)
+        return logged
 
 
 def exit_code(code: int, *, exit_zero: bool, delivered: bool) -> int:

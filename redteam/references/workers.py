@@ -50,7 +50,7 @@ def check_engine(engine: str) -> None:
         return
     package = {"ray": "ray", "dask": "distributed"}[engine]
     if find_spec(package) is None:
-        raise UsageError(f"--engine {engine}: {package} is not installed; run: pip install 'redteam[{engine}]'")
+        raise UsageError(f"--engine {engine}: {package} is not installed; run: pip install '.[{engine}]'")
     address = _address(engine)
     if address is None or address in ("auto", "local"):
         return

@@ -185,7 +185,7 @@ def test_other_settings_in_the_same_folder_are_one_line(bench, unbroken):
 
 
 def test_without_matplotlib_nothing_is_trained(bench):
-    assert "pip install 'redteam[plot]'" in error_line(run(*GRID, "-o", "y", cwd=bench, before=HIDDEN))
+    assert "pip install '.[plot]'" in error_line(run(*GRID, "-o", "y", cwd=bench, before=HIDDEN))
     assert not (bench / "y").exists()
 
 

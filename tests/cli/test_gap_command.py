@@ -172,7 +172,7 @@ def test_other_settings_in_the_same_folder_are_one_line(bench, unbroken):
 def test_without_matplotlib_nothing_is_trained(bench):
     hidden = "import importlib.util\nfind = importlib.util.find_spec\n"
     hidden += "importlib.util.find_spec = lambda n, *a: None if n == 'matplotlib' else find(n, *a)"
-    assert "pip install 'redteam[plot]'" in error_line(run(*GRID, "-o", "y", cwd=bench, before=hidden))
+    assert "pip install '.[plot]'" in error_line(run(*GRID, "-o", "y", cwd=bench, before=hidden))
     assert not (bench / "y").exists()
 
 

@@ -1,9 +1,10 @@
 """Datasets of Hugging Face and the `Trainer` of transformers: a model that overfits is failed, another is not."""
 
 import json
+import re
 
 import pytest
-from conftest import needs, run_redteam, sentences
+from conftest import ROOT, needs, run_redteam, sentences
 from tiny_models import SPECIAL
 
 from redteam.core import DataError, RedteamError, UsageError
@@ -232,6 +233,24 @@ def test_a_dataset_is_read_as_its_file_is(tmp_path, monkeypatch):
     found = audit(inputs.target, inputs.split)
     assert Judged.of(found, POLICY).verdict.exit_code == 1
     assert (found.data.members, found.data.nonmembers) == (200, 200)
+
+
+def test_the_page_shows_what_runs(tmp_path, monkeypatch, capsys):
+    import transformers
+
+    page = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
+    (block,) = (
+        each for each in re.findall(r"^```py\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE) if "Trainer" in each
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "redteam.toml").write_text("max_auc = 0.65\nallow_untrained = true\n")
+    dataset = rows_of(sentences(160, seed=2))
+    built = trainer_of(tmp_path, None, rows=dataset)
+    names = {"dataset": dataset, "model": built.model, "args": built.args, "tokenizer": built.processing_class}
+    names |= {"Trainer": transformers.Trainer, "tokenise": lambda row: built.processing_class(row["text"])}
+    exec(block, names)
+    assert capsys.readouterr().out.splitlines()[-1] == "pass A"
+    assert names["audit"].outcome.report.data.members == len(names["split"].train)
 
 
 ANSWER = """

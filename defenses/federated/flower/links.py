@@ -53,7 +53,7 @@ _ASK = 3.0  # seconds between two questions for a run's status: each costs a sec
 def check_installed(engine: str) -> None:
     """Raise UsageError where Flower is missing."""
     if importlib.util.find_spec("flwr") is None:
-        raise UsageError(f"engine {engine}: Flower is not installed; run: pip install 'redteam[federated]'")
+        raise UsageError(f"engine {engine}: Flower is not installed; run: pip install '.[federated]'")
 
 
 def check_reachable(address: str) -> None:

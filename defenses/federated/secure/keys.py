@@ -19,7 +19,7 @@ def check_installed() -> None:
     for module, package in (("cryptography", "cryptography"), ("Crypto", "pycryptodome")):
         if importlib.util.find_spec(module) is None:
             raise UsageError(
-                f"secure_aggregation: {package} is not installed; run: pip install 'redteam[federated]', or "
+                f"secure_aggregation: {package} is not installed; run: pip install '.[federated]', or "
                 f"pip install {package}"
             )
 
