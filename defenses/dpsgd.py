@@ -48,7 +48,7 @@ class DPSGD(PrivateDefense):
 
     id = "RD101"
     name = "dpsgd"
-    quadratic = True  # Opacus keeps a table of gradients for each example
+    canaries = 4_000  # Opacus keeps a table of gradients for each example
 
     def plan(self, problem: Problem) -> TrainingPlan:
         """Return what training on `problem` will do, and its epsilon; nothing in it depends on the realised data."""

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+import torch
+from torch import nn
 
 from defenses import described
 from defenses.edpsgd.texts import text_problem
 from defenses.federated.aggregation import PlainSum, WeightedMean
 from defenses.federated.engines import Engine, InProcess
 from defenses.federated.flower.engine import OverFlower
+from defenses.federated.flower.job import ClientData
+from defenses.federated.flower.masking import MaskedNodes
 from defenses.federated.local import ClientOptimizer, LocalTraining
 from defenses.federated.partitions import Partition, PartitionRule, partition, periods_of
 from defenses.federated.rounds import Federation, Holders, Rounds, participation
@@ -48,6 +52,7 @@ class Federated(Defense):
 
     id = "RD201"
     name = "federated"
+    divides = True
 
     partition: PartitionRule | None = Setting(
         "Who holds which rows; none: users where the data names them, else labels (Dirichlet)."
@@ -91,9 +96,8 @@ class Federated(Defense):
         """Refuse what does not go together."""
         if (self.engine == "superlink") != (self.superlink is not None):
             raise UsageError("engine superlink and superlink=HOST:PORT go together: give both or neither")
-        if self.engine != "in-process" and (self.algorithm == "scaffold" or self.secure_aggregation):
-            what = "scaffold" if self.algorithm == "scaffold" else "secure_aggregation"
-            raise UsageError(f"engine {self.engine}: {what} is for engine in-process alone; leave one of them out")
+        if self.engine != "in-process" and self.algorithm == "scaffold":
+            raise UsageError(f"engine {self.engine}: scaffold is for engine in-process alone; leave one of them out")
         if self.algorithm == "scaffold" and self.secure_aggregation:
             raise UsageError("secure_aggregation: scaffold's control variates are not masked; take another algorithm")
         if self.algorithm == "scaffold" and self.client_optimizer == "adamw":
@@ -128,7 +132,7 @@ class Federated(Defense):
         problem = trainer.problem(initial, examples, population)
         periods = trainer.in_time(divided, examples)
         federation = trainer.federation(problem, periods, trainer.local_training(), checkpoint)
-        trainer.elsewhere(federation, initial, examples, divided)
+        trainer.elsewhere(federation, initial, ClientData("labels", examples), divided)
         federation.run(seed=seed, checkpoint=checkpoint, progress=progress)
         return trainer.trained(initial, examples, divided, federation)
 
@@ -161,10 +165,13 @@ class Federated(Defense):
 
     def problem(self, initial: InitialModel, examples: Examples, population: int | None) -> Problem:
         """Return the loss of each text, and the server's optimiser."""
+        return text_problem(initial, examples, self.server_step(initial.model), population=population)
+
+    def server_step(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Return the server's optimiser."""
         rule = _SERVER.get(self.algorithm, "average")
         rate = self.server_rate or _SERVER_RATES.get(rule, 1.0)
-        optimizer = server_optimizer(initial.model, rule, rate, self.server_momentum)
-        return text_problem(initial, examples, optimizer, population=population)
+        return server_optimizer(model, rule, rate, self.server_momentum)
 
     def federation(
         self, problem: Problem, periods: list[Holders], how: LocalTraining, checkpoint: Checkpoint | None = None
@@ -190,19 +197,23 @@ class Federated(Defense):
         engine = InProcess(problem, how, None if checkpoint is None else checkpoint.clients)
         return Masked(engine) if self.secure_aggregation else engine
 
-    def elsewhere(self, federation: Federation, initial: InitialModel, examples: Examples, divided: Partition) -> None:
+    def elsewhere(self, federation: Federation, initial: InitialModel, data: ClientData, divided: Partition) -> None:
         """Have the clients run by Flower, where that was asked for."""
         if self.engine == "in-process":
             return
-        federation.engine = OverFlower(
+        engine = OverFlower(
             initial,
-            examples,
+            data,
             divided.holders,
             self.local_training(),
             address=self.superlink,
             nodes=self.nodes,
             certificates=None if self.certificates is None else Path(self.certificates),
         )
+        federation.engine = engine
+        if self.secure_aggregation:
+            federation.engine = nodes = MaskedNodes(engine)
+            federation.collector = SecureSum(nodes)
 
     def local_training(self) -> LocalTraining:
         """Return what clients do; of a trainer that is settled."""

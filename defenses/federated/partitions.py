@@ -42,7 +42,7 @@ class Partition:
         return np.array([len(rows) for rows in self.holders], dtype=np.int64)
 
     def table(self, labels: Sequence[str]) -> tuple[tuple[str, ...], IntArray]:
-        """Return the labels and how many rows of each every client holds, [clients, labels]: what a picture shows."""
+        """Return the labels and how many rows of each every client holds, [clients, labels]."""
         known = tuple(sorted(set(labels)))
         place = {label: i for i, label in enumerate(known)}
         own = np.array([place[label] for label in labels], dtype=np.int64)

@@ -21,11 +21,13 @@ from defenses.edpsgd.checks import check_mechanism
 from defenses.edpsgd.noise import NoiseSource
 from defenses.edpsgd.texts import prepare
 from defenses.federated.defense import Federated
+from defenses.federated.flower.job import ClientData
 from defenses.federated.local import LocalTraining
 from defenses.federated.privacy import AdaptiveClip, Participation, PrivateMean, capped
 from defenses.federated.rounds import Federation, Holders
 from defenses.federated.selection import WeightRule
 from redteam.core import RedteamError, UsageError
+from redteam.core.parallel import one_thread
 from redteam.data import Examples
 from redteam.models.initial import InitialModel
 from redteam.plugins.defense import Checkpoint, Mechanism, PrivateRun, Problem, Progress, Trained
@@ -38,7 +40,7 @@ class PrivateFederated(Federated):
 
     id = "RD202"
     name = "federated-private"
-    quadratic = True
+    canaries = 1_000  # each is a client that trains the whole model
 
     epsilon: float | None = described.EPSILON.default(8.0)
     noise_multiplier: float | None = described.NOISE_MULTIPLIER.default(None)
@@ -98,7 +100,7 @@ class PrivateFederated(Federated):
         problem = trainer.problem(initial, examples, population)
         periods = trainer.in_time(divided, examples)
         federation, taking_part, noise = trainer.private(problem, periods, trainer.local_training(), seed, checkpoint)
-        trainer.elsewhere(federation, initial, examples, divided)
+        trainer.elsewhere(federation, initial, ClientData("labels", examples), divided)
         federation.run(seed=seed, checkpoint=checkpoint, progress=progress)
         trainer.check_done(federation)
         found = trainer.trained(initial, examples, divided, federation)
@@ -123,7 +125,8 @@ class PrivateFederated(Federated):
         how = LocalTraining(1, 1, "sgd", 1.0, largest_gradient=None)
         rows: Holders = [np.array([row]) for row in range(problem.size)]
         federation, taking_part, noise = own.private(problem, [rows], how, seed, checkpoint)
-        federation.run(seed=seed, checkpoint=checkpoint, progress=progress)
+        with one_thread():  # a client's step is too small for two, which wait for each other
+            federation.run(seed=seed, checkpoint=checkpoint, progress=progress)
         guarantee = taking_part.guarantee(noise, delta=self.delta, runs=self.runs or 1) if noise else None
         mechanism = Mechanism(self.clip, noise, float(taking_part.chances[0, 0]), federation.plan.rounds, "poisson")
         return PrivateRun(mechanism, guarantee)

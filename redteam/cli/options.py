@@ -141,6 +141,10 @@ DefenseId = Annotated[
 ]
 Holdout = Annotated[float, Opt("--holdout", min=0.01, max=0.99, help="Chance of a text to be held out.")]
 Restart = Annotated[bool, Opt("--restart", help="Begin anew, not where an earlier run left off.")]
+Picture = Annotated[
+    Path | None,
+    Opt("--picture", help="Draw which client holds what, as .svg, .png or .pdf: of a federated training."),
+]
 LabelCanaries = Annotated[
     int | None,
     Opt(

@@ -57,6 +57,7 @@ def train(
     columns: o.RowOptions,
     opening: o.OpeningOptions,
     restart: o.Restart = False,
+    picture: o.Picture = None,
 ) -> None:
     """Train on a random half of DATA; write a model and its ledger."""
     from redteam.data.planting import canaries_path
@@ -68,6 +69,7 @@ def train(
     if not math.isfinite(holdout):
         raise UsageError(f"--holdout {holdout}: must be a finite number")
     trainer, dropout, frozen = _configured(defense, set or [])
+    _check_picture(picture, trainer, data, output)
     try_start(spec, opening)
     started = time.monotonic()
     if (warning := open_to_others(canaries_path(data))) is not None:
@@ -88,6 +90,32 @@ def train(
             progress=show,
         )
     _report(files, time.monotonic() - started, released=None if privatise is None else data)
+    _draw(picture, files)
+
+
+def _draw(picture: Path | None, files: "TrainedFiles") -> None:
+    if picture is not None:
+        from redteam.experiments.clients import draw_clients
+
+        draw_clients(files.trained.clients, files.members, picture)
+        say(f"wrote {picture}: labels and rows of each client, by number")
+
+
+def _check_picture(picture: Path | None, trainer: "Defense", *others: Path) -> None:
+    """Raise UsageError for a picture that could not be drawn, before the training."""
+    if picture is None:
+        return
+    from redteam.experiments.picture import require_matplotlib
+
+    if not trainer.divides:
+        raise UsageError(f"--picture {picture}: {trainer.name} has no clients; it goes with --defense federated")
+    if picture.suffix not in (".svg", ".png", ".pdf"):
+        raise UsageError(f"--picture {picture}: name a .svg, .png or .pdf file")
+    if not picture.resolve().parent.is_dir():
+        raise UsageError(f"--picture {picture}: the folder {picture.parent} does not exist")
+    if any(picture.resolve() == other.resolve() for other in others):
+        raise UsageError(f"--picture {picture}: is the data or the model; give another file")
+    require_matplotlib()
 
 
 def _configured(name: str, given: list[str]) -> "tuple[Defense, float | None, bool]":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from redteam.verify.run import VerificationPlan
     from redteam.verify.subject import Subject
 
-_MANY, _FEW = 100_000, 4_000  # few where time grows with the square: RD101's per-example tables, one pass a micro-batch
+_MANY, _FEW = 100_000, 4_000  # few where a pass a micro-batch makes it slow; RD101 and others say so themselves
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def verify(
     set: o.Set = None,
     canaries: Annotated[
         int | None,
-        o.Opt("--canaries", min=1, help=f"{o.CANARIES} [default: 100,000; 4,000 where time is quadratic]."),
+        o.Opt("--canaries", min=1, help=f"{o.CANARIES} [default: 100,000; 4,000 and fewer for slow trainers]."),
     ] = None,
     alpha: Annotated[float, o.Opt("--alpha", help=o.ALPHA)] = 0.01,
     seed: o.Seed = 0,
@@ -94,11 +94,12 @@ def _plan(named: str, given: list[str], canaries: int | None) -> "tuple[Verifica
         if name in settings_of(plan):
             raise UsageError(f"--set: {name} is part of what is verified; write --set {name}=VALUE, without an id")
     subject = load_function(named) if found is None else DefenseSubject(found, own)
-    slow = (found is not None and found.quadratic) or own.get("clipping") == "microbatch"
-    count = canaries if canaries is not None else _FEW if slow else _MANY
+    usual = _FEW if own.get("clipping") == "microbatch" else _MANY if found is None else found.canaries
+    count = canaries if canaries is not None else usual
+    short = VerificationPlan.short if usual == _MANY else min(count + 3, VerificationPlan.short)
     rate = 0.2 if plan.batch_size is None else plan.batch_size / count
     if not rate <= 1:
         raise UsageError(f"--set batch_size={plan.batch_size}: more than the {count:,} canaries; give more of them")
     if found is None:
         say(f"{named}: this runs the module's code")
-    return VerificationPlan(count, plan.epsilon, plan.delta, plan.clip, rate, plan.epochs), subject
+    return VerificationPlan(count, plan.epsilon, plan.delta, plan.clip, rate, plan.epochs, short), subject

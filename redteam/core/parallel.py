@@ -176,14 +176,14 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def attempt(work: Callable[[Job], Result], job: Job) -> Result | Failed:
     """Do one job as a worker does: on one thread, and `Failed` where it raises."""
     try:
-        with _one_thread():
+        with one_thread():
             return work(job)
     except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end the others
         return Failed(one_line(error))
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute on one thread: workers would fight for cores, and how many add up a sum decides its last digits."""
     import torch
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]

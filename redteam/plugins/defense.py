@@ -181,13 +181,15 @@ class SoftTraining(Protocol):
 class Defense(ABC):
     """A trainer: settings in the constructor (a frozen dataclass), work in `fit`.
 
-    `quadratic`: its time grows with the square of the rows of a step, so that it is verified on few canaries.
+    `canaries`: on how many `redteam verify` trains it; on fewer where its time grows with the square of a step's rows.
+    `divides`: it trains over clients, and tells who held what.
     `plants_labels`: it trains the label canaries that an initial model asks for.
     """
 
     id: ClassVar[str]
     name: ClassVar[str]
-    quadratic: ClassVar[bool] = False
+    canaries: ClassVar[int] = 100_000
+    divides: ClassVar[bool] = False
     plants_labels: ClassVar[bool] = False
 
     @abstractmethod

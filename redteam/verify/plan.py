@@ -13,7 +13,8 @@ _FEWEST = 200
 class VerificationPlan:
     """How the trainer is run: the mechanism it is asked for, and on how many canaries.
 
-    `rate` is the expected share of the rows in a step, `epochs` the number of expected passes.
+    `rate` is the expected share of the rows in a step, `epochs` the number of expected passes; `short` is how many
+    canaries the short trainings have.
     """
 
     canaries: int = 100_000
@@ -22,6 +23,7 @@ class VerificationPlan:
     clip: float = 1.0
     rate: float = 0.2
     epochs: int = 50
+    short: int = 4_003
 
     def __post_init__(self) -> None:
         """Raise UsageError for settings with which nothing can be run."""

@@ -59,7 +59,7 @@ def verify(
     adversary = found.attacks[-1][0]
     nominal, accounted = v.stated(run)
     bound = bounds.clopper_pearson if v.plain(run) else bounds.one_run
-    side = SideTrainings(runs.train, runs.told(design, plan), runs.rng)  # come last: they change nothing for the others
+    side = runs.beside(design)  # come last: they change nothing for the others
     signal = check_signal(runs.claim, calibration, design.canaries, found.attacks)
     hidden = _hidden(runs.farthest(signal), side)
     proven, against = _contradictions(runs, side, found, signal, alpha)
@@ -191,6 +191,10 @@ class _Runs:
             best = (found, family) if found > _MORE * best[0] else best
         self.claim = claim
         return best[1]
+
+    def beside(self, design: Design) -> SideTrainings:
+        """Run the short trainings."""
+        return SideTrainings(self.train, self.told(design, self.plan), self.plan.short, self.rng)
 
     def checks(self) -> list[MechanismCheck]:
         """Return what is checked of the trainings on lone canaries."""

@@ -23,7 +23,7 @@ from redteam.verify.verdict import plain
 Look = Callable[[Mechanism, Inspection], tuple[list[MechanismCheck], list[str]]]
 
 _EPSILON = 30.0  # of all short trainings: the less noise, the clearer they are
-_TRIAL, _ODD, _FEW = 4_003, 403, 8  # canaries
+_ODD, _FEW = 403, 8  # canaries, of the shortest ones
 _EPOCHS, _RATE = 12, 0.3  # the last batch of a pass is not full; of few canaries one is expected: each third is empty
 _RAISES_AT = 3  # calls for losses
 _SPARSE = 1 / 16  # of the canaries are in where there should be few
@@ -100,20 +100,24 @@ def checks_of(inspected: Sequence[tuple[PrivateRun, Inspection]]) -> list[Mechan
 class SideTrainings:
     """Runs the short trainings. A trainer that refuses one of them, or ends with an error, may be honest.
 
-    `train(design, watcher, included, settings, raises=...)` runs one; `told` are the settings of the main trainings.
+    `train(design, watcher, included, settings, raises=...)` runs one; `told` are the settings of the main trainings,
+    `canaries` how many the first one has.
     """
 
-    def __init__(self, train: Callable[..., PrivateRun], told: TrainerSettings, rng: np.random.Generator) -> None:
+    def __init__(
+        self, train: Callable[..., PrivateRun], told: TrainerSettings, canaries: int, rng: np.random.Generator
+    ) -> None:
         """Run them all."""
-        self._train, self._rng, self._clip = train, rng, told.clip
+        self._train, self._rng, self._clip, self._canaries = train, rng, told.clip, canaries
         self.notes: list[str] = []
         self._found: list[MechanismCheck] = []
         self._quiet = quiet = replace(told, epsilon=max(told.epsilon, _EPSILON), epochs=_EPOCHS)
-        self._trial = self._inspect(Design(_TRIAL, kinds=KINDS), quiet)
+        self._trial = self._inspect(Design(canaries, kinds=KINDS), quiet)
         self._found += checks_of([self._trial] if self._trial else [])
-        self._trouble(Design(_ODD, odd=troubles.NOT_A_NUMBER), quiet, troubles.no_numbers)
+        odd = min(_ODD, canaries)
+        self._trouble(Design(odd, odd=troubles.NOT_A_NUMBER), quiet, troubles.no_numbers)
         self._trouble(Design(_FEW), quiet, troubles.few_rows)
-        self._trouble(Design(_ODD), quiet, troubles.raised, raises=True)
+        self._trouble(Design(odd), quiet, troubles.raised, raises=True)
 
     def checks(self) -> list[MechanismCheck]:
         """Return what is checked of them."""
@@ -131,7 +135,7 @@ class SideTrainings:
         trial, signal = self._trial, self.farthest()
         if trial is None or signal is None or not plain(trial[0]):
             return None
-        few = self._inspect(Design(_TRIAL, kinds=KINDS), self._quiet, share=_SPARSE)
+        few = self._inspect(Design(self._canaries, kinds=KINDS), self._quiet, share=_SPARSE)
         if few is None or few[0].mechanism != trial[0].mechanism or not steady(trial[1], few[1]):
             return None
         return min(1.0, signal.share)
@@ -155,7 +159,7 @@ class SideTrainings:
         (run, one), found = self._trial, list[SignalCheck]()
         for kind in kinds:
             moved = moves.measure([one], states=(READ,), kinds=[kind], steps=[np.ones(one.steps, dtype=bool)])
-            found += of_move(moved, run.mechanism, clip=self._clip, population=_TRIAL)
+            found += of_move(moved, run.mechanism, clip=self._clip, population=self._canaries)
         return found
 
     def _trouble(self, design: Design, told: TrainerSettings, look: Look, *, raises: bool = False) -> None:

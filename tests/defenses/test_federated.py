@@ -438,7 +438,7 @@ def test_a_client_of_another_process_gives_the_update_that_it_gives_here(tmp_pat
     trainer = Federated(batch_size=4).settled(initial, 24)
     problem, how = trainer.problem(initial, some, None), trainer.local_training()
     held = np.array([1, 5, 9, 11, 20, 22])
-    job.write_job(tmp_path / "job", initial, some, [held], how)
+    job.write_job(tmp_path / "job", initial, job.ClientData("labels", some), [held], how)
     box = mailbox.Mailbox(tmp_path / "box")
     task = RoundTask(2, 7, weights_of(initial.model))
     box.post(0, task, [0], [np.arange(6)])

@@ -20,8 +20,8 @@ from redteam.core import RedteamError, UsageError
 from redteam.models.initial import initial_model
 from redteam.plugins.defense import Checkpoint, Problem
 from redteam.testing import check_defense
-from redteam.verify.dirac_canaries import Design
-from redteam.verify.run import VerificationPlan, _Runs
+from redteam.verify import run
+from redteam.verify.plan import VerificationPlan
 from redteam.verify.subject import DefenseSubject
 
 SIZE = 20_000
@@ -246,11 +246,39 @@ class Weighed(PrivateFederated):
         return federation, part, noise
 
 
-@pytest.mark.parametrize(("trainer", "least", "most"), [(PrivateFederated, 1e-4, 1.0), (Weighed, 0.0, 1e-9)])
-def test_verify_sees_how_far_a_client_moves_a_round(trainer, least, most):
-    """One training of `redteam verify`, whose canaries are clients of one row; all of them take minutes."""
-    plan = VerificationPlan(canaries=200, epsilon=2.0, delta=1e-5, clip=1.0, rate=0.2, epochs=4)
-    runs = _Runs(DefenseSubject(trainer(), {}), plan, np.random.default_rng(0), None)
-    runs.calibrate(Design(200))
-    (moved,) = [check for check in runs.checks() if check.says.startswith("an example moves a step")]
-    assert least <= moved.p <= most, moved.says
+class HalfNoise(PrivateFederated):
+    """Adds half the noise that it says."""
+
+    id = "RD298"
+    name = "half-noise"
+
+    def private(self, problem, periods, how, seed, checkpoint):
+        federation, part, noise = super().private(problem, periods, how, seed, checkpoint)
+        federation.aggregate.noise_multiplier = noise / 2
+        return federation, part, noise
+
+
+class NoClip(PrivateFederated):
+    """Adds updates up as they come, and noise for clipped ones."""
+
+    id = "RD297"
+    name = "no-clip"
+
+    def private(self, problem, periods, how, seed, checkpoint):
+        federation, part, noise = super().private(problem, periods, how, seed, checkpoint)
+        federation.aggregate.clip = lambda: None
+        return federation, part, noise
+
+
+TRAINERS = {PrivateFederated: "consistent", Weighed: "violated", HalfNoise: "violated", NoClip: "violated"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda trainer: trainer.name)
+def test_verify_tells_honest_trainers_from_others(trainer, monkeypatch):
+    """The whole verification, on few canaries, each a client of one row; without families, which take minutes."""
+    monkeypatch.setattr(run, "_FAMILIES", (8,))
+    plan = VerificationPlan(canaries=200, epsilon=2.0, rate=0.2, epochs=2, short=103)
+    found = run.verify(DefenseSubject(trainer(), {}), plan, seed=1)
+    assert found.verdict == TRAINERS[trainer], found.reason
+    assert found.accounted.unit == "client"

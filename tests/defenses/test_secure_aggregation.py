@@ -1,5 +1,6 @@
 """Secure aggregation: exact sums, whoever is lost, and a server that never has a single update."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from conftest import learnable
 from defenses.federated.aggregation import PlainSum, WeightedMean
 from defenses.federated.defense import Federated
 from defenses.federated.engines import InProcess
+from defenses.federated.flower import masking
 from defenses.federated.local import ClientAnswer, LocalTraining, RoundTask
 from defenses.federated.rounds import Federation, Rounds
 from defenses.federated.secure import coordinator, field
@@ -163,6 +165,72 @@ def test_numbers_beyond_the_range_are_a_failure_and_sums_never_wrap():
         for _ in range(1000):
             field.add(total, field.encode(np.array([sign * field.RANGE]), 1000))
         assert field.decode(total, 1000)[0] == pytest.approx(sign * 8000)
+
+
+class Nodes:
+    """Clients at two nodes, without Flower between: each request goes to a node as JSON, for all of its clients."""
+
+    def __init__(self, sent, deaf=()):
+        self.clients, self.kept, self.deaf, self.asked = Sending(sent), ({}, {}), deaf, []
+
+    def ask(self, kind, parts):
+        self.asked.append(kind)
+        found = {}
+        for at, kept in enumerate(self.kept):
+            own = {k: json.loads(json.dumps(part)) for k, part in parts.items() if k % 2 == at}
+            if (kind, at) not in self.deaf:
+                found |= json.loads(json.dumps(masking.respond(kind, own, kept)), object_hook=numbered)
+        return found
+
+    def answers(self, task, clients, holders, masks):
+        bare = replace(task, shares={}, clip=None)  # all that a node knows of the round is beside the masks
+        for found in self.clients.answers(bare, clients, holders):
+            yield masking.under_masks(found, bare, masks[found.client], self.kept[found.client % 2][found.client])
+
+
+def numbered(parts):
+    return {int(k): part for k, part in parts.items()}
+
+
+@pytest.mark.parametrize(("count", "lost"), [(3, ()), (7, (2, 5))])
+def test_clients_at_nodes_are_added_up_as_those_of_this_process_are(count, lost):
+    sent = updates(count, lost)
+    told, nodes = task(count, clip=1.0), masking.MaskedNodes(Nodes(sent))
+    secure = SecureSum(nodes).collect(told, nodes.answers(told, range(count), []))
+    plain = PlainSum().collect(told, Sending(sent).answers(told, range(count), []))
+    assert secure.counted == plain.counted
+    assert float((secure.total["w"] - plain.total["w"]).abs().max()) < 1e-5
+    assert nodes.engine.asked == ["advertise", "share", "reveal"]
+
+
+@pytest.mark.parametrize("kind", ["advertise", "share"])
+def test_a_node_that_does_not_exchange_keys_ends_the_round(kind):
+    nodes = masking.MaskedNodes(Nodes(updates(4), deaf=((kind, 1),)))
+    with pytest.raises(RedteamError, match="client 2 did not answer when keys were exchanged"):
+        nodes.begin(task(4), range(4))
+
+
+def test_where_too_many_do_not_reveal_their_shares_no_round_is_added_up():
+    nodes = masking.MaskedNodes(Nodes(updates(6), deaf=(("reveal", 1),)))
+    told = task(6)
+    with pytest.raises(RedteamError, match="are needed: the round cannot be added up"):
+        SecureSum(nodes).collect(told, nodes.answers(told, range(6), []))
+
+
+@pytest.mark.parametrize(
+    "sent", [{}, {"w": torch.zeros(SIZE)}, {MASKED: torch.zeros(3, dtype=torch.int64)}, {MASKED: torch.zeros(SIZE + 2)}]
+)
+def test_what_is_not_under_masks_is_a_failure_of_its_client(sent):
+    engine = Masked(Sending(updates(4)))
+    told = task(4)
+
+    def answers():
+        for found in engine.answers(told, range(4), []):
+            yield replace(found, update=sent) if found.client == 1 else found
+
+    found = SecureSum(engine).collect(told, answers())
+    assert found.failed == {1: "sent something else than its update under masks"}
+    assert found.counted == [0, 2, 3]
 
 
 def test_training_under_masks_ends_where_open_training_does():

@@ -6,6 +6,7 @@ own.
 """
 
 import itertools
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 
 from defenses.federated.flower.job import answer
 from defenses.federated.flower.mailbox import Mailbox
+from defenses.federated.flower.masking import respond, under_masks
 from defenses.federated.local import ClientAnswer, RoundTask
 
 
@@ -25,6 +27,7 @@ def client_app() -> Any:
 
     app = ClientApp()
     app.query("position")(position)
+    app.query("masks")(exchange)
     app.train()(train)
     return app
 
@@ -55,11 +58,29 @@ def train(message: Any, context: Any) -> Any:
     task = RoundTask(int(told["round"]), int(told["seed"]), message.content["weights"].to_torch_state_dict())
     rows = message.content["rows"].to_torch_state_dict()["rows"].numpy()
     found = answer(folder, int(told["client"]), rows, task)
+    if (masks := json.loads(str(told["masks"]))) is not None:
+        found = under_masks(found, task, masks, _kept(context)[found.client])
     content: dict[str, Any] = {"said": ConfigRecord({"rows": found.rows, "failure": found.failure})}
     if found.update is not None:
         content["update"] = ArrayRecord(OrderedDict(found.update))
         content["loss"] = MetricRecord({"loss": found.loss})
     return Message(RecordDict(content), reply_to=message)
+
+
+def exchange(message: Any, context: Any) -> Any:
+    """Answer for all clients of this node what secure aggregation asks; secrets stay in the node's context."""
+    from flwr.app import ConfigRecord, Message, RecordDict
+
+    told, kept = message.content["parts"], _kept(context)
+    parts = {int(k): json.loads(str(part)) for k, part in told.items() if k != "kind"}
+    said = respond(str(told["kind"]), parts, kept)
+    context.state["masks"] = ConfigRecord({str(k): text for k, text in kept.items()})
+    back = ConfigRecord({str(k): json.dumps(each) for k, each in said.items()})
+    return Message(RecordDict({"parts": back}), reply_to=message)
+
+
+def _kept(context: Any) -> dict[int, str]:
+    return {int(k): str(text) for k, text in context.state["masks"].items()} if "masks" in context.state else {}
 
 
 def relay(grid: Any, context: Any) -> None:
@@ -70,6 +91,9 @@ def relay(grid: Any, context: Any) -> None:
         told = box.task(number)
         if told is None:
             return
+        if told["kind"] != "train":
+            box.respond(number, _said(grid, nodes, told))
+            continue
         for found in _answers(grid, nodes, told):
             box.reply(number, found)
 
@@ -86,12 +110,29 @@ def _nodes(grid: Any, wanted: int) -> list[int]:
     return [found[at] for at in sorted(found)]
 
 
+def _said(grid: Any, nodes: list[int], told: dict[str, Any]) -> dict[int, str]:
+    """Return what clients say to a request; one message goes to each node, for all of its clients."""
+    from flwr.app import ConfigRecord, Message, RecordDict
+
+    sent = []
+    for at, node in enumerate(nodes):
+        own = {str(k): part for k, part in told["parts"].items() if k % len(nodes) == at}
+        if own:
+            content = RecordDict({"parts": ConfigRecord({"kind": told["kind"], **own})})
+            sent.append(Message(content, node, "query.masks", group_id=told["kind"]))
+    found: dict[int, str] = {}
+    for reply in grid.send_and_receive(sent):
+        if not reply.has_error():
+            found |= {int(k): str(part) for k, part in reply.content["parts"].items()}
+    return found
+
+
 def _answers(grid: Any, nodes: list[int], told: dict[str, Any]) -> Iterator[ClientAnswer]:
     from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
     weights, sent = ArrayRecord(OrderedDict(told["weights"])), []
-    for each, rows in zip(told["clients"], told["rows"], strict=True):
-        task = ConfigRecord({"round": told["round"], "seed": told["seed"], "client": each})
+    for each, rows, masks in zip(told["clients"], told["rows"], told["masks"], strict=True):
+        task = ConfigRecord({"round": told["round"], "seed": told["seed"], "client": each, "masks": masks})
         content = {"task": task, "weights": weights, "rows": ArrayRecord(OrderedDict(rows=rows))}
         sent.append(Message(RecordDict(content), nodes[each % len(nodes)], "train", group_id=str(each)))
     of = dict(zip(grid.push_messages(sent), told["clients"], strict=True))

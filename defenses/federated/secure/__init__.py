@@ -11,5 +11,5 @@ with the server.
     keys.py          X25519, HKDF, ChaCha20-Poly1305 of `cryptography`, Shamir of `pycryptodome`
     participants.py  what a client does
     coordinator.py   what the server does
-    rounds.py        a round of both in this process: an engine and a collector for the loop
+    rounds.py        a round of both: an engine of this process, and a collector for the loop
 """

@@ -54,6 +54,13 @@ def as_tensor(vector: Field) -> Tensor:
     return torch.from_numpy(vector.astype(np.int64))
 
 
+def is_field(found: object, size: int) -> bool:
+    """Tell whether that is a vector of `size` elements of the field, as it travels; a client may be hostile."""
+    if not isinstance(found, Tensor) or found.dtype != torch.int64 or found.shape != (size,):
+        return False
+    return bool(((found >= 0) & (found < PRIME)).all())
+
+
 def as_field(tensor: Tensor) -> Field:
     """Return what `as_tensor` made."""
     return tensor.numpy().astype(np.uint64)

@@ -1,5 +1,6 @@
 """What a client does in a round of secure aggregation."""
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,25 @@ class Participant:
     _public: dict[int, PublicKeys] = field(default_factory=dict)
     _held: dict[int, bytes] = field(default_factory=dict)
     _revealed: bool = False
+
+    def packed(self) -> str:
+        """Return all of it as text, secrets too, which must not leave the client."""
+        public = {k: [each.masks.hex(), each.shares.hex()] for k, each in self._public.items()}
+        private = {name: key.hex() for name, key in self._private.items()}
+        return json.dumps([self.client, private, self._seed.hex(), public, self._revealed])
+
+    @classmethod
+    def unpacked(cls, text: str, held: Mapping[int, bytes]) -> "Participant":
+        """Return what `packed` made a text of, with the sealed shares that it holds."""
+        client, private, seed, public, revealed = json.loads(text)
+        return cls(
+            client,
+            {name: bytes.fromhex(key) for name, key in private.items()},
+            bytes.fromhex(seed),
+            {int(k): PublicKeys(*map(bytes.fromhex, each)) for k, each in public.items()},
+            dict(held),
+            revealed,
+        )
 
     def advertise(self) -> PublicKeys:
         """Make keys and show the public ones."""

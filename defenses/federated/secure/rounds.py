@@ -1,11 +1,13 @@
-"""A round of secure aggregation in this process: clients that mask what they send, and a sum that takes masks off.
+"""A round of secure aggregation: clients that mask what they send, and a sum that takes masks off.
 
-`Masked` stands around an engine, on the clients' side; `SecureSum` is all that the server does. What passes between
-them is what would travel: public keys, sealed shares, masked vectors, shares of those who stayed.
+`Masked` stands around an engine of this process, on the clients' side; `SecureSum` is all that the server does. What
+passes between them is what travels to clients elsewhere (`flower.masking`): public keys, sealed shares, masked vectors,
+shares of those who stayed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,13 +17,24 @@ from defenses.federated.engines import Engine
 from defenses.federated.local import ClientAnswer, RoundTask
 from defenses.federated.secure import keys
 from defenses.federated.secure.coordinator import Coordinator, graph_of, threshold_of
-from defenses.federated.secure.field import RANGE, as_field, as_tensor, decode, encode
+from defenses.federated.secure.field import RANGE, as_field, as_tensor, decode, encode, is_field
 from defenses.federated.secure.participants import Participant
 from defenses.federated.updates import flat, unflat, zeros_like
 from redteam.core.arrays import FloatArray, IntArray
 
 _FEWEST = 3  # clients of a round: of two, each knows the other one from the sum
+_EXTRAS = 2  # entries after those of the update: is it within the clip, and the loss
 MASKED = "masked"  # the only name in what a client sends
+
+
+class MaskingClients(Protocol):
+    """Clients of rounds under masks, wherever they are."""
+
+    def begin(self, task: RoundTask, clients: Sequence[int]) -> Coordinator:
+        """Exchange keys and sealed shares between the clients of a round; return the server of it."""
+
+    def reveal(self, arrived: Sequence[int], lost: Sequence[int]) -> Mapping[int, Mapping[int, bytes]]:
+        """Ask each client that arrived for its shares of the others' secrets."""
 
 
 @dataclass
@@ -51,17 +64,11 @@ class Masked:
     def answers(self, task: RoundTask, clients: Sequence[int], holders: Sequence[IntArray]) -> Iterator[ClientAnswer]:
         """Yield what clients send: their contributions under masks, and nothing else of them."""
         for answer in self.engine.answers(task, clients, holders):
-            yield self.masked(checked(answer, task), task, len(clients))
+            yield masked(answer, task, len(clients), self.participants[answer.client])
 
-    def masked(self, answer: ClientAnswer, task: RoundTask, clients: int) -> ClientAnswer:
-        """Return a client's answer as it leaves the client."""
-        if answer.update is None:
-            return answer
-        encoded = encode(contribution(answer, task), clients)
-        if encoded is None:
-            return replace(answer, update=None, failure=f"has an update with entries beyond {RANGE:g}")
-        vector = self.participants[answer.client].mask(encoded)
-        return ClientAnswer(answer.client, {MASKED: as_tensor(vector)}, answer.rows)
+    def reveal(self, arrived: Sequence[int], lost: Sequence[int]) -> Mapping[int, Mapping[int, bytes]]:
+        """Ask each client that arrived for its shares of the others' secrets."""
+        return {k: self.participants[k].reveal(arrived, lost) for k in arrived}
 
     def kept(self, rounds: int) -> None:
         """Tell the engine."""
@@ -70,6 +77,17 @@ class Masked:
     def close(self) -> None:
         """End what the engine started."""
         self.engine.close()
+
+
+def masked(answer: ClientAnswer, task: RoundTask, clients: int, own: Participant) -> ClientAnswer:
+    """Return a client's answer as it leaves the client, in a round of so many clients."""
+    answer = checked(answer, task)
+    if answer.update is None:
+        return answer
+    encoded = encode(contribution(answer, task), clients)
+    if encoded is None:
+        return replace(answer, update=None, failure=f"has an update with entries beyond {RANGE:g}")
+    return ClientAnswer(answer.client, {MASKED: as_tensor(own.mask(encoded))}, answer.rows)
 
 
 def contribution(answer: ClientAnswer, task: RoundTask) -> FloatArray:
@@ -85,7 +103,7 @@ def contribution(answer: ClientAnswer, task: RoundTask) -> FloatArray:
 class SecureSum:
     """The server's side: it adds masked vectors, asks who stayed for shares, and learns the sum."""
 
-    clients: Masked
+    clients: MaskingClients
 
     def collect(self, task: RoundTask, answers: Iterator[ClientAnswer]) -> Collected:
         """Return the sum of a round; raise RedteamError where too few clients stayed to take the masks off."""
@@ -95,7 +113,10 @@ class SecureSum:
             found.failed = dict.fromkeys(chosen, f"was not asked: a sum hides one among {_FEWEST} or more")
             return found
         server = self.clients.begin(task, chosen)
+        size = sum(value.numel() for value in task.weights.values()) + _EXTRAS
         for answer in answers:
+            if answer.update is not None and not is_field(answer.update.get(MASKED), size):
+                answer = replace(answer, update=None, failure="sent something else than its update under masks")
             if answer.update is None:
                 found.failed[answer.client] = answer.failure
                 continue
@@ -104,8 +125,7 @@ class SecureSum:
             found.rows += answer.rows
         if not server.arrived:
             return found
-        revealed = {k: self.clients.participants[k].reveal(server.arrived, server.lost) for k in server.arrived}
-        total = decode(server.unmask(revealed), len(chosen))
+        total = decode(server.unmask(self.clients.reveal(server.arrived, server.lost)), len(chosen))
         *vector, found.below, loss = total.tolist()
         found.total = unflat(torch.tensor(vector, dtype=torch.float32), task.weights)
         found.loss = loss / (sum(task.shares[k] for k in found.counted) or 1.0)
