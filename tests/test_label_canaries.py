@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import sentences
+from transformers import AutoConfig
 
 from defenses.dpsgd import DPSGD
 from defenses.edpsgd.defense import EDPSGD
@@ -23,6 +24,7 @@ from redteam.canary.label_watch import LabelWatch
 from redteam.core import LedgerError, UsageError
 from redteam.data.label_canaries import ACCESSES, ANSWERS, UPDATES, WEIGHTS, LabelPlan, planted_path
 from redteam.data.ledger import Ledger, ledger_path
+from redteam.models.heads import build
 from redteam.models.initial import initial_model
 from redteam.models.label_rows import LabelRequest, last_linear, plant_rows
 from redteam.plugins.defense import Mechanism
@@ -334,3 +336,41 @@ def test_a_head_that_is_no_linear_layer_is_refused():
     initial.model.classifier = torch.nn.Linear(64, 3).requires_grad_(False)
     with pytest.raises(UsageError, match="is not trained"):
         plant_rows(initial.model, [1], torch.ones(20, dtype=torch.bool), labels=3, name="mine")
+
+
+def small(kind, **settings):
+    """A small classifier of transformers, as a directory of that kind is opened."""
+    config = AutoConfig.for_model(kind, **{"vocab_size": 60, "pad_token_id": 0, "num_labels": 3} | settings)
+    torch.manual_seed(0)
+    return build(config).eval()
+
+
+BERTISH = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("bert", BERTISH),
+        ("roberta", BERTISH),
+        ("electra", BERTISH | {"embedding_size": 16}),
+        ("distilbert", {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 16}),
+    ],
+)
+def test_heads_of_other_encoders_take_them_too(kind, settings):
+    model, plan = small(kind, **settings), LabelPlan.draw(40)
+    before = model(input_ids=torch.tensor([[5, 6]])).logits
+    planted = plant_rows(model, [5, 6], torch.from_numpy(plan.included), labels=3, name=kind)
+    assert model(input_ids=torch.tensor([[5, 6]])).logits.shape == (1, 43)
+    whole, chances, share = LabelWatch(model, planted, LabelRequest(plan))._text()
+    assert whole.shape == (17,)
+    assert chances.max() < 1e-4
+    assert 0.3 < share <= 1
+    planted.cut()
+    assert torch.equal(model(input_ids=torch.tensor([[5, 6]])).logits, before)
+
+
+def test_a_linear_head_without_a_bias_is_refused():
+    model = small("gpt2", n_embd=16, n_layer=1, n_head=2, n_positions=16)
+    with pytest.raises(UsageError, match=r"gpt2 scores its labels by score.weight, no linear layer with a bias"):
+        plant_rows(model, [5], torch.ones(20, dtype=torch.bool), labels=3, name="gpt2")
