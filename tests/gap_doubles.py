@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from defenses.plain import Plain
+from redteam.data.label_canaries import ACCESSES
 from redteam.experiments.gap.grid import GapCell
 from redteam.experiments.gap.report import GapReport, GapResult, gap_rows
 from redteam.plugins.defense import Defense
@@ -65,6 +66,16 @@ def cell(trainer, epsilon, seed=0, *, accounted=None, nominal=None, low=0.0, auc
     rest["commonest"] = 0.4
     settled = {"seconds": seconds, "accuracy": right, "guarantee": guarantee, "evidence": tuple(found)}
     return GapResult(GapCell(trainer, epsilon, seed), "RD900", **rest, **settled)
+
+
+def with_planted(trainer, epsilon, lows, **how):
+    """A cell with a bound by label canaries for each adversary."""
+    one = cell(trainer, epsilon, **how)
+    found = [
+        evidence("epsilon", low, low, 20.0, signal=of, attainable=20.0) for of, low in zip(ACCESSES, lows, strict=True)
+    ]
+    planted = (replace(each, attack="label-canaries", metric="canary_epsilon") for each in found)
+    return replace(one, evidence=(*one.evidence, *planted))
 
 
 def report_of(cells, **parts):

@@ -4,10 +4,9 @@ import math
 from dataclasses import replace
 
 import pytest
-from gap_doubles import budget, cell, evidence, report_of
+from gap_doubles import budget, cell, evidence, report_of, with_planted
 
 from redteam.core import ReportError
-from redteam.data.label_canaries import ACCESSES
 from redteam.experiments.gap.picture import COLORS, draw
 from redteam.experiments.gap.report import GapReport, gap_rows
 from redteam.experiments.gap.table import render_markdown, render_text
@@ -115,19 +114,6 @@ def test_exposure_has_a_column_where_canaries_were_planted():
     planted = replace(one, evidence=(*one.evidence, evidence("exposure", 7.5, 6.0, 9.0)))
     assert "exposure" not in render_text(report_of([one]))
     assert "7.5 [6.0, 9.0]" in render_text(report_of([planted]))
-
-
-def planted(low, signal, *, attainable=20.0):
-    interval = evidence("epsilon", low, low, attainable).interval
-    found = evidence("epsilon", low, low, attainable, signal=signal, attainable=attainable)
-    return replace(found, attack="label-canaries", metric="canary_epsilon", interval=interval)
-
-
-def with_planted(trainer, epsilon, lows, **how):
-    one = cell(trainer, epsilon, **how)
-    return replace(
-        one, evidence=(*one.evidence, *(planted(low, name) for name, low in zip(ACCESSES, lows, strict=True)))
-    )
 
 
 class TestLabelCanaries:
