@@ -36,11 +36,11 @@ def by_noise(
     """
     drawn = np.empty(len(words), np.int64)
     half = (table.squares / 2).astype(np.float32)
+    against = np.concatenate([table.single, -half[:, None]], axis=1).T  # so that one product has all of it
     for start in range(0, len(words), _BLOCK):
         block = words[start : start + _BLOCK]
         noisy = table.vectors[block] + noise(len(block))
-        closeness = noisy.astype(np.float32) @ table.single.T
-        closeness -= half
+        closeness = np.append(noisy, np.ones((len(block), 1)), axis=1).astype(np.float32) @ against
         drawn[start : start + _BLOCK] = choose(closeness, noisy)
     return drawn
 

@@ -238,7 +238,8 @@ def _from_ledger(name: str, sources: Sources, options: dict[str, Any]) -> AuditI
         split = replace(split, randomised=False)
         unknown = f"{target.name}: cannot be recognised as the ledger's model: grade B, and no guarantee is taken over"
         return AuditInputs(target, split, None, (*notes, unknown), planting)
-    if ledger.privatised is not None and sources.released is None:
+    asked_as_they_were = (ledger.privatised or {}).get("source_sha256") == ledger.data.sha256
+    if ledger.privatised is not None and sources.released is None and not asked_as_they_were:
         notes += (
             f"trained on texts that {ledger.privatised.get('mechanism')} privatised, and asked with these: what it "
             "tells of the texts as they were, --released FILE shows",

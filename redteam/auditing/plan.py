@@ -15,6 +15,7 @@ from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.keeping import AS_HOPED, not_kept
+from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.auditing.settings import AuditSettings
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.label_evidence import LabelAudit
@@ -24,6 +25,7 @@ from redteam.models.encoder import hashed_ngrams
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import ExtractionAttack
+from redteam.plugins.reconstruction import ReconstructionAttack
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.plugins.registry import discover_controls
 from redteam.policy import Policy, with_unset
@@ -62,6 +64,7 @@ def make_plan(
     planted: CanaryAudit | None = None,
     labels: LabelAudit | None = None,
     references: int = 0,
+    released: ReleasedAudit | None = None,
 ) -> AuditPlan:
     """Say which attacks would run with so many `references`, what so many examples resolve, and how long it takes."""
     looked = look(split, [control for control in discover_controls() if control.reads_labels], seed=settings.seed)
@@ -70,8 +73,8 @@ def make_plan(
     canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
     context = _foreseen(split, settings, references)
     able = [attack for attack in attacks if attack.applies(target.access, context) is None]
-    of_canaries = () if planted is None else planted.planned(target.access)
-    family = _family(able, settings, split, canaries, guarantee, of_canaries, labels)
+    besides = _besides(target, settings, planted, labels, released, claimed=guarantee is not None)
+    family = _family(able, settings, split, canaries, guarantee, besides)
     each = family.of_members
     limits = policy.limits if planted is None else with_unset(policy.limits)
     randomised = (canaries.members, canaries.nonmembers, canaries.delta) if isinstance(canaries, Canaries) else None
@@ -88,6 +91,7 @@ def make_plan(
         *(_attack_line(attack, attack.applies(target.access, context)) for attack in attacks),
         *_planted_lines(planted, target.access),
         *(f"canaries   {line}" for line in (() if labels is None else labels.foreseen(family.level))),
+        *(_attack_line(attack, None) for attack in (() if released is None else released.attacks)),
         f"error      {settings.alpha:g} in all, up to {each:.2g} for a number; {_primary(family)}",
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_accuracy_line(target, split, policy),
@@ -98,26 +102,32 @@ def make_plan(
     return AuditPlan(tuple(lines), seconds)
 
 
+def _besides(
+    target: Target,
+    settings: AuditSettings,
+    planted: CanaryAudit | None,
+    labels: LabelAudit | None,
+    released: ReleasedAudit | None,
+    *,
+    claimed: bool,
+) -> dict[str, tuple[str, ...]]:
+    """Return the ids of what canaries, label canaries and released texts give, judged and described."""
+    of_labels = ((), ()) if labels is None else labels.planned(settings.limits, claimed=claimed)
+    of_texts = ((), ()) if released is None else released.planned(settings.limits)
+    canaries = () if planted is None else planted.planned(target.access)
+    return {"planted": (*canaries, *of_labels[0], *of_texts[0]), "described": (*of_labels[1], *of_texts[1])}
+
+
 def _family(
     able: Sequence[Attack],
     settings: AuditSettings,
     split: Split,
     canaries: Canaries | str,
     guarantee: Guarantee | None,
-    planted: tuple[str, ...],
-    labels: LabelAudit | None,
+    besides: dict[str, tuple[str, ...]],
 ) -> Family:
-    claimed = guarantee is not None
-    judged, described = ((), ()) if labels is None else labels.planned(settings.limits, claimed=claimed)
-    return make_family(
-        able,
-        settings,
-        epsilon=isinstance(canaries, Canaries),
-        claimed=claimed,
-        unit=split.unit,
-        planted=(*planted, *judged),
-        described=described,
-    )
+    measured, claimed = isinstance(canaries, Canaries), guarantee is not None
+    return make_family(able, settings, epsilon=measured, claimed=claimed, unit=split.unit, **besides)
 
 
 def _example_line(split: Split) -> str:
@@ -217,7 +227,7 @@ def _sizes(planted: CanaryAudit) -> dict[int, int]:
     return {copies: sum(c.repetitions == copies for c in canaries) for copies in repeated(planted.planting)}
 
 
-def _attack_line(attack: Attack | ExtractionAttack, stopped: str | None) -> str:
+def _attack_line(attack: Attack | ExtractionAttack | ReconstructionAttack, stopped: str | None) -> str:
     return f"{attack.id}      {attack.name}: {'runs' if stopped is None else f'cannot run: {stopped}'}"
 
 

@@ -5,7 +5,7 @@ What is guessed is joined with the texts as they were after the last attack.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from redteam.statistics.bounded import largest_mean_bound, mean_interval
 
 _MOST_WORDS, _FEWER_WORDS, _DRAWS = 3000, 800, 200  # words that people use, where a channel is counted, draws of each
 _BLOCK, _FOLLOWS = 64, 5.0
+_UNSEEN = "\0"  # stands for a released word that is not looked at
+_GAIN_ALPHA = 0.05  # of what seeing the released words adds, which is described and not judged
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,21 @@ class ReleasedAudit:
         )
         return judged, others
 
-    def run(self, level: Callable[[str], float]) -> Iterator[Evidence | Failure]:
-        """Yield for each attack and metric how much came back, each at its level; a crash is a Failure."""
+    def run(
+        self, level: Callable[[str], float], remark: Callable[[str], None] = lambda note: None
+    ) -> Iterator[Evidence | Failure]:
+        """Yield for each attack and metric how much came back, each at its level; a crash is a Failure.
+
+        `remark` is told how much of that comes back without looking at any released word.
+        """
         for attack in self.attacks:
             try:
-                guessed = attack.recover(self.released, self.known)
-                right = [_right(*pair) for pair in zip(guessed, self.raw, strict=True)]
+                right = self._right(attack.recover(self.released, self.known))
+                without = self._right(self._unseen(attack))
             except (Exception, SystemExit) as error:
                 yield Failure(attack.id, "failed", one_line(error))
                 continue
-            words = np.array([own.mean() for own in right])
+            words, prior = (np.array([own.mean() for own in some]) for some in (right, without))
             whole = np.array([float(own.all()) for own in right])
             for name in attack.metrics:
                 identifier = f"{rule_of(attack.id, name)}:texts"
@@ -60,20 +67,32 @@ class ReleasedAudit:
                 interval = mean_interval(numbers, alpha=level(identifier))
                 most = largest_mean_bound(len(numbers), alpha=level(identifier))
                 yield Evidence(attack.id, "texts", name, interval, len(numbers), len(numbers), most)
+            remark(_beside_prior(attack.id, words, prior))
 
-    def notes(self) -> tuple[str, ...]:
-        """Say how often somebody would be right who saw no released text."""
-        commonest = self.known.words[int(self.known.prior.argmax())]
-        seen = Counter(word for text in self.raw for word in text)
-        share = seen[commonest] / max(1, seen.total())
-        return (
-            f"attacks on released texts: {len(self.raw):,} texts; always guessing the commonest word, without looking "
-            f"at any of them, is right on {share:.1%} of words",
-        )
+    def _unseen(self, attack: ReconstructionAttack) -> list[list[str]]:
+        """Return what an attack says that knows how people write and how long each text is, and sees no word of it."""
+        channel = np.zeros((len(self.known.words), 1), np.float32)
+        blind = replace(self.known, seen={_UNSEEN: 0}, channel=channel)
+        lengths = sorted({len(text) for text in self.released})
+        guessed = attack.recover([(_UNSEEN,) * length for length in lengths], blind)
+        commonest = self.known.words[int(self.known.prior.argmax())]  # for one that reads words as they stand
+        said = {len(text): [commonest if word == _UNSEEN else word for word in text] for text in guessed}
+        return [said[len(text)] for text in self.released]
+
+    def _right(self, guessed: Sequence[Sequence[str]]) -> list[FloatArray]:
+        pairs = zip(guessed, self.raw, strict=True)
+        return [np.array([float(a == b) for a, b in zip(ours, own, strict=True)]) for ours, own in pairs]
 
 
-def _right(guessed: Sequence[str], own: Sequence[str]) -> FloatArray:
-    return np.array([float(a == b) for a, b in zip(guessed, own, strict=True)])
+def _beside_prior(attack: str, words: FloatArray, prior: FloatArray) -> str:
+    """Say what seeing the released words adds; gains are from -1 to 1, so half of that has the interval of shares."""
+    gain = mean_interval((words - prior + 1) / 2, alpha=_GAIN_ALPHA)
+    low, value = 2 * gain.low - 1, 2 * gain.value - 1
+    shown = f"at least {low:+.1%}" if low > 0 else "within chance: nothing is shown to come from the release"
+    return (
+        f"{attack} on {len(words):,} released texts: {prior.mean():.1%} of their words are guessed without seeing any "
+        f"of them, by the lengths and how people write; seeing them adds {value:+.1%} ({shown})"
+    )
 
 
 def knowledge(
@@ -83,6 +102,7 @@ def knowledge(
     exact = mechanism.log_channel(np.zeros(1, np.int64), table) is not None
     parted = [words_of(text) for text in texts]
     counts = Counter(word for words in parted for word in words if word in table.index)
+    counts.update({word for word in seen if word in table.index})  # one may stand for itself, though no text has it
     words = [word for word, _ in counts.most_common(_MOST_WORDS if exact else _FEWER_WORDS)] or list(table.words[:2])
     columns = {word: place for place, word in enumerate(word for word in seen if word in table.index)}
     rows, wanted = (np.array([table.index[word] for word in some], np.int64) for some in (words, columns))

@@ -12,22 +12,37 @@ import numpy as np
 
 from redteam.auditing.inputs import AuditInputs
 from redteam.auditing.rebuilding import ReleasedAudit, knowledge
-from redteam.core import LedgerError
+from redteam.core import LedgerError, UsageError
 from redteam.data import Columns, Examples, Split, fingerprint, read_examples
 from redteam.data.ledger import Ledger, ledger_path
 from redteam.data.words import words_of
 from redteam.models.word_vectors import WordVectors, load_word_vectors
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.reconstruction import ReconstructionAttack
-from redteam.plugins.registry import discover_mechanisms, discover_reconstructions
+from redteam.plugins.registry import choose, discover_mechanisms, discover_reconstructions
 from redteam.training.privatising.record import Privatisation, load_record
 from redteam.training.privatising.wording import caveats
 
 _MOST_TEXTS = 2000
 
 
-def open_released(path: Path, inputs: AuditInputs, name: str | None, ledger: Path | None) -> AuditInputs:
-    """Return the inputs with texts as they were before `path` was released, and with what is tried on the release.
+def parted(
+    wanted: list[str] | None, released: Path | None
+) -> tuple[tuple[ReconstructionAttack, ...], list[str] | None]:
+    """Return the attacks on released texts that are wanted, all where none is named, and what else is, None for all."""
+    everything = discover_reconstructions()
+    known = {key.lower() for attack in everything for key in (attack.id, attack.name)}
+    named = [name for name in wanted or () if name.lower() in known]
+    if named and released is None:
+        raise UsageError(f"--attack {named[0]}: tries released texts; give --released FILE")
+    chosen = choose(everything, named) if named else everything
+    return chosen, None if wanted is None else [name for name in wanted if name not in named]
+
+
+def open_released(
+    path: Path, inputs: AuditInputs, name: str | None, ledger: Path | None, attacks: Sequence[ReconstructionAttack]
+) -> AuditInputs:
+    """Return the inputs with texts as they were before `path` was released, and with `attacks` to try on the release.
 
     `ledger` is that of the model called `name`, None where it lies beside it. Raises LedgerError where the files are
     not of one another.
@@ -44,7 +59,7 @@ def open_released(path: Path, inputs: AuditInputs, name: str | None, ledger: Pat
     released = read_examples(path, Columns(**own.data.columns)).examples
     split = _with_raw(inputs.split, raw)
     notes = (*inputs.notes, *caveats(record), f"membership attacks ask with the texts of {source.name} as they were")
-    audit = _released(record, split, released, discover_reconstructions())
+    audit = _released(record, split, released, attacks)
     return replace(inputs, split=split, notes=notes, released=audit)
 
 
@@ -59,14 +74,24 @@ def _with_raw(split: Split, raw: Examples) -> Split:
 def _released(
     record: Privatisation, split: Split, released: Examples, attacks: Sequence[ReconstructionAttack]
 ) -> ReleasedAudit:
+    return released_audit(mechanism_of(record), _vectors(record), split, released, attacks)
+
+
+def released_audit(
+    mechanism: WordMechanism,
+    table: WordVectors,
+    split: Split,
+    released: Examples,
+    attacks: Sequence[ReconstructionAttack],
+) -> ReleasedAudit:
+    """Return what is tried on the released texts of members, `released` being rows of the same numbers as `split`'s."""
     rows = np.random.default_rng(0x401).permutation(split.members.rows)[:_MOST_TEXTS]
     texts = released.of_rows(rows.tolist()).texts or ()
     members = {int(row): text for row, text in zip(split.members.rows, split.members.texts or (), strict=True)}
     raw = [tuple(words_of(members[int(row)])) for row in rows]
     pairs = [(tuple(text.split()), own) for text, own in zip(texts, raw, strict=True) if own]
     seen = sorted({word for text, _ in pairs for word in text})
-    table = _vectors(record)
-    known = knowledge(mechanism_of(record), table, split.nonmembers.texts or (), seen)
+    known = knowledge(mechanism, table, split.nonmembers.texts or (), seen)
     return ReleasedAudit(tuple(a for a, _ in pairs), tuple(b for _, b in pairs), known, tuple(attacks))
 
 

@@ -190,8 +190,7 @@ class _Job:
             found += self.labels.run(self.cache.target, family.level)
             self.notes.extend(self.labels.notes)
         if self.released is not None:
-            found += self.released.run(family.level)
-            self.notes.extend(self.released.notes())
+            found += self.released.run(family.level, self.notes.append)
         return found
 
     def outcomes(self, family: Family) -> list[Measured | Failure]:

@@ -120,7 +120,7 @@ def audit(
     files = (*sources.files, *references.files)
     check_output(result.output, rules.policy, rules.baseline, *files, base, *_named(target))
     references.check()
-    inputs = _open(target, sources.sources(columns), requests, opening)
+    inputs, attack = _open(target, sources.sources(columns), requests, opening, attack or None)
     settings = replace(measuring.settings(policy), base=base)
     trains = references.trains
     attacks, planted = _chosen(attack, set or [], inputs, base, opening.limits(), policy.require, trains=trains)
@@ -142,17 +142,19 @@ def _named(target: str | None) -> tuple[Path, ...]:
     return () if target is None else (Path(target), ledger_path(Path(target)))
 
 
-def _open(target: str | None, sources: "Sources", requests: RequestOptions, opening: o.OpeningOptions) -> "AuditInputs":
+def _open(
+    target: str | None, sources: "Sources", requests: RequestOptions, opening: o.OpeningOptions, asked: list[str] | None
+) -> "tuple[AuditInputs, list[str] | None]":
     from redteam.auditing.inputs import open_inputs
+    from redteam.auditing.released import open_released, parted
 
+    tries, others = parted(asked, sources.released)
     inputs = open_inputs(target, sources, requests.settings(target, opening))
     if sources.released is not None:
-        from redteam.auditing.released import open_released
-
-        inputs = open_released(sources.released, inputs, target, sources.ledger)
+        inputs = open_released(sources.released, inputs, target, sources.ledger, tries)
     for note in inputs.notes:
         say(note)
-    return inputs
+    return inputs, others
 
 
 def _chosen(
@@ -178,7 +180,7 @@ def _chosen(
         if {name.lower() for name in wanted or ()} & {control.id.lower(), control.name.lower()}:
             raise UsageError(f"--attack {control.id}: is a control and always runs; name attacks")
     everything: tuple[Attack | ExtractionAttack, ...] = (*discover_attacks(), *discover_extractions())
-    chosen = tune(choose(everything, wanted) if wanted else everything, given)
+    chosen = tune(everything if wanted is None else choose(everything, wanted), given)
     changed = [attack.id for attack in chosen if changes_of(attack)]
     extractions = tuple(attack for attack in chosen if isinstance(attack, ExtractionAttack))
     none = "the training data holds no canaries to extract"
@@ -188,10 +190,10 @@ def _chosen(
     unasked += [] if base is None or reads else [f"--base {base}: no attack that was named compares texts, and {none}"]
     if inputs.planting is None and unasked:
         raise UsageError(f"{unasked[0]}; see: redteam canary plant --help")
-    kept = None if wanted else (*required, *changed)
+    kept = None if wanted is not None else (*required, *changed)
     check_base(base, extractions, most)
     attacks = tuple(attack for attack in chosen if isinstance(attack, Attack))
-    named = wanted or any(
+    named = wanted is not None or any(
         attack.id in changed or (attack.outdone_from is not None and attack.id in required) for attack in attacks
     )
     return attacks if named else None, _canaries(inputs, extractions, base, kept)
@@ -228,9 +230,8 @@ def _plan(
     if attacks is None:
         attacks = suited(discover_attacks(), inputs.target.access)
     known: dict[str, Any] = {"guarantee": inputs.guarantee, "planted": planted, "labels": inputs.labels}
-    known["references"] = references
-    plan = make_plan(inputs.target, inputs.split, attacks, limits, settings, **known)
-    return plan.text
+    known |= {"references": references, "released": inputs.released}
+    return make_plan(inputs.target, inputs.split, attacks, limits, settings, **known).text
 
 
 def _run(

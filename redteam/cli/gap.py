@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Opt = typer.Option
 Epsilons = Annotated[str | None, Opt("--epsilon", help="List of epsilons [default: inf,16,8,4,2,1,0.5].")]
 Trainers = Annotated[str | None, Opt("--trainer", help="List of trainers [default: plain,dpsgd,edpsgd,microbatch].")]
+Privatised = Annotated[str, Opt("--privatise", help="Mechanisms before plain training: a list of MECHANISM=EPSILON.")]
+Embeddings = Annotated[str, Opt("--embeddings", help="Vectors of words for --privatise: minilm, glove, or a file.")]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class _GapGrid(e.Grid):
     epsilons: str = "inf,16,8,4,2,1,0.5"
     trainers: str = "plain,dpsgd,edpsgd,microbatch"
     seeds: int = 5
+    privatised: str = ""
+    embeddings: str = "minilm"
     private_learning_rate: float | None = None
     delta: float | None = None
     canaries: int | None = None
@@ -51,6 +55,8 @@ def gap(
     model: o.ModelOptions,
     epsilon: Epsilons = None,
     trainer: Trainers = None,
+    privatise: Privatised = "",
+    embeddings: Embeddings = "minilm",
     seeds: e.Seeds = None,
     set: o.Set = None,
     rows: e.Rows = None,
@@ -71,6 +77,7 @@ def gap(
     (training,) = tune((_GapTraining(),), set or [])
     usual = _QUICK if quick else _GapGrid()
     given: dict[str, Any] = {"rows": rows, "epsilons": epsilon, "trainers": trainer, "seeds": seeds}
+    given |= {"privatised": privatise, "embeddings": embeddings}
     size = e.sized(usual, model, training, **given, canaries=label_canaries)
     workers = jobs if jobs is not None else 2 if quick else 1
     e.check_means(workers)
@@ -84,22 +91,27 @@ def gap(
 def _tasks(data: Path, output: Path, columns: o.RowOptions, size: _GapGrid) -> "tuple[GapTask, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.experiments.gap.cells import gap_tasks, open_gap
-    from redteam.experiments.gap.grid import choose_trainers, gap_grid, parse_epsilons
+    from redteam.experiments.gap.grid import choose_trainers, gap_grid, parse_epsilons, parse_privatised
     from redteam.plugins.attack import suited
     from redteam.plugins.registry import discover_attacks, discover_defenses
     from redteam.targets.target import Access
 
     epsilons = parse_epsilons(size.epsilons)
     private = {"delta": size.delta, "learning_rate": size.private_learning_rate}
-    trainers = choose_trainers(e.names(size.trainers), discover_defenses(), size.recipe, private)
+    found = discover_defenses()
+    trainers = choose_trainers(e.names(size.trainers), found, size.recipe, private)
+    privatised = parse_privatised(size.privatised)
+    (plain,) = choose_trainers(["plain"], found, size.recipe)
     e.make_folder(output)
     try_start(size.model)
     attacks = suited(discover_attacks(), Access.WEIGHTS)
     how: dict[str, Any] = {"model": size.choice, "rows": size.rows, "canaries": size.canaries}
+    how["embeddings"] = size.embeddings
     setup, notes = open_gap(data, output, attacks, columns=columns.columns(), **how)
     for note in notes:
         say(note)
-    return gap_tasks(setup, trainers, gap_grid(trainers, epsilons, size.seeds), output)
+    cells = gap_grid(trainers, epsilons, size.seeds, privatised)
+    return gap_tasks(setup, trainers, cells, output, privatised, plain.defense)
 
 
 def _outcome(result: "GapResult") -> str:

@@ -69,7 +69,7 @@ def privatise(
     copied, all others are left out.
     """
     from redteam.training.privatising.release import privatise as run
-    from redteam.training.privatising.wording import four_lines
+    from redteam.training.privatising.wording import doubts, four_lines
 
     check_output(output, data)
     assert epsilon is not None  # it has no default
@@ -83,7 +83,7 @@ def privatise(
         )
     with progress("privatising") as show:
         made = run(data, output, exchange, columns=columns.columns(), seed=seed, restart=restart, progress=show)
-    for note in made.notes:
+    for note in (*made.notes, *doubts(made.privatisation)):
         say(note)
     tell("\n".join(four_lines(made.privatisation)))
     say(f"wrote {made.output} and {made.record}, which is private; next: redteam train {made.output}")
@@ -113,7 +113,7 @@ def privatised_file(data: Path, model: Path, asked: str, columns: o.RowOptions) 
     from redteam.data import fingerprint
     from redteam.training.privatising.record import record_beside
     from redteam.training.privatising.release import privatise as run
-    from redteam.training.privatising.wording import four_lines
+    from redteam.training.privatising.wording import doubts, four_lines
 
     name, _, number = asked.partition("=")
     try:
@@ -130,6 +130,6 @@ def privatised_file(data: Path, model: Path, asked: str, columns: o.RowOptions) 
         return output
     with progress("privatising") as show:
         released = run(data, output, WordOptions().exchange(mechanism), columns=columns.columns(), progress=show)
-    for line in (*released.notes, *four_lines(released.privatisation)):
+    for line in (*released.notes, *doubts(released.privatisation), *four_lines(released.privatisation)):
         say(line)
     return output

@@ -28,7 +28,8 @@ from redteam.report.values import Guarantee, Unit
 from redteam.training.identity import fingerprint_of
 from redteam.training.label_canaries import check_labels, label_record, label_request, told
 from redteam.training.privatising.record import Privatisation, record_beside
-from redteam.training.privatising.wording import caveats
+from redteam.training.privatising.rewriting import Rewriting
+from redteam.training.privatising.wording import caveats, repeated
 from redteam.training.unfinished import finish, finish_cleaning, forget, seed_of
 
 
@@ -81,6 +82,7 @@ def train(
     noise_from_seed: bool = False,
     label_canaries: int | None = None,
     canary_key: str | None = None,
+    words: Rewriting | None = None,
     progress: Progress | None = None,
 ) -> TrainedFiles:
     """Train on a random part of the texts, write the model to `output` and the ledger beside it.
@@ -89,12 +91,12 @@ def train(
     A private training draws its batches and noise from a secret that is thrown away with the checkpoint, unless
     `noise_from_seed`: for research, since whoever knows the seed can subtract the noise. A training that was broken off
     is taken up where it was, unless `restart`. `label_canaries` are planted as extra labels, each included with
-    probability 1/2 as `canary_key` [default: a secret] draws it, and cut off the model that is written. Raises
-    DataError where a side would be empty, UsageError where an unfinished training is of other settings or the model
-    cannot tell the canaries apart.
+    probability 1/2 as `canary_key` [default: a secret] draws it, and cut off the model that is written. With `words`
+    their words are exchanged in what the model sees, for experiments. Raises DataError where a side would be empty,
+    UsageError where an unfinished training is of other settings or the model cannot tell the canaries apart.
     """
     _check_output(output, data)
-    ready = _prepare(data, output, defense, columns, model, inclusion, noise_from_seed, label_canaries)
+    ready = _prepare(data, output, defense, columns, model, inclusion, noise_from_seed, label_canaries, words)
     if restart:
         forget(ready.checkpoint)
     finish_cleaning(ready.checkpoint, output)
@@ -127,6 +129,7 @@ class _Ready:
     source: DataFile
     planting: Planting | None
     privatised: Privatisation | None
+    words: Rewriting | None
     key: str
     unit: Unit
     sides: dict[str, tuple[int, ...]]
@@ -146,6 +149,7 @@ def _prepare(
     inclusion: RandomInclusion,
     noise_from_seed: bool,
     label_canaries: int | None,
+    words: Rewriting | None,
 ) -> _Ready:
     """Read the data, draw who is a member, and build the model."""
     reading = read_examples(data, columns)
@@ -154,6 +158,7 @@ def _prepare(
     planting = canaries_beside(data)
     planted = canary_rows(planting)
     unit, sides = draw_sides(data, reading.examples, inclusion, key, planted)
+    reading = replace(reading, examples=words(reading.examples)) if words else reading
     members = reading.examples.of_rows(sides["members"])
     users = len(reading.examples) - len(planted)
     expected = max(1, round(users * (1 - inclusion.reference) * (1 - inclusion.holdout))) + len(planted)
@@ -162,11 +167,12 @@ def _prepare(
     defense = defense.settled(initial, expected)
     noise = _noise_of(defense, from_seed=noise_from_seed)
     shape = [_shape(model), initial.fingerprint(), *([label_canaries] if label_canaries else [])]
+    shape += [] if words is None else [words.summary(source.sha256), words.seed]
     identity = fingerprint_of(source, planting, defense, [*shape, asdict(inclusion)], noise)
     checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
-    return _Ready(
-        reading, source, planting, record_beside(data), key, unit, sides, expected, initial, defense, noise, checkpoint
-    )
+    drawn: dict[str, Any] = {"key": key, "unit": unit, "sides": sides, "expected": expected}
+    built: dict[str, Any] = {"initial": initial, "defense": defense, "noise": noise, "checkpoint": checkpoint}
+    return _Ready(reading, source, planting, record_beside(data), words, **drawn, **built)
 
 
 def _ledger(
@@ -184,8 +190,13 @@ def _ledger(
         canaries=ready.planting.encoded() if ready.planting else (),
         clients=dict(trained.clients),
         rounds=tuple(map(dict, trained.rounds)),
-        privatised=None if ready.privatised is None else ready.privatised.summary,
+        privatised=_privatised(ready),
     )
+
+
+def _privatised(ready: _Ready) -> dict[str, Any] | None:
+    made = ready.privatised.summary if ready.privatised else None
+    return ready.words.summary(ready.source.sha256) if ready.words else made
 
 
 def _told_before(ready: _Ready, asked: Defense, members: Examples, nonmembers: Examples) -> Iterator[str]:
@@ -205,7 +216,8 @@ def draw_sides(
     sides = assign_membership(examples, **shares, seed=inclusion.seed, key=key, planted=planted, unit=unit)
     for side in ("members", "nonmembers"):
         if len(sides[side]) < 2:
-            raise DataError(f"{data}: {len(sides[side])} {side} of {len(examples)} rows: not enough data")
+            few = f"{len(sides[side])} {side} of {len(examples)} rows: not enough data"
+            raise DataError(f"{data}: {few}{repeated(examples.texts or (), record_beside(data))}")
         if unit == "user" and how_many(examples.of_rows(sides[side]).users) < 2:
             users = plural(how_many(examples.users), "user")
             raise DataError(f"{data}: a random split of {users} leaves fewer than 2 {side}: not enough users")

@@ -51,7 +51,29 @@ def test_of_pure_noise_no_more_comes_back_than_was_known():
     assert shares["RT401", "unchanged"].low < 1 / 3 < shares["RT401", "unchanged"].high
     assert shares["RT402", "words_recovered"].value < 0.4
     assert shares["RT403", "texts_recovered"].value < 0.4
-    assert "is right on 3" in audit.notes()[0]
+
+
+def remarks(audit):
+    said = []
+    list(audit.run(lambda name: 0.05, said.append))
+    return said
+
+
+def test_texts_that_have_nothing_to_do_with_the_release_show_nothing():
+    """The released texts are those of other people: what is guessed right is what is guessed without them."""
+    audit = audited(SanText(8.0), texts=400)
+    others = ReleasedAudit(audit.released[200:], audit.raw[:200], audit.known, audit.attacks)
+    said = remarks(others)
+    assert [line[:5] for line in said] == ["RT401", "RT402", "RT403"]
+    assert all("within chance" in line for line in said), said
+    assert all("at least +" in line for line in remarks(audit))
+
+
+def test_what_is_known_without_the_release_counts_places_too():
+    """Texts begin with one of two words: who knows that is right more often than with the commonest word."""
+    said = remarks(audited(SanText(1e-9)))
+    shares = [float(line.split("texts: ")[1].split("%")[0]) for line in said]
+    assert shares[2] > max(shares[:2])
 
 
 def test_the_context_says_more_than_a_word_alone():

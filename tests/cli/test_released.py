@@ -73,7 +73,7 @@ def test_a_limit_on_what_comes_back_is_judged(folder):
 def test_without_a_limit_it_is_described(folder):
     result = audit(folder, "--released", "private.csv", "-v")
     assert "words recovered" in result.stdout
-    assert "always guessing the commonest word" in " ".join(result.stdout.split())
+    assert "are guessed without seeing any of them" in " ".join(result.stdout.split())
     assert not any(word in result.stdout for word in WORDS)
 
 
@@ -87,3 +87,29 @@ def test_without_a_limit_it_is_described(folder):
 )
 def test_files_that_are_not_of_one_another(folder, arguments, said):
     assert said in error_line(audit(folder, *arguments))
+
+
+def test_attacks_on_the_release_are_asked_for_like_others(folder):
+    (folder / "policy.toml").write_text("max_words_recovered = 0.5\nallow_untrained = true\n")
+    usual = ("audit", "model.pt", "--released", "private.csv", "--policy", "policy.toml")
+    result = fast(*usual, "--attack", "RT402", "-f", "json", cwd=folder)
+    assert result.returncode == 1, result.stderr
+    assert {each["attack"] for each in json.loads(result.stdout)["evidence"]} == {"RT402"}
+    planned = fast(*usual, "--dry-run", cwd=folder).stdout
+    assert all(f"{attack}      " in planned for attack in ("RT401", "RT402", "RT403"))
+    one = fast(*usual, "--dry-run", "--attack", "RT101", "--attack", "rt403", cwd=folder).stdout
+    assert "RT403      bigram posterior: runs" in one
+    assert "RT402" not in one
+    refused = fast("audit", "model.pt", "--attack", "RT402", cwd=folder)
+    assert "--attack RT402: tries released texts; give --released FILE" in error_line(refused)
+
+
+def test_texts_without_a_known_word_train_nothing(folder):
+    (folder / "odd.csv").write_text(
+        "text,label\n" + "".join(f"zvooq{i} qwyx{i * 3},{'ab'[i % 2]}\n" for i in range(40))
+    )
+    usual = ("--mechanism", "santext", "--epsilon", "3", "--embeddings", "v.txt")
+    made = fast("privatise", "odd.csv", "-o", "masked.csv", *usual, cwd=folder)
+    assert "most words have no vector in v.txt (100.0%)" in made.stderr
+    refused = error_line(fast("train", "masked.csv", "-o", "odd.pt", cwd=folder))
+    assert "they hold 1 text, drawn together with its repeats; most of their words have no vector" in refused

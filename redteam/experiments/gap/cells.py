@@ -8,26 +8,32 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from redteam.auditing.inputs import AuditInputs, Sources, open_inputs
+from redteam.auditing.released import released_audit
 from redteam.auditing.settings import FPRS, AuditSettings
 from redteam.core import DataError, StatisticsError
 from redteam.core.files import write_atomic
 from redteam.data import Columns, fingerprint, read_examples
 from redteam.data.label_canaries import LabelPlan
 from redteam.data.ledger import Ledger, ledger_path
-from redteam.experiments.cells import Task
+from redteam.experiments.cells import Task, published
 from redteam.experiments.gap.grid import GapCell
 from redteam.experiments.gap.report import GapResult
 from redteam.experiments.setup import Setup, Trainer, some_rows, starting_weights, write_rows
+from redteam.models.word_vectors import load_word_vectors
 from redteam.plugins.attack import Attack
-from redteam.plugins.defense import SHARE_BATCHES, PrivateTraining
+from redteam.plugins.defense import SHARE_BATCHES, Defense, PrivateTraining
+from redteam.plugins.mechanism import WordMechanism
+from redteam.plugins.registry import discover_reconstructions
 from redteam.report.values import AuditReport
 from redteam.statistics import Interval
 from redteam.statistics.epsilon.planned import FEWEST
+from redteam.training.privatising.exchange import Exchange
+from redteam.training.privatising.rewriting import Rewriting
 from redteam.training.train import ModelChoice, RandomInclusion, train
 
 ALPHA = 0.05  # of all intervals of one cell together
@@ -36,23 +42,39 @@ _CANARIES, _ROWS_OF_A_CANARY = 2_000, 10
 
 @dataclass(frozen=True)
 class GapSetup(Setup):
-    """What all cells share: each row of `data` is held out with the chance `holdout`, so many `canaries` planted."""
+    """What all cells share: each row of `data` is held out with the chance `holdout`, so many `canaries` planted.
+
+    `embeddings` name the vectors of words for cells in which these are exchanged.
+    """
 
     columns: Columns
     holdout: float
     canaries: int = 0
+    embeddings: str = "minilm"
 
 
+@dataclass(frozen=True)
 class GapTask(Task[GapSetup, GapCell, GapResult]):
-    """One cell to be done: with which trainer, in which folder."""
+    """One cell to be done: with which trainer, in which folder, after which exchange of words."""
 
     kind, format = GapResult, "redteam.cell/2"
+    mechanism: WordMechanism | None = None
 
     def own(self) -> dict[str, Any]:
         """Return what the numbers depend on, beside that which all experiments share."""
         shared: dict[str, Any] = {"columns": asdict(self.setup.columns), "holdout": self.setup.holdout}
         shared |= {"label_canaries": self.setup.canaries, "batches": "shared by the cells of a seed"}
-        return shared | {"alpha": ALPHA, "fprs": list(FPRS), "seed": self.cell.seed}
+        shared |= {"alpha": ALPHA, "fprs": list(FPRS), "seed": self.cell.seed}
+        return (
+            shared if self.words is None else shared | {"words": self.words.summary(published(self.setup.data_sha256))}
+        )
+
+    @cached_property
+    def words(self) -> Rewriting | None:
+        """How words are exchanged before, None where they are not."""
+        if self.mechanism is None:
+            return None
+        return Rewriting(Exchange(self.mechanism, load_word_vectors(self.setup.embeddings)), self.cell.seed)
 
     def run(self) -> GapResult:
         """Train as `redteam train` does, audit, and write report.json."""
@@ -70,6 +92,7 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
                 noise_from_seed=isinstance(self.defense, PrivateTraining),  # repeatable, so not for release
                 label_canaries=planted,
                 canary_key=hashlib.sha256(f"label canaries of gap {seed} {setup.data_sha256}".encode()).hexdigest(),
+                words=self.words,
                 progress=clock,
             )
         finally:
@@ -90,6 +113,10 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
         settings = AuditSettings(alpha, FPRS, self.cell.seed)
         how: dict[str, Any] = {"settings": settings, "guarantee": guarantee, "labels": inputs.labels}
         how["kept"] = _kept(self.setup.data_sha256, self.setup.holdout, self.cell.seed)
+        if self.words is not None:
+            released = self.words(read_examples(self.setup.data, self.setup.columns).examples)
+            exchange, tries = self.words.exchange, discover_reconstructions()
+            how["released"] = released_audit(exchange.mechanism, exchange.table, inputs.split, released, tries)
         return audit(inputs.target, inputs.split, self.setup.attacks, **how)
 
 
@@ -109,6 +136,7 @@ def open_gap(
     holdout: float = 0.5,
     rows: int | None = None,
     canaries: int | None = None,
+    embeddings: str = "minilm",
 ) -> tuple[GapSetup, tuple[str, ...]]:
     """Read the data once and return what all cells share, with what reading it guessed.
 
@@ -128,16 +156,33 @@ def open_gap(
         canaries = usual if usual >= FEWEST else 0
     elif canaries:
         LabelPlan.draw(canaries)  # or refused, before any training
-    shared = GapSetup(data, fingerprint(data), model, weights, tuple(attacks), columns, holdout, canaries)
+    shared = GapSetup(data, fingerprint(data), model, weights, tuple(attacks), columns, holdout, canaries, embeddings)
     return shared, reading.notes
 
 
 def gap_tasks(
-    setup: GapSetup, trainers: Sequence[Trainer], cells: Sequence[GapCell], folder: Path
+    setup: GapSetup,
+    trainers: Sequence[Trainer],
+    cells: Sequence[GapCell],
+    folder: Path,
+    privatised: Sequence[WordMechanism] = (),
+    plain: Defense | None = None,
 ) -> tuple[GapTask, ...]:
-    """Return what there is to do for each cell, in folders of their own inside `folder`."""
+    """Return what there is to do for each cell, in folders of their own inside `folder`.
+
+    What is `privatised` is then trained on by `plain`.
+    """
     by_name = {trainer.name: trainer for trainer in trainers}
-    return tuple(GapTask(setup, cell, by_name[cell.trainer].at(cell.epsilon), folder / cell.folder) for cell in cells)
+    by_epsilon = {(each.name, each.epsilon): each for each in privatised}
+
+    def task(cell: GapCell) -> GapTask:
+        if not cell.privatised:
+            return GapTask(setup, cell, by_name[cell.trainer].at(cell.epsilon), folder / cell.folder)
+        assert plain is not None
+        assert cell.epsilon is not None
+        return GapTask(setup, cell, plain, folder / cell.folder, by_epsilon[cell.trainer, cell.epsilon])
+
+    return tuple(map(task, cells))
 
 
 def _result(task: GapTask, report: AuditReport, seconds: float | None, passes: Any) -> GapResult:
@@ -159,6 +204,7 @@ def _result(task: GapTask, report: AuditReport, seconds: float | None, passes: A
         failures=report.failures,
         commonest=report.accuracy.commonest,
         accuracy_by_user=report.accuracy.by_user,
+        plain=None if task.words is None else task.words.promise.plain,
     )
 
 

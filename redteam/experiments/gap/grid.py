@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redteam.core import UsageError
 from redteam.experiments.setup import Trainer
 from redteam.plugins.defense import Defense
+from redteam.plugins.mechanism import WordMechanism
+from redteam.plugins.registry import choose, discover_mechanisms
 from redteam.training.recipes import configured
 
 # A trainer of the grid is a defence with settings: the micro-batch mechanism is one way of edpsgd to clip. Its noise
@@ -22,11 +24,15 @@ _WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class GapCell:
-    """One training: trainer, epsilon asked for (None: infinity, clipping without noise) and seed."""
+    """One training: trainer, epsilon asked for (None: infinity, clipping without noise) and seed.
+
+    Where words are exchanged before, `privatised`, it is a mechanism in place of a trainer, at its metric epsilon.
+    """
 
     trainer: str
     epsilon: float | None
     seed: int
+    privatised: bool = False
 
     @property
     def folder(self) -> str:
@@ -88,14 +94,35 @@ def parse_epsilons(text: str) -> tuple[float | None, ...]:
     return tuple(values)
 
 
-def gap_grid(trainers: Sequence[Trainer], epsilons: Sequence[float | None], seeds: int) -> tuple[GapCell, ...]:
-    """Return every cell: all seeds of a trainer without an epsilon once, at infinity."""
-    return tuple(
-        GapCell(trainer.name, epsilon, seed)
-        for seed in range(seeds)
-        for trainer in trainers
-        for epsilon in (epsilons if trainer.private else (None,))
-    )
+def parse_privatised(text: str) -> tuple[WordMechanism, ...]:
+    """Read "santext=10,cmp=50" into mechanisms at their metric epsilons; UsageError for what is none."""
+    found = discover_mechanisms()
+    made: dict[tuple[str, float], WordMechanism] = {}
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        name, _, number = word.partition("=")
+        try:
+            epsilon = float(number)
+        except ValueError:
+            raise UsageError(f"--privatise {word}: write MECHANISM=EPSILON, such as santext=20") from None
+        if not (math.isfinite(epsilon) and epsilon > 0):
+            raise UsageError(f"--privatise {word}: give a finite epsilon above 0")
+        (mechanism,) = choose(found, [name])
+        made[mechanism.name, epsilon] = replace(mechanism, epsilon=epsilon)  # type: ignore[type-var]
+    return tuple(made.values())
+
+
+def gap_grid(
+    trainers: Sequence[Trainer],
+    epsilons: Sequence[float | None],
+    seeds: int,
+    privatised: Sequence[WordMechanism] = (),
+) -> tuple[GapCell, ...]:
+    """Return every cell: all seeds of a trainer without an epsilon once, at infinity, and of each mechanism."""
+    rows = [
+        (trainer.name, epsilon, False) for trainer in trainers for epsilon in (epsilons if trainer.private else (None,))
+    ]
+    rows += [(mechanism.name, mechanism.epsilon, True) for mechanism in privatised]
+    return tuple(GapCell(name, epsilon, seed, words) for seed in range(seeds) for name, epsilon, words in rows)
 
 
 def epsilon_words(epsilon: float | None) -> str:

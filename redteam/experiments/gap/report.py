@@ -18,7 +18,8 @@ class GapResult:
     `accuracy` is on held-out texts. `seconds` is the processor time of the training loop on one thread, None where too
     few steps were seen to say; `passes` how often it went over its members. `evidence` holds together at `alpha`.
     Always answering the members' commonest label would be right on the share `commonest` of them; `accuracy_by_user`
-    stands for both where members are users with several rows.
+    stands for both where members are users with several rows. `plain` is the epsilon of one word, whatever it is
+    exchanged for, where words were exchanged before.
     """
 
     cell: GapCell
@@ -35,6 +36,7 @@ class GapResult:
     failures: tuple[Failure, ...]
     commonest: float
     accuracy_by_user: UserAccuracy | None = None
+    plain: float | None = None
 
     @property
     def untrained(self) -> bool:
@@ -116,6 +118,7 @@ class GapRow:
     accounted: Budget | None
     measures: tuple[SeedsMeasure, ...]
     untrained: tuple[int, ...] = ()
+    plain: float | None = None
 
     @property
     def words(self) -> str:
@@ -182,6 +185,7 @@ def _row(cells: list[GapResult], plain: dict[int, float | None]) -> GapRow:
         accounted=max((g.accounted for g in guarantees), key=lambda b: b.epsilon) if whole else None,
         measures=_measures(cells),
         untrained=tuple(one.cell.seed for one in cells if one.untrained),
+        plain=cells[0].plain,
     )
 
 

@@ -37,13 +37,17 @@ def details_of(report: GapReport) -> ReportTable:
 
 def table_of(report: GapReport, *, full: bool = False) -> ReportTable:
     """Return a line for each row; the `full` one has an interval beside every number."""
-    exposure = any(row.best("exposure") for row in report.rows)
-    headers: tuple[str, ...] = (*_HEADERS, "exposure") if exposure else _HEADERS
+    exposure, words = (any(row.best(name) for row in report.rows) for name in ("exposure", "words_recovered"))
+    headers: tuple[str, ...] = (*_HEADERS, *(["exposure"] if exposure else []), *(["words back"] if words else []))
     if with_canaries(report):
         at = headers.index("measured")
         headers = (*headers[:at], *_ADVERSARIES.values(), "rows", *headers[at + 1 :])
         headers = headers if full else tuple(each for each in headers if each != _HEADERS[-1])  # a line has no room
-    cells = [_cells(row, exposure, full, planted=with_canaries(report)) for row in report.rows]
+    cells = [
+        _cells(row, exposure, full, planted=with_canaries(report))
+        + ((_share(row.best("words_recovered")),) if words else ())
+        for row in report.rows
+    ]
     return ReportTable(headers, cells, right=headers)
 
 
@@ -123,6 +127,14 @@ def _legend(report: GapReport) -> Iterator[str]:
     model = report.settings.get("model")
     if budgets and isinstance(model, dict) and model.get("spec") in ("tiny", "bilstm"):
         yield "no guarantee covers the vocabulary, which this model learned from its members' texts"
+    exchanged = [row for row in report.rows if row.plain is not None]
+    if exchanged:
+        costs = ", ".join(f"{row.plain:,.0f} ({row.words})" for row in exchanged)
+        yield (
+            f"words exchanged before plain training: epsilon is for each unit of distance, plain epsilon of one word: "
+            f"{costs}; none of it is an epsilon of the model. words back: of the words of released texts, those that "
+            "the best attack guesses back; membership is asked with the texts as they were"
+        )
     if any(each.unit == "user" for cell in report.cells for each in cell.evidence):
         yield "measured, AUC and TPR are per user, by all rows; guarantees for examples do not compare with them"
     if with_canaries(report):

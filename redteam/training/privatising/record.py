@@ -95,6 +95,6 @@ def load_record(released: Path) -> Privatisation:
     return found
 
 
-def record_beside(released: Path) -> Privatisation | None:
-    """Return the record of a data file, None where it has none; LedgerError where it is of another file."""
-    return load_record(released) if record_path(released).exists() else None
+def record_beside(released: Path | str) -> Privatisation | None:
+    """Return the record of a data file, None where it has none or is no file; LedgerError where it is of another."""
+    return load_record(released) if isinstance(released, Path) and record_path(released).exists() else None

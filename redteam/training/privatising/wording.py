@@ -1,7 +1,9 @@
 """What a privatisation guarantees and what it does not, in four lines that are always said together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from redteam.data import text_key
+from redteam.report import plural
 from redteam.training.privatising.record import Privatisation
 
 _UNKNOWN = {
@@ -41,6 +43,25 @@ def caveats(made: Privatisation) -> Iterator[str]:
         yield "the words were exchanged by a seed: whoever knows it can undo that, and nothing is guaranteed"
     if made.unknown == "keep":
         yield "words that are not in the vocabulary were left as they are: they tell whose text it is"
+
+
+def doubts(made: Privatisation) -> Iterator[str]:
+    """Yield why the released texts may be of little use."""
+    if made.tally.unknown > made.tally.words / 2:
+        yield (
+            f"most words have no vector in {made.embeddings} ({_share(made.tally.unknown, made.tally.words)}), and "
+            "little is left to learn from: give --embeddings that know them"
+        )
+
+
+def repeated(texts: Sequence[str], made: Privatisation | None) -> str:
+    """Say how few different texts rows have, of which one is drawn with all its repeats, and why; empty for none."""
+    different = len({text_key(text) for text in texts})
+    if not different < len(texts):
+        return ""
+    unknown = made is not None and made.tally.unknown > made.tally.words / 2
+    advice = "; most of their words have no vector: privatise with other --embeddings, or --unknown class"
+    return f": they hold {plural(different, 'text')}, drawn together with its repeats{advice if unknown else ''}"
 
 
 def _many(epsilon: float) -> str:

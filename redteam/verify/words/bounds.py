@@ -1,7 +1,7 @@
-"""A lower bound on epsilon from draws: pairs of near words, and outputs that one of the two has more often.
+"""A lower bound on epsilon from draws: pairs of words, and outputs that the first of the two has more often.
 
-Which outputs, is chosen on one half of the draws; the other half bounds either probability by Clopper and Pearson. The
-error is shared equally over both directions of all pairs, and over the two probabilities of each.
+Which pairs and which outputs, is chosen on one half of the draws; the other half bounds either probability by Clopper
+and Pearson. The error is shared equally over the pairs that were chosen, and over the two probabilities of each.
 """
 
 from collections import Counter
@@ -15,11 +15,16 @@ from redteam.models.word_vectors import WordVectors
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
 
 Pair = tuple[int, int]
+_MOST_OUTPUTS = 2000  # the commonest; all others are taken for one
+_CAREFUL = 3.0  # standard errors that are taken off when pairs are chosen
 
 
 @dataclass(frozen=True)
 class PairBound:
-    """What draws show of two words: a metric epsilon of at least `low`; `attainable` is the most there was to show."""
+    """What draws show of two words: a metric epsilon of at least `low`; `attainable` is the most there was to show.
+
+    The first of `words` has the `outputs` more often.
+    """
 
     words: tuple[str, str]
     distance: float
@@ -47,18 +52,49 @@ def choose_pairs(table: WordVectors, distances: FloatArray, count: int, rng: np.
     return tuple(pairs)
 
 
+def strongest_pairs(outputs: Sequence[Sequence[str]], apart: FloatArray, count: int) -> tuple[Pair, ...]:
+    """Return `count` pairs of words that show most on the first halves of their outputs, and the nearest two.
+
+    `apart` are distances of the words, float64 [words, words]; the first of a pair has something more often.
+    """
+    seen = [Counter(own[: len(own) // 2]) for own in outputs]
+    whole: Counter[str] = sum(seen, Counter())
+    columns = [output for output, _ in whole.most_common(_MOST_OUTPUTS)]
+    counts = np.array([[own[output] for output in columns] for own in seen], np.float64)
+    rest = np.array([own.total() for own in seen]) - counts.sum(axis=1)
+    counts = np.concatenate([counts, rest[:, None]], axis=1)
+    shown = np.full(apart.shape, -np.inf)
+    for a, b in zip(*np.nonzero(apart > 0), strict=True):
+        shown[a, b] = _promising(counts[a], counts[b]) / apart[a, b]
+    order = [
+        (int(a), int(b)) for a, b in zip(*np.unravel_index(np.argsort(-shown, axis=None), shown.shape), strict=True)
+    ]
+    best = {frozenset(pair): pair for pair in reversed(order) if np.isfinite(shown[pair])}
+    ranked = sorted(best.values(), key=lambda pair: -shown[pair])
+    nearest = min(best.values(), key=lambda pair: apart[pair])
+    return tuple(dict.fromkeys((*ranked[:count], nearest)))
+
+
+def _promising(first: FloatArray, second: FloatArray) -> float:
+    """Return about how large the logarithm of a ratio can be shown to be, over sets of outputs."""
+    order = np.argsort(-(first + 0.5) / (second + 0.5), kind="stable")
+    ours, others = np.cumsum(first[order]) + 0.5, np.cumsum(second[order]) + 0.5
+    return float((np.log(ours / others) - _CAREFUL * np.sqrt(1 / ours + 1 / others)).max())
+
+
 def bound_pair(
     first: Sequence[str], second: Sequence[str], *, words: tuple[str, str], distance: float, alpha: float
 ) -> PairBound:
-    """Return the larger of two bounds from outputs of two `words` at this `distance`; it errs with at most `alpha`."""
+    """Return the bound from outputs of two `words` at this `distance`, which the first has more often.
+
+    It errs with at most `alpha`.
+    """
     half = len(first) // 2
-    found = [
-        _bound(Counter(a[:half]), Counter(b[:half]), Counter(a[half:]), Counter(b[half:]), alpha / 4)
-        for a, b in ((first, second), (second, first))
-    ]
-    low, outputs = max(found)
+    low, outputs = _bound(
+        Counter(first[:half]), Counter(second[:half]), Counter(first[half:]), Counter(second[half:]), alpha / 2
+    )
     rest = len(first) - half
-    most = np.log(clopper_pearson_low(rest, rest, alpha / 4)) - np.log(clopper_pearson_high(0, rest, alpha / 4))
+    most = np.log(clopper_pearson_low(rest, rest, alpha / 2)) - np.log(clopper_pearson_high(0, rest, alpha / 2))
     return PairBound(words, distance, max(0.0, low / distance), max(0.0, float(most) / distance), outputs)
 
 

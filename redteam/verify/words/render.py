@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from redteam import core
 from redteam.formats.text import Cell, bullets, draw, headline, pairs, section, table
+from redteam.report import plural
 from redteam.verify.text import STYLES
 from redteam.verify.verdict import LOW_IS_NO_EVIDENCE
 from redteam.verify.words.run import PrivatiserVerification
@@ -24,7 +25,11 @@ def as_text(result: PrivatiserVerification, *, color: bool = False, width: int =
         section("Epsilon, for each unit of distance", pairs(numbers(result))),
         section(
             "Draws",
-            table(("words", "distance", "at least", "attainable"), _rows(result), right=("at least", "attainable")),
+            table(
+                ("more often of / than of", "distance", "at least", "attainable"),
+                _rows(result),
+                right=("at least", "attainable"),
+            ),
         ),
         section("What was found", bullets(result.findings)),
         section("What this means", bullets(meanings(result))),
@@ -61,5 +66,9 @@ def meanings(result: PrivatiserVerification) -> Iterator[str]:
             "may need all of it"
         )
     if result.accounted is None and not result.infinite:
-        yield f"{LOW_IS_NO_EVIDENCE}: its channel is not known, and other words or outputs may show more"
+        yield (
+            f"{LOW_IS_NO_EVIDENCE}: its channel is not known. Of {result.words} words {result.asked} were asked, one a "
+            f"text, and {plural(len(result.pairs), 'pair')} of these bounded: whatever it does with other words, with "
+            f"texts of several words, or less than once in {result.draws:,} times, is not seen here"
+        )
     yield "it is verified word by word: nothing is said of the length of a text, or of the order of its words"

@@ -4,7 +4,7 @@ An honest one is called violated at most `alpha` of the time: half of that is fo
 where that is known, and the rest for the bound on epsilon.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,7 @@ from redteam.core.randomness import Randomness
 from redteam.models.word_vectors import WordVectors
 from redteam.plugins.context import unwatched
 from redteam.plugins.mechanism import WordMechanism
-from redteam.verify.words.bounds import Pair, PairBound, bound_pair, choose_pairs
+from redteam.verify.words.bounds import PairBound, bound_pair, choose_pairs, strongest_pairs
 from redteam.verify.words.certain import certain_failures
 from redteam.verify.words.exact import Accounted, account, channel_p_value
 from redteam.verify.words.made_up import made_up
@@ -26,6 +26,7 @@ from redteam.verify.words.subject import PrivatiserSubject
 FORMAT = "redteam.text-verification/1"
 _ROUNDING = 1e-6  # of an epsilon, relative
 _BATCH = 20_000  # texts in one call
+_KEPT = 3  # pairs that are bounded, besides the nearest
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class PrivatiserVerification:
     """What one verification of a privatiser found. Epsilons are for each unit of distance, but for `accounted_plain`.
 
     `accounted` is of its channel, None where that is not known or, if `infinite`, where no epsilon holds. `pairs` are
-    of draws. `attainable` is the largest bound that so many draws could have shown.
+    of draws of so many `asked` words. `attainable` is the largest bound that so many draws could have shown.
     """
 
     subject: str
@@ -46,6 +47,7 @@ class PrivatiserVerification:
     pairs: tuple[PairBound, ...]
     findings: tuple[str, ...]
     words: int
+    asked: int
     draws: int
     alpha: float
     seed: int
@@ -77,7 +79,7 @@ def verify_privatiser(
     seed: int = 0,
     progress: Callable[[int, int], None] = unwatched,
 ) -> PrivatiserVerification:
-    """Return the verdict on a privatiser from `draws` of each word of `pairs`; the `seed` only chooses the words.
+    """Return the verdict on a privatiser from `draws` of each word of `pairs` that are near; `seed` only chooses these.
 
     Raises UsageError where there are too few words, TargetError where the subject crashes.
     """
@@ -93,11 +95,10 @@ def verify_privatiser(
     tried = [word for pair in chosen for word in pair]
     outputs = _draw(subject, [table.words[word] for word in tried], draws, progress)
     accounted = None if known is None else account(known, table)
-    share = (alpha if accounted is None else alpha / 2) / len(chosen)
-    bounds = tuple(_bounds(table, chosen, apart, outputs, share))
+    bounds = _bounds(table, tried, apart, outputs, alpha if accounted is None else alpha / 2)
     of_channel = [] if known is None or accounted is None else _of_channel(known, subject, tried, outputs, alpha / 2)
     proven = [*certain.violated, *_over(subject.epsilon, accounted), *of_channel, *_shown(subject, bounds)]
-    verdict, reason = _decide(subject, proven, accounted, bounds)
+    verdict, reason = _decide(subject, proven, accounted, bounds, len(tried))
     finite = accounted is not None and np.isfinite(accounted.epsilon)
     return PrivatiserVerification(
         subject=subject.name,
@@ -110,6 +111,7 @@ def verify_privatiser(
         pairs=bounds,
         findings=(*proven, *certain.told),
         words=len(table),
+        asked=len(tried),
         draws=draws,
         alpha=alpha,
         seed=seed,
@@ -118,11 +120,15 @@ def verify_privatiser(
 
 
 def _bounds(
-    table: WordVectors, pairs: Sequence[Pair], apart: FloatArray, outputs: list[list[str]], alpha: float
-) -> Iterator[PairBound]:
-    for i, (a, b) in enumerate(pairs):
-        words, distance = (table.words[a], table.words[b]), float(apart[a, b])
-        yield bound_pair(outputs[2 * i], outputs[2 * i + 1], words=words, distance=distance, alpha=alpha)
+    table: WordVectors, tried: Sequence[int], apart: FloatArray, outputs: list[list[str]], alpha: float
+) -> tuple[PairBound, ...]:
+    """Return bounds on the pairs of tried words that show most on half of the draws; together they err with `alpha`."""
+    pairs = strongest_pairs(outputs, apart[np.ix_(tried, tried)], _KEPT)
+    made = []
+    for a, b in pairs:
+        words, distance = (table.words[tried[a]], table.words[tried[b]]), float(apart[tried[a], tried[b]])
+        made.append(bound_pair(outputs[a], outputs[b], words=words, distance=distance, alpha=alpha / len(pairs)))
+    return tuple(made)
 
 
 def _draw(
@@ -192,7 +198,11 @@ def _shown(subject: PrivatiserSubject, bounds: Sequence[PairBound]) -> list[str]
 
 
 def _decide(
-    subject: PrivatiserSubject, proven: Sequence[str], accounted: Accounted | None, bounds: Sequence[PairBound]
+    subject: PrivatiserSubject,
+    proven: Sequence[str],
+    accounted: Accounted | None,
+    bounds: Sequence[PairBound],
+    asked: int,
 ) -> tuple[Literal["consistent", "violated", "inconclusive"], str]:
     if proven:
         return "violated", proven[0]
@@ -205,4 +215,6 @@ def _decide(
             "or verify it at a smaller epsilon"
         )
     best = max(bounds, key=lambda each: each.low)
-    return "consistent", f"draws show no more than it claims: epsilon {best.low:.3g} of {subject.epsilon:g}"
+    return "consistent", (
+        f"draws of {asked} words alone show no more than it claims: epsilon {best.low:.3g} of {subject.epsilon:g}"
+    )
