@@ -172,7 +172,7 @@ def test_the_gate_runs_beside_its_light_needs_alone(wheel, tmp_path, version):
     if python is None:
         pytest.skip(f"no Python {version} here")
     subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "empty"], check=True, capture_output=True)
-    (site,) = (tmp_path / "empty").glob("lib*/python*/site-packages")
+    (site,) = (tmp_path / "empty").glob("lib/python*/site-packages")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     for name in needs_of_the_gate():

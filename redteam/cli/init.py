@@ -48,7 +48,7 @@ def init(
     max_auc: _MaxAuc = None,
     force: _Force = False,
 ) -> None:
-    """Ask what to audit, and write redteam.toml, a GitHub workflow and .gitignore lines."""
+    """Write a policy and a workflow for an audit, asked or told."""
     given = {"--members": members, "--nonmembers": nonmembers, "--data": data, "--ledger": ledger}
     named = {option: str(path) for option, path in given.items() if path is not None}
     answers = _answers(target, named, max_auc)
