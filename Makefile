@@ -17,13 +17,18 @@ install: .venv/installed
 # The leaky model must be failed (exit 1) and the safe one passed (exit 0); anything else fails the demo.
 demo: install
 	@chmod 600 fixtures/*/*.ledger.json  # git makes them readable to everybody
+	@mkdir -p build/demo
 	@echo "== A model trained until it knew its examples by heart"
-	@$(BIN)/redteam audit fixtures/leaky/model.pt --policy fixtures/policy.toml; test $$? -eq 1 || { echo "demo: the leaky model was not failed" >&2; exit 1; }
+	@$(BIN)/redteam audit fixtures/leaky/model.pt --policy fixtures/policy.toml -f json -o build/demo/leaky.json; test $$? -eq 1 || { echo "demo: the leaky model was not failed" >&2; exit 1; }
+	@$(BIN)/redteam gate build/demo/leaky.json --policy fixtures/policy.toml || true
 	@echo
 	@echo "== The same model, trained not to"
-	@$(BIN)/redteam audit fixtures/safe/model.pt --policy fixtures/policy.toml
+	@$(BIN)/redteam audit fixtures/safe/model.pt --policy fixtures/policy.toml -f json -o build/demo/safe.json
+	@$(BIN)/redteam gate build/demo/safe.json --policy fixtures/policy.toml
+	@for each in leaky safe; do $(BIN)/redteam report -q build/demo/$$each.json --policy fixtures/policy.toml -o build/demo/$$each.html || exit 1; done
 	@echo
 	@echo "demo: the leaky model was failed (exit 1), the safe one passed (exit 0)"
+	@echo "demo: the same as pages with pictures: open build/demo/leaky.html and build/demo/safe.html in a browser"
 
 # One worker a core, each on one thread: more threads than cores would wait for each other.
 test: install
@@ -82,6 +87,7 @@ resolve-federated: install
 docs: .venv-docs/installed install
 	$(BIN)/python docs/make/commands.py
 	$(BIN)/python docs/make/picture.py
+	$(BIN)/python docs/make/example_pages.py
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 .venv-docs/installed: pyproject.toml constraints.txt

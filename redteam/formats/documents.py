@@ -55,9 +55,23 @@ def _results(report: AuditReport) -> Iterator[str]:
         yield "      []"
 
 
+EDPB, NIST, ISO, OWN = "EDPB Opinion 28/2024", "NIST SP 800-226", "ISO/IEC 27090", "our own"
+# What of each document was held against its text, or against accounts of it, and no more: questions are in our words.
+SOURCES = (
+    f"{EDPB} (17 December 2024): of a claim that a model holds no personal data it asks that extracting them, "
+    "directly or by queries, be insignificantly likely; among the attacks that tests should cover it lists attribute "
+    "and membership inference, exfiltration, regurgitation of training data, model inversion and reconstruction.",
+    f"{NIST} (final, March 2025): how to evaluate a claim of differential privacy; its pyramid begins with epsilon and "
+    "the unit of privacy.",
+    f"{ISO} (guidance; known to us as the final draft of March 2026, which we have not read whole): by accounts of "
+    "its drafts membership inference is among its threats.",
+    f'"{OWN}": no document asks it in these words.',
+)
+
+
 @dataclass(frozen=True)
 class Inquiry:
-    """What a document asks of whoever releases a model, and what a report has to say to it."""
+    """What whoever releases a model may be asked, on whose subject, and what a report has to say to it."""
 
     source: str
     asks: str
@@ -66,24 +80,26 @@ class Inquiry:
 
 
 def annex(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
-    """Return an annex in Markdown: what three documents ask, and which evidence of the report answers it."""
+    """Return an annex in Markdown: questions on the subjects of three documents, and what answers them."""
     lines = [
         f"# Annex: privacy audit of {markdown(report.target.name)}",
         "",
         "This annex lists what a data-protection impact assessment may take from one audit. It certifies nothing: "
         '"supports" means that the evidence speaks for the statement, "does not support" that it speaks against it or '
-        'settles nothing, "not tested" that nothing was measured.',
+        'settles nothing, "not tested" that nothing was measured. The questions are in our words; each names the '
+        "document whose subject it is on, and fulfils none of it.",
         "",
         f"- Verdict: {markdown(formats.summary(verdict))}",
         f"- Data: {markdown(formats.data_line(report.data))}",
         f"- Evidence of grade {report.grade}: {markdown(formats.grade_words(report))}",
         f"- Limits: {code(policy.source)}",
         "",
-        "| asked by | question | answer | evidence |",
+        "| on the subject of | question | answer | evidence |",
         "|---|---|---|---|",
     ]
     for each in _questions(report, verdict):
         lines.append(f"| {each.source} | {each.asks} | **{each.answer}** | {each.evidence} |")
+    lines += ["", "## What is named here of each document", "", *(f"- {each}" for each in SOURCES)]
     lines += ["", "## What the audit could not have seen", ""]
     lines += [f"- {markdown(each)}" for each in formats.blind_spots(report)]
     lines += ["", "## What to do next", ""]
@@ -93,49 +109,48 @@ def annex(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) ->
 
 
 def _questions(report: AuditReport, verdict: Verdict) -> Iterator[Inquiry]:
-    edpb, nist, iso = "EDPB Opinion 28/2024", "NIST SP 800-226", "ISO/IEC 27090"
     membership = [each for each in report.evidence if not metric(each.metric).of_canaries]
     planted = [each for each in report.evidence if metric(each.metric).of_canaries]
-    told = _numbers(report, of_canaries=False), _numbers(report, of_canaries=True)
     yield Inquiry(
-        edpb,
-        "Is the likelihood insignificant that an attacker infers who was in the training data?",
+        EDPB,
+        "Membership inference: did the attacks that ran find no more than the limits allow?",
         _answer(bool(membership), verdict, of_canaries=False),
-        told[0],
+        _numbers(report, of_canaries=False),
     )
     yield Inquiry(
-        edpb,
-        "Is the likelihood insignificant that training data is obtained from the model by queries?",
+        EDPB,
+        "Extraction, directly or by queries: was no more obtained of planted secrets than the limits allow?",
         _answer(bool(planted), verdict, of_canaries=True),
-        told[1],
+        _numbers(report, of_canaries=True),
     )
     yield Inquiry(
-        edpb,
-        "Was the model tested against attacks that are known today?",
+        EDPB,
+        "Was membership inference tried with the strongest attacks known to us, which train reference models?",
         SUPPORTS if membership and report.references else AGAINST if membership else UNTESTED,
         f"{plural(len({each.attack for each in report.evidence}), 'attack')}, "
-        f"{plural(report.references, 'reference model')}",
+        f"{plural(report.references, 'reference model')}; attribute inference and exfiltration of the model were not "
+        "tried",
     )
-    yield from _of_guarantee(report, nist)
+    yield from _of_guarantee(report)
     yield Inquiry(
-        iso,
-        "Is the risk of membership inference assessed, by which attacks, with which uncertainty?",
+        ISO,
+        "Is the risk of membership inference measured, by named attacks and with its uncertainty?",
         SUPPORTS if membership and report.grade != "C" else UNTESTED,
         markdown(formats.confidence(report)),
     )
     yield Inquiry(
-        iso,
-        "Is the exposure of single groups of people assessed?",
+        OWN,
+        "Is the exposure of single groups of people looked at?",
         UNTESTED if not (report.classes or report.groups) else SUPPORTS,
         f"{plural(len(report.classes), 'label')} and {plural(len(report.groups), 'group')} were looked at alone, "
         "which does not say that they are safe",
     )
 
 
-def _of_guarantee(report: AuditReport, nist: str) -> Iterator[Inquiry]:
-    asks = "Is the privacy loss parameter stated with its unit, delta and accountant, and does measurement agree?"
+def _of_guarantee(report: AuditReport) -> Iterator[Inquiry]:
+    asks = "Is epsilon stated with unit, neighbouring relation, delta and accountant, and refuted by no measurement?"
     if report.guarantee is None:
-        yield Inquiry(nist, asks, UNTESTED, "the training gives no guarantee")
+        yield Inquiry(NIST, asks, UNTESTED, "the training gives no guarantee")
         return
     accounted = report.guarantee.accounted
     shown = (
@@ -144,7 +159,7 @@ def _of_guarantee(report: AuditReport, nist: str) -> Iterator[Inquiry]:
     )
     tested = any(metric(each.metric).guaranteed and accounted.covers(each.unit) for each in report.evidence)
     stands = broken_claim(report) is None
-    yield Inquiry(nist, asks, AGAINST if not stands else SUPPORTS if tested else UNTESTED, markdown(shown))
+    yield Inquiry(NIST, asks, AGAINST if not stands else SUPPORTS if tested else UNTESTED, markdown(shown))
 
 
 def _answer(tested: bool, verdict: Verdict, *, of_canaries: bool) -> str:
