@@ -178,6 +178,7 @@ OTHER = {  # what canaries can show, measures of a drill that bear the name of a
     ("redteam.canary.render", "exposure"),
     ("redteam.experiments.drill.table", "exposure"),
     ("redteam.cli.train", "epsilon"),
+    ("redteam.training.privatising.rewriting", "epsilon"),
     ("redteam.experiments.setup", "epsilon"),
     ("redteam.experiments.gap.grid", "epsilon"),
     ("redteam.experiments.gap.run", "epsilon"),

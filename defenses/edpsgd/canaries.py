@@ -87,7 +87,8 @@ class LoopCanaries:
     def watch(self, private: PrivateTrainer, *, steps: int, delta: float) -> None:
         """Fix the rule of each bound, from the epsilon of so many steps, and watch each of them from now on.
 
-        Raises UsageError where a step was done already, or the canaries are watched.
+        `private` is the loop's trainer, of which no step was done; `delta` is that of every epsilon. Raises
+        UsageError where a step was done already, or the canaries are watched.
         """
         from defenses.accounting import guarantee
 
@@ -101,7 +102,10 @@ class LoopCanaries:
         self._watched = True
 
     def finish(self, *, alpha: float) -> LoopEvidence:
-        """Watch no longer, cut the layer back to the users' labels, and return what the canaries show."""
+        """Watch no longer, cut the layer back to the users' labels, and return what the canaries show.
+
+        `alpha` is the chance that a bound is wrong, each by itself. Raises UsageError where not every step was watched.
+        """
         self._watch.close()
         run, (now, users) = self._watch.result(), self._watch.read()
         if not self._watched or self._watch.steps != run.watched.steps:

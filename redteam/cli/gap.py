@@ -20,7 +20,6 @@ Opt = typer.Option
 Epsilons = Annotated[str | None, Opt("--epsilon", help="List of epsilons [default: inf,16,8,4,2,1,0.5].")]
 Trainers = Annotated[str | None, Opt("--trainer", help="List of trainers [default: plain,dpsgd,edpsgd,microbatch].")]
 Privatised = Annotated[str, Opt("--privatise", help="Mechanisms before plain training: a list of MECHANISM=EPSILON.")]
-Embeddings = Annotated[str, Opt("--embeddings", help="Vectors of words for --privatise: minilm, glove, or a file.")]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def gap(
     epsilon: Epsilons = None,
     trainer: Trainers = None,
     privatise: Privatised = "",
-    embeddings: Embeddings = "minilm",
+    embeddings: o.Embeddings = "minilm",
     seeds: e.Seeds = None,
     set: o.Set = None,
     rows: e.Rows = None,

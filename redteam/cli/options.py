@@ -58,6 +58,9 @@ Privatise = Annotated[
     str | None,
     Opt("--privatise", help="MECHANISM=EPSILON: exchange the words of DATA before, in a file beside the model."),
 ]
+Embeddings = Annotated[
+    str, Opt("--embeddings", help="Vectors of words: minilm, glove, or a file of words and numbers.")
+]
 MetricEpsilon = Annotated[
     float | None, Opt("--epsilon", help="Text: metric epsilon of a word, for each unit of distance.")
 ]

@@ -33,9 +33,7 @@ class UnknownWords(StrEnum):
 class WordOptions:
     """Which vectors words have, and what is done with those that have none."""
 
-    embeddings: Annotated[
-        str, Opt("--embeddings", help="Vectors of words: minilm, glove, or a file of words and numbers.")
-    ] = "minilm"
+    embeddings: o.Embeddings = "minilm"
     unknown: Annotated[
         UnknownWords,
         Opt("--unknown", help="Words without a vector: mask them, draw one of their class, or keep them (leaks)."),
