@@ -8,6 +8,7 @@ from torch import Tensor
 
 from redteam.core.arrays import FloatArray
 from redteam.data.label_canaries import ANSWERS, UPDATES, WEIGHTS
+from redteam.models.label_rows import BIAS
 
 
 def scores_by_adversary(
@@ -22,12 +23,21 @@ def scores_by_adversary(
     before, now = rows["before"].double(), now.double()
     own = weight @ now + bias
     whole = torch.cat([users.double(), own])
-    moved = torch.cat([weight, bias[:, None]], dim=1)
-    moved = moved - moved.mean(dim=0)  # what all rows have in common tells nothing
-    ways = [torch.cat([each, torch.ones(1, dtype=torch.float64)]) for each in (before, now)]
-    way = torch.stack([each / each.norm() for each in ways]).sum(dim=0)
+    moved = torch.cat([weight, bias[:, None] - BIAS], dim=1)
     return {
         UPDATES: np.array(updates),
-        WEIGHTS: (moved @ way).numpy(),
+        WEIGHTS: ((moved - moved.mean(dim=0)) @ _way(moved, before, now)).numpy(),
         ANSWERS: (own - whole.logsumexp(0)).numpy(),
     }
+
+
+def _way(moved: Tensor, before: Tensor, now: Tensor) -> Tensor:
+    """Return along which direction those that are in moved: between what the layer read at first and what it reads now.
+
+    How much of either, the mean move of all canaries tells: half of them are in, the noise of all cancels out, and who
+    is in enters nowhere.
+    """
+    ends = torch.stack([torch.cat([each, each.new_ones(1)]) for each in (before, now)])
+    ends = ends / ends.norm(dim=1, keepdim=True)
+    parts = (torch.linalg.pinv(ends.T) @ moved.mean(dim=0)).clamp(min=0.0)
+    return (parts if bool(parts.any()) else torch.ones_like(parts)) @ ends
