@@ -68,7 +68,11 @@ def evidence(folder, policy=POLICY):
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
     folder = tmp_path_factory.mktemp("honest")
-    return folder, trained(folder), *evidence(folder)
+    with pytest.MonkeyPatch.context() as patch:  # what few canaries show is luck too: always the same
+        patch.setattr("secrets.token_hex", lambda size: "5a" * size)
+        patch.setattr("secrets.randbits", lambda size: 12345)
+        files = trained(folder)
+    return folder, files, *evidence(folder)
 
 
 class TestHonestTraining:
