@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from redteam.plugins.mechanism import WordMechanism
     from redteam.plugins.reconstruction import ReconstructionAttack
     from redteam.plugins.row_risk import RowRisk
-    from redteam.plugins.update import UpdateAttack, UpdateControl
+    from redteam.plugins.update import UpdateAttack, UpdateControl, UpdateMembership
 
     OfModels = Attack | ExtractionAttack | FairnessAttack | RowRisk | ReconstructionAttack | Control | SwapControl
-    Plugin = OfModels | UpdateAttack | UpdateControl | Defense | WordMechanism
+    Plugin = OfModels | UpdateAttack | UpdateMembership | UpdateControl | Defense | WordMechanism
 
 Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page and settings.")]
 
@@ -37,6 +37,7 @@ def attacks(wanted: Wanted = None) -> None:
         discover_swap_controls,
         discover_update_attacks,
         discover_update_controls,
+        discover_update_membership,
     )
 
     rows: list[tuple[Plugin, str]] = [(a, f"needs {a.needs.word}") for a in discover_attacks()]
@@ -44,6 +45,7 @@ def attacks(wanted: Wanted = None) -> None:
     rows += [(a, "needs reference models, no access") for a in discover_risks()]
     rows += [(a, "needs released texts, no access") for a in discover_reconstructions()]
     rows += [(a, "needs clients' updates") for a in discover_update_attacks()]
+    rows += [(a, "needs clients' updates and texts") for a in discover_update_membership()]
     rows += [(c, "control, never sees the target") for c in discover_controls()]
     rows += [(c, "control of attacks on updates") for c in discover_update_controls()]
     rows += [(a, f"fairness, needs {a.needs.word}") for a in discover_fairness()]

@@ -15,7 +15,8 @@ from redteam.core import TargetError
 if TYPE_CHECKING:
     from redteam.auditing.updates.run import UpdateAudit
     from redteam.auditing.updates.senders import Sender
-    from redteam.plugins.update import UpdateAttack
+    from redteam.auditing.updates.truth import Truth
+    from redteam.plugins.update import UpdateAttack, UpdateMembership
     from redteam.targets.target import WhiteBox
 
 
@@ -55,7 +56,7 @@ def updates(
 
     A folder holds one round: its clients' updates, and `before`, the weights it began with. Each attack is also run on
     an update that never saw the client's texts. Limits are max_tokens_recovered and
-    max_sentences_recovered, 0 where the policy sets none. The report holds no text.
+    max_sentences_recovered, 0 where the policy sets none, and max_members_told, 0.5. The report holds no text.
     """
     for output in (reporting.output, write_texts):
         check_output(output, texts, Path(model), *update, *([sums] if sums else []))
@@ -65,14 +66,19 @@ def updates(
     chosen = _chosen(attack or [], set or [])
     target = _open(model)
     sent = _sent(update, target, texts, columns, sums, after=after)
-    found = _attack(target, sent, chosen, alpha, seed)
+    found = _attack(target, *sent, chosen, alpha, seed)
     if write_texts is not None:
-        _write(write_texts, found, sent, target)
+        _write(write_texts, found, sent[0], target)
     raise typer.Exit(reporting.present(found.report, policy, today, baseline=baseline))
 
 
 def _attack(
-    target: "WhiteBox", sent: "tuple[Sender, ...]", chosen: "tuple[UpdateAttack, ...]", alpha: float, seed: int
+    target: "WhiteBox",
+    sent: "tuple[Sender, ...]",
+    left: "tuple[Truth, ...]",
+    chosen: "tuple[UpdateAttack | UpdateMembership, ...]",
+    alpha: float,
+    seed: int,
 ) -> "UpdateAudit":
     """Attack what was sent and show how far that is."""
     from redteam.auditing.updates.run import audit_updates
@@ -80,7 +86,7 @@ def _attack(
 
     (control, *_) = discover_update_controls()
     with progress("attacking") as show:
-        return audit_updates(target, sent, chosen, control, alpha=alpha, seed=seed, progress=show)
+        return audit_updates(target, sent, chosen, control, left=left, alpha=alpha, seed=seed, progress=show)
 
 
 def _open(model: str) -> "WhiteBox":
@@ -97,8 +103,8 @@ def _open(model: str) -> "WhiteBox":
 
 def _sent(
     paths: list[Path], target: "WhiteBox", texts: Path, columns: o.RowOptions, sums: Path | None, *, after: bool
-) -> "tuple[Sender, ...]":
-    """Read what was sent, then the texts behind it."""
+) -> "tuple[tuple[Sender, ...], tuple[Truth, ...]]":
+    """Read what was sent, then the texts behind it and those of all others."""
     from redteam.auditing.updates.files import load_updates
     from redteam.auditing.updates.senders import read_sums, senders
     from redteam.data import read_examples
@@ -107,15 +113,15 @@ def _sent(
     reading = read_examples(texts, columns.columns())
     for note in reading.notes:
         say(note)
-    return senders(target, given, reading.examples, groups)[0]
+    return senders(target, given, reading.examples, groups)
 
 
-def _chosen(wanted: list[str], given: list[str]) -> "tuple[UpdateAttack, ...]":
+def _chosen(wanted: list[str], given: list[str]) -> "tuple[UpdateAttack | UpdateMembership, ...]":
     """Return the attacks that are asked for, with their settings."""
-    from redteam.plugins.registry import choose, discover_update_attacks
+    from redteam.plugins.registry import choose, discover_update_attacks, discover_update_membership
     from redteam.plugins.settings import tune
 
-    found = discover_update_attacks()
+    found: tuple[UpdateAttack | UpdateMembership, ...] = (*discover_update_attacks(), *discover_update_membership())
     return tune(choose(found, wanted) if wanted else found, given)
 
 

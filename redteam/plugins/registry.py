@@ -16,10 +16,10 @@ from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.neighbours import check_neighbour
 from redteam.plugins.reconstruction import ReconstructionAttack
 from redteam.plugins.row_risk import RowRisk
-from redteam.plugins.update import UpdateAttack, UpdateControl
+from redteam.plugins.update import UpdateAttack, UpdateControl, UpdateMembership
 
 OfModels = Attack | ExtractionAttack | FairnessAttack | Control | SwapControl | RowRisk | ReconstructionAttack
-Plugin = TypeVar("Plugin", bound=OfModels | UpdateAttack | UpdateControl | Defense | WordMechanism)
+Plugin = TypeVar("Plugin", bound=OfModels | UpdateAttack | UpdateMembership | UpdateControl | Defense | WordMechanism)
 
 
 def discover_attacks() -> tuple[Attack, ...]:
@@ -40,6 +40,11 @@ def discover_risks() -> tuple[RowRisk, ...]:
 def discover_update_attacks() -> tuple[UpdateAttack, ...]:
     """Return every attack on clients' updates, each with its default settings, in the order of their ids."""
     return _discover(UpdateAttack, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
+
+
+def discover_update_membership() -> tuple[UpdateMembership, ...]:
+    """Return every attack that asks an update for a text, each with its default settings, in the order of their ids."""
+    return _discover(UpdateMembership, "attacks", "redteam.attacks")  # type: ignore[type-abstract]
 
 
 def discover_update_controls() -> tuple[UpdateControl, ...]:

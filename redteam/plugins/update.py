@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
+
+from redteam.core.arrays import FloatArray
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
 from redteam.report.values import Taxonomy
@@ -143,6 +146,51 @@ def at_round(model: WhiteBox, update: ClientUpdate) -> Iterator[None]:
 def _put(parameters: "Mapping[str, torch.Tensor]", weights: "Mapping[str, torch.Tensor]") -> None:
     for name, value in weights.items():
         parameters[name].data.copy_(value)
+
+
+class UpdateMembership(ABC):
+    """An adversary who asks of a text whether an update was trained on it: settings in the constructor."""
+
+    id: ClassVar[str]
+    name: ClassVar[str]
+    needs: ClassVar[Access] = Access.WEIGHTS | Access.UPDATES
+    taxonomy: ClassVar[Taxonomy | None] = None
+
+    @abstractmethod
+    def score(
+        self,
+        model: WhiteBox,
+        update: ClientUpdate,
+        texts: Sequence[tuple[int, ...]],
+        labels: Sequence[int],
+        context: AttackContext,
+    ) -> FloatArray:
+        """Return one number per text, shape [n], higher meaning "was trained on"; texts are token ids, ends counted.
+
+        Nothing says which are members. The model is left as it was. Raises NotApplicable where the update holds nothing
+        that is read.
+        """
+
+    def score_rounds(
+        self,
+        model: WhiteBox,
+        updates: Sequence[ClientUpdate],
+        texts: Sequence[tuple[int, ...]],
+        labels: Sequence[int],
+        context: AttackContext,
+    ) -> FloatArray:
+        """Return the same of several rounds together: the mean of those that are read; NotApplicable where none is."""
+        scores, reasons = list[FloatArray](), list[NotApplicable]()
+        for update in updates:
+            with at_round(model, update):
+                try:
+                    scores.append(self.score(model, update, texts, labels, context))
+                except NotApplicable as error:
+                    reasons.append(error)
+        if not scores:
+            raise reasons[0]
+        mean: FloatArray = np.mean(scores, axis=0)
+        return mean
 
 
 class UpdateControl(ABC):

@@ -63,12 +63,14 @@ def with_unset(limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
 def applying(policy: Policy, report: AuditReport) -> tuple[Limit, ...]:
     """Return the limits a report is judged by: those that are set, and those on canaries where it knows of some.
 
-    A report of clients' updates is judged by limits on these alone; at 0, where none is set, nothing may be recovered.
+    A report of clients' updates is judged by limits on these alone; where none is set, nothing may leak at all.
     """
     if report.unit == "client":
         every = {limit.metric: limit for limit in policy.limits}
         own = [each for each in known_metrics() if getattr(each, "of_clients", False)]
-        return tuple(every.get(each.name, Limit(each.name, 0.0, required=False)) for each in own)
+        return tuple(
+            every.get(each.name, Limit(each.name, getattr(each, "chance", 0.0), required=False)) for each in own
+        )
     if report.data.canaries or any(metric(each.metric).of_canaries for each in report.evidence):
         return with_unset(policy.limits)
     return policy.limits

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from redteam.report import Limit, Outcome, Ruling, Sample, too_small
 from redteam.report.metrics import Metric
@@ -45,6 +46,7 @@ class ClientMetric(Metric):
     given_by = "redteam updates"
     worst_grade = "B"
     of_clients = True
+    chance: ClassVar[float] = 0.0  # what an update without the texts gives, and the limit where none is set
 
     def attainable(
         self, members: int, nonmembers: int, *, alpha: float, fpr: float | None = None, delta: float | None = None
@@ -59,10 +61,12 @@ class ClientMetric(Metric):
     def rule_on(self, limit: Limit, report: AuditReport) -> Ruling:
         """Hold the limit against what was recovered; of a report about no updates say that nothing settles it.
 
-        Where an attack did not apply, a number that is missing is no pass, be the limit set or not.
+        Where an attack did not apply, that nothing was recovered is no pass, be the limit set or not. Who took part is
+        asked only where there are texts of others, and missed only where a limit was set.
         """
         if report.unit == "client":
-            return super().rule_on(replace(limit, required=limit.required or bool(report.failures)), report)
+            missed = bool(report.failures) and self.chance == 0
+            return super().rule_on(replace(limit, required=limit.required or missed), report)
         return Ruling(
             aside=(f"{limit.name} is about clients' updates, which redteam updates attacks: not settled here",)
         )

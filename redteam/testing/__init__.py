@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from redteam.testing.formats import check_format
     from redteam.testing.metrics import check_metric
     from redteam.testing.targets import check_target
-    from redteam.testing.updates import check_update_attack, check_update_control
+    from redteam.testing.updates import check_update_attack, check_update_control, check_update_membership
 
 _HOMES = {
     "RuleTarget": "examples",
@@ -33,6 +33,7 @@ _HOMES = {
     "check_target": "targets",
     "check_update_attack": "updates",
     "check_update_control": "updates",
+    "check_update_membership": "updates",
     "sentences": "examples",
 }
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "check_target",
     "check_update_attack",
     "check_update_control",
+    "check_update_membership",
     "sentences",
 ]
 

@@ -11,7 +11,7 @@ from redteam.models.bundle import Bundle
 from redteam.models.configs import portable_config
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
-from redteam.plugins.update import ClientUpdate, Recovered, UpdateAttack, UpdateControl
+from redteam.plugins.update import ClientUpdate, Recovered, UpdateAttack, UpdateControl, UpdateMembership
 from redteam.targets.model import ModelTarget, pad_batch
 from redteam.testing.attacks import state_of
 from redteam.testing.examples import LABELS, must
@@ -117,6 +117,28 @@ def _check_sentences(it: UpdateAttack, found: Recovered, own: Sequence[tuple[int
     right = len(set(own).intersection(proven))
     must(set(proven) <= set(own), f"{it.id}: a sentence that it calls verified is not in the batch")
     must(right == len(own), f"{it.id}: {right} of {len(own)} sentences of one clean step are found and verified")
+
+
+def check_update_membership(attack: type[UpdateMembership] | UpdateMembership) -> None:
+    """Hold an attack that asks an update for texts to its contract; raise AssertionError with the line it breaks.
+
+    It is run on updates of a small random BERT, of which it must tell the texts from others, each time the same way.
+    """
+    it = made(attack)
+    check_manual(it, r"RT3\d\d")
+    target, (texts, labels), (others, theirs) = random_encoder(), random_texts(6, seed=1), random_texts(6, seed=2)
+    before, update = state_of(target), update_of(target, texts, labels)
+    asked = [tuple(encoding.ids) for encoding in target.tokenizer.encode_batch([*texts, *others])]
+    given = (target, update, asked, [*labels, *theirs], AttackContext(5))
+    try:
+        scores, again = it.score(*given), it.score(*given)
+    except NotApplicable as error:
+        raise AssertionError(f"{it.id}: does not apply to one clean step of a BERT: {error}") from None
+    must(scores.shape == (12,) and np.isfinite(scores).all(), f"{it.id}: wanted one finite number for each text")
+    must(np.array_equal(scores, again), f"{it.id}: scores differ with the same seed")
+    told = float((scores[:6, None] > scores[None, 6:]).mean())
+    must(told > 0.9, f"{it.id}: tells the texts of one clean step from others in {told:.0%} of pairs")
+    must(state_of(target) == before, f"{it.id} changes the model: weights, gradients or training mode")
 
 
 def check_update_control(control: type[UpdateControl] | UpdateControl) -> None:

@@ -11,6 +11,7 @@ from redteam.plugins.registry import (
     discover_reconstructions,
     discover_risks,
     discover_update_attacks,
+    discover_update_membership,
 )
 from redteam.report.metrics import metric
 from redteam.report.values import Taxonomy
@@ -32,6 +33,7 @@ TABLE = {
     "RT301": INVERSION,
     "RT302": INVERSION,
     "RT303": INVERSION,
+    "RT304": MEMBERSHIP,
     "RT401": INVERSION,
     "RT402": INVERSION,
     "RT403": INVERSION,
@@ -53,6 +55,7 @@ ATTACKS = (
     *discover_extractions(),
     *discover_risks(),
     *discover_update_attacks(),
+    *discover_update_membership(),
     *discover_reconstructions(),
 )
 

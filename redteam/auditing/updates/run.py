@@ -9,10 +9,12 @@ import numpy as np
 from redteam import __version__
 from redteam.auditing.updates.scoring import RecoveredCount, TextOverlap, What, counts, texts
 from redteam.auditing.updates.senders import Sender, described
+from redteam.auditing.updates.telling import Told, ask
+from redteam.auditing.updates.truth import Truth
 from redteam.core import UsageError, one_line
 from redteam.plugins.context import AttackContext, Progress, unwatched
 from redteam.plugins.extraction import NotApplicable
-from redteam.plugins.update import ClientUpdate, Recovered, UpdateAttack, UpdateControl
+from redteam.plugins.update import ClientUpdate, Recovered, UpdateAttack, UpdateControl, UpdateMembership
 from redteam.report import plural
 from redteam.report.clients import attainable
 from redteam.report.values import (
@@ -60,24 +62,30 @@ class UpdateAudit:
 def audit_updates(
     model: WhiteBox,
     sent: Sequence[Sender],
-    attacks: Sequence[UpdateAttack],
+    attacks: Sequence[UpdateAttack | UpdateMembership],
     control: UpdateControl,
     *,
+    left: Sequence[Truth] = (),
     alpha: float = 0.01,
     seed: int = 0,
     progress: Progress = unwatched,
 ) -> UpdateAudit:
     """Attack what every sender sent and hold what is recovered against the texts behind it.
 
+    `left` are texts of users of whom there is no update, for attacks that ask who took part.
+
     All intervals together miss at most `alpha` of the time. Raises UsageError for an alpha that is none.
     """
     if not 0 < alpha < 1:
         raise UsageError(f"--alpha {alpha}: give a number between 0 and 1")
+    readers = [each for each in attacks if isinstance(each, UpdateAttack)]
     runs = [
         _Attacking(model, sent, control, seed).run(attack, _part(progress, i, len(attacks)))
-        for i, attack in enumerate(attacks)
+        for i, attack in enumerate(readers)
     ]
-    report = _report(model, sent, runs, control, alpha=alpha, seed=seed)
+    asked = [ask(model, each, sent, left, control, seed=seed) for each in attacks if isinstance(each, UpdateMembership)]
+    progress(100, 100)
+    report = _report(model, sent, runs, asked, control, alpha=alpha, seed=seed)
     return UpdateAudit(report, {run.attack.id: tuple(each or Recovered() for each in run.answers) for run in runs})
 
 
@@ -85,30 +93,27 @@ def _report(
     model: WhiteBox,
     sent: Sequence[Sender],
     runs: Sequence[_Outcome],
+    asked: Sequence[Told],
     control: UpdateControl,
     *,
     alpha: float,
     seed: int,
 ) -> AuditReport:
     measured = [(run.attack, what, all_of) for run in runs for what, all_of in run.counted.items()]
-    each = alpha / max(1, len(measured))
+    ran: tuple[_Outcome | Told, ...] = (*runs, *asked)
+    each = alpha / max(1, len(measured) + sum(len(told.right) for told in asked))
     evidence = tuple(_evidence(attack, what, all_of, each) for attack, what, all_of in measured)
+    evidence += tuple(one for told in asked for one in told.evidence(each))
     checked = _control(control, measured, alpha)
     found = sum(count.unseen for _, what, all_of in measured if what == "exact" for count in all_of)
     return AuditReport(
-        target=TargetSummary(
-            model.name,
-            f"{model.kind}, {described(sent)}",
-            (Access.WEIGHTS | Access.UPDATES).word,
-            len(labels_of(model)),
-            model.digest,
-        ),
+        target=_target(model, sent),
         data=DataSummary(sum(len(each.truth.texts) for each in sent), 0, 0, 0, 0),
         grade="C" if found else "B",
         grade_reason=f"{control.id} finds {plural(found, 'text')} in updates that never saw the client's",
         multiplicity=Multiplicity(alpha, max(1, len(evidence)), each, f"shared equally over {len(evidence)} numbers"),
         evidence=evidence,
-        failures=tuple(run.failure for run in runs if run.failure is not None),
+        failures=tuple(run.failure for run in ran if run.failure is not None),
         controls=checked,
         classes=(),
         classes_signal=None,
@@ -118,14 +123,22 @@ def _report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
         scope=Scope(
-            (*(run.attack.id for run in runs), *(one.control for one in checked)),
+            (*(run.attack.id for run in ran), *(one.control for one in checked)),
             tuple(one.id for one in evidence),
             guarantee=False,
             accuracy=False,
         ),
-        attack_notes=tuple(line for run in runs for line in _notes(run, control, alpha)),
-        taxonomy={run.attack.id: run.attack.taxonomy for run in runs if run.attack.taxonomy is not None},
+        attack_notes=(
+            *(line for run in runs for line in _notes(run, control, alpha)),
+            *(line for told in asked for line in told.notes(control, alpha)),
+        ),
+        taxonomy={run.attack.id: run.attack.taxonomy for run in ran if run.attack.taxonomy is not None},
     )
+
+
+def _target(model: WhiteBox, sent: Sequence[Sender]) -> TargetSummary:
+    access = (Access.WEIGHTS | Access.UPDATES).word
+    return TargetSummary(model.name, f"{model.kind}, {described(sent)}", access, len(labels_of(model)), model.digest)
 
 
 def _part(progress: Progress, at: int, of: int) -> Callable[[int], None]:
