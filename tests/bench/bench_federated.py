@@ -1,7 +1,7 @@
 """Federated training: accuracy by round of the algorithms, selection by activity, privacy by selection, overhead.
 
     python tests/bench/bench_federated.py rates SNIPS.tsv
-    python tests/bench/bench_federated.py algorithms SNIPS.tsv SHAKESPEARE.tsv
+    python tests/bench/bench_federated.py algorithms SNIPS.tsv SHAKESPEARE.tsv [DATA SET ...]
     python tests/bench/bench_federated.py activity SNIPS.tsv
     python tests/bench/bench_federated.py privacy
     python tests/bench/bench_federated.py overhead
@@ -154,9 +154,11 @@ def rates(snips, seed=100, rounds=24):
             say(algorithm=algorithm, value=value, late=round(float(np.mean(curve[-6:])), 4))
 
 
-def algorithms(snips, shakespeare, seeds=3, rounds=24):
+def algorithms(snips, shakespeare, *only, seeds=3, rounds=24):
     cells = [(f"snips dirichlet {c:g}", "labels", c) for c in (0.1, 1.0, 100.0)]
     for name, rule, value in [*cells, ("snips zipf", "zipf", 1.0), ("shakespeare speakers", "users", 1.0)]:
+        if only and name not in only:
+            continue
         curves = {}
         for seed in range(seeds):
             if rule == "users":
@@ -185,7 +187,7 @@ RULES = {
 
 
 def activity(snips, seeds=5, clients=100, target=0.5):
-    local, server = ALGORITHMS["fedavg"]
+    local, server = client(1e-2), ("average", 1.0)
     for setting, periods, rounds in (("static", 1, 20), ("continual", 4, 5)):
         curves = {}
         for seed in range(seeds):

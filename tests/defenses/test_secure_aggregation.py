@@ -11,7 +11,7 @@ from conftest import learnable
 from defenses.federated.aggregation import PlainSum, WeightedMean
 from defenses.federated.defense import Federated
 from defenses.federated.engines import InProcess
-from defenses.federated.flower import masking
+from defenses.federated.flower import exchange, masking
 from defenses.federated.local import ClientAnswer, LocalTraining, RoundTask
 from defenses.federated.rounds import Federation, Rounds
 from defenses.federated.secure import coordinator, field
@@ -179,7 +179,7 @@ class Nodes:
         for at, kept in enumerate(self.kept):
             own = {k: json.loads(json.dumps(part)) for k, part in parts.items() if k % 2 == at}
             if (kind, at) not in self.deaf:
-                found |= json.loads(json.dumps(masking.respond(kind, own, kept)), object_hook=numbered)
+                found |= json.loads(json.dumps(exchange.respond(kind, own, kept)), object_hook=numbered)
         return found
 
     def answers(self, task, clients, holders, masks):

@@ -8,5 +8,6 @@ Flower's server is a relay: it takes each round's task out of a folder, sends it
     apps.py     relay and client as Flower's apps: the one file that knows its types
     links.py    Flower's processes: a SuperLink, a run of the apps on it, and its status
     engine.py   an engine of all this
-    masking.py  secure aggregation by it
+    exchange.py the requests of secure aggregation, and what nodes do with them
+    masking.py  secure aggregation by both
 """

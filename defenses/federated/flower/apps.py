@@ -2,7 +2,7 @@
 
 `flwr run` gives the relay a `mailbox`, and clients a `job`: a folder each. A SuperNode that keeps its own data says
 where in its node config, as `job="/path"`. A node serves the clients whose number modulo the number of nodes is its
-own.
+own. What is imported at once is little: each message starts a process.
 """
 
 import itertools
@@ -11,14 +11,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from defenses.federated.flower.exchange import respond
 
-from defenses.federated.flower.job import answer
-from defenses.federated.flower.mailbox import Mailbox
-from defenses.federated.flower.masking import respond, under_masks
-from defenses.federated.local import ClientAnswer, RoundTask
+if TYPE_CHECKING:
+    from defenses.federated.local import ClientAnswer
 
 
 def client_app() -> Any:
@@ -53,6 +51,10 @@ def train(message: Any, context: Any) -> Any:
     """Train one client of the job."""
     from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+    from defenses.federated.flower.job import answer
+    from defenses.federated.flower.masking import under_masks
+    from defenses.federated.local import RoundTask
+
     told = message.content["task"]
     folder = Path(str(context.node_config.get("job") or context.run_config["job"]))
     task = RoundTask(int(told["round"]), int(told["seed"]), message.content["weights"].to_torch_state_dict())
@@ -85,6 +87,8 @@ def _kept(context: Any) -> dict[int, str]:
 
 def relay(grid: Any, context: Any) -> None:
     """Send every task of the mailbox to the nodes, and put the answers back, until there are no more."""
+    from defenses.federated.flower.mailbox import Mailbox
+
     box, wanted = Mailbox(Path(str(context.run_config["mailbox"]))), int(context.run_config["nodes"])
     nodes = _nodes(grid, wanted)
     for number in itertools.count():
@@ -127,7 +131,7 @@ def _said(grid: Any, nodes: list[int], told: dict[str, Any]) -> dict[int, str]:
     return found
 
 
-def _answers(grid: Any, nodes: list[int], told: dict[str, Any]) -> Iterator[ClientAnswer]:
+def _answers(grid: Any, nodes: list[int], told: dict[str, Any]) -> "Iterator[ClientAnswer]":
     from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
     weights, sent = ArrayRecord(OrderedDict(told["weights"])), []
@@ -145,11 +149,13 @@ def _answers(grid: Any, nodes: list[int], told: dict[str, Any]) -> Iterator[Clie
         time.sleep(0.02)
 
 
-def _answer(each: int, reply: Any) -> ClientAnswer:
+def _answer(each: int, reply: Any) -> "ClientAnswer":
+    from defenses.federated.local import ClientAnswer
+
     if reply.has_error():
         return ClientAnswer(each, None, failure=f"broke (Flower's error {reply.error.code})")
     said = reply.content["said"]
     if "update" not in reply.content:
         return ClientAnswer(each, None, failure=str(said["failure"]))
-    update: dict[str, torch.Tensor] = dict(reply.content["update"].to_torch_state_dict())
+    update = dict(reply.content["update"].to_torch_state_dict())
     return ClientAnswer(each, update, int(said["rows"]), float(reply.content["loss"]["loss"]))

@@ -47,7 +47,8 @@ clientapp = "redteamrun.c:app"
 [tool.flwr.app.config]
 """
 _UP = 60.0  # seconds that a SuperLink may take to come up
-_ASK = 3.0  # seconds between two questions for a run's status: each costs a second of a processor
+_ASK = 3.0  # seconds between two questions for a run's status: each costs a second of a processor,
+_SELDOM = 5.0  # and on a busy machine many times that, which is left between them
 
 
 def check_installed(engine: str) -> None:
@@ -75,7 +76,7 @@ class Link:
         """Start it where it is to be simulated; raise RedteamError where it does not come up."""
         self.home = Path(tempfile.mkdtemp(prefix="redteam-flower-"))
         self.simulate, self.process, self.run = simulate, None, ""
-        self._asked = 0.0
+        self._next = 0.0
         where = f"127.0.0.1:{free_port()}" if address is None else address
         tls = "insecure = true" if certificates is None else f"root-certificates = {json.dumps(str(certificates))}"
         config = f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "{where}"\n{tls}\n'
@@ -107,12 +108,13 @@ class Link:
 
     def check(self) -> None:
         """Raise RedteamError where the run has ended or the SuperLink died; asked every few seconds."""
-        if time.monotonic() - self._asked < _ASK:
+        begun = time.monotonic()
+        if begun < self._next:
             return
-        self._asked = time.monotonic()
         if self.process is not None and self.process.poll() is not None:
             raise RedteamError(f"Flower's SuperLink ended with exit code {self.process.returncode}")
         runs = _document(self._flwr("list", "here", "--run-id", self.run, "--format", "json")).get("runs") or [{}]
+        self._next = time.monotonic() + max(_ASK, _SELDOM * (time.monotonic() - begun))
         status = str(runs[0].get("status", "unknown"))
         if status.startswith("finished"):
             why = runs[0].get("status-details") or "no reason given"

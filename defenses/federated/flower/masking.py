@@ -1,30 +1,19 @@
-"""Secure aggregation over Flower: what passes between the server's loop and clients at nodes, and what nodes do.
+"""Clients at Flower's nodes under masks, as the server's loop has them; `exchange` says what passes between."""
 
-The loop sends requests of one of these kinds, a client's part under its number, and gets one part back for each; the
-relay sees the same:
-
-    advertise   nothing                                                   -> public keys
-    share       its neighbours' public keys, and the threshold            -> sealed shares for each neighbour
-    reveal      sealed shares for it, who arrived and who is lost         -> shares of the others' secrets
-
-In between clients train, are told the sealed shares for them, and answer under masks. Keys and seeds stay with Flower's
-context of the node. A request goes to a node once for all of its clients, since two at once would overwrite that.
-"""
-
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from defenses.federated.flower.engine import OverFlower
+from defenses.federated.flower.exchange import Parts, as_hex, as_text, from_hex, keys_of
 from defenses.federated.local import ClientAnswer, RoundTask
 from defenses.federated.secure import keys
 from defenses.federated.secure.coordinator import Coordinator, graph_of, threshold_of
-from defenses.federated.secure.participants import Participant, PublicKeys
+from defenses.federated.secure.participants import Participant
 from defenses.federated.secure.rounds import masked
 from redteam.core import RedteamError
 from redteam.core.arrays import IntArray
 
-Parts = dict[int, Any]
 Held = Mapping[int, Mapping[int, bytes]]
 
 
@@ -84,49 +73,8 @@ class MaskedNodes:
         return found
 
 
-def respond(kind: str, parts: Parts, kept: MutableMapping[int, str]) -> Parts:
-    """Answer a request at a node; `kept` is what the node keeps of each of its clients, as text."""
-    return {client: _respond(kind, client, told, kept) for client, told in parts.items()}
-
-
 def under_masks(answer: ClientAnswer, task: RoundTask, told: Mapping[str, Any], packed: str) -> ClientAnswer:
     """Return a client's answer as it leaves the node; `told` came with the task, `packed` is what the node kept."""
     own = Participant.unpacked(packed, from_hex(told["held"]))
     task = replace(task, shares={answer.client: told["share"]}, clip=told["clip"])
     return masked(answer, task, told["clients"], own)
-
-
-def _respond(kind: str, client: int, told: Any, kept: MutableMapping[int, str]) -> Any:
-    if kind == "advertise":
-        own = Participant(client)
-        said: Any = as_text(own.advertise())
-    elif kind == "share":
-        own = Participant.unpacked(kept[client], {})
-        near = {int(k): keys_of(each) for k, each in told["keys"].items()}
-        said = as_hex(own.share(near, told["threshold"]))
-    else:
-        own = Participant.unpacked(kept[client], from_hex(told["held"]))
-        said = as_hex(own.reveal(told["arrived"], told["lost"]))
-    kept[client] = own.packed()
-    return said
-
-
-def as_text(public: PublicKeys) -> list[str]:
-    """Return public keys as they travel."""
-    return [public.masks.hex(), public.shares.hex()]
-
-
-def keys_of(said: Any) -> PublicKeys:
-    """Return the public keys that travelled."""
-    masks, shares = said
-    return PublicKeys(bytes.fromhex(masks), bytes.fromhex(shares))
-
-
-def as_hex(values: Mapping[int, bytes]) -> dict[str, str]:
-    """Return messages to clients as they travel."""
-    return {str(k): value.hex() for k, value in values.items()}
-
-
-def from_hex(said: Mapping[str, str]) -> dict[int, bytes]:
-    """Return the messages that travelled."""
-    return {int(k): bytes.fromhex(value) for k, value in said.items()}
