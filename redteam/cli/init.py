@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from redteam.core.files import write_atomic
 POLICY, WORKFLOW, IGNORED = Path("redteam.toml"), Path(".github/workflows/redteam.yml"), Path(".gitignore")
 LINES = ("*.ledger.json", "ledger.json", "*.canaries.json", "*.audit/")
 _LIMIT = 0.55
+_WHERE = "Where is the data (a file with a split column; members' file and others'; a ledger; empty: beside the model)"
 _MaxAuc = Annotated[float | None, o.Opt("--max-auc", help="Limit: how well members may be told; 0.5 is chance.")]
 _Force = Annotated[bool, o.Opt("--force", help="Overwrite a policy and a workflow that are there.")]
 
@@ -54,10 +55,10 @@ def init(
     answers = _answers(target, named, max_auc)
     texts = {POLICY: policy_text(answers.limit), WORKFLOW: workflow_text(answers.command)}
     _check(answers, force=force)
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    ignored = _ignored()
+    WORKFLOW.parent.mkdir(parents=True, exist_ok=True)
+    for path, text in {**texts, IGNORED: ignored}.items():
         write_atomic(path, text)
-    _ignore()
     say(f"wrote {POLICY} and {WORKFLOW}, and {IGNORED} keeps ledgers out; next: {answers.command}")
 
 
@@ -67,15 +68,23 @@ def _answers(target: str | None, named: dict[str, str], limit: float | None) -> 
     if target is None:
         if not sys.stdin.isatty():
             raise UsageError("nobody is there to ask: say redteam init TARGET, with --data FILE or what else it needs")
-        target = str(typer.prompt("What is the target (a model, a folder, module:function or a URL)", err=True))
+        target = _ask("What is the target (a model, a folder, module:function or a URL)")
     if asked and not named:
-        named = _sources(str(typer.prompt("Where is the data (a file with a split column; the members' file and the "
-                                          "others'; a ledger; empty: its ledger is beside it)", default="",
-                                          show_default=False, err=True)))  # fmt: skip
+        named = _sources(_ask(_WHERE, default="", show_default=False))
     if asked and limit is None:
-        limit = float(typer.prompt("What is the limit on the AUC", default=_LIMIT, type=float, err=True))
+        limit = float(_ask("What is the limit on the AUC", default=_LIMIT, type=float))
     given = tuple(word for option, path in named.items() for word in (option, path))
     return Project(target, given, _LIMIT if limit is None else limit)
+
+
+def _ask(question: str, **how: Any) -> str:
+    """Ask on the terminal; UsageError where no answer is given."""
+    try:
+        return str(typer.prompt(question, err=True, **how))
+    except typer.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise UsageError("no answer was given, and nothing was written") from None
 
 
 def _sources(said: str) -> dict[str, str]:
@@ -146,10 +155,14 @@ jobs:
 """
 
 
-def _ignore() -> None:
-    """Add the lines that are not in .gitignore yet."""
-    before = read_text(IGNORED) if IGNORED.exists() else ""
+def _ignored() -> str:
+    """Return .gitignore with the lines that are not in it yet; UsageError where it is no text."""
+    try:
+        before = read_text(IGNORED) if IGNORED.exists() else ""
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{IGNORED}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     lacking = [line for line in LINES if line not in before.split("\n")]
-    if lacking:
-        gap = "" if before.endswith("\n") or not before else "\n"
-        write_atomic(IGNORED, before + gap + "# who was trained on is private\n" + "\n".join(lacking) + "\n")
+    if not lacking:
+        return before
+    gap = "" if before.endswith("\n") or not before else "\n"
+    return before + gap + "# who was trained on is private\n" + "\n".join(lacking) + "\n"

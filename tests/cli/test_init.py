@@ -94,6 +94,24 @@ def test_three_questions_are_asked_on_a_terminal(tmp_path, data, option):
     assert "max_auc = 0.6 " in (tmp_path / POLICY).read_text()
 
 
+def test_no_answer_writes_nothing(tmp_path):
+    ours, theirs = pty.openpty()
+    os.write(ours, b"model.pt\n\x04")  # the end of what is typed
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "redteam", "init"]
+    done = subprocess.run(command, cwd=tmp_path, stdin=theirs, env=environment, capture_output=True, text=True)
+    os.close(ours), os.close(theirs)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("redteam: no answer was given, and nothing was written")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_text_is_left_as_it_is(tmp_path):
+    (tmp_path / IGNORED).write_bytes(b"\xff\xfe\x00")
+    assert ".gitignore: not UTF-8" in error_line(fast("init", "model.pt", cwd=tmp_path))
+    assert not (tmp_path / POLICY).exists()
+
+
 def test_a_target_cannot_become_an_option_or_a_command(tmp_path):
     assert fast("init", "--", "-x; touch pwned", cwd=tmp_path).returncode == 0
     assert shlex.split(steps(tmp_path)["Audit"])[-2:] == ["--", "-x; touch pwned"]
