@@ -25,7 +25,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from redteam import __version__
-from redteam.cli.present import is_verbose, listen, say, say_more, silence, tell
+from redteam.cli.present import at_work, is_verbose, listen, say, say_more, silence, tell
 from redteam.core import INCONCLUSIVE, INTERRUPTED, RedteamError, UsageError
 
 _MODULES = {"unpack": "pack", "defenses": "attacks"}  # of commands that stand in another's file
@@ -91,7 +91,8 @@ class Command(TyperCommand):
         say_more(f"redteam {__version__}, Python {platform.python_version()}, {platform.platform()}")
         started = time.monotonic()
         try:
-            return super().invoke(ctx)
+            with at_work(ctx.info_name not in _OF_REPORTS):
+                return super().invoke(ctx)
         finally:
             say_more(f"{ctx.command_path}: {time.monotonic() - started:.1f} s")
 

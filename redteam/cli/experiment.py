@@ -14,7 +14,7 @@ import typer
 
 from redteam.cli.options import ModelOptions
 from redteam.cli.present import deliver, say, terminal
-from redteam.cli.progress import progress
+from redteam.cli.progress import progress, time_left
 from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
 from redteam.plugins.settings import Setting
 
@@ -121,7 +121,7 @@ def run(
         for task, result in done:
             found[task.folder] = task, result
             show(len(found), len(tasks))
-            left = _time_left(time.monotonic() - started, len(found) - taken, len(tasks) - len(found))
+            left = time_left(time.monotonic() - started, len(found) - taken, len(tasks) - len(found))
             said = f"failed: {result.reason}" if isinstance(result, FailedCell) else outcome(result)
             say(f"{len(found)} of {len(tasks)}: {task.cell.words}: {said}{left}")
     return [found[task.folder] for task in tasks]
@@ -158,8 +158,3 @@ def write(
 
 def _nothing(done: int, total: int) -> None:
     """Show no bar where there is no terminal: the lines say enough."""
-
-
-def _time_left(seconds: float, done: int, left: int) -> str:
-    """Return how long the rest takes at the pace so far; nothing where nothing was trained yet, or nothing is left."""
-    return f" (about {max(1, round(seconds / done * left / 60))} min left)" if done > 0 and left else ""

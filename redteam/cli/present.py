@@ -5,7 +5,8 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -176,11 +177,15 @@ class _Stderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line of a record."""
+        for each in before_a_line:
+            each()
         try:
             print(_encodable(clean(record.getMessage()), sys.stderr.encoding), file=sys.stderr, flush=True)
         except OSError:
             silence(sys.stderr)
 
+
+before_a_line: list[Callable[[], None]] = []  # what takes something off the terminal before a line is written to it
 
 _LOGGER = logging.getLogger("redteam")
 _LOGGER.addHandler(_Stderr())
@@ -207,6 +212,15 @@ def is_verbose() -> bool:
     return _LOGGER.isEnabledFor(logging.DEBUG)
 
 
+def at_work(wanted: bool) -> AbstractContextManager[None]:
+    """Return what shows on a terminal, where it is wanted, that something is at work though nothing is said."""
+    if not wanted or is_quiet() or not sys.stderr.isatty():
+        return nullcontext()
+    from redteam.cli.waiting import watched
+
+    return watched(before_a_line)
+
+
 def say(line: str, level: int = logging.INFO) -> None:
     """Write one line to stderr: a note, unless it is a warning or an error, which --quiet leaves."""
     _LOGGER.log(level, "%s", line)
@@ -227,6 +241,8 @@ def terminal(output: Path | None, environment: Mapping[str, str] = os.environ) -
 
 
 def _print(text: str) -> None:
+    for each in before_a_line:
+        each()
     sys.stdout.write(_encodable(text, sys.stdout.encoding))
     sys.stdout.flush()  # a full disk shows here, and not after the exit code is decided
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from redteam.cli.present import is_quiet, say
+from redteam.cli.waiting import held
 
 _LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 
@@ -16,7 +17,7 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
     if is_quiet():
         yield _nothing
     elif sys.stderr.isatty():
-        with _bar(what) as show:
+        with held(), _bar(what) as show:
             yield show
     else:
         yield _lines(what)
@@ -25,10 +26,18 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
 @contextmanager
 def _bar(what: str) -> Iterator[Callable[..., None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(what, total=None)
 
         def show(done: int, total: int, *measure: float, what: str = what) -> None:
@@ -44,12 +53,24 @@ def _nothing(done: int, total: int, *measure: float, what: str = "") -> None:
 
 def _lines(what: str) -> Callable[..., None]:
     last = time.monotonic()
+    start: tuple[str, int, float, int] = ("", 0, last, 0)  # what, of how many, since when, and how many were done then
 
     def show(done: int, total: int, *measure: float, what: str = what) -> None:
-        nonlocal last
-        if time.monotonic() - last > _LINE_EVERY:
-            last = time.monotonic()
+        nonlocal last, start
+        now = time.monotonic()
+        if start[:2] != (what, total) or done < start[3]:
+            start = what, total, now, done
+        if now - last > _LINE_EVERY:
+            last = now
             said = f", loss {measure[0]:.3f}" if measure else ""
-            say(f"{what}: {done} of {total}{said}")
+            say(f"{what}: {done} of {total}{said}{time_left(now - start[2], done - start[3], total - done)}")
 
     return show
+
+
+def time_left(seconds: float, done: int, left: int) -> str:
+    """Return how long the rest takes at the pace so far; nothing where nothing was done yet, or nothing is left."""
+    if done <= 0 or left <= 0:
+        return ""
+    rest = seconds / done * left
+    return f" (about {rest:.0f} s left)" if rest < 90 else f" (about {rest / 60:.0f} min left)"
