@@ -51,6 +51,7 @@ PRIVATISER = PrivatiserVerification(
     pairs=(PairBound(("cat", "dog"), 0.4, 2.5, 9.0, 3), PairBound(("tea", "sea"), 0.5, 0.0, 8.5, 1)),
     findings=(),
     words=400,
+    asked=24,
     draws=10_000,
     alpha=0.01,
     seed=0,

@@ -64,11 +64,11 @@ def _figure(result: PrivatiserVerification) -> Figure:
     low, high = log_ends(values)
     title = "Epsilon for each unit of distance: claimed, shown, attainable"
     meaning = (
-        "Each row is two words that mean nearly the same. Where a dot stands to the right of the green line, outputs "
-        "tell the two apart better than was promised to whoever wrote one of them.",
+        "Each row is two words. Where a dot stands to the right of the green line, outputs tell the two apart better "
+        "than was promised to whoever wrote one of them.",
         "A diamond is the most that so many draws could have shown.",
     )
-    headers = ("words", "distance", "at least", "attainable")
+    headers = ("more often of / than of", "distance", "at least", "attainable")
     rows = tuple((" / ".join(e.words), f"{e.distance:.3g}", f"{e.low:.3g}", f"{e.attainable:.3g}") for e in ordered)
     about = "; ".join(f"{row.name} {row.said}" for row in drawn)
     picture = log_ranges(title, about, drawn, lines, axis="epsilon (logarithmic)", ends=(low, high))
