@@ -12,7 +12,11 @@ from redteam.plugins.extraction import NotApplicable
 from redteam.plugins.update import ClientUpdate
 from redteam.targets.target import WhiteBox
 
-_PARTS = ("query", "key", "value")
+_PARTS = (  # where families keep queries, keys and values of their first layer
+    ("encoder.layer.0.attention.self", ("query", "key", "value")),  # BERT, RoBERTa, ELECTRA, CamemBERT
+    ("transformer.layer.0.attention", ("q_lin", "k_lin", "v_lin")),  # DistilBERT
+    ("encoder.layer.0.attention.attn", ("q", "k", "v")),  # MPNet
+)
 
 
 class FirstLayer:
@@ -23,10 +27,9 @@ class FirstLayer:
         model = target.model
         body = getattr(model, model.base_model_prefix, model)
         try:
-            embeddings, layer = body.embeddings, body.encoder.layer[0].attention.self
-            self._parts: tuple[Any, ...] = tuple(getattr(layer, part) for part in _PARTS)
+            embeddings, self._parts = body.embeddings, _attention_of(body)
             self.norm, self._table = embeddings.LayerNorm, embeddings.word_embeddings
-            places, kind = embeddings.position_embeddings, embeddings.token_type_embeddings.weight[0]
+            places, kinds = embeddings.position_embeddings, getattr(embeddings, "token_type_embeddings", None)
         except AttributeError:
             raise NotApplicable(
                 f"reads models that begin as BERT does (embeddings, LayerNorm, attention); this is a "
@@ -38,7 +41,7 @@ class FirstLayer:
         first = 0 if places.padding_idx is None else int(places.padding_idx) + 1  # RoBERTa counts from behind padding
         self.offset, self.pad = first, self._table.padding_idx
         self.words = _double(self._table.weight)
-        self.places = _double(places.weight)[first:] + _double(kind)
+        self.places = _double(places.weight)[first:] + (0 if kinds is None else _double(kinds.weight[0]))
         self.gain, self.shift, self.eps = _double(self.norm.weight), _double(self.norm.bias), float(self.norm.eps)
         self.heads, self.width = int(model.config.num_attention_heads), self.words.shape[1]
         if self.places.shape[1] != self.width or self._parts[0].weight.shape != (self.width, self.width):
@@ -99,6 +102,17 @@ class FirstLayer:
         """Return the gradient of the embedding table, [V, H], up to a factor; None where it was frozen."""
         change = update.change.get(self.name_of_words)
         return None if change is None or not bool(change.any()) else -_double(change)
+
+
+def _attention_of(body: Any) -> tuple[Any, ...]:
+    """Return the layers of queries, keys and values; AttributeError where none of the places is there."""
+    for where, names in _PARTS:
+        try:
+            layer = body.get_submodule(where)
+            return tuple(getattr(layer, name) for name in names)
+        except AttributeError:
+            continue
+    raise AttributeError("attention")
 
 
 def _double(tensor: Any) -> torch.Tensor:

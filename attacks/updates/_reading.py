@@ -12,6 +12,8 @@ from redteam.plugins.extraction import NotApplicable
 from redteam.plugins.update import ClientUpdate
 from redteam.targets.target import WhiteBox
 
+NOISE = "every row was given noise: what stands out of it is a guess"
+
 
 @dataclass(frozen=True)
 class UpdateReading:
@@ -46,8 +48,22 @@ def read(target: WhiteBox, update: ClientUpdate, *, longest: int) -> UpdateReadi
     errors = rounding(layer, change, found.rows) + found.noise
     length = _length(layer, update, longest)
     by_token = dict(zip(found.rows, errors.tolist(), strict=True))
-    notes = ("every row was given noise: what stands out of it is a guess",) if found.noise else ()
+    notes = (NOISE,) if found.noise else ()
     return UpdateReading(layer, rows, found.rows, length, by_token, found.noise, found.decayed, notes)
+
+
+def tokens_of_rows(target: WhiteBox, update: ClientUpdate) -> tuple[tuple[int, ...], float]:
+    """Return the tokens whose rows of any model's embedding table were trained, and the noise of all rows.
+
+    Raises NotApplicable where the table was frozen.
+    """
+    table = target.model.get_input_embeddings()
+    names = {id(parameter): name for name, parameter in target.model.named_parameters()}
+    change = update.change.get(names.get(id(table.weight), ""))
+    if change is None or not bool(change.any()):
+        raise NotApplicable("word embeddings were frozen")
+    found = changed_rows(change.double(), table.weight.detach().cpu().double(), pad=table.padding_idx)
+    return found.rows, found.noise
 
 
 def _frozen(layer: FirstLayer, update: ClientUpdate, longest: int) -> UpdateReading:

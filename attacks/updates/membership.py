@@ -115,6 +115,7 @@ def _of_rows(cells: torch.Tensor, text: Sequence[int], rows: torch.Tensor) -> fl
     """Return the cosine of the gradient of the embedding table, whose rows are sums of cells, with its change."""
     ids = torch.tensor(list(text))
     words, at = torch.unique(ids, return_inverse=True)
-    own = torch.zeros(len(words), cells.shape[2], dtype=torch.double).index_add_(0, at, cells[0].double())
+    own = torch.zeros(len(words), rows.shape[1], dtype=torch.double)
+    own.index_add_(0, at, cells.reshape(len(ids), -1).double())  # XLNet has the texts last
     sizes = float(own.norm() * rows.norm())
     return -float((own * rows[words]).sum()) / sizes if sizes > 0 else 0.0

@@ -97,10 +97,12 @@ class Sentences(UpdateAttack):
 
 def _refuse(found: UpdateReading, explained: float | None) -> None:
     """Raise NotApplicable where that nothing was found says nothing about what is there."""
-    if explained is None:
+    if explained is None and len(found.tokens) + found.length > found.layer.width:
         size = f"{len(found.tokens)} tokens and {found.length} positions are more than {found.layer.width}"
         raise NotApplicable(f"{size}, the width of the model: nothing is determined")
-    if explained < _EXPLAINED and not found.noise:
+    if explained is None and len(found.tokens) > 2:
+        raise NotApplicable("some of its tokens or positions have one embedding: nothing is determined")
+    if explained is not None and explained < _EXPLAINED and not found.noise:
         raise NotApplicable(
             f"its tokens explain {explained:.0%} of the change of the first layer, not all of it: this is no step of "
             "SGD without momentum"

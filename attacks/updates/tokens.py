@@ -3,8 +3,9 @@
 The adversary is a server, or whoever sees what a client sends: it knows the weights before and after, and nothing else.
 
 Where word embeddings are trained, a row of the table has a gradient only if its token occurs: the rows that changed are
-the tokens of the client's texts, at every batch size, with dropout, after several local steps, with SGD or Adam. Under
-AdamW all rows shrink by one factor, which is taken off first; under noise, those are named that stand out of it.
+the tokens of the client's texts, in every model, at every batch size, with dropout, after several local steps, with SGD
+or Adam. Under AdamW all rows shrink by one factor, which is taken off first; under noise, those are named that stand
+out of it.
 
 Where they are frozen, the gradient of the first layer's queries, keys and values still spans the inputs of its cells: a
 token is there if its direction lies in the span of the gradient's rows, all positions and the LayerNorm's bias (as in
@@ -20,8 +21,9 @@ Machine Learning Security Top 10 (2023) ML03, model inversion. No id of ATLAS na
 
 from dataclasses import dataclass
 
-from attacks.updates._reading import read
+from attacks.updates._reading import NOISE, read, tokens_of_rows
 from redteam.plugins.context import AttackContext
+from redteam.plugins.extraction import NotApplicable
 from redteam.plugins.settings import Setting
 from redteam.plugins.update import ClientUpdate, Recovered, UpdateAttack
 from redteam.report.values import Taxonomy
@@ -44,5 +46,12 @@ class Tokens(UpdateAttack):
 
     def recover(self, model: WhiteBox, update: ClientUpdate, context: AttackContext) -> Recovered:
         """Return the tokens that show in the update."""
-        found = read(model, update, longest=self.longest)
+        try:
+            found = read(model, update, longest=self.longest)
+        except NotApplicable as error:
+            try:
+                tokens, noise = tokens_of_rows(model, update)
+            except (NotApplicable, AttributeError, NotImplementedError):
+                raise error from None
+            return Recovered(frozenset(tokens), notes=(NOISE,) if noise else ())
         return Recovered(frozenset(found.tokens), notes=found.notes)

@@ -183,6 +183,47 @@ def test_what_is_not_built_like_bert_is_named():
         Tokens().recover(SimpleNamespace(model=model), ClientUpdate("client", {}), CONTEXT)
 
 
+SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+FAMILIES = {
+    "roberta": (SIZES, {"RT301", "RT302", "RT303"}),
+    "distilbert": ({"dim": 64, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}, {"RT301", "RT302", "RT303"}),
+    "mpnet": (SIZES, {"RT301", "RT302", "RT303"}),
+    "albert": ({**SIZES, "embedding_size": 32}, {"RT301"}),
+    "gpt2": ({"n_embd": 64, "n_layer": 2, "n_head": 2}, {"RT301"}),
+}
+
+
+def of_family(target, family):
+    """A model of another family with random weights and the same words."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    sizes = FAMILIES[family][0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        config = AutoConfig.for_model(
+            family, vocab_size=164, pad_token_id=0, initializer_range=0.2, num_labels=3, **sizes
+        )
+        model = AutoModelForSequenceClassification.from_config(config).eval()
+    return SimpleNamespace(model=model, tokenizer=target.tokenizer, labels=target.labels, name=family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_are_read_or_refused_and_never_passed(target, family):
+    other = of_family(target, family)
+    update, own = update_of(other, *TEXTS), ids_of(target, TEXTS[0])
+    for attack in (Tokens(), Positions(), Sentences()):
+        if attack.id not in FAMILIES[family][1]:
+            with pytest.raises(NotApplicable):
+                attack.recover(other, update, CONTEXT)
+            continue
+        found = attack.recover(other, update, CONTEXT)
+        assert found.tokens == words_of(target, TEXTS[0])
+        assert {each.tokens for each in found.sentences if each.verified} == set(own if found.sentences else ())
+        assert bool(found.places) == (attack.id == "RT302")
+        assert bool(found.sentences) == (attack.id == "RT303")
+        assert not [w for w, place in found.places.items() if {e.index(w) for e in own if w in e} != {place}]
+
+
 def test_an_update_that_changes_nothing_that_is_read_is_named(target):
     head = {"classifier.weight": torch.ones(3, 64)}
     for attack in (Tokens(), Sentences()):
