@@ -77,4 +77,4 @@ def public_rows(pool: Examples, context: AttackContext) -> PublicRows:
 
 def table(given: ReferenceScores) -> ReferenceTable:
     """Return the references as statistics take them."""
-    return ReferenceTable.of(given.log_odds, given.included, given.partner)
+    return ReferenceTable.of(given.log_odds, given.included, given.partner, given.gradients)

@@ -100,7 +100,7 @@ class ReferenceModels(Attack):
         given = context.reference_scores
         assert given is not None  # or it does not apply
         own, references = log_odds(target, pool), table(given)
-        _check_other_models(own, references)
+        check_other_models(own, references)
         slope = fidelity_slope(own, references)
         form = self.form if self.form != "best" else best_form(len(references), slope, slopes_of_one_recipe(references))
         context.remark(described(given, form, slope, encoder_name(context)))
@@ -113,7 +113,7 @@ class ReferenceModels(Attack):
         return {"references": strongest(own, references, rows.neighbours, rows.fit)}
 
 
-def _check_other_models(own: FloatArray, references: ReferenceTable) -> None:
+def check_other_models(own: FloatArray, references: ReferenceTable) -> None:
     """Raise StatisticsError where a reference is the target itself, whose answers say who its members are."""
     for number, said in enumerate(references.log_odds, start=1):
         if np.abs(said - own).max() <= _SAME:

@@ -7,12 +7,15 @@ said by the metric (`fewest_references`), and by an attack that does as well wit
 
 from collections.abc import Sequence
 
-from redteam.plugins.attack import Attack
+from redteam.plugins.attack import Attack, suited
 from redteam.plugins.context import AttackContext
+from redteam.plugins.registry import discover_attacks
 from redteam.references.fidelity import Fidelity
 from redteam.report import NO_REFERENCES, plural
 from redteam.report.metrics import known_metrics
+from redteam.report.values import AuditReport
 from redteam.statistics.membership.fidelity import SAME_RECIPE
+from redteam.targets.target import Access
 
 AS_HOPED = Fidelity(1.0, SAME_RECIPE, None, None)  # what a plan expects of references
 
@@ -54,3 +57,20 @@ def _why(primary: Attack, used: int, fewest: int, context: AttackContext, alike:
     if alike is None:
         return "from labels alone nobody sees whether the reference models answer as the target would"
     return None if alike.same_recipe else "the reference models do not answer as the target would: train them like it"
+
+
+def weaker_than(report: AuditReport, access: Access, *, references: bool) -> tuple[str, ...]:
+    """Return a line where a stronger attack than those that were named would have settled the limits."""
+    first, known = report.multiplicity.primary, discover_attacks()
+    strength = {each.id: each.strength for each in known}
+    stronger = [
+        each.id
+        for each in suited(known, access)
+        if each.needs in access
+        and first is not None
+        and each.strength > strength.get(first, 0)
+        and (references or not each.uses_references)
+    ]
+    if not stronger:
+        return ()
+    return (f"limits are settled by {first}, a weaker attack than {' and '.join(stronger)}, which was not asked",)

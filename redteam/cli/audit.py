@@ -1,6 +1,5 @@
 """`redteam audit`: attack a target, report what was found, and decide by the policy."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -14,7 +13,15 @@ from redteam.cli.base import check_base
 from redteam.cli.numbers import check_alpha
 from redteam.cli.present import JudgingOptions, ReportOptions, check_output, say, tell
 from redteam.cli.progress import progress
-from redteam.cli.references import ReferenceOptions, ReferenceSources, count_of, outline_of, provider, watched
+from redteam.cli.references import (
+    ReferenceOptions,
+    ReferenceSources,
+    count_of,
+    kept_answers,
+    outline_of,
+    provider,
+    watched,
+)
 from redteam.cli.requests import RequestOptions
 from redteam.core import UsageError
 
@@ -28,7 +35,6 @@ if TYPE_CHECKING:
     from redteam.plugins.reference_scores import ReferenceProvider
     from redteam.policy import Policy
     from redteam.report.values import AuditReport
-    from redteam.targets.target import Access
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +130,12 @@ def audit(
     settings = replace(measuring.settings(policy), base=base)
     trains = references.trains
     attacks, planted = _chosen(attack, set or [], inputs, base, opening.limits(), policy.require, trains=trains)
+    asked = [each.id for each in attacks or () if each.only_named]
+    policy = replace(policy, require=tuple(dict.fromkeys((*policy.require, *asked))))
     made_of = ReferenceSources(inputs, target, sources.ledger, base, settings.seed, kept_answers(), opening)
     used = attacks is None or any(each.uses_references for each in attacks)
-    compared = provider(references, made_of, used=used)
+    gradients = any(each.reads_gradients for each in attacks or ())
+    compared = provider(references, made_of, used=used, gradients=gradients)
     if dry_run:
         many = count_of(compared, inputs, settings.seed)
         plan = _plan(inputs, attacks, planted, policy, settings, references=many)
@@ -192,9 +201,15 @@ def _chosen(
         raise UsageError(f"{unasked[0]}; see: redteam canary plant --help")
     kept = None if wanted is not None else (*required, *changed)
     check_base(base, extractions, most)
-    attacks = tuple(attack for attack in chosen if isinstance(attack, Attack))
+    meant = (*changed, *required)
+    attacks = tuple(
+        attack
+        for attack in chosen
+        if isinstance(attack, Attack) and (wanted is not None or not attack.only_named or attack.id in meant)
+    )
     named = wanted is not None or any(
-        attack.id in changed or (attack.outdone_from is not None and attack.id in required) for attack in attacks
+        attack.id in changed or (attack.id in required and (attack.only_named or attack.outdone_from is not None))
+        for attack in attacks
     )
     return attacks if named else None, _canaries(inputs, extractions, base, kept)
 
@@ -242,6 +257,7 @@ def _run(
     settings: "AuditSettings",
     restart: bool,
 ) -> "AuditReport":
+    from redteam.auditing.keeping import weaker_than
     from redteam.auditing.run import audit as run
     from redteam.plugins.settings import changes_of
 
@@ -263,36 +279,9 @@ def _run(
         )
     tuned: tuple[Attack | ExtractionAttack, ...] = (*(attacks or ()), *(planted.attacks if planted else ()))
     notes = tuple(f"{attack.id} was run with {changes_of(attack)}" for attack in tuned if changes_of(attack))
-    left = () if attacks is None else _left_out(report, inputs.target.access, references=compared is not None)
+    left = () if attacks is None else weaker_than(report, inputs.target.access, references=compared is not None)
     return replace(
         report,
         target=replace(report.target, notes=(*report.target.notes, *notes)),
         attack_notes=(*report.attack_notes, *left),
     )
-
-
-def _left_out(report: "AuditReport", access: "Access", *, references: bool) -> tuple[str, ...]:
-    """Say that a stronger attack than those which were named would have settled the limits."""
-    from redteam.plugins.attack import suited
-    from redteam.plugins.registry import discover_attacks
-
-    first = report.multiplicity.primary
-    able = [each for each in suited(discover_attacks(), access) if each.needs in access]
-    known = {each.id: each.strength for each in discover_attacks()}
-    stronger = [
-        each.id
-        for each in able
-        if first is not None and each.strength > known.get(first, 0) and (references or not each.uses_references)
-    ]
-    if not stronger:
-        return ()
-    return (f"limits are settled by {first}, a weaker attack than {' and '.join(stronger)}, which was not asked",)
-
-
-def kept_answers() -> Path | None:
-    """Return where answers of a broken-off scoring are kept until the audit is taken up again, if there is a place."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    try:
-        return Path(cache).expanduser() / "redteam"
-    except RuntimeError:  # a user without a home, as in some containers
-        return None

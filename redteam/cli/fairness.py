@@ -47,7 +47,7 @@ def fairness(
     from redteam.auditing.fairness.run import FairnessAudit
     from redteam.auditing.scoring import ScoreCache
     from redteam.auditing.settings import AuditSettings
-    from redteam.cli.audit import kept_answers
+    from redteam.cli.references import kept_answers
     from redteam.targets.loading import load_target
     from redteam.targets.target import labels_of
 

@@ -135,11 +135,13 @@ class ReferenceSources:
         return None if found is None else found[1]
 
 
-def provider(options: ReferenceOptions, sources: ReferenceSources, *, used: bool = True) -> "ReferenceProvider | None":
+def provider(
+    options: ReferenceOptions, sources: ReferenceSources, *, used: bool = True, gradients: bool = False
+) -> "ReferenceProvider | None":
     """Return where the scores of reference models come from; None where there shall be none.
 
-    `used`: an attack that runs makes use of them; else none are trained unasked. Raises UsageError where what was asked
-    for cannot be had; nothing is trained yet.
+    `used`: an attack that runs makes use of them; else none are trained unasked. `gradients`: one reads these too.
+    Raises UsageError where what was asked for cannot be had; nothing is trained yet.
     """
     from redteam.data import Columns
     from redteam.references.given import OpenedReferences, SavedReferences
@@ -148,10 +150,12 @@ def provider(options: ReferenceOptions, sources: ReferenceSources, *, used: bool
         return SavedReferences(options.reference_scores)
     if options.reference_model:
         models = [sources.open(name) for name in options.reference_model]
-        return OpenedReferences.open(models, options.reference_members or (), Columns(), sources.inputs.target)
-    if options.trains:
-        return _trained(options, sources)
-    return _by_default(options, sources) if used and options.references is None else None
+        opened = OpenedReferences.open(models, options.reference_members or (), Columns(), sources.inputs.target)
+        return replace(opened, with_gradients=gradients)
+    found = _trained(options, sources) if options.trains else None
+    if found is None and used and options.references is None:
+        found = _by_default(options, sources)
+    return found and replace(found, with_gradients=gradients)
 
 
 def _trained(options: ReferenceOptions, sources: ReferenceSources) -> "TrainedReferences":
@@ -268,3 +272,12 @@ def watched(compared: "ReferenceProvider | None", show: Callable[..., None]) -> 
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def kept_answers() -> Path | None:
+    """Return where answers of a broken-off scoring are kept until the audit is taken up again, if there is a place."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(cache).expanduser() / "redteam"
+    except RuntimeError:  # a user without a home, as in some containers
+        return None

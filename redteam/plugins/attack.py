@@ -16,7 +16,8 @@ class Attack(ABC):
 
     `id` is stable and never re-used, `needs` is the least access it works with, `taxonomy` what standards call it. From
     the access `outdone_from` on, others say all that it says, and it runs only when it is named, as one `only_named`
-    does anywhere. `reads_texts`: it uses the context's encoder; `uses_references`: its scores of reference models.
+    does anywhere. `reads_texts`: it uses the context's encoder; `uses_references`: its scores of reference models;
+    `reads_gradients`: the norms of their gradients too.
     `may_tie`: scores that are all equal are an answer. Of all that run, the one of greatest `strength` settles limits.
     `judged` are the signals held against them, all of `signals` where it is empty. `keeps_alone` are the metrics on
     which it keeps a limit by finding less without reference models too, where a metric asks for some.
@@ -31,6 +32,7 @@ class Attack(ABC):
     only_named: ClassVar[bool] = False
     reads_texts: ClassVar[bool] = False
     uses_references: ClassVar[bool] = False
+    reads_gradients: ClassVar[bool] = False
     may_tie: ClassVar[bool] = False
     strength: ClassVar[int] = 0
     judged: ClassVar[tuple[str, ...]] = ()

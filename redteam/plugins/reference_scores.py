@@ -17,8 +17,9 @@ class ReferenceScores:
     `log_odds`, shape [k, n], is log p - log(1 - p) of each row's own label; `included`, shape [k, n], says which rows a
     model was trained on, and says nothing of the target. `partner[i]` is the model that was trained on just the rows
     that i was not trained on, or -1. `correct`, shape [k, n], is where the row's label was predicted, if that is known.
-    `made_by` says in a few words where they come from, for the report. The target is never among them. Raises
-    StatisticsError where the shapes do not belong together, a number is NaN, or a partner is none.
+    `made_by` says in a few words where they come from, for the report. `gradients`, shape [k, f, n], are log norms of
+    gradients of the row's loss, where an attack asks for them and the models have weights. The target is never among
+    them. Raises StatisticsError where the shapes do not belong together, a number is NaN, or a partner is none.
     """
 
     log_odds: FloatArray
@@ -26,6 +27,7 @@ class ReferenceScores:
     partner: tuple[int, ...]
     correct: BoolArray | None = None
     made_by: str = ""
+    gradients: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Check what every attack would have to check."""
@@ -36,6 +38,8 @@ class ReferenceScores:
             )
         if self.correct is not None and self.correct.shape != self.included.shape:
             raise StatisticsError(f"right answers of shape {self.correct.shape}, not {self.included.shape}")
+        if self.gradients is not None and self.gradients[:, 0].shape != self.log_odds.shape:
+            raise StatisticsError(f"norms of gradients of shape {self.gradients.shape}, not [models, norms, rows]")
         if np.isnan(self.log_odds).any():
             raise StatisticsError("log-odds of a reference model are NaN")
         if len(self.partner) != len(self.log_odds):
@@ -58,6 +62,7 @@ class ReferenceScores:
             tuple(place.get(self.partner[i], -1) for i in keep),
             None if self.correct is None else self.correct[keep],
             self.made_by,
+            None if self.gradients is None else self.gradients[keep],
         )
 
 

@@ -47,12 +47,15 @@ def within(
 
     The first model is trained, unless it is kept, and timed; it is broken off where it alone would take too long.
     """
-    kept = sum(cache.take(i, half) is not None for i, half in enumerate(plan.included))
-    first, left = cache.take(0, plan.included[0]), budget.seconds
+    one = job(0)
+    wanted = {"with_weights": one.with_weights, "with_gradients": one.with_gradients}
+    before = [cache.take(i, half, **wanted) for i, half in enumerate(plan.included)]
+    kept = sum(each is not None for each in before)
+    first, left = before[0], budget.seconds
     if first is None:
         cache.prepare()
         started = time.monotonic()
-        found = attempt(lambda each: _timed(each, budget.seconds), job(0))
+        found = attempt(lambda each: _timed(each, budget.seconds), one)
         if isinstance(found, float):
             tell(
                 f"one reference model would take about {_said(found)}, and there are {_said(budget.seconds)}: audited "

@@ -30,6 +30,7 @@ from redteam.references.training import Reference
 
 FORMAT = "redteam.reference/1"
 _CODE = ("numpy", "scikit-learn", "tokenizers", "torch", "transformers")
+_ARRAYS = ("log_odds", "correct", "included", "seconds", "identity", "gradients")
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
@@ -63,15 +64,18 @@ class ReferenceCache:
         """Return where the model's unfinished training is kept."""
         return Checkpoint(self.path(model, included).with_suffix(".checkpoint"), self._key(model, included))
 
-    def take(self, model: int, included: BoolArray, *, with_weights: bool = False) -> Reference | None:
-        """Return what was kept of a model; None where nothing was, or what is there cannot be trusted."""
+    def take(
+        self, model: int, included: BoolArray, *, with_weights: bool = False, with_gradients: bool = False
+    ) -> Reference | None:
+        """Return what was kept of a model; None where that is nothing, or not all, or cannot be trusted."""
         path = self.path(model, included)
         if not path.is_file() or (with_weights and not path.with_suffix(".pt").is_file()):
             return None
         why = _foreign(path)
         if why is None:
             try:
-                return self._read(path, model, included)
+                found = self._read(path, model, included)
+                return found if found.gradients is not None or not with_gradients else None
             except _DAMAGED as error:
                 why = f"is damaged ({error})" if isinstance(error, _Unlike) else "is damaged"
         self.tell(f"{path}: {why}: not used, its model is trained anew")
@@ -92,6 +96,7 @@ class ReferenceCache:
         path = self.path(model, included)
         document = json.dumps(self._document(model), sort_keys=True).encode()
         arrays = {"log_odds": found.log_odds, "correct": found.correct, "included": included}
+        arrays |= {} if found.gradients is None else {"gradients": found.gradients}
         arrays |= {"seconds": np.array(found.seconds), "identity": np.frombuffer(document, np.uint8)}
         arrays["digest"] = np.frombuffer(_digest(arrays), np.uint8)
         try:
@@ -122,7 +127,7 @@ class ReferenceCache:
 
     def _read(self, path: Path, model: int, included: BoolArray) -> Reference:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            arrays = {name: kept[name] for name in ("log_odds", "correct", "included", "seconds", "identity")}
+            arrays = {name: kept[name] for name in kept.files if name in _ARRAYS}
             digest = bytes(kept["digest"])
         if _digest(arrays) != digest:
             raise _Unlike("its numbers were changed")
@@ -131,7 +136,7 @@ class ReferenceCache:
         odds, correct = arrays["log_odds"], arrays["correct"]
         if odds.shape != included.shape or odds.dtype != np.float64 or not np.array_equal(arrays["included"], included):
             raise _Unlike("it is of other rows")
-        return Reference(odds, correct, float(arrays["seconds"]))
+        return Reference(odds, correct, float(arrays["seconds"]), gradients=arrays.get("gradients"))
 
     def _document(self, model: int) -> dict[str, Any]:
         return {"format": FORMAT, "model": model, **self.identity}

@@ -17,7 +17,7 @@ from redteam.data.table import open_table
 from redteam.data.vocabulary import MEMBER, UNKNOWN
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.references.plan import canonical_order
-from redteam.references.training import answers_of
+from redteam.references.training import answers_of, gradients_of
 from redteam.report import plural
 from redteam.targets.target import SURE, Access, Target, classifier
 
@@ -51,10 +51,14 @@ class SavedReferences:
 
 @dataclass(frozen=True)
 class OpenedReferences:
-    """Models that were trained elsewhere, each with the texts that it was trained on; `target` is none of them."""
+    """Models that were trained elsewhere, each with the texts that it was trained on; `target` is none of them.
+
+    `with_gradients` takes the norms of each row's gradients too, where all of them have weights.
+    """
 
     models: tuple[Target, ...]
     trained_on: tuple[frozenset[bytes], ...]
+    with_gradients: bool = False
 
     @classmethod
     def open(
@@ -88,7 +92,17 @@ class OpenedReferences:
         odds[:, order], correct[:, order] = [one for one, _ in said], [right for _, right in said]
         _check_answers("--reference-model", odds, included)
         made_by = f"{plural(len(said), 'reference model')} given: {', '.join(model.name for model in self.models[:8])}"
-        return ReferenceScores(odds, included, pairs(included), correct, made_by)
+        return ReferenceScores(odds, included, pairs(included), correct, made_by, self._gradients(rows, order))
+
+    def _gradients(self, rows: Examples, order: IntArray) -> FloatArray | None:
+        """Return the norms of the gradients of rows that stand at `order` in the pool, in the order of the pool."""
+        taken = [gradients_of(model, rows) for model in self.models] if self.with_gradients else [None]
+        there = [each for each in taken if each is not None]
+        if len(there) < len(self.models):
+            return None
+        found = np.empty((len(there), *there[0].shape))
+        found[..., order] = there
+        return found
 
 
 def pairs(included: BoolArray) -> tuple[int, ...]:

@@ -39,9 +39,9 @@ class ReferencePlan:
         return len(self.included)
 
     def back(self, values: np.ndarray) -> np.ndarray:
-        """Return values of shape [k, n], one column a row of the plan, in the order of the pool."""
+        """Return values of shape [k, ..., n], one column a row of the plan, in the order of the pool."""
         placed = np.empty_like(values)
-        placed[:, self.order] = values
+        placed[..., self.order] = values
         return placed
 
 

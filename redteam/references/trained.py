@@ -33,7 +33,8 @@ def unheard(line: str) -> None:
 class TrainedReferences:
     """So many `models`, each trained by `trainer` on half of the pool's rows; what they say is kept under `folder`.
 
-    `seed` decides halves and trainings. With a `budget`, `models` is the most there may be, and the time decides.
+    `seed` decides halves and trainings. `with_gradients` keeps the norms of each row's gradients, of models that have
+    weights. With a `budget`, `models` is the most there may be, and the time decides.
     `optional`: where they cannot be trained the audit does without. `tell` hears what is re-used and given up,
     `progress(done, total)` is called as models are done.
     """
@@ -45,6 +46,7 @@ class TrainedReferences:
     workers: int = 1
     engine: str = "processes"
     with_weights: bool = False
+    with_gradients: bool = False
     budget: TimeBudget | None = None
     optional: bool = False
     tell: Callable[[str], None] = field(default=unheard, compare=False)
@@ -95,9 +97,8 @@ class TrainedReferences:
         """Return what trains one model of a plan by itself."""
         half = plan.included[model]
         unfinished = self.cache(plan).checkpoint(model, half) if self.engine == "processes" else None
-        return ReferenceJob(
-            self.trainer, plan.rows, half, seed_of_model(self.seed, model), unfinished, self.with_weights
-        )
+        keep = {"with_weights": self.with_weights, "with_gradients": self.with_gradients}
+        return ReferenceJob(self.trainer, plan.rows, half, seed_of_model(self.seed, model), unfinished, **keep)
 
     def cache(self, plan: ReferencePlan) -> ReferenceCache:
         """Return where the models of a plan are kept."""
@@ -110,7 +111,8 @@ class TrainedReferences:
         return self._joined(plan, found) if found else None
 
     def _kept(self, plan: ReferencePlan, cache: ReferenceCache) -> dict[int, Reference]:
-        taken = {i: cache.take(i, half, with_weights=self.with_weights) for i, half in enumerate(plan.included)}
+        wanted = {"with_weights": self.with_weights, "with_gradients": self.with_gradients}
+        taken = {i: cache.take(i, half, **wanted) for i, half in enumerate(plan.included)}
         return {i: reference for i, reference in taken.items() if reference is not None}
 
     def _train(self, plan: ReferencePlan, cache: ReferenceCache, found: dict[int, Reference]) -> None:
@@ -120,7 +122,8 @@ class TrainedReferences:
         if jobs:
             cache.prepare()
         self.progress(len(found), len(plan))
-        if left and not self.with_weights and self._together(plan, cache, left, found):
+        whole = self.with_weights or self.with_gradients
+        if left and not whole and self._together(plan, cache, left, found):
             return
         with closing(train_references(jobs, workers=self.workers, engine=self.engine)) as outcomes:
             for position, outcome in outcomes:
@@ -158,10 +161,12 @@ class TrainedReferences:
         models = sorted(found)
         place = {model: i for i, model in enumerate(models)}
         what = plural(len(models), "reference model")
+        gradients = [found[model].gradients for model in models]
         return ReferenceScores(
             plan.back(np.array([found[model].log_odds for model in models])),
             plan.back(plan.included[models]),
             tuple(place.get(plan.partner[model], -1) for model in models),
             plan.back(np.array([found[model].correct for model in models])),
             f"{what} trained by {self.trainer.name} on halves of {len(plan.rows):,} audited rows",
+            plan.back(np.array(gradients)) if all(each is not None for each in gradients) else None,
         )

@@ -71,7 +71,7 @@ class ModelTarget:
         self.digest: str | None = bundle.digest()
         self.notes = bundle.notes
         self._most = batch_size
-        self._alone = self._padding_matters()
+        self.alone = self._padding_matters()  # so texts go one at a time
 
     @classmethod
     def load(
@@ -123,7 +123,7 @@ class ModelTarget:
             raise TargetError(f"{self.name}: the examples carry no texts to score")
         tokens = token_ids(self.tokenizer, examples.texts, name=self.name)
         values = np.empty((len(tokens), len(self.labels)))
-        budget = 0 if self._alone else TOKENS_PER_BATCH
+        budget = 0 if self.alone else TOKENS_PER_BATCH
         for rows in batches_by_length([len(ids) for ids in tokens], budget=budget, most=self._most):
             values[rows] = self._score_apart([tokens[i] for i in rows])
         return check_log_probabilities(values, len(tokens), len(self.labels), name=self.name)

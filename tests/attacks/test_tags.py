@@ -25,6 +25,7 @@ TABLE = {
     "RT104": Taxonomy(("AML.T0024.000", "AML.T0005"), ("NISTAML.033",), ("ML04:2023",), "5.6.1"),
     "RT105": MEMBERSHIP,
     "RT106": MEMBERSHIP,
+    "RT107": Taxonomy(("AML.T0024.000", "AML.T0005"), ("NISTAML.033",), ("ML04:2023",), "5.6.1"),
     "RT108": MEMBERSHIP,
     "RT201": MEMBERSHIP,
     "RT202": INVERSION,

@@ -27,16 +27,26 @@ _TINY = 1e-9
 
 @dataclass(frozen=True)
 class ReferenceTable:
-    """Reference models by rows: log-odds and inclusion, shape [k, n], and each model's complement or -1."""
+    """Reference models by rows: log-odds and inclusion, shape [k, n], and each model's complement or -1.
+
+    `gradients`, shape [k, f, n], are log norms of gradients of a row's loss, the smaller the surer the model.
+    """
 
     log_odds: FloatArray
     included: BoolArray
     partner: tuple[int, ...]
+    gradients: FloatArray | None = None
 
     @classmethod
-    def of(cls, log_odds: FloatArray, included: BoolArray, partner: tuple[int, ...]) -> "ReferenceTable":
+    def of(
+        cls,
+        log_odds: FloatArray,
+        included: BoolArray,
+        partner: tuple[int, ...],
+        gradients: FloatArray | None = None,
+    ) -> "ReferenceTable":
         """Return the table of answers that may hold probabilities of 1 and 0."""
-        return cls(np.array([finite(each) for each in log_odds]), included, partner)
+        return cls(np.array([finite(each) for each in log_odds]), included, partner, gradients)
 
     def __len__(self) -> int:
         """Return how many models there are."""
@@ -45,7 +55,8 @@ class ReferenceTable:
     def others(self, model: int) -> "ReferenceTable":
         """Return the models without one and its complement, which knows as much about it; none has a partner there."""
         keep = [i for i in range(len(self)) if i not in (model, self.partner[model])]
-        return ReferenceTable(self.log_odds[keep], self.included[keep], (-1,) * len(keep))
+        pulls = None if self.gradients is None else self.gradients[keep]
+        return ReferenceTable(self.log_odds[keep], self.included[keep], (-1,) * len(keep), pulls)
 
     def moments(self) -> Moments:
         """Return what the models say of each row."""
@@ -85,21 +96,33 @@ def other_recipe_score(
     return found.direction * neighbour_score(target, rows, [*fit, found.middle, *gap])
 
 
-def stacked_score(target: FloatArray, references: ReferenceTable, rows: NeighbourKernel) -> FloatArray:
+def stacked_score(
+    target: FloatArray, references: ReferenceTable, rows: NeighbourKernel, gradients: FloatArray | None = None
+) -> FloatArray:
     """Return how sure a logistic regression on several scores is that a row is in, shape [n].
 
-    It is fitted where each reference plays the target, itself and its complement left out of the references.
+    It is fitted where each reference plays the target, itself and its complement left out of the references. With
+    `gradients`, the target's log norms, shape [f, n], it sees those among the references' own too.
     """
     many = all(_has_own_spread(references.others(k)) for k in range(len(references)))
     spread = spread_of(references.moments())  # two numbers for all rows: no row is known by them
-    x = np.concatenate(
-        [_columns(references.log_odds[k], references.others(k), rows, spread, many) for k in range(len(references))]
-    )
+
+    def seen(said: FloatArray, others: ReferenceTable, pulls: FloatArray | None) -> FloatArray:
+        parts = [_columns(said, others, rows, spread, many)]
+        if pulls is not None and others.gradients is not None:
+            among = others.gradients.swapaxes(0, 1)
+            parts += [
+                _gradient_columns(-pull, moments(-each, others.included), rows, many)
+                for pull, each in zip(pulls, among, strict=True)
+            ]
+        return np.column_stack(parts)
+
+    pulls = [None] * len(references) if gradients is None or references.gradients is None else references.gradients
+    x = np.concatenate([seen(references.log_odds[k], references.others(k), pulls[k]) for k in range(len(references))])
     is_in = np.concatenate(list(references.included))
     mean, deviation = x.mean(axis=0), x.std(axis=0) + _TINY
     weights = logistic_weights((x - mean) / deviation, is_in)
-    own = (_columns(target, references, rows, spread, many) - mean) / deviation
-    score: FloatArray = own @ weights[1:] + weights[0]
+    score: FloatArray = (seen(target, references, gradients) - mean) / deviation @ weights[1:] + weights[0]
     return score
 
 
@@ -137,4 +160,14 @@ def _columns(
     if many:
         likelier += [moderated_t(target, found)]
         likelier += [moderated_sides(each, found) for each in (target, found.middle + own)]
+    return np.column_stack([*columns, *(np.clip(each, -_LARGEST, _LARGEST) for each in likelier)])
+
+
+def _gradient_columns(pull: FloatArray, found: Moments, rows: NeighbourKernel, many: bool) -> FloatArray:
+    """Return what it sees of one norm, negated so that it rises as the model is surer, shape [n, columns]."""
+    excess = offset(pull, found)
+    own = rows.own(excess)
+    likelier = [curve_ratio(each, found) for each in (pull, found.middle + own)]
+    likelier += [moderated_sides(pull, found)] if many else []
+    columns = [excess, np.minimum(excess, 0.0), own, np.minimum(own, 0.0), found.gap]
     return np.column_stack([*columns, *(np.clip(each, -_LARGEST, _LARGEST) for each in likelier)])
