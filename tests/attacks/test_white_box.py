@@ -103,7 +103,7 @@ def test_norms_that_do_not_fit_the_rows_are_refused():
 def trained(tmp_path_factory):
     """A target and four references of one recipe, with their gradients, and what was said."""
     rows, (plain,) = learnable(60, seed=7), [each for each in discover_defenses() if each.id == "RD100"]
-    quick = type(plain)(epochs=4, batch_size=16, learning_rate=3e-3)
+    quick = type(plain)(epochs=12, batch_size=8, learning_rate=3e-3)
     recipe, said = LedgerRecipe(quick, ModelChoice("tiny", layers=1, dropout=0.0), 3, 30), []
     folder = tmp_path_factory.mktemp("kept")
     references = TrainedReferences(recipe, 4, folder, tell=said.append)
