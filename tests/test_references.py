@@ -256,7 +256,7 @@ def test_an_engine_that_is_not_there_is_one_line(monkeypatch):
     with pytest.raises(UsageError, match="must be one of processes, ray, dask"):
         check_engine("slurm")
     monkeypatch.setattr("redteam.references.workers.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"ray is not installed; run: pip install 'redteam\[ray\]'"):
+    with pytest.raises(UsageError, match=r"ray is not installed; run: pip install '\.\[ray\]'"):
         check_engine("ray")
     monkeypatch.setattr("redteam.references.workers.find_spec", lambda name: object())
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
