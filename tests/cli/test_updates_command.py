@@ -135,6 +135,9 @@ BAD = {
     "zero.npz": ({"classifier.bias": np.zeros(3, np.float32)}, "changes nothing"),
     "empty.npz": ({}, "holds no tensors"),
     "whole.npz": ({"classifier.bias": np.ones(3, np.int64)}, "floating-point"),
+    "sparse.pt": ({"classifier.bias": torch.ones(3).to_sparse()}, "no dense tensor"),
+    "meta.pt": ({"classifier.bias": torch.ones(3, device="meta")}, "no dense tensor"),
+    "list.pt": ([torch.ones(3)], "holds no tensors by name"),
     "torn.safetensors": (b"torn", "cannot be read"),
     "code.pt": (b"\x80\x04K\x01.", "cannot be read|holds no tensors"),
     "what.csv": (b"a,b", "wanted .safetensors, .npz or .pt"),
@@ -144,7 +147,9 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_update_is_named_in_one_line(target, tmp_path, name):
     content, message = BAD[name]
-    if isinstance(content, dict):
+    if name.endswith(".pt") and content and not isinstance(content, bytes):
+        torch.save(content, tmp_path / name)
+    elif isinstance(content, dict):
         np.savez(tmp_path / name, **content)
     elif content is not None:
         (tmp_path / name).write_bytes(content)

@@ -71,7 +71,7 @@ def load_update(
 def _parameters(path: Path, found: Mapping[str, torch.Tensor], model: WhiteBox) -> dict[str, torch.Tensor]:
     """Return those tensors of a file that are parameters of the model, in float32; buffers are left out."""
     known = dict(model.model.named_parameters())
-    kept = {name: value.to(torch.float32) for name, value in found.items() if name in known}
+    kept = {name: value.detach().to(torch.float32) for name, value in found.items() if name in known}
     unknown = sorted(found.keys() - model.model.state_dict().keys())
     if unknown or not kept:
         what = f"{unknown[0][:80]!r} is no parameter of {model.name}" if unknown else "it holds no parameter"
@@ -108,9 +108,9 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(document, Mapping) or not document:
         raise DataError(f"{path}: holds no tensors by name: save a dict of parameter name to tensor")
     for name, value in document.items():
-        plain = isinstance(name, str) and isinstance(value, torch.Tensor)
-        if not (plain and value.is_floating_point()):
-            raise DataError(f"{path}: {str(name)[:80]!r} is no tensor of floating-point numbers")
+        plain = isinstance(name, str) and isinstance(value, torch.Tensor) and value.is_floating_point()
+        if not plain or value.layout is not torch.strided or value.is_meta:
+            raise DataError(f"{path}: {str(name)[:80]!r} is no dense tensor of floating-point numbers")
     return dict(document)
 
 
