@@ -110,8 +110,8 @@ def _overclaims(report: GapReport) -> Iterator[str]:
         yield f"{row.words}: nominal {_budget(row.nominal)}, accounted {_budget(row.accounted)}{shown}"
     if rows:
         yield (
-            "one nominal epsilon is not one guarantee: of rows that account for more, only the accounted number is "
-            "proven, and they are not as private as rows that account for what they name"
+            "one nominal epsilon is not one guarantee: where a row accounts for more than it names, the accounted "
+            "number is all that it guarantees"
         )
 
 
