@@ -127,6 +127,16 @@ def test_strings_from_outside_are_text():
         assert "&lt;script&gt;" in page
 
 
+def test_a_page_of_thousands_of_rows_stays_small():
+    many = report_of(
+        [replace(one, cell=replace(one.cell, seed=0, trainer=f"t{i}")) for i in range(700) for one in CELLS[1:]]
+    )
+    assert len(many.rows) == 1400
+    assert len(gap_page(many).encode()) < 1_000_000
+    rows = tuple(replace(row, defense=f"d{i}") for i in range(700) for row in DRILL.rows)
+    assert len(drill_page(replace(DRILL, rows=rows)).encode()) < 1_000_000
+
+
 def changed(path, tmp_path, change):
     document = json.loads(path.read_text(encoding="utf-8"))
     change(document)

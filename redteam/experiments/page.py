@@ -12,7 +12,7 @@ Outcome = Literal["leak", "inconclusive", "measured"]
 
 _KINDS = {"leak": "leak", "inconclusive": "inconclusive", "measured": "plain"}
 _DEEPEST = 4
-_MOST_NUMBERS = 3
+_MOST_NUMBERS, _MOST_LINES = 3, 40
 
 
 def page_of(
@@ -33,7 +33,7 @@ def page_of(
     (first, whole), *others = tables.items()
     unfold = (
         Section(first, tables=(("", _html(whole)),), open=True),
-        Section("What the numbers are, and what they are not", tuple(told), open=True),
+        Section("What the numbers are, and what they are not", _first(told), open=True),
         *(Section(name, tables=(("", _html(each)),)) for name, each in others),
         _again(report, command),
     )
@@ -45,13 +45,19 @@ def page_of(
             sentence,
             tuple(_about(report)),
             numbers=tuple(numbers[:_MOST_NUMBERS]),
-            alarms=(("What went wrong, or stands in the way", tuple(problems)),) if problems else (),
-            next=tuple(steps),
+            alarms=(("What went wrong, or stands in the way", _first(problems)),) if problems else (),
+            next=_first(steps),
             figures=tuple(figures),
             sections=tuple(each for each in unfold if not each.empty),
             foot=f"redteam {report.tool_version}, {report.created}. Its models are measurements, not for release.",
         )
     )
+
+
+def _first(lines: Sequence[str]) -> tuple[str, ...]:
+    """Return lines that a page has room for, and how many more there are."""
+    more = len(lines) - _MOST_LINES
+    return (*lines[:_MOST_LINES], *((f"and {more:,} more, in the saved report",) if more > 0 else ()))
 
 
 def _html(table: ReportTable) -> HtmlTable:

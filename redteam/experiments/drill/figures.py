@@ -12,7 +12,7 @@ from redteam.formats.html.plane import Axis, Point, Series, log_ends, plane, tol
 from redteam.formats.html.svg import spread
 from redteam.training.recipes import NONE
 
-_MOST_PLACES = 12  # pictures of each kind; the table has all rows
+_MOST_PLACES, _MOST = 12, 60  # pictures of each kind, and rows in one; the table has all
 _ROOM = 64  # letters of a title
 Of = Callable[[DrillRow], CanaryMeasure | None]
 
@@ -21,7 +21,7 @@ def figures(report: DrillReport) -> Iterator[Figure]:
     """Yield for each sentence and label how many whole secrets were extracted, and the exposure of canaries."""
     places = list(dict.fromkeys((row.template, row.label) for row in report.rows))
     for place in places[:_MOST_PLACES]:
-        rows = [row for row in report.rows if (row.template, row.label) == place]
+        rows = [row for row in report.rows if (row.template, row.label) == place][:_MOST]
         named = clip(f"{place[0]!r}, label {place[1]}" if place[1] else repr(place[0]), _ROOM)
         yield from _whole(named, rows, report)
         yield from _exposure(named, rows)

@@ -13,6 +13,7 @@ from redteam.formats.html.plane import Axis, Point, Series, log_ends, plane, tol
 from redteam.formats.html.svg import spread
 
 _ROWS = "users' rows"  # by the best attack
+_MOST, _MOST_TRAINERS = 60, 12  # rows in a picture, and pictures of trainers; the table has all
 _FLOOR = 0.1  # where a bound of 0 stands on a logarithmic axis
 _BY = {**dict.fromkeys(ACCESSES, "label canaries"), _ROWS: "all attacks"}
 
@@ -22,11 +23,11 @@ def figures(report: GapReport) -> Iterator[Figure]:
     guaranteed = [row for row in report.rows if row.accounted is not None and _best(row) is not None]
     if not _comparable(report):
         guaranteed = []
-    yield from _line(guaranteed)
-    for trainer in dict.fromkeys(row.trainer for row in guaranteed):
+    yield from _line(guaranteed[:_MOST])
+    for trainer in list(dict.fromkeys(row.trainer for row in guaranteed))[:_MOST_TRAINERS]:
         yield from _theory(trainer, [row for row in guaranteed if row.trainer == trainer])
-    yield from _leakage(report.rows)
-    yield from _exposure(report.rows)
+    yield from _leakage(report.rows[:_MOST])
+    yield from _exposure(report.rows[:_MOST])
 
 
 def _comparable(report: GapReport) -> bool:
@@ -100,7 +101,7 @@ def _theory(trainer: str, rows: Sequence[GapRow]) -> Iterator[Figure]:
     series, lines = [], []
     for look, name in enumerate(_BY):
         points = []
-        for row in sorted(rows, key=lambda each: each.accounted.epsilon if each.accounted else 0.0):
+        for row in sorted(rows[:_MOST], key=lambda each: each.accounted.epsilon if each.accounted else 0.0):
             bound = _by(row, name)
             if bound is None or row.accounted is None:
                 continue

@@ -14,7 +14,7 @@ from redteam.statistics import Interval
 _KINDS = {"WORSE": "leak", "BETTER": "pass", "NOT COMPARABLE": "inconclusive"}
 _OUTCOMES = {"worse": "leak", "better": "pass"}
 _HEADERS = ("number", "old", "new", "change", "outcome")
-_MOST = 10  # rows of one picture; the table has all
+_MOST = 10  # rows of one picture, and pictures; the table has all
 
 
 def changes_page(comparison: Comparison, **_: Any) -> str:
@@ -75,7 +75,7 @@ def _steps(comparison: Comparison) -> Iterator[str]:
 
 def _figures(changes: Sequence[Change]) -> Iterator[Figure]:
     """Yield for each kind of number what it was and what it is."""
-    for measure in dict.fromkeys(measure_of(each.id) for each in changes):
+    for measure in list(dict.fromkeys(measure_of(each.id) for each in changes))[:_MOST]:
         own = [each for each in changes if measure_of(each.id) == measure and each.old and each.new]
         if own:
             yield _figure(measure, own)
