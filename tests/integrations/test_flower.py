@@ -12,6 +12,9 @@ from defenses.federated.flower import links
 from defenses.federated.flower.mailbox import Mailbox
 from defenses.federated.secure.field import PRIME
 from defenses.federated.secure.rounds import MASKED
+from defenses.federated.tagging.tagger import initial_tagger
+from defenses.federated.tagging.texts import TaggedTexts
+from defenses.federated.tagging.training import train_tagger
 from redteam.core import UsageError
 from redteam.models.initial import initial_model
 
@@ -39,6 +42,18 @@ def test_ray_ends_with_the_weights_of_this_process(here):
     assert furthest(here, there) < 1e-6
     assert [r["chosen"] for r in here.rounds] == [r["chosen"] for r in there.rounds]
     assert not any(r["failed"] for r in there.rounds)
+
+
+def test_a_tagger_trained_on_ray_has_the_weights_of_this_process():
+    words = tuple(tuple(text.split()[:4]) for text in ROWS.texts)
+    texts = TaggedTexts(words, tuple(("B-first", "O", "O", "O")[: len(each)] for each in words))
+    ends = []
+    for engine in ("in-process", "ray"):
+        trainer = Federated(**SETTINGS | {"rounds": 1, "engine": engine})
+        ends.append(train_tagger(trainer, initial_tagger("tiny", texts, seed=0), texts, seed=3))
+    here, there = (each.initial.model.state_dict() for each in ends)
+    assert max(float((here[name] - value).abs().max()) for name, value in there.items()) < 1e-6
+    assert not any(record.failed for record in ends[1].rounds)
 
 
 OPENSSL = (  # as in docs/federated.md
