@@ -19,6 +19,7 @@ class Unchanged(ReconstructionAttack):
     id = "RT401"
     name = "unchanged words"
     taxonomy = Taxonomy(("AML.T0024.001",), ("NISTAML.032",), ("ML03:2023",))
+    needs_channel = False
     metrics = ("unchanged", "texts_recovered")
 
     def recover(self, released: Sequence[Words], known: PublicKnowledge) -> list[list[str]]:

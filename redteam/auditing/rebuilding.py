@@ -13,7 +13,7 @@ from redteam.core import one_line
 from redteam.core.arrays import FloatArray, IntArray
 from redteam.core.randomness import Randomness
 from redteam.data.words import words_of
-from redteam.models.word_vectors import SingleArray, WordVectors
+from redteam.models.word_vectors import MASK, SingleArray, WordVectors
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.reconstruction import PublicKnowledge, ReconstructionAttack
 from redteam.report import Limit
@@ -28,12 +28,13 @@ _GAIN_ALPHA = 0.05  # of what seeing the released words adds, which is described
 
 @dataclass(frozen=True)
 class ReleasedAudit:
-    """Released texts of members with the texts as they were, what the attacker knows, and the attacks."""
+    """Released texts of members with the texts as they were, what the attacker knows, the attacks, and unfit ones."""
 
     released: tuple[tuple[str, ...], ...]
     raw: tuple[tuple[str, ...], ...]
     known: PublicKnowledge
     attacks: tuple[ReconstructionAttack, ...]
+    unfit: tuple[ReconstructionAttack, ...] = ()
 
     def planned(self, limits: "Sequence[Limit] | None") -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the id of each number that `run` gives: those that the limits of a policy judge, and all others."""
@@ -52,6 +53,8 @@ class ReleasedAudit:
 
         `remark` is told how much of that comes back without looking at any released word.
         """
+        for attack in self.unfit:
+            yield Failure(attack.id, "not_applicable", "whole texts were rewritten: no word stands for one word")
         for attack in self.attacks:
             try:
                 right = self._right(attack.recover(self.released, self.known))
@@ -92,6 +95,18 @@ def _beside_prior(attack: str, words: FloatArray, prior: FloatArray) -> str:
     return (
         f"{attack} on {len(words):,} released texts: {prior.mean():.1%} of their words are guessed without seeing any "
         f"of them, by the lengths and how people write; seeing them adds {value:+.1%} ({shown})"
+    )
+
+
+def language(texts: Sequence[str]) -> PublicKnowledge:
+    """Return what an attacker knows who has `texts` like the released ones and nothing of how words are exchanged."""
+    parted = [words_of(text) for text in texts]
+    counts = Counter(word for words in parted for word in words)
+    words = [word for word, _ in counts.most_common(_MOST_WORDS)] or [MASK]
+    numbers = np.array([counts[word] + 1.0 for word in words])
+    prior = np.log(numbers / numbers.sum())
+    return PublicKnowledge(
+        tuple(words), prior, _follows(parted, words, prior), {}, np.zeros((len(words), 0), np.float32)
     )
 
 

@@ -4,14 +4,14 @@ The attacked texts are those of members, at most 2,000 of them; the attacker's o
 model was not trained on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from redteam.auditing.inputs import AuditInputs
-from redteam.auditing.rebuilding import ReleasedAudit, knowledge
+from redteam.auditing.rebuilding import ReleasedAudit, knowledge, language
 from redteam.core import LedgerError, UsageError
 from redteam.data import Columns, Examples, Split, fingerprint, read_examples
 from redteam.data.ledger import Ledger, ledger_path
@@ -74,7 +74,19 @@ def _with_raw(split: Split, raw: Examples) -> Split:
 def _released(
     record: Privatisation, split: Split, released: Examples, attacks: Sequence[ReconstructionAttack]
 ) -> ReleasedAudit:
+    if record.unit == "text":
+        return _of_whole_texts(split, released, attacks)
     return released_audit(mechanism_of(record), _vectors(record), split, released, attacks)
+
+
+def _of_whole_texts(split: Split, released: Examples, attacks: Sequence[ReconstructionAttack]) -> ReleasedAudit:
+    """Return what is tried where no word stands for one word: to read the words at their places."""
+    pairs = list(_pairs(split, released))
+    cut = tuple((*text, *[""] * len(own))[: len(own)] for text, own in pairs)
+    known = language(split.nonmembers.texts or ())
+    able = tuple(attack for attack in attacks if not attack.needs_channel)
+    left = tuple(attack for attack in attacks if attack.needs_channel)
+    return ReleasedAudit(cut, tuple(own for _, own in pairs), known, able, left)
 
 
 def released_audit(
@@ -85,14 +97,21 @@ def released_audit(
     attacks: Sequence[ReconstructionAttack],
 ) -> ReleasedAudit:
     """Return what is tried on the released texts of members, `released` being rows of the same numbers as `split`'s."""
-    rows = np.random.default_rng(0x401).permutation(split.members.rows)[:_MOST_TEXTS]
-    texts = released.of_rows(rows.tolist()).texts or ()
-    members = {int(row): text for row, text in zip(split.members.rows, split.members.texts or (), strict=True)}
-    raw = [tuple(words_of(members[int(row)])) for row in rows]
-    pairs = [(tuple(text.split()), own) for text, own in zip(texts, raw, strict=True) if own]
+    pairs = list(_pairs(split, released))
     seen = sorted({word for text, _ in pairs for word in text})
     known = knowledge(mechanism, table, split.nonmembers.texts or (), seen)
     return ReleasedAudit(tuple(a for a, _ in pairs), tuple(b for _, b in pairs), known, tuple(attacks))
+
+
+def _pairs(split: Split, released: Examples) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Yield the words of some members' texts, released and as they were."""
+    rows = np.random.default_rng(0x401).permutation(split.members.rows)[:_MOST_TEXTS]
+    texts = released.of_rows(rows.tolist()).texts or ()
+    members = {int(row): text for row, text in zip(split.members.rows, split.members.texts or (), strict=True)}
+    for row, text in zip(rows, texts, strict=True):
+        own = tuple(words_of(members[int(row)]))
+        if own:
+            yield tuple(text.split()), own
 
 
 def _vectors(record: Privatisation) -> WordVectors:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from redteam.plugins.defense import Defense
     from redteam.plugins.extraction import ExtractionAttack
     from redteam.plugins.fairness import FairnessAttack, SwapControl
+    from redteam.plugins.latent import VectorMechanism
     from redteam.plugins.mechanism import WordMechanism
     from redteam.plugins.reconstruction import ReconstructionAttack
     from redteam.plugins.row_risk import RowRisk
     from redteam.plugins.update import UpdateAttack, UpdateControl, UpdateMembership
 
     OfModels = Attack | ExtractionAttack | FairnessAttack | RowRisk | ReconstructionAttack | Control | SwapControl
-    Plugin = OfModels | UpdateAttack | UpdateMembership | UpdateControl | Defense | WordMechanism
+    Plugin = OfModels | UpdateAttack | UpdateMembership | UpdateControl | Defense | WordMechanism | VectorMechanism
 
 Wanted = Annotated[str | None, typer.Argument(help="An id or a name: print its manual page and settings.")]
 
@@ -55,10 +56,12 @@ def attacks(wanted: Wanted = None) -> None:
 
 def defenses(wanted: Wanted = None) -> None:
     """List defences, or print the manual page of one."""
-    from redteam.plugins.registry import discover_defenses, discover_mechanisms
+    from redteam.plugins.registry import discover_defenses, discover_mechanisms, discover_vector_mechanisms
 
     rows: list[tuple[Plugin, str]] = [(d, "") for d in discover_defenses()]
-    _show([*rows, *((m, "privatises texts, before training") for m in discover_mechanisms())], wanted)
+    rows += [(m, "privatises texts word by word, before training") for m in discover_mechanisms()]
+    rows += [(m, "privatises whole texts, before training") for m in discover_vector_mechanisms()]
+    _show(rows, wanted)
 
 
 def _show(rows: "list[tuple[Plugin, str]]", wanted: str | None) -> None:

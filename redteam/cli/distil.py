@@ -10,7 +10,7 @@ from redteam.cli import options as o
 from redteam.cli.opening import try_start
 from redteam.cli.present import check_output, say
 from redteam.cli.progress import progress
-from redteam.core import DataError, UsageError
+from redteam.core import UsageError
 
 if TYPE_CHECKING:
     from redteam.plugins.defense import SoftTraining
@@ -50,6 +50,7 @@ def distil(
 ) -> None:
     """Train a student on the answers of TEACHER to texts."""
     from redteam.auditing.fairness.distil import lesson, start
+    from redteam.data.reading import read_texts
     from redteam.models.bundle import save_bundle
     from redteam.targets.loading import load_target
     from redteam.targets.target import Access, classifier
@@ -61,7 +62,7 @@ def distil(
         raise UsageError("--swaps: one list at a time; put the pairs into one file")
     spec = model.model or "tiny"
     check_output(output, data, Path(teacher), Path(spec))
-    texts, trainer = _texts(data, text_column), _trainer(set or [])
+    texts, trainer = read_texts(data, text_column), _trainer(set or [])
     try_start(spec, opening)
     target = load_target(teacher)
     if Access.PROBABILITIES not in target.access:
@@ -86,20 +87,3 @@ def _trainer(given: list[str]) -> "SoftTraining":
 
     (found,) = tune([each for each in discover_defenses() if isinstance(each, SoftTraining)][:1], given)
     return found
-
-
-def _texts(path: Path, column: str | None) -> tuple[str, ...]:
-    """Return the texts of a file; DataError where it has no such column."""
-    from redteam.data.reading import GUESSES
-    from redteam.data.table import open_table
-
-    table = open_table(path)
-    lowered = {name.lower(): name for name in reversed(table.names)}
-    name = column or next((lowered[guess] for guess in GUESSES["text"] if guess in lowered), None)
-    if name is None or name not in table.names:
-        wanted = f"no column {column!r}" if column else "no text column"
-        raise DataError(f"{path}: {wanted} among {table.listed}; say --text-column NAME")
-    texts = tuple(text for text in table.read([name])[name].texts() if text and not text.isspace())
-    if len(texts) < 2:
-        raise DataError(f"{path}: {len(texts)} texts are too few to learn from")
-    return texts

@@ -15,8 +15,10 @@ from redteam.cli.progress import progress
 from redteam.core import UsageError
 
 if TYPE_CHECKING:
+    from redteam.plugins.latent import VectorMechanism
     from redteam.plugins.mechanism import WordMechanism
     from redteam.training.privatising.exchange import Exchange
+    from redteam.training.privatising.release import Rewriter
 
 Opt = typer.Option
 
@@ -56,6 +58,9 @@ def privatise(
     ],
     epsilon: o.MetricEpsilon,
     words: WordOptions,
+    public: Annotated[
+        Path | None, Opt("--public", help="Public texts that adept learns from; without, DATA: no guarantee.")
+    ] = None,
     set: o.Set = None,
     seed: o.SeedOrNone = None,
     columns: o.RowOptions,
@@ -71,7 +76,7 @@ def privatise(
 
     check_output(output, data)
     assert epsilon is not None  # it has no default
-    exchange = words.exchange(chosen_mechanism(mechanism, epsilon, set or []))
+    exchange = _rewriter(chosen_mechanism(mechanism, epsilon, set or []), words, data, public, columns)
     if seed is not None:
         say(f"--seed {seed}: whoever knows the seed can undo all of it: there is no guarantee", logging.WARNING)
     if words.unknown is UnknownWords.keep:
@@ -87,13 +92,44 @@ def privatise(
     say(f"wrote {made.output} and {made.record}, which is private; next: redteam train {made.output}")
 
 
-def chosen_mechanism(named: str, epsilon: float, given: list[str]) -> "WordMechanism":
+def _rewriter(
+    mechanism: "WordMechanism | VectorMechanism",
+    words: WordOptions,
+    data: Path,
+    public: Path | None,
+    columns: o.RowOptions,
+) -> "Rewriter":
+    """Return the mechanism with its vectors, or with an autoencoder that is learned now."""
+    from redteam.plugins.mechanism import WordMechanism
+    from redteam.training.privatising.rebuilding import Rebuilding
+
+    if isinstance(mechanism, WordMechanism):
+        if public is not None:
+            raise UsageError(f"--public {public}: is for adept; {mechanism.name} learns nothing")
+        return words.exchange(mechanism)
+    if words != WordOptions():
+        raise UsageError(f"--embeddings and --unknown are for words; {mechanism.name} rewrites whole texts")
+    with progress("learning") as show:
+        made = Rebuilding.learned(mechanism, data, public, columns.columns(), show)
+    if not made.public:
+        say(
+            f"{mechanism.name} was learned from {data.name} itself and can repeat its texts: there is no guarantee; "
+            "give public texts with --public",
+            logging.WARNING,
+        )
+    return made
+
+
+def chosen_mechanism(named: str, epsilon: float, given: list[str]) -> "WordMechanism | VectorMechanism":
     """Return a mechanism by its id or name with its settings; UsageError for an epsilon that is none."""
-    from redteam.plugins.registry import choose, discover_mechanisms
+    from redteam.plugins.latent import VectorMechanism
+    from redteam.plugins.mechanism import WordMechanism
+    from redteam.plugins.registry import choose, discover_mechanisms, discover_vector_mechanisms
     from redteam.plugins.settings import tune
 
     check_epsilon(epsilon)
-    (found,) = tune(choose(discover_mechanisms(), [named]), given)
+    known: tuple[WordMechanism | VectorMechanism, ...] = (*discover_mechanisms(), *discover_vector_mechanisms())
+    (found,) = tune(choose(known, [named]), given)
     return replace(found, epsilon=epsilon)  # type: ignore[type-var]
 
 
@@ -118,7 +154,11 @@ def privatised_file(data: Path, model: Path, asked: str, columns: o.RowOptions) 
         epsilon = float(number)
     except ValueError:
         raise UsageError(f"--privatise {asked}: write MECHANISM=EPSILON, such as santext=20") from None
+    from redteam.plugins.mechanism import WordMechanism
+
     mechanism = chosen_mechanism(name, epsilon, [])
+    if not isinstance(mechanism, WordMechanism):
+        raise UsageError(f"--privatise {asked}: needs public texts; run redteam privatise --public FILE first")
     output = model.with_name(f"{model.stem}.private.csv")
     made = record_beside(output)
     if made is not None:

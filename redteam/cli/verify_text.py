@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from redteam.cli import options as o
 from redteam.cli.present import check_output, deliver, exit_code, say, terminal
@@ -14,6 +14,7 @@ from redteam.core import UsageError
 
 if TYPE_CHECKING:
     from redteam.models.word_vectors import WordVectors
+    from redteam.plugins.latent import VectorMechanism
     from redteam.verify.words.subject import PrivatiserSubject
 
 _SHORTEST = 3  # letters of a word that is tried: shorter ones are mostly signs
@@ -82,15 +83,22 @@ def verify_text(
     from redteam.verify.words.page import render_page
     from redteam.verify.words.render import as_json, as_text
     from redteam.verify.words.run import verify_privatiser
+    from redteam.verify.words.subject import PrivatiserSubject
+    from redteam.verify.words.vectors import verify_vectors
 
     check_output(output)
     subject = _subject(options, given)
+    how: dict[str, Any] = {"draws": options.draws, "alpha": alpha, "seed": seed}
     with progress("drawing") as show:
-        result = verify_privatiser(subject, draws=options.draws, alpha=alpha, seed=seed, progress=show)
+        if isinstance(subject, PrivatiserSubject):
+            result = verify_privatiser(subject, **how, progress=show)
+        else:
+            result = verify_vectors(subject, **how, progress=show)
     return hand_over(result, {"text": as_text, "json": as_json, "html": render_page}, format, output)
 
 
-def _subject(options: TextVerificationOptions, given: list[str]) -> "PrivatiserSubject":
+def _subject(options: TextVerificationOptions, given: list[str]) -> "PrivatiserSubject | VectorMechanism":
+    from redteam.plugins.mechanism import WordMechanism
     from redteam.verify.words.subject import load_subject, of_mechanism
 
     named = options.text or ""
@@ -98,10 +106,12 @@ def _subject(options: TextVerificationOptions, given: list[str]) -> "PrivatiserS
         check_epsilon(options.epsilon)
     if ":" in named:
         say(f"{named}: this runs the module's code")
-        return load_subject(named, options.epsilon, given, _some(options), options.unknown.value)
+        return load_subject(named, options.epsilon, given, lambda: _some(options), options.unknown.value)
     if options.epsilon is None:
         raise UsageError(f"--epsilon: say at which epsilon {named} is verified")
     mechanism = chosen_mechanism(named, options.epsilon, given)
+    if not isinstance(mechanism, WordMechanism):
+        return mechanism
     return of_mechanism(mechanism, _some(options), options.unknown.value)
 
 

@@ -55,6 +55,25 @@ def read_examples(path: "Path | Dataset", columns: Columns) -> Reading:
     return _read(path, columns, with_split=False)
 
 
+def read_texts(path: Path, column: str | None = None) -> tuple[str, ...]:
+    """Return the texts of a file that needs no labels, without empty ones; DataError where it has no such column.
+
+    Without a `column` it is guessed from the usual names.
+    """
+    from redteam.data.table import open_table
+
+    table = open_table(path)
+    lowered = {name.lower(): name for name in reversed(table.names)}
+    name = column or next((lowered[guess] for guess in GUESSES["text"] if guess in lowered), None)
+    if name is None or name not in table.names:
+        wanted = f"no column {column!r}" if column else "no text column"
+        raise DataError(f"{path}: {wanted} among {table.listed}; say --text-column NAME")
+    texts = tuple(text for text in table.read([name])[name].texts() if text and not text.isspace())
+    if len(texts) < 2:
+        raise DataError(f"{path}: {len(texts)} texts are too few to learn from")
+    return texts
+
+
 def read_split(
     path: "Path | Dataset", columns: Columns, *, planted: frozenset[bytes] = frozenset()
 ) -> tuple[Split, tuple[str, ...]]:

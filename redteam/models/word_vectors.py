@@ -7,6 +7,7 @@ or .npz with `words` and `vectors`. All of it is public: nothing here may be mad
 import hashlib
 import importlib.util
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,13 +35,17 @@ class WordVectors:
 
     def __post_init__(self) -> None:
         """Refuse what has no distances: fewer than two words, a word twice, a number that is none."""
-        if len(self.words) < 2 or self.vectors.ndim != 2 or len(self.vectors) != len(self.words):
-            raise DataError(f"{self.name}: {len(self.words)} words with {self.vectors.shape} vectors; give 2 or more")
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self.words):
+            shape = " x ".join(map(str, self.vectors.shape))
+            raise DataError(f"{self.name}: {len(self.words)} words and {shape} numbers; give each word one vector")
+        if len(self.words) < 2:
+            raise DataError(f"{self.name}: {len(self.words)} word is too few to exchange; give 2 or more")
         if not np.isfinite(self.vectors).all():
             word = self.words[int(np.argmin(np.isfinite(self.vectors).all(axis=1)))]
             raise DataError(f"{self.name}: the vector of {word[:40]!r} holds what is no finite number")
         if len(set(self.words)) != len(self.words):
-            raise DataError(f"{self.name}: a word stands twice; write each once")
+            twice = Counter(self.words).most_common(1)[0][0]
+            raise DataError(f"{self.name}: the word {twice[:40]!r} stands twice; write each once")
 
     def __len__(self) -> int:
         """The number of words."""
@@ -162,8 +167,8 @@ def _npz(path: Path) -> WordVectors:
         with np.load(path, allow_pickle=False) as found:
             words, vectors = found["words"], found["vectors"]
             made = tuple(str(word) for word in words.tolist()), np.asarray(vectors, np.float64)
-    except KeyError as error:
-        raise DataError(f"{path}: holds no array {error}; it needs `words` and `vectors`") from None
+    except KeyError:
+        raise DataError(f"{path}: holds other arrays; it needs `words` and `vectors`") from None
     except Exception as error:
         raise DataError(f"{path}: is no file of word vectors ({first_line(error)})") from None
     return WordVectors(path.name, *made)

@@ -40,12 +40,13 @@ class PublicKnowledge:
 class ReconstructionAttack(ABC):
     """An adversary with released texts; `id` is stable and never re-used, `taxonomy` is what standards call it.
 
-    `metrics` are those it gives.
+    `metrics` are those it gives; one that `needs_channel` asks how likely each word is exchanged for which.
     """
 
     id: ClassVar[str]
     name: ClassVar[str]
     taxonomy: ClassVar[Taxonomy | None] = None
+    needs_channel: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("words_recovered", "texts_recovered")
 
     @abstractmethod

@@ -12,6 +12,7 @@ from redteam.plugins.attack import Attack, Control
 from redteam.plugins.defense import Defense
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.plugins.fairness import FairnessAttack, SwapControl
+from redteam.plugins.latent import VectorMechanism
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.neighbours import check_neighbour
 from redteam.plugins.reconstruction import ReconstructionAttack
@@ -19,7 +20,8 @@ from redteam.plugins.row_risk import RowRisk
 from redteam.plugins.update import UpdateAttack, UpdateControl, UpdateMembership
 
 OfModels = Attack | ExtractionAttack | FairnessAttack | Control | SwapControl | RowRisk | ReconstructionAttack
-Plugin = TypeVar("Plugin", bound=OfModels | UpdateAttack | UpdateMembership | UpdateControl | Defense | WordMechanism)
+OfUpdates = UpdateAttack | UpdateMembership | UpdateControl
+Plugin = TypeVar("Plugin", bound=OfModels | OfUpdates | Defense | WordMechanism | VectorMechanism)
 
 
 def discover_attacks() -> tuple[Attack, ...]:
@@ -73,8 +75,13 @@ def discover_defenses() -> tuple[Defense, ...]:
 
 
 def discover_mechanisms() -> tuple[WordMechanism, ...]:
-    """Return every privatiser of text, each with its default settings, in the order of their ids."""
+    """Return every privatiser of words, each with its default settings, in the order of their ids."""
     return _discover(WordMechanism, "defenses", "redteam.defenses")  # type: ignore[type-abstract]
+
+
+def discover_vector_mechanisms() -> tuple[VectorMechanism, ...]:
+    """Return every privatiser of whole texts, each with its default settings, in the order of their ids."""
+    return _discover(VectorMechanism, "defenses", "redteam.defenses")  # type: ignore[type-abstract]
 
 
 def discover_reconstructions() -> tuple[ReconstructionAttack, ...]:

@@ -54,7 +54,8 @@ def _of_trainer(found: Verification) -> Iterator[str]:
 
 
 def _of_privatiser(found: PrivatiserVerification) -> Iterator[str]:
-    yield from _of_settings(found.alpha, (found.words, found.asked, found.draws, len(found.pairs)))
+    words = found.words if found.unit == "word" else found.asked
+    yield from _of_settings(found.alpha, (words, found.asked, found.draws, len(found.pairs)))
     if not found.claimed > 0 or any(
         not 0 <= each.low <= each.attainable or len(each.words) != 2 for each in found.pairs
     ):

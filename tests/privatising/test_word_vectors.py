@@ -41,7 +41,7 @@ def test_arrays(tmp_path):
         ("v.txt", b"9 2\na 1 2\nb 1 2\n", "2 vectors where its first line says 9"),
         ("v.txt", b"a one two\n", "line 1: is no word with its numbers"),
         ("v.txt", b"a 1 nan\nb 1 2\n", "the vector of 'a' holds what is no finite number"),
-        ("v.txt", b"a 1 2\na 1 2\n", "a word stands twice"),
+        ("v.txt", b"a 1 2\na 1 2\n", "the word 'a' stands twice"),
         ("v.txt", b"a 1 2\n", "give 2 or more"),
         ("v.txt", b"\x89PNG\r\n\x00\x01", "byte 0x89 is not UTF-8"),
         ("v.npz", b"PK no archive", "is no file of word vectors"),

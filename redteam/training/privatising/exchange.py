@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from redteam.core.randomness import Randomness
 from redteam.data.words import words_of
 from redteam.models.word_vectors import MASK, WordVectors
 from redteam.plugins.mechanism import WordMechanism
+from redteam.plugins.settings import settings_of
 from redteam.training.privatising.record import Unknown, WordTally
 
 _DIGITS = 4  # of a number that stands for a number, whatever its length was
@@ -35,6 +37,20 @@ class Exchange:
             made[place] = self.table.words[word]
         self._exchange_unknown(made, np.flatnonzero(index < 0), randomness)
         return self._joined(parted, flat, made, len(flat) - len(known))
+
+    def described(self) -> dict[str, Any]:
+        """Return what a record says of it, and of what it claims."""
+        promise = self.mechanism.promise(self.table)
+        return {
+            "mechanism": self.mechanism.id,
+            "settings": settings_of(self.mechanism),
+            "embeddings": self.table.name,
+            "embeddings_sha256": self.table.digest,
+            "unknown": self.unknown,
+            "epsilon": promise.epsilon,
+            "plain": promise.plain,
+            "distance": promise.distance,
+        }
 
     def _exchange_unknown(self, made: list[str], places: IntArray, randomness: Randomness) -> None:
         if self.unknown == "keep":

@@ -45,8 +45,9 @@ class WordTally:
 class Privatisation:
     """How a file was privatised: the mechanism with its settings and vectors, its source, and what it promises.
 
-    `epsilon` is of a word for each unit of `distance`, `plain` of a word whatever the distance; both hold where
-    `randomness` is the operating system's. `path` and `sha256` of `source` are of the texts as they were.
+    `epsilon` is of a word for each unit of `distance`, `plain` of a word whatever the distance; where whole texts are
+    rewritten, `unit`, both are of a text, at `delta`. They hold where `randomness` is the operating system's and what
+    was learned is `public`. `path` and `sha256` of `source` are of the texts as they were.
     """
 
     mechanism: str
@@ -62,12 +63,26 @@ class Privatisation:
     released_sha256: str
     tally: WordTally
     tool_version: str
+    unit: Literal["word", "text"] = "word"
+    delta: float = 0.0
+    public: bool = True
     format: str = FORMAT
 
     @property
     def summary(self) -> dict[str, Any]:
         """What the ledger of a model that is trained on the file says of it."""
-        kept = ("mechanism", "epsilon", "plain", "distance", "embeddings", "unknown", "randomness")
+        kept = (
+            "mechanism",
+            "epsilon",
+            "plain",
+            "distance",
+            "embeddings",
+            "unknown",
+            "randomness",
+            "unit",
+            "delta",
+            "public",
+        )
         return {name: getattr(self, name) for name in kept} | {"source_sha256": self.source.sha256}
 
     def save(self, path: Path) -> None:

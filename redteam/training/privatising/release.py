@@ -9,10 +9,10 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from redteam import __version__
 from redteam.core import DataError, UsageError, decode
@@ -22,12 +22,22 @@ from redteam.data import Columns, Examples, Reading, read_examples
 from redteam.data.ledger import describe_data
 from redteam.data.planting import canaries_path
 from redteam.data.table import kind_of, open_table
-from redteam.plugins.settings import settings_of
 from redteam.report import plural
-from redteam.training.privatising.exchange import Exchange
 from redteam.training.privatising.record import Privatisation, WordTally, record_path
 
 Progress = Callable[[int, int], None]
+
+
+class Rewriter(Protocol):
+    """What makes other texts of texts: word by word, or as a whole."""
+
+    def texts(self, texts: Sequence[str], randomness: Randomness) -> tuple[list[str], WordTally]:
+        """Return texts rewritten, each independently, and what came of their words."""
+
+    def described(self) -> dict[str, Any]:
+        """Return what the record says of it, and of what it claims."""
+
+
 _BLOCK = 5000  # rows
 _KINDS = (".csv", ".tsv", ".jsonl")
 
@@ -55,7 +65,7 @@ class _State:
 def privatise(
     data: Path,
     output: Path,
-    exchange: Exchange,
+    exchange: Rewriter,
     *,
     columns: Columns = Columns(),
     seed: int | None = None,
@@ -64,16 +74,15 @@ def privatise(
 ) -> Released:
     """Write `data` with its words exchanged to `output`, and the record of that beside it.
 
-    `columns` name what holds texts and labels, `exchange` is the mechanism with its vectors. With a `seed` anyone who
+    `columns` name what holds texts and labels, `exchange` is the mechanism with what it needs. With a `seed` anyone who
     knows it can undo everything. A run that was broken off goes on where it was unless `restart`, and `progress` hears
     of rows done and all of them. Raises UsageError or DataError, and then nothing is written.
     """
     _check_output(data, output)
-    promise = exchange.mechanism.promise(exchange.table)
+    settings = exchange.described()
     reading = read_examples(data, columns)
     examples = _whole(data, reading)
     source = describe_data(data, reading.columns, reading.rows, beside=output)
-    settings = _settings(exchange)
     identity = _identity(settings, asdict(source) | {"path": ""}, seed, output.suffix)
     part = output.with_name(f"{output.name}.part")
     names = _kept(reading.columns)
@@ -87,9 +96,6 @@ def privatise(
     made = Privatisation(
         **settings,
         randomness="operating system" if seed is None else "seed",
-        epsilon=promise.epsilon,
-        plain=promise.plain,
-        distance=promise.distance,
         source=source,
         released_sha256=sha256(part),
         tally=state.tally,
@@ -112,16 +118,6 @@ def _check_output(data: Path, output: Path) -> None:
         )
     if output.exists() and data.exists() and output.samefile(data):
         raise UsageError(f"--output {output} would overwrite an input: give another file")
-
-
-def _settings(exchange: Exchange) -> dict[str, Any]:
-    return {
-        "mechanism": exchange.mechanism.id,
-        "settings": settings_of(exchange.mechanism),
-        "embeddings": exchange.table.name,
-        "embeddings_sha256": exchange.table.digest,
-        "unknown": exchange.unknown,
-    }
 
 
 def _whole(data: Path, reading: Reading) -> Examples:

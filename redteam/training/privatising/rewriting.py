@@ -10,7 +10,6 @@ from typing import Any
 from redteam.core.randomness import Randomness
 from redteam.data import Examples
 from redteam.plugins.mechanism import Promise
-from redteam.plugins.settings import settings_of
 from redteam.training.privatising.exchange import Exchange
 
 
@@ -32,7 +31,4 @@ class Rewriting:
 
     def summary(self, source_sha256: str) -> dict[str, Any]:
         """Return what a ledger says of it; its source is the data itself."""
-        promise, mechanism, table = self.promise, self.exchange.mechanism, self.exchange.table
-        said: dict[str, Any] = {"mechanism": mechanism.id, "settings": settings_of(mechanism), "embeddings": table.name}
-        said |= {"epsilon": promise.epsilon, "plain": promise.plain, "distance": promise.distance}
-        return said | {"unknown": self.exchange.unknown, "randomness": "seed", "source_sha256": source_sha256}
+        return self.exchange.described() | {"randomness": "seed", "source_sha256": source_sha256}

@@ -6,7 +6,7 @@ from redteam.formats.html.charts import Mark, Range, log_ranges
 from redteam.formats.html.page import Figure, HtmlTable, Number, Page, Section, draw
 from redteam.formats.html.plane import log_ends
 from redteam.verify.page import KINDS, steps
-from redteam.verify.words.render import meanings, numbers
+from redteam.verify.words.render import meanings, numbers, scale
 from redteam.verify.words.run import PrivatiserVerification
 
 _MOST = 12
@@ -38,11 +38,13 @@ def render_page(result: PrivatiserVerification) -> str:
 def _numbers(result: PrivatiserVerification) -> Iterator[Number]:
     shown, most = f"at least {result.best.low:.3g}", f"{result.attainable:.3g} could have been shown"
     yield Number("Shown by draws", shown, most, result.verdict, KINDS[result.verdict])
-    yield Number("Claimed", f"{result.claimed:g}", "for each unit of distance", "promised", "plain")
+    yield Number("Claimed", f"{result.claimed:g}", scale(result), "promised", "plain")
     accounted = (
         "infinite" if result.infinite else "not known" if result.accounted is None else f"{result.accounted:.3g}"
     )
-    yield Number("Accounted, of its channel", accounted, f"on {result.words:,} words", "computed", "plain")
+    whole = result.unit == "text"
+    of, on = ("clipping and noise", "at the worst vectors") if whole else ("its channel", f"on {result.words:,} words")
+    yield Number(f"Accounted, of {of}", accounted, on, "computed", "plain")
 
 
 def _figure(result: PrivatiserVerification) -> Figure:
@@ -62,9 +64,10 @@ def _figure(result: PrivatiserVerification) -> Figure:
     lines = [Mark(f"claimed {result.claimed:g}", result.claimed, "guarantee")]
     values = [result.claimed, *(v for each in ordered for v in (each.low, each.attainable))]
     low, high = log_ends(values)
-    title = "Epsilon for each unit of distance: claimed, shown, attainable"
+    title = f"Epsilon {scale(result)}: claimed, shown, attainable"
+    two = "texts, or what becomes of their vectors" if result.unit == "text" else "words"
     meaning = (
-        "Each row is two words. Where a dot stands to the right of the green line, outputs tell the two apart better "
+        f"Each row is two {two}. Where a dot stands to the right of the green line, outputs tell the two apart better "
         "than was promised to whoever wrote one of them.",
         "A diamond is the most that so many draws could have shown.",
     )
@@ -76,5 +79,6 @@ def _figure(result: PrivatiserVerification) -> Figure:
 
 
 def _command(result: PrivatiserVerification) -> str:
-    asked = f"--epsilon {result.claimed:g} --words {result.words} --draws {result.draws}"
+    words = f" --words {result.words}" if result.unit == "word" else ""
+    asked = f"--epsilon {result.claimed:g}{words} --draws {result.draws}"
     return f"redteam verify --text NAME {asked} --alpha {result.alpha:g} --seed {result.seed}"

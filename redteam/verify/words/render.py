@@ -22,7 +22,7 @@ def as_text(result: PrivatiserVerification, *, color: bool = False, width: int =
     """Return the verification as text of at most `width` columns, with terminal colours where `color` is true."""
     parts = [
         headline(result.verdict.upper(), f"{result.subject}: {result.reason}", STYLES[result.verdict]),
-        section("Epsilon, for each unit of distance", pairs(numbers(result))),
+        section(f"Epsilon, {scale(result)}", pairs(numbers(result))),
         section(
             "Draws",
             table(
@@ -37,6 +37,13 @@ def as_text(result: PrivatiserVerification, *, color: bool = False, width: int =
     return draw(parts, width=width, color=color)
 
 
+def scale(result: PrivatiserVerification) -> str:
+    """Return what an epsilon is of."""
+    if result.unit == "word":
+        return "for each unit of distance"
+    return f"of a whole text, at delta {result.delta:g}" if result.delta else "of a whole text"
+
+
 def numbers(result: PrivatiserVerification) -> Iterator[tuple[str, Cell]]:
     """Yield what is claimed, accounted for and shown, by name."""
     yield "claimed", f"{result.claimed:g}"
@@ -44,11 +51,14 @@ def numbers(result: PrivatiserVerification) -> Iterator[tuple[str, Cell]]:
         yield "accounted", "infinite"
     elif result.accounted is None:
         yield "accounted", "not known: no formula of its channel"
+    elif result.unit == "text":
+        yield "accounted", f"{result.accounted:.4g}, by its clipping and noise"
     else:
         yield "accounted", f"{result.accounted:.4g}, plain {result.accounted_plain:.4g} a word, on {result.words} words"
+    of = "word" if result.unit == "word" else "vector"
     yield (
         "draws show",
-        f"{result.best.low:.4g} or more, {result.attainable:.4g} at most from {result.draws:,} of a word",
+        f"{result.best.low:.4g} or more, {result.attainable:.4g} at most from {result.draws:,} of a {of}",
     )
 
 
@@ -60,6 +70,12 @@ def _rows(result: PrivatiserVerification) -> Iterator[tuple[Cell, ...]]:
 def meanings(result: PrivatiserVerification) -> Iterator[str]:
     """Yield how to read the numbers."""
     yield f"an honest privatiser is called violated at most {result.alpha:.0%} of the time"
+    if result.unit == "text":
+        yield (
+            f"{LOW_IS_NO_EVIDENCE}: its clipping and noise were tried alone, on {result.asked} vectors far beyond any "
+            "clipping. An autoencoder that was learned from the texts to protect voids all of it, and is not seen here"
+        )
+        return
     if result.accounted is not None and result.accounted < result.claimed:
         yield (
             f"that less than the claim is accounted for is of these {result.words} words, and no reserve: other words "

@@ -23,6 +23,7 @@ from redteam.verify.words.exact import Accounted, account, channel_p_value
 from redteam.verify.words.made_up import made_up
 from redteam.verify.words.subject import PrivatiserSubject
 
+Verdict = Literal["consistent", "violated", "inconclusive"]
 FORMAT = "redteam.text-verification/1"
 _ROUNDING = 1e-6  # of an epsilon, relative
 _BATCH = 20_000  # texts in one call
@@ -34,11 +35,12 @@ class PrivatiserVerification:
     """What one verification of a privatiser found. Epsilons are for each unit of distance, but for `accounted_plain`.
 
     `accounted` is of its channel, None where that is not known or, if `infinite`, where no epsilon holds. `pairs` are
-    of draws of so many `asked` words. `attainable` is the largest bound that so many draws could have shown.
+    of draws of so many `asked` words, or vectors where `unit` is a whole text, whose epsilon is at `delta`.
+    `attainable` is the largest bound that so many draws could have shown.
     """
 
     subject: str
-    verdict: Literal["consistent", "violated", "inconclusive"]
+    verdict: Verdict
     reason: str
     claimed: float
     accounted: float | None
@@ -52,6 +54,8 @@ class PrivatiserVerification:
     alpha: float
     seed: int
     tool_version: str
+    unit: Literal["word", "text"] = "word"
+    delta: float = 0.0
     format: str = FORMAT
 
     @property
@@ -203,7 +207,7 @@ def _decide(
     accounted: Accounted | None,
     bounds: Sequence[PairBound],
     asked: int,
-) -> tuple[Literal["consistent", "violated", "inconclusive"], str]:
+) -> tuple[Verdict, str]:
     if proven:
         return "violated", proven[0]
     if accounted is not None:

@@ -12,6 +12,7 @@ from typing import Any
 from redteam.core import TargetError, UsageError, first_line
 from redteam.core.randomness import Randomness
 from redteam.models.word_vectors import WordVectors
+from redteam.plugins.latent import VectorMechanism
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.settings import tune
 from redteam.training.privatising.exchange import Exchange
@@ -59,22 +60,26 @@ def of_mechanism(mechanism: WordMechanism, table: WordVectors, unknown: Unknown 
 
 
 def load_subject(
-    source: str, epsilon: float | None, given: Sequence[str], table: WordVectors, unknown: Unknown
-) -> PrivatiserSubject:
+    source: str, epsilon: float | None, given: Sequence[str], words: Callable[[], WordVectors], unknown: Unknown
+) -> PrivatiserSubject | VectorMechanism:
     """Import `module:name`, which runs the module: a function of a text, or a class or object that is a mechanism.
 
-    `epsilon` is what it claims, `given` are settings of a mechanism. Raises TargetError or UsageError.
+    `epsilon` is what it claims, `given` are settings of a mechanism, `words` gives those that are tried. Raises
+    TargetError or UsageError.
     """
     from redteam.targets.function import import_function
 
     found, _, directory = import_function(source)
-    if inspect.isclass(found) and issubclass(found, WordMechanism):
+    if inspect.isclass(found) and issubclass(found, (WordMechanism, VectorMechanism)):
         found = found()
+    if isinstance(found, VectorMechanism):
+        (vectors,) = tune([found], given)
+        return vectors if epsilon is None else replace(vectors, epsilon=epsilon)  # type: ignore[type-var]
     if isinstance(found, WordMechanism):
         (mechanism,) = tune([found], given)
         if epsilon is not None:
             mechanism = replace(mechanism, epsilon=epsilon)  # type: ignore[type-var]
-        return replace(of_mechanism(mechanism, table, unknown), name=source)
+        return replace(of_mechanism(mechanism, words(), unknown), name=source)
     if not callable(found):
         raise TargetError(f"{source}: not callable; name a function from a text to a text, or a WordMechanism")
     if given:
@@ -88,7 +93,7 @@ def load_subject(
         with surroundings(directory), contextlib.redirect_stdout(sys.stderr):
             return [_text(source, found, text) for text in texts]
 
-    return PrivatiserSubject(source, epsilon, table, run, lambda texts: _in_a_process(source, texts))
+    return PrivatiserSubject(source, epsilon, words(), run, lambda texts: _in_a_process(source, texts))
 
 
 def _text(source: str, function: Callable[[str], Any], text: str) -> str:
