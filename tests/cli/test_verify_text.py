@@ -37,7 +37,7 @@ def run(folder, *arguments):
     [
         ("santext", 0, "its channel accounts for epsilon"),
         ("RD302", 0, "its channel accounts for epsilon"),
-        ("mine:uniform", 0, "draws show no more than it claims"),
+        ("mine:uniform", 0, "show no more than it claims"),
         ("mine:fixed", 1, "the noise follows from a fixed seed"),
         ("mine:passing", 1, "numbers go out as they came"),
     ],
