@@ -119,14 +119,15 @@ def update_of(target, case, ids, labels, seed):
 
 
 def attacked(target, update):
-    """What each attack recovers, and the CPU seconds of all."""
-    begun, found = time.process_time(), {}
+    """What each attack recovers, the CPU seconds of all, and which do not apply, so that their 0 is no number."""
+    begun, found, unfit = time.process_time(), {}, []
     for attack in (Tokens(), Positions(), Sentences()):
         try:
             found[attack] = attack.recover(target, update, AttackContext(0))
         except NotApplicable:
             found[attack] = Recovered()
-    return found, time.process_time() - begun
+            unfit.append(attack.id)
+    return found, time.process_time() - begun, unfit
 
 
 def summed(into, prefix, found, truth):
@@ -144,7 +145,7 @@ def summed(into, prefix, found, truth):
 
 def bench(target, case, data, *, batch_size, batches, seed):
     """Print one line about a case."""
-    rng, into, seconds = np.random.default_rng(seed), {}, []
+    rng, into, seconds, unfit = np.random.default_rng(seed), {}, [], set()
     clients = int(case.partition("=")[2]) if case.startswith("sum=") else 1
     for batch in range(batches):
         rows = rng.choice(len(data), 2 * batch_size * clients, replace=False)
@@ -152,8 +153,9 @@ def bench(target, case, data, *, batch_size, batches, seed):
         labels = [target.labels.index(data.labels[i]) for i in rows]
         half = len(ids) // 2
         update = update_of(target, case, ids[:half], labels[:half], seed + batch)
-        found, spent = attacked(target, update)
+        found, spent, not_these = attacked(target, update)
         seconds.append(spent)
+        unfit.update(not_these)
         for prefix, part in (("", ids[:half]), ("control_", ids[half:])):
             shared = set(map(tuple, ids[:half])) & set(map(tuple, ids[half:])) if prefix else set()
             own = tuple(tuple(one) for one in part if tuple(one) not in shared)
@@ -161,6 +163,7 @@ def bench(target, case, data, *, batch_size, batches, seed):
     line = {"model": target.name, "case": case, "batch": batch_size, "batches": batches, "seed": seed}
     line |= {k: round(float(np.mean(v)), 3) if isinstance(v, list) else v for k, v in into.items()}
     line |= {"cpu_s": round(float(np.mean(seconds)), 1), "cpu_s_most": round(max(seconds), 1)}
+    line |= {"do_not_apply": sorted(unfit)} if unfit else {}
     print(json.dumps(line), flush=True)
 
 
