@@ -36,7 +36,7 @@ _READERS = ("query", "key", "q_lin", "k_lin", "q_proj", "k_proj", "qkv", "c_attn
 
 
 @dataclass(frozen=True)
-class Membership(UpdateMembership):
+class MembershipFromUpdates(UpdateMembership):
     """Score texts by how much their own gradients are in what was sent."""
 
     id = "RT304"

@@ -234,8 +234,8 @@ def _attack_line(attack: Attack | ExtractionAttack | ReconstructionAttack, stopp
 def _foreseen(split: Split, settings: AuditSettings, references: int) -> AttackContext:
     """Return what attacks will be given, as far as their asking for it goes: nothing is opened or trained for it."""
     nothing, gradients = np.zeros((references, 0)), np.zeros((references, 1, 0))
-    known = {"log_odds": nothing, "included": nothing.astype(np.bool_), "partner": (-1,) * references}
-    some = ReferenceScores(**known, gradients=gradients) if references else None
+    alone = (-1,) * references
+    some = ReferenceScores(nothing, nothing.astype(np.bool_), alone, gradients=gradients) if references else None
     return AttackContext(
         settings.seed,
         encoder=hashed_ngrams(),

@@ -40,4 +40,5 @@ def _way(moved: Tensor, before: Tensor, now: Tensor) -> Tensor:
     ends = torch.stack([torch.cat([each, each.new_ones(1)]) for each in (before, now)])
     ends = ends / ends.norm(dim=1, keepdim=True)
     parts = (torch.linalg.pinv(ends.T) @ moved.mean(dim=0)).clamp(min=0.0)
-    return (parts if bool(parts.any()) else torch.ones_like(parts)) @ ends
+    way: Tensor = (parts if bool(parts.any()) else torch.ones_like(parts)) @ ends
+    return way

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from attacks.updates._changed_rows import changed_rows
-from attacks.updates.membership import Membership
+from attacks.updates.membership import MembershipFromUpdates
 from redteam.auditing.updates.senders import Sender
-from redteam.auditing.updates.telling import ask
+from redteam.auditing.updates.telling import run_membership
 from redteam.auditing.updates.truth import Truth, joined
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
@@ -45,7 +45,7 @@ def senders_of(target, count, *, sums=1, rounds=1, blank=False, **how):
 
 
 def told_of(target, sent, left=(), attack=None):
-    return ask(target, attack or Membership(), sent, left, CONTROL, seed=0)
+    return run_membership(target, attack or MembershipFromUpdates(), sent, left, CONTROL, seed=0)
 
 
 def naive(target, update, text, label):
@@ -75,7 +75,7 @@ def test_scores_are_those_of_the_naive_way(target, frozen):
     (truth, given), (other, _) = client_of(target, 1), client_of(target, 2)
     update = update_of(target, *given, frozen=frozen)
     texts, labels = truth.texts + other.texts, truth.labels + other.labels
-    scores = Membership().score(target, update, texts, labels, AttackContext(0))
+    scores = MembershipFromUpdates().score(target, update, texts, labels, AttackContext(0))
     assert scores == pytest.approx([naive(target, update, *each) for each in zip(texts, labels, strict=True)], abs=1e-4)
 
 
@@ -91,20 +91,20 @@ def test_a_clean_step_tells_its_clients_and_their_texts(target, how):
 
 
 def test_an_update_of_other_texts_tells_nothing(target):
-    """Also where the score knows the texts by heart: that clients are exchanged makes luck of it."""
+    """Also where the score knows every text: that clients are exchanged makes luck of it."""
     sent = senders_of(target, 12, blank=True)
     favourite = {text for each in sent[::2] for text in each.truth.texts}
 
-    class ByHeart(UpdateMembership):
-        id, name = "RT398", "by heart"
+    class KnowsEveryText(UpdateMembership):
+        id, name = "RT398", "knows every text"
 
         def score(self, model, update, texts, labels, context):
             return np.array([float(text in favourite) for text in texts])
 
-    for attack in (Membership(), ByHeart()):
+    for attack in (MembershipFromUpdates(), KnowsEveryText()):
         for each in told_of(target, sent, attack=attack).evidence(0.01):
             assert each.interval.low < 0.5 < each.interval.high
-    assert told_of(target, sent, attack=ByHeart()).right["clients"] == [0.5] * 6
+    assert told_of(target, sent, attack=KnowsEveryText()).right["clients"] == [0.5] * 6
 
 
 def test_one_sender_is_held_beside_a_user_who_sent_nothing(target):
@@ -120,7 +120,7 @@ def test_what_cannot_be_asked_is_refused(target):
     (truth, _), (other, _) = client_of(target, 1), client_of(target, 2)
     head = ClientUpdate("client", {"classifier.bias": torch.ones(3)})
     with pytest.raises(NotApplicable, match="neither word embeddings nor queries and keys"):
-        Membership().score(target, head, truth.texts, truth.labels, AttackContext(0))
+        MembershipFromUpdates().score(target, head, truth.texts, truth.labels, AttackContext(0))
     unlabelled = Truth("other", other.texts, other.special)
     sent = [Sender((head,), truth), Sender((head,), unlabelled)]
     assert "needs the labels" in told_of(target, sent).failure.reason

@@ -9,7 +9,7 @@ import numpy as np
 from redteam import __version__
 from redteam.auditing.updates.scoring import RecoveredCount, TextOverlap, What, counts, texts
 from redteam.auditing.updates.senders import Sender, described
-from redteam.auditing.updates.telling import Told, ask
+from redteam.auditing.updates.telling import Told, run_membership
 from redteam.auditing.updates.truth import Truth
 from redteam.core import UsageError, one_line
 from redteam.plugins.context import AttackContext, Progress, unwatched
@@ -83,7 +83,11 @@ def audit_updates(
         _Attacking(model, sent, control, seed).run(attack, _part(progress, i, len(attacks)))
         for i, attack in enumerate(readers)
     ]
-    asked = [ask(model, each, sent, left, control, seed=seed) for each in attacks if isinstance(each, UpdateMembership)]
+    asked = [
+        run_membership(model, each, sent, left, control, seed=seed)
+        for each in attacks
+        if isinstance(each, UpdateMembership)
+    ]
     progress(100, 100)
     report = _report(model, sent, runs, asked, control, alpha=alpha, seed=seed)
     return UpdateAudit(report, {run.attack.id: tuple(each or Recovered() for each in run.answers) for run in runs})

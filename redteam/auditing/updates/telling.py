@@ -51,7 +51,7 @@ class Told:
             yield f"{self.attack.id} texts: {control.id} told right {held.value:.2f} [{held.low:.2f}, {held.high:.2f}]"
 
 
-def ask(
+def run_membership(
     model: WhiteBox,
     attack: UpdateMembership,
     sent: Sequence[Sender],
