@@ -61,6 +61,8 @@ def _of_privatiser(found: PrivatiserVerification) -> Iterator[str]:
     ):
         yield "an epsilon is below 0, or more is shown than could be"
         return
+    if (found.accounted is None) != (found.accounted_plain is None):
+        yield "one of the two epsilons of its channel is missing"
     broken = found.infinite or any(each.low > found.claimed for each in found.pairs)
     if (broken or (found.accounted or 0.0) > found.claimed * (1 + 1e-6)) and found.verdict != "violated":
         yield f"{found.verdict}, but more is shown or accounted for than is claimed"

@@ -65,8 +65,9 @@ def test_what_could_not_be_consistent_is_not_drawn_so(tmp_path, changes):
     [
         ({"infinite": True}, "more is shown or accounted for"),
         ({"claimed": 2.0}, "more is shown or accounted for"),
-        ({"accounted": 9.0}, "more is shown or accounted for"),
+        ({"accounted": 9.0, "accounted_plain": 1.0}, "more is shown or accounted for"),
         ({"claimed": -1.0}, "below 0"),
+        ({"accounted": 1.0}, "is missing"),
         ({"pairs": []}, "it is of nothing"),
         ({"pairs": [document(PRIVATISER)["pairs"][0] | {"words": ["one"]}]}, "below 0"),
         ({"pairs": [document(PRIVATISER)["pairs"][0] | {"low": 10.0}]}, "more is shown than could be"),
