@@ -1,5 +1,6 @@
 """RT105 with slips of the keyboard and with reference models: what labels alone tell."""
 
+from datetime import date
 from itertools import pairwise
 
 import numpy as np
@@ -8,8 +9,11 @@ from conftest import RuleTarget, sentences
 
 from attacks.membership._edits import edited
 from attacks.membership.gap import Gap
+from redteam.auditing.run import audit
 from redteam.data import Split
 from redteam.plugins.context import AttackContext
+from redteam.policy import Limit, Policy
+from redteam.policy.judge import judge
 from redteam.statistics.area import area, area_interval
 from redteam.statistics.ranking import rank
 from redteam.targets.target import Access
@@ -101,3 +105,21 @@ def test_slips_are_nested_and_drawn_from_the_text(text):
     assert made == [edited(text, count, seed=3) for count in range(6)]
     assert all(abs(len(a) - len(b)) <= 1 for a, b in pairwise(made))
     assert sum(a != b for a, b in pairwise(made)) == (0 if len(text) < 2 or text[0] == "1" else 5)
+
+
+def test_the_reference_models_that_it_uses_count():
+    """What a policy's require_references asks for is what the attack that ran made use of."""
+
+    class Given:
+        def scores(self, pool):
+            return reference_scores(pool)
+
+    split = Split.of(sentences(60, seed=1), sentences(60, seed=2))
+    target = Robust(split.pool(0)[0], np.ones(120, dtype=int))
+    with_them = audit(target, split, [Gap()], controls=(), references=Given())
+    assert with_them.references == 4
+    assert any("less what 4 reference models explain" in line for line in with_them.attack_notes)
+    assert audit(target, split, [Gap()], controls=()).references == 0
+    policy = Policy((Limit("auc", 0.55),), require_references=8)
+    said = judge(with_them, policy, today=date(2026, 7, 1)).problems
+    assert any(line.startswith("require_references = 8: the audit used 4") for line in said)

@@ -3,7 +3,7 @@
 Kinds of target: logistic regression on TF-IDF, a small network on frozen MiniLM, and what `redteam train` makes with
 its usual settings of `bilstm` and of MiniLM, two layers or all six, trained as a whole. Each model is trained on a
 balanced half of 2,000 rows, in complementary pairs; several targets in turn, neither they nor their complements among
-their own references. Prints AUC and TPR at 1 % and 0.1 % (means over targets, with the standard error of the AUC), and
+their own references. Prints AUC and TPR at 1 % and 0.1 % (means over targets, with their standard errors), and
 processor seconds: to train and score the K references, and for the attack itself; the encoder's pass over the texts
 is paid once. With `--keep DIR` each model's answers are kept, so that a benchmark that was broken off goes on.
 
@@ -195,8 +195,9 @@ def measure(name: str, models: Models, rows: PublicRows, counts: list[int], targ
         seconds = f"{count * models.seconds:.1f} s of references, {time.process_time() - started:.2f} s of all attacks"
         for (k, attack), values in found.items():
             if k == count:
-                mean, error = np.mean(values, axis=0), np.std([v[0] for v in values]) / np.sqrt(len(values))
-                shown = f"AUC {mean[0]:.3f} +- {error:.3f}  TPR {mean[1]:6.1%} {mean[2]:6.1%}"
+                mean, error = np.mean(values, axis=0), np.std(values, axis=0) / np.sqrt(len(values))
+                rates = "  ".join(f"{mean[i]:6.1%} +- {error[i]:.1%}" for i in (1, 2))
+                shown = f"AUC {mean[0]:.3f} +- {error[0]:.3f}  TPR {rates}"
                 print(f"{name:<14} K={k:<3} {attack:<14} {shown}   {seconds}", flush=True)
     print(f"{name:<14} slope on references of the same recipe {np.mean(slopes):.3f} +- {np.std(slopes):.3f}")
     area = {key: float(np.mean([v[0] for v in values])) for key, values in found.items()}
@@ -209,8 +210,8 @@ def measure(name: str, models: Models, rows: PublicRows, counts: list[int], targ
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", nargs="*", default=["clinc150", "snips"])
-    parser.add_argument("--model", nargs="*", default=["tfidf", "frozen"])
+    parser.add_argument("--data", nargs="*", choices=["clinc150", "snips"], default=["clinc150", "snips"])
+    parser.add_argument("--model", nargs="*", choices=["tfidf", "frozen", *TRAINED], default=["tfidf", "frozen"])
     parser.add_argument("--k", nargs="*", type=int, default=list(COUNTS))
     parser.add_argument("--targets", type=int, default=TARGETS)
     parser.add_argument("--keep", type=Path)
