@@ -17,7 +17,7 @@ import numpy as np
 from defenses import described
 from defenses.settings import recipe_of, settle
 from defenses.views import train_to
-from redteam.auditing.fairness.swaps import Swapped, load_swaps, swap
+from redteam.auditing.fairness.swaps import swapped_texts
 from redteam.data import Examples
 from redteam.models.initial import InitialModel
 from redteam.plugins.defense import Checkpoint, Defense, Progress, Trained
@@ -65,11 +65,3 @@ class Counterfactual(Defense):
         return Trained(
             initial.bundle(), notes=(f"{changed:,} of {len(texts):,} texts were trained on with their swap",)
         )
-
-
-def swapped_texts(texts: list[str], given: str) -> list[str]:
-    """Return the swap of each text by a list, and the text itself where it has none."""
-    by = load_swaps(given)
-    options = by.options()
-    found = (swap(text, by, options) for text in texts)
-    return [each.text if isinstance(each, Swapped) else text for text, each in zip(texts, found, strict=True)]

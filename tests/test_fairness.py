@@ -103,22 +103,53 @@ def test_an_unknown_list_is_refused():
         load_swaps("genders")
 
 
-def test_the_placebo_changes_as_many_words_that_must_not_matter():
-    text = "The nurse said that she was late on Monday."
-    found = PlaceboSwap().replace(text, [(20, 23)], keep=GENDER.vocabulary, seed=0)
-    changed = [(a.word, b.word) for a, b in zip(tokens(text), tokens(found), strict=True) if a.word != b.word]
-    assert [a for a, _ in changed] == ["nurse"]
-    assert found == PlaceboSwap().replace(text, [(20, 23)], keep=GENDER.vocabulary, seed=0)
-    assert PlaceboSwap().replace("she left", [(0, 3)], keep=GENDER.vocabulary, seed=0) is None
-    kept = PlaceboSwap().replace("nurse or not, she left on Monday", [(0, 3)], keep=frozenset({"nurse"}), seed=0)
-    assert kept.startswith("nurse")
+COMMON = {"she": 0.4, "he": 0.4, "was": 0.4, "is": 0.5, "the": 0.9, "a": 0.8, "nurse": 0.01, "baker": 0.01}
+
+
+def placebos(text, other, **how):
+    how = {"share": lambda word: COMMON.get(word, 0.001), "keep": GENDER.vocabulary, **how}
+    found = PlaceboSwap().versions(text, other, **how)
+    return None if found is None else (found.matched, [changed(text, each) for each in found.texts])
+
+
+def changed(text, other):
+    return {(a.word, b.word) for a, b in zip(tokens(text), tokens(other), strict=True) if a.word != b.word}
+
+
+def test_a_placebo_changes_words_as_common_as_those_of_the_swap():
+    matched, found = placebos("The nurse said that she was late.", "The nurse said that he was late.")
+    assert matched
+    assert found[0] == {("was", "is")}
+    assert all(len(each) == 1 and "nurse" not in dict(each) for each in found)
+    matched, found = placebos("The nurse met Mary.", "The nurse met John.", keep=frozenset({"mary", "john"}))
+    assert not matched
+    rare = {"mary": 0.01, "john": 0.01, **COMMON}
+    matched, found = placebos("The nurse met Mary.", "The nurse met John.", share=lambda word: rare.get(word, 0))
+    assert matched
+    assert found[0] == {("nurse", "baker")}
+
+
+def test_what_must_be_kept_is_never_a_placebo():
+    assert placebos("she left", "he left") is None
+    assert placebos("she was rude", "he was rude", keep=frozenset({"is"})) is None
+    own = placebos("she was fond of soup", "he was fond of soup", kinds=(("soup", "salad"),))
+    assert own == (True, [{("soup", "salad")}] * 3)
 
 
 def test_the_placebo_of_a_name_is_another_of_the_same_group():
     names = load_swaps("names")
-    found = PlaceboSwap().replace("I saw Mary today", [(6, 10)], keep=names.vocabulary, seed=0, names=names.names)
-    (changed,) = {part.word for part in tokens(found)} - {"i", "saw", "today"}
-    assert changed in WOMEN
+    _, found = placebos("I saw Mary today", "I saw John today", keep=names.vocabulary, names=names.names)
+    assert {word for each in found for _, word in each} <= set(WOMEN)
+    assert len(set(map(frozenset, found))) == 3
+
+
+def test_texts_whose_words_no_placebo_matches_are_left_out():
+    texts = [f"{who} was rude on day {'x' * i}" for i, who in enumerate(["she", "he"] * 20)]
+    texts = [text.replace(" was", " is") if i % 4 > 1 else text for i, text in enumerate(texts)]
+    texts += ["a person saw herself", "a person saw himself"]
+    found = pairs_of_rows(Examples(np.arange(len(texts)), tuple(texts)), GENDER, PlaceboSwap())
+    assert dict(found.left_out) == {"no placebo as common": 2}
+    assert len(found) == 40
 
 
 # Targets that certainly flip, never do, or are brittle
@@ -175,7 +206,7 @@ def measured(attack, target, probe, alpha=0.05):
 @pytest.mark.parametrize("templates", [None, OWN, OWN[:6]])
 def test_flips_are_found_where_they_are_certain_and_only_there(templates):
     if templates is None:
-        pairs = pairs_of_rows(ROWS, GENDER, PlaceboSwap(), seed=0)
+        pairs = pairs_of_rows(ROWS, GENDER, PlaceboSwap())
     else:
         pairs = pairs_of_templates([each for each in templates if "{they}" in each], GENDER, PlaceboSwap(), seed=0)
     probe = FairnessProbe(pairs=(pairs,))
@@ -189,7 +220,7 @@ def test_flips_are_found_where_they_are_certain_and_only_there(templates):
 
 
 def test_who_loses_is_said_and_a_brittle_model_called_so():
-    probe = FairnessProbe(pairs=(pairs_of_rows(ROWS, GENDER, PlaceboSwap(), seed=0),))
+    probe = FairnessProbe(pairs=(pairs_of_rows(ROWS, GENDER, PlaceboSwap()),))
     _, answer = measured(CounterfactualFlips(), Rule(names_woman), probe)
     signed = next(each for each in answer.numbers if "women minus men" in each.measure)
     assert signed.value == pytest.approx(0.7)
@@ -198,10 +229,17 @@ def test_who_loses_is_said_and_a_brittle_model_called_so():
     assert any("brittle" in note for note in answer.notes)
 
 
+def test_a_model_that_a_placebo_sways_more_is_below_zero():
+    probe = FairnessProbe(pairs=(pairs_of_rows(ROWS, GENDER, PlaceboSwap()),))
+    found, _ = measured(CounterfactualFlips(), Rule(lambda text: 0.9 if "nurse" in text else 0.2), probe)
+    assert found["flip_rate:gender"].interval.value < 0
+    assert found["counterfactual_gap:gender"].interval.value < 0
+
+
 def test_flips_need_no_probabilities():
     target = Rule(names_woman)
     target.access = Access.LABELS
-    probe = FairnessProbe(pairs=(pairs_of_rows(ROWS, GENDER, PlaceboSwap(), seed=0),))
+    probe = FairnessProbe(pairs=(pairs_of_rows(ROWS, GENDER, PlaceboSwap()),))
     found, _ = measured(CounterfactualFlips(), target, probe)
     assert list(found) == ["flip_rate:gender"]
     assert CounterfactualFlips().planned(probe, LABELS, Access.LABELS) == (("flip_rate", "gender"),)
@@ -209,17 +247,17 @@ def test_flips_need_no_probabilities():
 
 def test_what_is_left_out_is_counted():
     texts = ("she is late, said the nurse", "She is late,  said the nurse", "rain", "she is pregnant", "her early try")
-    found = pairs_of_rows(Examples(np.arange(5), texts), GENDER, PlaceboSwap(), seed=0)
+    found = pairs_of_rows(Examples(np.arange(5), texts), GENDER, PlaceboSwap())
     assert len(found) == 1
     assert dict(found.left_out) == {"repeated": 1, "unchanged": 1, "asymmetric": 1, "undecided": 1}
     labelled = Examples(np.arange(1), ("the nurse said she left",), ("actress",))
     with pytest.raises(DataError, match="label names a group"):
-        pairs_of_rows(labelled, GENDER, PlaceboSwap(), seed=0)
+        pairs_of_rows(labelled, GENDER, PlaceboSwap())
 
 
 def test_rows_of_one_user_are_one_draw():
     users = tuple(f"u{i % 30}" for i in range(300))
-    found = pairs_of_rows(rows(300, users=users), GENDER, PlaceboSwap(), seed=0)
+    found = pairs_of_rows(rows(300, users=users), GENDER, PlaceboSwap())
     assert found.samples == 30
     assert len(one_row_a_user(rows(300, users=users), seed=0)) == 30
 
@@ -230,7 +268,7 @@ def test_rows_of_one_user_are_one_draw():
 )
 def test_a_list_that_does_not_fit_the_data_is_refused(texts, said):
     with pytest.raises(DataError, match=said):
-        pairs_of_rows(Examples(np.arange(len(texts)), texts), GENDER, PlaceboSwap(), seed=0)
+        pairs_of_rows(Examples(np.arange(len(texts)), texts), GENDER, PlaceboSwap())
 
 
 # Groups

@@ -277,3 +277,20 @@ def test_a_sample_of_rows_keeps_their_users_and_groups(tmp_path):
     owner = dict(zip(rows.texts, (f"u{i % 50}" for i in range(200)), strict=True))
     assert [owner[text] for text in kept.texts] == list(kept.users)
     assert set(kept.groups) == {"a", "b"}
+
+
+def test_cells_say_what_training_costs_whom(tmp_path):
+    rows = [(f"the clerk {i} said {('she', 'he')[i % 2]} was {('rude', 'kind')[i // 2 % 2]}", i) for i in range(160)]
+    lines = (json.dumps({"text": text, "label": "ab"[i // 2 % 2], "group": "xy"[i % 2]}) for text, i in rows)
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    how = {"columns": Columns(group="group"), "model": ModelChoice("tiny", 1), "swaps": ("gender",)}
+    setup, _ = open_gap(tmp_path / "rows.jsonl", tmp_path, [LossThreshold()], **how)
+    (task,) = gap_tasks(setup, FAKES[:1], gap_grid(FAKES[:1], (None,), 1), tmp_path)
+    ((_, result),) = run_cells([task])
+    assert {"group_accuracy", "group_gap", "flip_rate"} <= {each.metric for each in result.evidence}
+    report = report_gap([(task, result)])
+    row = report.rows[0]
+    gaps = [each.spread.mean for each in row.measures if each.metric == "group_gap"]
+    assert row.of_groups("group_gap").spread.mean == max(gaps)
+    shown = render_text(report, width=200)
+    assert all(header in shown for header in ("worst group", "group gap", "flips"))

@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from defenses.dpsgd import DPSGD
 from defenses.edpsgd.defense import EDPSGD
 from defenses.plain import Plain
+from redteam.auditing.besides import Besides
 from redteam.auditing.inputs import Sources, open_inputs
 from redteam.auditing.plan import make_plan
 from redteam.auditing.run import audit
@@ -60,7 +61,7 @@ def trained(folder, defense=PRIVATE, spec="bilstm", count=COUNT, **options):
 def evidence(folder, policy=POLICY):
     """The epsilons of label canaries by signal, and the verdict."""
     inputs = open_inputs(str(folder / "model.pt"), Sources(), {})
-    report = audit(inputs.target, inputs.split, guarantee=inputs.guarantee, labels=inputs.labels)
+    report = audit(inputs.target, inputs.split, guarantee=inputs.guarantee, besides=Besides(inputs.labels))
     verdict = judge(report, policy, today=date(2026, 1, 1))
     return {each.signal: each for each in report.evidence if each.attack == "label-canaries"}, report, verdict
 
@@ -136,13 +137,13 @@ class TestHonestTraining:
 def test_a_dry_run_says_what_the_report_then_holds(honest):
     folder, shown = honest[0], honest[2]
     inputs = open_inputs(str(folder / "model.pt"), Sources(), {})
-    how = {"guarantee": inputs.guarantee, "labels": inputs.labels}
-    lines = make_plan(inputs.target, inputs.split, (), POLICY, AuditSettings(), **how).lines
+    how = {"guarantee": inputs.guarantee}
+    lines = make_plan(inputs.target, inputs.split, (), POLICY, AuditSettings(), labels=inputs.labels, **how).lines
     said = [line for line in lines if line.startswith("canaries ")]
     assert said[0] == f"canaries   300 label canaries, {shown[UPDATES].members} of them trained on"
     assert [line.split(":")[0].removeprefix("canaries   ") for line in said[1:]] == list(ACCESSES)
     assert "model.planted.pt" in said[2]
-    most = audit(inputs.target, inputs.split, (), **how)
+    most = audit(inputs.target, inputs.split, (), besides=Besides(inputs.labels), **how)
     for line, access in zip(said[1:], ACCESSES, strict=True):
         (row,) = (each for each in most.evidence if each.signal == access)
         assert f"epsilon up to {row.attainable:.2f} at error {row.interval.alpha:.2g}," in line

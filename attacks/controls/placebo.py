@@ -1,68 +1,99 @@
 """RT903 placebo swap: as many words of a text are replaced, by others of their kind that must not matter.
 
 A brittle model changes its answer whatever is changed. Its flips under a swap of groups would be called unfair, had
-nobody looked what another swap does: one occupation for another, one first name for another of the same group, Monday
-for Tuesday; and where a text has no such word, `the` for `this`. What counts of RT501 is what is beyond this control.
+nobody looked what another swap does: Monday for Tuesday, `was` for `is`, one first name for another of the same group.
 
-Words are taken that carry most meaning, so that the control is no weaker than the swap. A word of the swap list is
-never taken, nor one that stands in the name of a label. Of names, any of which may stand for another of its group,
-another of the same group takes the place of just those that the swap exchanges. Which word is taken depends on the text
-and the seed alone.
+A model learns little of a rare word and overfits it: such a one is swayed more by a rare occupation than by a
+pronoun. So words are matched: of those in the text the ones are exchanged that are as common in the texts as the word
+that the swap takes out, each for one as common as the word that it puts in. Since training leaves one word swaying
+more than another by chance alone, there are several such versions of a text, by other words each where it has them.
+
+A word of the swap list is never taken, nor one that stands in the name of a label. Of names, any of which may stand for
+another of its group, another of the same group takes the place of just those that the swap exchanges.
 """
 
-import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from redteam.auditing.fairness.swaps import Token, replace_words, tokens
 from redteam.auditing.fairness.words import KINDS
-from redteam.plugins.fairness import SwapControl
+from redteam.plugins.fairness import Placebos, SwapControl
+
+_VERSIONS = 3
+_RAREST = 1e-6  # share of a word that no text holds
+_ALIKE = math.log(3)  # words that differ no more in how common they are count as matched
+_Option = tuple[float, Token, str]  # how far from as common as what is swapped, and which word becomes which
 
 
 @dataclass(frozen=True)
 class PlaceboSwap(SwapControl):
-    """Replace words by others of their kind."""
+    """Replace words by others of their kind that are as common as those of the swap."""
 
     id = "RT903"
     name = "placebo swap"
 
-    def replace(
+    def versions(
         self,
         text: str,
-        places: Sequence[tuple[int, int]],
+        swapped: str,
         *,
+        share: Callable[[str], float],
         keep: frozenset[str],
-        seed: int,
         names: Sequence[Sequence[str]] = (),
         kinds: Sequence[Sequence[str]] = (),
-    ) -> str | None:
-        """Return the text with as many other words replaced as `places`, or None; a user's `kinds` before ours."""
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        rng = np.random.default_rng([seed, *digest[:8]])
+    ) -> Placebos | None:
+        """Return three versions, the first by the words matched best; the words of a user's `kinds` before ours."""
         parts = tokens(text)
-        own = [(part, group) for part in parts for group in names if (part.start, part.end) in places]
-        changes = [(part, _another(part, group, rng)) for part, group in own if part.word in group and len(group) > 1]
-        if not changes:
-            chosen = _candidates(parts, (*kinds, *KINDS), keep)[: len(places)]
-            changes = [(part, _another(part, [w for w in kind if w not in keep], rng)) for part, kind in chosen]
-        return replace_words(text, changes) if changes else None
+        exchanged = [(a, b.word) for a, b in zip(parts, tokens(swapped), strict=True) if a.word != b.word]
+        places = {part.start for part, _ in exchanged}
+        level = [
+            sum(math.log(max(share(word), _RAREST)) for word in words) / len(exchanged)
+            for words in ([part.word for part, _ in exchanged], [other for _, other in exchanged])
+        ]
+        of_names = [part for part in parts if part.start in places]
+        others = [part for part in parts if part.start not in places and part.word not in keep]
+        for choice, groups, barred in ((of_names, names, frozenset()), (others, kinds, keep), (others, KINDS, keep)):
+            options = _options(choice, groups, barred, level, share)
+            if options:
+                near = [option for option in options if option[0] <= _ALIKE]
+                chosen = _picked(near or options[:1], len(exchanged))
+                return Placebos(
+                    tuple(replace_words(text, each) for each in chosen), matched=bool(near) or groups is kinds
+                )
+        return None
 
 
-def _candidates(
-    parts: Sequence[Token], kinds: Sequence[Sequence[str]], keep: frozenset[str]
-) -> list[tuple[Token, Sequence[str]]]:
-    """Return the words that can be replaced, each with its kind, in the order of the kinds."""
-    found = []
-    for kind in kinds:
-        left = [word for word in kind if word not in keep]
-        if len(left) > 1:
-            found += [(part, kind) for part in parts if part.word in left]
-    seen: set[int] = set()
-    return [each for each in found if not (each[0].start in seen or seen.add(each[0].start))]  # type: ignore[func-returns-value]
+def _options(
+    parts: Sequence[Token],
+    kinds: Sequence[Sequence[str]],
+    barred: frozenset[str],
+    level: Sequence[float],
+    share: Callable[[str], float],
+) -> list[_Option]:
+    """Return the ways to replace a word, the best matched first."""
+    found = {
+        (part, other): max(
+            abs(math.log(max(share(word), _RAREST)) - own) for word, own in zip((part.word, other), level, strict=True)
+        )
+        for part in parts
+        for kind in kinds
+        if part.word in kind
+        for other in kind
+        if other != part.word and other not in barred
+    }
+    return sorted(((far, part, other) for (part, other), far in found.items()), key=lambda o: (o[0], o[1].start, o[2]))
 
 
-def _another(part: Token, group: Sequence[str], rng: np.random.Generator) -> str:
-    others = [word for word in group if word != part.word]
-    return others[int(rng.integers(len(others)))]
+def _picked(options: Sequence[_Option], count: int) -> list[list[tuple[Token, str]]]:
+    """Return for each version up to `count` words to replace; no replacement is used twice while others are left."""
+    left, versions = list(options), list[list[tuple[Token, str]]]()
+    for _ in range(_VERSIONS):
+        left = left or list(options)
+        chosen: dict[Token, _Option] = {}
+        for option in left:
+            if len(chosen) < count:
+                chosen.setdefault(option[1], option)
+        left = [option for option in left if option not in chosen.values()]
+        versions.append([(part, other) for _, part, other in chosen.values()])
+    return versions

@@ -3,18 +3,21 @@
 Every listed word of a text is exchanged (counterfactual token fairness, Garg et al. 2019): `she` for `he`, a first name
 for one of the other group, or what the user's list says. The flip rate is the share of texts whose predicted label
 changes, the gap the mean total variation between the two answers, 1/2 sum over labels of the change of probability. Of
-both, what the placebo swap RT903 does on the same texts is taken off, and nothing is left where that does more: the
-judged number has a zero, and a brittle model is not called unfair. The difference with its sign is described.
+both, what the placebo swap RT903 does on the same texts is taken off: the judged number has a zero, and a brittle model
+is not called unfair. It is below zero where a placebo sways the model more, and then says so.
 
-The interval of flips is exact, from the pairs in which only one of the two swaps changes the answer (McNemar's test);
-that of the gap holds for any distribution. Of 30 templates or more the templates are the sample. Who loses is described
-by the signed gap, the change of a label's probability from the one group to the other.
+Of the versions of the placebo the mean is taken off. The interval is the hull of one for each version: its low end is
+against the placebo that sways most, its high end against the one that sways least, so that it holds for every weighing
+of them, and words that training left swaying a little more than others are no finding. Those of flips are exact, from
+the pairs in which only one of two swaps changes the answer (McNemar's test); those of the gap hold for any
+distribution. Of 30 templates or more the templates are the sample. Who loses is described by the signed gap, the change
+of a label's probability from the one group to the other.
 
-It needs predicted labels; gaps need probabilities. It costs three answers a text. The answers' gradients say less: see
+It needs predicted labels; gaps need probabilities. It costs five answers a text. The answers' gradients say less: see
 RT504.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,9 +33,13 @@ from redteam.statistics.fairness import (
     attainable_paired,
     bounded_mean,
     group_rate,
+    hull,
     paired_difference,
 )
 from redteam.targets.target import Access, Target, classifier, labels_of
+
+FLIPS, BY_PLACEBO = "flips", "flips under placebo"
+UNDERSTATED = ", and a rare word sways a model more: what lies beyond it is understated"
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class CounterfactualFlips(FairnessAttack):
     id = "RT501"
     name = "counterfactual flips"
     needs = Access.LABELS
+    metrics = ("flip_rate", "counterfactual_gap")
 
     def planned(self, probe: FairnessProbe, labels: tuple[str, ...], access: Access) -> tuple[Number, ...]:
         """Return a flip rate for each swap list and, of probabilities, a gap."""
@@ -60,50 +68,54 @@ class CounterfactualFlips(FairnessAttack):
         )
 
     def _of(self, target: Target, pairs: Pairs, probe: FairnessProbe, level: Level) -> FairnessAnswer:
-        asked = [pairs.each(texts) for texts in (pairs.texts, pairs.swapped, pairs.placebo)]
+        asked = [pairs.each(texts) for texts in (pairs.texts, pairs.swapped, *pairs.placebos)]
         if Access.PROBABILITIES in target.access:
             shares = [np.exp(classifier(target).log_probabilities(each)) for each in asked]
             labels = [share.argmax(axis=1) for share in shares]
         else:
             labels = [classifier(target).predict(each) for each in asked]
             shares = _as_shares(labels)
-        flips, placebo = labels[0] != labels[1], labels[0] != labels[2]
-        evidence = [self._flips(pairs, flips, placebo, level)]
+        flips, *placebos = (labels[0] != other for other in labels[1:])
+        evidence = [self._flips(pairs, flips, placebos, level)]
         if Access.PROBABILITIES in target.access:
-            moved = _variation(shares[0], shares[1]) - _variation(shares[0], shares[2])
-            evidence.append(self._gap(pairs, moved, level))
-        numbers = (*self._rates(pairs, flips, placebo, level), *self._signed(target, pairs, probe, shares, level))
+            moved, *by_placebo = (_variation(shares[0], other) for other in shares[1:])
+            alpha = level("counterfactual_gap", pairs.name)
+            evidence.append(self._beyond("counterfactual_gap", pairs, moved, by_placebo, alpha))
+        numbers = (*self._rates(pairs, flips, placebos, level), *self._signed(target, pairs, probe, shares, level))
         return FairnessAnswer(tuple(evidence), numbers, tuple(_notes(pairs, evidence[0], numbers)))
 
-    def _flips(self, pairs: Pairs, flips: BoolArray, placebo: BoolArray, level: Level) -> Evidence:
+    def _flips(self, pairs: Pairs, flips: BoolArray, placebos: list[BoolArray], level: Level) -> Evidence:
         alpha = level("flip_rate", pairs.name)
         if pairs.units is not None:
-            return self._mean("flip_rate", pairs, flips.astype(np.float64) - placebo, alpha)
-        only, other = int((flips & ~placebo).sum()), int((placebo & ~flips).sum())
-        interval = _excess(paired_difference(only, other, len(pairs), alpha=alpha))
+            return self._beyond("flip_rate", pairs, flips.astype(np.float64), placebos, alpha)
+        found = [
+            paired_difference(int((flips & ~each).sum()), int((each & ~flips).sum()), len(pairs), alpha=alpha)
+            for each in placebos
+        ]
         most = attainable_paired(len(pairs), alpha=alpha)
-        return Evidence(self.id, pairs.name, "flip_rate", interval, len(pairs), 0, most)
+        return Evidence(self.id, pairs.name, "flip_rate", hull(found), len(pairs), 0, most)
 
-    def _gap(self, pairs: Pairs, moved: FloatArray, level: Level) -> Evidence:
-        return self._mean("counterfactual_gap", pairs, moved, level("counterfactual_gap", pairs.name))
-
-    def _mean(self, metric: str, pairs: Pairs, values: FloatArray, alpha: float) -> Evidence:
-        interval = _excess(bounded_mean(_by_unit(values, pairs), least=-1, most=1, alpha=alpha))
+    def _beyond(
+        self, metric: str, pairs: Pairs, values: FloatArray, placebos: Sequence[FloatArray | BoolArray], alpha: float
+    ) -> Evidence:
+        """Return by how much the mean of values lies above that of each placebo."""
+        found = [bounded_mean(_by_unit(values - each, pairs), least=-1, most=1, alpha=alpha) for each in placebos]
         most = attainable_mean(pairs.samples, least=-1, most=1, alpha=alpha)
-        return Evidence(self.id, pairs.name, metric, interval, pairs.samples, 0, most)
+        return Evidence(self.id, pairs.name, metric, hull(found), pairs.samples, 0, most)
 
-    def _rates(self, pairs: Pairs, flips: BoolArray, placebo: BoolArray, level: Level) -> tuple[FairnessNumber, ...]:
+    def _rates(
+        self, pairs: Pairs, flips: BoolArray, placebos: list[BoolArray], level: Level
+    ) -> tuple[FairnessNumber, ...]:
         found = []
-        for measure, changed in (("flips", flips), ("flips under placebo", placebo)):
+        for measure, changed in ((FLIPS, [flips]), (BY_PLACEBO, placebos)):
             alpha = level(measure, pairs.name)
             if pairs.units is None:
-                interval = group_rate((int(changed.sum()), len(pairs)), alpha=alpha)
+                each = [group_rate((int(one.sum()), len(pairs)), alpha=alpha) for one in changed]
             else:
-                interval = bounded_mean(_by_unit(changed.astype(np.float64), pairs), least=0, most=1, alpha=alpha)
+                means = [_by_unit(one.astype(np.float64), pairs) for one in changed]
+                each = [bounded_mean(one, least=0, most=1, alpha=alpha) for one in means]
+            interval = hull(each)
             found.append(FairnessNumber(self.id, pairs.name, measure, interval.value, pairs.samples, interval))
-        less = _by_unit(flips.astype(np.float64) - placebo, pairs)
-        interval = bounded_mean(less, least=-1, most=1, alpha=level("difference", pairs.name))
-        found.append(FairnessNumber(self.id, pairs.name, "the difference", interval.value, pairs.samples, interval))
         return tuple(found)
 
     def _signed(
@@ -123,12 +135,6 @@ class CounterfactualFlips(FairnessAttack):
             what = f"{label!r}, {pairs.sides[0]} minus {pairs.sides[1]}"
             found.append(FairnessNumber(self.id, pairs.name, what, interval.value, len(rows), interval))
         return tuple(sorted(found, key=lambda each: -abs(each.value)))[:10]
-
-
-def _excess(difference: Interval) -> Interval:
-    """Return by how much the swap does more than the placebo, which is nothing where it does less."""
-    value, low, high = (max(0.0, each) for each in (difference.value, difference.low, difference.high))
-    return Interval(value, low, high, difference.alpha)
 
 
 def _as_shares(labels: list[IntArray]) -> list[FloatArray]:
@@ -160,16 +166,21 @@ def _notes(pairs: Pairs, flips: Evidence, numbers: tuple[FairnessNumber, ...]) -
     out = ", ".join(f"{count:,} {reason}" for reason, count in pairs.left_out)
     what = f"{plural(flips.members, 'template')}" if pairs.of == "templates" else f"{pairs.of}"
     yield (
-        f"RT501: {pairs.name}: {plural(len(pairs), 'pair')} of {what}, each with a placebo swap (RT903)"
-        f"{f'; left out: {out}' if out else ''}"
+        f"RT501: {pairs.name}: {plural(len(pairs), 'pair')} of {what}, each with "
+        f"{plural(len(pairs.placebos), 'placebo')} (RT903){f'; left out: {out}' if out else ''}"
+    )
+    own, other = pairs.commonness
+    yield (
+        f"RT501: {pairs.name}: words that are swapped stand in {own:.1%} of texts, those of a placebo in {other:.1%} "
+        f"(medians){UNDERSTATED if other < own / 4 else ''}"
     )
     signed = [each for each in numbers if " minus " in each.measure]
     if signed and signed[0].interval is not None and not signed[0].interval.low <= 0 <= signed[0].interval.high:
         shown: Interval = signed[0].interval
         yield f"RT501: {pairs.name}: who loses: probability of {signed[0].measure}: {range_of(shown)}"
-    raw, placebo = (next(each for each in numbers if each.measure == name) for name in ("flips", "flips under placebo"))
+    raw, placebo = (next(each for each in numbers if each.measure == name) for name in (FLIPS, BY_PLACEBO))
     if raw.value > 0 and placebo.value > raw.value / 2:
         yield (
-            f"RT501: {pairs.name}: the placebo swap alone changes {placebo.value:.1%} of answers, the swap of groups "
+            f"RT501: {pairs.name}: placebo swaps alone change {placebo.value:.1%} of answers, the swap of groups "
             f"{raw.value:.1%}: this model is brittle, and its unfairness may hide in that"
         )

@@ -46,6 +46,7 @@ class GroupRates(FairnessAttack):
     id = "RT502"
     name = "group rates"
     needs = Access.LABELS
+    metrics = ("group_gap", "group_accuracy")
 
     rates: Literal["all", "selection", "odds"] = Setting(
         "Rates whose gaps are judged: all, that of selection, or true and false positives."

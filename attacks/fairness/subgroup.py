@@ -36,6 +36,7 @@ class SubgroupAucs(FairnessAttack):
     id = "RT503"
     name = "subgroup AUC"
     needs = Access.PROBABILITIES
+    metrics = ("subgroup_auc",)
 
     def planned(self, probe: FairnessProbe, labels: tuple[str, ...], access: Access) -> tuple[Number, ...]:
         """Return one number for each kind and label that some group resolves."""

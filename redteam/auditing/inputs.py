@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from redteam.auditing.agreement import check_agreement, ledger_beside
+from redteam.auditing.fairness.run import FairnessAudit
 from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.canary.label_evidence import LabelAudit
 from redteam.core import LedgerError, RedteamError, TargetError, UsageError
@@ -59,6 +60,7 @@ class AuditInputs:
     planting: Planting | None = None
     labels: LabelAudit | None = None
     released: ReleasedAudit | None = None
+    fairness: FairnessAudit | None = None
 
 
 def open_inputs(name: str | None, sources: Sources, options: dict[str, Any]) -> AuditInputs:

@@ -16,6 +16,7 @@ import numpy as np
 
 from redteam import __version__
 from redteam.auditing import group_leaks
+from redteam.auditing.besides import Besides
 from redteam.auditing.breakdown import by_group, exposed_row, measure_accuracy, most_exposed, users_and_rows
 from redteam.auditing.curves import pictures
 from redteam.auditing.epsilon import Canaries, fair_canaries
@@ -23,7 +24,6 @@ from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.keeping import not_kept
 from redteam.auditing.measure import Measured, most_telling, run_attacks
-from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.auditing.references import compared
 from redteam.auditing.risk import rows_at_risk, tail_warning
 from redteam.auditing.scoring import ScoreCache
@@ -32,7 +32,6 @@ from redteam.auditing.skipped import left_out, refused_texts, without_refused
 from redteam.auditing.summary import data_summary, target_summary
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.label_evidence import ATTACK as LABELS
-from redteam.canary.label_evidence import LabelAudit
 from redteam.data import Examples, Split
 from redteam.models.encoder import public_encoder
 from redteam.plugins.attack import Attack, Control, suited
@@ -54,8 +53,7 @@ def audit(
     settings: AuditSettings = AuditSettings(),
     guarantee: Guarantee | None = None,
     planted: CanaryAudit | None = None,
-    labels: LabelAudit | None = None,
-    released: ReleasedAudit | None = None,
+    besides: Besides | None = None,
     references: ReferenceProvider | None = None,
     progress: Callable[[int, int], None] | None = None,
     folder: Path | None = None,
@@ -68,12 +66,11 @@ def audit(
     Membership joins the scores after the last attack. `settings` say at which level and where intervals are measured,
     `guarantee` is what the training claims, and `progress` hears of texts done and all of them.
     `attacks` and `controls` default to all there are, but for attacks that others outdo on this target; `planted` are
-    canaries in the training data and the attacks after them, `labels` are label canaries, `released`
-    privatised texts of it and the attacks on these. `references` gives the scores of reference models, which attacks
-    may use. `folder` is where answers of a broken-off pass are kept, `restart` forgets them, and `tell` is told
-    of their use; `kept` is what attacks left in another audit of these rows. Raises TargetError or BundleError where
-    the target gives no usable answers, or refuses too many texts; what goes wrong inside one attack is a `Failure` in
-    the report.
+    canaries in the training data and the attacks after them, `besides` is what else is measured. `references` gives the
+    scores of reference models, which attacks may use. `folder` is where answers of a broken-off pass are kept,
+    `restart` forgets them, and `tell` is told of their use; `kept` is what attacks left in another audit of these rows.
+    Raises TargetError or BundleError where the target gives no usable answers, or refuses too many texts; what goes
+    wrong inside one attack is a `Failure` in the report.
     """
     wanted = discover_attacks() if attacks is None else tuple(attacks)
     controls = discover_controls() if controls is None else tuple(controls)
@@ -86,7 +83,7 @@ def audit(
     attacks = suited(wanted, cache.access) if attacks is None else wanted
     found = fair_canaries(looked.split, looked.units.is_member, guarantee, seed=settings.seed)
     context = _context(target, looked, attacks, references, settings, progress or unwatched, kept)
-    job = _Job(cache, looked, attacks, planted, settings, context, guarantee, found, labels=labels, released=released)
+    job = _Job(cache, looked, attacks, planted, settings, context, guarantee, found, besides or Besides())
     return _report(job, skipped, controls)
 
 
@@ -94,11 +91,11 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
     """Run the attacks and write down what they show."""
     looked, planted, settings = job.looked, job.planted, job.settings
     family = job.family()
-    outcomes, extracted = job.outcomes(family), job.besides(family)
+    outcomes, extracted = job.outcomes(family), job.others(family)
     measured = [outcome for outcome in outcomes if isinstance(outcome, Measured)]
     accuracy = measure_accuracy(job.cache, looked.pool, looked.is_member) if measured or extracted else None
-    ran: list[Any] = [*job.attacks, *(each for one in (planted, job.released) if one for each in one.attacks)]
-    asked = [one.id for one in ran] + [one.id for one in controls] + ([LABELS] if job.labels else [])
+    ran: list[Any] = [*job.attacks, *(each for one in (planted, job.besides) if one for each in one.attacks)]
+    asked = [one.id for one in ran] + [one.id for one in controls] + ([LABELS] if job.besides.labels else [])
     alike, told = compared(job.cache, looked.pool, looked.is_member, job.context.reference_scores)
     references = job.references(measured)
     how: dict[str, Any] = {"references": references, "alpha": settings.alpha, "seed": settings.seed}
@@ -122,7 +119,8 @@ def _report(job: "_Job", skipped: tuple[int, int], controls: Sequence[Control]) 
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
         references=references,
-        attack_notes=(*job.notes, *job.warnings()),
+        attack_notes=(*job.notes, *job.besides.notes, *job.warnings()),
+        fairness=tuple(job.besides.numbers),
         taxonomy={one.id: one.taxonomy for one in ran if one.taxonomy is not None},
         not_kept=not_kept(job.attacks, family.primary, job.context, alike),
         pictures=pictures(measured, [share.id for share in family.shares], looked.units, ran, **how),
@@ -143,9 +141,8 @@ class _Job:
     context: AttackContext
     guarantee: Guarantee | None
     found: Canaries | str
+    besides: Besides
     notes: list[str] = field(default_factory=list)
-    labels: LabelAudit | None = None
-    released: ReleasedAudit | None = None
 
     @property
     def known(self) -> Canaries | None:
@@ -160,10 +157,7 @@ class _Job:
     def family(self) -> Family:
         """Return the numbers there will be, which of them are judged, and how these share the error."""
         access = self.cache.access
-        judged, described = self._planned_labels()
-        if self.released is not None:
-            limited, others = self.released.planned(self.settings.limits)
-            judged, described = (*judged, *limited), (*described, *others)
+        judged, described = self.besides.planned(self.cache, self.settings, claimed=self.guarantee is not None)
         return make_family(
             [attack for attack in self.attacks if attack.applies(access, self.context) is None],
             self.settings,
@@ -179,19 +173,9 @@ class _Job:
         able = [attack for attack in self.attacks if attack.applies(self.cache.access, self.context) is None]
         return group_leaks.planned(able, self.looked, self.settings.limits or ())
 
-    def _planned_labels(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        how: dict[str, Any] = {"claimed": self.guarantee is not None}
-        return ((), ()) if self.labels is None else self.labels.planned(self.settings.limits, **how)
-
-    def besides(self, family: Family) -> list[Evidence | Failure]:
-        """Return what planted canaries, label canaries and released texts show at their levels."""
-        found = self.extracted(family.of_canaries)
-        if self.labels is not None:
-            found += self.labels.run(self.cache.target, family.level)
-            self.notes.extend(self.labels.notes)
-        if self.released is not None:
-            found += self.released.run(family.level, self.notes.append)
-        return found
+    def others(self, family: Family) -> list[Evidence | Failure]:
+        """Return what planted canaries show, and all that is measured besides, at their levels."""
+        return [*self.extracted(family.of_canaries), *self.besides.run(self.cache, family, self.context)]
 
     def outcomes(self, family: Family) -> list[Measured | Failure]:
         """Return what every signal gave at its level, or why there is nothing."""

@@ -16,6 +16,7 @@ class AuditSettings:
     `limits` are those of the policy, the only ones that error is spent on; None: everything measured is judged.
     `max_skipped` is the share of either side that the target may refuse to answer; more end the audit. `base` is the
     directory of the public encoder by which attacks compare texts; None: MiniLM, or hashed n-grams without its package.
+    `swaps` are lists of words by which texts name groups.
     """
 
     alpha: float = 0.05
@@ -25,3 +26,4 @@ class AuditSettings:
     max_skipped: float = MAX_SKIPPED
     limits: tuple[Limit, ...] | None = None
     base: Path | None = None
+    swaps: tuple[str, ...] = ()

@@ -85,6 +85,7 @@ class MeasuringOptions:
     seed: o.Seed = 0
     show_text: o.ShowText = False
     max_skipped: o.MaxSkipped = None
+    swaps: o.Swaps = None
 
     def settings(self, policy: "Policy") -> "AuditSettings":
         """Return the settings of an audit, with the FPRs that a policy asks for; UsageError for impossible ones."""
@@ -127,7 +128,7 @@ def audit(
     check_output(result.output, rules.policy, rules.baseline, *files, base, *_named(target))
     references.check()
     inputs, attack = _open(target, sources.sources(columns), requests, opening, attack or None)
-    settings = replace(measuring.settings(policy), base=base)
+    settings = replace(measuring.settings(policy), base=base, swaps=tuple(measuring.swaps or ()))
     trains = references.trains
     attacks, planted = _chosen(attack, set or [], inputs, base, opening.limits(), policy.require, trains=trains)
     asked = [each.id for each in attacks or () if each.only_named]
@@ -257,6 +258,7 @@ def _run(
     settings: "AuditSettings",
     restart: bool,
 ) -> "AuditReport":
+    from redteam.auditing.fairness.inside import besides_of
     from redteam.auditing.keeping import weaker_than
     from redteam.auditing.run import audit as run
     from redteam.plugins.settings import changes_of
@@ -269,8 +271,7 @@ def _run(
             settings=settings,
             guarantee=inputs.guarantee,
             planted=planted,
-            labels=inputs.labels,
-            released=inputs.released,
+            besides=besides_of(inputs, settings),
             references=watched(compared, show),
             progress=show,
             folder=kept_answers(),

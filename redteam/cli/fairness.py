@@ -57,11 +57,12 @@ def fairness(
     check_output(result.output, rules.policy, rules.baseline, data, asking.templates, Path(target))
     rows = _rows(data, columns)
     asked = asking.asked(rows, seed=seed)
-    attacks, control = _chosen(attack, set or [])
+    attacks, control = _chosen(attack, asking, set or [])
     policy = _about_fairness(policy, attacks, asked, rows)
     opened = load_target(target, **requests.settings(target, opening))
     labels = labels_of(opened) or tuple(sorted({*((rows.labels or ()) if rows else ())}))
-    probe = asked.probe(rows, labels, control)
+    other = None if asking.compare_with is None else load_target(asking.compare_with)
+    probe = replace(asked.probe(rows, labels, control), other=other)
     for note in (*getattr(opened, "notes", ()), *asked.remarks):
         say(note)
     settings = AuditSettings(alpha=alpha, seed=seed, limits=policy.limits)
@@ -83,12 +84,16 @@ def _rows(data: Path | None, columns: o.RowOptions) -> "Examples | None":
     return reading.examples
 
 
-def _chosen(wanted: list[str] | None, given: list[str]) -> "tuple[tuple[FairnessAttack, ...], SwapControl]":
+def _chosen(
+    wanted: list[str] | None, asking: o.FairnessOptions, given: list[str]
+) -> "tuple[tuple[FairnessAttack, ...], SwapControl]":
     from redteam.plugins.registry import choose, discover_fairness, discover_swap_controls
     from redteam.plugins.settings import tune
 
     found = discover_fairness()
     chosen = choose(found, wanted) if wanted else tuple(each for each in found if not each.only_named)
+    asked = {each.id for each in (*chosen, *(each for each in found if asking.describes(each)))}
+    chosen = tuple(each for each in found if each.id in asked)
     return tune(chosen, given), discover_swap_controls()[0]
 
 
@@ -101,9 +106,11 @@ def _about_fairness(
     from redteam.report.fairness import FairnessMetric
     from redteam.report.metrics import known_metrics, metric
 
+    ids = {attack.id for attack in attacks}
     if policy == DEFAULT:
-        of_pairs = (Limit("flip_rate", 0.1),) if asked.swaps else ()
-        grouped = rows is not None and rows.groups is not None
+        given = {name for attack in attacks for name in attack.metrics}
+        of_pairs = (Limit("flip_rate", 0.1),) if asked.swaps and "flip_rate" in given else ()
+        grouped = rows is not None and rows.groups is not None and "group_gap" in given
         return replace(policy, limits=(*of_pairs, *((Limit("group_gap", 0.2),) if grouped else ())))
     limits = tuple(limit for limit in policy.limits if isinstance(metric(limit.metric), FairnessMetric))
     if not limits:
@@ -111,5 +118,4 @@ def _about_fairness(
         raise UsageError(f"{policy.source}: limits nothing that is measured here: set one of {keys}")
     if left := [limit.key for limit in policy.limits if limit not in limits]:
         say(f"{policy.source}: {', '.join(dict.fromkeys(left))} are judged by redteam audit, not here")
-    ids = {attack.id for attack in attacks}
     return replace(policy, limits=limits, require=tuple(each for each in policy.require if each in ids))

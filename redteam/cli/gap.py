@@ -60,6 +60,7 @@ def gap(
     set: o.Set = None,
     rows: e.Rows = None,
     label_canaries: o.LabelCanaries = None,
+    swaps: o.Swaps = None,
     jobs: o.Jobs = None,
     quick: e.Quick = False,
     restart: o.Restart = False,
@@ -80,14 +81,16 @@ def gap(
     size = e.sized(usual, model, training, **given, canaries=label_canaries)
     workers = jobs if jobs is not None else 2 if quick else 1
     e.check_means(workers)
-    tasks = _tasks(data, output, columns, size)
+    tasks = _tasks(data, output, columns, size, tuple(swaps or ()))
     report = run.report_gap(e.run(tasks, _outcome, jobs=workers, restart=restart))
     written = {"md": table.render_markdown(report), "html": page.render_page(report)}
     delivered = e.write(report, output, written, table.render_text, picture.draw)
     raise typer.Exit(exit_code(e.code(page.outcome(report)), exit_zero=False, delivered=delivered))
 
 
-def _tasks(data: Path, output: Path, columns: o.RowOptions, size: _GapGrid) -> "tuple[GapTask, ...]":
+def _tasks(
+    data: Path, output: Path, columns: o.RowOptions, size: _GapGrid, swaps: tuple[str, ...]
+) -> "tuple[GapTask, ...]":
     """Check everything that can be checked before the first training, and lay the cells out."""
     from redteam.experiments.gap.cells import gap_tasks, open_gap
     from redteam.experiments.gap.grid import choose_trainers, gap_grid, parse_epsilons, parse_privatised
@@ -104,7 +107,7 @@ def _tasks(data: Path, output: Path, columns: o.RowOptions, size: _GapGrid) -> "
     e.make_folder(output)
     try_start(size.model)
     attacks = suited(discover_attacks(), Access.WEIGHTS)
-    how: dict[str, Any] = {"model": size.choice, "rows": size.rows, "canaries": size.canaries}
+    how: dict[str, Any] = {"model": size.choice, "rows": size.rows, "canaries": size.canaries, "swaps": swaps}
     how["embeddings"] = size.embeddings
     setup, notes = open_gap(data, output, attacks, columns=columns.columns(), **how)
     for note in notes:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from redteam.auditing.fairness.run import Asked
     from redteam.data import Columns, Examples
     from redteam.models.trial import Limits
+    from redteam.plugins.fairness import FairnessAttack
 
 Opt = typer.Option
 
@@ -223,6 +224,12 @@ Positives = Annotated[
     list[str] | None,
     Opt("--positive", help="Label whose rates are compared; can be given several times [default: all, of two one]."),
 ]
+CompareWith = Annotated[
+    str | None, Opt("--compare-with", help="Another model of the same encoder: RT504 of both, as a ratio.")
+]
+Intrinsic = Annotated[
+    bool, Opt("--intrinsic", help="Describe what the model's encoder associates with groups (RT505).")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +240,12 @@ class FairnessOptions:
     templates: Templates = None
     groups: Groups = None
     positive: Positives = None
+    compare_with: CompareWith = None
+    intrinsic: Intrinsic = False
+
+    def describes(self, attack: "FairnessAttack") -> bool:
+        """Tell whether these options ask for a description, one that runs only where it is asked for."""
+        return (attack.compares and self.compare_with is not None) or (attack.intrinsic and self.intrinsic)
 
     def asked(self, rows: "Examples | None", *, seed: int) -> "Asked":
         """Return the question; without rows our own templates are asked, and genders where nothing else is there."""

@@ -46,6 +46,7 @@ def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -
         *_details("Evidence", _evidence(report, verdict)),
         *_details("Labels", _classes(report, "label", report.classes)),
         *_details("Groups", _classes(report, "group", report.groups)),
+        *_details("How groups fare", _fairness(report)),
         *_details("Notes and limits of this audit", _notes(report, verdict)),
         *_details("What to do next", _bullets(formats.next_steps(report, verdict))),
     ]
@@ -132,6 +133,15 @@ def _classes(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...]) -> It
     known.sort(key=lambda each: -1.0 if each.auc is None else each.auc.low, reverse=True)
     yield from (f"| {what} | AUC of {markdown(report.classes_signal or 'the attack')} |", "|---|---|")
     yield from (f"| {code(each.label)} | {range_of(each.auc)} |" for each in known if each.auc is not None)
+
+
+def _fairness(report: AuditReport) -> Iterator[str]:
+    from redteam.formats.groups import HEADERS, tables  # which few reports have
+
+    for title, rows, left in tables(report, verbose=False):
+        yield from ("", f"{title}:", "", f"| {' | '.join(HEADERS)} |", "|---|---|---|---|")
+        yield from (f"| {' | '.join(markdown(cell) for cell in row)} |" for row in rows)
+        yield from left
 
 
 def _notes(report: AuditReport, verdict: Verdict) -> Iterator[str]:

@@ -111,6 +111,7 @@ STATES: dict[State, tuple[str, str]] = {
 }
 
 
+_OPEN = (" is not settled", "a placebo sways")  # notes that a pass must not hide
 _MOST = 3  # problems, labels, next steps on one screen
 _WORST: tuple[Outcome, ...] = (
     "exceeded",
@@ -141,7 +142,7 @@ def render(
         parts += importlib.import_module(_WHOLE).sections(report, verdict, policy)
         return draw(parts, width=width, color=color)
     told = [(clip(each, 240), "yellow") for each in verdict.problems]
-    notes = [] if verdict.status == "leak" else [each for each in verdict.notes if " is not settled" in each]
+    notes = [] if verdict.status == "leak" else [note for note in verdict.notes if any(each in note for each in _OPEN)]
     open_: list[Cell] = [(clip(each, 240), "yellow") for each in notes]
     steps: list[Cell] = [clip(each, 240) for each in formats.next_steps(report, verdict)]
     parts += [

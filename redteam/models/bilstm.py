@@ -57,6 +57,10 @@ class BiLSTMForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(mean)))
 
+    def last_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the LSTM's state at each token, [batch, length, 2 x hidden_size]."""
+        return self._encode(self.embedding(input_ids), attention_mask)[0]
+
     def _encode(self, embedded: torch.Tensor, attention_mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the LSTM over real tokens only; return hidden states and a [batch, length, 1] mask."""
         batch, length = embedded.shape[:2]

@@ -23,21 +23,23 @@ Level = Callable[[str, str], float]  # the error of a number, by its metric and 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Texts with their counterfactuals by one swap list, [n] each, and beside them the same texts under a placebo.
+    """Texts with their counterfactuals by one swap list, [n] each, and the same texts under each of several placebos.
 
     `sides` are the groups' names; `named` is 1 where a text names the first alone, -1 the second, 0 both. `units` [n]
     says which texts are alike, as those of one template; None: each stands for itself. `left_out` counts by reason.
+    `commonness` is the share of texts that hold a word which is swapped, and one which a placebo exchanges.
     """
 
     name: str
     sides: tuple[str, str]
     texts: tuple[str, ...]
     swapped: tuple[str, ...]
-    placebo: tuple[str, ...]
+    placebos: tuple[tuple[str, ...], ...]
     named: tuple[int, ...]
     units: IntArray | None
     left_out: tuple[tuple[str, int], ...]
     of: str = "texts"
+    commonness: tuple[float, float] = (1.0, 1.0)
 
     def __len__(self) -> int:
         """The number of pairs."""
@@ -57,12 +59,13 @@ class Pairs:
 class FairnessProbe:
     """What is asked about: `rows` with labels and groups, None without; pairs by swap list; the labels of interest.
 
-    `positives` empty stands for the last of two labels, or each of more.
+    `positives` empty stands for the last of two labels, or each of more. `other` is a model to compare with, if any.
     """
 
     rows: Examples | None = None
     pairs: tuple[Pairs, ...] = ()
     positives: tuple[str, ...] = ()
+    other: Target | None = None
 
     def labels_judged(self, labels: tuple[str, ...]) -> tuple[str, ...]:
         """Return the labels whose rates are compared."""
@@ -82,7 +85,9 @@ class FairnessAttack(ABC):
     """A measurement of fairness: settings in the constructor, work in `measure`.
 
     `id` is stable and never re-used; `needs` is the least access, `taxonomy` what standards call it. One that is
-    `only_named` runs where it is asked for.
+    `only_named` runs where it is asked for, one that `describes` also where no limit could be held against it.
+    One that `compares` says more with another model beside, an `intrinsic` one is about the encoder; `metrics` are of
+    its numbers.
     """
 
     id: ClassVar[str]
@@ -90,6 +95,10 @@ class FairnessAttack(ABC):
     needs: ClassVar[Access]
     taxonomy: ClassVar[Taxonomy | None] = None
     only_named: ClassVar[bool] = False
+    describes: ClassVar[bool] = False
+    compares: ClassVar[bool] = False
+    intrinsic: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def planned(self, probe: FairnessProbe, labels: tuple[str, ...], access: Access) -> tuple[Number, ...]:
@@ -104,6 +113,14 @@ class FairnessAttack(ABC):
         """Return every number that was planned, each at its `level`, and what describes the groups."""
 
 
+@dataclass(frozen=True)
+class Placebos:
+    """Versions of a text under a placebo, and whether their words are as common as those that the swap exchanges."""
+
+    texts: tuple[str, ...]
+    matched: bool
+
+
 class SwapControl(ABC):
     """A control of counterfactual swaps: it replaces as many words by others of their kind, which must not matter."""
 
@@ -111,18 +128,19 @@ class SwapControl(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def replace(
+    def versions(
         self,
         text: str,
-        places: Sequence[tuple[int, int]],
+        swapped: str,
         *,
+        share: Callable[[str], float],
         keep: frozenset[str],
-        seed: int,
         names: Sequence[Sequence[str]] = (),
         kinds: Sequence[Sequence[str]] = (),
-    ) -> str | None:
-        """Return the text with as many other words replaced as `places`, or None where it has no such word.
+    ) -> Placebos | None:
+        """Return the text with as many other words replaced as `swapped` differs in, in several ways; None without one.
 
-        `places` are where the words stand that the swap exchanges, of which none of `keep` is taken. `names` are groups
-        of names that stand for each other in those very places, `kinds` a user's own words that must not matter.
+        `share` says in what share of the texts a word stands; no word of `keep` is replaced or put in. `names` are
+        groups of names that stand for each other where the swap exchanges one, `kinds` a user's own words that must
+        not matter.
         """

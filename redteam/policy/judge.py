@@ -159,7 +159,7 @@ def _missing(report: AuditReport, policy: Policy) -> Iterator[str]:
 
 
 def _notes(report: AuditReport, policy: Policy, rulings: Sequence[Ruling]) -> Iterator[str]:
-    yield from _answers(report)
+    yield from (*_answers(report), *(each for ruling in rulings for each in ruling.told))
     untrained = _untrained(report)
     if untrained is not None and policy.allow_untrained:
         yield f"allow_untrained = true lets a target pass of which this is true: {untrained.removesuffix(_UNLESS)}"

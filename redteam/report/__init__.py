@@ -67,13 +67,13 @@ class Check:
 class Ruling:
     """What holding one limit against a report gave; `inconclusive` and `aside` are notes, or problems under strict.
 
-    `aside` is about parts of the report: it is said after everything about the limits themselves.
-    """
+    `aside` is about parts of the report: it is said last; `told` is a note under any policy."""
 
     checks: tuple[Check, ...] = ()
     problems: tuple[str, ...] = ()
     inconclusive: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ Their evidence stands for itself whatever is known of membership, so that every 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from redteam.report import Limit, Outcome, Sample, number, plural, some
+from redteam.report import Limit, Outcome, Ruling, Sample, number, plural, range_of, some
 from redteam.report.metrics import Metric
 from redteam.report.values import AuditReport, Evidence
 
@@ -67,3 +68,22 @@ class FairnessMetric(Metric):
         ids = some([each.id for each in evidence])
         why = f"the interval reaches over the limit, more {self.sampled}s would narrow it"
         return f"{limit.name} is not settled by {ids} ({shown}): {why}"
+
+
+class SwapMetric(FairnessMetric):
+    """A metric of what a swap of groups does beyond a placebo swap: below zero where the placebo does more."""
+
+    sampled, least = "pair", -1.0
+
+    def rule_on(self, limit: Limit, report: AuditReport) -> Ruling:
+        """Hold the limit against the report, and say where a placebo sways the model more than the swap does."""
+        found = super().rule_on(limit, report)
+        below = [each for each in report.evidence if limit.covers(each) and each.interval.value < 0]
+        return replace(found, told=tuple(self._below(each) for each in below))
+
+    def _below(self, evidence: Evidence) -> str:
+        shown = range_of(evidence.interval)
+        return (
+            f"{evidence.id}: a placebo sways this model more than the swap of groups does ({shown}): it is no proof "
+            "that groups do not sway it, only that they sway it no more than words that must not matter"
+        )

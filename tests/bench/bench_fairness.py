@@ -67,7 +67,7 @@ def trained(kind, rows, seed, defense=None):
 
 def measure(target, rows, alpha=0.05):
     """Flips and gap minus placebo, the raw rates, and the widest gap of rates."""
-    probe = FairnessProbe(rows, (pairs_of_rows(rows, load_swaps("gender"), PlaceboSwap(), seed=0),))
+    probe = FairnessProbe(rows, (pairs_of_rows(rows, load_swaps("gender"), PlaceboSwap()),))
     answers = [
         one.measure(target, probe, lambda *_: alpha, AttackContext(0)) for one in (CounterfactualFlips(), GroupRates())
     ]

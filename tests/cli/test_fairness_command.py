@@ -3,11 +3,14 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from forks import fast
 from materials import error_line
 
 MODULE = """
+import zlib
+
 labels = ["bad", "good"]
 
 
@@ -19,8 +22,17 @@ def fair(texts):
     return [[0.8, 0.2] if _bad(text) else [0.1, 0.9] for text in texts]
 
 
+def varied(texts):
+    wobble = [(zlib.crc32(text.encode()) % 1000 - 500) / 1e4 for text in texts]
+    return [[p + w, q - w] for w, (p, q) in zip(wobble, fair(texts))]
+
+
 def lazy(texts):
     return [[0.4, 0.6] for text in texts]
+
+
+def brittle(texts):
+    return [[0.1, 0.9] if _bad(text) != text.startswith("the") else [0.9, 0.1] for text in texts]
 
 
 def _bad(text):
@@ -39,7 +51,11 @@ def folder(tmp_path_factory):
     for i in range(400):
         who, what = ("she", "he")[i % 2], ("rude", "careful")[i // 2 % 2]
         rows.append((f"the nurse {i} said that {who} was {what}", "bad" if what == "rude" else "good", who))
-    for name, keep in (("rows.csv", rows), ("few.csv", rows[:24]), ("one.csv", [(t, y, "all") for t, y, _ in rows])):
+    drawn = np.random.default_rng(0).permutation(400).tolist()
+    sides = {f"{name}.csv": [rows[i] for i in part] for name, part in (("in", drawn[:200]), ("out", drawn[200:]))}
+    sides |= {"fewout.csv": sides["out.csv"][:24], "oneout.csv": [(*row[:2], "all") for row in sides["out.csv"]]}
+    alone = [(text, label, "all") for text, label, _ in rows]
+    for name, keep in {"rows.csv": rows, "few.csv": rows[:24], "one.csv": alone, **sides}.items():
         with (made / name).open("w", newline="") as file:
             csv.writer(file).writerows([("text", "label", "group"), *keep])
     return made
@@ -82,6 +98,13 @@ def test_a_sample_that_could_break_no_limit_is_no_pass(folder):
     result = fairness(folder, "answers:fair", "few.csv", "--swaps", "gender", "--policy", "strong.toml")
     assert result.returncode == 2
     assert "cannot be judged on 24 pairs" in result.stderr + result.stdout
+
+
+def test_a_pass_says_where_a_placebo_sways_the_model_more(folder):
+    (folder / "flips.toml").write_text("max_flip_rate = 0.1\n")
+    result = fairness(folder, "answers:brittle", "rows.csv", "--swaps", "gender", "--policy", "flips.toml")
+    assert result.returncode == 0, result.stdout
+    assert "a placebo sways this model more" in " ".join(result.stdout.split())
 
 
 def test_a_model_that_knows_nothing_is_no_pass(folder):
@@ -129,3 +152,39 @@ def test_other_limits_are_left_to_the_audit(folder):
     result = fairness(folder, "answers:fair", "rows.csv", "--swaps", "gender", "--policy", "both.toml")
     assert result.returncode == 0
     assert "max_auc are judged by redteam audit" in result.stderr
+
+
+def audit(folder, *arguments, members="in.csv", nonmembers="out.csv"):
+    return fast("audit", *arguments, "--members", members, "--nonmembers", nonmembers, cwd=folder)
+
+
+def test_an_audit_measures_groups_and_swaps_beside_membership(folder):
+    (folder / "all.toml").write_text("max_auc = 0.8\nmax_flip_rate = 0.2\nmax_group_gap = 0.6\n")
+    asked = ("--group-column", "group", "--swaps", "gender", "--policy", "all.toml")
+    result = audit(folder, "answers:varied", *asked, "-f", "json", "-o", "whole.json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((folder / "whole.json").read_text())
+    shares = {
+        each["id"].partition(":")[0].rpartition(".")[2]: each["error"] for each in report["multiplicity"]["shares"]
+    }
+    assert {"auc", "flip_rate", "group_gap"} <= set(shares)
+    assert sum(each["error"] for each in report["multiplicity"]["shares"]) == pytest.approx(0.05)
+    assert {each["attack"] for each in report["fairness"]} == {"RT501", "RT502", "RT503"}
+    result = audit(folder, "answers:unfair", *asked)
+    assert result.returncode == 1, result.stderr
+    assert "RT501" in result.stdout
+    page = audit(folder, "answers:unfair", *asked, "-f", "markdown").stdout
+    assert "How groups fare" in page
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "said"),
+    [
+        ({}, ("--swaps", "fauna.csv"), "none of 200 texts holds one of its 2 words"),
+        ({"nonmembers": "oneout.csv"}, (), "only one group"),
+        ({"nonmembers": "fewout.csv"}, (), "rate of good, and 10 are the fewest"),
+    ],
+)
+def test_an_audit_refuses_what_its_rows_cannot_give(folder, files, arguments, said):
+    given = ("--group-column", "group", "--policy", "policy.toml", *arguments)
+    assert said in error_line(audit(folder, "answers:fair", *given, **files))

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from defenses.counterfactual import Counterfactual, swapped_texts
+from defenses.counterfactual import Counterfactual
 from defenses.distilled import Distilled
 from defenses.plain import Plain
-from redteam.auditing.fairness.distil import lesson, start
-from redteam.core import DataError
+from redteam.auditing.fairness.distil import checkpoint_for, lesson, start
+from redteam.auditing.fairness.swaps import swapped_texts
+from redteam.core import DataError, UsageError
 from redteam.data import Examples
 from redteam.models.initial import initial_model
 
@@ -69,3 +70,28 @@ def test_only_means_over_a_text_and_its_swap_remove_a_teachers_bias(teacher, how
 def test_what_has_no_swap_is_refused(teacher):
     with pytest.raises(DataError, match="none of 2 texts has a swap"):
         lesson(teacher, ("rain", "sun"), "average", "gender")
+
+
+def test_a_distillation_that_was_broken_off_ends_with_the_same_numbers(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("redteam.training.checkpoint.CHECKPOINT_EVERY", 0.0)
+    taught = lesson(teacher, TEST.texts, "average", "gender")
+    trainer = Distilled(**{**HOW, "epochs": 2})
+
+    def train(checkpoint, progress=None):
+        initial, order = start("tiny", teacher.labels, TEST.texts, 1, False, 0)
+        how = {"seed": 0, "checkpoint": checkpoint, "progress": progress}
+        return trainer.fit_to(initial, taught.versions, taught.targets[:, order], **how).target
+
+    def stop(step, steps, loss):
+        if step == 6:
+            raise RuntimeError("killed")
+
+    kept = checkpoint_for(tmp_path / "student.pt", taught.key, trainer)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(kept, stop)
+    assert kept.path.exists()
+    again = train(kept)
+    assert np.array_equal(again.log_probabilities(TEST), train(None).log_probabilities(TEST))
+    other = checkpoint_for(tmp_path / "student.pt", taught.key, trainer, "another setting")
+    with pytest.raises(UsageError, match="unfinished training with other data or settings"):
+        train(other)

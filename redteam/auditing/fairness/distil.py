@@ -5,7 +5,10 @@ What helps is to train on what the teacher says of a text and of its swap togeth
 product of both, normalised (`expert`), as Gupta et al. (Findings of ACL 2022, arXiv 2203.12574) do for language models.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,6 +18,7 @@ from redteam.core import DataError
 from redteam.core.arrays import FloatArray, IntArray
 from redteam.data import Examples
 from redteam.models.initial import InitialModel, initial_model
+from redteam.plugins.defense import Checkpoint
 from redteam.targets.target import Classifier
 
 How = Literal["none", "average", "expert", "augment"]
@@ -28,6 +32,14 @@ class Lesson:
     versions: tuple[tuple[str, ...], ...]
     targets: FloatArray
     swapped: int
+
+    @property
+    def key(self) -> bytes:
+        """What tells this lesson from any other."""
+        digest = hashlib.sha256(self.targets.tobytes())
+        for texts in self.versions:
+            digest.update(json.dumps(texts).encode("utf-8", "surrogatepass"))
+        return digest.digest()
 
 
 def lesson(teacher: Classifier, texts: tuple[str, ...], how: How, swaps: str) -> Lesson:
@@ -60,6 +72,12 @@ def _product(one: FloatArray, other: FloatArray) -> FloatArray:
 def _probabilities(teacher: Classifier, texts: tuple[str, ...]) -> FloatArray:
     found: FloatArray = np.exp(teacher.log_probabilities(Examples(np.arange(len(texts)), texts)))
     return found
+
+
+def checkpoint_for(output: Path, lesson_key: bytes, *settings: object) -> Checkpoint:
+    """Return where a training that writes `output` is kept until it is done, by all that its numbers depend on."""
+    key = hashlib.sha256(lesson_key + json.dumps([str(each) for each in settings]).encode()).hexdigest()
+    return Checkpoint(output.with_name(f"{output.name}.checkpoint"), key)
 
 
 def start(

@@ -13,9 +13,19 @@ from redteam.auditing.settings import AuditSettings
 from redteam.core import UsageError
 from redteam.data import Examples
 from redteam.plugins.context import AttackContext, unwatched
+from redteam.plugins.fairness import FairnessAttack
 from redteam.report import plural
 from redteam.report.reading import measured_by
-from redteam.report.values import Accuracy, AuditReport, DataSummary, ErrorShare, Multiplicity, Scope, TargetSummary
+from redteam.report.values import (
+    Accuracy,
+    AuditReport,
+    DataSummary,
+    ErrorShare,
+    Failure,
+    Multiplicity,
+    Scope,
+    TargetSummary,
+)
 from redteam.targets.target import Access, label_indices, labels_of
 
 NO_MEMBERS = "nothing about membership was measured, which takes redteam audit"
@@ -39,13 +49,13 @@ def audit_fairness(
     labels = labels_of(cache)
     asked.check(labels, limits)
     planned = asked.planned(labels, cache.access)
-    if not planned:
+    if not planned and not any(attack.describes for attack in asked.attacks):
         raise UsageError("nothing to measure: give --swaps, or DATA with a column of groups (--group-column)")
     shares = shared(planned, limits, settings.alpha)
     level = level_of(shares, asked.attacks, settings.alpha)
     found = asked.run(cache, level, AttackContext(settings.seed, progress or unwatched))
     accuracy = None if rows is None else _accuracy(cache, rows)
-    ran = tuple(attack.id for attack in asked.attacks if _gives(attack.id, planned, found.failures))
+    ran = tuple(attack.id for attack in asked.attacks if _gives(attack, planned, found.failures))
     return AuditReport(
         target=TargetSummary(cache.name, cache.kind, cache.access.word, len(labels), cache.digest, cache.noticed),
         data=DataSummary(0 if rows is None else len(rows), 0, 0, 0, 0),
@@ -72,7 +82,7 @@ def audit_fairness(
 def _ask_once(cache: ScoreCache, asked: FairnessAudit, rows: Examples | None) -> None:
     """Ask for every text before anything is measured: one pass, which an interruption takes up where it was."""
     texts = [
-        text for pairs in asked.probe.pairs for part in (pairs.texts, pairs.swapped, pairs.placebo) for text in part
+        text for pairs in asked.probe.pairs for part in (pairs.texts, pairs.swapped, *pairs.placebos) for text in part
     ]
     own = rows if rows is not None else None
     texts = [*texts, *((own.texts or ()) if own is not None else ())]
@@ -81,9 +91,9 @@ def _ask_once(cache: ScoreCache, asked: FairnessAudit, rows: Examples | None) ->
         cache.log_probabilities(every) if Access.PROBABILITIES in cache.access else cache.predict(every)
 
 
-def _gives(attack: str, planned: tuple[str, ...], failures: tuple[object, ...]) -> bool:
-    there = any(each.startswith(f"{attack}.") for each in planned)
-    return there or any(getattr(failure, "attack", None) == attack for failure in failures)
+def _gives(attack: FairnessAttack, planned: tuple[str, ...], failures: tuple[Failure, ...]) -> bool:
+    there = attack.describes or any(each.startswith(f"{attack.id}.") for each in planned)
+    return there or any(failure.attack == attack.id for failure in failures)
 
 
 def _controlled(asked: FairnessAudit) -> tuple[str, ...]:

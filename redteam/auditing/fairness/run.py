@@ -43,13 +43,16 @@ class FairnessAudit:
         """Measure; what goes wrong inside one measurement is a Failure."""
         found, failures = FairnessAnswer(), list[Failure]()
         for attack in self.attacks:
-            if not attack.planned(self.probe, labels_of(target), target.access):
-                reason = target.access.lacking(attack.needs)
+            reason = target.access.lacking(attack.needs)
+            given = attack.describes or attack.planned(self.probe, labels_of(target), target.access)
+            if reason is not None or not given:
                 if reason is not None:
                     failures.append(Failure(attack.id, "not_applicable", reason))
                 continue
             try:
                 one = attack.measure(target, self.probe, level, context)
+            except DataError:  # what was asked cannot be measured on these texts
+                raise
             except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end an audit as a pass
                 failures.append(Failure(attack.id, "failed", one_line(error)))
                 continue
@@ -89,7 +92,7 @@ class Asked:
         pairs = []
         for each in lists:
             if rows is not None:
-                pairs.append(pairs_of_rows(rows, each, control, seed=self.seed))
+                pairs.append(pairs_of_rows(rows, each, control))
             if self.templates:
                 made = pairs_of_templates(self.templates, each, control, seed=self.seed)
                 pairs.append(replace(made, name=f"{made.name} templates") if rows is not None else made)

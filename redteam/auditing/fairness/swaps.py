@@ -183,6 +183,14 @@ def load_swaps(given: str) -> SwapList:
     return _from_file(path)
 
 
+def swapped_texts(texts: list[str], given: str) -> list[str]:
+    """Return the swap of each text by a list, and the text itself where it has none."""
+    by = load_swaps(given)
+    options = by.options()
+    found = (swap(text, by, options) for text in texts)
+    return [each.text if isinstance(each, Swapped) else text for text, each in zip(texts, found, strict=True)]
+
+
 def _from_file(path: Path) -> SwapList:
     cells = read_table(path)
     names = list(cells.columns)

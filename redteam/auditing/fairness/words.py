@@ -52,7 +52,7 @@ OCCUPATIONS = listed(
     "surgeon surveyor tailor teacher technician therapist translator tutor veterinarian writer"
 )
 
-# Words that may stand for each other and must not matter, what carries most meaning first.
+# Words that may stand for each other and must not matter: rare ones, and such as are as common as pronouns.
 KINDS = (
     OCCUPATIONS,
     WOMEN,
@@ -70,8 +70,8 @@ KINDS = (
     ("morning", "afternoon", "evening"),
     ("year", "month", "week", "day"),
     ("years", "months", "weeks", "days"),
-    ("the", "this", "that"),
-    ("a", "one", "some"),
+    ("the", "this", "that", "a"),
+    ("a", "one", "some", "the"),
     ("my", "our", "your", "their"),
     ("very", "really", "quite"),
     ("and", "plus"),
@@ -79,9 +79,12 @@ KINDS = (
     ("because", "since"),
     ("often", "frequently", "usually"),
     ("also", "too"),
-    ("at", "near"),
+    ("at", "near", "in"),
     ("is", "was"),
     ("are", "were"),
+    ("has", "had"),
+    ("i", "we"),
+    ("when", "while"),
 )
 SAYS = frozenset({"told", "tell", "tells", "gave", "give", "gives", "sent", "send", "showed", "show", "asked", "ask"})
 ENDS_NOUN_PHRASE = frozenset(

@@ -7,11 +7,13 @@ not for release: their noise follows from a public seed, so that the same experi
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from redteam.auditing.besides import Besides
+from redteam.auditing.fairness.inside import with_fairness
 from redteam.auditing.inputs import AuditInputs, Sources, open_inputs
 from redteam.auditing.released import released_audit
 from redteam.auditing.settings import FPRS, AuditSettings
@@ -29,6 +31,8 @@ from redteam.plugins.attack import Attack
 from redteam.plugins.defense import SHARE_BATCHES, Defense, PrivateTraining
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.registry import discover_reconstructions
+from redteam.report.fairness import FairnessMetric
+from redteam.report.metrics import metric
 from redteam.report.values import AuditReport
 from redteam.statistics import Interval
 from redteam.statistics.epsilon.planned import FEWEST
@@ -44,13 +48,15 @@ _CANARIES, _ROWS_OF_A_CANARY = 2_000, 10
 class GapSetup(Setup):
     """What all cells share: each row of `data` is held out with the chance `holdout`, so many `canaries` planted.
 
-    `embeddings` name the vectors of words for cells in which these are exchanged.
+    `embeddings` name the vectors of words for cells in which these are exchanged. Of groups of rows, and of groups that
+    texts name by a list of `swaps`, is measured who loses by the training.
     """
 
     columns: Columns
     holdout: float
     canaries: int = 0
     embeddings: str = "minilm"
+    swaps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
         """Return what the numbers depend on, beside that which all experiments share."""
         shared: dict[str, Any] = {"columns": asdict(self.setup.columns), "holdout": self.setup.holdout}
         shared |= {"label_canaries": self.setup.canaries, "batches": "shared by the cells of a seed"}
+        shared |= {"swaps": list(self.setup.swaps)} if self.setup.swaps else {}
         shared |= {"alpha": ALPHA, "fprs": list(FPRS), "seed": self.cell.seed}
         return (
             shared if self.words is None else shared | {"words": self.words.summary(published(self.setup.data_sha256))}
@@ -109,14 +116,17 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
         from redteam.auditing.run import audit
 
         inputs: AuditInputs = open_inputs(str(self.folder / "model.pt"), Sources(), {})
+        inputs = with_fairness(inputs, self.setup.swaps, None)
         guarantee = Ledger.load(ledger_path(self.folder / "model.pt")).guarantee
         settings = AuditSettings(alpha, FPRS, self.cell.seed)
-        how: dict[str, Any] = {"settings": settings, "guarantee": guarantee, "labels": inputs.labels}
+        how: dict[str, Any] = {"settings": settings, "guarantee": guarantee}
         how["kept"] = _kept(self.setup.data_sha256, self.setup.holdout, self.cell.seed)
+        tried = None
         if self.words is not None:
             released = self.words(read_examples(self.setup.data, self.setup.columns).examples)
             exchange, tries = self.words.exchange, discover_reconstructions()
-            how["released"] = released_audit(exchange.mechanism, exchange.table, inputs.split, released, tries)
+            tried = released_audit(exchange.mechanism, exchange.table, inputs.split, released, tries)
+        how["besides"] = Besides(inputs.labels, tried, inputs.fairness)
         return audit(inputs.target, inputs.split, self.setup.attacks, **how)
 
 
@@ -137,6 +147,7 @@ def open_gap(
     rows: int | None = None,
     canaries: int | None = None,
     embeddings: str = "minilm",
+    swaps: Sequence[str] = (),
 ) -> tuple[GapSetup, tuple[str, ...]]:
     """Read the data once and return what all cells share, with what reading it guessed.
 
@@ -157,6 +168,7 @@ def open_gap(
     elif canaries:
         LabelPlan.draw(canaries)  # or refused, before any training
     shared = GapSetup(data, fingerprint(data), model, weights, tuple(attacks), columns, holdout, canaries, embeddings)
+    shared = replace(shared, swaps=tuple(swaps))
     return shared, reading.notes
 
 
@@ -200,7 +212,10 @@ def _result(task: GapTask, report: AuditReport, seconds: float | None, passes: A
         passes=passes if isinstance(passes, int) else None,
         guarantee=report.guarantee,
         alpha=report.multiplicity.alpha,
-        evidence=report.judged,
+        evidence=(
+            *report.judged,
+            *(each for each in report.evidence if isinstance(metric(each.metric), FairnessMetric)),
+        ),
         failures=report.failures,
         commonest=report.accuracy.commonest,
         accuracy_by_user=report.accuracy.by_user,

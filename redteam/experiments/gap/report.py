@@ -16,7 +16,8 @@ class GapResult:
     """One trained and attacked model.
 
     `accuracy` is on held-out texts. `seconds` is the processor time of the training loop on one thread, None where too
-    few steps were seen to say; `passes` how often it went over its members. `evidence` holds together at `alpha`.
+    few steps were seen to say; `passes` how often it went over its members. `evidence` holds together at `alpha`,
+    that of groups each by itself.
     Always answering the members' commonest label would be right on the share `commonest` of them; `accuracy_by_user`
     stands for both where members are users with several rows. `plain` is the epsilon of one word, whatever it is
     exchanged for, where words were exchanged before.
@@ -129,6 +130,11 @@ class GapRow:
         """Return the signal with the highest mean of a metric."""
         some = [m for m in self.measures if m.metric == metric and m.fpr == fpr]
         return max(some, key=lambda m: m.spread.mean, default=None)
+
+    def of_groups(self, metric_name: str) -> SeedsMeasure | None:
+        """The number on groups that is worst: the lowest of what is bounded from below, else the highest."""
+        own, worse = [one for one in self.measures if one.metric == metric_name], metric(metric_name).worse
+        return max(own, key=lambda one: worse(one.spread.mean), default=None)
 
     def by_canaries(self, adversary: str) -> SeedsMeasure | None:
         """Return the epsilon that label canaries show to an adversary, None where none were planted."""

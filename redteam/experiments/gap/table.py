@@ -16,6 +16,8 @@ TITLE = "Theory against practice"
 _HEADERS = ("trainer", "epsilon", "accuracy", "time", "nominal", "accounted", "measured", "best AUC", f"TPR@{_FPR:g}")
 # What label canaries show to each adversary stands before what the best attack on users' rows shows.
 _ADVERSARIES = {UPDATES: "updates", WEIGHTS: "final", ANSWERS: "box"}
+# Where rows or texts name groups: what training costs whom.
+_GROUPS = {"group_accuracy": "worst group", "group_gap": "group gap", "flip_rate": "flips"}
 _DETAILS = ("trainer", "epsilon", "attack", "metric", "mean", "lowest", "highest", "attainable")
 
 
@@ -38,7 +40,9 @@ def details_of(report: GapReport) -> ReportTable:
 def table_of(report: GapReport, *, full: bool = False) -> ReportTable:
     """Return a line for each row; the `full` one has an interval beside every number."""
     exposure, words = (any(row.best(name) for row in report.rows) for name in ("exposure", "words_recovered"))
+    groups = [name for name in _GROUPS if any(row.of_groups(name) for row in report.rows)]
     headers: tuple[str, ...] = (*_HEADERS, *(["exposure"] if exposure else []), *(["words back"] if words else []))
+    headers = (*headers, *(_GROUPS[name] for name in groups))
     if with_canaries(report):
         at = headers.index("measured")
         headers = (*headers[:at], *_ADVERSARIES.values(), "rows", *headers[at + 1 :])
@@ -46,6 +50,7 @@ def table_of(report: GapReport, *, full: bool = False) -> ReportTable:
     cells = [
         _cells(row, exposure, full, planted=with_canaries(report))
         + ((_share(row.best("words_recovered")),) if words else ())
+        + tuple(_interval(row.of_groups(name), 3 if full else 2) for name in groups)
         for row in report.rows
     ]
     return ReportTable(headers, cells, right=headers)
@@ -144,6 +149,11 @@ def _legend(report: GapReport) -> Iterator[str]:
         )
     elif any(row.best("epsilon") for row in report.rows):
         yield "measured: lower bound on epsilon by the best attack, of the largest attainable one"
+    if any(row.of_groups(name) for row in report.rows for name in _GROUPS):
+        yield (
+            "worst group: lowest accuracy of a group; group gap: widest gap of a rate; flips: answers that change with "
+            "the group a text names, beyond a placebo's; each on held-out rows, with an interval by itself"
+        )
     seeds = sorted({seed for row in report.rows for seed in row.seeds})
     each = f"each cell's intervals hold together at {1 - report.settings.get('alpha', 0.05):.0%}"
     over = f"means over {len(seeds)} seeds, [lowest, highest] end of any seed's interval; " if len(seeds) > 1 else ""

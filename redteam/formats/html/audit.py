@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator
 
 from redteam import formats
+from redteam.formats.groups import HEADERS, tables
 from redteam.formats.html.figures import figures, of_signal, signals
 from redteam.formats.html.page import HtmlTable, Number, Page, Section
 from redteam.policy import BUILT_IN, Policy, Verdict, applying
@@ -107,6 +108,7 @@ def _sections(report: AuditReport, verdict: Verdict, policy: Policy, drawn: Pict
     others = tuple(f for curve in signals(report, drawn)[1:] for f in of_signal(curve, report, limits))
     yield Section("Curves and scores of the other judged signals", figures=others)
     yield Section("All labels and groups", tables=tuple(_breakdowns(report)))
+    yield Section("How groups fare", tables=tuple(_fairness(report)))
     yield Section("Members that an attacker would name first", tables=tuple(_exposed(report)))
     yield Section(f"What this evidence is worth: grade {report.grade}", tuple(_worth(report, verdict)))
     yield _errors(report)
@@ -118,6 +120,11 @@ def _sections(report: AuditReport, verdict: Verdict, policy: Policy, drawn: Pict
     yield Section("Method of every attack", texts=methods)
     yield Section("What standards call it", tables=tuple(_standards(report)))
     yield _again(report, policy, drawn)
+
+
+def _fairness(report: AuditReport) -> Iterator[tuple[str, HtmlTable]]:
+    for title, rows, _ in tables(report, verbose=True):
+        yield title, HtmlTable(HEADERS, tuple(rows))
 
 
 def _evidence(

@@ -5,17 +5,16 @@ rows: as many words, replaced by others that must not matter.
 """
 
 from redteam.report import LUCK, share
-from redteam.report.fairness import FairnessMetric
+from redteam.report.fairness import SwapMetric
 from redteam.report.values import Evidence
 
 
-class FlipRate(FairnessMetric):
+class FlipRate(SwapMetric):
     """The share of texts whose answer flips with the group they name, minus that under the placebo swap."""
 
     name, symbol, order = "flip_rate", "flip rate", 60
     description = "answers depend on the group that a text names"
     remedy = "train on texts in which the groups are exchanged (redteam train --defense counterfactual); measure again"
-    sampled = "pair"
 
     def finding(self, evidence: Evidence, limit: float) -> str:
         """Say that the answer changes."""
@@ -27,5 +26,7 @@ class FlipRate(FairnessMetric):
     def meaning(self, evidence: Evidence) -> str:
         """Say of how many texts."""
         low, value = evidence.interval.low, evidence.interval.value
+        if value <= 0:
+            return "the group that a text names changes the answer no more often than words that must not matter"
         sure = f"and of at least {share(low)} on the cautious reading" if low > 0 else LUCK
         return f"of {share(value)} texts the answer changes with nothing but the group they name, {sure}"
