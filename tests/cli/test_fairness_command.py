@@ -118,7 +118,7 @@ def test_templates_are_asked_where_there_are_no_rows(folder):
     assert fairness(folder, "answers:unfair").returncode == 1
     result = fairness(folder, "answers:fair", "-v")
     assert result.returncode == 0
-    assert "36 templates" in result.stdout
+    assert "34 templates" in result.stdout  # the names of two others are matched by no other word
     (folder / "mine.txt").write_text("{they} said that {they} was late\nWill {they} be the {occupation}\n")
     assert "fillings of these 2 templates" in fairness(folder, "answers:fair", "--templates", "mine.txt", "-v").stdout
 
