@@ -41,7 +41,8 @@ DIFFERS = {
     "--privatise": ({"help"}, "gap goes over a list of what train takes one of"),
     "--epsilon": ({"help", "type"}, "gap goes over a list of what privatise takes one of"),
 }
-SAID = {"--epsilon"}  # an axis of the grid of gap, which is a list
+# An axis of the grid of gap, which is a list; the words by which gap measures flips, whatever a defence trains on.
+SAID = {"--epsilon", "--swaps"}
 OWN_DEFAULT = {
     "--alpha",
     "--canaries",
