@@ -56,9 +56,9 @@ def read_examples(path: "Path | Dataset", columns: Columns) -> Reading:
 
 
 def read_texts(path: Path, column: str | None = None) -> tuple[str, ...]:
-    """Return the texts of a file that needs no labels, without empty ones; DataError where it has no such column.
+    """Return the texts of the file at `path`, which needs no labels, without empty ones.
 
-    Without a `column` it is guessed from the usual names.
+    DataError where it has no such column. Without a `column` it is guessed from the usual names.
     """
     from redteam.data.table import open_table
 

@@ -1,7 +1,7 @@
 """How often an audit calls a target a leak that was trained on nothing of what is audited: the judge's own verdicts.
 
 The target is logistic regression on TF-IDF, trained on texts of its own, and so are eight references, each on half of
-the audited rows. Who was a member is drawn anew for each audit, by a coin that nobody has seen: whatever is found is
+the audited rows. Who was a member is drawn anew for each audit, at random, which nobody has seen: whatever is found is
 false. Limits lie where nothing leaks, an AUC of 0.5 and a TPR of 1 % at an FPR of 1 %, so that each verdict of a leak
 counts; those of the usual policy lie further out. Prints the share of leaks of the whole audit, and of each attack that
 runs alone, over 200 draws on pools of 400 rows.

@@ -541,5 +541,5 @@ def test_the_accountant_is_imported_only_to_account():
 
 def test_without_the_accountant_the_way_to_install_it_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
-    with pytest.raises(UsageError, match=r"pip install 'redteam\[dp\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[dp\]'"):
         spent(poisson(1.2345, 0.1, 1), delta=1e-5)
