@@ -123,7 +123,8 @@ def assert_exact(model, of=losses, *, compiled):
     norms, total = clipped_sum(each, clip=clip)
     with ExampleClipper(model, clip=clip, kernel=compiled) as clipper:
         ours = torch.cat([clipper.add(of(model, rows)).norms for rows in (slice(0, 4), slice(4, 6))])
-        assert float(((ours - norms).abs() / norms).max()) < 1e-6
+        # some 25 roundings of float32: in which order sums are made is the processor's, and 1.1e-6 was seen
+        assert float(((ours - norms).abs() / norms).max()) < 3e-6
         assert relative(clipper.buffer, total) < 1e-5
 
 
