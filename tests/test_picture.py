@@ -101,5 +101,5 @@ def test_settings_of_the_user_are_given_back(tmp_path):
 def test_without_matplotlib_one_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'redteam\[plot\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[plot\]'"):
         require_matplotlib()

@@ -409,7 +409,6 @@ def test_the_command_writes_who_held_what_and_refuses_in_one_line(tmp_path):
         ({"engine": "superlink"}, "go together"),
         ({"superlink": "127.0.0.1:1"}, "go together"),
         ({"engine": "ray", "algorithm": "scaffold"}, "scaffold is for engine in-process alone"),
-        ({"engine": "ray", "secure_aggregation": True}, "secure_aggregation is for engine in-process alone"),
     ],
 )
 def test_engines_say_what_they_do_not_do(settings, said):
@@ -425,9 +424,7 @@ def test_a_missing_flower_and_an_unreachable_superlink_are_one_line(monkeypatch)
     with pytest.raises(UsageError, match="write HOST:PORT"):
         links.check_reachable("here")
     monkeypatch.setattr(links.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        UsageError, match=r"engine ray: Flower is not installed; run: pip install 'redteam\[federated\]'"
-    ):
+    with pytest.raises(UsageError, match=r"engine ray: Flower is not installed; run: pip install '\.\[federated\]'"):
         links.check_installed("ray")
 
 
