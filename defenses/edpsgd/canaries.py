@@ -14,6 +14,7 @@
     >>> shown = canaries.finish(alpha=0.05)
     >>> sorted(shown.bounds)
     ['all updates', 'black box', 'final weights']
+    >>> private.close()
     >>> model(torch.ones(1, 8)).shape
     torch.Size([1, 2])
 

@@ -117,7 +117,9 @@ def knowledge(
     exact = mechanism.log_channel(np.zeros(1, np.int64), table) is not None
     parted = [words_of(text) for text in texts]
     counts = Counter(word for words in parted for word in words if word in table.index)
-    counts.update({word for word in seen if word in table.index})  # one may stand for itself, though no text has it
+    for word in seen:  # one may stand for itself, though no text has it
+        if word in table.index:
+            counts.setdefault(word, 0)
     words = [word for word, _ in counts.most_common(_MOST_WORDS if exact else _FEWER_WORDS)] or list(table.words[:2])
     columns = {word: place for place, word in enumerate(word for word in seen if word in table.index)}
     rows, wanted = (np.array([table.index[word] for word in some], np.int64) for some in (words, columns))

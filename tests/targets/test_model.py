@@ -99,12 +99,12 @@ def test_a_very_long_text_is_cut_not_refused(target):
 
 
 def test_models_that_padding_would_change_take_one_text_at_a_time():
-    assert ModelTarget(bundle("gpt2 without padding"), name="m")._alone
+    assert ModelTarget(bundle("gpt2 without padding"), name="m").alone
     odd = ModelTarget(bundle("xlnet"), name="m")
-    assert odd._alone
+    assert odd.alone
     np.testing.assert_allclose(odd.log_probabilities(examples(TEXTS)), [alone(odd, text) for text in TEXTS], atol=1e-5)
     for kind in ("bert", "roberta", "distilbert", "gpt2"):
-        assert not ModelTarget(bundle(kind, max_length=30), name="m")._alone
+        assert not ModelTarget(bundle(kind, max_length=30), name="m").alone
 
 
 def test_a_tokenizer_that_does_not_fit_the_model():
