@@ -49,7 +49,7 @@ def test_accounted_stands_against_measured_and_a_claim_beside_it(drawn):
     assert theory.get_xscale() == theory.get_yscale() == "log"
     floor = 0.05
     assert marks(theory) == {(8.0, 0.3, True), (2.0, floor, True), (61.3, 0.5, True), (8.0, 0.5, False)}
-    assert words == ["plain", "edpsgd", "microbatch", "largest attainable bound", "nominal"]
+    assert words == ["plain", "edpsgd", "microbatch", "largest attainable", "nominal"]
 
 
 def test_a_zero_stands_on_a_floor_that_is_marked_and_below_all_that_is_not_zero(drawn):
