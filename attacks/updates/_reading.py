@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from attacks.updates._changed_rows import changed_rows
 from attacks.updates._first_layer import FirstLayer
@@ -55,9 +56,14 @@ def read(target: WhiteBox, update: ClientUpdate, *, longest: int) -> UpdateReadi
 def tokens_of_rows(target: WhiteBox, update: ClientUpdate) -> tuple[tuple[int, ...], float]:
     """Return the tokens whose rows of any model's embedding table were trained, and the noise of all rows.
 
-    Raises NotApplicable where the table was frozen.
+    Raises NotApplicable where the table was frozen, or the model has none.
     """
-    table = target.model.get_input_embeddings()
+    try:
+        table = target.model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):  # no model of transformers, or one that reads no tokens
+        table = None
+    if not isinstance(table, nn.Embedding):
+        raise NotApplicable("the model has no table of word embeddings")
     names = {id(parameter): name for name, parameter in target.model.named_parameters()}
     change = update.change.get(names.get(id(table.weight), ""))
     if change is None or not bool(change.any()):

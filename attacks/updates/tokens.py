@@ -51,7 +51,7 @@ class Tokens(UpdateAttack):
         except NotApplicable as error:
             try:
                 tokens, noise = tokens_of_rows(model, update)
-            except (NotApplicable, AttributeError, NotImplementedError):
+            except NotApplicable:
                 raise error from None
             return Recovered(frozenset(tokens), notes=(NOISE,) if noise else ())
         return Recovered(frozenset(found.tokens), notes=found.notes)
