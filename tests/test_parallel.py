@@ -139,6 +139,29 @@ def patient(job):
         path.with_suffix(".away").touch()
 
 
+class PutAway:
+    """Something that notes its process and waits as it is put away: what is raised in there, Python drops."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __del__(self):
+        self.path.write_text(str(os.getpid()))
+        while True:
+            time.sleep(0.02)
+
+
+def dropping(job):
+    """Be stopped where it comes to nothing, and then, if asked once more, somewhere else."""
+    thing = PutAway(Path(job))
+    del thing
+    try:
+        while True:
+            time.sleep(0.02)
+    finally:
+        Path(job).with_suffix(".away").touch()
+
+
 def stubborn(job):
     """Note its process, and hear of nothing."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -181,6 +204,15 @@ def gone(folder):
 def test_an_interrupt_lets_running_jobs_end_cleanly_and_starts_no_more(patients, tmp_path, send, number):
     """Whether the one process hears of it or, as from a terminal, all of them."""
     send(patients.pid, number)
+    assert patients.communicate(timeout=300)[0] == "interrupted\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.away", "b", "b.away"]
+    gone(tmp_path)
+
+
+@pytest.mark.parametrize("patients", [("dropping", "20")], indirect=True)
+def test_an_interrupt_that_python_drops_strikes_again_without_a_word(patients, tmp_path):
+    """In a __del__, as torch's import runs some, an exception is a line on stderr and nothing else."""
+    os.killpg(patients.pid, signal.SIGINT)
     assert patients.communicate(timeout=300)[0] == "interrupted\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.away", "b", "b.away"]
     gone(tmp_path)

@@ -27,6 +27,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from redteam import __version__
 from redteam.cli.present import at_work, is_verbose, listen, say, say_more, silence, tell
 from redteam.core import INCONCLUSIVE, INTERRUPTED, RedteamError, UsageError
+from redteam.core.interrupts import insist
 
 _MODULES = {"unpack": "pack", "defenses": "attacks"}  # of commands that stand in another's file
 _COMMANDS = (
@@ -212,6 +213,7 @@ def version(
 def main() -> NoReturn:
     """Run the command line and exit: 0, 1 or 2 as documented, 130 when interrupted, 2 for anything unforeseen."""
     signal.signal(signal.SIGTERM, _interrupt)
+    insist()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle workers that spin slow everything else down
     gc.set_threshold(50_000, 20, 100)  # the million objects of torch's import stay: looking through them takes seconds
     _replace_closed_streams()
@@ -221,7 +223,7 @@ def main() -> NoReturn:
         warnings.simplefilter("ignore")  # what libraries advise is not for whoever runs an audit
         # What a thread of somebody's function dies of may hold the texts that it was given; what is missing is found.
         threading.excepthook = lambda arguments: None
-        sys.unraisablehook = lambda unraisable: None
+        insist(lambda unraisable: None)
     try:
         code = app(prog_name="redteam", standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word

@@ -1,7 +1,10 @@
 """Ctrl-C and SIGTERM between two steps instead of in the middle of one."""
 
+import os
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -35,3 +38,26 @@ class Interrupts:
         if self.caught:
             raise KeyboardInterrupt
         self.caught = True
+
+
+_AGAIN = 0.05  # seconds, after which a __del__ or a function that C called is over
+_Unraisable = Callable[["sys.UnraisableHookArgs"], object]
+
+
+def insist(otherwise: _Unraisable | None = None) -> None:
+    """Let an interrupt strike again where Python drops it: in a __del__, or in a function that C called.
+
+    Without this such a Ctrl-C is lost, and a line on stderr is all that comes of it. What else Python has to drop goes
+    to `otherwise`, by default to whoever had it before.
+    """
+    usual: _Unraisable = otherwise or sys.unraisablehook
+
+    def dropped(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            usual(unraisable)
+            return
+        again = threading.Timer(_AGAIN, os.kill, (os.getpid(), signal.SIGTERM))  # at once would be dropped once more
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = dropped

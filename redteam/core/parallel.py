@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from redteam.core import UsageError, one_line
+from redteam.core.interrupts import insist
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -143,12 +144,14 @@ def _end(started: list[_Worker]) -> None:
 def _serve(pipe: Connection) -> None:
     """Do the jobs that come by a pipe, as a worker, until it ends."""
     signal.signal(signal.SIGTERM, _interrupt)
+    insist()
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # before torch is imported
     threading.Thread(target=_follow_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         while True:
             pipe.send_bytes(_answer(pipe.recv_bytes()))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing is left to stop
 
 
 def _answer(message: bytes) -> bytes:

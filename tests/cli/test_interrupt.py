@@ -122,3 +122,25 @@ def test_a_command_that_is_stopped_while_it_starts_gives_no_verdict(bench):
     assert process.returncode in (130, -signal.SIGTERM)  # after its handler stood, or before
     assert out == ""
     assert "Traceback" not in said
+
+
+def test_an_interrupt_is_heard_where_python_drops_it(bench):
+    """In a __del__, or in a function that C called: a Ctrl-C there must not have to be typed twice."""
+    deaf = """
+import os, signal, time, redteam.cli.gate
+
+class PutAway:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+
+def gate():
+    thing = PutAway()
+    del thing
+    time.sleep(60)
+    print("never stopped")
+
+redteam.cli.gate.gate = gate
+"""
+    stopped = fast("gate", cwd=bench, before=deaf)
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (130, "", LINE)
