@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from redteam.cli.present import FORMAT, ExitZero, ReportFile, check_output, deliver, exit_code, say, terminal
+from redteam.cli.present import (
+    FORMAT,
+    ExitZero,
+    ReportFile,
+    Trackers,
+    check_output,
+    deliver,
+    exit_code,
+    log_to,
+    say,
+    terminal,
+)
 from redteam.core import INCONCLUSIVE, LEAK, PASS
 
 
@@ -25,11 +36,14 @@ def compare(
     new: Annotated[Path, typer.Argument(help="The newer report, JSON.")],
     output: ReportFile = None,
     format: Annotated[ComparisonFormat, typer.Option("--format", "-f", help=FORMAT)] = ComparisonFormat.text,
+    log: Trackers = None,
     exit_zero: ExitZero = False,
 ) -> None:
     """Compare two saved reports: exit 1 if one number is worse."""
     from redteam.formats.changes import as_json, as_markdown, as_text, headline
     from redteam.formats.html.changes import changes_page
+    from redteam.integrations.logged import changes_logged
+    from redteam.integrations.logged import changes_logged
     from redteam.policy.comparison import compare_reports
     from redteam.report.reading import load_report
 
@@ -44,4 +58,5 @@ def compare(
     delivered = deliver(render[format](comparison, **terminal(output)), output)
     say(": ".join(headline(comparison)))
     code = LEAK if comparison.worse else INCONCLUSIVE if comparison.gaps else PASS
+    delivered = log_to(log, lambda: changes_logged(comparison, code)) and delivered
     raise typer.Exit(exit_code(code, exit_zero=exit_zero, delivered=delivered))

@@ -12,7 +12,7 @@ from redteam.cli import options as o
 from redteam.cli.base import check_base
 from redteam.cli.numbers import parse_numbers
 from redteam.cli.opening import try_start
-from redteam.cli.present import ExitZero, exit_code, say
+from redteam.cli.present import ExitZero, Trackers, exit_code, log_to, say
 from redteam.core import UsageError
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def drill(
     rows: e.Rows = None,
     jobs: o.Jobs = None,
     restart: o.Restart = False,
+    log: Trackers = None,
     exit_zero: ExitZero = False,
     columns: o.TextOptions,
 ) -> None:
@@ -97,21 +98,22 @@ def drill(
     many models as --canaries, of one secret each.
     """
     from redteam.experiments.drill import page, picture, run, table
+    from redteam.integrations.logged import drill_logged
 
     if quick and preset is not None:
         raise UsageError("--quick and --preset: each names a grid; give one of them")
     usual = _QUICK if quick else _PARIKH2022 if preset is Preset.parikh2022 else _DrillGrid()
     training, attacks, kept = _attacks(attack or [], set or [])
     axes: dict[str, Any] = {"patterns": tuple(pattern or ()), "lengths": length, "repetitions": repetitions}
-    axes |= {"defenses": defense, "labels": tuple(label or ()), "canaries": canaries}
-    axes |= {"decoys": decoys, "seeds": seeds, "rows": rows}
-    size = e.sized(usual, model, training, **axes)
+    axes |= {"defenses": defense, "labels": tuple(label or ()), "canaries": canaries, "decoys": decoys}
+    size = e.sized(usual, model, training, **axes, seeds=seeds, rows=rows)
     workers = 1 if jobs is None else jobs
     e.check_means(workers)
     tasks = _tasks(data, output, columns, size, attacks, kept)
     report = run.report_drill(e.run(tasks, _outcome, jobs=workers, restart=restart), required=bool(attack))
     written = {"md": table.render_markdown(report), "html": page.render_page(report)}
     delivered = e.write(report, output, written, table.render_text, picture.draw)
+    delivered = log_to(log, lambda: drill_logged(report)) and delivered
     whole = delivered and not (report.failures or report.broken)
     raise typer.Exit(exit_code(e.code(page.outcome(report)), exit_zero=exit_zero, delivered=whole))
 

@@ -9,7 +9,7 @@ import typer
 from redteam.cli import experiment as e
 from redteam.cli import options as o
 from redteam.cli.opening import try_start
-from redteam.cli.present import exit_code, say
+from redteam.cli.present import Trackers, exit_code, log_to, say
 from redteam.plugins.settings import Setting
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def gap(
     jobs: o.Jobs = None,
     quick: e.Quick = False,
     restart: o.Restart = False,
+    log: Trackers = None,
     columns: o.RowOptions,
 ) -> None:
     """Set nominal, accounted and measured epsilon side by side.
@@ -72,6 +73,7 @@ def gap(
     --set takes epochs, batch_size, learning_rate, private_learning_rate (of trainers with an epsilon) and delta.
     """
     from redteam.experiments.gap import page, picture, run, table
+    from redteam.integrations.logged import gap_logged
     from redteam.plugins.settings import tune
 
     (training,) = tune((_GapTraining(),), set or [])
@@ -85,6 +87,7 @@ def gap(
     report = run.report_gap(e.run(tasks, _outcome, jobs=workers, restart=restart))
     written = {"md": table.render_markdown(report), "html": page.render_page(report)}
     delivered = e.write(report, output, written, table.render_text, picture.draw)
+    delivered = log_to(log, lambda: gap_logged(report)) and delivered
     raise typer.Exit(exit_code(e.code(page.outcome(report)), exit_zero=False, delivered=delivered))
 
 

@@ -19,6 +19,7 @@ from redteam.core import INCONCLUSIVE, LEAK, PASS, RedteamError, UsageError
 from redteam.formats import FORMATS, clean
 
 if TYPE_CHECKING:
+    from redteam.integrations.logged import Logged
     from redteam.policy import Policy, Verdict
     from redteam.report.values import AuditReport
 
@@ -111,26 +112,32 @@ class ReportOptions:
 
         verdict = judge(report, policy, today=today, baseline=baseline)
         text = FORMATS[self.format](report, verdict, policy=policy, verbose=is_verbose(), **terminal(self.output))
-        delivered = deliver(text, self.output) and self._log(report, policy, verdict)
+        delivered = deliver(text, self.output) and log_to(self.log, lambda: _judged(report, policy, verdict))
         if delivered or verdict.exit_code == LEAK:
             say(summary(verdict), logging.INFO if delivered else logging.ERROR)
         return exit_code(verdict.exit_code, exit_zero=self.exit_zero, delivered=delivered)
 
-    def _log(self, report: "AuditReport", policy: "Policy", verdict: "Verdict") -> bool:
-        """Log to each tracker that was named; say on stderr what failed and return False."""
-        if not self.log:
-            return True
-        from redteam.integrations.judged import Judged
-        from redteam.integrations.trackers import log
 
-        logged = True
-        for name in self.log:
-            try:
-                log(name, Judged(report, policy, verdict))
-            except RedteamError as error:
-                logged = False
-                say(f"redteam: {error}", logging.ERROR)
-        return logged
+def log_to(trackers: list[str] | None, made: "Callable[[], Logged]") -> bool:
+    """Log what is made of a report to each tracker that was named; say on stderr what failed and return False."""
+    if not trackers:
+        return True
+    from redteam.integrations.trackers import log
+
+    logged, done = made(), True
+    for name in trackers:
+        try:
+            log(name, logged)
+        except RedteamError as error:
+            done = False
+            say(f"redteam: {error}", logging.ERROR)
+    return done
+
+
+def _judged(report: "AuditReport", policy: "Policy", verdict: "Verdict") -> "Logged":
+    from redteam.integrations.judged import Judged
+
+    return Judged(report, policy, verdict).logged()
 
 
 def exit_code(code: int, *, exit_zero: bool, delivered: bool) -> int:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from redteam.cli import options as o
-from redteam.cli.present import FORMAT, ReportFile, check_output, say
+from redteam.cli.present import check_output, say
 from redteam.cli.progress import progress
-from redteam.cli.verify_text import TextVerificationOptions, VerificationFormat, hand_over, verify_text
+from redteam.cli.verify_text import Delivery, TextVerificationOptions, verify_text
 from redteam.core import UsageError
 from redteam.plugins.settings import Setting
 
@@ -45,8 +45,7 @@ def verify(
     ] = None,
     alpha: Annotated[float, o.Opt("--alpha", help=o.ALPHA)] = 0.01,
     seed: o.Seed = 0,
-    format: Annotated[VerificationFormat, o.Opt("--format", "-f", help=FORMAT)] = VerificationFormat.text,
-    output: ReportFile = None,
+    delivery: Delivery,
 ) -> None:
     """Attack a private trainer or privatiser: exit 1 is violated.
 
@@ -64,19 +63,20 @@ def verify(
     if words.text is not None and canaries is not None:
         raise UsageError(f"--canaries {canaries}: is for trainers; --text takes --draws")
     if defense is None:
-        raise typer.Exit(verify_text(words, set or [], alpha, seed, format, output))
+        raise typer.Exit(verify_text(words, set or [], alpha, seed, delivery))
     if words != TextVerificationOptions():
         raise UsageError("--epsilon, --embeddings, --unknown, --words and --draws go with --text; a trainer has --set")
+    from redteam.integrations.logged import verification_logged
     from redteam.verify.page import render_page
     from redteam.verify.run import verify as run
     from redteam.verify.text import as_json, as_text
 
-    check_output(output)
+    check_output(delivery.output)
     plan, subject = _plan(defense, set or [], canaries)
     with progress("training") as show:
         result = run(subject, plan, seed=seed, alpha=alpha, progress=show)
     render = {"text": as_text, "json": as_json, "html": render_page}
-    raise typer.Exit(hand_over(result, render, format, output))
+    raise typer.Exit(delivery.hand_over(result, render, lambda: verification_logged(result)))
 
 
 def _plan(named: str, given: list[str], canaries: int | None) -> "tuple[VerificationPlan, Subject]":

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from redteam.cli import options as o
-from redteam.cli.present import check_output, deliver, exit_code, say, terminal
+from redteam.cli.present import FORMAT, ReportFile, Trackers, check_output, deliver, exit_code, log_to, say, terminal
 from redteam.cli.privatise import WordOptions, check_epsilon, chosen_mechanism
 from redteam.cli.progress import progress
 from redteam.core import UsageError
 
 if TYPE_CHECKING:
+    from redteam.integrations.logged import Logged
     from redteam.models.word_vectors import WordVectors
     from redteam.plugins.latent import VectorMechanism
     from redteam.verify.words.subject import PrivatiserSubject
@@ -61,32 +61,35 @@ class Verified(Protocol):
         """What the command ends with."""
 
 
-def hand_over(
-    result: Verified, render: Mapping[str, Callable[..., str]], format: VerificationFormat, output: Path | None
-) -> int:
-    """Write a verification, sum it up on stderr, and return the exit code."""
-    look = terminal(output) if format is VerificationFormat.text else {}
-    delivered = deliver(render[format.value](result, **look), output)
-    say(f"{result.verdict}: {result.subject}: {result.reason}")
-    return exit_code(result.exit_code, exit_zero=False, delivered=delivered)
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """How a verification is handed over."""
+
+    format: Annotated[VerificationFormat, o.Opt("--format", "-f", help=FORMAT)] = VerificationFormat.text
+    output: ReportFile = None
+    log: Trackers = None
+
+    def hand_over(
+        self, result: Verified, render: Mapping[str, Callable[..., str]], logged: "Callable[[], Logged]"
+    ) -> int:
+        """Write a verification, sum it up on stderr, log it, and return the exit code."""
+        look = terminal(self.output) if self.format is VerificationFormat.text else {}
+        delivered = deliver(render[self.format.value](result, **look), self.output)
+        say(f"{result.verdict}: {result.subject}: {result.reason}")
+        delivered = log_to(self.log, logged) and delivered
+        return exit_code(result.exit_code, exit_zero=False, delivered=delivered)
 
 
-def verify_text(
-    options: TextVerificationOptions,
-    given: list[str],
-    alpha: float,
-    seed: int,
-    format: VerificationFormat,
-    output: Path | None,
-) -> int:
+def verify_text(options: TextVerificationOptions, given: list[str], alpha: float, seed: int, delivery: Delivery) -> int:
     """Verify the privatiser, hand the result over, and return the exit code."""
+    from redteam.integrations.logged import privatiser_logged
     from redteam.verify.words.page import render_page
     from redteam.verify.words.render import as_json, as_text
     from redteam.verify.words.run import verify_privatiser
     from redteam.verify.words.subject import PrivatiserSubject
     from redteam.verify.words.vectors import verify_vectors
 
-    check_output(output)
+    check_output(delivery.output)
     subject = _subject(options, given)
     how: dict[str, Any] = {"draws": options.draws, "alpha": alpha, "seed": seed}
     with progress("drawing") as show:
@@ -94,7 +97,8 @@ def verify_text(
             result = verify_privatiser(subject, **how, progress=show)
         else:
             result = verify_vectors(subject, **how, progress=show)
-    return hand_over(result, {"text": as_text, "json": as_json, "html": render_page}, format, output)
+    render = {"text": as_text, "json": as_json, "html": render_page}
+    return delivery.hand_over(result, render, lambda: privatiser_logged(result))
 
 
 def _subject(options: TextVerificationOptions, given: list[str]) -> "PrivatiserSubject | VectorMechanism":

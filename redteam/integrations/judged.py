@@ -1,12 +1,11 @@
 """A report with its verdict, as every integration hands it over, and its numbers by name."""
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from redteam.integrations.logged import Logged, Numbers, name_of, told_apart, with_ends
 from redteam.policy import Policy, Verdict
 from redteam.report.values import AuditReport
 
@@ -61,13 +60,17 @@ class Judged:
 
     def numbers(self) -> dict[str, float]:
         """Return the judged numbers with both ends of their intervals, and the exit code, by names trackers take."""
-        return dict(self._numbers())
+        return dict(told_apart(self._numbers()))
 
-    def _numbers(self) -> Iterator[tuple[str, float]]:
+    def logged(self) -> Logged:
+        """Return what a tracker is given of it."""
+        report = self.report
+        said = {"target": report.target.name, "digest": report.target.digest or "", "grade": report.grade}
+        return Logged(self.numbers(), {**said, "verdict": self.verdict.status}, self.render("html"))
+
+    def _numbers(self) -> Numbers:
         yield "exit_code", float(self.verdict.exit_code)
         yield "findings", float(len(self.verdict.proven))
         for each in self.report.judged:
-            name = re.sub(r"[^A-Za-z0-9_.-]+", ".", each.id)
             interval = each.interval
-            for end, value in (("", interval.value), (".low", interval.low), (".high", interval.high)):
-                yield name + end, float(value)
+            yield from with_ends(name_of(each.id), interval.low, interval.value, interval.high)

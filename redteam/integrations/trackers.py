@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from redteam.core import RedteamError, UsageError, one_line
-from redteam.integrations.judged import Judged
+from redteam.integrations.logged import Logged
 
 PAGE = "redteam.html"
+_MOST = 1000  # numbers that MLflow takes at once
 
 
 def tracker_name(name: str) -> str:
@@ -30,58 +32,58 @@ def tracker_name(name: str) -> str:
     return name
 
 
-def log(name: str, judged: Judged) -> None:
-    """Write a judged report to one tracker; RedteamError, in one line, where that fails."""
+def log(name: str, logged: Logged) -> None:
+    """Write what a report comes to to one tracker; RedteamError, in one line, where that fails."""
     with contextlib.redirect_stdout(sys.stderr):  # standard output is the report's
         try:
-            _TRACKERS[name](judged)
+            _TRACKERS[name](logged)
         except Exception as error:
             raise RedteamError(f"--log {name}: {one_line(error)}") from None
 
 
-def _numbers(judged: Judged) -> dict[str, float]:
-    return {f"redteam/{name}": value for name, value in judged.numbers().items()}
+def _numbers(logged: Logged) -> dict[str, float]:
+    return {f"redteam/{name}": value for name, value in logged.numbers.items()}
 
 
-def _about(judged: Judged) -> dict[str, str]:
-    report = judged.report
-    said = {"target": report.target.name, "digest": report.target.digest or "", "grade": report.grade}
-    return {f"redteam.{name}": value for name, value in {**said, "verdict": judged.verdict.status}.items()}
+def _about(logged: Logged) -> dict[str, str]:
+    return {f"redteam.{name}": value for name, value in logged.about.items()}
 
 
-def _mlflow(judged: Judged) -> None:
+def _mlflow(logged: Logged) -> None:
     import mlflow
 
     with mlflow.start_run():
-        mlflow.log_metrics(_numbers(judged))
-        mlflow.set_tags(_about(judged))
-        mlflow.log_text(judged.render("html"), PAGE)
+        numbers = iter(_numbers(logged).items())
+        while some := dict(islice(numbers, _MOST)):
+            mlflow.log_metrics(some)
+        mlflow.set_tags(_about(logged))
+        mlflow.log_text(logged.page, PAGE)
 
 
-def _wandb(judged: Judged) -> None:
+def _wandb(logged: Logged) -> None:
     import wandb
 
     # neither the console, which may name files, nor code or git: what is logged is the report
     settings = wandb.Settings(console="off", disable_git=True, disable_code=True, silent=True)
-    with wandb.init(job_type="redteam", config=_about(judged), settings=settings) as run:
-        run.log(_numbers(judged))
+    with wandb.init(job_type="redteam", config=_about(logged), settings=settings) as run:
+        run.log(_numbers(logged))
         page = wandb.Artifact("redteam-report", type="report")
         with page.new_file(PAGE) as file:
-            file.write(judged.render("html"))
+            file.write(logged.page)
         run.log_artifact(page)
 
 
-def _tensorboard(judged: Judged) -> None:
+def _tensorboard(logged: Logged) -> None:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     folder = Path("runs") / f"redteam-{datetime.now():%Y%m%d-%H%M%S-%f}"
-    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in _numbers(judged).items()]
+    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in _numbers(logged).items()]
     writer = EventFileWriter(str(folder))
     writer.add_event(Event(wall_time=time.time(), step=0, summary=Summary(value=values)))
     writer.close()
-    (folder / PAGE).write_text(judged.render("html"), encoding="utf-8")
+    (folder / PAGE).write_text(logged.page, encoding="utf-8")
 
 
-_TRACKERS: dict[str, Callable[[Judged], Any]] = {"mlflow": _mlflow, "wandb": _wandb, "tensorboard": _tensorboard}
+_TRACKERS: dict[str, Callable[[Logged], Any]] = {"mlflow": _mlflow, "wandb": _wandb, "tensorboard": _tensorboard}

@@ -18,6 +18,10 @@ _util.find_spec = lambda name, *more: None if name in ("mlflow", "tensorboard") 
     [
         (("audit", "absent.pt"), "mlflow", "pip install mlflow-skinny"),
         (("gate", "absent.json"), "tensorboard", "pip install tensorboard"),
+        (("gap", "absent.csv", "-o", "x"), "mlflow", "pip install mlflow-skinny"),
+        (("drill", "absent.csv", "-o", "x"), "mlflow", "pip install mlflow-skinny"),
+        (("verify", "dpsgd"), "mlflow", "pip install mlflow-skinny"),
+        (("compare", "absent.json", "absent.json"), "mlflow", "pip install mlflow-skinny"),
         (("audit", "absent.pt"), "neptune", "known are mlflow, wandb, tensorboard"),
     ],
 )

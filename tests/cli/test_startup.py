@@ -64,7 +64,7 @@ def test_nothing_heavy_is_imported(tmp_path, arguments, code):
 
 @pytest.mark.parametrize("report", [LEAKY, ROOT / "fixtures" / "leaky" / "report.json"])
 def test_judging_loads_few_of_our_modules(tmp_path, report):
-    """At most fifteen, and one for each metric that the policy names or the report holds."""
+    """At most sixteen, and one for each metric that the policy names or the report holds."""
     (tmp_path / "redteam.toml").write_text("max_auc = 0.6\nmax_tpr = { fpr = 0.01, limit = 0.05 }\n")
     result = run("gate", report, cwd=tmp_path)
     assert result.returncode == 1, result.stderr
@@ -72,7 +72,7 @@ def test_judging_loads_few_of_our_modules(tmp_path, report):
     metrics = {name for name in ours if name.startswith("redteam.report.metrics.")}
     held = {each["metric"] for each in json.loads(report.read_text())["evidence"]}
     assert metrics == {f"redteam.report.metrics.{name}" for name in held | {"auc", "tpr"}}
-    assert len(ours - metrics) <= 15, sorted(ours)
+    assert len(ours - metrics) <= 16, sorted(ours)
 
 
 def test_the_command_the_module_and_no_arguments(tmp_path):

@@ -1,10 +1,14 @@
 """Numbers and pages of reports in the trackers themselves: a file store, event files, an offline run."""
 
+import csv
 import json
+import os
 import struct
+import subprocess
+import sys
 
 import pytest
-from conftest import ROOT, needs, run_redteam
+from conftest import ROOT, learnable, needs, run_redteam
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("default")]
 LEAKY = ROOT / "tests" / "formats" / "golden" / "leaky.json"
@@ -45,15 +49,20 @@ def test_mlflow_has_the_numbers_and_the_page(tmp_path):
     assert "<html" in page.read_text(encoding="utf-8")
 
 
-@needs("tensorboard")
-def test_tensorboard_reads_the_numbers_back(tmp_path):
+def events(folder):
+    """Read the one run back that lies there."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    gate(tmp_path, "tensorboard")
-    (page,) = tmp_path.glob("runs/redteam-*/redteam.html")
+    (page,) = folder.glob("runs/redteam-*/redteam.html")
     read = EventAccumulator(str(page.parent))
     read.Reload()
-    check({tag: read.Scalars(tag)[0].value for tag in read.Tags()["scalars"]})
+    return {tag: read.Scalars(tag)[0].value for tag in read.Tags()["scalars"]}
+
+
+@needs("tensorboard")
+def test_tensorboard_reads_the_numbers_back(tmp_path):
+    gate(tmp_path, "tensorboard")
+    check(events(tmp_path))
 
 
 def kept(file):
@@ -88,6 +97,45 @@ def test_wandb_offline_has_the_numbers_and_the_page(tmp_path):
             artefacts.append(record)
     check(numbers)
     assert any("redteam.html" in str(each) for each in artefacts)
+
+
+@needs("tensorboard")
+def test_a_comparison_is_logged(tmp_path):
+    older = LEAKY.with_name("safe.json")
+    done = run_redteam("compare", older, LEAKY, "--log", "tensorboard", cwd=tmp_path)
+    numbers = events(tmp_path)
+    assert numbers["redteam/exit_code"] == done.returncode
+    assert numbers["redteam/compare/worse"] > 0
+
+
+@needs("tensorboard")
+def test_every_row_of_a_gap_is_logged(tmp_path):
+    rows = learnable(240, seed=1)
+    with (tmp_path / "data.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *zip(rows.texts, rows.labels, strict=True)])
+    grid = ("--trainer", "plain", "--seeds", "1", "--layers", "1", "--embeddings", "random")
+    done = run_redteam("gap", "data.csv", "-o", "found", *grid, "--log", "tensorboard", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "found" / "gap.json").read_text(encoding="utf-8"))
+    numbers = events(tmp_path)
+    (row,) = report["rows"]
+    assert numbers["redteam/exit_code"] == 0
+    assert numbers["redteam/gap/plain.inf/accuracy"] == pytest.approx(row["accuracy"]["mean"])
+    strongest = max(each["spread"]["mean"] for each in row["measures"] if each["metric"] == "auc")
+    assert numbers["redteam/gap/plain.inf/auc"] == pytest.approx(strongest)
+
+
+@needs("mlflow")
+def test_mlflow_takes_more_numbers_than_it_takes_at_once(tmp_path):
+    program = (
+        "from redteam.integrations.logged import Logged\n"
+        "from redteam.integrations.trackers import log\n"
+        "log('mlflow', Logged({f'row{i}/auc': i / 2500 for i in range(2500)}, {'verdict': 'pass'}, '<html>'))"
+    )
+    store = {"MLFLOW_TRACKING_URI": (tmp_path / "store").as_uri(), "MLFLOW_ALLOW_FILE_STORE": "true"}
+    environment = os.environ | store | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+    assert len([*(tmp_path / "store").rglob("metrics/redteam/row*/auc")]) == 2500
 
 
 @needs("tensorboard")
