@@ -8,7 +8,7 @@ from redteam.core import StatisticsError, TargetError
 from redteam.core.arrays import FloatArray, IntArray
 from redteam.data import Examples
 from redteam.models.encoder import hashed_ngrams
-from redteam.plugins.context import AttackContext
+from redteam.plugins.context import AttackContext, phase
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.statistics.membership.neighbours import NeighbourKernel, agreement
 from redteam.statistics.membership.stacking import ReferenceTable, finite
@@ -66,7 +66,8 @@ def public_rows(pool: Examples, context: AttackContext) -> PublicRows:
     if key not in context.kept:
         labels = np.unique(np.array(pool.labels, dtype=object), return_inverse=True)[1].reshape(-1).astype(np.int64)
         spelling = hashed_ngrams()
-        meant = context.encoder.embed(pool.texts)
+        meant = context.encoder.embed(pool.texts, context.progress)
+        phase(context.progress, "comparing texts")
         fit = agreement(meant, labels)
         if context.encoder.name != spelling.name:
             fit = (*fit, *agreement(spelling.embed(pool.texts), labels))

@@ -78,5 +78,5 @@ def _labelled(target: Target, rows: Examples, texts: tuple[str, ...], context: A
     if context.encoder is None:
         raise TargetError(NO_ENCODER)
     place = {text: i for i, text in enumerate(texts)}
-    vectors = context.encoder.embed(texts)[[place[text] for text in rows.texts or ()]]
+    vectors = context.encoder.embed(texts, context.progress)[[place[text] for text in rows.texts or ()]]
     return Labelled(np.asarray(vectors), label_indices(labels_of(target), rows, name=target.name))

@@ -13,7 +13,7 @@ from redteam.core.arrays import FloatArray
 from redteam.data import Examples
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Attack
-from redteam.plugins.context import AttackContext
+from redteam.plugins.context import AttackContext, phase
 from redteam.report.metrics import metric
 from redteam.report.values import Evidence, Failure, rule_of
 from redteam.statistics import Interval, two_sided
@@ -64,17 +64,19 @@ def run_attacks(
             yield Failure(attack.id, "not_applicable", reason)
             continue
         try:
-            scores = attack.score(target, pool, _remarking(context, attack.id))
+            scores = attack.score(target, pool, _for_attack(context, attack))
         except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end an audit as a pass
             yield Failure(attack.id, "failed", one_line(error))
             continue
+        phase(context.progress, f"intervals of {attack.id}")
         for signal in attack.signals:
             yield _measure(attack, signal, scores.get(signal), units, settings, family, canaries)
 
 
-def _remarking(context: AttackContext, attack: str) -> AttackContext:
-    """Return the context in which what an attack remarks bears its id."""
-    return replace(context, remark=lambda line: context.remark(f"{attack}: {line}"))
+def _for_attack(context: AttackContext, attack: Attack) -> AttackContext:
+    """Return the context in which what an attack remarks bears its id, and its progress its name."""
+    shown = phase(context.progress, f"{attack.id} {attack.name}")
+    return replace(context, progress=shown, remark=lambda line: context.remark(f"{attack.id}: {line}"))
 
 
 def _answer_once(target: Target, pool: Examples) -> None:

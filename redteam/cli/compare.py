@@ -43,7 +43,6 @@ def compare(
     from redteam.formats.changes import as_json, as_markdown, as_text, headline
     from redteam.formats.html.changes import changes_page
     from redteam.integrations.logged import changes_logged
-    from redteam.integrations.logged import changes_logged
     from redteam.policy.comparison import compare_reports
     from redteam.report.reading import load_report
 

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from redteam.cli.present import is_quiet, say
 from redteam.cli.waiting import held
@@ -11,20 +12,40 @@ from redteam.cli.waiting import held
 _LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 
 
+Show = Callable[..., None]
+
+
+class Shown:
+    """What shows how far something has come: called with what is done, of how much, and what is measured of it."""
+
+    def __init__(self, show: Show, begin: Callable[[str], None]) -> None:
+        """Take what shows a state, and what shows that something else has begun."""
+        self._show, self._begin = show, begin
+
+    def __call__(self, done: int, total: int, *measure: float, **named: str) -> None:
+        """Show it; `what` is something else than was said at first."""
+        self._show(done, total, *measure, **named)
+
+    def named(self, what: str) -> "Shown":
+        """Show that something else has begun, of which nobody knows yet how long it takes, and return what shows it."""
+        self._begin(what)
+        return Shown(partial(self._show, what=what), self._begin)
+
+
 @contextmanager
-def progress(what: str) -> Iterator[Callable[..., None]]:
+def progress(what: str) -> Iterator[Shown]:
     """Yield a function `(done, total, *measure)` that shows how far `what` has come, or another `what` in between."""
     if is_quiet():
-        yield _nothing
+        yield Shown(_nothing, _unnamed)
     elif sys.stderr.isatty():
         with held(), _bar(what) as show:
             yield show
     else:
-        yield _lines(what)
+        yield Shown(_lines(what), _unnamed)
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[..., None]]:
+def _bar(what: str) -> Iterator[Shown]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -38,20 +59,33 @@ def _bar(what: str) -> Iterator[Callable[..., None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(what, total=None)
+        task, shown = bars.add_task(what, total=None), what
+
+        def begin(what: str) -> None:
+            nonlocal task, shown
+            if what != shown:  # its pace is another, and so is the time that is left
+                bars.refresh()  # how far the other came
+                bars.remove_task(task)
+                task, shown = bars.add_task(what, total=None), what
+                bars.refresh()
 
         def show(done: int, total: int, *measure: float, what: str = what) -> None:
+            begin(what)
             said = f"{what} (loss {measure[0]:.3f})" if measure else what
             bars.update(task, completed=done, total=total, description=said)
 
-        yield show
+        yield Shown(show, begin)
 
 
 def _nothing(done: int, total: int, *measure: float, what: str = "") -> None:
     """Show nothing."""
 
 
-def _lines(what: str) -> Callable[..., None]:
+def _unnamed(what: str) -> None:
+    """Say nothing of what begins: a line comes when it has taken a while."""
+
+
+def _lines(what: str) -> Show:
     last = time.monotonic()
     start: tuple[str, int, float, int] = ("", 0, last, 0)  # what, of how many, since when, and how many were done then
 

@@ -16,23 +16,32 @@ _HASHED = 512  # numbers of a text where there is no encoder
 _TINY = 1e-12
 
 
+Seen = Callable[[int, int], None]
+Encode = Callable[[list[str], Seen], FloatArray]
+
+
+def _unseen(done: int, total: int) -> None:
+    """Show no progress."""
+
+
 class PublicEncoder:
     """Texts as vectors of length 1; those of the last texts are kept, so that several attacks pay once."""
 
-    def __init__(self, name: str, encode: Callable[[list[str]], FloatArray]) -> None:
+    def __init__(self, name: str, encode: Encode) -> None:
         """Take the function behind it, which gets distinct texts in sorted order and returns shape [n, d]."""
         self.name, self._encode = name, encode
         self._row_of: dict[str, int] = {}
         self._vectors = np.empty((0, 0))
 
-    def embed(self, texts: Sequence[str]) -> FloatArray:
+    def embed(self, texts: Sequence[str], progress: Seen = _unseen) -> FloatArray:
         """Return one vector of length 1 per text, shape [n, d]; a text that gives nothing is 0.
 
-        The same texts in another order give the same vectors, to the bit.
+        The same texts in another order give the same vectors, to the bit. `progress` hears of texts read and all of
+        them.
         """
         if not set(texts) <= self._row_of.keys():
             distinct = sorted(set(texts), key=lambda text: (len(text), text))
-            vectors = self._encode(distinct)
+            vectors = self._encode(distinct, progress)
             length = np.linalg.norm(vectors, axis=1, keepdims=True)
             self._vectors = vectors / np.maximum(length, _TINY)
             self._row_of = {text: i for i, text in enumerate(distinct)}
@@ -66,7 +75,7 @@ def hashed_ngrams() -> PublicEncoder:
     return PublicEncoder("hashed n-grams", _hashed)
 
 
-def _hashed(texts: list[str]) -> FloatArray:
+def _hashed(texts: list[str], progress: Seen) -> FloatArray:
     from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.preprocessing import normalize
 
@@ -85,18 +94,20 @@ class _MeanOfTokens:
         self.directory = directory
         self._opened: tuple[Any, Any] | None = None
 
-    def __call__(self, texts: list[str]) -> FloatArray:
+    def __call__(self, texts: list[str], progress: Seen) -> FloatArray:
         from redteam.models.tokens import token_ids
 
         tokenizer, model = self._opened = self._opened or _open(self.directory)
         tokens = [ids or [0] for ids in token_ids(tokenizer, texts, name=str(self.directory))]
-        order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
+        order, found = sorted(range(len(texts)), key=lambda i: len(tokens[i])), list[FloatArray]()
         try:
-            found = np.concatenate([_means(model, [tokens[i] for i in rows]) for rows in _batches(order)])
+            for rows in _batches(order):
+                found.append(_means(model, [tokens[i] for i in rows]))
+                progress(sum(map(len, found)), len(texts))
         except Exception as error:  # each architecture has its own
             raise BundleError(f"{self.directory}: the encoder fails on its own tokens ({first_line(error)})") from None
-        vectors = np.empty_like(found)
-        vectors[order] = found
+        vectors = np.empty((len(texts), found[0].shape[1]))
+        vectors[order] = np.concatenate(found)
         return vectors
 
 

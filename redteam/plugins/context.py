@@ -17,6 +17,13 @@ def unwatched(done: int, total: int) -> None:
     """Show no progress."""
 
 
+def phase(progress: Progress, what: str) -> Progress:
+    """Return a progress that says what is being done now, where whoever listens shows that; else the same."""
+    named = getattr(progress, "named", None)
+    found: Progress = progress if named is None else named(what)
+    return found
+
+
 def unread(line: str) -> None:
     """Keep no remark."""
 
@@ -28,7 +35,7 @@ class Encoder(Protocol):
     def name(self) -> str:
         """What a report calls it."""
 
-    def embed(self, texts: Sequence[str]) -> FloatArray:
+    def embed(self, texts: Sequence[str], progress: Progress = unwatched) -> FloatArray:
         """Return one vector of length 1 per text, shape [n, d]; deterministic."""
 
 

@@ -22,6 +22,9 @@ with present.at_work(True):
         for done in range(5):
             time.sleep(0.02)
             show(done, 4)
+        counting = show.named("comparing")
+        time.sleep(0.2)
+        counting(1, 2)
     present.say("done")
 """
 
@@ -53,7 +56,7 @@ def test_lines_say_the_time_left_and_no_terminal_is_drawn_for():
     lines = piped(quiet=False).splitlines()
     assert lines[0] == "scoring: 0 of 4"
     assert lines[2].startswith("scoring: 2 of 4 (about ")
-    assert lines[-2:] == ["scoring: 4 of 4", "done"]
+    assert lines[-3:] == ["scoring: 4 of 4", "comparing: 1 of 2", "done"]
     assert all(line.isprintable() for line in lines)
 
 
@@ -64,6 +67,15 @@ def test_a_terminal_shows_a_sign_in_silence_then_a_bar_with_the_time_left():
     assert "left" in said
     assert said.rstrip().endswith("done")
     assert "working" not in said.rpartition("\x1b[K")[2]
+
+
+def test_a_bar_that_is_full_gives_way_to_what_is_done_next():
+    said = on_a_terminal(quiet=False)
+    after = said.partition("4/4")[2]
+    assert "comparing" in after
+    assert "0/?" in after  # before the first of it is done nobody knows of how much
+    assert "4/" not in after.partition("0/?")[2]
+    assert "scoring" not in after.partition("0/?")[2]
 
 
 @pytest.mark.parametrize("shown", [piped, on_a_terminal])

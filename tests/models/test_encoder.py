@@ -66,7 +66,7 @@ def test_opening_leaves_the_generator_of_torch_alone():
 def test_texts_that_are_known_are_not_asked_again():
     asked = []
 
-    def encode(texts):
+    def encode(texts, progress):
         asked.append(texts)
         return np.ones((len(texts), 2))
 
@@ -75,6 +75,13 @@ def test_texts_that_are_known_are_not_asked_again():
     encoder.embed(["a"])
     encoder.embed(["c"])
     assert asked == [["a", "b"], ["c"]]
+
+
+def test_reading_texts_is_seen_where_a_model_reads_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("REDTEAM_ENCODER")
+    seen = []
+    public_encoder().embed([f"text {i}" for i in range(130)], lambda *done: seen.append(done))
+    assert seen == [(64, 130), (128, 130), (130, 130)]
 
 
 def test_without_the_package_of_minilm_texts_are_hashed(monkeypatch):
