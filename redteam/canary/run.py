@@ -13,7 +13,7 @@ from redteam.core import TargetError, one_line
 from redteam.data import Examples
 from redteam.data.pattern import Pattern
 from redteam.data.planting import Planting
-from redteam.plugins.context import AttackContext, Progress, unwatched
+from redteam.plugins.context import AttackContext, Progress, phase, unwatched
 from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, NotApplicable
 from redteam.report.values import Failure
 from redteam.targets.target import Access, Target, label_indices, labels_of
@@ -171,7 +171,8 @@ def _run_once(
     seed: int,
     progress: Progress,
 ) -> AttackAnswers:
-    context = AttackContext(seed, progress, attacker.references, attacker.base)
+    shown = phase(progress, f"{attack.id} {attack.name}")
+    context = AttackContext(seed, shown, attacker.references, attacker.base)
     try:
         answers = tuple(attack.extract(target, queries, candidates, context))
         _check_answers(attack, queries, candidates, answers)

@@ -14,7 +14,7 @@ import typer
 
 from redteam.cli.options import ModelOptions
 from redteam.cli.present import deliver, say, terminal
-from redteam.cli.progress import progress, time_left
+from redteam.cli.progress import Shown, progress, time_left
 from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
 from redteam.plugins.settings import Setting
 
@@ -116,7 +116,7 @@ def run(
     taken = sum((task.folder / "cell.json").exists() for task in tasks)
     started = time.monotonic()
     bar = progress("models") if sys.stderr.isatty() else nullcontext(_nothing)
-    with closing(run_cells(tasks, workers=jobs)) as done, bar as show:
+    with bar as show, closing(run_cells(tasks, workers=jobs, watch=_Model(show, found, len(tasks)))) as done:
         show(0, len(tasks))
         for task, result in done:
             found[task.folder] = task, result
@@ -125,6 +125,24 @@ def run(
             said = f"failed: {result.reason}" if isinstance(result, FailedCell) else outcome(result)
             say(f"{len(found)} of {len(tasks)}: {task.cell.words}: {said}{left}")
     return [found[task.folder] for task in tasks]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Shows how far the model is that is trained and attacked now, as the next after those `found`."""
+
+    show: Callable[..., None]
+    found: Mapping[Path, Any]
+    total: int
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show nothing of what has no name."""
+
+    def named(self, what: str) -> Callable[..., None]:
+        """Return what shows how far `what` is."""
+        if not isinstance(self.show, Shown):
+            return self
+        return self.show.under(f"model {len(self.found) + 1} of {self.total}, ").named(what)
 
 
 def code(outcome: "Outcome") -> int:

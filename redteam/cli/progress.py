@@ -18,9 +18,9 @@ Show = Callable[..., None]
 class Shown:
     """What shows how far something has come: called with what is done, of how much, and what is measured of it."""
 
-    def __init__(self, show: Show, begin: Callable[[str], None]) -> None:
-        """Take what shows a state, and what shows that something else has begun."""
-        self._show, self._begin = show, begin
+    def __init__(self, show: Show, begin: Callable[[str], None], before: str = "") -> None:
+        """Take what shows a state, what shows that something else has begun, and what stands before each name."""
+        self._show, self._begin, self._before = show, begin, before
 
     def __call__(self, done: int, total: int, *measure: float, **named: str) -> None:
         """Show it; `what` is something else than was said at first."""
@@ -28,8 +28,12 @@ class Shown:
 
     def named(self, what: str) -> "Shown":
         """Show that something else has begun, of which nobody knows yet how long it takes, and return what shows it."""
-        self._begin(what)
-        return Shown(partial(self._show, what=what), self._begin)
+        self._begin(f"{self._before}{what}")
+        return Shown(partial(self._show, what=f"{self._before}{what}"), self._begin, self._before)
+
+    def under(self, before: str) -> "Shown":
+        """Return the same, with something before the names of all that is done."""
+        return Shown(self._show, self._begin, before)
 
 
 @contextmanager

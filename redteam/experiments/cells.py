@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from redteam.core.identity import difference, foreign_code
 from redteam.core.parallel import Failed, run_jobs
 from redteam.experiments.report import FailedCell
 from redteam.experiments.setup import Setup
+from redteam.plugins.context import Progress, unwatched
 from redteam.plugins.defense import Defense
 from redteam.plugins.settings import settings_of
 from redteam.training.train import portable
@@ -69,8 +71,8 @@ class Task(ABC, Generic[Shared, Named, Result]):
     format: ClassVar[str]
 
     @abstractmethod
-    def run(self) -> Result:
-        """Train and attack one model in the folder, and return what was found."""
+    def run(self, watch: Progress) -> Result:
+        """Train and attack one model in the folder, and return what was found; `watch` shows how far it is."""
 
     @abstractmethod
     def own(self) -> dict[str, Any]:
@@ -129,25 +131,27 @@ class Task(ABC, Generic[Shared, Named, Result]):
 
 
 def run_cells(
-    tasks: Sequence[Task[Shared, Named, Result]], *, workers: int = 1
+    tasks: Sequence[Task[Shared, Named, Result]], *, workers: int = 1, watch: Progress = unwatched
 ) -> Generator[tuple[Task[Shared, Named, Result], Result | FailedCell], None, None]:
     """Yield every cell as it is done: first those that an earlier run has written, then the others.
 
-    With several `workers`, so many processes train at once, which end where this is closed (`contextlib.closing`).
+    With several `workers`, so many processes train at once, which end where this is closed (`contextlib.closing`);
+    with one, `watch` shows how far a training and its attacks are.
     Raises UsageError before any training where a cell was written with other settings.
     """
     taken = [task.take() for task in tasks]
     left = [task for task, result in zip(tasks, taken, strict=True) if result is None]
     yield from ((task, result) for task, result in zip(tasks, taken, strict=True) if result is not None)
-    with closing(run_jobs(_do, left, workers=workers)) as outcomes:
+    do = partial(_do, watch=watch) if workers == 1 else _do
+    with closing(run_jobs(do, left, workers=workers)) as outcomes:
         for position, outcome in outcomes:
             task = left[position]
             yield task, FailedCell(task.cell.words, outcome.reason) if isinstance(outcome, Failed) else outcome
 
 
-def _do(task: Task[Shared, Named, Result]) -> Result:
+def _do(task: Task[Shared, Named, Result], watch: Progress = unwatched) -> Result:
     task.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # models that leak are for nobody else
-    result = task.run()
+    result = task.run(watch)
     task.save(result)
     (task.folder / "model.pt.checkpoint").unlink(missing_ok=True)  # not before: an attack may outlast a training
     return result

@@ -28,7 +28,7 @@ import dataclasses, redteam.experiments.gap, redteam.experiments.gap.cells
 GapTask = redteam.experiments.gap.cells.GapTask
 quiet = GapTask.attack
 
-def loud(task, alpha):
+def loud(task, alpha, *watch):
     report = quiet(task, alpha)
     others = tuple(e for e in report.evidence if e.metric != "epsilon")
     return dataclasses.replace(report, evidence=(*others, gap_doubles.evidence("epsilon", 9, 9, 9, attainable=9.5)))

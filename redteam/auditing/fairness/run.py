@@ -7,7 +7,7 @@ from redteam.auditing.fairness.pairs import one_row_a_user, pairs_of_rows, pairs
 from redteam.auditing.fairness.swaps import load_swaps
 from redteam.core import DataError, one_line
 from redteam.data import Examples
-from redteam.plugins.context import AttackContext
+from redteam.plugins.context import AttackContext, phase
 from redteam.plugins.fairness import FairnessAnswer, FairnessAttack, FairnessProbe, Level, SwapControl
 from redteam.report import Limit, plural
 from redteam.report.values import ErrorShare, Evidence, Failure, FairnessNumber, rule_of
@@ -50,7 +50,8 @@ class FairnessAudit:
                     failures.append(Failure(attack.id, "not_applicable", reason))
                 continue
             try:
-                one = attack.measure(target, self.probe, level, context)
+                shown = phase(context.progress, f"{attack.id} {attack.name}")
+                one = attack.measure(target, self.probe, level, replace(context, progress=shown))
             except DataError:  # what was asked cannot be measured on these texts
                 raise
             except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end an audit as a pass

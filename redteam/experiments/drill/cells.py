@@ -36,6 +36,7 @@ from redteam.experiments.drill.report import DrillResult
 from redteam.experiments.setup import Setup
 from redteam.models.bundle import save_bundle
 from redteam.models.tokens import cut_at
+from redteam.plugins.context import Progress, phase, unwatched
 from redteam.plugins.defense import Checkpoint, Trained
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.report.values import Failure
@@ -89,10 +90,10 @@ class DrillTask(Task[DrillSetup, DrillCell, DrillResult]):
             "cell": asdict(cell),
         }
 
-    def run(self) -> DrillResult:
+    def run(self, watch: Progress = unwatched) -> DrillResult:
         """Plant, train and extract."""
         setup, planted = self.setup, _plant(self)
-        trained, passes = _train(self, planted)
+        trained, passes = _train(self, planted, phase(watch, "training"))
         save_bundle(trained.bundle, self.folder / "model.pt", mode=0o600)
         report = extract(
             trained.target,
@@ -102,6 +103,7 @@ class DrillTask(Task[DrillSetup, DrillCell, DrillResult]):
             spared=setup.spared,
             alpha=ALPHA,
             seed=self.cell.seed,
+            progress=phase(watch, "extracting"),
         )
         return _result(self, planted, report, trained, passes)
 
@@ -153,7 +155,7 @@ def start_of(model: ModelChoice, rows: Examples, users: Examples, planting: Plan
     return initial
 
 
-def _train(task: DrillTask, planted: Planted) -> tuple[Trained, int | None]:
+def _train(task: DrillTask, planted: Planted, watch: Progress) -> tuple[Trained, int | None]:
     """Train, and return the model with the passes that its training was to make."""
     seed, users = task.cell.seed, read_examples(task.setup.data, planted.columns).examples
     rows = mark_planted(read_examples(planted.data, planted.columns).examples, planted.planting)
@@ -161,7 +163,8 @@ def _train(task: DrillTask, planted: Planted) -> tuple[Trained, int | None]:
     named = json.dumps([task.identity(), planted.planting.digest], sort_keys=True)
     checkpoint = Checkpoint(task.folder / "model.pt.checkpoint", hashlib.sha256(named.encode()).hexdigest())
     defense = task.defense.settled(initial, len(users))  # the same passes for every R
-    trained = defense.fit(initial, rows, seed=seed, population=len(rows), checkpoint=checkpoint)
+    how: dict[str, Any] = {"population": len(rows), "checkpoint": checkpoint}
+    trained = defense.fit(initial, rows, seed=seed, **how, progress=lambda done, steps, loss: watch(done, steps))
     passes = defense.parameters().get("epochs")
     return trained, passes if isinstance(passes, int) else None
 

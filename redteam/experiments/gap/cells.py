@@ -28,6 +28,7 @@ from redteam.experiments.gap.report import GapResult
 from redteam.experiments.setup import Setup, Trainer, some_rows, starting_weights, write_rows
 from redteam.models.word_vectors import load_word_vectors
 from redteam.plugins.attack import Attack
+from redteam.plugins.context import Progress, phase, unwatched
 from redteam.plugins.defense import SHARE_BATCHES, Defense, PrivateTraining
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.registry import discover_reconstructions
@@ -83,9 +84,10 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
             return None
         return Rewriting(Exchange(self.mechanism, load_word_vectors(self.setup.embeddings)), self.cell.seed)
 
-    def run(self) -> GapResult:
+    def run(self, watch: Progress = unwatched) -> GapResult:
         """Train as `redteam train` does, audit, and write report.json."""
-        model, clock, setup, seed = self.folder / "model.pt", _Clock(), self.setup, self.cell.seed
+        model, setup, seed = self.folder / "model.pt", self.setup, self.cell.seed
+        clock = _Clock(phase(watch, "training"))
         planted = setup.canaries if setup.canaries and type(self.defense).plants_labels else None
         token = SHARE_BATCHES.set(True)  # the cells of a seed differ in what their trainers do, and in nothing else
         try:
@@ -107,11 +109,11 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
         ledger = Ledger.load(files.ledger)
         if ledger.data.sha256 != setup.data_sha256:
             raise DataError(f"{setup.data}: changed while the experiment ran; start again")
-        report = self.attack(ALPHA)
+        report = self.attack(ALPHA, phase(watch, "auditing"))
         write_atomic(self.folder / "report.json", report.to_json())
         return _result(self, report, clock.seconds, ledger.recipe.parameters.get("epochs"))
 
-    def attack(self, alpha: float) -> AuditReport:
+    def attack(self, alpha: float, watch: Progress = unwatched) -> AuditReport:
         """Audit the trained model as `redteam audit` does, with all intervals together at `alpha`."""
         from redteam.auditing.run import audit
 
@@ -119,7 +121,7 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
         inputs = with_fairness(inputs, self.setup.swaps, None)
         guarantee = Ledger.load(ledger_path(self.folder / "model.pt")).guarantee
         settings = AuditSettings(alpha, FPRS, self.cell.seed)
-        how: dict[str, Any] = {"settings": settings, "guarantee": guarantee}
+        how: dict[str, Any] = {"settings": settings, "guarantee": guarantee, "progress": watch}
         how["kept"] = _kept(self.setup.data_sha256, self.setup.holdout, self.cell.seed)
         tried = None
         if self.words is not None:
@@ -240,13 +242,14 @@ def _share(share: float, of: int) -> Interval:
 class _Clock:
     """Counts the processor time of a training loop, also of one that is resumed: per step seen, times all steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Progress = unwatched) -> None:
         self.seen: list[tuple[int, float]] = []
-        self.steps = 0
+        self.steps, self._watch = 0, watch
 
     def __call__(self, step: int, steps: int, loss: float) -> None:
         """Note the time after a step."""
         self.seen, self.steps = [*self.seen[:1], (step, time.process_time())], steps
+        self._watch(step, steps)
 
     @property
     def seconds(self) -> float | None:
