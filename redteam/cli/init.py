@@ -148,7 +148,7 @@ jobs:
         run: pip install ./redteam  # a checkout of the project; its action.yml does more than this
       # Who was trained on is private: bring the ledger and the data here as a secret, never by a commit.
       - name: Audit
-        run: {json.dumps(command)}
+        run: {json.dumps(command, ensure_ascii=False)}
       - name: Summary
         if: always() && hashFiles('redteam-report.json') != ''
         run: redteam gate redteam-report.json --exit-zero --quiet -f markdown >> "$GITHUB_STEP_SUMMARY"

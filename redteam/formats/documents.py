@@ -23,7 +23,7 @@ SUPPORTS, AGAINST, UNTESTED = "supports", "does not support", "not tested"
 
 def card(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
     """Return YAML metadata with the `model-index` of a Hugging Face model card, and a section in Markdown."""
-    named = json.dumps(formats.clean(report.target.name))  # a JSON string is one of YAML
+    named = _yaml(report.target.name)
     lines = ["---", "model-index:", f"- name: {named}", "  results:", *_results(report), "---", ""]
     lines += ["## Privacy audit", "", markdown(formats.summary(verdict)), ""]
     lines += ["| metric | measured | what it means |", "|---|---|---|"]
@@ -40,17 +40,16 @@ def card(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> 
 
 
 def _results(report: AuditReport) -> Iterator[str]:
-    data = "audited members and non-members"
+    data = "audited members and non-members" if report.data.nonmembers else "audited rows"
     yield from ("  - task:", "      type: text-classification", "    dataset:", f"      name: {data}")
     yield from ("      type: private", "    metrics:")
     found = formats.strongest(report)
     for each in found:
-        name = f"{formats.metric_name(each)} of membership inference ({each.attack} {each.signal})"
-        if metric(each.metric).of_canaries:
-            name = f"{formats.metric_name(each)} of planted canaries ({each.attack} {each.signal})"
-        value = each.interval.low if metric(each.metric).guaranteed else each.interval.value
-        yield f"    - type: {json.dumps(formats.clean(each.metric))}"
-        yield from (f"      name: {json.dumps(formats.clean(name))}", f"      value: {value:.6g}")
+        of = metric(each.metric)
+        name = f"{formats.metric_name(each)} by {each.attack} {each.signal}: whether {of.description}"
+        value = each.interval.low if of.guaranteed else each.interval.value
+        yield f"    - type: {_yaml(each.metric)}"
+        yield from (f"      name: {_yaml(name)}", f"      value: {value:.6g}")
     if not found:
         yield "      []"
 
@@ -77,6 +76,11 @@ class Inquiry:
     asks: str
     answer: str
     evidence: str
+
+
+def _yaml(text: str) -> str:
+    """Return text as a string of YAML; one of JSON is one but for pairs of escapes, as of an emoji."""
+    return json.dumps(formats.clean(text), ensure_ascii=False)
 
 
 def annex(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:

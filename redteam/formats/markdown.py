@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from redteam import formats
-from redteam.formats import code, markdown
+from redteam.formats import clip, code, markdown
 from redteam.policy import Policy, State, Verdict
 from redteam.report import LOW_BOUND, Check, Outcome, decimals, guarantee, number, plural, range_of
 from redteam.report.metrics import metric
 from redteam.report.reading import measured, measured_by
 from redteam.report.values import AuditReport, ClassLeak, Evidence
 
+_MOST = 100  # labels, groups or notes: a job summary of GitHub takes a mebibyte, a comment 65,536 characters
 _OUTCOMES: dict[Outcome, str] = {
     "exceeded": "**leak**",
     "within": "within",
@@ -132,7 +133,11 @@ def _classes(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...]) -> It
         return
     known.sort(key=lambda each: -1.0 if each.auc is None else each.auc.low, reverse=True)
     yield from (f"| {what} | AUC of {markdown(report.classes_signal or 'the attack')} |", "|---|---|")
-    yield from (f"| {code(each.label)} | {range_of(each.auc)} |" for each in known if each.auc is not None)
+    for each in known[:_MOST]:
+        assert each.auc is not None  # as of all that are known
+        yield f"| {code(clip(each.label, 80))} | {range_of(each.auc)} |"
+    if len(known) > _MOST:
+        yield from ("", f"and {len(known) - _MOST:,} more in the saved report")
 
 
 def _fairness(report: AuditReport) -> Iterator[str]:
@@ -150,6 +155,8 @@ def _notes(report: AuditReport, verdict: Verdict) -> Iterator[str]:
         yield f"- users: {markdown(users)}"
     yield f"- grade {report.grade}: {markdown(formats.grade_words(report))}"
     yield f"- {markdown(formats.confidence(report))}"
-    yield from (f"- {markdown(each)}" for each in report.attack_notes)
+    yield from (f"- {markdown(each)}" for each in report.attack_notes[:_MOST])
+    if len(report.attack_notes) > _MOST:
+        yield f"- and {len(report.attack_notes) - _MOST:,} more notes in the saved report"
     yield from (f"- {markdown(each)}" for each in formats.resolution(report, verdict))
     yield from (f"- not seen: {markdown(each)}" for each in formats.blind_spots(report))

@@ -94,6 +94,11 @@ def test_three_questions_are_asked_on_a_terminal(tmp_path, data, option):
     assert "max_auc = 0.6 " in (tmp_path / POLICY).read_text()
 
 
+def test_names_in_any_script_reach_the_workflow(tmp_path):
+    assert fast("init", "modèle-🙂.pt", "--data", "zeilen ß.csv", cwd=tmp_path).returncode == 0
+    assert steps(tmp_path)["Audit"].endswith("--data 'zeilen ß.csv' -f json -o redteam-report.json -- 'modèle-🙂.pt'")
+
+
 def test_no_answer_writes_nothing(tmp_path):
     ours, theirs = pty.openpty()
     os.write(ours, b"model.pt\n\x04")  # the end of what is typed

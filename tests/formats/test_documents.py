@@ -9,6 +9,7 @@ from sample_reports import HOSTILE, SAMPLES
 
 from redteam.formats import clean
 from redteam.formats.documents import EDPB, ISO, NIST, OWN, SOURCES, annex, card
+from redteam.report.metrics import metric
 
 
 def made(document, name):
@@ -29,6 +30,23 @@ def test_the_metadata_of_a_card_is_yaml_with_numbers(name):
     (result,) = model["results"]
     assert all(isinstance(each["value"], float | int) for each in result["metrics"])
     assert "<script>" not in body
+
+
+def test_a_card_names_each_number_by_what_it_is_of():
+    """What is no membership inference is not called so."""
+    for name in ("leaky", "canaries"):
+        (model,) = yaml.safe_load(made(card, name).split("---\n")[1])["model-index"]
+        for each in model["results"][0]["metrics"]:
+            assert metric(each["type"]).description in each["name"]
+            assert ("members" in each["name"]) == (each["type"] in ("auc", "tpr"))
+
+
+def test_a_name_beyond_the_basic_plane_is_yaml_too():
+    """As pairs of escapes, which JSON has for it, YAML takes it for two halves that nobody can write down again."""
+    sample = SAMPLES["leaky"]
+    report = replace(sample.report, target=replace(sample.report.target, name="modèle-🙂.pt"))
+    (model,) = yaml.safe_load(card(report, sample.judged(), policy=sample.policy).split("---\n")[1])["model-index"]
+    assert model["name"] == "modèle-🙂.pt"
 
 
 def test_a_card_says_a_leak_and_what_was_not_seen():

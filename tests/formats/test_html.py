@@ -182,3 +182,32 @@ def test_a_logarithmic_scale_over_less_than_two_powers_of_ten_can_be_read():
 
 def test_marks_of_series_differ_by_shape():
     assert len({shaped(0.0, 0.0, look, "x") for look in range(7)}) == 7
+
+
+def test_a_page_stays_below_a_megabyte_whatever_was_found():
+    """Thousands of labels, groups, rows, notes and signals, some with names as long as a text."""
+    report, long = SAMPLES["leaky"].report, "<&>" * 500
+    leak, (curve, *_) = report.classes[0], report.pictures["curves"]
+    crowded = page(
+        "leaky",
+        classes=tuple(replace(leak, label=f"{i} {long}") for i in range(1000)),
+        groups=tuple(replace(leak, label=f"user {i}") for i in range(20_000)),
+        exposed=tuple(replace(report.exposed[0], id=f"{i} {long}") for i in range(1000)),
+        attack_notes=tuple(f"note {i}" for i in range(5000)),
+        target=replace(report.target, name="&" * 100_000),
+        pictures={**report.pictures, "curves": [{**curve, "signal": f"signal {i}"} for i in range(200)]},
+    )
+    assert len(crowded.encode()) < 1_000_000
+    assert "and 19700 more rows in the saved report" in crowded
+    assert re.search(r"and 4,8\d\d more, in the saved report", crowded)
+    assert "more pictures of what is in the saved report" in crowded
+
+
+def test_a_job_summary_has_room_for_what_is_said_of_thousands_of_labels():
+    sample = SAMPLES["leaky"]
+    many = tuple(replace(sample.report.classes[0], label=f"label {i} " + "x" * 500) for i in range(5000))
+    report = replace(sample.report, classes=many, attack_notes=tuple(f"note {i}" for i in range(5000)))
+    said = FORMATS["markdown"](report, sample.judged(), policy=sample.policy)
+    assert len(said) < 65_536
+    assert "and 4,900 more in the saved report" in said
+    assert "and 4,900 more notes in the saved report" in said

@@ -205,7 +205,7 @@ def _again(report: AuditReport, policy: Policy, drawn: Pictures) -> Section:
     words = [
         "redteam",
         "audit",
-        report.target.name,
+        report.target.name[:400],
         "--seed",
         str(report.seed),
         "--alpha",

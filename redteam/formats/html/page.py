@@ -8,9 +8,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from redteam.formats import clean
+from redteam.formats import clean, clip
 
-_MOST_ROWS = 500
+_MOST_ROWS = 300
+_MOST_LINES = 200  # of a list
+_MOST_FIGURES = 16  # of what unfolds
+_WHOLE = 2_000  # characters of anything else
+_MANY, _LONGEST, _SHORTER = 50, 400, 80  # characters of a cell: what is longer is cut, in tables of many rows sooner
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class HtmlTable:
     def more(self) -> int:
         """How many are left out."""
         return max(0, len(self.rows) - _MOST_ROWS)
+
+    def cut(self, text: str) -> str:
+        """Return a cell as long as a page has room for."""
+        return clip(text, _SHORTER if len(self.rows) > _MANY else _LONGEST)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,16 @@ class Section:
     texts: tuple[tuple[str, str], ...] = ()
     figures: tuple[Figure, ...] = ()
     open: bool = False
+
+    @property
+    def drawn(self) -> tuple[Figure, ...]:
+        """The pictures that a page has room for."""
+        return self.figures[:_MOST_FIGURES]
+
+    @property
+    def undrawn(self) -> int:
+        """How many are left out."""
+        return max(0, len(self.figures) - _MOST_FIGURES)
 
     @property
     def empty(self) -> bool:
@@ -103,13 +121,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["lines"] = _lines
+    made.filters |= {"lines": _lines, "room": _room}
     return made
 
 
 def _harmless(value: Any) -> Any:
-    """Return what an expression of the template prints: of text, what does not print is written out."""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    """Return what an expression of the template prints: of text, what does not print is written out, within reason."""
+    return clean(clip(value, _WHOLE)) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _room(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the lines of a list that a page has room for, and how many more there are."""
+    more = len(lines) - _MOST_LINES
+    return (*lines[:_MOST_LINES], *((f"and {more:,} more, in the saved report",) if more > 0 else ()))
 
 
 def _lines(text: str) -> Markup:
