@@ -14,7 +14,7 @@ import typer
 
 from redteam.cli.options import ModelOptions
 from redteam.cli.present import deliver, say, terminal
-from redteam.cli.progress import Shown, progress, time_left
+from redteam.cli.progress import ProgressShow, progress, time_left
 from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
 from redteam.plugins.settings import Setting
 
@@ -116,7 +116,7 @@ def run(
     taken = sum((task.folder / "cell.json").exists() for task in tasks)
     started = time.monotonic()
     bar = progress("models") if sys.stderr.isatty() else nullcontext(_nothing)
-    with bar as show, closing(run_cells(tasks, workers=jobs, watch=_Model(show, found, len(tasks)))) as done:
+    with bar as show, closing(run_cells(tasks, workers=jobs, watch=_ModelWatch(show, found, len(tasks)))) as done:
         show(0, len(tasks))
         for task, result in done:
             found[task.folder] = task, result
@@ -128,7 +128,7 @@ def run(
 
 
 @dataclass(frozen=True)
-class _Model:
+class _ModelWatch:
     """Shows how far the model is that is trained and attacked now, as the next after those `found`."""
 
     show: Callable[..., None]
@@ -140,7 +140,7 @@ class _Model:
 
     def named(self, what: str) -> Callable[..., None]:
         """Return what shows how far `what` is."""
-        if not isinstance(self.show, Shown):
+        if not isinstance(self.show, ProgressShow):
             return self
         return self.show.under(f"model {len(self.found) + 1} of {self.total}, ").named(what)
 

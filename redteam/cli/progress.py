@@ -15,7 +15,7 @@ _LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 Show = Callable[..., None]
 
 
-class Shown:
+class ProgressShow:
     """What shows how far something has come: called with what is done, of how much, and what is measured of it."""
 
     def __init__(self, show: Show, begin: Callable[[str], None], before: str = "") -> None:
@@ -26,30 +26,30 @@ class Shown:
         """Show it; `what` is something else than was said at first."""
         self._show(done, total, *measure, **named)
 
-    def named(self, what: str) -> "Shown":
+    def named(self, what: str) -> "ProgressShow":
         """Show that something else has begun, of which nobody knows yet how long it takes, and return what shows it."""
         self._begin(f"{self._before}{what}")
-        return Shown(partial(self._show, what=f"{self._before}{what}"), self._begin, self._before)
+        return ProgressShow(partial(self._show, what=f"{self._before}{what}"), self._begin, self._before)
 
-    def under(self, before: str) -> "Shown":
+    def under(self, before: str) -> "ProgressShow":
         """Return the same, with something before the names of all that is done."""
-        return Shown(self._show, self._begin, before)
+        return ProgressShow(self._show, self._begin, before)
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Shown]:
+def progress(what: str) -> Iterator[ProgressShow]:
     """Yield a function `(done, total, *measure)` that shows how far `what` has come, or another `what` in between."""
     if is_quiet():
-        yield Shown(_nothing, _unnamed)
+        yield ProgressShow(_nothing, _unnamed)
     elif sys.stderr.isatty():
         with held(), _bar(what) as show:
             yield show
     else:
-        yield Shown(_lines(what), _unnamed)
+        yield ProgressShow(_lines(what), _unnamed)
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Shown]:
+def _bar(what: str) -> Iterator[ProgressShow]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -78,7 +78,7 @@ def _bar(what: str) -> Iterator[Shown]:
             said = f"{what} (loss {measure[0]:.3f})" if measure else what
             bars.update(task, completed=done, total=total, description=said)
 
-        yield Shown(show, begin)
+        yield ProgressShow(show, begin)
 
 
 def _nothing(done: int, total: int, *measure: float, what: str = "") -> None:
