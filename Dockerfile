@@ -3,7 +3,9 @@
 #   docker build --target gate -t redteam:gate .    # judges saved reports; no machine-learning library in it
 #   docker build --target full -t redteam .         # audits models
 #   docker run --rm --read-only --network none -v "$PWD:/work:ro" redteam:gate gate report.json
-#   docker run --rm --read-only --tmpfs /tmp -v "$PWD:/work:ro" redteam audit model.pt
+#   docker run --rm --read-only --tmpfs /tmp --user "$(id -u):$(id -g)" -v "$PWD:/work:ro" redteam audit model.pt
+#
+# An audit runs as whoever owns the ledger, which nobody else may read.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build

@@ -25,19 +25,20 @@ LEAKY, SAFE = (ROOT / "tests" / "formats" / "golden" / f"{name}.json" for name i
 
 @pytest.fixture
 def step(tmp_path):
-    """Run one step's script in `tmp_path` with these inputs; return the process, the outputs and the summary."""
+    """Run the script of a step in `tmp_path` with these inputs; return the process, the outputs and the summary."""
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "redteam").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m redteam "$@"\n')
     (tools / "redteam").chmod(0o755)
 
     def run(name, **inputs):
+        chosen = STEPS[name] if isinstance(name, str) else name
         files = {each: tmp_path / each for each in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
         for file in files.values():
             file.write_text("")
-        env = os.environ | dict.fromkeys(STEPS[name]["env"], "") | inputs | {k: str(v) for k, v in files.items()}
+        env = os.environ | dict.fromkeys(chosen["env"], "") | inputs | {k: str(v) for k, v in files.items()}
         env |= {"RUNNER_TEMP": str(tmp_path), "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-        script = STEPS[name]["run"]  # GitHub's own shell: bash -e -o pipefail
+        script = chosen["run"]  # GitHub's own shell: bash -e -o pipefail
         done = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
             cwd=tmp_path, env=env, capture_output=True, text=True,
@@ -116,3 +117,41 @@ def test_hooks_name_commands_that_there_are():
         program, command = hook["entry"].split()
         done = subprocess.run([sys.executable, "-m", program, command, "--help"], capture_output=True, text=True)
         assert done.returncode == 0
+
+
+@pytest.mark.parametrize(("inputs", "light"), [({"REPORT": "a.json"}, True), ({"MODEL": "b.pt"}, False)])
+def test_the_gate_is_installed_without_what_an_audit_needs(step, tmp_path, inputs, light):
+    (tmp_path / "tools" / "python").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/installed"\n')
+    (tmp_path / "tools" / "python").chmod(0o755)
+    done, _, _ = step("Install", HERE=str(ROOT), **inputs)
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "installed").read_text()
+    assert asked.startswith("-m pip install ")
+    assert ("--no-deps -r " in asked and "requirements-gate.txt" in asked) == light
+    assert ("constraints.txt" in asked) == (not light)
+
+
+def test_findings_of_an_earlier_step_are_not_uploaded_for_this_one(step, tmp_path):
+    (tmp_path / "redteam.sarif").write_text("{}")
+    assert step("Judge", REPORT="absent.json")[0].returncode == 2
+    assert not (tmp_path / "redteam.sarif").exists()
+
+
+def test_the_job_of_gitlab_runs_and_leaves_what_its_report_names(step, tmp_path):
+    """The template of the docs: what it installs and fetches stands ready, and its audit is one of a function."""
+    page = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    job = yaml.safe_load(page.partition("# .gitlab-ci.yml\n")[2].partition("```")[0])["privacy"]
+    rows = [f"sentence {i} of many,{'ab'[i // 2 % 2]}" for i in range(600)]
+    for name, part in (("in.csv", rows[::2]), ("out.csv", rows[1::2])):
+        (tmp_path / name).write_text("text,label\n" + "\n".join(part) + "\n")
+    (tmp_path / "redteam.toml").write_text("max_auc = 0.6\n")
+    (tmp_path / "answers.py").write_text(ANSWERS)
+    *before, audit = job["script"]
+    assert [line.split()[0] for line in before] == ["pip", "./fetch-private.sh"]
+    asked = audit.replace("model.pt --ledger private/model.ledger.json --training-data private/train.csv", "answers:f")
+    assert asked != audit
+    done, _, _ = step({"env": {}, "run": f"{asked} --members in.csv --nonmembers out.csv"})
+    assert done.returncode == 1, done.stderr
+    (left,) = job["artifacts"]["reports"].values()
+    assert job["artifacts"]["when"] == "always"
+    assert "<failure" in (tmp_path / left).read_text(encoding="utf-8")
