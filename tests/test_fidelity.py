@@ -112,8 +112,27 @@ def test_the_window_is_as_wide_as_references_differ_and_no_wider_than_that():
     stretched = np.array([1.6, 1.6, 0.7, 0.7, 1.0, 1.0, 1.0, 1.0])[:, None] * references.log_odds
     low, high = slopes_of_one_recipe(ReferenceTable(stretched, references.included, references.partner))
     assert WIDEST[0] <= low < 0.8 < 1.5 < high <= WIDEST[1]
-    few = ReferenceTable(stretched[:4], references.included[:4], references.partner[:4])
-    assert slopes_of_one_recipe(few) == SAME_RECIPE
+    four = ReferenceTable(stretched[:4], references.included[:4], references.partner[:4])
+    low, high = slopes_of_one_recipe(four)
+    assert WIDEST[0] <= low < 0.8 < 1.5 < high <= WIDEST[1]
+    two = ReferenceTable(stretched[:2], references.included[:2], references.partner[:2])
+    assert slopes_of_one_recipe(two) == SAME_RECIPE
+
+
+@pytest.mark.parametrize("models", [4, 8])
+def test_models_that_are_sure_of_every_row_have_no_slope_on_each_other(models):
+    """What is left of their log-odds is noise of whatever size, over which any slope may come out."""
+    rng = np.random.default_rng(12)
+    included = np.array([side for _ in range(models // 2) for side in [rng.permutation(60) < 30]])
+    included = np.stack([included, ~included], axis=1).reshape(models, 60)
+    for _ in range(20):
+        spread = np.exp(rng.normal(-1, 1.5, (models + 1, 1)))  # of one recipe, measured: 0.06 to 2.3
+        odds = 5 + spread * rng.normal(size=(models + 1, 60))
+        references = ReferenceScores(odds[1:], included, tuple(i ^ 1 for i in range(models)))
+        found = fidelity(odds[0], included[0], references)
+        assert found.slope is None
+        assert "no slope" in found.words
+        assert not found.same_recipe
 
 
 def test_references_that_know_nothing_of_each_other_are_of_no_recipe():

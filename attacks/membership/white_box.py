@@ -9,7 +9,9 @@ and that were not, and learns from the references how much each is worth.
 It takes four reference models or more that are trained like the target and whose weights are at hand while they are
 asked: `--references 8`, or `--reference-model DIR` for each. Their norms are kept with what else they say, so the
 weights need not be; models that were kept without are trained again. Files of log-odds hold no gradients. Where the
-references are of another recipe there is no score, since norms of another training mean something else.
+target's log-odds do not rise with the references' as these do with each other's there is no score, since norms of
+another training mean something else: theirs was another recipe, or one whose models differ more than these few show, as
+where some are sure of every row.
 
 It costs a pass forwards and one backwards for each model and row, and adds little to RT104: so it runs only where it is
 named (`--attack RT107`), and then settles limits before all others.
@@ -23,6 +25,8 @@ MITRE ATLAS (v5.6.1) AML.T0024.000, infer training data membership, and AML.T000
 from collections.abc import Mapping
 from typing import cast
 
+import numpy as np
+
 from attacks.membership._rows import NO_ENCODER, NO_REFERENCES, encoder_name, log_odds, public_rows, table
 from attacks.membership.references import best_form, check_other_models, described
 from redteam.core import StatisticsError
@@ -32,7 +36,7 @@ from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
 from redteam.report.values import Taxonomy
 from redteam.statistics.membership.fidelity import fidelity_slope, slopes_of_one_recipe
-from redteam.statistics.membership.stacking import FEWEST, stacked_score
+from redteam.statistics.membership.stacking import FEWEST, ReferenceTable, stacked_score
 from redteam.targets.target import Access, Target, WhiteBox
 
 _NO_GRADIENTS = "needs the gradients of the reference models, and these give none: --references 8 trains some that do"
@@ -67,8 +71,8 @@ class WhiteBoxGradients(Attack):
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return the score of each row among the references, shape [n]; deterministic.
 
-        Raises StatisticsError where the references are of another recipe, TargetError where the model has no linear
-        last layer or cannot be run backwards.
+        Raises StatisticsError where the references do not answer as the target does, TargetError where the model has no
+        linear last layer or cannot be run backwards.
         """
         from redteam.targets.gradients import LAYERS, gradient_norms
 
@@ -76,12 +80,21 @@ class WhiteBoxGradients(Attack):
         assert given is not None  # or it does not apply
         own, references = log_odds(target, pool), table(given)
         check_other_models(own, references)
-        slope = fidelity_slope(own, references)
-        if best_form(len(references), slope, slopes_of_one_recipe(references)) != "stacked":
-            raise StatisticsError(
-                f"the slope of the target on its references is {slope:.2f}: they are of another recipe, and their "
-                "gradients say nothing of its own; RT104 does without"
-            )
+        slope, window = fidelity_slope(own, references), slopes_of_one_recipe(references)
+        if slope is not None and best_form(len(references), slope, window) != "stacked":
+            raise StatisticsError(_unlike(own, references, slope, window))
         gradients = gradient_norms(cast(WhiteBox, target), pool, progress=context.progress)
         context.remark(described(given, f"stacked with gradients by {', '.join(LAYERS)}", slope, encoder_name(context)))
         return {"gradients": stacked_score(own, references, public_rows(pool, context).neighbours, gradients)}
+
+
+def _unlike(own: FloatArray, references: ReferenceTable, slope: float, window: tuple[float, float]) -> str:
+    """Return what to say of references whose gradients cannot stand beside the target's."""
+    spread = np.sort(references.log_odds.std(axis=1))
+    return (
+        f"the target does not answer as its references do: its log-odds rise with theirs by {slope:.2f} of what these "
+        f"rise with each other's, and one recipe gives {window[0]:.2f} to {window[1]:.2f} (they vary over the rows by "
+        f"{own.std():.2g}, the references' by {spread[0]:.2g} to {spread[-1]:.2g}). Theirs is another recipe, or one "
+        "that varies more than these few show, and gradients cannot be compared: train references like the target, or "
+        "more of them; RT104 allows for it: audit without --attack RT107"
+    )

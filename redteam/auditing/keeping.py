@@ -56,6 +56,8 @@ def _why(primary: Attack, used: int, fewest: int, context: AttackContext, alike:
         return f"{plural(used, 'reference model')} find too few of the members, {fewest} or more settle it"
     if alike is None:
         return "from labels alone nobody sees whether the reference models answer as the target would"
+    if alike.slope is None:
+        return "the reference models say too little of each other's rows to see whether they answer as the target would"
     return None if alike.same_recipe else "the reference models do not answer as the target would: train them like it"
 
 

@@ -61,7 +61,8 @@ def run_attacks(
     for attack in attacks:
         reason = attack.applies(target.access, context)
         if reason is not None:
-            yield Failure(attack.id, "not_applicable", reason)
+            # what runs only where it is named was asked for, and no judge of the report may pass over it
+            yield Failure(attack.id, "failed" if attack.only_named else "not_applicable", reason)
             continue
         try:
             scores = attack.score(target, pool, _for_attack(context, attack))

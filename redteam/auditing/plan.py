@@ -64,14 +64,15 @@ def make_plan(
     planted: CanaryAudit | None = None,
     labels: LabelAudit | None = None,
     references: int = 0,
+    gradients: bool = False,
     released: ReleasedAudit | None = None,
 ) -> AuditPlan:
-    """Say which attacks would run with so many `references`, what so many examples resolve, and how long it takes."""
+    """Say which attacks would run with so many `references`, perhaps with their `gradients`, and what they resolve."""
     looked = look(split, [control for control in discover_controls() if control.reads_labels], seed=settings.seed)
     split, is_member = looked.split, looked.units.is_member
     members, nonmembers = int(is_member.sum()), int((~is_member).sum())
     canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
-    context = _foreseen(split, settings, references)
+    context = _foreseen(split, settings, references, gradients=gradients)
     able = [attack for attack in attacks if attack.applies(target.access, context) is None]
     besides = _besides(target, settings, planted, labels, released, claimed=guarantee is not None)
     family = _family(able, settings, split, canaries, guarantee, besides)
@@ -231,11 +232,11 @@ def _attack_line(attack: Attack | ExtractionAttack | ReconstructionAttack, stopp
     return f"{attack.id}      {attack.name}: {'runs' if stopped is None else f'cannot run: {stopped}'}"
 
 
-def _foreseen(split: Split, settings: AuditSettings, references: int) -> AttackContext:
+def _foreseen(split: Split, settings: AuditSettings, references: int, *, gradients: bool) -> AttackContext:
     """Return what attacks will be given, as far as their asking for it goes: nothing is opened or trained for it."""
-    nothing, gradients = np.zeros((references, 0)), np.zeros((references, 1, 0))
-    alone = (-1,) * references
-    some = ReferenceScores(nothing, nothing.astype(np.bool_), alone, gradients=gradients) if references else None
+    nothing, alone = np.zeros((references, 0)), (-1,) * references
+    norms = np.zeros((references, 1, 0)) if gradients else None
+    some = ReferenceScores(nothing, nothing.astype(np.bool_), alone, gradients=norms) if references else None
     return AttackContext(
         settings.seed,
         encoder=hashed_ngrams(),

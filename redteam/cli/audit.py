@@ -16,7 +16,7 @@ from redteam.cli.progress import progress
 from redteam.cli.references import (
     ReferenceOptions,
     ReferenceSources,
-    count_of,
+    foreseen,
     kept_answers,
     outline_of,
     provider,
@@ -131,15 +131,12 @@ def audit(
     settings = replace(measuring.settings(policy), base=base, swaps=tuple(measuring.swaps or ()))
     trains = references.trains
     attacks, planted = _chosen(attack, set or [], inputs, base, opening.limits(), policy.require, trains=trains)
-    asked = [each.id for each in attacks or () if each.only_named]
-    policy = replace(policy, require=tuple(dict.fromkeys((*policy.require, *asked))))
     made_of = ReferenceSources(inputs, target, sources.ledger, base, settings.seed, kept_answers(), opening)
     used = attacks is None or any(each.uses_references for each in attacks)
     gradients = any(each.reads_gradients for each in attacks or ())
     compared = provider(references, made_of, used=used, gradients=gradients)
     if dry_run:
-        many = count_of(compared, inputs, settings.seed)
-        plan = _plan(inputs, attacks, planted, policy, settings, references=many)
+        plan = _plan(inputs, attacks, planted, policy, settings, foreseen(compared, inputs, settings.seed))
         return tell("\n".join((plan, *outline_of(compared, inputs, settings.seed))))
     report = _run(inputs, attacks, planted, compared, settings, restart)
     raise typer.Exit(result.present(report, policy, today, baseline=older))
@@ -236,8 +233,7 @@ def _plan(
     planted: "CanaryAudit | None",
     limits: "Policy",
     settings: "AuditSettings",
-    *,
-    references: int,
+    references: dict[str, Any],
 ) -> str:
     from redteam.auditing.plan import make_plan
     from redteam.plugins.attack import suited
@@ -246,7 +242,7 @@ def _plan(
     if attacks is None:
         attacks = suited(discover_attacks(), inputs.target.access)
     known: dict[str, Any] = {"guarantee": inputs.guarantee, "planted": planted, "labels": inputs.labels}
-    known |= {"references": references, "released": inputs.released}
+    known |= {"released": inputs.released, **references}
     return make_plan(inputs.target, inputs.split, attacks, limits, settings, **known).text
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -237,8 +237,15 @@ def pool_of(inputs: "AuditInputs", seed: int) -> "Examples":
     return look(inputs.split, [each for each in discover_controls() if each.reads_labels], seed=seed).pool
 
 
-def count_of(compared: "ReferenceProvider | None", inputs: "AuditInputs", seed: int) -> int:
-    """Return how many reference models there will be, as far as that is known before any is trained."""
+def foreseen(compared: "ReferenceProvider | None", inputs: "AuditInputs", seed: int) -> dict[str, Any]:
+    """Return how many reference models there will be and whether with gradients, as far as that is known by now."""
+    return {
+        "references": _count_of(compared, inputs, seed),
+        "gradients": bool(getattr(compared, "gives_gradients", False)),
+    }
+
+
+def _count_of(compared: "ReferenceProvider | None", inputs: "AuditInputs", seed: int) -> int:
     from redteam.references.given import OpenedReferences
     from redteam.references.trained import TrainedReferences
 

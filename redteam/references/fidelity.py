@@ -17,6 +17,8 @@ from redteam.plugins.reference_scores import ReferenceScores
 from redteam.statistics.membership.fidelity import fidelity_slope, slopes_of_one_recipe
 from redteam.statistics.membership.stacking import ReferenceTable, finite
 
+_OTHER = "ANOTHER RECIPE, or one that varies more than they show: attacks with them are weaker; one gives"
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -41,10 +43,10 @@ class Fidelity:
     def words(self) -> str:
         """The comparison in one line."""
         low, high = self.window
-        slope = "no slope: they are too few, or say nothing of each other's rows"
+        slope = "no slope: they are too few, or say nothing of each other's rows, as where they are sure of nearly all"
         if self.slope is not None:
-            verdict = "as one recipe gives" if self.same_recipe else "ANOTHER RECIPE: attacks with them are weaker"
-            slope = f"slope {self.slope:.2f} ({verdict}: {low:.2f} to {high:.2f})"
+            verdict = "as one recipe gives:" if self.same_recipe else _OTHER
+            slope = f"slope {self.slope:.2f} ({verdict} {low:.2f} to {high:.2f})"
         right = "" if self.accuracy is None else f", {self.accuracy[0]:.1%} right against {self.accuracy[1]:.1%}"
         rest = ""
         if self.loss is not None:

@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class SavedReferences:
     """
 
     path: Path
+    gives_gradients: ClassVar[bool] = False
 
     def scores(self, pool: Examples) -> ReferenceScores:
         """Read the file; DataError where a row of the audit is not in it, or a number is none."""
@@ -78,6 +79,11 @@ class OpenedReferences:
         named = Columns(text=columns.text, label=columns.label)
         texts = [read_examples(path, named).examples.texts or () for path in members]
         return cls(tuple(models), tuple(frozenset(map(text_key, each)) for each in texts))
+
+    @property
+    def gives_gradients(self) -> bool:
+        """Whether all models have weights, so that they can be run backwards."""
+        return self.with_gradients and all(Access.WEIGHTS in model.access for model in self.models)
 
     def scores(self, pool: Examples) -> ReferenceScores:
         """Ask each model for every row; DataError where one was trained on none or all of them."""

@@ -34,6 +34,8 @@ def outline(references: TrainedReferences, pool: Examples) -> Iterator[str]:
         work = counted_work(references.trainer, plan)
         size = "not known before the training" if work is None else f"{work:.2g} weights x tokens x passes in all"
         yield f"work       {size}"
+    elif references.with_gradients:
+        yield f"gradients  are taken where {references.trainer.name} returns a target with weights"
     if references.budget is not None:
         yield f"           as many of {models} as fit into {references.budget.seconds:g} s are trained"
     kept = references.kept(pool)

@@ -52,6 +52,11 @@ class TrainedReferences:
     tell: Callable[[str], None] = field(default=unheard, compare=False)
     progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False)
 
+    @property
+    def gives_gradients(self) -> bool:
+        """Whether they are asked for, and it is not known that the models have no weights."""
+        return self.with_gradients
+
     def scores(self, pool: Examples) -> ReferenceScores | None:
         """Train what is not kept yet, and return what all models say; None where a budget has room for none.
 

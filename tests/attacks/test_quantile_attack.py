@@ -103,4 +103,4 @@ def test_it_applies_where_non_members_are_kept_apart(monkeypatch):
     assert next(e for e in report.evidence if e.metric == "auc").interval.low > 0.8
     without = Split.of(members, sentences(100, seed=2))
     report = audit(RuleTarget(members), without, [attack], controls=())
-    assert [(f.attack, f.kind) for f in report.failures] == [("RT106", "not_applicable")]
+    assert [(f.attack, f.kind) for f in report.failures] == [("RT106", "failed")]

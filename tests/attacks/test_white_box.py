@@ -1,29 +1,37 @@
 """RT107: gradients among those of reference models find what log-odds do not, and nothing where there is nothing."""
 
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
-from conftest import learnable, sentences
+from conftest import RuleTarget, learnable, sentences
 
 from attacks.membership._rows import log_odds
 from attacks.membership.white_box import WhiteBoxGradients
+from redteam.auditing.plan import make_plan
+from redteam.auditing.run import audit
+from redteam.auditing.settings import AuditSettings
 from redteam.core import StatisticsError
+from redteam.data import Split
 from redteam.models.encoder import hashed_ngrams
 from redteam.plugins.attack import suited
 from redteam.plugins.context import AttackContext
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.plugins.registry import discover_attacks, discover_defenses
+from redteam.policy import DEFAULT, Limit, Policy
+from redteam.policy.judge import judge
 from redteam.references.cache import ReferenceCache
 from redteam.references.recipe import LedgerRecipe
 from redteam.references.trained import TrainedReferences
+from redteam.report.reading import load_report
 from redteam.statistics.area import area, area_interval
 from redteam.statistics.membership.neighbours import NeighbourKernel
 from redteam.statistics.membership.stacking import ReferenceTable, stacked_score
 from redteam.statistics.ranking import rank
 from redteam.targets.gradients import gradient_norms
 from redteam.targets.target import Access
-from redteam.testing.examples import equipped
+from redteam.testing.examples import equipped, reference_scores
 from redteam.training.train import ModelChoice
 
 ATTACK, POOL = WhiteBoxGradients(), sentences(40, seed=5)
@@ -152,5 +160,46 @@ def test_references_of_another_recipe_are_refused(trained):
     own, noise = log_odds(target, rows), np.random.default_rng(0).normal(0, 0.1, scores.log_odds.shape)
     other = replace(scores, log_odds=20 * (own + noise))
     context = AttackContext(0, encoder=hashed_ngrams(), reference_scores=other)
-    with pytest.raises(StatisticsError, match=r"slope of the target on its references is 0\.\d\d: they are of another"):
+    with pytest.raises(StatisticsError, match=r"rise with theirs by -?0\.\d\d of what .* gives 0\.85 to 1\.35"):
         ATTACK.score(target, rows, context)
+
+
+class Weighty(RuleTarget):
+    """A rule that says it has weights."""
+
+    access = Access.WEIGHTS
+
+
+class Bare:
+    """References without gradients, as a file of log-odds has them."""
+
+    gives_gradients = False
+
+    def scores(self, pool):
+        return replace(reference_scores(pool), gradients=None)
+
+
+SPLIT = Split.of(sentences(40, seed=1), sentences(40, seed=2))
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_plan_knows_whether_references_will_have_gradients(gradients):
+    known = {"references": 8, "gradients": gradients}
+    text = make_plan(Weighty(), SPLIT, [ATTACK], DEFAULT, AuditSettings(), **known).text
+    assert ("RT107      white box: runs" in text) == gradients
+    assert ("RT107      white box: cannot run: needs the gradients of the reference models" in text) != gradients
+
+
+@pytest.mark.parametrize("references", [None, Bare()])
+def test_a_saved_report_without_what_was_named_fails_the_gate_too(references, monkeypatch, tmp_path):
+    """Beside another attack that passes, under a policy that does not ask for it."""
+    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda base: hashed_ngrams())
+    loss = next(each for each in discover_attacks() if each.id == "RT101")
+    report = audit(Weighty(), SPLIT, [loss, ATTACK], controls=(), references=references)
+    (tmp_path / "report.json").write_text(report.to_json())
+    policy = Policy((Limit("auc", 0.9),), allow_untrained=True)
+    verdict = judge(load_report(tmp_path / "report.json"), policy, today=date.today())
+    assert verdict.exit_code == 2
+    assert any(each.startswith("RT107 failed: needs ") for each in verdict.problems)
+    (tmp_path / "report.json").write_text(audit(Weighty(), SPLIT, [loss], controls=()).to_json())
+    assert judge(load_report(tmp_path / "report.json"), policy, today=date.today()).exit_code == 0

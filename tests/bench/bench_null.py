@@ -4,16 +4,18 @@ The target is logistic regression on TF-IDF, trained on texts of its own, and so
 the audited rows. Who was a member is drawn anew for each audit, at random, which nobody has seen: whatever is found is
 false. Limits lie where nothing leaks, an AUC of 0.5 and a TPR of 1 % at an FPR of 1 %, so that each verdict of a leak
 counts; those of the usual policy lie further out. Prints the share of leaks of the whole audit, and of each attack that
-runs alone, over 200 draws on pools of 400 rows.
+runs alone, over 200 draws on pools of 400 rows. A broken-off run goes on with `--keep FILE`.
 
 Wanted: none significantly above alpha, by a binomial test at 1 %.
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,24 +105,39 @@ def attackers(known: Sequence[Attack]) -> dict[str, tuple[Attack, ...] | None]:
     return {"whole audit": None, **alone}
 
 
-def count_leaks(pools: range, draws: int, tell: Callable[[str], None]) -> dict[str, int]:
-    found, known = dict.fromkeys(attackers(discover_attacks()), 0), discover_attacks()
-    for done, seed in enumerate(pools, start=1):
-        pool, apart = texts_of(400, seed=seed), texts_of(300, seed=1000 + seed)
-        target, references = Fitted(texts_of(300, seed=2000 + seed)), References(pool, seed=seed)
-        labels_only = Fitted(texts_of(300, seed=2000 + seed), Access.LABELS)
-        rng = np.random.default_rng([seed, 2])
-        for draw in range(draws):
-            inside = rng.permutation(len(pool)) < len(pool) // 2
-            sides = (pool.take(np.flatnonzero(side).tolist()) for side in (inside, ~inside))
-            split = Split.of(*sides, apart)
-            settings = AuditSettings(alpha=ALPHA, seed=draw, limits=NOTHING.limits)
-            for name, attacks in attackers(known).items():
-                how: dict[str, Any] = {"controls": (), "settings": settings, "references": references}
-                asked = labels_only if name == "RT105" else target
-                found[name] += leaks(audit(asked, replace(split), attacks, **how))
-        tell(f"{done * draws} draws: " + ", ".join(f"{name} {count}" for name, count in found.items()))
-    return found
+def draws_of(number: int, draws: Sequence[int]) -> Iterator[dict[str, bool]]:
+    """Yield of each draw on a pool who called the target a leak."""
+    pool, apart = texts_of(400, seed=number), texts_of(300, seed=1000 + number)
+    target, references = Fitted(texts_of(300, seed=2000 + number)), References(pool, seed=number)
+    labels_only = Fitted(texts_of(300, seed=2000 + number), Access.LABELS)
+    rng = np.random.default_rng([number, 2])
+    drawn = [rng.permutation(len(pool)) < len(pool) // 2 for _ in range(max(draws, default=-1) + 1)]
+    for draw in draws:
+        sides = (pool.take(np.flatnonzero(side).tolist()) for side in (drawn[draw], ~drawn[draw]))
+        split = Split.of(*sides, apart)
+        settings = AuditSettings(alpha=ALPHA, seed=draw, limits=NOTHING.limits)
+        how: dict[str, Any] = {"controls": (), "settings": settings, "references": references}
+        yield {
+            name: leaks(audit(labels_only if name == "RT105" else target, replace(split), attacks, **how))
+            for name, attacks in attackers(discover_attacks()).items()
+        }
+
+
+def count_leaks(pools: range, draws: int, kept: Path | None, tell: Callable[[str], None]) -> dict[str, int]:
+    """Count over all draws, those in the file `kept` among them; a line is told, and kept, of each."""
+    lines = kept.read_text(encoding="utf-8").splitlines() if kept is not None and kept.is_file() else []
+    done = {(one["pool"], one["draw"]): one["leaks"] for one in map(json.loads, lines)}
+    for pool in pools:
+        missing = [draw for draw in range(draws) if (pool, draw) not in done]
+        for draw, found in zip(missing, draws_of(pool, missing) if missing else (), strict=True):
+            done[pool, draw] = found
+            line = json.dumps({"pool": pool, "draw": draw, "leaks": found})
+            tell(line)
+            if kept is not None:
+                with kept.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+    asked = [done[pool, draw] for pool in pools for draw in range(draws)]
+    return {name: sum(one[name] for one in asked) for name in attackers(discover_attacks())}
 
 
 def main() -> None:
@@ -128,9 +145,10 @@ def main() -> None:
     parser.add_argument("--pools", type=int, default=20)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="Number of the first pool.")
+    parser.add_argument("--keep", type=Path, help="File of a line for each draw, with which a broken-off run goes on.")
     chosen = parser.parse_args()
     pools = range(chosen.first, chosen.first + chosen.pools)
-    found = count_leaks(pools, chosen.draws, lambda line: print(line, flush=True))
+    found = count_leaks(pools, chosen.draws, chosen.keep, lambda line: print(line, flush=True))
     wrong, draws = [], chosen.pools * chosen.draws
     for name, count in found.items():
         p = binomtest(count, draws, ALPHA, alternative="greater").pvalue

@@ -11,8 +11,9 @@ from redteam.statistics.ranking import rank
 
 SAME_RECIPE = (0.85, 1.35)  # slopes of one recipe; beyond, scores do better without the rows' own means
 WIDEST = (0.6, 1.7)  # as far as references of one recipe may differ among each other
-_FEWEST = 6  # references from which on their own slopes say how much one recipe varies
-_RELATED = 0.05  # slope among references below which they say nothing of each other's rows
+_FEWEST = 4  # references from which on their own slopes say how much one recipe varies
+_RELATED = 0.05  # mean correlation among references below which they say nothing of each other's rows
+_SURE = 3.0  # standard errors of that mean where they say nothing, which it must be above
 
 
 def fidelity_slope(target: FloatArray, references: ReferenceTable) -> float | None:
@@ -22,7 +23,8 @@ def fidelity_slope(target: FloatArray, references: ReferenceTable) -> float | No
     None of a single reference, or of ones that say the same of every row or nothing of each other. Both slopes are
     dampened alike by what models of one recipe differ, so that no row need be known to be a non-member. Complements are
     not compared with each other: each was trained on what the other was not. Of a pair alone it is how much the
-    target's log-odds vary over how much the references' do.
+    target's log-odds vary over how much the references' do. References that are nearly sure of all rows say nothing of
+    each other's: what is left is noise, over which any slope may come out.
     """
     log_odds, count = references.log_odds, len(references)
     if count < 2 or any(np.ptp(each) == 0 for each in log_odds):
@@ -31,25 +33,37 @@ def fidelity_slope(target: FloatArray, references: ReferenceTable) -> float | No
     if not apart.any():
         return float(np.sqrt(target.var() / log_odds.var(axis=1).mean()))
     slopes = _slopes(np.vstack([log_odds, target]))
-    among = float(slopes[:-1, :-1][apart].mean())
-    return float(slopes[-1, :-1].mean()) / among if among > _RELATED else None
+    return _over(float(slopes[-1, :-1].mean()), slopes[:-1, :-1], log_odds, apart)
 
 
 def slopes_of_one_recipe(references: ReferenceTable) -> tuple[float, float]:
     """Return between which slopes a target counts as of the references' recipe.
 
-    Where a training varies much, as a short one does, references differ as much from each other: from six on the window
-    is widened to the slopes that each has on the others, though not beyond `WIDEST`.
+    Where a training varies much, as a short one does, references differ as much from each other: from four on the
+    window is widened to the slopes that each has on the others, over how these rise with each other's (over how all do,
+    where but one pair is left), though not beyond `WIDEST`.
     """
     low, high = SAME_RECIPE
     if len(references) < _FEWEST or any(np.ptp(each) == 0 for each in references.log_odds):
         return low, high
     slopes, apart = _slopes(references.log_odds), _apart(references)
     for k, others in enumerate(apart):
-        among = float(slopes[np.ix_(others, others)][apart[np.ix_(others, others)]].mean())
-        own = float(slopes[k, others].mean()) / among if among > _RELATED else 1.0
-        low, high = min(low, max(own, WIDEST[0])), max(high, min(own, WIDEST[1]))
+        left = apart & np.outer(others, others)
+        own = _over(float(slopes[k, others].mean()), slopes, references.log_odds, left if left.any() else apart)
+        if own is not None:
+            low, high = min(low, max(own, WIDEST[0])), max(high, min(own, WIDEST[1]))
     return low, high
+
+
+def _over(own: float, slopes: FloatArray, log_odds: FloatArray, apart: BoolArray) -> float | None:
+    """Return a mean slope over that of the references which `apart` compares; None where these are not related.
+
+    Whether they are is told by correlations: one model that is nearly sure of all rows has slopes as large as you like.
+    """
+    related = float(np.corrcoef(log_odds)[apart].mean())
+    error = 1 / np.sqrt(log_odds.shape[1] * apart.sum() / 2)
+    among = float(slopes[apart].mean())
+    return own / among if related > max(_RELATED, _SURE * error) and among > 0 else None
 
 
 def _apart(references: ReferenceTable) -> BoolArray:
