@@ -124,7 +124,23 @@ def test_a_cell_holds_what_training_and_attack_gave(unbroken):
     assert plain.accuracy.low <= plain.accuracy.value <= plain.accuracy.high
     assert {(e.metric, e.fpr) for e in plain.evidence} >= {("auc", None), ("tpr", 0.01)}
     names = {path.name for path in (folder / "plain-inf-seed0").iterdir()}
-    assert names == {"model.pt", "model.ledger.json", "model.planted.pt", "report.json", "cell.json"}
+    apart = {"canaries.pt", "canaries.ledger.json", "canaries.planted.pt"}
+    assert names == {"model.pt", "model.ledger.json", "report.json", "cell.json"} | apart
+
+
+def test_canaries_take_nothing_from_a_model_that_clips_nothing(data, unbroken, tmp_path):
+    """They are in a training of their own, by the same settings, so that accuracy is what it is without any."""
+    (planted,) = tasks(data, unbroken[0], trainers=FAKES[:1])
+    (bare,) = (
+        replace(task, setup=replace(task.setup, canaries=0)) for task in tasks(data, tmp_path, trainers=FAKES[:1])
+    )
+    ((_, found),) = run_cells([bare])
+    result = planted.take()
+    assert result.accuracy == found.accuracy
+    assert result.accuracy_members == found.accuracy_members
+    assert not [e for e in found.evidence if e.attack == "label-canaries"]
+    shown = {e.signal: e for e in result.evidence if e.attack == "label-canaries"}
+    assert shown.keys() >= {"all updates", "final weights", "black box"}
 
 
 def test_a_finished_cell_is_taken_and_not_done_again(data, unbroken, monkeypatch):

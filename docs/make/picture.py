@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from redteam.experiments.gap.report import GapReport, GapRow
+from redteam.report.metrics import metric
+
 DOCS = Path(__file__).parents[1]
 LIMIT = 8.0  # the policy's in this picture
 LEFT, RIGHT, TOP, ROW, WIDTH = 250, 730, 74, 46, 760
@@ -54,20 +57,17 @@ class Training:
 
 def trainings() -> tuple[Training, ...]:
     """Return the trainings of the recorded `redteam gap`, private ones at epsilon 8, and of `redteam verify`."""
-    rows = {}
-    for line in (DOCS / "records" / "gap-snips.txt").read_text(encoding="utf-8").splitlines():
-        row = re.match(r"\s*(\w+)\s+(inf|\d+)\s+[\d.]+%\s+\S+\s+(\S+)\s+(\S+)\s+(\S+) of", line)
-        if row:
-            rows[row[1], row[2]] = (_number(row[5]) or 0.0, _number(row[3]), _number(row[4]))
+    saved = GapReport.load(DOCS / "records" / "gap-snips.json")
+    rows = {(row.trainer, row.epsilon): _training(row) for row in saved.rows}
     verify = (DOCS / "records" / "verify-rd102.txt").read_text(encoding="utf-8")
     (low, accounted) = re.findall(r"epsilon is at least ([\d.]+) at 99%.*?the ([\d.]+) that", verify, flags=re.DOTALL)[
         0
     ]
     return (
-        Training("plain training", *rows["plain", "inf"]),
-        Training("micro-batches (Dupuy et al. 2022)", *rows["microbatch", "8"]),
-        Training("DP-SGD (RD101)", *rows["dpsgd", "8"]),
-        Training("eDP-SGD (RD102)", *rows["edpsgd", "8"]),
+        Training("plain training", *rows["plain", None]),
+        Training("micro-batches (Dupuy et al. 2022)", *rows["microbatch", 8.0]),
+        Training("DP-SGD (RD101)", *rows["dpsgd", 8.0]),
+        Training("eDP-SGD (RD102)", *rows["edpsgd", 8.0]),
         Training("eDP-SGD, by redteam verify", float(low), float(accounted), float(accounted)),
     )
 
@@ -128,8 +128,11 @@ def _x(value: float) -> float:
     return LEFT + share * (RIGHT - LEFT)
 
 
-def _number(word: str) -> float | None:
-    return None if word in ("none", "-") else float(word.replace(",", ""))
+def _training(row: GapRow) -> tuple[float, float | None, float | None]:
+    """Return the best bound from below, of users' rows and of canaries alike, and what is named and accounted for."""
+    low = max((m.spread.mean for m in row.measures if metric(m.metric).guaranteed), default=0.0)
+    nominal, accounted = (None if budget is None else budget.epsilon for budget in (row.nominal, row.accounted))
+    return low, nominal, accounted
 
 
 def _text(x: float, y: float, words: str, colour: str, anchor: str, *, size: int = 13, weight: int = 400) -> str:

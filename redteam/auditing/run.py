@@ -219,10 +219,11 @@ def _context(
     progress: Progress,
     kept: dict[Any, Any] | None,
 ) -> AttackContext:
+    reads = any(attack.reads_texts for attack in attacks)
     return AttackContext(
         settings.seed,
         progress,
-        encoder=public_encoder(settings.base) if any(attack.reads_texts for attack in attacks) else None,
+        encoder=public_encoder(settings.base, settings.vectors) if reads else None,
         reference_scores=None if references is None or looked.grade == "C" else references.scores(looked.pool),
         nonmembers=None if looked.split.reference is None else _anonymous(looked.split.reference),
         requests=getattr(target, "requests_left", None),
@@ -258,11 +259,12 @@ def _breakdowns(job: _Job, first: Measured | None) -> dict[str, Any]:
     risks = rows_at_risk(
         discover_risks(), job.context.reference_scores, job.looked.is_member, alpha=settings.alpha
     ) or most_exposed(first.scores, job.looked.is_member)
+    labels, groups = (pool.labels, pool.groups) if settings.breakdowns else (None, None)
     return {
-        "classes": by_group(pool.labels, first.scores, units, alpha=settings.alpha),
+        "classes": by_group(labels, first.scores, units, alpha=settings.alpha),
         "classes_signal": f"{first.attack}:{first.signal}",
         "exposed": tuple(exposed_row(pool, row, risk, split.salt, settings.show_text) for row, risk in risks),
-        "groups": by_group(pool.groups, first.scores, units, alpha=settings.alpha),
+        "groups": by_group(groups, first.scores, units, alpha=settings.alpha),
         "users": users_and_rows(split, first.scores, job.looked.is_member),
     }
 

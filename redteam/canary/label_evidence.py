@@ -38,12 +38,16 @@ _SHORT, _FAR, _ERRORS = 0.9, 1.1, 4.0  # of the move that is claimed, and standa
 
 @dataclass(frozen=True, eq=False)
 class LabelAudit:
-    """The label canaries of a model: what the ledger says of them, who is in, and their rows of the last layer."""
+    """The label canaries of a model: what the ledger says of them, who is in, and their rows of the last layer.
+
+    `target` is the model that they were planted in, where an experiment audits another.
+    """
 
     canaries: LabelCanaries
     included: BoolArray
     rows: dict[str, torch.Tensor]
     notes: list[str] = field(default_factory=list)
+    target: Target | None = None
 
     @classmethod
     def open(cls, canaries: LabelCanaries, ledger: Path, target: Target) -> "LabelAudit":
@@ -103,7 +107,7 @@ class LabelAudit:
         """Yield a bound for each adversary, wrong at most `level(id)` of the time; a Failure where canaries hardly
         moved, so that what they do not show is no evidence.
         """
-        scores = self.scores(target)
+        scores = self.scores(self.target or target)
         for access in ACCESSES:
             yield self._evidence(scores[access], access, access, self.method, level)
             if self._beside:

@@ -83,14 +83,17 @@ class LabelWatch:
     def begin(
         self, optimizer: torch.optim.Optimizer, mechanism: Mechanism, guarantee: Guarantee | None, *, divisor: float
     ) -> None:
-        """Plan the rules from the accounted epsilon, tell them, and watch `optimizer` from its next step on.
+        """Plan the rules from the epsilon of the guarantee, tell them, and watch `optimizer` from its next step on.
 
         Gradients are sums over `divisor`. Infinite clip and no noise is training without privacy.
         """
         accounted = None if guarantee is None else guarantee.accounted
         claim, delta = (None, self._plan.delta) if accounted is None else (accounted.epsilon, accounted.delta)
-        how = {"claim": claim, "delta": delta, "alpha": _ALPHA}
-        rules = {each: plan_rules(self.planted.count, **how, seen=SEEN[each]) for each in ACCESSES}  # type: ignore[arg-type]
+        # A nominal epsilon below what is accounted for is the noise that was added: it says better what shows.
+        likely = claim if guarantee is None else min(guarantee.accounted.epsilon, guarantee.nominal.epsilon)
+        how: dict[str, Any] = {"claim": likely, "delta": delta, "alpha": _ALPHA}
+        seen = SEEN if likely is not None else dict.fromkeys(ACCESSES, 1.0)  # without noise everybody sees everything
+        rules = {each: plan_rules(self.planted.count, **how, seen=seen[each]) for each in ACCESSES}
         self._plan = replace(self._plan, claim=claim, delta=delta, rules=rules)
         self._request.keep(self._plan)
         self._plain = guarantee is not None and not guarantee.accounted.epsilon > guarantee.nominal.epsilon

@@ -30,6 +30,9 @@ _FILES = (
     "model.planted.pt",
     "planted.jsonl",
     "planted.canaries.json",
+    "canaries.pt*",
+    "canaries.ledger.json",
+    "canaries.planted.pt",
 )
 
 
@@ -153,7 +156,8 @@ def _do(task: Task[Shared, Named, Result], watch: Progress = unwatched) -> Resul
     task.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # models that leak are for nobody else
     result = task.run(watch)
     task.save(result)
-    (task.folder / "model.pt.checkpoint").unlink(missing_ok=True)  # not before: an attack may outlast a training
+    for checkpoint in task.folder.glob("*.pt.checkpoint"):  # not before: an attack may outlast a training
+        checkpoint.unlink()
     return result
 
 

@@ -1,5 +1,8 @@
 """A public model of language, by which an attack knows which texts resemble each other."""
 
+import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +12,7 @@ import numpy as np
 
 from redteam.core import BundleError, UsageError, first_line
 from redteam.core.arrays import FloatArray
+from redteam.core.files import save_atomic
 
 _BATCH = 64  # texts of like length in one pass
 _LONGEST = 256  # tokens of a text that are read: what it is about stands at its beginning
@@ -27,9 +31,12 @@ def _unseen(done: int, total: int) -> None:
 class PublicEncoder:
     """Texts as vectors of length 1; those of the last texts are kept, so that several attacks pay once."""
 
-    def __init__(self, name: str, encode: Encode) -> None:
-        """Take the function behind it, which gets distinct texts in sorted order and returns shape [n, d]."""
-        self.name, self._encode = name, encode
+    def __init__(self, name: str, encode: Encode, folder: Path | None = None) -> None:
+        """Take the function behind it, which gets distinct texts in sorted order and returns shape [n, d].
+
+        With `folder` other processes that compare the very same texts find the vectors there, as do later ones.
+        """
+        self.name, self._encode, self._folder = name, encode, folder
         self._row_of: dict[str, int] = {}
         self._vectors = np.empty((0, 0))
 
@@ -41,19 +48,39 @@ class PublicEncoder:
         """
         if not set(texts) <= self._row_of.keys():
             distinct = sorted(set(texts), key=lambda text: (len(text), text))
-            vectors = self._encode(distinct, progress)
+            vectors = self._kept(distinct, progress)
             length = np.linalg.norm(vectors, axis=1, keepdims=True)
             self._vectors = vectors / np.maximum(length, _TINY)
             self._row_of = {text: i for i, text in enumerate(distinct)}
         taken: FloatArray = self._vectors[[self._row_of[text] for text in texts]]
         return taken
 
+    def _kept(self, texts: list[str], progress: Seen) -> FloatArray:
+        """Return the vectors that the folder keeps; else encode the texts, and keep them there for the owner alone."""
+        if self._folder is None:
+            return self._encode(texts, progress)
+        told = json.dumps([self.name, texts]).encode()
+        path = self._folder / f"vectors-{hashlib.sha256(told).hexdigest()[:16]}.npy"
+        with contextlib.suppress(OSError, ValueError, EOFError):  # absent, or none of ours
+            found = np.load(path, allow_pickle=False)
+            if found.dtype == np.float64 and found.ndim == 2 and len(found) == len(texts) and np.isfinite(found).all():
+                return np.asarray(found)
+        vectors = self._encode(texts, progress)
 
-def public_encoder(directory: Path | None = None) -> PublicEncoder:
+        def save(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.save(file, vectors, allow_pickle=False)
+
+        save_atomic(path, save, mode=0o600)
+        return vectors
+
+
+def public_encoder(directory: Path | None = None, folder: Path | None = None) -> PublicEncoder:
     """Return the encoder of a Hugging Face directory; by default MiniLM of its package, hashed n-grams without it.
 
-    The environment variable REDTEAM_ENCODER=hashed has hashed n-grams taken where MiniLM would be too slow. Raises
-    BundleError for a directory that holds none, UsageError for another value.
+    The environment variable REDTEAM_ENCODER=hashed has hashed n-grams taken where MiniLM would be too slow. In `folder`
+    MiniLM's vectors are kept, over which it takes long. Raises BundleError for a directory that holds none, UsageError
+    for another value.
     """
     if directory is not None:
         return PublicEncoder(directory.resolve().name, _MeanOfTokens(directory))
@@ -65,7 +92,7 @@ def public_encoder(directory: Path | None = None) -> PublicEncoder:
     if wanted == "hashed":
         return hashed_ngrams()
     try:
-        return PublicEncoder("all-MiniLM-L6-v2", _MeanOfTokens(minilm_directory()))
+        return PublicEncoder("all-MiniLM-L6-v2", _MeanOfTokens(minilm_directory()), folder)
     except UsageError:  # its package is not installed
         return hashed_ngrams()
 

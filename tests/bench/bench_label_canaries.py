@@ -189,7 +189,7 @@ class NoClipping(EDPSGD):
     def stepper(self, problem, plan, source):
         """Clip at a norm that none has."""
         steps = super().stepper(problem, plan, source)
-        steps.clipper.clip = 1e6
+        steps.clipper._bound = 1e6
         return steps
 
 

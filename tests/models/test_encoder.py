@@ -96,3 +96,37 @@ def test_a_directory_without_an_encoder_is_refused(tmp_path):
 
 def test_a_directory_gives_its_name():
     assert public_encoder(minilm_directory()).name == "model"
+
+
+def test_vectors_kept_in_a_folder_are_computed_once_and_are_the_same(tmp_path):
+    asked = []
+
+    def encode(texts, progress):
+        asked.append(tuple(texts))
+        return np.array([[len(text), 1.0] for text in texts])
+
+    fresh = PublicEncoder("a", encode).embed(TEXTS)
+    for _ in range(2):
+        assert np.array_equal(PublicEncoder("a", encode, tmp_path).embed(TEXTS[::-1]), fresh[::-1])
+    assert len(asked) == 2  # once without a folder, once with it
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    PublicEncoder("b", encode, tmp_path).embed(TEXTS)
+    PublicEncoder("a", encode, tmp_path).embed(TEXTS[:2])
+    assert len(asked) == 4  # another encoder, and other texts
+
+
+@pytest.mark.parametrize("broken", [b"", b"no array", b"half", b"short", b"pickled"])
+def test_a_broken_file_of_vectors_is_made_anew(tmp_path, broken):
+    encoder = PublicEncoder("a", lambda texts, _: np.array([[len(text), 1.0] for text in texts]), tmp_path)
+    wanted = encoder.embed(TEXTS)
+    (path,) = tmp_path.iterdir()
+    if broken == b"half":
+        path.write_bytes(path.read_bytes()[:-8])
+    elif broken == b"short":
+        np.save(path, np.ones((2, 2)))
+    elif broken == b"pickled":
+        np.save(path, np.array([{}] * len(TEXTS)), allow_pickle=True)
+    else:
+        path.write_bytes(broken)
+    assert np.array_equal(PublicEncoder("a", encoder._encode, tmp_path).embed(TEXTS), wanted)

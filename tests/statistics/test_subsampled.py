@@ -161,3 +161,19 @@ def test_too_few_canaries_are_refused():
 def test_a_plan_for_no_claim_and_for_any_is_a_plan():
     for claim in (None, 0.01, 1.0, 1e4):
         assert plan(2000, claim=claim, delta=DELTA, alpha=ALPHA).one_run >= 1
+
+
+@pytest.mark.parametrize("claim", [None, 1e3])
+@pytest.mark.parametrize("canaries", [200, 2_000])
+def test_where_nothing_hides_canaries_a_plan_shows_more_than_of_noise(claim, canaries):
+    """Also where more of them were in than out, as random inclusion has it: nobody left out is guessed to be in."""
+    shown, noisy = (
+        plan(canaries, claim=claim, delta=DELTA, alpha=ALPHA),
+        plan(canaries, claim=8, delta=DELTA, alpha=ALPHA),
+    )
+    extra = int(np.sqrt(canaries))  # 2 deviations
+    inside, outside = np.arange(canaries // 2 + extra) + 1e6, np.arange(canaries // 2 - extra)
+    how = {"delta": DELTA, "alpha": ALPHA, "only": ("one_run", "clopper_pearson")}
+    found, less = planned_bounds(inside, outside, shown, **how), planned_bounds(inside, outside, noisy, **how)
+    assert found["one_run"].low == found["one_run"].attainable > less["one_run"].low + 0.5
+    assert found["clopper_pearson"].low == found["clopper_pearson"].attainable

@@ -39,18 +39,19 @@ from redteam.statistics import Interval
 from redteam.statistics.epsilon.planned import FEWEST
 from redteam.training.privatising.exchange import Exchange
 from redteam.training.privatising.rewriting import Rewriting
-from redteam.training.train import ModelChoice, RandomInclusion, train
+from redteam.training.train import ModelChoice, RandomInclusion, TrainedFiles, train
 
 ALPHA = 0.05  # of all intervals of one cell together
 _CANARIES, _ROWS_OF_A_CANARY = 2_000, 10
+_APART = "canaries.pt"  # the model of a training of their own
 
 
 @dataclass(frozen=True)
 class GapSetup(Setup):
     """What all cells share: each row of `data` is held out with the chance `holdout`, so many `canaries` planted.
 
-    `embeddings` name the vectors of words for cells in which these are exchanged. Of groups of rows, and of groups that
-    texts name by a list of `swaps`, is measured who loses by the training.
+    `labels` is how many the rows have. `embeddings` name the vectors of words for cells in which these are exchanged.
+    Of groups of rows, and of groups that texts name by a list of `swaps`, is measured who loses by the training.
     """
 
     columns: Columns
@@ -58,6 +59,7 @@ class GapSetup(Setup):
     canaries: int = 0
     embeddings: str = "minilm"
     swaps: tuple[str, ...] = ()
+    labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
         """Return what the numbers depend on, beside that which all experiments share."""
         shared: dict[str, Any] = {"columns": asdict(self.setup.columns), "holdout": self.setup.holdout}
         shared |= {"label_canaries": self.setup.canaries, "batches": "shared by the cells of a seed"}
+        shared |= {"canaries": "apart where nothing is clipped"} if self.setup.canaries else {}
         shared |= {"swaps": list(self.setup.swaps)} if self.setup.swaps else {}
         shared |= {"alpha": ALPHA, "fprs": list(FPRS), "seed": self.cell.seed}
         return (
@@ -85,15 +88,29 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
         return Rewriting(Exchange(self.mechanism, load_word_vectors(self.setup.embeddings)), self.cell.seed)
 
     def run(self, watch: Progress = unwatched) -> GapResult:
-        """Train as `redteam train` does, audit, and write report.json."""
-        model, setup, seed = self.folder / "model.pt", self.setup, self.cell.seed
-        clock = _Clock(phase(watch, "training"))
+        """Train as `redteam train` does, audit, and write report.json.
+
+        Without a clip canaries take more from a model than users' rows would: they get a training of their own.
+        """
+        clock, setup = _Clock(phase(watch, "training")), self.setup
         planted = setup.canaries if setup.canaries and type(self.defense).plants_labels else None
+        apart = planted is not None and not isinstance(self.defense, PrivateTraining)
+        timed = self._train(self.folder / (_APART if apart else "model.pt"), planted, clock)  # as the others, with them
+        files = self._train(self.folder / "model.pt", None, _Clock(phase(watch, "training"))) if apart else timed
+        ledger = Ledger.load(files.ledger)
+        if ledger.data.sha256 != setup.data_sha256:
+            raise DataError(f"{setup.data}: changed while the experiment ran; start again")
+        report = self.attack(ALPHA, phase(watch, "auditing"))
+        write_atomic(self.folder / "report.json", report.to_json())
+        return _result(self, report, clock.seconds, Ledger.load(timed.ledger).recipe.parameters.get("epochs"))
+
+    def _train(self, output: Path, planted: int | None, clock: "_Clock") -> TrainedFiles:
+        setup, seed = self.setup, self.cell.seed
         token = SHARE_BATCHES.set(True)  # the cells of a seed differ in what their trainers do, and in nothing else
         try:
-            files = train(
+            return train(
                 setup.data,
-                model,
+                output,
                 self.defense,
                 columns=setup.columns,
                 model=setup.model,
@@ -106,12 +123,6 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
             )
         finally:
             SHARE_BATCHES.reset(token)
-        ledger = Ledger.load(files.ledger)
-        if ledger.data.sha256 != setup.data_sha256:
-            raise DataError(f"{setup.data}: changed while the experiment ran; start again")
-        report = self.attack(ALPHA, phase(watch, "auditing"))
-        write_atomic(self.folder / "report.json", report.to_json())
-        return _result(self, report, clock.seconds, ledger.recipe.parameters.get("epochs"))
 
     def attack(self, alpha: float, watch: Progress = unwatched) -> AuditReport:
         """Audit the trained model as `redteam audit` does, with all intervals together at `alpha`."""
@@ -119,8 +130,12 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
 
         inputs: AuditInputs = open_inputs(str(self.folder / "model.pt"), Sources(), {})
         inputs = with_fairness(inputs, self.setup.swaps, None)
+        labels = inputs.labels
+        if self.setup.canaries and (self.folder / _APART).exists():
+            other = open_inputs(str(self.folder / _APART), Sources(), {})
+            labels = other.labels and replace(other.labels, target=other.target)
         guarantee = Ledger.load(ledger_path(self.folder / "model.pt")).guarantee
-        settings = AuditSettings(alpha, FPRS, self.cell.seed)
+        settings = AuditSettings(alpha, FPRS, self.cell.seed, vectors=self.folder.parent, breakdowns=False)
         how: dict[str, Any] = {"settings": settings, "guarantee": guarantee, "progress": watch}
         how["kept"] = _kept(self.setup.data_sha256, self.setup.holdout, self.cell.seed)
         tried = None
@@ -128,7 +143,7 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
             released = self.words(read_examples(self.setup.data, self.setup.columns).examples)
             exchange, tries = self.words.exchange, discover_reconstructions()
             tried = released_audit(exchange.mechanism, exchange.table, inputs.split, released, tries)
-        how["besides"] = Besides(inputs.labels, tried, inputs.fairness)
+        how["besides"] = Besides(labels, tried, inputs.fairness)
         return audit(inputs.target, inputs.split, self.setup.attacks, **how)
 
 
@@ -170,7 +185,7 @@ def open_gap(
     elif canaries:
         LabelPlan.draw(canaries)  # or refused, before any training
     shared = GapSetup(data, fingerprint(data), model, weights, tuple(attacks), columns, holdout, canaries, embeddings)
-    shared = replace(shared, swaps=tuple(swaps))
+    shared = replace(shared, swaps=tuple(swaps), labels=len(set(kept.labels or ())))
     return shared, reading.notes
 
 

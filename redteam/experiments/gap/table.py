@@ -143,9 +143,14 @@ def _legend(report: GapReport) -> Iterator[str]:
     if any(each.unit == "user" for cell in report.cells for each in cell.evidence):
         yield "measured, AUC and TPR are per user, by all rows; guarantees for examples do not compare with them"
     if with_canaries(report):
+        free = [found for row in report.rows if row.accounted is None for found in map(row.by_canaries, _ADVERSARIES)]
+        most = max((found.attainable for found in free if found is not None), default=None)
+        ends = (
+            "" if most is None else f"; where nothing is guaranteed, so many canaries show no more than {short(most)}"
+        )
         yield (
             "updates, final, box: lower bounds on epsilon by label canaries, for an adversary of all updates, of "
-            "the final weights, of a black box; rows: by the best attack on users' rows"
+            f"the final weights, of a black box{ends}; rows: by the best attack on users' rows"
         )
     elif any(row.best("epsilon") for row in report.rows):
         yield "measured: lower bound on epsilon by the best attack, of the largest attainable one"

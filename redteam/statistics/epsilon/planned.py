@@ -36,8 +36,8 @@ from redteam.statistics.ranking import finite_scores
 
 FEWEST = 20  # canaries; with fewer no rule shows anything of interest
 _SHARES = 80  # tried
-_UNCLAIMED = 8.0  # what is planned for where nothing is claimed
-_MOST_MU = 50.0
+_UNCLAIMED = 32.0  # what is planned for where nothing is claimed, which is mostly a training without noise
+_MOST_MU = 10.0  # standard deviations; further apart no more is to be seen
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,14 @@ def plan(canaries: int, *, claim: float | None, delta: float, alpha: float, seen
     most = gdp_epsilon(_MOST_MU, delta=delta)
     mu = seen * float(brentq(lambda x: gdp_epsilon(x, delta=delta) - min(wanted, most), 0.0, _MOST_MU + 1e-6))
     half = max(1, canaries // 2)
+    certain = max(1, math.floor(half - 1.5 * math.sqrt(canaries)))  # 3 deviations of how many were in are no surprise
     shares = 1 / (1 + np.exp(np.linspace(-0.5, math.log(half), _SHARES)))
     found, tried = special.ndtr(mu + special.ndtri(shares)), np.ceil(half * shares)
     tp = np.floor(half * found).astype(np.int64)
     rates = (tp, half, np.minimum(tried, half).astype(np.int64), half, alpha)
-    guesses = np.arange(1, half + 1) if half <= _SHARES else np.unique(np.geomspace(1, half, _SHARES).astype(np.int64))
-    right = np.minimum(np.floor(2 * half * _right_at_top(mu, guesses / (2 * half))), 2 * guesses).astype(np.int64)
+    guesses = np.unique(np.geomspace(1, certain, _SHARES).astype(np.int64))
+    top = 2 * half * _right_at_top(mu, guesses / (2 * half)) + 1e-6  # what is certain is so in spite of rounding
+    right = np.minimum(np.floor(top), 2 * guesses).astype(np.int64)
     promised = promise(right, 2 * guesses, canaries, delta, alpha)
     return PlannedRules(
         float(shares[int(np.argmax(epsilon_from_rates(*rates, delta=delta)))]),
