@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import digamma, polygamma
+from scipy.special import digamma, log_expit, logsumexp, polygamma
 from scipy.stats import norm, t
 
 from redteam.core import StatisticsError
@@ -131,6 +131,21 @@ def test_a_prior_is_found_where_variances_differ():
     freedom, variance = moderated(moments(rng.normal(0, 1, (8, rows)) * deviation, included))
     assert freedom[0] - 6 == pytest.approx(d0, rel=0.1)
     assert np.corrcoef(np.log(variance), np.log(deviation))[0, 1] > 0.7
+
+
+@pytest.mark.parametrize("middle", [-900.0, -300.0, -40.0, 0.0, 3.0])
+def test_the_ratio_is_that_of_logs_that_are_added(middle):
+    rng = np.random.default_rng(3)
+    target, log_odds = middle + rng.normal(0, 3, 50), middle + rng.normal(0, 3, (6, 50))
+    expected = log_expit(target) - logsumexp(log_expit(log_odds), axis=0) + np.log(6)
+    np.testing.assert_allclose(ratio(target, log_odds), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_ratio_still_ranks_rows_of_which_all_models_are_sure():
+    """Where p is 1 but for 1e-18 its log, added up as it is, would be 0 for all."""
+    sure = np.linspace(40, 60, 20)
+    made = ratio(sure, np.tile(sure - 1.0, (4, 1)))
+    np.testing.assert_allclose(made, np.exp(-sure) * (np.e - 1), rtol=1e-9)
 
 
 def test_the_ratio_with_a_population_is_a_step_function_of_the_ratio_without():

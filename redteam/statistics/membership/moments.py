@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_expit, logsumexp
+from scipy.special import expit, log_expit, logsumexp
 
 from redteam.core.arrays import BoolArray, FloatArray
+
+_TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,32 @@ def ratio(target: FloatArray, log_odds: FloatArray) -> FloatArray:
     RMIA (Zarifzadeh et al., ICML 2024) compares this with the same of a population, which is a monotone step function
     of it: the population can only make its ROC curve coarser. BASE (Lassila et al. 2025) is this.
     """
-    log_mean: FloatArray = logsumexp(log_expit(log_odds), axis=0) - np.log(len(log_odds))
-    score: FloatArray = log_expit(target) - log_mean
+    score: FloatArray = log_expit(target) - _log_mean(log_odds)
     return score
+
+
+def _log_mean(log_odds: FloatArray) -> FloatArray:
+    """Return the log of the mean p over models, shape [n].
+
+    From the mean 1 - p where that is small, as p near 1 has no decimals left; from logs where every p is below the
+    smallest number. To take logs first and add their exponentials is three times the work.
+    """
+    doubt = expit(-log_odds).mean(axis=0)
+    made: FloatArray = np.log1p(-np.minimum(doubt, 0.5))
+    for few, mean in ((doubt > 0.5, _plain_mean), (doubt >= 1, _mean_of_logs)):
+        if few.any():
+            made[few] = mean(log_odds[:, few])
+    return made
+
+
+def _plain_mean(log_odds: FloatArray) -> FloatArray:
+    mean: FloatArray = np.log(np.maximum(expit(log_odds).mean(axis=0), _TINY))
+    return mean
+
+
+def _mean_of_logs(log_odds: FloatArray) -> FloatArray:
+    mean: FloatArray = logsumexp(log_expit(log_odds), axis=0) - np.log(len(log_odds))
+    return mean
 
 
 def ratio_offline(target: FloatArray, log_odds: FloatArray, included: BoolArray, *, a: float = 0.3) -> FloatArray:
