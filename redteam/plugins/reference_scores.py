@@ -19,7 +19,7 @@ class ReferenceScores:
     that i was not trained on, or -1. `correct`, shape [k, n], is where the row's label was predicted, if that is known.
     `made_by` says in a few words where they come from, for the report. `gradients`, shape [k, f, n], are log norms of
     gradients of the row's loss, where an attack asks for them and the models have weights. The target is never among
-    them. Raises StatisticsError where the shapes do not belong together, a number is NaN, or a partner is none.
+    them. Raises StatisticsError where the shapes do not belong together, a number is NaN, or a partner is none of them.
     """
 
     log_odds: FloatArray
@@ -38,15 +38,25 @@ class ReferenceScores:
             )
         if self.correct is not None and self.correct.shape != self.included.shape:
             raise StatisticsError(f"right answers of shape {self.correct.shape}, not {self.included.shape}")
-        if self.gradients is not None and self.gradients[:, 0].shape != self.log_odds.shape:
-            raise StatisticsError(f"norms of gradients of shape {self.gradients.shape}, not [models, norms, rows]")
+        if self.included.dtype != np.bool_:
+            raise StatisticsError(f"inclusion of {self.included.dtype}, not of true and false")
+        if self.gradients is not None:
+            self._check_gradients(self.gradients)
         if np.isnan(self.log_odds).any():
             raise StatisticsError("log-odds of a reference model are NaN")
         if len(self.partner) != len(self.log_odds):
             raise StatisticsError(f"{len(self.partner)} partners of {len(self.log_odds)} reference models")
         for model, other in enumerate(self.partner):
+            if other >= len(self):
+                raise StatisticsError(f"reference model {model} has the partner {other}, of {len(self)} models")
             if other >= 0 and (self.partner[other] != model or (self.included[model] == self.included[other]).any()):
                 raise StatisticsError(f"reference model {other} was not trained on just what model {model} was not")
+
+    def _check_gradients(self, norms: FloatArray) -> None:
+        if norms.ndim != 3 or not norms.shape[1] or norms[:, 0].shape != self.log_odds.shape:
+            raise StatisticsError(f"norms of gradients of shape {norms.shape}, not [models, norms, rows]")
+        if not np.isfinite(norms).all():
+            raise StatisticsError("norms of gradients of a reference model are NaN or infinite")
 
     def __len__(self) -> int:
         """Return how many models there are."""

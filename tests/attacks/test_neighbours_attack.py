@@ -93,7 +93,7 @@ def test_log_odds_keep_the_order_where_p_rounds_to_one_and_stay_finite_where_it_
 
 
 def test_it_is_part_of_every_audit_and_gets_an_encoder(monkeypatch):
-    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda base: hashed_ngrams())
+    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda *_: hashed_ngrams())
     assert [attack.id for attack in suited((NeighbourCorrected(),), Access.WEIGHTS)] == ["RT103"]
     split = Split.of(sentences(60, seed=1), sentences(60, seed=2))
     report = audit(RuleTarget(), split, [NeighbourCorrected()], controls=())

@@ -95,7 +95,7 @@ def test_no_leak_is_found_where_there_is_none():
 
 
 def test_it_applies_where_non_members_are_kept_apart(monkeypatch):
-    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda base: hashed_ngrams())
+    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda *_: hashed_ngrams())
     attack, members = QuantileRegression(), sentences(100, seed=1)
     assert "kept apart" in attack.applies(Access.WEIGHTS, AttackContext(0, encoder=hashed_ngrams()))
     with_them = Split.of(members, sentences(100, seed=2), sentences(120, seed=3))

@@ -101,7 +101,7 @@ def test_without_reference_models_it_does_not_apply_and_takes_no_error():
 
 
 def test_an_audit_without_references_says_that_it_is_not_applicable(monkeypatch):
-    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda base: hashed_ngrams())
+    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda *_: hashed_ngrams())
     report = audit(
         RuleTarget(), Split.of(sentences(40, seed=1), sentences(40, seed=2)), [ReferenceModels()], controls=()
     )
@@ -110,7 +110,7 @@ def test_an_audit_without_references_says_that_it_is_not_applicable(monkeypatch)
 
 
 def test_an_audit_with_references(monkeypatch):
-    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda base: hashed_ngrams())
+    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda *_: hashed_ngrams())
 
     class Given:
         def scores(self, pool):

@@ -71,6 +71,18 @@ def test_nothing_is_found_where_gradients_tell_nothing(models):
     assert sum(not each.low <= 0.5 <= each.high for each in seen) <= 11  # of a binomial of 5, once in 200
 
 
+def test_norms_that_are_the_same_for_all_rows_are_passed_over():
+    """As of a layer that a model does not use: they would leave no number in the score."""
+    kernel, table, target, gradients, _ = world(6, lift=1.0, rows=60)
+    flat = replace(table, gradients=np.concatenate([table.gradients, np.full((6, 1, 60), -3.0)], axis=1))
+    made = stacked_score(target, flat, kernel, np.vstack([gradients, np.full(60, -3.0)]))
+    np.testing.assert_array_equal(made, stacked_score(target, table, kernel, gradients))
+    nothing = replace(table, gradients=np.zeros((6, 1, 60)))
+    np.testing.assert_array_equal(
+        stacked_score(target, nothing, kernel, np.zeros((1, 60))), stacked_score(target, table, kernel)
+    )
+
+
 def test_a_reference_that_plays_the_target_takes_its_gradients_along():
     _, table, *_ = world(6, lift=1.0, rows=40)
     np.testing.assert_array_equal(table.others(2).gradients, table.gradients[[0, 1, 4, 5]])
@@ -105,6 +117,23 @@ def test_norms_that_do_not_fit_the_rows_are_refused():
     given = equipped(POOL).reference_scores
     with pytest.raises(StatisticsError, match=r"norms of gradients of shape \(4, 3, 2\)"):
         ReferenceScores(given.log_odds, given.included, given.partner, gradients=np.zeros((4, 3, 2)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gradients": np.zeros((4, 0, 40))}, r"shape \(4, 0, 40\), not \[models"),
+        ({"gradients": np.zeros(40)}, r"shape \(40,\), not \[models"),
+        ({"gradients": np.full((4, 3, 40), np.nan)}, "gradients of a reference model are NaN or infinite"),
+        ({"gradients": np.full((4, 3, 40), -np.inf)}, "gradients of a reference model are NaN or infinite"),
+        ({"included": np.tile([0, 1], (4, 20))}, "inclusion of int64, not of true and false"),
+        ({"partner": (1, 0, 9, 2)}, "reference model 2 has the partner 9, of 4 models"),
+    ],
+)
+def test_references_of_another_form_are_refused_before_any_attack(change, said):
+    """Numbers 0 and 1 for true and false would be taken for rows that are on both sides."""
+    with pytest.raises(StatisticsError, match=said):
+        replace(equipped(POOL).reference_scores, **change)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +222,7 @@ def test_a_plan_knows_whether_references_will_have_gradients(gradients):
 @pytest.mark.parametrize("references", [None, Bare()])
 def test_a_saved_report_without_what_was_named_fails_the_gate_too(references, monkeypatch, tmp_path):
     """Beside another attack that passes, under a policy that does not ask for it."""
-    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda base: hashed_ngrams())
+    monkeypatch.setattr("redteam.auditing.run.public_encoder", lambda *_: hashed_ngrams())
     loss = next(each for each in discover_attacks() if each.id == "RT101")
     report = audit(Weighty(), SPLIT, [loss, ATTACK], controls=(), references=references)
     (tmp_path / "report.json").write_text(report.to_json())

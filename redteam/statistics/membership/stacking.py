@@ -1,7 +1,7 @@
 """Scores of a target among reference models, less what neighbours share; from four references on, several in one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -102,7 +102,8 @@ def stacked_score(
     """Return how sure a logistic regression on several scores is that a row is in, shape [n].
 
     It is fitted where each reference plays the target, itself and its complement left out of the references. With
-    `gradients`, the target's log norms, shape [f, n], it sees those among the references' own too.
+    `gradients`, the target's log norms, shape [f, n], it sees those among the references' own too, but for norms that
+    are the same for all rows of a model and rank nobody.
     """
     many = all(_has_own_spread(references.others(k)) for k in range(len(references)))
     spread = spread_of(references.moments())  # two numbers for all rows: no row is known by them
@@ -117,7 +118,11 @@ def stacked_score(
             ]
         return np.column_stack(parts)
 
-    pulls = [None] * len(references) if gradients is None or references.gradients is None else references.gradients
+    pulls: Sequence[FloatArray | None] = [None] * len(references)
+    if gradients is not None and references.gradients is not None:
+        telling = (np.ptp(references.gradients, axis=2) > 0).all(axis=0) & (np.ptp(gradients, axis=1) > 0)
+        gradients, pulls = gradients[telling], list(references.gradients[:, telling])
+        references = replace(references, gradients=references.gradients[:, telling])
     x = np.concatenate([seen(references.log_odds[k], references.others(k), pulls[k]) for k in range(len(references))])
     is_in = np.concatenate(list(references.included))
     mean, deviation = x.mean(axis=0), x.std(axis=0) + _TINY
