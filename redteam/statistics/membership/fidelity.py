@@ -60,7 +60,7 @@ def _over(own: float, slopes: FloatArray, log_odds: FloatArray, apart: BoolArray
 
     Whether they are is told by correlations: one model that is nearly sure of all rows has slopes as large as you like.
     """
-    related = float(np.corrcoef(log_odds)[apart].mean())
+    related = float(np.asarray(np.corrcoef(log_odds))[apart].mean())
     error = 1 / np.sqrt(log_odds.shape[1] * apart.sum() / 2)
     among = float(slopes[apart].mean())
     return own / among if related > max(_RELATED, _SURE * error) and among > 0 else None
