@@ -90,7 +90,7 @@ class LabelWatch:
         accounted = None if guarantee is None else guarantee.accounted
         claim, delta = (None, self._plan.delta) if accounted is None else (accounted.epsilon, accounted.delta)
         # A nominal epsilon below what is accounted for is the noise that was added: it says better what shows.
-        likely = claim if guarantee is None else min(guarantee.accounted.epsilon, guarantee.nominal.epsilon)
+        likely = None if guarantee is None else min(guarantee.accounted.epsilon, guarantee.nominal.epsilon)
         how: dict[str, Any] = {"claim": likely, "delta": delta, "alpha": _ALPHA}
         seen = SEEN if likely is not None else dict.fromkeys(ACCESSES, 1.0)  # without noise everybody sees everything
         rules = {each: plan_rules(self.planted.count, **how, seen=seen[each]) for each in ACCESSES}

@@ -14,8 +14,8 @@ import typer
 
 from redteam.cli.options import ModelOptions
 from redteam.cli.present import deliver, say, terminal
-from redteam.cli.progress import ProgressShow, progress, time_left
-from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
+from redteam.cli.progress import SILENT, ProgressShow, progress, time_left
+from redteam.core import UsageError
 from redteam.plugins.settings import Setting
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def run(
     found: dict[Path, Any] = {}
     taken = sum((task.folder / "cell.json").exists() for task in tasks)
     started = time.monotonic()
-    bar = progress("models") if sys.stderr.isatty() else nullcontext(_nothing)
+    bar = progress("models") if sys.stderr.isatty() else nullcontext(SILENT)  # else the lines say enough
     with bar as show, closing(run_cells(tasks, workers=jobs, watch=_ModelWatch(show, found, len(tasks)))) as done:
         show(0, len(tasks))
         for task, result in done:
@@ -131,23 +131,23 @@ def run(
 class _ModelWatch:
     """Shows how far the model is that is trained and attacked now, as the next after those `found`."""
 
-    show: Callable[..., None]
+    show: ProgressShow
     found: Mapping[Path, Any]
     total: int
 
     def __call__(self, done: int, total: int) -> None:
         """Show nothing of what has no name."""
 
-    def named(self, what: str) -> Callable[..., None]:
+    def named(self, what: str) -> ProgressShow:
         """Return what shows how far `what` is."""
-        if not isinstance(self.show, ProgressShow):
-            return self
         return self.show.under(f"model {len(self.found) + 1} of {self.total}, ").named(what)
 
 
 def code(outcome: "Outcome") -> int:
     """Return the exit code of what an experiment comes to."""
-    return {"leak": LEAK, "inconclusive": INCONCLUSIVE, "measured": PASS}[outcome]
+    from redteam.experiments.page import CODES
+
+    return CODES[outcome]
 
 
 def write(
@@ -172,7 +172,3 @@ def write(
         files = ", ".join(f"{name}.{kind}" for kind in (*texts, "png")) + f" and {name}.svg"
         say(f"wrote {files} in {output}; the models are measurements, not for release")
     return delivered
-
-
-def _nothing(done: int, total: int) -> None:
-    """Show no bar where there is no terminal: the lines say enough."""

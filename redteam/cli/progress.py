@@ -40,7 +40,7 @@ class ProgressShow:
 def progress(what: str) -> Iterator[ProgressShow]:
     """Yield a function `(done, total, *measure)` that shows how far `what` has come, or another `what` in between."""
     if is_quiet():
-        yield ProgressShow(_nothing, _unnamed)
+        yield SILENT
     elif sys.stderr.isatty():
         with held(), _bar(what) as show:
             yield show
@@ -87,6 +87,9 @@ def _nothing(done: int, total: int, *measure: float, what: str = "") -> None:
 
 def _unnamed(what: str) -> None:
     """Say nothing of what begins: a line comes when it has taken a while."""
+
+
+SILENT = ProgressShow(_nothing, _unnamed)
 
 
 def _lines(what: str) -> Show:

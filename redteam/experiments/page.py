@@ -4,11 +4,13 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from redteam.core import INCONCLUSIVE, LEAK, PASS
 from redteam.experiments.report import ExperimentReport
 from redteam.experiments.table import ReportTable
 from redteam.formats.html.page import Figure, HtmlTable, Number, Page, Section, draw
 
 Outcome = Literal["leak", "inconclusive", "measured"]
+CODES: dict[Outcome, int] = {"leak": LEAK, "inconclusive": INCONCLUSIVE, "measured": PASS}  # that a command exits with
 
 _KINDS = {"leak": "leak", "inconclusive": "inconclusive", "measured": "plain"}
 _DEEPEST = 4

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from redteam.core import INCONCLUSIVE, LEAK, PASS
-
 if TYPE_CHECKING:
     from redteam.experiments.drill.report import DrillReport, DrillRow
     from redteam.experiments.gap.report import GapReport, GapRow, SeedsMeasure
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 
 Numbers = Iterator[tuple[str, float | None]]
 _LONGEST = 120  # characters of a name; MLflow takes 250, and tags that nobody can read are no help
-_CODES = {"leak": LEAK, "inconclusive": INCONCLUSIVE, "measured": PASS}
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,7 @@ def told_apart(numbers: Iterable[tuple[str, float | None]]) -> Iterator[tuple[st
 def gap_logged(report: "GapReport") -> Logged:
     """Return what every row of a gap experiment comes to: of each metric its strongest signal, as in its table."""
     from redteam.experiments.gap.page import outcome, render_page
+    from redteam.experiments.page import CODES
 
     def numbers() -> Numbers:
         yield "claims_broken", float(sum(claim.proven for claim in report.broken))
@@ -61,12 +59,13 @@ def gap_logged(report: "GapReport") -> Logged:
 
     said = outcome(report)
     about = {"command": "gap", "data": str(report.settings.get("data", "")), "verdict": said}
-    return _logged("gap", numbers(), about, _CODES[said], render_page(report))
+    return _logged("gap", numbers(), about, CODES[said], render_page(report))
 
 
 def drill_logged(report: "DrillReport") -> Logged:
     """Return what each attack extracts in every row of a drill, beside held-out secrets."""
     from redteam.experiments.drill.page import outcome, render_page
+    from redteam.experiments.page import CODES
 
     def numbers() -> Numbers:
         yield "rows_proven", float(sum(bool(row.proven) for row in report.rows))
@@ -78,7 +77,7 @@ def drill_logged(report: "DrillReport") -> Logged:
 
     said = outcome(report)
     about = {"command": "drill", "data": str(report.settings.get("data", "")), "verdict": said}
-    return _logged("drill", numbers(), about, _CODES[said], render_page(report))
+    return _logged("drill", numbers(), about, CODES[said], render_page(report))
 
 
 def verification_logged(found: "Verification") -> Logged:
