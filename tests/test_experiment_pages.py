@@ -85,7 +85,7 @@ def test_a_broken_claim_is_a_leak_on_top():
     assert "claim broken" in page
     assert "at least 5.00: a broken claim" in page
     unproven = replace(report, broken=(replace(broken[0], proven=False),))
-    assert gap_outcome(unproven) == "measured"
+    assert gap_outcome(unproven) == "inconclusive"
     assert "not proven among so many" in gap_page(unproven)
 
 

@@ -19,6 +19,7 @@ from redteam.experiments import cells as shared_cells
 from redteam.experiments.cells import run_cells
 from redteam.experiments.gap.cells import GapTask, gap_tasks, open_gap
 from redteam.experiments.gap.grid import GapCell, choose_trainers, gap_grid, parse_epsilons
+from redteam.experiments.gap.page import outcome
 from redteam.experiments.gap.report import GapResult
 from redteam.experiments.gap.run import report_gap
 from redteam.experiments.gap.table import render_text
@@ -230,7 +231,7 @@ def exceeding(data, tmp_path, monkeypatch, *, again):
 
     def attack(task, alpha):
         asked.append((task.cell.epsilon, alpha))
-        return SimpleNamespace(evidence=(evidence("epsilon", again, again, again),))
+        return SimpleNamespace(judged=(evidence("epsilon", again, again, again),))
 
     monkeypatch.setattr(GapTask, "attack", attack)
     some = tasks(data, tmp_path, trainers=FAKES[1:], epsilons=(None, 8.0, 2.0))
@@ -251,6 +252,7 @@ def test_a_bound_that_does_not_stand_among_all_cells_is_inconclusive(data, tmp_p
     report, _ = exceeding(data, tmp_path, monkeypatch, again=1.9)
     assert [claim.proven for claim in report.broken] == [False]
     assert "INCONCLUSIVE" in render_text(report)
+    assert outcome(report) == "inconclusive"
 
 
 def test_a_cell_names_the_code_of_plug_ins(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 from gap_doubles import budget, cell, evidence, report_of, with_planted
 
 from redteam.core import ReportError
+from redteam.experiments.gap.page import outcome
 from redteam.experiments.gap.picture import COLORS, draw
 from redteam.experiments.gap.report import GapReport, gap_rows
 from redteam.experiments.gap.table import render_markdown, render_text
@@ -146,6 +147,14 @@ class TestLabelCanaries:
         text = " ".join(render_text(report_of([one])).split())
         assert "INCONCLUSIVE: x at epsilon 8, seed 0: canaries moved the updates 0.20 times as far" in text
         assert "FAILED" not in text
+
+    def test_canaries_that_are_no_evidence_where_nothing_hides_them_make_it_inconclusive(self):
+        trouble = (Failure("label-canaries", "failed", "canaries moved the updates 1.50 times as far"),)
+        one = with_planted("x", 8.0, (1.0, 0.5, 0.5), accounted=8.0)
+        assert outcome(report_of([one])) == "measured"
+        assert outcome(report_of([replace(one, failures=trouble)])) == "inconclusive"
+        hiding = with_planted("x", 8.0, (1.0, 0.5, 0.5), accounted=900.0, nominal=8.0)
+        assert outcome(report_of([replace(hiding, failures=trouble)])) == "measured"
 
     def test_the_picture_has_a_line_for_each_adversary(self, tmp_path):
         cells = [with_planted("x", e, (0.8 * e, 0.3 * e, 0.25 * e), accounted=e) for e in (8.0, 2.0)]

@@ -1,6 +1,7 @@
 """Label canaries: planted in a real training, cut off again, scored by three adversaries, and judged by the audit."""
 
 import json
+import math
 import stat
 from dataclasses import dataclass, replace
 from datetime import date
@@ -104,6 +105,11 @@ class TestHonestTraining:
         assert abs(watched.moved - 1) < 4 * watched.error < 0.5
         assert watched.share > 0.7
 
+    def test_canaries_left_out_move_as_far_as_the_noise_moves_them(self, honest):
+        watched = Ledger.load(honest[1].ledger).label_canaries.watched
+        assert abs(watched.noise - 1) < 4 * watched.noise_error < 0.3
+        assert not [*watched.troubles()]
+
     def test_more_is_shown_by_whoever_observes_more_and_never_above_the_claim(self, honest):
         shown, report, verdict = honest[2:]
         accounted = report.guarantee.accounted.epsilon
@@ -189,11 +195,38 @@ def test_too_little_noise_breaks_the_claim(tmp_path):
     assert verdict.findings[0].id == "claim:epsilon"
 
 
-def test_canaries_that_hardly_move_are_inconclusive(honest, tmp_path):
-    edited(honest[0], tmp_path, lambda of: of["watched"].update(moved=0.4, error=0.02))
+@pytest.mark.parametrize(
+    ("watched", "said"),
+    [
+        ({"moved": 0.4, "error": 0.02}, "canaries moved the updates 0.40 times as far"),
+        ({"moved": 1.3, "error": 0.02}, "canaries moved the updates 1.30 times as far"),
+        ({"moved": 0.0, "error": 0.0}, "canaries moved the updates 0.00 times as far"),
+        ({"noise": 0.5}, "left out moved 0.50 times as far as the noise"),
+        ({"noise": 5.3}, "left out moved 5.30 times as far as the noise"),
+    ],
+)
+def test_steps_that_were_not_what_is_claimed_are_inconclusive(honest, tmp_path, watched, said):
+    edited(honest[0], tmp_path, lambda of: of["watched"].update(watched))
     _, _, verdict = evidence(tmp_path)
     assert verdict.exit_code == 2
-    assert any("moved the updates 0.40 times as far" in problem for problem in verdict.problems)
+    assert any(said in problem for problem in verdict.problems)
+
+
+def test_more_steps_than_the_mechanism_is_worked_out_for_are_judged_by_random_inclusion_alone(honest, tmp_path):
+    edited(honest[0], tmp_path, lambda of: of["watched"].update(steps=300_000))
+    shown, report, _ = evidence(tmp_path)
+    assert set(shown) == set(ACCESSES)
+    assert not any("Poisson sample" in note for note in report.attack_notes)
+
+
+def test_an_update_that_nobody_watched_is_one_that_moved_nothing():
+    initial = initial_model("tiny", ROWS, learn_from=ROWS, seed=0, layers=1)
+    plan = LabelPlan.draw(50)
+    planted = plant_rows(initial.model, [2, 3], torch.from_numpy(plan.included), labels=3, name="tiny")
+    for clip in (1.0, math.inf):  # with a clip, and without
+        watch = LabelWatch(initial.model, planted, LabelRequest(plan))
+        watch._mechanism = Mechanism(clip, 1.0, 0.5, 10)
+        assert watch.result().watched.moved == 0.0
 
 
 def test_micro_batches_are_judged_by_random_inclusion_alone(honest, tmp_path):
@@ -301,6 +334,9 @@ def edited(folder, tmp_path, change):
         (lambda of: of.update(planted_sha256="0"), "is not what training wrote"),
         (lambda of: of.update(planted="none.pt"), "is not there"),
         (lambda of: of["plan"].update(rules={}), "lacks the rules"),
+        (lambda of: of["watched"].update(error=-1.0), "does not say how far"),
+        (lambda of: of["watched"].update(moved=math.nan), "moved"),
+        (lambda of: of["watched"].update(noise=math.inf), "noise"),
     ],
 )
 def test_a_ledger_without_random_inclusion_is_refused(honest, tmp_path, change, words):

@@ -36,7 +36,7 @@ from redteam.core import UsageError
 from redteam.data.label_canaries import ACCESSES, LabelPlan, WatchedSteps
 from redteam.models.label_rows import LabelRequest, grow
 from redteam.plugins.defense import Mechanism
-from redteam.statistics.epsilon import EpsilonBound, Sampled, planned_bounds
+from redteam.statistics.epsilon import EpsilonBound, planned_bounds
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class LoopEvidence:
     """Lower bounds on epsilon by adversary, and what the steps were.
 
     `bounds` are by the noise that is ruled out where steps are Poisson samples, else those of `one_run`, which need
-    random inclusion alone. Each is wrong at most alpha of the time. Where `watched.moved` is clearly below 1, a bound
-    that is low says nothing at all.
+    random inclusion alone. Each is wrong at most alpha of the time. Where `watched.troubles()` yields anything, the
+    steps were not what they are accounted for, and a bound that is low says nothing at all.
     """
 
     bounds: dict[str, EpsilonBound]
@@ -113,17 +113,13 @@ class LoopCanaries:
             raise UsageError(f"{self._watch.steps:,} of {run.watched.steps:,} steps were watched: finish() comes last")
         self._rows.cut()
         steps, inside = run.watched, run.plan.included
-        plain = steps.plain and steps.sampling == "poisson"
-        how: dict[str, Any] = {"delta": run.plan.delta, "alpha": alpha}
-        how |= {
-            "sampled": Sampled(steps.sample_rate, steps.steps) if plain else None,
-            "only": ("subsampled", "one_run"),
-        }
+        how: dict[str, Any] = {"delta": run.plan.delta, "alpha": alpha, "sampled": steps.sampled}
+        how["only"] = ("subsampled", "one_run")
         scores = scores_by_adversary(run.scores, run.tensors, now, users)
         found = {
             access: planned_bounds(scores[access][inside], scores[access][~inside], run.plan.rules[access], **how)
             for access in ACCESSES
         }
-        judged = "subsampled" if plain else "one_run"
+        judged = "one_run" if steps.sampled is None else "subsampled"
         bounds, one_run = ({access: each[name] for access, each in found.items()} for name in (judged, "one_run"))
         return LoopEvidence(bounds, one_run, steps)

@@ -28,12 +28,11 @@ from redteam.report import Limit
 from redteam.report.metrics import metric
 from redteam.report.values import Evidence, Failure, rule_of
 from redteam.statistics import Interval
-from redteam.statistics.epsilon import EpsilonBound, Sampled, planned_bounds
+from redteam.statistics.epsilon import EpsilonBound, planned_bounds
 from redteam.targets.target import Target
 
 ATTACK, METRIC = "label-canaries", "canary_epsilon"
 _RULE = rule_of(ATTACK, METRIC)
-_SHORT, _FAR, _ERRORS = 0.9, 1.1, 4.0  # of the move that is claimed, and standard errors that make it clear
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +72,7 @@ class LabelAudit:
     @property
     def method(self) -> str:
         """The bound that is judged."""
-        steps = self.canaries.watched
-        return "subsampled" if steps.plain and steps.sampling == "poisson" else "one_run"
+        return "one_run" if self.canaries.watched.sampled is None else "subsampled"
 
     def planned(self, limits: Sequence[Limit] | None, *, claimed: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the ids of the numbers that are judged, and of those beside.
@@ -104,24 +102,16 @@ class LabelAudit:
         return self.method != "one_run"
 
     def run(self, target: Target, level: Any) -> Iterator[Evidence | Failure]:
-        """Yield a bound for each adversary, wrong at most `level(id)` of the time; a Failure where canaries hardly
-        moved, so that what they do not show is no evidence.
+        """Yield a bound for each adversary, wrong at most `level(id)` of the time; a Failure where the steps were not
+        what was claimed, so that what canaries do not show is no evidence.
         """
         scores = self.scores(self.target or target)
         for access in ACCESSES:
             yield self._evidence(scores[access], access, access, self.method, level)
             if self._beside:
                 yield self._evidence(scores[access], access, f"{access}, one run", "one_run", level)
-        steps = self.canaries.watched
-        if steps.moved + _ERRORS * steps.error < _SHORT:
-            yield Failure(
-                ATTACK,
-                "failed",
-                f"canaries moved the updates {steps.moved:.2f} times as far as clip and sampling rate admit (standard "
-                f"error {steps.error:.2f}): what they do not show is no evidence",
-            )
-        if steps.moved - _ERRORS * steps.error > _FAR:
-            self.notes.append(f"{ATTACK}: canaries moved the updates {steps.moved:.2f} times as far as the clip admits")
+        for trouble in self.canaries.watched.troubles():
+            yield Failure(ATTACK, "failed", f"{trouble}: what they do not show is no evidence")
 
     def scores(self, target: Target) -> dict[str, FloatArray]:
         """Return one score a canary for each adversary, higher meaning "was in"."""
@@ -143,8 +133,8 @@ class LabelAudit:
     def _evidence(self, scores: FloatArray, access: str, signal: str, method: str, level: Any) -> Evidence:
         plan, inside = self.canaries.plan, self.included
         alpha = level(f"{_RULE}:{signal}")
-        sampled = Sampled(self.canaries.watched.sample_rate, self.canaries.watched.steps)
-        how: dict[str, Any] = {"delta": plan.delta, "alpha": alpha, "sampled": sampled, "only": (method,)}
+        how: dict[str, Any] = {"delta": plan.delta, "alpha": alpha, "only": (method,)}
+        how["sampled"] = self.canaries.watched.sampled
         bound: EpsilonBound = planned_bounds(scores[inside], scores[~inside], plan.rules[access], **how)[method]
         said = f"{ATTACK}: a bound{', one run,' if signal != access else ''} holds where {bound.assumption}"
         if said not in self.notes:

@@ -75,7 +75,7 @@ class LabelWatch:
         layer.register_forward_pre_hook(lambda _, given: self._read.append(given[0]))
         self._before = self._text()[0][:-1].clone()
         count = planted.count
-        self._likelihood, self._total, self._expected = (np.zeros(count) for _ in range(3))
+        self._likelihood, self._total, self._expected, self._noise = (np.zeros(count) for _ in range(4))
         self._shares, self._steps = 0.0, 0
         self._handle: RemovableHandle | None = None
         self._plan, self._mechanism, self._plain, self._divisor = request.plan, Mechanism(1.0, 0.0, 1.0, 1), False, 1.0
@@ -125,6 +125,7 @@ class LabelWatch:
         product = (along + others) * scale
         self._total += product
         self._expected += rate * squared
+        self._noise += std**2 * squared
         if std > 0:
             ratio = (product - squared / 2) / std**2
             self._likelihood += ratio if rate >= 1 else np.logaddexp(math.log1p(-rate), math.log(rate) + ratio)
@@ -133,6 +134,7 @@ class LabelWatch:
     def kept(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it, in plain values."""
         columns = {"likelihood": self._likelihood, "total": self._total, "expected": self._expected}
+        columns |= {"noise": self._noise}
         return {name: torch.from_numpy(column.copy()) for name, column in columns.items()} | {
             "before": self._before,
             "shares": self._shares,
@@ -143,8 +145,8 @@ class LabelWatch:
         """Go on with what a checkpoint kept; UsageError where that is of other canaries."""
         if len(kept.get("likelihood", ())) != self.planted.count:
             raise UsageError("the unfinished training watched other label canaries: repeat it, or say --restart")
-        self._likelihood, self._total, self._expected = (
-            kept[name].numpy().copy() for name in ("likelihood", "total", "expected")
+        self._likelihood, self._total, self._expected, self._noise = (
+            kept[name].numpy().copy() for name in ("likelihood", "total", "expected", "noise")
         )
         self._before, self._shares, self._steps = kept["before"], float(kept["shares"]), int(kept["steps"])
 
@@ -154,7 +156,8 @@ class LabelWatch:
         scores = self._likelihood if m.noise_multiplier > 0 else self._total
         moved, error = self._moved()
         share = self._shares / max(1, self._steps)
-        watched = WatchedSteps(m.sampling, m.sample_rate, m.steps, m.noise_multiplier, self._plain, moved, error, share)
+        how = m.sampling, m.sample_rate, m.steps, m.noise_multiplier, self._plain
+        watched = WatchedSteps(*how, moved, error, share, *self._shaken())
         tensors = {"weight": rows[:, :-1].clone(), "bias": rows[:, -1].clone(), "before": self._before}
         return CanaryRun(self._plan, watched, tuple(scores.tolist()), tensors)
 
@@ -172,13 +175,30 @@ class LabelWatch:
                 mine.copy_(theirs)
 
     def _moved(self) -> tuple[float, float]:
-        """Return how far canaries that are in moved the updates over what clip and sampling admit, and its error."""
-        inside = self.planted.included.numpy()
-        most = float(self._expected[inside].mean())
-        if not (most > 0 and math.isfinite(self._mechanism.clip)):
+        """Return how far canaries that are in moved the updates over what clip and sampling admit, and its error.
+
+        Steps that were not seen count as steps that moved nothing.
+        """
+        if self._steps and not math.isfinite(self._mechanism.clip):
             return 1.0, 0.0
+        inside, seen = self.planted.included.numpy(), max(1, self._steps)
+        most = float(self._expected[inside].mean()) * max(1.0, self._mechanism.steps / seen)
+        if not most > 0:
+            return 0.0, 0.0
         moved: FloatArray = self._total[inside] / most
         return float(moved.mean()), float(moved.std(ddof=1) / math.sqrt(len(moved)))
+
+    def _shaken(self) -> tuple[float | None, float]:
+        """Return how far canaries left out moved, about their mean, over what the noise of each step does to them, and
+        its standard error; None where steps do not add the same noise to all weights.
+
+        What they have in common is not the noise, which differs from row to row and from step to step.
+        """
+        left = ~self.planted.included.numpy()
+        if not (self._plain and self._mechanism.noise_multiplier > 0 and self._steps and left.sum() > 1):
+            return None, 0.0
+        shaken = self._total[left] / np.sqrt(self._noise[left])
+        return float(shaken.std(ddof=1)), 1 / math.sqrt(2 * (len(shaken) - 1))
 
     def _text(self) -> tuple[Tensor, FloatArray, float]:
         """Return what the copy's last layer reads of the canaries' text and a one, [d + 1], the probability of each

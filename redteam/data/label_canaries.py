@@ -7,7 +7,9 @@ judged is fixed before the first step: the draw, the text and the rule of each b
 
 import hashlib
 import hmac
+import math
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +18,14 @@ import numpy as np
 from redteam.core import LedgerError, UsageError
 from redteam.core.arrays import BoolArray
 from redteam.statistics.epsilon.planned import FEWEST, PlannedRules
+from redteam.statistics.epsilon.subsampled import MOST_STEPS, Sampled
 
 UPDATES, WEIGHTS, ANSWERS = "all updates", "final weights", "black box"
 ACCESSES = (UPDATES, WEIGHTS, ANSWERS)
 SEEN = {UPDATES: 1.0, WEIGHTS: 0.53, ANSWERS: 0.53}  # of the signal, as measured on trainings of other data
 MOST = 50_000
 _EDITED = "the ledger was edited; train again"
+_SHORT, _FAR, _ERRORS = 0.9, 1.1, 4.0  # of what is claimed, and standard errors that make it clear
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class WatchedSteps:
 
     `moved` is the mean move of an included canary along its own gradient over what `clip` and sampling admit, `error`
     its standard error. `plain`: examples are sampled and clipped each by itself, with the same noise at all steps.
+    `noise` is how far canaries that were left out moved over what that noise does to them, None where there is none.
     """
 
     sampling: str
@@ -74,6 +79,26 @@ class WatchedSteps:
     moved: float
     error: float
     share: float
+    noise: float | None = None
+    noise_error: float = 0.0
+
+    @property
+    def sampled(self) -> Sampled | None:
+        """The mechanism of all steps, where it is that of the bound that rules out noise; None for any other."""
+        known = self.plain and self.sampling == "poisson" and self.steps <= MOST_STEPS
+        return Sampled(self.sample_rate, self.steps) if known else None
+
+    def troubles(self) -> Iterator[str]:
+        """Yield why the steps were not what was claimed, so that what canaries do not show is no evidence."""
+        moved, far, near = self.moved, _ERRORS * self.error, _ERRORS * self.noise_error
+        said = f"canaries moved the updates {moved:.2f} times as far as clip and sampling rate admit"
+        if not (moved + far >= _SHORT and moved - far <= _FAR):  # written so that NaN is trouble too
+            yield f"{said} (standard error {self.error:.2f})"
+        if self.noise is not None and not (self.noise + near >= _SHORT and self.noise - near <= _FAR):
+            yield (
+                f"canaries that were left out moved {self.noise:.2f} times as far as the noise of all steps moves them "
+                f"(standard error {self.noise_error:.2f}): it is more, less or another noise than is accounted for"
+            )
 
 
 @dataclass(frozen=True)
@@ -105,6 +130,10 @@ class LabelCanaries:
             raise LedgerError(f"{path}: {plan.count} label canaries are too few for any bound: train again with more")
         if len(self.scores) != plan.count or not np.isfinite(self.scores).all():
             raise LedgerError(f"{path}: {len(self.scores)} scores of {plan.count} label canaries: {_EDITED}")
+        steps = self.watched
+        numbers = (steps.moved, steps.error, steps.noise or 0.0, steps.noise_error)
+        if not all(map(math.isfinite, numbers)) or min(steps.error, steps.noise_error) < 0:
+            raise LedgerError(f"{path}: does not say how far label canaries moved the updates: {_EDITED}")
         if set(plan.rules) != set(ACCESSES):
             raise LedgerError(f"{path}: lacks the rules that label canaries are judged by: {_EDITED}")
         return drawn

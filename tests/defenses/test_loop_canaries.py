@@ -17,8 +17,8 @@ def model():
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
 
 
-def trained(*, quiet=1.0, sampling="poisson", rate=0.5, noise=1.0):
-    """What canaries show of a loop that adds `quiet` times the noise that it accounts for."""
+def trained(*, quiet=1.0, sampling="poisson", rate=0.5, noise=1.0, again=False):
+    """What canaries show of a loop that adds `quiet` times the noise that it accounts for, the same one `again`."""
     net = model()
     canaries = LoopCanaries(net, "2", COUNT, lambda of: of(torch.ones(1, 6)))
     x = torch.cat([torch.randn(ROWS, 6), torch.ones(len(canaries.targets), 6)])
@@ -28,11 +28,18 @@ def trained(*, quiet=1.0, sampling="poisson", rate=0.5, noise=1.0):
     with PrivateTrainer(net, optimizer, noise_multiplier=noise, **how) as private:
         canaries.watch(private, steps=STEPS, delta=1e-5)
         private._steps.std *= quiet
+        if again:
+            private._source.add = repeated
         for rows in private.batches(steps=STEPS, size=len(x)):
             private.step(lambda part: cross_entropy(net(x[part]), y[part], reduction="none"), rows)
         spent = private.spent(delta=1e-5)
         found = canaries.finish(alpha=0.05)
     return net, spent, found
+
+
+def repeated(buffer, std, step):
+    """Add the noise that every other step added."""
+    buffer += std * torch.randn(buffer.shape, generator=torch.Generator().manual_seed(0))
 
 
 def test_more_is_shown_by_whoever_observes_more_and_never_above_what_is_spent():
@@ -45,11 +52,18 @@ def test_more_is_shown_by_whoever_observes_more_and_never_above_what_is_spent():
     assert 4 * found.watched.error < 0.5
     assert found.watched.moved + 4 * found.watched.error > 0.9  # or it is no evidence: .85 to .97
     assert found.watched.moved - 4 * found.watched.error < 1.1
+    assert not [*found.watched.troubles()]
 
 
 def test_a_third_of_the_noise_is_found():
     _, spent, found = trained(quiet=1 / 3)
     assert found.bounds[UPDATES].low > spent
+
+
+def test_noise_that_is_the_same_at_every_step_is_found():
+    _, _, found = trained(again=True)
+    (trouble,) = found.watched.troubles()
+    assert "left out moved" in trouble
 
 
 def test_shuffled_steps_are_judged_by_random_inclusion_alone():

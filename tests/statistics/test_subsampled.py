@@ -163,6 +163,16 @@ def test_a_plan_for_no_claim_and_for_any_is_a_plan():
         assert plan(2000, claim=claim, delta=DELTA, alpha=ALPHA).one_run >= 1
 
 
+@pytest.mark.parametrize(("canaries", "claim"), [(60, 4.0), (60, 1.0), (40, 2.0), (100, 1.0)])
+def test_a_plan_for_too_few_canaries_is_one_by_which_a_broken_training_is_shown(canaries, claim):
+    """Where nothing is to be seen of the claim, all rules are equally good by it, and not by what is worse."""
+    rules = plan(canaries, claim=claim, delta=DELTA, alpha=ALPHA)
+    inside, outside = np.arange(canaries // 2) + 1e6, np.arange(canaries // 2)
+    found = planned_bounds(inside, outside, rules, delta=DELTA, alpha=ALPHA, only=("gdp", "one_run"))
+    assert found["gdp"].low > claim
+    assert found["one_run"].low > 0.5 * min(claim, 2.0)
+
+
 @pytest.mark.parametrize("claim", [None, 1e3])
 @pytest.mark.parametrize("canaries", [200, 2_000])
 def test_where_nothing_hides_canaries_a_plan_shows_more_than_of_noise(claim, canaries):

@@ -8,6 +8,7 @@ from redteam.experiments.gap.report import GapReport, GapRow
 from redteam.experiments.gap.table import (
     TITLE,
     attack_failures,
+    canary_failures,
     details_of,
     overclaimed,
     problems,
@@ -25,7 +26,8 @@ def outcome(report: GapReport) -> Outcome:
     """Return what the experiment comes to: a claim proven broken, something missing, or its numbers."""
     if any(claim.proven for claim in report.broken):
         return "leak"
-    if report.failures or any(attack_failures(report.cells)):
+    unlike = any(canary_failures(report.cells, unforeseen=True))
+    if report.failures or report.broken or any(attack_failures(report.cells)) or unlike:
         return "inconclusive"
     # under noise a model may learn nothing, which is a result; without noise, or everywhere, it is no experiment
     failed = any(row.untrained and row.epsilon is None for row in report.rows)

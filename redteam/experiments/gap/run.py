@@ -43,7 +43,7 @@ def _broken(task: Task[GapSetup, GapCell, GapResult], result: GapResult, able: i
     assert result.guarantee is not None
     accounted, proven = result.guarantee.accounted.epsilon, True
     if able > 1:
-        again = strongest_bound(task.attack(ALPHA / able).evidence)
+        again = strongest_bound(task.attack(ALPHA / able).judged)  # the others have all of the error each
         proven = again is not None and not again.interval.low <= accounted
     return BrokenClaim(result.cell, accounted, result.strongest.interval.low, proven)
 

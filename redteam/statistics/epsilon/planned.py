@@ -11,7 +11,9 @@ above it of those that were in is binomial, and the share of all left-out ones a
 
 import hashlib
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +34,7 @@ from redteam.statistics.epsilon.rates import (
     mu_from_rates,
 )
 from redteam.statistics.epsilon.subsampled import Sampled, subsampled_from_counts
-from redteam.statistics.ranking import finite_scores
+from redteam.statistics.ranking import Floats, finite_scores
 
 FEWEST = 20  # canaries; with fewer no rule shows anything of interest
 _SHARES = 80  # tried
@@ -71,21 +73,47 @@ def plan(canaries: int, *, claim: float | None, delta: float, alpha: float, seen
     wanted = _UNCLAIMED if claim is None else claim
     most = gdp_epsilon(_MOST_MU, delta=delta)
     mu = seen * float(brentq(lambda x: gdp_epsilon(x, delta=delta) - min(wanted, most), 0.0, _MOST_MU + 1e-6))
+    by_rates = partial(epsilon_from_rates, delta=delta)
+    return PlannedRules(
+        _share(by_rates, mu, canaries, alpha),
+        _share(mu_from_rates, mu, canaries, alpha),
+        _guesses(mu, canaries, delta, alpha),
+    )
+
+
+def _share(bound: Callable[..., Floats], mu: float, canaries: int, alpha: float) -> float:
+    """Return the share of the left-out canaries at and above the threshold at which a bound on rates shows most."""
+    half = max(1, canaries // 2)
+    shares = 1 / (1 + np.exp(np.linspace(-0.5, math.log(half), _SHARES)))
+    fp = np.minimum(np.ceil(half * shares), half).astype(np.int64)
+    for each in _signals(mu):
+        tp = np.floor(half * special.ndtr(each + special.ndtri(shares))).astype(np.int64)
+        shown = bound(tp, half, fp, half, alpha)
+        if shown.any():
+            break
+    return float(shares[int(np.argmax(shown))])
+
+
+def _guesses(mu: float, canaries: int, delta: float, alpha: float) -> int:
+    """Return how many canaries of either end to guess."""
     half = max(1, canaries // 2)
     certain = max(1, math.floor(half - 1.5 * math.sqrt(canaries)))  # 3 deviations of how many were in are no surprise
-    shares = 1 / (1 + np.exp(np.linspace(-0.5, math.log(half), _SHARES)))
-    found, tried = special.ndtr(mu + special.ndtri(shares)), np.ceil(half * shares)
-    tp = np.floor(half * found).astype(np.int64)
-    rates = (tp, half, np.minimum(tried, half).astype(np.int64), half, alpha)
     guesses = np.unique(np.geomspace(1, certain, _SHARES).astype(np.int64))
-    top = 2 * half * _right_at_top(mu, guesses / (2 * half)) + 1e-6  # what is certain is so in spite of rounding
-    right = np.minimum(np.floor(top), 2 * guesses).astype(np.int64)
-    promised = promise(right, 2 * guesses, canaries, delta, alpha)
-    return PlannedRules(
-        float(shares[int(np.argmax(epsilon_from_rates(*rates, delta=delta)))]),
-        float(shares[int(np.argmax(mu_from_rates(*rates)))]),
-        int(guesses[int(np.argmax(promised))]),
-    )
+    for each in _signals(mu):
+        top = 2 * half * _right_at_top(each, guesses / (2 * half)) + 1e-6  # what is certain is so in spite of rounding
+        right = np.minimum(np.floor(top), 2 * guesses).astype(np.int64)
+        promised = promise(right, 2 * guesses, canaries, delta, alpha)
+        if promised.max() >= 1.0:  # below it, nothing is shown
+            break
+    return int(guesses[int(np.argmax(promised))])
+
+
+def _signals(mu: float) -> Iterator[float]:
+    """Yield the signal to plan for, and larger ones in case so few canaries show nothing of that."""
+    while mu < _MOST_MU:
+        yield mu
+        mu = max(1.2 * mu, 0.05)
+    yield _MOST_MU
 
 
 def planned_bounds(

@@ -35,7 +35,7 @@ _REACH = 9.0  # standard deviations of the noise on the grid; beyond lies less t
 _BEYOND = 1e-12  # of the composed losses, at most, beyond either end of the grid
 _ROUNDING = 1e-11  # of a probability, lost by the transforms; 1e-13 was the most ever seen
 _CELLS = 1 << 15, 1 << 21  # of the composed loss: at least, at most
-_MOST_STEPS = 1 << 18
+MOST_STEPS = 1 << 18
 _SHIFT = 0.008  # of the standard deviation of the composed loss that rounding all steps may add
 _ORDERS = np.geomspace(1e-3, 300.0, 60)  # of the moments that bound the tails, by so many points of the noise
 _POINTS = 1001
@@ -55,8 +55,8 @@ class Sampled:
         """Raise StatisticsError for a rate outside of (0, 1] or no step."""
         if not 0.0 < self.rate <= 1.0:
             raise StatisticsError(f"sampling rate is {self.rate}; it must lie above 0, and 1 at most")
-        if not (1 <= self.steps <= _MOST_STEPS and self.steps == int(self.steps)):
-            raise StatisticsError(f"number of steps is {self.steps}; give a whole number, 1 to {_MOST_STEPS:,}")
+        if not (1 <= self.steps <= MOST_STEPS and self.steps == int(self.steps)):
+            raise StatisticsError(f"number of steps is {self.steps}; give a whole number, 1 to {MOST_STEPS:,}")
 
 
 def subsampled_from_counts(
