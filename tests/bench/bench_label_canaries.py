@@ -111,8 +111,10 @@ def table(asked):
         data = data_file(asked.data, folder, asked.rows)
         for epsilon in map(float, asked.epsilons.split(",")):
             how = {"epochs": asked.epochs, "batch_size": asked.batch}
-            private = EDPSGD(epsilon=epsilon, **how, runs=1, weights=asked.weights)
-            defense = Plain(epochs=asked.epochs) if epsilon == float("inf") else private
+            if epsilon == float("inf"):
+                defense = Plain(epochs=asked.epochs)
+            else:
+                defense = EDPSGD(epsilon=epsilon, **how, runs=1, weights=asked.weights)
             for canaries in map(int, asked.canaries.split(",")):
                 for seed in range(asked.first, asked.first + asked.seeds):
                     chosen = ModelChoice(asked.model, asked.layers)
