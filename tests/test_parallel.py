@@ -52,6 +52,20 @@ def test_every_job_gives_its_result_once(workers):
     assert sorted(found) == [(i, i**3) for i in range(7)]
 
 
+def halved(job, progress):
+    progress(1, 2)
+    time.sleep(0.7)  # longer than between two looks
+    return job
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_watch_hears_of_jobs_that_are_half_done(workers):
+    heard = []
+    found = outcomes(halved, [1, 2], workers=workers, watch=heard.append)
+    assert found == {0: 1, 1: 2}
+    assert max(heard) in (0.5, 1.0)  # of one job, or of two at once
+
+
 def waiting(job):
     while job and not Path(job).exists():
         time.sleep(0.02)

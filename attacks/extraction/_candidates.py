@@ -8,7 +8,7 @@ import numpy as np
 from attacks.extraction._memory import require_room
 from attacks.extraction.sentences import CandidateSet, IntArray
 from redteam.core.arrays import FloatArray
-from redteam.plugins.context import Progress
+from redteam.core.progress import Progress
 from redteam.plugins.extraction import Ranked, Secret
 from redteam.statistics.exposure import SecretExposure, exact_exposure, sampled_exposure
 

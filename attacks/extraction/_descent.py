@@ -18,7 +18,7 @@ from torch.nn import functional
 from attacks.extraction._memory import require_bytes
 from attacks.extraction._soft_embeddings import Embedded, SoftEmbeddings
 from attacks.extraction.sentences import CandidateSet, IntArray
-from redteam.plugins.context import Progress, unwatched
+from redteam.core.progress import Progress, unwatched
 
 Relaxation = Literal["softmax", "straight-through", "gumbel"]
 

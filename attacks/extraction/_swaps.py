@@ -10,7 +10,7 @@ from attacks.extraction._losses import Memory
 from attacks.extraction._soft_embeddings import Embedded, SoftEmbeddings
 from attacks.extraction.sentences import CandidateSet, IntArray
 from redteam.core.arrays import FloatArray
-from redteam.plugins.context import Progress, unwatched
+from redteam.core.progress import Progress, unwatched
 from redteam.plugins.extraction import Secret
 
 _AT_RANDOM = 8  # one swap in so many is not chosen by the gradient

@@ -6,9 +6,10 @@ import numpy as np
 
 from redteam.core import StatisticsError, TargetError
 from redteam.core.arrays import FloatArray, IntArray
+from redteam.core.progress import phase
 from redteam.data import Examples
 from redteam.models.encoder import hashed_ngrams
-from redteam.plugins.context import AttackContext, phase
+from redteam.plugins.context import AttackContext
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.statistics.membership.neighbours import NeighbourKernel, agreement
 from redteam.statistics.membership.stacking import ReferenceTable, finite
@@ -67,11 +68,13 @@ def public_rows(pool: Examples, context: AttackContext) -> PublicRows:
         labels = np.unique(np.array(pool.labels, dtype=object), return_inverse=True)[1].reshape(-1).astype(np.int64)
         spelling = hashed_ngrams()
         meant = context.encoder.embed(pool.texts, context.progress)
-        phase(context.progress, "comparing texts")
-        fit = agreement(meant, labels)
+        shown = phase(context.progress, "comparing texts")
+        fit = agreement(meant, labels, progress=shown)
         if context.encoder.name != spelling.name:
-            fit = (*fit, *agreement(spelling.embed(pool.texts), labels))
-        context.kept[key] = PublicRows(NeighbourKernel(meant, labels), fit)
+            spelt = spelling.embed(pool.texts)
+            fit = (*fit, *agreement(spelt, labels, progress=phase(context.progress, "comparing spellings")))
+        shown = phase(context.progress, "learning what like texts share")
+        context.kept[key] = PublicRows(NeighbourKernel(meant, labels, progress=shown), fit)
     kept: PublicRows = context.kept[key]
     return kept
 

@@ -17,7 +17,7 @@ from attacks.updates._replay import Match, Replay
 from attacks.updates._search import Explained, explain, refine
 from attacks.updates._span import distance, row_space
 from attacks.updates._unmix import unmix
-from redteam.plugins.context import Progress
+from redteam.core.progress import Progress
 from redteam.plugins.update import RecoveredSentence
 
 _PEEL = 0.99999  # cosine of a sentence's own errors with those solved for: it is subtracted

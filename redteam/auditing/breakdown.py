@@ -10,6 +10,7 @@ import numpy as np
 
 from redteam.core import StatisticsError
 from redteam.core.arrays import BoolArray, FloatArray, IntArray
+from redteam.core.progress import Progress, unwatched
 from redteam.data import Examples, Split
 from redteam.data.grouping import Grouping
 from redteam.data.units import number_users
@@ -24,12 +25,12 @@ _ROWS = 10
 
 
 def by_group(
-    groups: Sequence[str] | None, scores: FloatArray, units: Grouping, *, alpha: float
+    groups: Sequence[str] | None, scores: FloatArray, units: Grouping, *, alpha: float, progress: Progress = unwatched
 ) -> tuple[ClassLeak, ...]:
     """Return the AUC within each label or other group of rows, the surest leak first, together at level `alpha`.
 
     `groups` and `scores` are [n]. A user counts in each group that she has rows in, by those rows. Groups with fewer
-    than 10 members or non-members, or with one score for all, have no interval.
+    than 10 members or non-members, or with one score for all, have no interval. `progress` hears of groups done.
     """
     if groups is None:
         return ()
@@ -45,6 +46,7 @@ def by_group(
         if min(members, nonmembers) >= _FEWEST:
             interval = _interval(part.score(scores[r]), part.is_member, alpha / judged)
         leaks.append(ClassLeak(str(name), members, nonmembers, interval))
+        progress(len(leaks), len(names))
     return tuple(sorted(leaks, key=lambda leak: (-(leak.auc.low if leak.auc else -1.0), leak.label)))
 
 

@@ -10,10 +10,11 @@ from redteam.auditing.family import Family
 from redteam.auditing.settings import AuditSettings
 from redteam.core import StatisticsError, one_line
 from redteam.core.arrays import FloatArray
+from redteam.core.progress import phase
 from redteam.data import Examples
 from redteam.data.grouping import Grouping
 from redteam.plugins.attack import Attack
-from redteam.plugins.context import AttackContext, phase
+from redteam.plugins.context import AttackContext
 from redteam.report.metrics import metric
 from redteam.report.values import Evidence, Failure, rule_of
 from redteam.statistics import Interval, two_sided
@@ -69,9 +70,10 @@ def run_attacks(
         except (Exception, SystemExit) as error:  # a plug-in's sys.exit(0) must not end an audit as a pass
             yield Failure(attack.id, "failed", one_line(error))
             continue
-        phase(context.progress, f"intervals of {attack.id}")
-        for signal in attack.signals:
+        shown = phase(context.progress, f"intervals of {attack.id}")
+        for done, signal in enumerate(attack.signals, 1):
             yield _measure(attack, signal, scores.get(signal), units, settings, family, canaries)
+            shown(done, len(attack.signals))
 
 
 def _for_attack(context: AttackContext, attack: Attack) -> AttackContext:

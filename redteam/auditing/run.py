@@ -32,13 +32,14 @@ from redteam.auditing.skipped import left_out, refused_texts, without_refused
 from redteam.auditing.summary import data_summary, target_summary
 from redteam.canary.evidence import CanaryAudit
 from redteam.canary.label_evidence import ATTACK as LABELS
+from redteam.core.progress import Progress, phase, unwatched
 from redteam.data import Examples, Split
 from redteam.models.encoder import public_encoder
 from redteam.plugins.attack import Attack, Control, suited
-from redteam.plugins.context import AttackContext, Progress, unwatched
+from redteam.plugins.context import AttackContext
 from redteam.plugins.reference_scores import ReferenceProvider
 from redteam.plugins.registry import discover_attacks, discover_controls, discover_risks
-from redteam.report.values import AuditReport, Evidence, Failure, Guarantee, Scope
+from redteam.report.values import AuditReport, ClassLeak, Evidence, Failure, Guarantee, Scope
 from redteam.targets.target import Target
 
 Kind = TypeVar("Kind")
@@ -260,11 +261,16 @@ def _breakdowns(job: _Job, first: Measured | None) -> dict[str, Any]:
         discover_risks(), job.context.reference_scores, job.looked.is_member, alpha=settings.alpha
     ) or most_exposed(first.scores, job.looked.is_member)
     labels, groups = (pool.labels, pool.groups) if settings.breakdowns else (None, None)
+
+    def within(kind: str, names: Sequence[str] | None) -> tuple[ClassLeak, ...]:
+        shown = unwatched if names is None else phase(job.context.progress, f"intervals by {kind}")
+        return by_group(names, first.scores, units, alpha=settings.alpha, progress=shown)
+
     return {
-        "classes": by_group(labels, first.scores, units, alpha=settings.alpha),
+        "classes": within("label", labels),
         "classes_signal": f"{first.attack}:{first.signal}",
         "exposed": tuple(exposed_row(pool, row, risk, split.salt, settings.show_text) for row, risk in risks),
-        "groups": by_group(groups, first.scores, units, alpha=settings.alpha),
+        "groups": within("group", groups),
         "users": users_and_rows(split, first.scores, job.looked.is_member),
     }
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from redteam.canary.found import Found, join_answers, whole_secrets
 from redteam.canary.measures import compare, exposure_interval
 from redteam.canary.run import Attacker, check_target, fewest_candidates, repeated, run_extraction
+from redteam.core.progress import Progress, unwatched
 from redteam.data.planting import Planting, candidates_left, fewest_left
-from redteam.plugins.context import Progress, unwatched
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.report.values import Evidence, Failure, rule_of
 from redteam.statistics import Interval, attainable_extraction_rate

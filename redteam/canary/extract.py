@@ -25,8 +25,9 @@ from redteam.canary.run import (
     signals_of,
 )
 from redteam.core import INCONCLUSIVE, LEAK, PASS, one_line
+from redteam.core.progress import Progress, unwatched
 from redteam.data.planting import Planting, candidates_left, crowded, fewest_left
-from redteam.plugins.context import AttackContext, Progress, unwatched
+from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import ExtractionAttack, NotApplicable
 from redteam.plugins.settings import settings_of
 from redteam.report.values import Failure, TargetSummary

@@ -10,10 +10,11 @@ import numpy as np
 from redteam.canary.measures import Signal
 from redteam.canary.tokens import check_tokenizer
 from redteam.core import TargetError, one_line
+from redteam.core.progress import Progress, phase, unwatched
 from redteam.data import Examples
 from redteam.data.pattern import Pattern
 from redteam.data.planting import Planting
-from redteam.plugins.context import AttackContext, Progress, phase, unwatched
+from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import Answer, CandidateSecret, ExtractionAttack, ExtractionQuery, NotApplicable
 from redteam.report.values import Failure
 from redteam.targets.target import Access, Target, label_indices, labels_of

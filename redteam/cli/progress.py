@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from redteam.cli.present import is_quiet, say
@@ -48,33 +50,67 @@ def progress(what: str) -> Iterator[ProgressShow]:
         yield ProgressShow(_lines(what), _unnamed)
 
 
+@dataclass
+class _Pace:
+    """How fast work comes on: by what was done since it was first heard of, which is not where a resumed one began."""
+
+    since: float = 0.0  # when it was first heard of, and last
+    heard: float = 0.0
+    first: float = -1  # how much was done then; less than 0 before
+    done: float = 0
+    total: int = 0
+
+    def hear(self, done: float, total: int) -> "_Pace":
+        """Take how far it is now."""
+        self.heard = time.monotonic()
+        if self.first < 0 or total != self.total or done < self.done:
+            self.since, self.first, self.total = self.heard, done, total
+        self.done = done
+        return self
+
+    def left(self) -> float | None:
+        """Return the seconds that are left of it by now; None where nothing was done yet, or nothing is left."""
+        rest = _rest(*self.so_far)
+        return None if rest is None else rest - (time.monotonic() - self.heard)
+
+    @property
+    def so_far(self) -> tuple[float, float, float]:
+        """What it took until it was last heard of, in seconds, how much was done in them, and how much is left."""
+        return self.heard - self.since, self.done - self.first, self.total - self.done
+
+
 @contextmanager
 def _bar(what: str) -> Iterator[ProgressShow]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bars:
-        task, shown = bars.add_task(what, total=None), what
+    class Left(ProgressColumn):
+        """The time that is left, by the second, also while one long step says nothing."""
+
+        def render(self, task: Task) -> Text:
+            left = task.fields["pace"].left()
+            said = "-:--:--" if left is None else str(timedelta(seconds=max(1, round(left))))
+            return Text(said, "progress.remaining")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed(), TextColumn("left"))
+    with Progress(*columns, Left(), console=Console(stderr=True), transient=True) as bars:
+        pace, shown = _Pace(), what
+        task = bars.add_task(what, total=None, pace=pace)
 
         def begin(what: str) -> None:
-            nonlocal task, shown
+            nonlocal task, shown, pace
             if what != shown:  # its pace is another, and so is the time that is left
                 bars.refresh()  # how far the other came
                 bars.remove_task(task)
-                task, shown = bars.add_task(what, total=None), what
+                pace, shown = _Pace(), what
+                task = bars.add_task(what, total=None, pace=pace)
                 bars.refresh()
 
         def show(done: int, total: int, *measure: float, what: str = what) -> None:
             begin(what)
+            pace.hear(done, total)
             said = f"{what} (loss {measure[0]:.3f})" if measure else what
             bars.update(task, completed=done, total=total, description=said)
 
@@ -94,24 +130,28 @@ SILENT = ProgressShow(_nothing, _unnamed)
 
 def _lines(what: str) -> Show:
     last = time.monotonic()
-    start: tuple[str, int, float, int] = ("", 0, last, 0)  # what, of how many, since when, and how many were done then
+    pace, shown = _Pace(), what
 
     def show(done: int, total: int, *measure: float, what: str = what) -> None:
-        nonlocal last, start
-        now = time.monotonic()
-        if start[:2] != (what, total) or done < start[3]:
-            start = what, total, now, done
+        nonlocal last, pace, shown
+        if what != shown:
+            pace, shown = _Pace(), what
+        now = pace.hear(done, total).heard
         if now - last > _LINE_EVERY:
             last = now
             said = f", loss {measure[0]:.3f}" if measure else ""
-            say(f"{what}: {done} of {total}{said}{time_left(now - start[2], done - start[3], total - done)}")
+            say(f"{what}: {int(done)} of {total}{said}{time_left(*pace.so_far)}")
 
     return show
 
 
-def time_left(seconds: float, done: int, left: int) -> str:
+def time_left(seconds: float, done: float, left: float) -> str:
     """Return how long the rest takes at the pace so far; nothing where nothing was done yet, or nothing is left."""
-    if done <= 0 or left <= 0:
+    rest = _rest(seconds, done, left)
+    if rest is None:
         return ""
-    rest = seconds / done * left
     return f" (about {rest:.0f} s left)" if rest < 90 else f" (about {rest / 60:.0f} min left)"
+
+
+def _rest(seconds: float, done: float, left: float) -> float | None:
+    return None if done <= 0 or left <= 0 else seconds / done * left

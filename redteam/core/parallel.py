@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -31,6 +32,7 @@ from redteam.core.interrupts import insist
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_LOOK = 0.5  # seconds between looks at how far workers are
 GRACE = 1.0  # seconds: with what it takes to kill and to go, 1.5
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -45,25 +47,35 @@ class Failed:
 
 
 def run_jobs(
-    work: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int = 1
+    work: Callable[..., Result], jobs: Sequence[Job], *, workers: int = 1, watch: Callable[[float], None] | None = None
 ) -> Generator[tuple[int, Result | Failed], None, None]:
     """Yield (position, result) of `work(job)` for every job, in the order in which they are done.
 
     With one worker the jobs run in this process, one after the other. Otherwise `work` and the jobs must be picklable.
+    With a `watch` work is called as `work(job, progress)`, and tells by `progress(done, total)` how far the job is;
+    `watch` hears how many jobs that under way are worth together, as 1.5 where one is done by half and another wholly.
     Close what is returned (`contextlib.closing`) where it may not be read to its end. Raises UsageError for less than
     one worker.
     """
     if workers < 1:
         raise UsageError(f"--jobs {workers}: must be at least 1")
     if workers > 1:
-        return _over_processes(work, jobs, workers)
+        return _over_processes(work, jobs, workers, watch)
+    if watch is not None:
+        work = partial(_told, work, watch)
     return ((position, attempt(work, job)) for position, job in enumerate(jobs))
+
+
+def _told(work: Callable[..., Result], tell: Callable[[float], None], job: Job) -> Result:
+    """Do a job, and tell the share of it that is done."""
+    return work(job, lambda done, total, *measure: tell(min(1.0, done / max(total, 1))))
 
 
 @dataclass(frozen=True)
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    share: Any  # of its job that is done: a number in memory of both processes
 
     def outcome(self) -> Any:
         """Return what it made of its job; `Failed` where it died of it."""
@@ -82,7 +94,7 @@ class _Worker:
 
 
 def _over_processes(
-    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int
+    work: Callable[..., Result], jobs: Sequence[Job], workers: int, watch: Callable[[float], None] | None
 ) -> Generator[tuple[int, Result | Failed], None, None]:
     waiting, started = deque(enumerate(jobs)), list[_Worker]()
     idle, busy = list[_Worker](), dict[Connection, tuple[_Worker, int]]()
@@ -91,15 +103,19 @@ def _over_processes(
             while waiting and len(busy) < workers:
                 position, job = waiting.popleft()
                 try:
-                    message = pickle.dumps((work, job))
+                    message = pickle.dumps((work, job, watch is not None))
                 except Exception as error:
                     yield position, Failed(one_line(error))
                     continue
                 worker = idle.pop() if idle else _start(started)
+                worker.share.value = 0.0
                 busy[worker.pipe] = worker, position
                 with contextlib.suppress(OSError):  # it is dead, which `outcome` tells
                     worker.pipe.send_bytes(message)
-            for pipe in wait(list(busy)):
+            ready = wait(list(busy), None if watch is None else _LOOK)
+            if watch is not None:
+                watch(sum(worker.share.value for pipe, (worker, _) in busy.items() if pipe not in ready))
+            for pipe in ready:
                 assert isinstance(pipe, Connection)
                 worker, position = busy.pop(pipe)
                 outcome = worker.outcome()
@@ -116,9 +132,10 @@ def _start(started: list[_Worker]) -> _Worker:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     try:
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there,))
+        share = context.Value("d", 0.0, lock=False)
+        process = context.Process(target=_serve, args=(there, share))
         process.start()
-        started.append(_Worker(process, here))
+        started.append(_Worker(process, here, share))
         there.close()  # the worker has the other end: without it a pipe ends
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -141,7 +158,7 @@ def _end(started: list[_Worker]) -> None:
             worker.pipe.close()
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, share: Any) -> None:
     """Do the jobs that come by a pipe, as a worker, until it ends."""
     signal.signal(signal.SIGTERM, _interrupt)
     insist()
@@ -150,13 +167,15 @@ def _serve(pipe: Connection) -> None:
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         while True:
-            pipe.send_bytes(_answer(pipe.recv_bytes()))
+            pipe.send_bytes(_answer(pipe.recv_bytes(), partial(setattr, share, "value")))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing is left to stop
 
 
-def _answer(message: bytes) -> bytes:
+def _answer(message: bytes, tell: Callable[[float], None]) -> bytes:
     try:
-        work, job = pickle.loads(message)
+        work, job, watched = pickle.loads(message)
+        if watched:
+            work = partial(_told, work, tell)
         return pickle.dumps(attempt(work, job))
     except Exception as error:  # what cannot be sent between processes
         return pickle.dumps(Failed(one_line(error)))

@@ -15,9 +15,9 @@ from redteam.core import UsageError
 from redteam.core.files import write_atomic
 from redteam.core.identity import difference, foreign_code
 from redteam.core.parallel import Failed, run_jobs
+from redteam.core.progress import Progress, unwatched
 from redteam.experiments.report import FailedCell
 from redteam.experiments.setup import Setup
-from redteam.plugins.context import Progress, unwatched
 from redteam.plugins.defense import Defense
 from redteam.plugins.settings import settings_of
 from redteam.training.train import portable

@@ -13,6 +13,7 @@ import numpy as np
 from redteam.core import BundleError, UsageError, first_line
 from redteam.core.arrays import FloatArray
 from redteam.core.files import save_atomic
+from redteam.core.progress import Progress, unwatched
 
 _BATCH = 64  # texts of like length in one pass
 _LONGEST = 256  # tokens of a text that are read: what it is about stands at its beginning
@@ -20,12 +21,7 @@ _HASHED = 512  # numbers of a text where there is no encoder
 _TINY = 1e-12
 
 
-Seen = Callable[[int, int], None]
-Encode = Callable[[list[str], Seen], FloatArray]
-
-
-def _unseen(done: int, total: int) -> None:
-    """Show no progress."""
+Encode = Callable[[list[str], Progress], FloatArray]
 
 
 class PublicEncoder:
@@ -40,7 +36,7 @@ class PublicEncoder:
         self._row_of: dict[str, int] = {}
         self._vectors = np.empty((0, 0))
 
-    def embed(self, texts: Sequence[str], progress: Seen = _unseen) -> FloatArray:
+    def embed(self, texts: Sequence[str], progress: Progress = unwatched) -> FloatArray:
         """Return one vector of length 1 per text, shape [n, d]; a text that gives nothing is 0.
 
         The same texts in another order give the same vectors, to the bit. `progress` hears of texts read and all of
@@ -55,7 +51,7 @@ class PublicEncoder:
         taken: FloatArray = self._vectors[[self._row_of[text] for text in texts]]
         return taken
 
-    def _kept(self, texts: list[str], progress: Seen) -> FloatArray:
+    def _kept(self, texts: list[str], progress: Progress) -> FloatArray:
         """Return the vectors that the folder keeps; else encode the texts, and keep them there for the owner alone."""
         if self._folder is None:
             return self._encode(texts, progress)
@@ -102,7 +98,7 @@ def hashed_ngrams() -> PublicEncoder:
     return PublicEncoder("hashed n-grams", _hashed)
 
 
-def _hashed(texts: list[str], progress: Seen) -> FloatArray:
+def _hashed(texts: list[str], progress: Progress) -> FloatArray:
     from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.preprocessing import normalize
 
@@ -121,7 +117,7 @@ class _MeanOfTokens:
         self.directory = directory
         self._opened: tuple[Any, Any] | None = None
 
-    def __call__(self, texts: list[str], progress: Seen) -> FloatArray:
+    def __call__(self, texts: list[str], progress: Progress) -> FloatArray:
         from redteam.models.tokens import token_ids
 
         tokenizer, model = self._opened = self._opened or _open(self.directory)

@@ -6,22 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from redteam.core.arrays import FloatArray
+from redteam.core.progress import Progress, unwatched
 from redteam.data import Examples
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.targets.target import Target
-
-Progress = Callable[[int, int], None]  # done, of how many; may raise to break the work off
-
-
-def unwatched(done: int, total: int) -> None:
-    """Show no progress."""
-
-
-def phase(progress: Progress, what: str) -> Progress:
-    """Return a progress that says what is being done now, where whoever listens shows that; else the same."""
-    named = getattr(progress, "named", None)
-    found: Progress = progress if named is None else named(what)
-    return found
 
 
 def unread(line: str) -> None:

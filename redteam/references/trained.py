@@ -36,7 +36,7 @@ class TrainedReferences:
     `seed` decides halves and trainings. `with_gradients` keeps the norms of each row's gradients, of models that have
     weights. With a `budget`, `models` is the most there may be, and the time decides.
     `optional`: where they cannot be trained the audit does without. `tell` hears what is re-used and given up,
-    `progress(done, total)` is called as models are done.
+    `progress(done, total)` is called as models come on: 1.5 are done where one is and another by half.
     """
 
     trainer: ReferenceTrainer
@@ -50,7 +50,7 @@ class TrainedReferences:
     budget: TimeBudget | None = None
     optional: bool = False
     tell: Callable[[str], None] = field(default=unheard, compare=False)
-    progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False)
+    progress: Callable[[float, int], None] = field(default=lambda done, total: None, compare=False)
 
     @property
     def gives_gradients(self) -> bool:
@@ -130,7 +130,11 @@ class TrainedReferences:
         whole = self.with_weights or self.with_gradients
         if left and not whole and self._together(plan, cache, left, found):
             return
-        with closing(train_references(jobs, workers=self.workers, engine=self.engine)) as outcomes:
+
+        def watch(under_way: float) -> None:
+            self.progress(len(found) + under_way, len(plan))
+
+        with closing(train_references(jobs, workers=self.workers, engine=self.engine, watch=watch)) as outcomes:
             for position, outcome in outcomes:
                 model = left[position]
                 if isinstance(outcome, Failed):

@@ -6,7 +6,7 @@ A model whose worker is lost is trained again elsewhere; one that fails of itsel
 import contextlib
 import os
 import socket
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from typing import Any
@@ -27,15 +27,22 @@ _QUIET = {
 Outcomes = Generator[tuple[int, Reference | Failed], None, None]
 
 
-def train_references(jobs: Sequence[ReferenceJob], *, workers: int = 1, engine: str = "processes") -> Outcomes:
+def train_references(
+    jobs: Sequence[ReferenceJob],
+    *,
+    workers: int = 1,
+    engine: str = "processes",
+    watch: Callable[[float], None] | None = None,
+) -> Outcomes:
     """Yield (position, what came of it) for every job, in the order in which they are done.
 
-    With one worker of the engine "processes" the jobs run in this process. Engines "ray" and "dask" take `workers` of
-    the cluster that RAY_ADDRESS or DASK_SCHEDULER_ADDRESS names, else of one that is started on this machine. Close
-    what is returned (`contextlib.closing`). Raises UsageError where an engine is not there.
+    With one worker of the engine "processes" the jobs run in this process; `watch` hears how far processes are, as in
+    `run_jobs`. Engines "ray" and "dask" take `workers` of the cluster that RAY_ADDRESS or DASK_SCHEDULER_ADDRESS names,
+    else of one that is started on this machine. Close what is returned (`contextlib.closing`). Raises UsageError where
+    an engine is not there.
     """
     if engine == "processes":
-        yield from _with_retries(jobs, lambda left: run_jobs(train_reference, left, workers=workers))
+        yield from _with_retries(jobs, lambda left: run_jobs(train_reference, left, workers=workers, watch=watch))
         return
     check_engine(engine)
     with _cluster(engine, workers):

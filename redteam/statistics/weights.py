@@ -139,9 +139,11 @@ def _pulled(sizes: Floats, cost: Floats) -> Floats:
     there = sizes > 0
     cost, total = cost - cost[there].min(), float(sizes.sum())
     x = float(sizes[there & (cost <= 0)].sum())  # where the sum is 1 or more: from there Newton's steps only rise
+    own, dear, add = sizes[there], cost[there], np.add.reduce
     for _ in range(30):
-        shares = sizes[there] / (x + cost[there])
-        step = (float(shares.sum()) - 1) / float((shares / (x + cost[there])).sum())
+        over = x + dear
+        shares = own / over
+        step = (float(add(shares)) - 1) / float(add(shares / over))
         x += step
         if step <= 1e-5 * x:
             break

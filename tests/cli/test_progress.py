@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -24,7 +25,10 @@ with present.at_work(True):
             show(done, 4)
         counting = show.named("comparing")
         time.sleep(0.2)
-        counting(1, 2)
+        counting(0, 9)
+        time.sleep(0.1)
+        counting(1, 9)
+        time.sleep(0.2)
     present.say("done")
 """
 
@@ -56,7 +60,8 @@ def test_lines_say_the_time_left_and_no_terminal_is_drawn_for():
     lines = piped(quiet=False).splitlines()
     assert lines[0] == "scoring: 0 of 4"
     assert lines[2].startswith("scoring: 2 of 4 (about ")
-    assert lines[-3:] == ["scoring: 4 of 4", "comparing: 1 of 2", "done"]
+    assert lines[-4:-2] == ["scoring: 4 of 4", "comparing: 0 of 9"]
+    assert lines[-2].startswith("comparing: 1 of 9 (about ")
     assert all(line.isprintable() for line in lines)
 
 
@@ -67,6 +72,11 @@ def test_a_terminal_shows_a_sign_in_silence_then_a_bar_with_the_time_left():
     assert "left" in said
     assert said.rstrip().endswith("done")
     assert "working" not in said.rpartition("\x1b[K")[2]
+
+
+def test_the_first_step_tells_the_time_left():
+    said = on_a_terminal(quiet=False)
+    assert re.search(r"left\S* \S*\d:\d\d:\d\d", said.rpartition("1/9")[2])
 
 
 def test_a_bar_that_is_full_gives_way_to_what_is_done_next():

@@ -154,3 +154,13 @@ def test_logistic_regression_is_that_of_scikit_learn():
     made = logistic_weights(x, y, strength=10.0)
     peer = LogisticRegression(C=0.1, tol=1e-10, max_iter=1000).fit(x, y)
     np.testing.assert_allclose(made, [*peer.intercept_, *peer.coef_[0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("how", [{}, {"most_exact": 100, "landmarks": 20, "block": 100}])
+def test_how_far_a_kernel_is_changes_nothing(monkeypatch, how):
+    monkeypatch.setattr("redteam.statistics.membership.neighbours._PART_ROWS", 50)
+    vectors, labels, scores = rows(300)
+    heard = []
+    told = NeighbourKernel(vectors, labels, progress=lambda *far: heard.append(far), **how)
+    assert heard[0][0] == 0 < heard[1][0] < heard[-1][0] == heard[-1][1]
+    np.testing.assert_array_equal(told.own(scores), NeighbourKernel(vectors, labels, **how).own(scores))

@@ -11,8 +11,9 @@ from redteam.auditing.fairness.run import FairnessAudit, level_of, shared
 from redteam.auditing.scoring import ScoreCache
 from redteam.auditing.settings import AuditSettings
 from redteam.core import UsageError
+from redteam.core.progress import unwatched
 from redteam.data import Examples
-from redteam.plugins.context import AttackContext, unwatched
+from redteam.plugins.context import AttackContext
 from redteam.plugins.fairness import FairnessAttack
 from redteam.report import plural
 from redteam.report.reading import measured_by

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from redteam.auditing.fairness.pairs import one_row_a_user, pairs_of_rows, pairs_of_templates
 from redteam.auditing.fairness.swaps import load_swaps
 from redteam.core import DataError, one_line
+from redteam.core.progress import phase
 from redteam.data import Examples
-from redteam.plugins.context import AttackContext, phase
+from redteam.plugins.context import AttackContext
 from redteam.plugins.fairness import FairnessAnswer, FairnessAttack, FairnessProbe, Level, SwapControl
 from redteam.report import Limit, plural
 from redteam.report.values import ErrorShare, Evidence, Failure, FairnessNumber, rule_of

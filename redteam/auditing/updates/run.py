@@ -12,7 +12,8 @@ from redteam.auditing.updates.senders import Sender, described
 from redteam.auditing.updates.telling import Told, run_membership
 from redteam.auditing.updates.truth import Truth
 from redteam.core import UsageError, one_line
-from redteam.plugins.context import AttackContext, Progress, unwatched
+from redteam.core.progress import Progress, unwatched
+from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
 from redteam.plugins.update import ClientUpdate, Recovered, UpdateAttack, UpdateControl, UpdateMembership
 from redteam.report import plural

@@ -27,6 +27,7 @@ from redteam.canary import (
 )
 from redteam.canary.extract import Extraction, extract
 from redteam.canary.run import Attacker
+from redteam.core.progress import Progress, phase, unwatched
 from redteam.data import Columns, Examples, read_examples
 from redteam.data.pattern import Pattern
 from redteam.data.planting import candidates_left, crowded, fewest_left
@@ -36,7 +37,6 @@ from redteam.experiments.drill.report import DrillResult
 from redteam.experiments.setup import Setup
 from redteam.models.bundle import save_bundle
 from redteam.models.tokens import cut_at
-from redteam.plugins.context import Progress, phase, unwatched
 from redteam.plugins.defense import Checkpoint, Trained
 from redteam.plugins.extraction import ExtractionAttack
 from redteam.report.values import Failure

@@ -19,6 +19,7 @@ from redteam.auditing.released import released_audit
 from redteam.auditing.settings import FPRS, AuditSettings
 from redteam.core import DataError, StatisticsError
 from redteam.core.files import write_atomic
+from redteam.core.progress import Progress, phase, unwatched
 from redteam.data import Columns, fingerprint, read_examples
 from redteam.data.label_canaries import LabelPlan
 from redteam.data.ledger import Ledger, ledger_path
@@ -28,7 +29,6 @@ from redteam.experiments.gap.report import GapResult
 from redteam.experiments.setup import Setup, Trainer, some_rows, starting_weights, write_rows
 from redteam.models.word_vectors import load_word_vectors
 from redteam.plugins.attack import Attack
-from redteam.plugins.context import Progress, phase, unwatched
 from redteam.plugins.defense import SHARE_BATCHES, Defense, PrivateTraining
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.registry import discover_reconstructions

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
 from redteam.core.arrays import FloatArray, IntArray
+from redteam.core.progress import Progress, unwatched
 
 Between = Callable[[IntArray, IntArray], FloatArray]  # the kernel between rows of two numbers, shape [n, m]
 _JITTER = 1e-6
@@ -19,9 +20,16 @@ class BlockKernel:
     """
 
     def __init__(
-        self, between: Between, blocks: Sequence[IntArray], landmarks: IntArray, penalties: Sequence[float]
+        self,
+        between: Between,
+        blocks: Sequence[IntArray],
+        landmarks: IntArray,
+        penalties: Sequence[float],
+        progress: Progress = unwatched,
     ) -> None:
         """Take which rows are a block, all rows once, and which are landmarks."""
+        steps = len(blocks) + len(penalties)
+        progress(0, steps)
         every = np.arange(sum(map(len, blocks)))
         among = between(landmarks, landmarks) + _JITTER * np.eye(len(landmarks))
         shared = solve_triangular(
@@ -32,7 +40,12 @@ class BlockKernel:
         for rows in blocks:
             values, vectors = np.linalg.eigh(between(rows, rows) - shared[rows] @ shared[rows].T)
             self._parts.append((np.maximum(values, 0.0), vectors, vectors.T @ shared[rows]))
-        self._low_rank, self._diagonal = zip(*(self._inverse(penalty) for penalty in penalties), strict=True)
+            progress(len(self._parts), steps)
+        inverses = []
+        for penalty in penalties:
+            inverses.append(self._inverse(penalty))
+            progress(len(blocks) + len(inverses), steps)
+        self._low_rank, self._diagonal = zip(*inverses, strict=True)
 
     def _inverse(self, penalty: float) -> tuple[FloatArray, FloatArray]:
         """Return W and the diagonal of the inverse, which is that of the blocks less W W'."""

@@ -14,6 +14,7 @@ whole label, and to 12 % where each label is cut into three (SNIPS and CLINC150,
 import numpy as np
 
 from redteam.core.arrays import BoolArray, FloatArray, IntArray
+from redteam.core.progress import Progress, unwatched
 from redteam.statistics.membership.blocks import BlockKernel
 
 MOST_EXACT = 4000  # rows
@@ -26,6 +27,7 @@ _ALONE = 0.3  # what one label, or like texts of different labels, weigh against
 _NEAREST, _SHARPNESS = 15, 10.0
 _COMPARED = 1024  # rows compared at a time
 _JITTER = 1e-8
+_SHARES, _PART, _PART_ROWS = 1000, 4, 400  # of a decomposition, as it is told; a part of the rows, and its fewest
 
 
 class NeighbourKernel:
@@ -39,6 +41,7 @@ class NeighbourKernel:
         most_exact: int = MOST_EXACT,
         landmarks: int = LANDMARKS,
         block: int = BLOCK,
+        progress: Progress = unwatched,
     ) -> None:
         """Take vectors of length 1, shape [n, d], and labels numbered from 0, shape [n]."""
         self.labels = labels
@@ -49,9 +52,12 @@ class NeighbourKernel:
                 return similarity(embeddings[one], labels[one], embeddings[other], labels[other])
 
             known = _spread(embeddings, labels, min(landmarks, len(labels)))
-            self._blocks = BlockKernel(between, _cut(embeddings, labels, block), known, PENALTIES)
+            self._blocks = BlockKernel(between, _cut(embeddings, labels, block), known, PENALTIES, progress)
             return
-        values, self._vectors = np.linalg.eigh(similarity(embeddings, labels, embeddings, labels))
+        kernel = similarity(embeddings, labels, embeddings, labels)
+        _show_pace(kernel, progress)
+        values, self._vectors = np.linalg.eigh(kernel)
+        progress(_SHARES, _SHARES)
         values = np.maximum(values, 0.0)
         self._shrink = np.array([values / (values + penalty) for penalty in PENALTIES]).T
         self._own_share = np.square(self._vectors) @ self._shrink  # of a row in its own prediction, [n, penalties]
@@ -75,6 +81,19 @@ class NeighbourKernel:
         return left
 
 
+def _show_pace(kernel: FloatArray, progress: Progress) -> None:
+    """Tell how far it is to the decomposition, which is one step whose time grows with the cube of the rows.
+
+    The time of a part of the rows tells that of all. What comes of it is not used.
+    """
+    rows = len(kernel) // _PART
+    if progress is unwatched or rows < _PART_ROWS:
+        return
+    progress(0, _SHARES)
+    np.linalg.eigh(kernel[:rows, :rows])
+    progress(round(_SHARES / (_PART**3 + 1)), _SHARES)
+
+
 def similarity(one: FloatArray, labels: IntArray, other: FloatArray, other_labels: IntArray) -> FloatArray:
     """Return the kernel between rows, shape [n, m]: of one label, of like text, and of both."""
     near = np.exp(_WIDTH * (one @ other.T - 1.0))
@@ -90,7 +109,9 @@ def label_means(scores: FloatArray, labels: IntArray, *, strength: float = 2.0) 
     return mean
 
 
-def agreement(embeddings: FloatArray, labels: IntArray, *, most: int = MOST_COMPARED) -> tuple[FloatArray, ...]:
+def agreement(
+    embeddings: FloatArray, labels: IntArray, *, most: int = MOST_COMPARED, progress: Progress = unwatched
+) -> tuple[FloatArray, ...]:
     """Return four public measures of how well a row's label fits its neighbours', shape [n] each.
 
     The weighted share of the 15 nearest rows that have its label, the cosine of the nearest row of its label and of the
@@ -103,6 +124,7 @@ def agreement(embeddings: FloatArray, labels: IntArray, *, most: int = MOST_COMP
         cosines = embeddings[rows] @ embeddings[known].T
         cosines[rows[:, None] == known] = -9.0
         blocks.append(_agreement(cosines, labels[rows][:, None] == labels[known]))
+        progress(start + len(rows), len(labels))
     return tuple(np.concatenate(part) for part in zip(*blocks, strict=True))
 
 

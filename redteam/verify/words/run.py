@@ -13,9 +13,9 @@ import numpy as np
 from redteam import __version__
 from redteam.core import INCONCLUSIVE, LEAK, PASS, UsageError
 from redteam.core.arrays import FloatArray
+from redteam.core.progress import unwatched
 from redteam.core.randomness import Randomness
 from redteam.models.word_vectors import WordVectors
-from redteam.plugins.context import unwatched
 from redteam.plugins.mechanism import WordMechanism
 from redteam.verify.words.bounds import PairBound, bound_pair, choose_pairs, strongest_pairs
 from redteam.verify.words.certain import certain_failures

@@ -11,8 +11,8 @@ import numpy as np
 
 from redteam import __version__
 from redteam.core.arrays import FloatArray
+from redteam.core.progress import unwatched
 from redteam.core.randomness import Randomness
-from redteam.plugins.context import unwatched
 from redteam.plugins.latent import VectorMechanism
 from redteam.statistics.binomial import clopper_pearson_high, clopper_pearson_low
 from redteam.verify.words.bounds import PairBound
