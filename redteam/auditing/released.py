@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from redteam.auditing.inputs import AuditInputs
-from redteam.auditing.rebuilding import ReleasedAudit, knowledge, language
+from redteam.auditing.knowledge import knowledge, language
+from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.core import LedgerError, UsageError
 from redteam.data import Columns, Examples, Split, fingerprint, read_examples
 from redteam.data.ledger import Ledger, ledger_path
@@ -20,6 +21,7 @@ from redteam.models.word_vectors import WordVectors, load_word_vectors
 from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.reconstruction import ReconstructionAttack
 from redteam.plugins.registry import choose, discover_mechanisms, discover_reconstructions
+from redteam.training.privatising.exchange import Exchange
 from redteam.training.privatising.record import Privatisation, load_record
 from redteam.training.privatising.wording import caveats
 
@@ -76,7 +78,8 @@ def _released(
 ) -> ReleasedAudit:
     if record.unit == "text":
         return _of_whole_texts(split, released, attacks)
-    return released_audit(mechanism_of(record), _vectors(record), split, released, attacks)
+    exchange = Exchange(mechanism_of(record), _vectors(record), record.unknown)
+    return released_audit(exchange, split, released, attacks)
 
 
 def _of_whole_texts(split: Split, released: Examples, attacks: Sequence[ReconstructionAttack]) -> ReleasedAudit:
@@ -90,16 +93,12 @@ def _of_whole_texts(split: Split, released: Examples, attacks: Sequence[Reconstr
 
 
 def released_audit(
-    mechanism: WordMechanism,
-    table: WordVectors,
-    split: Split,
-    released: Examples,
-    attacks: Sequence[ReconstructionAttack],
+    exchange: Exchange, split: Split, released: Examples, attacks: Sequence[ReconstructionAttack]
 ) -> ReleasedAudit:
     """Return what is tried on the released texts of members, `released` being rows of the same numbers as `split`'s."""
     pairs = list(_pairs(split, released))
     seen = sorted({word for text, _ in pairs for word in text})
-    known = knowledge(mechanism, table, split.nonmembers.texts or (), seen)
+    known = knowledge(exchange, split.nonmembers.texts or (), seen)
     return ReleasedAudit(tuple(a for a, _ in pairs), tuple(b for _, b in pairs), known, tuple(attacks))
 
 

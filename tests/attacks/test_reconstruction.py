@@ -11,7 +11,8 @@ from attacks.reconstruction.bigrams import Bigrams, posterior
 from attacks.reconstruction.unchanged import Unchanged
 from defenses.text.cmp import Multivariate
 from defenses.text.santext import SanText
-from redteam.auditing.rebuilding import ReleasedAudit, knowledge
+from redteam.auditing.knowledge import knowledge
+from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.core.randomness import Randomness
 from redteam.report import Limit
 from redteam.report.metrics import metric
@@ -31,7 +32,7 @@ def audited(mechanism, *, texts=300, seed=1):
     released = [
         tuple(t.split()) for t in Exchange(mechanism, TABLE).texts([" ".join(t) for t in raw], Randomness(seed))[0]
     ]
-    known = knowledge(mechanism, TABLE, [" ".join(t) for t in raw[texts:]], TABLE.words)
+    known = knowledge(Exchange(mechanism, TABLE), [" ".join(t) for t in raw[texts:]], TABLE.words)
     return ReleasedAudit(tuple(released[:texts]), tuple(raw[:texts]), known, (Unchanged(), Bayes(), Bigrams()))
 
 
@@ -84,16 +85,17 @@ def test_the_context_says_more_than_a_word_alone():
 def test_a_counted_channel_is_near_the_exact_one():
     mechanism = Multivariate(2.0)
     exact = mechanism.log_channel(np.arange(3), TABLE)
-    counted = knowledge(
-        type("Counted", (Multivariate,), {"log_channel": lambda *_: None})(2.0), TABLE, ["w0 w1 w2"], TABLE.words
-    )
+    unknown = type("Counted", (Multivariate,), {"log_channel": lambda *_: None})(2.0)
+    counted = knowledge(Exchange(unknown, TABLE), ["w0 w1 w2"], TABLE.words)
     rows = [TABLE.index[word] for word in counted.words]
     assert np.abs(np.exp(counted.channel) - np.exp(exact[rows])).max() < 0.15
 
 
 def test_bayes_is_right_as_often_as_is_possible():
     """Words at 0, 1, 3, SanText at epsilon 1: with the prior (.5, .3, .2) the best guess is right on .5647."""
-    known = knowledge(SanText(1.0), TABLE, ["w0"] * 49 + ["w1"] * 29 + ["w2"] * 19, TABLE.words)  # one is added to each
+    known = knowledge(
+        Exchange(SanText(1.0), TABLE), ["w0"] * 49 + ["w1"] * 29 + ["w2"] * 19, TABLE.words
+    )  # one is added to each
     channel, prior = np.exp(known.channel), np.exp(known.prior)
     guesses = [Bayes().recover([(word,)], known)[0][0] for word in TABLE.words]
     right = sum(
@@ -104,7 +106,7 @@ def test_bayes_is_right_as_often_as_is_possible():
 
 
 def test_the_posterior_is_that_of_all_texts_there_are():
-    known = knowledge(SanText(1.2), TABLE, ["w0 w1 w2 w0", "w1 w1 w0"], TABLE.words)
+    known = knowledge(Exchange(SanText(1.2), TABLE), ["w0 w1 w2 w0", "w1 w1 w0"], TABLE.words)
     everything = np.arange(3)[:, None].repeat(len(known.seen), axis=1)
     for places in ([0, 1, 2, 0], [2, 2, 1], [1]):
         weights = np.zeros((len(places), 3))
@@ -117,10 +119,31 @@ def test_the_posterior_is_that_of_all_texts_there_are():
 
 
 def test_unknown_words_are_taken_as_they_are():
-    known = knowledge(SanText(1.0), TABLE, ["w0 w1"], TABLE.words)
+    known = knowledge(Exchange(SanText(1.0), TABLE), ["w0 w1"], TABLE.words)
     for attack in (Unchanged(), Bayes(), Bigrams()):
         guessed = attack.recover([("unk", "w0", "zvooq", "w1", "w2")], known)[0]
         assert (guessed[0], guessed[2], len(guessed)) == ("unk", "zvooq", 5)
+
+
+def test_behind_a_mask_is_the_commonest_word_without_a_vector():
+    """Every other text names one of four people: two of five masks hide the first of them."""
+    names = ["anna"] * 4 + ["ben"] * 3 + ["cleo"] * 2 + ["dora"]
+    texts = [f"w0 {name}" for name in names] + ["w1 7", "w1 12", "w1 12"]
+    for attack in (Bayes(), Bigrams()):
+        masked = knowledge(Exchange(SanText(9.0), TABLE), texts, ("unk", "w0", "w1"))
+        assert attack.recover([("w0", "unk")], masked)[0] == ["w0", "anna"]
+        of_class = knowledge(Exchange(SanText(9.0), TABLE, "class"), texts, ("w0", "w1", "0417", "9020"))
+        assert attack.recover([("w1", "9020"), ("0417",)], of_class) == [["w1", "12"], ["12"]]
+        kept = knowledge(Exchange(SanText(9.0), TABLE, "keep"), texts, ("unk", "w0", "ben"))
+        assert attack.recover([("w0", "ben")], kept)[0] == ["w0", "ben"]
+    assert Bigrams().recover([("w1", "unk")], masked)[0] == ["w1", "12"]  # by what stands before it
+
+
+def test_a_word_drawn_for_one_without_a_vector_is_seen_through():
+    """Three texts in four say a name; of them a third comes out as each word, more than w2 itself does."""
+    texts = ["anna"] * 300 + ["w0"] * 60 + ["w1"] * 30 + ["w2"]
+    known = knowledge(Exchange(SanText(50.0), TABLE, "class"), texts, TABLE.words)
+    assert Bayes().recover([("w2", "w0")], known)[0] == ["anna", "anna"]
 
 
 def test_an_attack_that_crashes_is_a_failure():

@@ -18,18 +18,23 @@ sys.path.append(str(Path(__file__).parents[1] / "verify"))
 
 import broken_words as broken
 import numpy as np
-from scipy.stats import combine_pvalues
+from broken_adept import FixedNoise, NotLookedInto, WrongNorm
+from scipy.stats import combine_pvalues, laplace
 from snips import snips_examples
 from word_tables import accounted, chi_square, cloud
 
 from attacks.reconstruction.bayes import Bayes
 from attacks.reconstruction.bigrams import Bigrams
 from attacks.reconstruction.unchanged import Unchanged
+from defenses.text.adept import Adept
 from defenses.text.cmp import Multivariate
 from defenses.text.gumbel import TruncatedGumbel
+from defenses.text.mahalanobis import Mahalanobis
 from defenses.text.santext import SanText
 from defenses.text.tem import TruncatedExponential
-from redteam.auditing.rebuilding import ReleasedAudit, knowledge
+from defenses.text.vickrey import Vickrey
+from redteam.auditing.knowledge import knowledge
+from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.core.randomness import Randomness
 from redteam.data.words import words_of
 from redteam.models.word_vectors import load_word_vectors
@@ -39,6 +44,7 @@ from redteam.statistics.ranking import rank
 from redteam.training.privatising.exchange import Exchange
 from redteam.verify.words.run import verify_privatiser
 from redteam.verify.words.subject import of_mechanism
+from redteam.verify.words.vectors import verify_vectors
 
 GRID = {"santext": (10, 15, 20, 30), "tem": (15, 20), "gumbel": (70, 100), "cmp": (50, 100, 200)}
 
@@ -54,9 +60,11 @@ def channel():
     line = type(table)("line", line.words, np.linspace(0, 60, 400)[:, None])
     # at larger epsilons nearly all draws are the word itself, and there is nothing to test
     kinds = [(SanText(5.0), table), (TruncatedExponential(5.0), table), (TruncatedGumbel(20.0), table)]
-    kinds += [(Multivariate(2.0), line)]
+    kinds += [(Multivariate(2.0), line), (Mahalanobis(2.0), line)]
+    kinds += [(Vickrey(2.0), line)]
     for mechanism, words in kinds:
         exact = mechanism.log_channel(np.arange(400), words)
+        exact = vickrey_on_a_line(mechanism, words) if exact is None else exact
         asked = np.arange(400).repeat(draws // 400)
         drawn = mechanism.draw(asked, words, Randomness())
         counts = np.zeros((400, 400))
@@ -70,6 +78,23 @@ def channel():
             f"claimed, plain {plain:.2f} of {claimed.plain:.2f}",
             flush=True,
         )
+
+
+def vickrey_on_a_line(mechanism, table, cells=200_000):
+    """The channel by cells of the line, each taken for its middle; the ends have what lies beyond."""
+    points, sides = table.vectors[:, 0], np.linspace(-80, 140, cells + 1)
+    middles = (sides[1:] + sides[:-1]) / 2
+    near = np.searchsorted(points, middles).clip(2, 398) + np.array([[-2], [-1], [0], [1]])
+    apart = np.abs(middles - points[near])
+    order = np.argsort(apart, axis=0)[:2]
+    (first, second), (d1, d2) = (np.take_along_axis(each, order, 0) for each in (near, apart))
+    ahead = (1 - mechanism.second) * d2 / (mechanism.second * d1 + (1 - mechanism.second) * d2)
+    made = np.empty((400, 400))
+    for row, point in zip(made, points, strict=True):
+        below, above = laplace.cdf(sides, point, 1 / mechanism.epsilon), laplace.sf(sides, point, 1 / mechanism.epsilon)
+        mass = np.where(sides[1:] <= point, np.diff(below), -np.diff(above))  # the other one rounds far out
+        row[:] = np.bincount(first, mass * ahead, 400) + np.bincount(second, mass * (1 - ahead), 400)
+    return np.log(np.maximum(made, 1e-300))
 
 
 def planted(runs=100, draws=2000):
@@ -92,10 +117,22 @@ def planted(runs=100, draws=2000):
         "honest tem": lambda: of(TruncatedExponential(2.0, 0.3), table),
         "honest gumbel": lambda: of(TruncatedGumbel(12.0), table),
         "honest cmp": lambda: of(Multivariate(1.0), table),
+        "honest mahalanobis": lambda: of(Mahalanobis(1.0), table),
+        "honest vickrey": lambda: of(Vickrey(1.0), table),
+    }
+    whole = {
+        "adept, wrong norm": WrongNorm(1.0),
+        "adept, wrong norm, no formula": NotLookedInto(1.0),
+        "adept, fixed seed": FixedNoise(1.0),
+        "honest adept": Adept(1.0),
+        "honest adept, laplace": Adept(1.0, kind="laplace"),
     }
     for name, make in kinds.items():
         found = [verify_privatiser(make(), draws=draws, pairs=6, seed=seed).verdict for seed in range(runs)]
-        print(f"{name:<20} violated {found.count('violated')} of {runs}", flush=True)
+        print(f"{name:<30} violated {found.count('violated')} of {runs}", flush=True)
+    for name, mechanism in whole.items():
+        found = [verify_vectors(mechanism, draws=draws, seed=seed).verdict for seed in range(runs)]
+        print(f"{name:<30} violated {found.count('violated')} of {runs}", flush=True)
 
 
 def speed():
@@ -136,7 +173,7 @@ def table(members=1500):
             released = Exchange(mechanism, vectors).texts(raw[:members], Randomness())[0]
             pairs = [(tuple(a.split()), tuple(b.split())) for a, b in zip(released, raw, strict=False) if b][:400]
             seen = sorted({word for text, _ in pairs for word in text})
-            known = knowledge(mechanism, vectors, raw[members:], seen)
+            known = knowledge(Exchange(mechanism, vectors), raw[members:], seen)
             attacks = (Unchanged(), Bayes(), Bigrams())
             audit = ReleasedAudit(tuple(a for a, _ in pairs), tuple(b for _, b in pairs), known, attacks)
             shares = {each.attack: each.interval.value for each in audit.run(lambda _: 0.05) if each.metric[0] in "uw"}

@@ -24,7 +24,8 @@ from attacks.reconstruction.unchanged import Unchanged
 from defenses.accounting import Phase, Release, calibrate
 from defenses.edpsgd.trainer import PrivateTrainer
 from defenses.text.adept import Adept
-from redteam.auditing.rebuilding import ReleasedAudit, knowledge
+from redteam.auditing.knowledge import knowledge
+from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.core.randomness import Randomness
 from redteam.data.words import words_of
 from redteam.models.autoencoder import learn
@@ -103,7 +104,7 @@ class Task:
 def shares_back(task, released, mechanism, vectors):
     pairs = [(tuple(a.split()), tuple(b.split())) for a, b in zip(released, task.raw, strict=False) if b][:400]
     seen = sorted({word for text, _ in pairs for word in text})
-    known = knowledge(mechanism, vectors, task.raw[task.members : 2 * task.members], seen)
+    known = knowledge(Exchange(mechanism, vectors), task.raw[task.members : 2 * task.members], seen)
     attacks = (Unchanged(), Bayes(), Bigrams())
     audit = ReleasedAudit(tuple(a for a, _ in pairs), tuple(b for _, b in pairs), known, attacks)
     return {each.attack: each.interval.value for each in audit.run(lambda _: 0.05) if each.metric[0] in "uw"}

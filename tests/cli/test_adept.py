@@ -2,10 +2,10 @@
 
 import csv
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from broken_adept import FixedNoise, NotLookedInto, WrongNorm
 from forks import fast
 from materials import error_line
 
@@ -15,38 +15,6 @@ from redteam.models.autoencoder import learn
 from redteam.statistics.epsilon.gaussian import gdp_epsilon
 from redteam.verify.words.render import as_text
 from redteam.verify.words.vectors import verify_vectors
-
-
-@dataclass(frozen=True)
-class WrongNorm(Adept):
-    """What was published: clips by the L2 norm, and adds Laplace noise of the L1 scale (Habernal 2021)."""
-
-    id, name = "RD396", "wrong-norm"
-    kind: str = "laplace"
-
-    def clipped(self, vectors):
-        return Adept(kind="gaussian").clipped(vectors)
-
-
-@dataclass(frozen=True)
-class NotLookedInto(WrongNorm):
-    """The same, whose noise nobody has a formula for."""
-
-    id = "RD397"
-
-    def accounted(self, first, second):
-        return None
-
-
-@dataclass(frozen=True)
-class FixedNoise(Adept):
-    """Noise of a seed that is written into the code."""
-
-    id = "RD398"
-
-    def noise(self, count, randomness):
-        return super().noise(count, Randomness(42))
-
 
 HONEST = [Adept(1.0), Adept(1.0, kind="laplace"), Adept(3.0, kind="laplace", size=200), Adept(0.5, delta=1e-3)]
 

@@ -141,8 +141,7 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
         tried = None
         if self.words is not None:
             released = self.words(read_examples(self.setup.data, self.setup.columns).examples)
-            exchange, tries = self.words.exchange, discover_reconstructions()
-            tried = released_audit(exchange.mechanism, exchange.table, inputs.split, released, tries)
+            tried = released_audit(self.words.exchange, inputs.split, released, discover_reconstructions())
         how["besides"] = Besides(labels, tried, inputs.fairness)
         return audit(inputs.target, inputs.split, self.setup.attacks, **how)
 

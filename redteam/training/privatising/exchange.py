@@ -14,7 +14,7 @@ from redteam.plugins.mechanism import WordMechanism
 from redteam.plugins.settings import settings_of
 from redteam.training.privatising.record import Unknown, WordTally
 
-_DIGITS = 4  # of a number that stands for a number, whatever its length was
+DIGITS = 4  # of a number that stands for a number, whatever its length was
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Exchange:
                 made[place] = MASK
             return
         words = randomness.below(len(self.table), len(places)).tolist()
-        numbers = randomness.below(10**_DIGITS, len(places)).tolist()
+        numbers = randomness.below(10**DIGITS, len(places)).tolist()
         for place, word, number in zip(places.tolist(), words, numbers, strict=True):
-            made[place] = f"{number:0{_DIGITS}}" if made[place].isdecimal() else self.table.words[word]
+            made[place] = f"{number:0{DIGITS}}" if made[place].isdecimal() else self.table.words[word]
 
     def _joined(
         self, parted: list[list[str]], before: list[str], after: list[str], unknown: int
