@@ -131,7 +131,7 @@ def planted(runs=100, draws=2000):
         found = [verify_privatiser(make(), draws=draws, pairs=6, seed=seed).verdict for seed in range(runs)]
         print(f"{name:<30} violated {found.count('violated')} of {runs}", flush=True)
     for name, mechanism in whole.items():
-        found = [verify_vectors(mechanism, draws=draws, seed=seed).verdict for seed in range(runs)]
+        found = [verify_vectors(mechanism, seed=seed).verdict for seed in range(runs)]
         print(f"{name:<30} violated {found.count('violated')} of {runs}", flush=True)
 
 

@@ -1,11 +1,12 @@
 """What privatised texts cost and give back, beside eDP-SGD on the texts as they are: mechanism x epsilon.
 
-    python tests/bench/bench_text_table.py snips|clinc [--rows 1500] [--picture file.png]
+    python tests/bench/bench_text_table.py snips|clinc [--rows 1500] [--references 4] [--picture file.png]
 
 The model is a linear classifier on the words of a text, of members' (released) texts, asked with the texts as they
 were; as many texts are held out. RD102 trains the same model on the same rows, so that both defences stand side by side
 at any accuracy. Words recovered are over 400 members' texts, with the held-out ones as what the attacker knows.
-Membership: the log-probability of the right label. RD307 learns its autoencoder from 3,000 other texts.
+Membership: the logit of the right label, less its mean over reference models, which are trained on complementary halves
+of all rows by the same defence with randomness of their own. RD307 learns its autoencoder from 3,000 other texts.
 """
 
 import argparse
@@ -51,54 +52,75 @@ def rows(name, count):
 
 
 class Task:
-    def __init__(self, texts, labels, members):
+    def __init__(self, texts, labels, members, references):
         from sklearn.feature_extraction.text import HashingVectorizer
 
         self.raw = [" ".join(words_of(text)) for text in texts]
         self.classes, self.labels = np.unique(labels, return_inverse=True)
-        self.members, self.inside = members, np.arange(2 * members) < members
+        self.references, self.members, self.inside = references, members, np.arange(2 * members) < members
         how = {"token_pattern": r"\S+", "norm": None, "binary": True, "alternate_sign": False, "n_features": WIDE}
         self.hashed = HashingVectorizer(**how)
         self.asked = self.hashed.transform(self.raw[: 2 * members])
 
-    def judged(self, logits):
-        """Accuracy on held-out texts, and the AUC of membership with its interval."""
+    def signal(self, logits):
+        """The logit of the right label's probability, [rows]."""
         logits = logits - logits.max(axis=1, keepdims=True)
         own = self.labels[: 2 * self.members]
-        scores = logits[np.arange(len(own)), own] - np.log(np.exp(logits).sum(axis=1))
-        right = (logits[self.members :].argmax(axis=1) == own[self.members :]).mean()
-        auc = area_interval(rank(scores, self.inside), alpha=0.05)
-        return float(right), auc
+        others = np.exp(logits)
+        others[np.arange(len(own)), own] = 0
+        return logits[np.arange(len(own)), own] - np.log(others.sum(axis=1) + 1e-300)
 
-    def plain(self, texts):
+    def judged(self, train):
+        """Accuracy on held-out texts, and the AUC of membership with its interval; `train` makes logits of rows."""
+        logits, signals = train(np.flatnonzero(self.inside)), []
+        rng = np.random.default_rng(7)
+        for _ in range(self.references // 2):
+            order = rng.permutation(2 * self.members)
+            signals += [self.signal(train(np.sort(half))) for half in np.split(order, 2)]
+        own = self.labels[: 2 * self.members]
+        right = (logits[self.members :].argmax(axis=1) == own[self.members :]).mean()
+        scores = self.signal(logits) - np.mean(signals or [np.zeros(len(own))], axis=0)
+        return float(right), area_interval(rank(scores, self.inside), alpha=0.05)
+
+    def plain(self, rewrite):
+        """Train on texts of rows as `rewrite` makes them of the rows' texts, anew each time."""
         from sklearn.linear_model import LogisticRegression
 
-        fitted = LogisticRegression(C=30, max_iter=300).fit(self.hashed.transform(texts), self.labels[: self.members])
-        logits = np.full((2 * self.members, len(self.classes)), -50.0)
-        found = fitted.decision_function(self.asked)
-        logits[:, fitted.classes_] = found
-        return self.judged(logits)
+        def train(rows):
+            texts = self.hashed.transform(rewrite(rows))
+            fitted = LogisticRegression(C=30, max_iter=300).fit(texts, self.labels[rows])
+            logits = np.full((2 * self.members, len(self.classes)), -50.0)
+            found = fitted.decision_function(self.asked)
+            logits[:, fitted.classes_] = found
+            return logits
+
+        return self.judged(train)
 
     def private(self, epsilon):
-        x = torch.from_numpy(csr_matrix(self.asked[: self.members]).toarray()).float()
-        y = torch.from_numpy(self.labels[: self.members])
-
         def release(sigma):
             return Release((Phase(sigma, STEPS),), "poisson", RATE)
 
         noise = calibrate(epsilon=epsilon, delta=DELTA, release_of=release)
-        torch.manual_seed(0)
-        model = torch.nn.Linear(WIDE, len(self.classes))
-        torch.nn.init.zeros_(model.weight)
-        optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
-        how = {"sample_rate": RATE, "population": self.members, "physical_batch": 512}
-        with PrivateTrainer(model, optimizer, clip=1.0, noise_multiplier=noise, **how) as trainer:
-            for batch in trainer.batches(steps=STEPS):
-                trainer.step(lambda p: torch.nn.functional.cross_entropy(model(x[p]), y[p], reduction="none"), batch)
-            assert trainer.spent(delta=DELTA) <= epsilon * 1.001
-        with torch.no_grad():
-            weight, bias = model.weight.double().numpy(), model.bias.double().numpy()
-        return self.judged(self.asked @ weight.T + bias)
+
+        def train(rows):
+            x = torch.from_numpy(csr_matrix(self.asked[rows]).toarray()).float()
+            y = torch.from_numpy(self.labels[rows])
+            torch.manual_seed(0)
+            model = torch.nn.Linear(WIDE, len(self.classes))
+            torch.nn.init.zeros_(model.weight)
+            optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
+            how = {"sample_rate": RATE, "population": self.members, "physical_batch": 512}
+            with PrivateTrainer(model, optimizer, clip=1.0, noise_multiplier=noise, **how) as trainer:
+                for batch in trainer.batches(steps=STEPS):
+                    trainer.step(
+                        lambda p: torch.nn.functional.cross_entropy(model(x[p]), y[p], reduction="none"), batch
+                    )
+                assert trainer.spent(delta=DELTA) <= epsilon * 1.001
+            with torch.no_grad():
+                weight, bias = model.weight.double().numpy(), model.bias.double().numpy()
+            return self.asked @ weight.T + bias
+
+        return self.judged(train)
 
 
 def shares_back(task, released, mechanism, vectors):
@@ -140,31 +162,45 @@ def main():
     asked = argparse.ArgumentParser()
     asked.add_argument("data", choices=("snips", "clinc"))
     asked.add_argument("--rows", type=int, default=1500)
+    asked.add_argument("--references", type=int, default=4)
     asked.add_argument("--picture", type=Path)
     options = asked.parse_args()
     members = options.rows
     texts, labels = rows(options.data, 2 * members + ADEPT)
-    task, vectors, found = Task(texts[: 2 * members], labels[: 2 * members], members), load_word_vectors("minilm"), []
-    say(found, "raw", "-", {"RT401": 1.0}, task.plain(task.raw[:members]))
+    task = Task(texts[: 2 * members], labels[: 2 * members], members, options.references)
+    vectors, found = load_word_vectors("minilm"), []
+    say(found, "raw", "-", {"RT401": 1.0}, task.plain(lambda rows: [task.raw[row] for row in rows]))
     for epsilon in PRIVATE:
         say(found, f"edpsgd {epsilon}", f"{epsilon} an example", {}, task.private(float(epsilon)))
     for name, epsilons in GRID.items():
         for epsilon in epsilons:
             (kind,) = choose(discover_mechanisms(), [name])
             mechanism = type(kind)(float(epsilon))
-            released = Exchange(mechanism, vectors).texts(task.raw[:members], Randomness())[0]
+            exchange, made = Exchange(mechanism, vectors), []
+
+            def rewrite(rows, exchange=exchange, made=made):
+                made.append(exchange.texts([task.raw[row] for row in rows], Randomness())[0])
+                return made[-1]
+
+            judged = task.plain(rewrite)
             plain = f"{mechanism.promise(vectors).plain:.0f} a word"
-            back = shares_back(task, released, mechanism, vectors)
-            say(found, f"{name} {epsilon}", plain, back, task.plain(released))
+            back = shares_back(task, made[0], mechanism, vectors)  # of the model that is attacked
+            say(found, f"{name} {epsilon}", plain, back, judged)
     if options.picture:
         draw(found, options.picture, f"{options.data}: {members:,} members, a linear model on words")
     autoencoder = learn(texts[2 * members :], 32, 2)
     for epsilon in TEXTS_OF_ADEPT:
-        vectors_of = Adept(float(epsilon)).perturbed(autoencoder.encode(task.raw[:members]), Randomness())
-        released = autoencoder.decode(vectors_of, "unk")
+        made = []
+
+        def rewrite(rows, epsilon=epsilon, made=made):
+            noisy = Adept(float(epsilon)).perturbed(autoencoder.encode([task.raw[row] for row in rows]), Randomness())
+            made.append(autoencoder.decode(noisy, "unk"))
+            return made[-1]
+
+        judged, released = task.plain(rewrite), made[0]
         pairs = [(a.split(), b.split()) for a, b in zip(released, task.raw, strict=False)][:400]
         same = [np.mean([x == y for x, y in zip(b, [*a, *[""] * len(b)], strict=False)]) for a, b in pairs]
-        say(found, f"adept {epsilon}", f"{epsilon} a text", {"RT401": float(np.mean(same))}, task.plain(released))
+        say(found, f"adept {epsilon}", f"{epsilon} a text", {"RT401": float(np.mean(same))}, judged)
     if options.picture:
         draw(found, options.picture, f"{options.data}: {members:,} members, a linear model on words")
 
