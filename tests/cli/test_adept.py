@@ -10,10 +10,11 @@ from forks import fast
 from materials import error_line
 
 from defenses.text.adept import Adept, gaussian_scale, laplace
+from redteam.core import TargetError
 from redteam.core.randomness import Randomness
 from redteam.models.autoencoder import learn
 from redteam.statistics.epsilon.gaussian import gdp_epsilon
-from redteam.verify.words.render import as_text
+from redteam.verify.words.render import as_json, as_text
 from redteam.verify.words.vectors import verify_vectors
 
 HONEST = [Adept(1.0), Adept(1.0, kind="laplace"), Adept(3.0, kind="laplace", size=200), Adept(0.5, delta=1e-3)]
@@ -54,6 +55,24 @@ def test_bounds_hold_as_often_as_they_say():
     mechanism = Adept(2.0, kind="laplace", size=2)
     above = [verify_vectors(mechanism, draws=300, alpha=0.5, seed=i).best.low > 2.0 for i in range(60)]
     assert sum(above) <= 30 + 2 * np.sqrt(15)
+
+
+@pytest.mark.parametrize(
+    ("lies", "said"),
+    [
+        ({"accounted": lambda *_: np.nan}, "accounts for epsilon nan"),
+        ({"noise": lambda self, count, _: np.full((count, self.size), np.nan)}, "finite numbers"),
+        ({"clipped": lambda self, vectors: vectors[:1]}, "finite numbers"),
+    ],
+)
+def test_what_is_no_mechanism_is_refused(lies, said):
+    with pytest.raises(TargetError, match=said):
+        verify_vectors(type("Lies", (Adept,), lies)(1.0), draws=100)
+
+
+def test_an_infinite_epsilon_is_written():
+    result = verify_vectors(type("Endless", (Adept,), {"accounted": lambda *_: np.inf})(1.0), draws=100)
+    assert (result.verdict, result.infinite, json.loads(as_json(result))["accounted"]) == ("violated", True, None)
 
 
 def test_what_many_draws_cannot_show_is_inconclusive():

@@ -1,10 +1,12 @@
 """Privatisers of text with planted errors, each an error that was found in a library or a paper, and honest ones."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from defenses.text._rows import draw_by_rows, normalised
+from defenses.text.cmp import Multivariate
 from defenses.text.santext import SanText
 from defenses.text.tem import TruncatedExponential
 from redteam.core.randomness import Randomness
@@ -107,6 +109,43 @@ class FixedSeed(SanText):
 
     def draw(self, words, table, randomness):
         return super().draw(words, table, Randomness(42))
+
+
+@dataclass(frozen=True)
+class HalfTheNoise(Multivariate):
+    """Noise of twice the epsilon that is claimed: on vectors of many numbers nobody has a formula for it."""
+
+    id, name = "RD399", "half-the-noise"
+
+    def draw(self, words, table, randomness):
+        return Multivariate(2 * self.epsilon).draw(words, table, randomness)
+
+
+@dataclass(frozen=True)
+class Says(SanText):
+    """SanText that says what it is told to say."""
+
+    id, name = "RD389", "says"
+    channel: Any = None
+    apart: Any = None
+    plain: float | None = None
+    drawn: Any = None
+
+    def promise(self, table):
+        honest = super().promise(table)
+        return honest if self.plain is None else replace(honest, plain=self.plain)
+
+    def log_channel(self, words, table):
+        honest = super().log_channel(words, table)
+        return honest if self.channel is None else self.channel(honest)
+
+    def distances(self, words, table):
+        honest = super().distances(words, table)
+        return honest if self.apart is None else self.apart(honest)
+
+    def draw(self, words, table, randomness):
+        honest = super().draw(words, table, randomness)
+        return honest if self.drawn is None else self.drawn(honest)
 
 
 def without_channel(subject):

@@ -5,7 +5,9 @@ import pytest
 from broken_words import (
     FarStays,
     FixedSeed,
+    HalfTheNoise,
     OwnSets,
+    Says,
     Squared,
     WrongBottom,
     cached,
@@ -20,7 +22,7 @@ from defenses.text.cmp import Multivariate
 from defenses.text.gumbel import TruncatedGumbel
 from defenses.text.santext import SanText
 from defenses.text.tem import TruncatedExponential
-from redteam.core import UsageError
+from redteam.core import TargetError, UsageError
 from redteam.verify.words.bounds import bound_pair, choose_pairs, strongest_pairs
 from redteam.verify.words.exact import account, channel_p_value
 from redteam.verify.words.render import as_text
@@ -41,6 +43,8 @@ PLANTED = {
     "cached": (lambda: cached(SanText(1.0), TABLE), "outputs are kept"),
     "passing": (lambda: passing(TABLE, 1.0), "go out as they came"),
     "keeping": (lambda: keeping(SanText(1.0), TABLE), "words that have no vector go out as they came"),
+    "half the noise": (lambda: of_mechanism(HalfTheNoise(2.0), TABLE), "line: its draws are not of the channel"),
+    "plain epsilon too low": (lambda: of_mechanism(Says(1.0, plain=0.1), TABLE), "accounts for plain epsilon"),
     "without noise": (lambda: without_noise(TABLE, 1.0), "no randomness at all"),
 }
 HONEST = {
@@ -66,6 +70,32 @@ def test_an_honest_one_is_consistent(name):
         result = verify_privatiser(HONEST[name](), draws=500, pairs=6, seed=seed)
         assert (result.verdict, result.exit_code) == ("consistent", 0), result.reason
         assert result.accounted is None or result.accounted <= result.claimed
+
+
+@pytest.mark.parametrize(
+    ("lies", "said"),
+    [
+        ({"channel": lambda logs: logs * np.nan}, "add up to nan, not 1"),
+        ({"channel": lambda logs: logs + 1}, "add up to 2.7"),
+        ({"channel": lambda logs: logs[:, 1:]}, "its channel of 40 words and 40 outputs is 40 x 39"),
+        ({"apart": lambda distances: distances * np.nan}, "its distances between words are not"),
+        ({"apart": lambda distances: distances + np.inf}, "its distances between words are not"),
+        ({"plain": np.nan}, "promises epsilon 1 and plain nan"),
+        ({"drawn": lambda words: words[1:]}, "it needs a whole number for each"),
+        ({"drawn": lambda words: words * 1.0}, "it needs a whole number for each"),
+        ({"drawn": lambda words: words - 40}, "draws what is no word of cloud"),
+    ],
+)
+def test_what_is_no_mechanism_is_refused(lies, said):
+    with pytest.raises(TargetError, match=said):
+        verify_privatiser(of_mechanism(Says(1.0, **lies), TABLE), draws=100, pairs=6)
+
+
+def test_words_of_one_vector_accuse_nobody():
+    """Their rows differ by rounding, and their distance is 0."""
+    twins = type(TABLE)("twins", tuple(f"v{i}" for i in range(80)), np.tile(TABLE.vectors, (2, 1)) + 1e3)
+    for mechanism in (SanText(1.0), TruncatedExponential(3.0, 0.3), Multivariate(1.0)):
+        assert verify_privatiser(of_mechanism(mechanism, twins), draws=200, pairs=6).verdict != "violated"
 
 
 def test_what_draws_cannot_show_is_inconclusive():

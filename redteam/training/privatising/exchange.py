@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from redteam.core import TargetError
 from redteam.core.arrays import IntArray
 from redteam.core.randomness import Randomness
 from redteam.data.words import words_of
@@ -32,7 +33,7 @@ class Exchange:
         index = np.array([self.table.index.get(word, -1) for word in flat], np.int64)
         known = np.flatnonzero(index >= 0)
         made = list(flat)
-        drawn = self.mechanism.draw(index[known], self.table, randomness)
+        drawn = drawn_words(self.mechanism, index[known], self.table, randomness)
         for place, word in zip(known.tolist(), drawn.tolist(), strict=True):
             made[place] = self.table.words[word]
         self._exchange_unknown(made, np.flatnonzero(index < 0), randomness)
@@ -76,3 +77,14 @@ class Exchange:
             start = end
         longest = max(map(len, parted), default=0)
         return texts, WordTally(len(before), unknown, same, len(parted), whole, longest)
+
+
+def drawn_words(mechanism: WordMechanism, words: IntArray, table: WordVectors, randomness: Randomness) -> IntArray:
+    """Return what a mechanism draws for `words`; TargetError where that is not a word of the table for each."""
+    drawn = np.asarray(mechanism.draw(words, table, randomness))
+    if drawn.shape != words.shape or (len(drawn) and drawn.dtype.kind not in "iu"):
+        kind = f"{drawn.dtype} [{' x '.join(map(str, drawn.shape))}]"
+        raise TargetError(f"{mechanism.name}: draws {kind} for {len(words)} words; it needs a whole number for each")
+    if len(drawn) and not (drawn.min() >= 0 and drawn.max() < len(table)):
+        raise TargetError(f"{mechanism.name}: draws what is no word of {table.name}, which has {len(table)}")
+    return drawn.astype(np.int64)

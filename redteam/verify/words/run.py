@@ -17,11 +17,12 @@ from redteam.core.progress import unwatched
 from redteam.core.randomness import Randomness
 from redteam.models.word_vectors import WordVectors
 from redteam.plugins.mechanism import WordMechanism
+from redteam.training.privatising.exchange import drawn_words
 from redteam.verify.words.bounds import PairBound, bound_pair, choose_pairs, strongest_pairs
 from redteam.verify.words.certain import certain_failures
-from redteam.verify.words.exact import Accounted, account, channel_p_value
+from redteam.verify.words.exact import Accounted, account, asked_channel, asked_distances, channel_p_value
 from redteam.verify.words.made_up import made_up
-from redteam.verify.words.subject import PrivatiserSubject
+from redteam.verify.words.subject import PrivatiserSubject, promised
 
 Verdict = Literal["consistent", "violated", "inconclusive"]
 FORMAT = "redteam.text-verification/1"
@@ -91,27 +92,27 @@ def verify_privatiser(
         raise UsageError(f"--alpha {alpha}: give a number between 0 and 1")
     rng = np.random.default_rng(seed)
     table, known = subject.table, subject.mechanism
-    apart = table.distances(np.arange(len(table))) if known is None else known.distances(np.arange(len(table)), table)
-    certain = certain_failures(subject, rng)
-    chosen = choose_pairs(table, apart, pairs, rng)
+    apart = table.distances(np.arange(len(table))) if known is None else asked_distances(known, table)
+    certain, chosen = certain_failures(subject, rng), choose_pairs(table, apart, pairs, rng)
     if not chosen:
         raise UsageError(f"{table.name}: no two of its {len(table)} words are apart: there is no pair to try")
     tried = [word for pair in chosen for word in pair]
     outputs = _draw(subject, [table.words[word] for word in tried], draws, progress)
     accounted = None if known is None else account(known, table)
-    bounds = _bounds(table, tried, apart, outputs, alpha if accounted is None else alpha / 2)
-    of_channel = [] if known is None or accounted is None else _of_channel(known, subject, tried, outputs, alpha / 2)
-    proven = [*certain.violated, *_over(subject.epsilon, accounted), *of_channel, *_shown(subject, bounds)]
+    bounds = _bounds(table, tried, apart, outputs, alpha if known is None else alpha / 2)
+    of_channel = [] if known is None else _of_channel(known, subject, tried, outputs, alpha / 2)
+    over = _over(subject.epsilon, subject.plain, accounted)
+    proven = [*certain.violated, *over, *of_channel, *_shown(subject, bounds)]
     verdict, reason = _decide(subject, proven, accounted, bounds, len(tried))
-    finite = accounted is not None and np.isfinite(accounted.epsilon)
+    finite = accounted if accounted is not None and np.isfinite(accounted.epsilon) else None
     return PrivatiserVerification(
         subject=subject.name,
         verdict=verdict,
         reason=reason,
         claimed=subject.epsilon,
-        accounted=accounted.epsilon if accounted is not None and finite else None,
-        accounted_plain=accounted.plain if accounted is not None and finite else None,
-        infinite=accounted is not None and not finite,
+        accounted=None if finite is None else finite.epsilon,
+        accounted_plain=None if finite is None else finite.plain,
+        infinite=accounted is not None and finite is None,
         pairs=bounds,
         findings=(*proven, *certain.told),
         words=len(table),
@@ -149,9 +150,13 @@ def _draw(
     return outputs
 
 
-def _over(claimed: float, accounted: Accounted | None, where: str = "its channel") -> list[str]:
-    if accounted is None or accounted.epsilon <= claimed * (1 + _ROUNDING):
+def _over(claimed: float, plain: float, accounted: Accounted | None, where: str = "its channel") -> list[str]:
+    if accounted is None:
         return []
+    if accounted.epsilon <= claimed * (1 + _ROUNDING):
+        if accounted.plain <= plain * (1 + _ROUNDING):
+            return []
+        return [f"{where} accounts for plain epsilon {accounted.plain:.4g} of a word, and claims {plain:.4g}"]
     pair = " and ".join(accounted.words)
     if not np.isfinite(accounted.epsilon):
         return [f"{where}: no epsilon holds: one of {pair} has an output that the other never has"]
@@ -170,11 +175,12 @@ def _of_channel(
         counts = np.array([np.bincount(own, minlength=len(table)) for own in places], np.float64)
         said += _unlike(mechanism, table, tried, counts, alpha / (1 + len(tables)))
     for other in tables:
-        claimed = mechanism.promise(other).epsilon
-        said += _over(claimed, account(mechanism, other), f"on made-up words ({other.name}) its channel")
+        made = promised(mechanism, other)
+        where = f"on made-up words ({other.name}) its channel"
+        said += _over(made.epsilon, made.plain, account(mechanism, other), where)
         each = max(1, sum(map(len, outputs)) // len(other))
         words = np.arange(len(other)).repeat(each)
-        drawn = mechanism.draw(words, other, Randomness())
+        drawn = drawn_words(mechanism, words, other, Randomness())
         counts = np.zeros((len(other), len(other)))
         np.add.at(counts, (words, drawn), 1)
         said += _unlike(mechanism, other, list(range(len(other))), counts, alpha / (1 + len(tables)))
@@ -184,7 +190,7 @@ def _of_channel(
 def _unlike(
     mechanism: WordMechanism, table: WordVectors, words: list[int], counts: FloatArray, alpha: float
 ) -> list[str]:
-    channel = mechanism.log_channel(np.array(words), table)
+    channel = asked_channel(mechanism, np.array(words), table)
     found = 1.0 if channel is None else channel_p_value(counts, channel)
     where = f"{table.name}: its draws are not of the channel that it says"
     return [f"{where} (exact tests, p = {found:.1g})"] if found < alpha else []

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from redteam.core import TargetError, UsageError, first_line
 from redteam.core.randomness import Randomness
 from redteam.models.word_vectors import WordVectors
 from redteam.plugins.latent import VectorMechanism
-from redteam.plugins.mechanism import WordMechanism
+from redteam.plugins.mechanism import Promise, WordMechanism
 from redteam.plugins.settings import tune
 from redteam.training.privatising.exchange import Exchange
 from redteam.training.privatising.record import Unknown
@@ -38,7 +39,8 @@ json.dump(made, sys.stdout)
 class PrivatiserSubject:
     """A privatiser: `rewrite` asks it here, `fresh` as a run of its own would; `table` has the words it is tried on.
 
-    `epsilon` is what it claims of their distances. `mechanism` is there where its channel can be asked for.
+    `epsilon` is what it claims of their distances, `plain` of any two words, if it says so. `mechanism` is there where
+    its channel can be asked for.
     """
 
     name: str
@@ -47,6 +49,7 @@ class PrivatiserSubject:
     rewrite: Rewrite
     fresh: Rewrite
     mechanism: WordMechanism | None = None
+    plain: float = math.inf
 
 
 def of_mechanism(mechanism: WordMechanism, table: WordVectors, unknown: Unknown = "mask") -> PrivatiserSubject:
@@ -55,8 +58,21 @@ def of_mechanism(mechanism: WordMechanism, table: WordVectors, unknown: Unknown 
     def run(texts: Sequence[str]) -> list[str]:
         return Exchange(mechanism, table, unknown).texts(texts, Randomness())[0]
 
-    claimed = mechanism.promise(table).epsilon
-    return PrivatiserSubject(f"{mechanism.id} {mechanism.name}", claimed, table, run, run, mechanism)
+    made = promised(mechanism, table)
+    return PrivatiserSubject(
+        f"{mechanism.id} {mechanism.name}", made.epsilon, table, run, run, mechanism, plain=made.plain
+    )
+
+
+def promised(mechanism: WordMechanism, table: WordVectors) -> Promise:
+    """Return what a mechanism claims; TargetError where that is no number, or promises nothing."""
+    made = mechanism.promise(table)
+    if not (math.isfinite(made.epsilon) and made.epsilon > 0 and made.plain >= 0):
+        raise TargetError(
+            f"{mechanism.name}: promises epsilon {made.epsilon:g} and plain {made.plain:g} for words of {table.name}; "
+            "epsilon is a finite number above 0"
+        )
+    return made
 
 
 def load_subject(

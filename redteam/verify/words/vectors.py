@@ -6,10 +6,12 @@ differ most there, so that noise for another norm than the one that is clipped s
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from redteam import __version__
+from redteam.core import TargetError
 from redteam.core.arrays import FloatArray
 from redteam.core.progress import unwatched
 from redteam.core.randomness import Randomness
@@ -40,22 +42,26 @@ def verify_vectors(
     accounted: dict[str, float | None] = {}
     for what, direction in directions.items():
         both = np.stack([direction, -direction]) * _FAR
-        centres = mechanism.clipped(both)
-        accounted[what] = mechanism.accounted(*centres)
-        first, second = (mechanism.perturbed(np.tile(row, (draws, 1)), Randomness()) for row in both)
+        centres = _numbers(mechanism, mechanism.clipped(both), 2)
+        accounted[what] = _number(mechanism, mechanism.accounted(*centres))
+        first, second = (
+            _numbers(mechanism, mechanism.perturbed(np.tile(row, (draws, 1)), Randomness()), draws) for row in both
+        )
         found.append(_bound(first, second, centres, what, mechanism.claimed_delta, alpha / len(directions)))
         progress(len(found), len(directions))
     known = {what: epsilon for what, epsilon in accounted.items() if epsilon is not None}
     proven += _over(mechanism, known, found)
     verdict, reason = _decided(mechanism, proven, known, found)
+    most = max(known.values(), default=None)
+    finite = None if most is None or np.isinf(most) else most
     return PrivatiserVerification(
         subject=f"{mechanism.id} {mechanism.name}",
         verdict=verdict,
         reason=reason,
         claimed=mechanism.epsilon,
-        accounted=max(known.values(), default=None),
-        accounted_plain=max(known.values(), default=None),
-        infinite=False,
+        accounted=finite,
+        accounted_plain=finite,
+        infinite=most is not None and finite is None,
         pairs=tuple(found),
         findings=tuple(proven) or ("no two of these vectors show more than is claimed",),
         words=0,
@@ -67,6 +73,22 @@ def verify_vectors(
         unit="text",
         delta=mechanism.claimed_delta,
     )
+
+
+def _numbers(mechanism: VectorMechanism, found: FloatArray, count: int) -> FloatArray:
+    """Return what a mechanism makes of vectors; TargetError where these are no vectors."""
+    made = np.asarray(found, np.float64)
+    if made.shape != (count, mechanism.size) or not np.isfinite(made).all():
+        raise TargetError(
+            f"{mechanism.name}: does not make {count} x {mechanism.size} finite numbers of as many vectors"
+        )
+    return made
+
+
+def _number(mechanism: VectorMechanism, accounted: float | None) -> float | None:
+    if accounted is not None and not accounted >= 0:
+        raise TargetError(f"{mechanism.name}: accounts for epsilon {accounted:g}, which is none")
+    return accounted
 
 
 def _directions(size: int, rng: np.random.Generator) -> dict[str, FloatArray]:
@@ -142,7 +164,17 @@ def _bound(
 
 
 def _scores(first: FloatArray, second: FloatArray, centres: FloatArray) -> Iterator[Callable[[FloatArray], FloatArray]]:
-    """Yield statistics that are best for Laplace and for Gaussian noise around two centres: as clipped, and as drawn."""
-    for a, b in (centres, (np.median(first, axis=0), np.median(second, axis=0))):
-        yield lambda z, a=a, b=b: np.asarray(np.abs(z - b).sum(axis=1) - np.abs(z - a).sum(axis=1))
-        yield lambda z, a=a, b=b: np.asarray(z @ (a - b))
+    """Yield statistics that are best for Laplace and for Gaussian noise around centres as clipped, and as drawn."""
+    for ends in (centres, np.stack([np.median(first, axis=0), np.median(second, axis=0)])):
+        yield partial(_nearer, ends)
+        yield partial(_along, ends)
+
+
+def _nearer(ends: FloatArray, z: FloatArray) -> FloatArray:
+    made: FloatArray = np.abs(z - ends[1]).sum(axis=1) - np.abs(z - ends[0]).sum(axis=1)
+    return made
+
+
+def _along(ends: FloatArray, z: FloatArray) -> FloatArray:
+    made: FloatArray = z @ (ends[0] - ends[1])
+    return made
