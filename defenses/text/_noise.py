@@ -30,7 +30,8 @@ def by_noise(
     noise: Callable[[int], FloatArray],
     choose: Choose,
 ) -> IntArray:
-    """Return what `choose` picks for each word, given closeness to all words [block, n] and noisy vectors [block, d].
+    """Return what `choose` picks for each word, given closeness to all words [block, n] and noisy vectors [block, d],
+    centred as those of `table` are.
 
     Closeness is the inner product less half of the squared length: the larger, the nearer.
     """
@@ -39,7 +40,7 @@ def by_noise(
     against = np.concatenate([table.single, -half[:, None]], axis=1).T  # so that one product has all of it
     for start in range(0, len(words), _BLOCK):
         block = words[start : start + _BLOCK]
-        noisy = table.vectors[block] + noise(len(block))
+        noisy = table.centred[block] + noise(len(block))
         closeness = np.append(noisy, np.ones((len(block), 1)), axis=1).astype(np.float32) @ against
         drawn[start : start + _BLOCK] = choose(closeness, noisy)
     return drawn

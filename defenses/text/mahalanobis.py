@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from defenses.text._noise import by_noise, nearest, on_a_line, spherical
+from redteam.core import UsageError
 from redteam.core.arrays import FloatArray, IntArray
 from redteam.core.randomness import Randomness
 from redteam.models.word_vectors import WordVectors
@@ -52,7 +53,9 @@ class Mahalanobis(WordMechanism):
 @lru_cache(maxsize=4)
 def _stretched(table: WordVectors, share: float) -> tuple[FloatArray, WordVectors]:
     """Return S_l^(1/2), and the words with vectors in which the Mahalanobis distance is Euclidean."""
-    covariance = np.atleast_2d(np.cov(table.vectors, rowvar=False))
+    covariance = np.atleast_2d(np.cov(table.centred, rowvar=False))
+    if not np.trace(covariance) > 0:
+        raise UsageError(f"mahalanobis: all vectors of {table.name} are the same; there is no shape of noise in them")
     variances, directions = np.linalg.eigh(covariance / np.trace(covariance) * len(covariance))
     scales = np.sqrt(share * np.maximum(variances, 0) + 1 - share)
     root = (directions * scales) @ directions.T

