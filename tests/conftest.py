@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kept_rows
 import pytest
 
 from redteam.data import Examples
@@ -46,6 +47,11 @@ def needs(package):
     """Skip where a package is absent that only some users have, unless this is the job that must have it."""
     absent = importlib.util.find_spec(package) is None and "REDTEAM_INTEGRATIONS" not in os.environ
     return pytest.mark.skipif(absent, reason=f"{package} is not installed; make test-integrations installs it")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compared_once(tmp_path_factory):
+    kept_rows.keep(tmp_path_factory.mktemp("kept-rows"))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from conftest import ROOT
 
 _SERVER = """
 import atexit, gc, json, os, sys, time
+import kept_rows
 import httpx, pyarrow.parquet, scipy.stats, sklearn.feature_extraction.text, sklearn.linear_model, torch, transformers
 import redteam.auditing.run, redteam.cli, redteam.cli.progress, redteam.models.opening, redteam.auditing.selftest
 import redteam.cli.audit, redteam.cli.canary, redteam.cli.drill, redteam.cli.gap, redteam.cli.train, redteam.cli.verify
@@ -27,6 +28,7 @@ from redteam.plugins.registry import discover_attacks, discover_defenses, discov
 
 redteam.cli.progress._LINE_EVERY = float("inf")  # or the time that a machine takes would show in what is compared
 discover_attacks(), discover_defenses(), discover_mechanisms()
+kept_rows.keep(sys.argv[1])
 gc.freeze()
 while line := sys.stdin.readline():
     job = json.loads(line)
@@ -59,22 +61,24 @@ _LONGEST = 900.0  # seconds: only what hangs takes longer
 
 @functools.cache
 def _server():
+    folder = tempfile.TemporaryDirectory(prefix="kept-rows-")
     process = subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
+        [sys.executable, "-c", _SERVER, folder.name],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    atexit.register(_stop, process)
+    atexit.register(_stop, process, folder)
     return process
 
 
-def _stop(process):
+def _stop(process, folder):
     process.stdin.close()
     process.wait(timeout=300)
     process.stdout.close()
+    folder.cleanup()
 
 
 def fast(*arguments, cwd, env=None, stdout=None, before="", kill=None):

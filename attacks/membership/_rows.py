@@ -1,15 +1,16 @@
 """What the attacks that compare rows share: the target's log-odds, and the rows by texts and labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from redteam.core import StatisticsError, TargetError
 from redteam.core.arrays import FloatArray, IntArray
-from redteam.core.progress import phase
+from redteam.core.progress import Progress, phase
 from redteam.data import Examples
 from redteam.models.encoder import hashed_ngrams
-from redteam.plugins.context import AttackContext
+from redteam.plugins.context import AttackContext, Encoder
 from redteam.plugins.reference_scores import ReferenceScores
 from redteam.statistics.membership.neighbours import NeighbourKernel, agreement
 from redteam.statistics.membership.stacking import ReferenceTable, finite
@@ -65,18 +66,22 @@ def public_rows(pool: Examples, context: AttackContext) -> PublicRows:
         raise TargetError(NO_ENCODER)
     key = "public rows", context.encoder.name, pool.texts, pool.labels
     if key not in context.kept:
-        labels = np.unique(np.array(pool.labels, dtype=object), return_inverse=True)[1].reshape(-1).astype(np.int64)
-        spelling = hashed_ngrams()
-        meant = context.encoder.embed(pool.texts, context.progress)
-        shown = phase(context.progress, "comparing texts")
-        fit = agreement(meant, labels, progress=shown)
-        if context.encoder.name != spelling.name:
-            spelt = spelling.embed(pool.texts)
-            fit = (*fit, *agreement(spelt, labels, progress=phase(context.progress, "comparing spellings")))
-        shown = phase(context.progress, "learning what like texts share")
-        context.kept[key] = PublicRows(NeighbourKernel(meant, labels, progress=shown), fit)
+        context.kept[key] = compared(context.encoder, pool.texts, pool.labels, context.progress)
     kept: PublicRows = context.kept[key]
     return kept
+
+
+def compared(encoder: Encoder, texts: Sequence[str], named: Sequence[str], progress: Progress) -> PublicRows:
+    """Return how rows of these texts and labels neighbour, and how well the labels fit."""
+    labels = np.unique(np.array(named, dtype=object), return_inverse=True)[1].reshape(-1).astype(np.int64)
+    spelling = hashed_ngrams()
+    meant = encoder.embed(texts, progress)
+    fit = agreement(meant, labels, progress=phase(progress, "comparing texts"))
+    if encoder.name != spelling.name:
+        spelt = spelling.embed(texts)
+        fit = (*fit, *agreement(spelt, labels, progress=phase(progress, "comparing spellings")))
+    shown = phase(progress, "learning what like texts share")
+    return PublicRows(NeighbourKernel(meant, labels, progress=shown), fit)
 
 
 def table(given: ReferenceScores) -> ReferenceTable:
