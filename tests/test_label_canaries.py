@@ -1,5 +1,7 @@
 """Label canaries: planted in a real training, cut off again, scored by three adversaries, and judged by the audit."""
 
+import hashlib
+import io
 import json
 import math
 import stat
@@ -335,6 +337,8 @@ def edited(folder, tmp_path, change):
         (lambda of: of.update(planted="none.pt"), "is not there"),
         (lambda of: of["plan"].update(rules={}), "lacks the rules"),
         (lambda of: of["watched"].update(error=-1.0), "does not say how far"),
+        (lambda of: of.update(planted=""), "does not say where the last layer"),
+        (lambda of: of.update(scores=[0.0] * COUNT), "all label canaries have one score"),
         (lambda of: of["watched"].update(moved=math.nan), "moved"),
         (lambda of: of["watched"].update(noise=math.inf), "noise"),
     ],
@@ -342,6 +346,27 @@ def edited(folder, tmp_path, change):
 def test_a_ledger_without_random_inclusion_is_refused(honest, tmp_path, change, words):
     path = edited(honest[0], tmp_path, change)
     with pytest.raises(LedgerError, match=words):
+        open_inputs(str(path.with_name("model.pt")), Sources(), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [
+        ("weight", lambda of: of[:5]),
+        ("weight", lambda of: of[0]),
+        ("weight", lambda of: of[0, 0]),
+        ("bias", lambda of: of[:, None]),
+        ("before", lambda of: of[:5]),
+    ],
+)
+def test_rows_of_another_shape_are_refused(honest, tmp_path, name, cut):
+    rows = torch.load(honest[0] / "model.planted.pt", weights_only=True)
+    content = io.BytesIO()
+    torch.save(rows | {name: cut(rows[name]).clone()}, content)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    path = edited(honest[0], tmp_path, lambda of: of.update(planted_sha256=digest))
+    path.with_name("model.planted.pt").write_bytes(content.getvalue())
+    with pytest.raises(LedgerError, match="holds no rows of 300 label canaries"):
         open_inputs(str(path.with_name("model.pt")), Sources(), {})
 
 

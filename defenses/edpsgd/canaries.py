@@ -89,12 +89,15 @@ class LoopCanaries:
         """Fix the rule of each bound, from the epsilon of so many steps, and watch each of them from now on.
 
         `private` is the loop's trainer, of which no step was done; `delta` is that of every epsilon. Raises
-        UsageError where a step was done already, or the canaries are watched.
+        UsageError where a step was done already, the canaries are watched, or it trains another model.
         """
         from defenses.accounting import guarantee
 
         if private.steps_done or self._watched:
             raise UsageError("watch() comes once, before the first step: what was done before would not be seen")
+        learned = (p for group in private.optimizer.param_groups for p in group["params"])
+        if not any(each is self._rows.layer.weight for each in learned):
+            raise UsageError(f"the trainer trains another model: head {self._rows.name!r} is not in its optimiser")
         release, rate = private.release(steps), private.sample_rate
         how: dict[str, Any] = {"nominal": [release], "accounted": [release], "delta": delta}
         mechanism = Mechanism(private.clip, private.noise_multiplier, rate, steps, private.sampling)

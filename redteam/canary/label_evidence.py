@@ -65,7 +65,9 @@ class LabelAudit:
             what = "is not what training wrote" if path.is_file() else "is not there"
             raise LedgerError(f"{path}: the last layer with the label canaries {what}: restore it, or train again")
         rows = read_tensors(path)
-        if {"weight", "bias", "before"} - rows.keys() or len(rows["bias"]) != canaries.plan.count:
+        shapes = [tuple(rows[name].shape) if name in rows else () for name in ("weight", "bias", "before")]
+        width = shapes[0][-1:]
+        if shapes != [(canaries.plan.count, *width), (canaries.plan.count,), width]:
             raise LedgerError(f"{path}: holds no rows of {canaries.plan.count} label canaries: train again")
         return cls(canaries, included, rows)
 

@@ -134,6 +134,10 @@ class LabelCanaries:
         numbers = (steps.moved, steps.error, steps.noise or 0.0, steps.noise_error)
         if not all(map(math.isfinite, numbers)) or min(steps.error, steps.noise_error) < 0:
             raise LedgerError(f"{path}: does not say how far label canaries moved the updates: {_EDITED}")
+        if steps.moved and len(set(self.scores)) == 1:
+            raise LedgerError(f"{path}: all label canaries have one score, which no training gives them: {_EDITED}")
+        if not Path(self.planted).name:
+            raise LedgerError(f"{path}: does not say where the last layer with label canaries is: {_EDITED}")
         if set(plan.rules) != set(ACCESSES):
             raise LedgerError(f"{path}: lacks the rules that label canaries are judged by: {_EDITED}")
         return drawn

@@ -97,3 +97,13 @@ def test_they_are_watched_once_from_the_first_step_to_the_last():
             canaries.watch(private, steps=5, delta=1e-5)
         with pytest.raises(UsageError, match="0 of 5 steps were watched"):
             canaries.finish(alpha=0.05)
+
+
+def test_a_trainer_of_another_model_is_refused():
+    canaries, other = LoopCanaries(model(), "2", COUNT, lambda of: of(torch.ones(1, 6))), model()
+    how = {"clip": 1.0, "noise_multiplier": 1.0, "sample_rate": 0.5, "population": ROWS}
+    with (
+        PrivateTrainer(other, torch.optim.SGD(other.parameters(), lr=0.1), **how) as private,
+        pytest.raises(UsageError, match="trains another model: head '2' is not in its optimiser"),
+    ):
+        canaries.watch(private, steps=5, delta=1e-5)
