@@ -80,6 +80,7 @@ def test_a_report_as_it_was_written_is_read(tmp_path):
         ),
         (lambda d: d["scope"]["asked"].remove("RT102"), "RT102: in the report, but was not asked"),
         (lambda d: d["data"].update(moved_out=-1), "a count of examples is negative"),
+        (lambda d: d["data"].update(skipped_members=2**70), "a count of examples is above 1,000,000,000"),
         (lambda d: d["accuracy"].update(members=2.0), "a share of right answers is not between 0 and 1"),
         (lambda d: d.update(accuracy=None), "the target's accuracy is missing"),
         (lambda d: d["controls"][0]["auc"].update(low=0.8, value=0.9, high=0.95), "RT901 tells the sides apart"),

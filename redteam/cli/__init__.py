@@ -29,6 +29,7 @@ from redteam.cli.present import at_work, is_verbose, listen, say, say_more, sile
 from redteam.core import INCONCLUSIVE, INTERRUPTED, RedteamError, UsageError
 from redteam.core.interrupts import insist
 
+_LONGEST = 1000  # letters of what stopped a command
 _MODULES = {"unpack": "pack", "defenses": "attacks"}  # of commands that stand in another's file
 _COMMANDS = (
     *(
@@ -266,7 +267,10 @@ def _explain(error: BaseException) -> str:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    say(f"redteam: {' '.join(message.split())}", logging.ERROR)
+    said = " ".join(message.split())
+    if len(said) > _LONGEST:  # a name of thousands of letters hides what is wrong and what would do, at both ends
+        said = f"{said[: _LONGEST - 300]} [...] {said[-300:]}"
+    say(f"redteam: {said}", logging.ERROR)
     silence()
     sys.exit(code)
 

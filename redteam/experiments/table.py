@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from redteam.formats import markdown
+from redteam.formats import in_markdown
 
 MARK = "!"  # beside the accuracy of a row that learned nothing, or next to nothing
 _WIDEST = 200
@@ -21,7 +21,7 @@ class ReportTable:
         """Yield the lines of a table in GitHub-flavoured Markdown."""
         yield f"| {' | '.join(self.headers)} |"
         yield "|" + "---|" * len(self.headers)
-        yield from (f"| {' | '.join(map(markdown, line))} |" for line in self.lines)
+        yield from (f"| {' | '.join(map(in_markdown, line))} |" for line in self.lines)
 
 
 def text_of(table: ReportTable, told: Sequence[str], *, width: int, color: bool) -> str:
@@ -40,7 +40,7 @@ def markdown_of(
     title: str, table: ReportTable, told: Sequence[str], summary: str, details: Sequence[ReportTable]
 ) -> str:
     """Return a table, sentences, and further tables to unfold as GitHub-flavoured Markdown."""
-    lines = [f"### {title}", "", *table.markdown(), "", *(f"- {markdown(line)}" for line in told), ""]
+    lines = [f"### {title}", "", *table.markdown(), "", *(f"- {in_markdown(line)}" for line in told), ""]
     lines += [f"<details><summary>{summary}</summary>", ""]
     lines += [line for each in details for line in (*each.markdown(), "")]
     return "\n".join([*lines, "</details>"]) + "\n"

@@ -79,7 +79,7 @@ def clip(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def markdown(text: str) -> str:
+def in_markdown(text: str) -> str:
     """Return `text` so that Markdown, HTML and GitHub mentions show it as it stands, in a table cell too."""
     escaped = _MARKDOWN.sub(lambda match: f"&#{ord(match[0])};", clean(text))
     return _MENTION.sub("@<!-- -->", escaped).replace("://", ":<!-- -->//")

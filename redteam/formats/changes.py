@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from redteam import core
-from redteam.formats import code, json_text, markdown
+from redteam.formats import code, in_markdown, json_text
 from redteam.policy.comparison import Change, Comparison, Direction
 from redteam.report import plural
 from redteam.report.reading import measured_by
@@ -69,7 +69,7 @@ def as_markdown(comparison: Comparison, **_: Any) -> str:
         "|---|---|---|---|---|",
         *rows,
         "",
-        *(f"- {markdown(note)}" for note in (how(comparison), *(*comparison.gaps, *comparison.notes))),
+        *(f"- {in_markdown(note)}" for note in (how(comparison), *(*comparison.gaps, *comparison.notes))),
     ]
     return "\n".join(lines) + "\n"
 

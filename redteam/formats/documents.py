@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redteam import formats
-from redteam.formats import code, markdown
+from redteam.formats import code, in_markdown
 from redteam.policy import Policy, Verdict
 from redteam.report import LOW_BOUND, number, plural
 from redteam.report.guarantee import broken_claim, status
@@ -25,17 +25,19 @@ def card(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> 
     """Return YAML metadata with the `model-index` of a Hugging Face model card, and a section in Markdown."""
     named = _yaml(report.target.name)
     lines = ["---", "model-index:", f"- name: {named}", "  results:", *_results(report), "---", ""]
-    lines += ["## Privacy audit", "", markdown(formats.summary(verdict)), ""]
+    lines += ["## Privacy audit", "", in_markdown(formats.summary(verdict)), ""]
     lines += ["| metric | measured | what it means |", "|---|---|---|"]
     for each in formats.strongest(report):
         of = metric(each.metric)
-        lines.append(f"| {markdown(formats.metric_name(each))} | {of.full(each)} | {markdown(of.meaning(each))} |")
-    lines += ["", f"Data: {markdown(formats.data_line(report.data))}. Judged by {code(policy.source)}.", ""]
+        lines.append(
+            f"| {in_markdown(formats.metric_name(each))} | {of.full(each)} | {in_markdown(of.meaning(each))} |"
+        )
+    lines += ["", f"Data: {in_markdown(formats.data_line(report.data))}. Judged by {code(policy.source)}.", ""]
     if report.guarantee is not None:
-        lines += [f"Guarantee: {markdown(status(report))}. {LOW_BOUND}", ""]
+        lines += [f"Guarantee: {in_markdown(status(report))}. {LOW_BOUND}", ""]
     lines += ["What the audit could not have seen:", ""]
-    lines += [f"- {markdown(each)}" for each in formats.blind_spots(report)]
-    lines += ["", f"Made by redteam {markdown(report.tool_version)}, {markdown(report.created)}."]
+    lines += [f"- {in_markdown(each)}" for each in formats.blind_spots(report)]
+    lines += ["", f"Made by redteam {in_markdown(report.tool_version)}, {in_markdown(report.created)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -86,16 +88,16 @@ def _yaml(text: str) -> str:
 def annex(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -> str:
     """Return an annex in Markdown: questions on the subjects of three documents, and what answers them."""
     lines = [
-        f"# Annex: privacy audit of {markdown(report.target.name)}",
+        f"# Annex: privacy audit of {in_markdown(report.target.name)}",
         "",
         "This annex lists what a data-protection impact assessment may take from one audit. It certifies nothing: "
         '"supports" means that the evidence speaks for the statement, "does not support" that it speaks against it or '
         'settles nothing, "not tested" that nothing was measured. The questions are in our words; each names the '
         "document whose subject it is on, and fulfils none of it.",
         "",
-        f"- Verdict: {markdown(formats.summary(verdict))}",
-        f"- Data: {markdown(formats.data_line(report.data))}",
-        f"- Evidence of grade {report.grade}: {markdown(formats.grade_words(report))}",
+        f"- Verdict: {in_markdown(formats.summary(verdict))}",
+        f"- Data: {in_markdown(formats.data_line(report.data))}",
+        f"- Evidence of grade {report.grade}: {in_markdown(formats.grade_words(report))}",
         f"- Limits: {code(policy.source)}",
         "",
         "| on the subject of | question | answer | evidence |",
@@ -105,10 +107,10 @@ def annex(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) ->
         lines.append(f"| {each.source} | {each.asks} | **{each.answer}** | {each.evidence} |")
     lines += ["", "## What is named here of each document", "", *(f"- {each}" for each in SOURCES)]
     lines += ["", "## What the audit could not have seen", ""]
-    lines += [f"- {markdown(each)}" for each in formats.blind_spots(report)]
+    lines += [f"- {in_markdown(each)}" for each in formats.blind_spots(report)]
     lines += ["", "## What to do next", ""]
-    lines += [f"- {markdown(each)}" for each in formats.next_steps(report, verdict)]
-    lines += ["", f"Made by redteam {markdown(report.tool_version)}, {markdown(report.created)}."]
+    lines += [f"- {in_markdown(each)}" for each in formats.next_steps(report, verdict)]
+    lines += ["", f"Made by redteam {in_markdown(report.tool_version)}, {in_markdown(report.created)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -140,7 +142,7 @@ def _questions(report: AuditReport, verdict: Verdict) -> Iterator[Inquiry]:
         ISO,
         "Is the risk of membership inference measured, by named attacks and with its uncertainty?",
         SUPPORTS if membership and report.grade != "C" else UNTESTED,
-        markdown(formats.confidence(report)),
+        in_markdown(formats.confidence(report)),
     )
     yield Inquiry(
         OWN,
@@ -163,7 +165,7 @@ def _of_guarantee(report: AuditReport) -> Iterator[Inquiry]:
     )
     tested = any(metric(each.metric).guaranteed and accounted.covers(each.unit) for each in report.evidence)
     stands = broken_claim(report) is None
-    yield Inquiry(NIST, asks, AGAINST if not stands else SUPPORTS if tested else UNTESTED, markdown(shown))
+    yield Inquiry(NIST, asks, AGAINST if not stands else SUPPORTS if tested else UNTESTED, in_markdown(shown))
 
 
 def _answer(tested: bool, verdict: Verdict, *, of_canaries: bool) -> str:
@@ -186,4 +188,4 @@ def _numbers(report: AuditReport, *, of_canaries: bool) -> str:
     ]
     if not shown:
         return "nothing was measured" if not measured(report) else "no such number stands"
-    return markdown("; ".join(shown))
+    return in_markdown("; ".join(shown))

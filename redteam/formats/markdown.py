@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from redteam import formats
-from redteam.formats import clip, code, markdown
+from redteam.formats import clip, code, in_markdown
 from redteam.policy import Policy, State, Verdict
 from redteam.report import LOW_BOUND, Check, Outcome, decimals, guarantee, number, plural, range_of
 from redteam.report.metrics import metric
@@ -32,7 +32,7 @@ def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -
     lines = [
         f"### redteam: {formats.HEADLINES[verdict.status]}",
         "",
-        markdown(formats.summary(verdict).partition(": ")[2]),
+        in_markdown(formats.summary(verdict).partition(": ")[2]),
         "",
         f"Target {code(report.target.name)}, {plural(report.data.members, 'member')} and "
         f"{plural(report.data.nonmembers, 'non-member')}, evidence of grade {report.grade}"
@@ -41,7 +41,7 @@ def render(report: AuditReport, verdict: Verdict, *, policy: Policy, **_: Any) -
         *_checks(report, verdict),
         *((f"\n{LOW_BOUND}",) if any(each.guaranteed for each in measured(report)) else ()),
         *_listed("Findings", [_finding(each.id, each.message, each.excuse) for each in verdict.findings]),
-        *_listed("Problems", [markdown(each) for each in verdict.problems]),
+        *_listed("Problems", [in_markdown(each) for each in verdict.problems]),
         *_details("What the numbers mean", _meanings(report)),
         *_details("Guarantee", _guarantee(report)),
         *_details("Evidence", _evidence(report, verdict)),
@@ -80,7 +80,7 @@ def _limit(check: Check) -> str:
 
 
 def _finding(identifier: str, message: str, excuse: str | None) -> str:
-    return f"{code(identifier)} {markdown(message)}" + (f" ({markdown(excuse)})" if excuse else "")
+    return f"{code(identifier)} {in_markdown(message)}" + (f" ({in_markdown(excuse)})" if excuse else "")
 
 
 def _listed(title: str, lines: list[str]) -> Iterator[str]:
@@ -97,22 +97,22 @@ def _details(title: str, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _bullets(lines: tuple[str, ...]) -> Iterator[str]:
-    return (f"- {markdown(line)}" for line in lines)
+    return (f"- {in_markdown(line)}" for line in lines)
 
 
 def _meanings(report: AuditReport) -> Iterator[str]:
     for each in formats.strongest(report):
         of = metric(each.metric)
         name = f"{formats.metric_name(each)} {of.shown(each)}"
-        yield f"- {markdown(name)} ({code(f'{each.attack} {each.signal}')}): {markdown(of.meaning(each))}"
+        yield f"- {in_markdown(name)} ({code(f'{each.attack} {each.signal}')}): {in_markdown(of.meaning(each))}"
 
 
 def _guarantee(report: AuditReport) -> Iterator[str]:
     if report.guarantee is not None:
         rows = guarantee.rows(report, formats.strongest(report))
         yield from ("| | epsilon | delta | by | covers |", "|---|---|---|---|---|")
-        yield from (f"| {' | '.join(markdown(cell) for cell in row)} |" for row in rows)
-        yield from ("", f"{markdown(guarantee.status(report))}. {LOW_BOUND}")
+        yield from (f"| {' | '.join(in_markdown(cell) for cell in row)} |" for row in rows)
+        yield from ("", f"{in_markdown(guarantee.status(report))}. {LOW_BOUND}")
 
 
 def _evidence(report: AuditReport, verdict: Verdict) -> Iterator[str]:
@@ -132,7 +132,7 @@ def _classes(report: AuditReport, what: str, leaks: tuple[ClassLeak, ...]) -> It
     if not known:
         return
     known.sort(key=lambda each: -1.0 if each.auc is None else each.auc.low, reverse=True)
-    yield from (f"| {what} | AUC of {markdown(report.classes_signal or 'the attack')} |", "|---|---|")
+    yield from (f"| {what} | AUC of {in_markdown(report.classes_signal or 'the attack')} |", "|---|---|")
     for each in known[:_MOST]:
         assert each.auc is not None  # as of all that are known
         yield f"| {code(clip(each.label, 80))} | {range_of(each.auc)} |"
@@ -145,18 +145,18 @@ def _fairness(report: AuditReport) -> Iterator[str]:
 
     for title, rows, left in tables(report, verbose=False):
         yield from ("", f"{title}:", "", f"| {' | '.join(HEADERS)} |", "|---|---|---|---|")
-        yield from (f"| {' | '.join(markdown(cell) for cell in row)} |" for row in rows)
+        yield from (f"| {' | '.join(in_markdown(cell) for cell in row)} |" for row in rows)
         yield from left
 
 
 def _notes(report: AuditReport, verdict: Verdict) -> Iterator[str]:
     yield from _bullets(verdict.notes)
     if (users := formats.user_line(report)) is not None:
-        yield f"- users: {markdown(users)}"
-    yield f"- grade {report.grade}: {markdown(formats.grade_words(report))}"
-    yield f"- {markdown(formats.confidence(report))}"
-    yield from (f"- {markdown(each)}" for each in report.attack_notes[:_MOST])
+        yield f"- users: {in_markdown(users)}"
+    yield f"- grade {report.grade}: {in_markdown(formats.grade_words(report))}"
+    yield f"- {in_markdown(formats.confidence(report))}"
+    yield from (f"- {in_markdown(each)}" for each in report.attack_notes[:_MOST])
     if len(report.attack_notes) > _MOST:
         yield f"- and {len(report.attack_notes) - _MOST:,} more notes in the saved report"
-    yield from (f"- {markdown(each)}" for each in formats.resolution(report, verdict))
-    yield from (f"- not seen: {markdown(each)}" for each in formats.blind_spots(report))
+    yield from (f"- {in_markdown(each)}" for each in formats.resolution(report, verdict))
+    yield from (f"- not seen: {in_markdown(each)}" for each in formats.blind_spots(report))

@@ -18,6 +18,7 @@ from redteam.core import ReportError, read_text
 from redteam.report import plural, some
 from redteam.report.metrics import Metric, metric
 from redteam.report.values import AuditReport, Failure, Scope
+from redteam.statistics import MOST
 
 _CLOSE = 1e-6
 _LARGEST = 64 * 2**20  # bytes; audits write some 10,000, and few hundred for each label of the data
@@ -78,6 +79,8 @@ def _contradictions(report: AuditReport) -> Iterator[str]:
     seen = report.accuracy
     if min(vars(report.data).values()) < 0:
         yield "a count of examples is negative"
+    if max(vars(report.data).values()) > MOST:
+        yield f"a count of examples is above {MOST:,}"
     if seen is not None and not all(0 <= share <= 1 for share in (seen.members, seen.nonmembers, seen.commonest)):
         yield "a share of right answers is not between 0 and 1"
     if len({evidence.id for evidence in report.evidence}) != len(report.evidence):

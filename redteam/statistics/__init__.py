@@ -19,8 +19,10 @@ bets on each lying above the commonest label's share multiplies by 1 / ALPHA at 
 does not (an e-value; Waudby-Smith and Ramdas 2024, arXiv 2010.09686). Ten users suffice for a good model.
 """
 
+import bisect
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -247,14 +249,24 @@ def same_share(first: int, second: int, of_first: int, of_second: int) -> float:
     """Return the p-value of one share for both sides, two-sided, from so many of each (Fisher's exact test)."""
     total = first + second
     low, high = max(0, total - of_second), min(total, of_first)
-    if not 0 <= low <= high:
+    if not 0 <= low <= first <= high:
         return 1.0
 
     def log(k: int) -> float:
         return _choose(of_first, k) + _choose(of_second, total - k) - _choose(of_first + of_second, total)
 
-    seen = log(first)
-    return min(1.0, math.fsum(math.exp(log(k)) for k in range(low, high + 1) if log(k) <= seen + 1e-9))
+    seen = log(first) + 1e-9
+    mode = min(high, max(low, (of_first + 1) * (total + 1) // (of_first + of_second + 2)))
+    below = bisect.bisect_right(range(low, mode), seen, key=log) + low  # counts below it are as rare, and those from
+    above = bisect.bisect_left(range(mode, high + 1), -seen, key=lambda k: -log(k)) + mode
+    rare = itertools.chain(_falling(log, range(below - 1, low - 1, -1)), _falling(log, range(above, high + 1)))
+    return min(1.0, math.fsum(rare))
+
+
+def _falling(log: Callable[[int], float], counts: range) -> Iterator[float]:
+    """Yield chances that fall from one count to the next, until nothing is left that could be seen in their sum."""
+    most = log(counts[0]) if counts else 0.0
+    yield from itertools.takewhile(lambda p: p > math.exp(max(most, -700.0) - 45.0), (math.exp(log(k)) for k in counts))
 
 
 def _choose(n: int, k: int) -> float:

@@ -1,4 +1,7 @@
+import ast
+import inspect
 import json
+import pkgutil
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +12,8 @@ import pytest
 from lxml import etree
 from sample_reports import HOSTILE, SAMPLES
 
-from redteam.formats import FORMATS, clean, code, json_text, markdown, strongest
+from redteam import formats
+from redteam.formats import FORMATS, clean, code, in_markdown, json_text, strongest
 from redteam.policy.reading import BUILT_IN
 from redteam.report.values import AuditReport, ClassLeak, Failure
 from redteam.statistics import Interval
@@ -151,7 +155,7 @@ def test_a_hostile_label_cannot_leave_its_table_cell():
 
 
 def test_markdown_breaks_mentions_and_links():
-    assert markdown("@team https://x a@b 1|2") == "@<!-- -->team https:<!-- -->//x a@b 1&#124;2"
+    assert in_markdown("@team https://x a@b 1|2") == "@<!-- -->team https:<!-- -->//x a@b 1&#124;2"
     assert code("a`b</code>") == "<code>a&#96;b&#60;/code&#62;</code>"
 
 
@@ -313,6 +317,13 @@ def test_junit_tells_leaks_from_what_is_excused_or_open():
 
 
 # Escapes
+
+
+def test_no_function_has_the_name_of_a_format():
+    """Importing a module of a package puts it in the place of what had its name there."""
+    modules = {info.name for info in pkgutil.iter_modules(formats.__path__)}
+    functions = ast.parse(inspect.getsource(formats)).body
+    assert not modules & {each.name for each in functions if isinstance(each, ast.FunctionDef)}
 
 
 def test_what_does_not_print_is_written_out():

@@ -211,3 +211,10 @@ def test_a_job_summary_has_room_for_what_is_said_of_thousands_of_labels():
     assert len(said) < 65_536
     assert "and 4,900 more in the saved report" in said
     assert "and 4,900 more notes in the saved report" in said
+
+
+def test_a_scale_spans_all_numbers_there_are():
+    low, high = log_ends([1e-320, 1e308])
+    scale = Scale(low, high, 0.0, 100.0, log=True)
+    assert scale.at(1.0) == pytest.approx(50)
+    assert [scale.at(value) for value in (1e-320, 1e308)] == [0.0, 100.0]

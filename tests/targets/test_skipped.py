@@ -211,6 +211,11 @@ def test_the_test_of_one_share_is_fishers(counts):
     assert same_share(k, j, n, m) == pytest.approx(fisher_exact([[k, n - k], [j, m - j]]).pvalue)
 
 
+def test_one_share_of_a_billion_is_tested_as_fast():
+    assert same_share(10**7, 10**7 + 3000, 10**9, 10**9) == pytest.approx(0.50036, rel=1e-3)  # the normal's
+    assert same_share(5 * 10**8, 10**8, 10**9, 10**9) == 0.0
+
+
 def test_every_refusal_is_a_chance_of_one_in_a_hundred_at_most():
     rng = np.random.default_rng(0)
     wrong = sum(same_share(*rng.binomial(500, 0.03, 2), 500, 500) < 0.01 for _ in range(1000))

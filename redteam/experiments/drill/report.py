@@ -142,6 +142,9 @@ class DrillReport(ExperimentReport):
         for row in self.rows:
             if row.canaries < 1 or row.repetitions < 1:
                 yield f"{row.words} has no canaries, or they stand nowhere"
+            shares = [each for attack in row.attacks for each in attack.measures if each.name == "success"]
+            if not all(0 <= share <= 1 for each in shares for share in (each.planted.value, each.heldout)):
+                yield f"a share of the secrets of {row.words} is not between 0 and 1"
             tests = [test for attack in row.attacks for test in attack.comparisons]
             if any(test.proven != (test.p_value <= test.level) or test.level != self.each for test in tests):
                 yield f"a comparison of {row.words} is not proven at its level, or at another one than the drill's"

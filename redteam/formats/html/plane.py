@@ -24,6 +24,7 @@ from redteam.formats.html.svg import (
 )
 
 _LEFT, _HIGH = 44.0, 230.0
+_SMALLEST = 1e-300  # that a scale begins with: below it numbers lose their digits
 _LOOKS = 7  # as many shapes and colours there are
 
 
@@ -75,7 +76,7 @@ class Axis:
 def log_ends(values: Sequence[float], *, least: float = 0.05) -> tuple[float, float]:
     """Return the ends of a logarithmic scale that shows all values above 0; `least` where there are none."""
     above = [value for value in values if value > 0] or [least]
-    return min(above) / 1.6, max(above) * 1.6
+    return max(min(above) / 1.6, _SMALLEST), min(max(above) * 1.6, 1 / _SMALLEST)
 
 
 def plane(name: str, about: str, series: Sequence[Series], x: Axis, y: Axis, *, equal: bool = False) -> Markup:

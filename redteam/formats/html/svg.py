@@ -32,7 +32,8 @@ class Scale:
         if self.high <= self.low:
             return self.start
         if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
+            low = math.log(self.low)  # not of the ratio, which may be beyond all numbers
+            share = (math.log(value) - low) / (math.log(self.high) - low)
         else:
             share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)

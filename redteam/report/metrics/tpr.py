@@ -86,7 +86,7 @@ class Tpr(Metric):
 
     def contradictions(self, evidence: Evidence, report: AuditReport) -> Iterator[str]:
         """Yield what in a saved TPR cannot be so, an FPR that is none among it."""
-        if not (evidence.fpr is not None and 0 < evidence.fpr < 1):
+        if not (evidence.fpr is not None and SAME_FPR < evidence.fpr < 1):
             yield f"{evidence.id} is a TPR at an FPR of {evidence.fpr}"
             return
         yield from super().contradictions(evidence, report)
