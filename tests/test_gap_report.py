@@ -7,6 +7,7 @@ import pytest
 from gap_doubles import budget, cell, evidence, report_of, with_planted
 
 from redteam.core import ReportError
+from redteam.experiments.gap.figures import figures
 from redteam.experiments.gap.page import outcome
 from redteam.experiments.gap.picture import COLORS, draw
 from redteam.experiments.gap.report import GapReport, gap_rows
@@ -155,6 +156,12 @@ class TestLabelCanaries:
         assert outcome(report_of([replace(one, failures=trouble)])) == "inconclusive"
         hiding = with_planted("x", 8.0, (1.0, 0.5, 0.5), accounted=900.0, nominal=8.0)
         assert outcome(report_of([replace(hiding, failures=trouble)])) == "measured"
+
+    def test_what_accounts_for_no_finite_epsilon_has_no_place_in_a_picture(self, tmp_path):
+        endless = with_planted("x", 8.0, (1.0, 0.5, 0.2), accounted=math.inf, nominal=8.0)
+        draw(report_of([endless]), tmp_path / "gap.svg")
+        assert "no trainer with a guarantee" in (tmp_path / "gap.svg").read_text()
+        assert not any("accounted" in figure.title for figure in figures(report_of([endless])))
 
     def test_the_picture_has_a_line_for_each_adversary(self, tmp_path):
         cells = [with_planted("x", e, (0.8 * e, 0.3 * e, 0.25 * e), accounted=e) for e in (8.0, 2.0)]

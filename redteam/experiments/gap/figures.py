@@ -1,5 +1,6 @@
 """The pictures of the gap experiment's page: theory against practice, what accuracy costs in leakage, and canaries."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from redteam.data.label_canaries import ACCESSES
@@ -20,7 +21,8 @@ _BY = {**dict.fromkeys(ACCESSES, "label canaries"), _ROWS: "all attacks"}
 
 def figures(report: GapReport) -> Iterator[Figure]:
     """Yield every picture that the report has numbers for."""
-    guaranteed = [row for row in report.rows if row.accounted is not None and _best(row) is not None]
+    finite = [row for row in report.rows if row.accounted is not None and math.isfinite(row.accounted.epsilon)]
+    guaranteed = [row for row in finite if _best(row) is not None]
     if not _comparable(report):
         guaranteed = []
     yield from _line(guaranteed[:_MOST])

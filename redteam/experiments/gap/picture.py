@@ -1,5 +1,6 @@
 """The picture of the gap experiment: theory against practice, and what accuracy costs in leakage."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def _points(rows: tuple[GapRow, ...], adversary: str | None = None) -> Iterator[
     """Yield the rows with a guarantee and a bound, by label canaries where an adversary is named."""
     for row in rows:
         bound = row.best("epsilon") if adversary is None else row.by_canaries(adversary)
-        if row.accounted is not None and row.accounted.epsilon > 0 and bound is not None:
+        if row.accounted is not None and 0 < row.accounted.epsilon < math.inf and bound is not None:
             yield row, row.accounted.epsilon, bound
 
 
