@@ -122,6 +122,8 @@ _WORST: tuple[Outcome, ...] = (
     "within",
     "weaker",
 )
+_NARROW = 72  # columns, below which a table has one less
+_NUMBERS = ("value", "interval", "limit")
 _WHOLE = "redteam.formats.whole"  # is only loaded where it is asked for
 
 
@@ -149,7 +151,7 @@ def render(
         section("Target and data", pairs(_subject(report, policy))),
         *_some("Problems: what keeps this report from passing", told, "!"),
         *_some("Excused: a leak that is known is still a leak", _excused(verdict)),
-        *_strongest(report, verdict),
+        *_strongest(report, verdict, width),
         *_limits(report, verdict, policy),
         *_some("Not settled", open_, "?"),
         *_most_exposed(report),
@@ -190,8 +192,11 @@ def _some(title: str, lines: Sequence[Cell], mark: str = "-") -> Iterator[Render
         yield section(title, bullets([*lines[:_MOST], *more], mark))
 
 
-def _strongest(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType]:
-    """Yield a table with the strongest signal of each attack: what is proven, then what came nearest to its limit."""
+def _strongest(report: AuditReport, verdict: Verdict, width: int) -> Iterator[RenderableType]:
+    """Yield a table with the strongest signal of each attack: what is proven, then what came nearest to its limit.
+
+    In a narrow terminal without the limits, which the next table has: names are cut to pieces otherwise.
+    """
     checks = {each.id: each for each in verdict.checks}
     states = {each.id: each.state for each in verdict.findings}
     best: dict[str, Evidence] = {}
@@ -204,7 +209,9 @@ def _strongest(report: AuditReport, verdict: Verdict) -> Iterator[RenderableType
         yield section("Strongest signal of each attack", Text("none: no attack gave a number"))
         return
     headers = ("attack", "signal", "metric", "value", "interval", "limit", "outcome")
-    yield section("Strongest signal of each attack", table(headers, rows, right=("value", "interval", "limit")))
+    shown = [i for i, header in enumerate(headers) if width >= _NARROW or header != "limit"]
+    drawn = table([headers[i] for i in shown], [[row[i] for i in shown] for row in rows], right=_NUMBERS)
+    yield section("Strongest signal of each attack", drawn)
 
 
 def _strength(each: Evidence, checks: Mapping[str, Check], states: Mapping[str, State]) -> tuple[bool, bool, float]:

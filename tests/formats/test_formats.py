@@ -70,6 +70,12 @@ def test_text_keeps_its_width(name, width):
     assert max(len(line) for line in render(name, "text", width=width).splitlines()) <= width
 
 
+def test_a_narrow_table_leaves_its_limits_to_the_next():
+    narrow, wide = (render("leaky", "text", width=width) for width in (60, 100))
+    heads = [next(line.split() for line in drawn.splitlines() if " interval" in line) for drawn in (narrow, wide)]
+    assert heads[0] == [each for each in heads[1] if each != "limit"]
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_colours_change_nothing_but_colours(name):
     colored = render(name, "text", color=True)
