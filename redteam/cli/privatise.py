@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from redteam.training.privatising.release import Rewriter
 
 Opt = typer.Option
+_MOST_EPSILON = 1e12
 
 
 class UnknownWords(StrEnum):
@@ -74,7 +75,7 @@ def privatise(
     from redteam.training.privatising.release import privatise as run
     from redteam.training.privatising.wording import doubts, four_lines
 
-    check_output(output, data)
+    check_output(output, data, public, Path(words.embeddings))
     assert epsilon is not None  # it has no default
     exchange = _rewriter(chosen_mechanism(mechanism, epsilon, set or []), words, data, public, columns)
     if seed is not None:
@@ -113,8 +114,14 @@ def _rewriter(
         made = Rebuilding.learned(mechanism, data, public, columns.columns(), show)
     if not made.public:
         say(
-            f"{mechanism.name} was learned from {data.name} itself and can repeat its texts: there is no guarantee; "
-            "give public texts with --public",
+            f"{mechanism.name} was learned from texts of {data.name} and can repeat them: there is no guarantee; give "
+            "public texts with --public",
+            logging.WARNING,
+        )
+    elif made.shared:
+        say(
+            f"{made.shared:,} texts of {data.name} stand in {public} too: nothing is guaranteed for these, which are "
+            "public already",
             logging.WARNING,
         )
     return made
@@ -134,9 +141,11 @@ def chosen_mechanism(named: str, epsilon: float, given: list[str]) -> "WordMecha
 
 
 def check_epsilon(epsilon: float) -> None:
-    """Raise UsageError for an epsilon that is none."""
+    """Raise UsageError for an epsilon that is none, or with which noise could not be computed."""
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise UsageError(f"--epsilon {epsilon:g}: give a finite number above 0")
+    if not 1 / _MOST_EPSILON <= epsilon <= _MOST_EPSILON:
+        raise UsageError(f"--epsilon {epsilon:g}: give a number from {1 / _MOST_EPSILON:g} to {_MOST_EPSILON:g}")
 
 
 def privatised_file(data: Path, model: Path, asked: str, columns: o.RowOptions) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from redteam.cli import options as o
@@ -89,7 +90,7 @@ def verify_text(options: TextVerificationOptions, given: list[str], alpha: float
     from redteam.verify.words.subject import PrivatiserSubject
     from redteam.verify.words.vectors import verify_vectors
 
-    check_output(delivery.output)
+    check_output(delivery.output, Path(options.embeddings))
     subject = _subject(options, given)
     how: dict[str, Any] = {"draws": options.draws, "alpha": alpha, "seed": seed}
     with progress("drawing") as show:

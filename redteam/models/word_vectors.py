@@ -200,6 +200,8 @@ def _npz(path: Path) -> WordVectors:
     try:
         with np.load(path, allow_pickle=False) as found:
             words, vectors = found["words"], found["vectors"]
+            if vectors.dtype.kind not in "fiu":
+                raise ValueError(f"vectors of {vectors.dtype}")
             made = tuple(str(word) for word in words.tolist()), np.asarray(vectors, np.float64)
     except KeyError:
         raise DataError(f"{path}: holds other arrays; it needs `words` and `vectors`") from None

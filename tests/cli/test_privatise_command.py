@@ -84,6 +84,8 @@ def test_a_seed_repeats_everything_and_is_told(folder):
         (("--epsilon", "inf"), "--epsilon inf: give a finite number"),
         (("--epsilon", "nan"), "--epsilon nan: give a finite number"),
         (("--epsilon", "-2"), "--epsilon -2: give a finite number"),
+        (("--epsilon", "1e308"), "--epsilon 1e+308: give a number from 1e-12 to 1e+12"),
+        (("--embeddings", "out.csv"), "would overwrite an input"),
         (("--mechanism", "custext"), "unknown id 'custext'; known: RD301, RD302"),
         (("--embeddings", "list.txt"), "list.txt: line 1: a word without a vector"),
         (("--embeddings", "data.csv"), "data.csv: line 1: a word without a vector"),
@@ -98,11 +100,13 @@ def test_a_seed_repeats_everything_and_is_told(folder):
 )
 def test_bad_input_is_one_line(folder, arguments, said):
     (folder / "list.txt").write_text("the\nof\n")
+    if "out.csv" in arguments:
+        (folder / "out.csv").write_text("a 1\nb 2\n")
     usual = {"-o": "out.csv", "--mechanism": "santext", "--epsilon": "4", "--embeddings": "v.txt"}
     usual |= dict([arguments])
     result = fast("privatise", "data.csv", *(each for pair in usual.items() for each in pair), cwd=folder)
     assert said in error_line(result)
-    assert not list(folder.glob("out*"))
+    assert not [path for path in folder.glob("out*") if path.read_text() != "a 1\nb 2\n"]
 
 
 @pytest.mark.parametrize(

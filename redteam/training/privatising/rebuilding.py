@@ -7,7 +7,7 @@ from typing import Any
 
 from redteam.core import DataError
 from redteam.core.randomness import Randomness
-from redteam.data import Columns, fingerprint
+from redteam.data import Columns, fingerprint, text_key
 from redteam.data.reading import read_texts
 from redteam.data.words import words_of
 from redteam.models.autoencoder import Autoencoder, learn
@@ -21,12 +21,16 @@ _FEWEST = 100  # texts that anything can be learned from
 
 @dataclass(frozen=True)
 class Rebuilding:
-    """A mechanism with an autoencoder that was learned from `source`; `public` where that is not the data itself."""
+    """A mechanism with an autoencoder that was learned from `source`, in which `shared` of the data's texts stand.
+
+    `public` is false where these are most of them: then the data itself was learned.
+    """
 
     mechanism: VectorMechanism
     autoencoder: Autoencoder
     source: Path
     public: bool
+    shared: int = 0
 
     @classmethod
     def learned(
@@ -43,8 +47,9 @@ class Rebuilding:
         if len(texts) < _FEWEST:
             raise DataError(f"{source}: {len(texts)} texts are too few to learn an autoencoder; give {_FEWEST} or more")
         found = learn(texts, mechanism.size, mechanism.norm, progress=progress)
-        same = fingerprint(source) == fingerprint(data)
-        return cls(mechanism, found, source, not same)
+        own, there = read_texts(data, columns.text), {text_key(text) for text in texts}
+        shared = sum(text_key(text) in there for text in own)
+        return cls(mechanism, found, source, 2 * shared <= len(own), shared)
 
     def texts(self, texts: Sequence[str], randomness: Randomness) -> tuple[list[str], WordTally]:
         """Return texts rewritten, each independently, and what came of their words, by their places."""
