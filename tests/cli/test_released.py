@@ -70,6 +70,13 @@ def test_a_limit_on_what_comes_back_is_judged(folder):
     assert fast("gate", saved, "--policy", "policy.toml", cwd=folder).returncode == 1
 
 
+@pytest.mark.parametrize(("limit", "attack"), [("max_unchanged", "RT401"), ("max_texts_recovered", "RT403")])
+def test_words_that_pass_through_break_each_limit(folder, limit, attack):
+    result = audit(folder, "--released", "private.csv", limits=f"max_auc = 0.9\n{limit} = 0.5")
+    assert result.returncode == 1, result.stderr
+    assert any(attack in line and "LEAK" in line for line in result.stdout.splitlines()[1:]), result.stdout
+
+
 def test_without_a_limit_it_is_described(folder):
     result = audit(folder, "--released", "private.csv", "-v")
     assert "words recovered" in result.stdout
