@@ -356,7 +356,6 @@ def test_a_ledger_without_random_inclusion_is_refused(honest, tmp_path, change, 
         ("weight", lambda of: of[0]),
         ("weight", lambda of: of[0, 0]),
         ("bias", lambda of: of[:, None]),
-        ("before", lambda of: of[:5]),
     ],
 )
 def test_rows_of_another_shape_are_refused(honest, tmp_path, name, cut):

@@ -65,9 +65,8 @@ class LabelAudit:
             what = "is not what training wrote" if path.is_file() else "is not there"
             raise LedgerError(f"{path}: the last layer with the label canaries {what}: restore it, or train again")
         rows = read_tensors(path)
-        shapes = [tuple(rows[name].shape) if name in rows else () for name in ("weight", "bias", "before")]
-        width = shapes[0][-1:]
-        if shapes != [(canaries.plan.count, *width), (canaries.plan.count,), width]:
+        shapes = [tuple(rows[name].shape) if name in rows else () for name in ("weight", "bias")]
+        if shapes != [(canaries.plan.count, *shapes[0][-1:]), (canaries.plan.count,)]:
             raise LedgerError(f"{path}: holds no rows of {canaries.plan.count} label canaries: train again")
         return cls(canaries, included, rows)
 

@@ -73,7 +73,7 @@ class LabelWatch:
         self._layer: Any = layer
         self._read: list[Tensor] = []
         layer.register_forward_pre_hook(lambda _, given: self._read.append(given[0]))
-        self._before = self._text()[0][:-1].clone()
+        self._text()  # refuses a model that takes no canaries before anything is trained
         count = planted.count
         self._likelihood, self._total, self._expected, self._noise = (np.zeros(count) for _ in range(4))
         self._shares, self._steps = 0.0, 0
@@ -136,7 +136,6 @@ class LabelWatch:
         columns = {"likelihood": self._likelihood, "total": self._total, "expected": self._expected}
         columns |= {"noise": self._noise}
         return {name: torch.from_numpy(column.copy()) for name, column in columns.items()} | {
-            "before": self._before,
             "shares": self._shares,
             "steps": self._steps,
         }
@@ -148,7 +147,7 @@ class LabelWatch:
         self._likelihood, self._total, self._expected, self._noise = (
             kept[name].numpy().copy() for name in ("likelihood", "total", "expected", "noise")
         )
-        self._before, self._shares, self._steps = kept["before"], float(kept["shares"]), int(kept["steps"])
+        self._shares, self._steps = float(kept["shares"]), int(kept["steps"])
 
     def result(self) -> CanaryRun:
         """Return what was seen, and the canaries' own rows as they are now."""
@@ -158,7 +157,7 @@ class LabelWatch:
         share = self._shares / max(1, self._steps)
         how = m.sampling, m.sample_rate, m.steps, m.noise_multiplier, self._plain
         watched = WatchedSteps(*how, moved, error, share, *self._shaken())
-        tensors = {"weight": rows[:, :-1].clone(), "bias": rows[:, -1].clone(), "before": self._before}
+        tensors = {"weight": rows[:, :-1].clone(), "bias": rows[:, -1].clone()}
         return CanaryRun(self._plan, watched, tuple(scores.tolist()), tensors)
 
     def read(self) -> tuple[Tensor, Tensor]:
