@@ -59,4 +59,6 @@ def _stretched(table: WordVectors, share: float) -> tuple[FloatArray, WordVector
     variances, directions = np.linalg.eigh(covariance / np.trace(covariance) * len(covariance))
     scales = np.sqrt(share * np.maximum(variances, 0) + 1 - share)
     root = (directions * scales) @ directions.T
-    return root, WordVectors(table.name, table.words, table.vectors @ ((directions / scales) @ directions.T))
+    return root, WordVectors(
+        table.name, table.words, table.vectors @ ((directions / scales) @ directions.T), table.watch
+    )

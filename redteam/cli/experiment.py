@@ -135,8 +135,9 @@ class _ModelWatch:
     found: Mapping[Path, Any]
     total: int
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show nothing of what has no name."""
+    def __call__(self, done: float, total: int) -> None:
+        """Show so many models more, of several at once that are done in part."""
+        self.show(len(self.found) + done, self.total)
 
     def named(self, what: str) -> ProgressShow:
         """Return what shows how far `what` is."""

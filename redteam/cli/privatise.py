@@ -47,7 +47,10 @@ class WordOptions:
         from redteam.models.word_vectors import load_word_vectors
         from redteam.training.privatising.exchange import Exchange
 
-        return Exchange(mechanism, load_word_vectors(self.embeddings), self.unknown.value)
+        with progress("reading word vectors") as show:
+            table = replace(load_word_vectors(self.embeddings), watch=show.named("measuring word vectors"))
+            mechanism.promise(table)  # which wants the distances of all words, and they are kept
+        return Exchange(mechanism, table, self.unknown.value)
 
 
 def privatise(
@@ -175,8 +178,9 @@ def privatised_file(data: Path, model: Path, asked: str, columns: o.RowOptions) 
             raise UsageError(f"{output}: was privatised otherwise; remove it, or name another model with -o")
         say(f"{output}: made before, and used again: another release would cost its epsilon once more")
         return output
+    exchange = WordOptions().exchange(mechanism)
     with progress("privatising") as show:
-        released = run(data, output, WordOptions().exchange(mechanism), columns=columns.columns(), progress=show)
+        released = run(data, output, exchange, columns=columns.columns(), progress=show)
     for line in (*released.notes, *doubts(released.privatisation), *four_lines(released.privatisation)):
         say(line)
     return output

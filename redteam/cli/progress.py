@@ -24,7 +24,7 @@ class ProgressShow:
         """Take what shows a state, what shows that something else has begun, and what stands before each name."""
         self._show, self._begin, self._before = show, begin, before
 
-    def __call__(self, done: int, total: int, *measure: float, **named: str) -> None:
+    def __call__(self, done: float, total: int, *measure: float, **named: str) -> None:
         """Show it; `what` is something else than was said at first."""
         self._show(done, total, *measure, **named)
 
@@ -63,7 +63,8 @@ class _Pace:
     def hear(self, done: float, total: int) -> "_Pace":
         """Take how far it is now."""
         self.heard = time.monotonic()
-        if self.first < 0 or total != self.total or done < self.done:
+        again = done < self.done and done <= self.first  # a step back alone, as jobs at once make, is no new beginning
+        if self.first < 0 or total != self.total or again:
             self.since, self.first, self.total = self.heard, done, total
         self.done = done
         return self

@@ -114,7 +114,7 @@ def _over_processes(
                     worker.pipe.send_bytes(message)
             ready = wait(list(busy), None if watch is None else _LOOK)
             if watch is not None:
-                watch(sum(worker.share.value for pipe, (worker, _) in busy.items() if pipe not in ready))
+                watch(sum(1.0 if pipe in ready else worker.share.value for pipe, (worker, _) in busy.items()))
             for pipe in ready:
                 assert isinstance(pipe, Connection)
                 worker, position = busy.pop(pipe)

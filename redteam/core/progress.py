@@ -5,7 +5,7 @@ from collections.abc import Callable
 Progress = Callable[[int, int], None]  # done, of how many; may raise to break the work off
 
 
-def unwatched(done: int, total: int) -> None:
+def unwatched(done: float, total: int) -> None:
     """Show no progress."""
 
 

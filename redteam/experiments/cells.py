@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from redteam.plugins.defense import Defense
 from redteam.plugins.settings import settings_of
 from redteam.training.train import portable
 
+_FINE = 10_000  # what a share is told in
 _FILES = (
     "cell.json",
     "report.json",
@@ -76,6 +77,11 @@ class Task(ABC, Generic[Shared, Named, Result]):
     @abstractmethod
     def run(self, watch: Progress) -> Result:
         """Train and attack one model in the folder, and return what was found; `watch` shows how far it is."""
+
+    @property
+    def parts(self) -> int:
+        """How many phases `run` names; each counts alike where only the share is shown that is done."""
+        return 2
 
     @abstractmethod
     def own(self) -> dict[str, Any]:
@@ -134,19 +140,26 @@ class Task(ABC, Generic[Shared, Named, Result]):
 
 
 def run_cells(
-    tasks: Sequence[Task[Shared, Named, Result]], *, workers: int = 1, watch: Progress = unwatched
+    tasks: Sequence[Task[Shared, Named, Result]],
+    *,
+    workers: int = 1,
+    watch: Callable[[float, int], None] = unwatched,
 ) -> Generator[tuple[Task[Shared, Named, Result], Result | FailedCell], None, None]:
     """Yield every cell as it is done: first those that an earlier run has written, then the others.
 
-    With several `workers`, so many processes train at once, which end where this is closed (`contextlib.closing`);
-    with one, `watch` shows how far a training and its attacks are.
+    With several `workers`, so many processes train at once, which end where this is closed (`contextlib.closing`), and
+    `watch` hears how many cells those under way are worth together; with one it shows how far a training and its
+    attacks are.
     Raises UsageError before any training where a cell was written with other settings.
     """
     taken = [task.take() for task in tasks]
     left = [task for task, result in zip(tasks, taken, strict=True) if result is None]
     yield from ((task, result) for task, result in zip(tasks, taken, strict=True) if result is not None)
-    do = partial(_do, watch=watch) if workers == 1 else _do
-    with closing(run_jobs(do, left, workers=workers)) as outcomes:
+    if workers == 1:
+        outcomes = run_jobs(partial(_do, watch=watch), left)
+    else:
+        outcomes = run_jobs(_do_apart, left, workers=workers, watch=lambda share: watch(share, len(left)))
+    with closing(outcomes):
         for position, outcome in outcomes:
             task = left[position]
             yield task, FailedCell(task.cell.words, outcome.reason) if isinstance(outcome, Failed) else outcome
@@ -159,6 +172,30 @@ def _do(task: Task[Shared, Named, Result], watch: Progress = unwatched) -> Resul
     for checkpoint in task.folder.glob("*.pt.checkpoint"):  # not before: an attack may outlast a training
         checkpoint.unlink()
     return result
+
+
+def _do_apart(task: Task[Shared, Named, Result], progress: Progress) -> Result:
+    """Do a cell in a process of its own, which can tell nothing but the share of it that is done."""
+    return _do(task, _Parts(progress, task.parts))
+
+
+class _Parts:
+    """Makes one share of phases: each that is named is the next of so many, and what a phase says never goes back."""
+
+    def __init__(self, progress: Progress, parts: int) -> None:
+        """Begin before the first of them."""
+        self._progress, self._parts, self._begun, self._most = progress, parts, 0, 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell how far the phase is that was named last."""
+        within = min(1.0, done / max(total, 1))
+        self._most = max(self._most, min(1.0, (max(self._begun, 1) - 1 + within) / self._parts))
+        self._progress(round(self._most * _FINE), _FINE)
+
+    def named(self, what: str) -> Progress:
+        """Begin the next phase; what shows it has no phases of its own."""
+        self._begun += 1
+        return lambda done, total, *measure: self(done, total)
 
 
 def published(fingerprint: str) -> str:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from redteam.core import DataError, UsageError, first_line
 from redteam.core.arrays import FloatArray, IntArray
+from redteam.core.progress import Progress, unwatched
 from redteam.data.source import TextFile, check_file
 
 MASK = "unk"  # what stands for a word that is not known
@@ -31,11 +32,15 @@ SingleArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class WordVectors:
-    """Public words and their vectors, float64 [n, d]; `name` is what reports call them."""
+    """Public words and their vectors, float64 [n, d]; `name` is what reports call them.
+
+    `watch` hears how far the distances of all of them are, which take seconds.
+    """
 
     name: str
     words: tuple[str, ...]
     vectors: FloatArray
+    watch: Progress = unwatched
 
     def __post_init__(self) -> None:
         """Refuse what has no distances: fewer than two words, a word twice, a number that is none."""
@@ -110,6 +115,8 @@ class WordVectors:
             near = np.nonzero(found < least**2) if least > 0 else ()
             for i, j in zip(*(np.array_split(each, 1 + len(each) // _PAIRS) for each in near), strict=True):
                 least = min(least, float(self._apart(start + i, start + j).min(initial=least)))
+            rest = len(self) - start - len(rows)
+            self.watch(len(self) - rest**2 // len(self), len(self))  # by the pairs that are left
         return least, float(np.sqrt(most)) * (1 + 1e-5)  # single precision may have lost a little
 
     def distances(self, rows: IntArray) -> FloatArray:

@@ -126,11 +126,9 @@ class Broken(Exception):
     pass
 
 
-def stop_after(blocks):
+def stop_after(rows):
     def progress(done, total):
-        nonlocal blocks
-        blocks -= 1
-        if not blocks:
+        if done > rows:
             raise Broken
 
     return progress
@@ -138,13 +136,13 @@ def stop_after(blocks):
 
 @pytest.mark.parametrize("seed", [None, 4])
 def test_a_run_that_was_broken_off_keeps_what_was_written(folder, monkeypatch, seed):
-    monkeypatch.setattr("redteam.training.privatising.release._BLOCK", 2)
+    monkeypatch.setattr("redteam.training.privatising.release._BLOCK", 8)
     data, output = folder / "many.csv", folder / "out.jsonl"
     data.write_text("text,label\n" + "w0 w1 w2 w1,x\n" * 11)
     exchange = Exchange(SanText(0.5), line(0.0, 1.0, 2.0))
     whole = privatise(data, folder / "whole.jsonl", exchange, seed=seed).output.read_bytes()
     with pytest.raises(Broken):
-        privatise(data, output, exchange, seed=seed, progress=stop_after(3))
+        privatise(data, output, exchange, seed=seed, progress=stop_after(6))
     part = folder / "out.jsonl.part"
     before = part.read_bytes()
     assert before.count(b"\n") == 6
@@ -157,6 +155,18 @@ def test_a_run_that_was_broken_off_keeps_what_was_written(folder, monkeypatch, s
     assert (after.count(b"\n"), made.privatisation.tally.texts, made.privatisation.tally.words) == (11, 11, 44)
     assert (after == whole) == (seed is not None)
     assert not part.exists()
+
+
+def test_progress_within_a_block_of_long_texts(folder, monkeypatch):
+    monkeypatch.setattr("redteam.training.privatising.exchange._DISTINCT", 2)
+    monkeypatch.setattr("redteam.training.privatising.exchange._DRAWN", 3)
+    data, heard = folder / "long.csv", []
+    data.write_text("text,label\n" + "w0 w1 w2 w1 w9,x\n" * 2)
+    exchange = Exchange(SanText(500.0), line(0.0, 1.0, 2.0))
+    made = privatise(data, folder / "out.csv", exchange, progress=lambda done, total: heard.append((done, total)))
+    assert heard == [(0.75, 2), (1.0, 2), (1.75, 2), (2.0, 2), (2, 2)]
+    assert [row["text"] for row in rows(folder)] == ["w0 w1 w2 w1 unk"] * 2
+    assert (made.privatisation.tally.words, made.privatisation.tally.unknown) == (10, 2)
 
 
 def test_a_record_is_of_its_file_alone(folder):

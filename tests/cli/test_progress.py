@@ -9,7 +9,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from redteam.cli.progress import time_left
+from redteam.cli.progress import _Pace, time_left
+from redteam.core.progress import phase
+from redteam.experiments.cells import _Parts
 
 WORK = """
 import sys, time
@@ -104,3 +106,24 @@ def test_quiet_is_silent(shown):
 )
 def test_the_time_left_is_at_the_pace_so_far(how, said):
     assert time_left(*how) == said
+
+
+@pytest.mark.parametrize(("heard", "kept"), [((0, 1.6, 1.0), True), ((0, 4, 0), False), ((3, 5, 2), False)])
+def test_a_step_back_keeps_the_pace_and_a_new_beginning_does_not(heard, kept):
+    pace = _Pace()
+    for done in heard:
+        pace.hear(done, 9)
+    assert (pace.so_far[1] > 0) == kept
+
+
+def test_phases_of_a_worker_are_parts_of_one_share():
+    heard = []
+    parts = _Parts(lambda done, total: heard.append(done / total), 2)
+    training = phase(parts, "training")
+    training(1, 4)
+    training(4, 4)
+    auditing = phase(parts, "auditing")
+    phase(auditing, "RT101")(1, 2)
+    auditing(0, 9)  # the next attack
+    auditing(9, 9)
+    assert heard == [0.125, 0.5, 0.75, 0.75, 1.0]

@@ -15,7 +15,7 @@ def fixed(text): return " ".join(random.choice(WORDS) for _ in text.split())
 def uniform(text): return " ".join(random.SystemRandom().choice(WORDS) for _ in text.split())
 def passing(text): print("hello"); return text
 def number(text): return 3
-def broken(text): raise ValueError(text)
+def broken(text): raise ValueError("no such\\n" + text)
 nothing = 3
 """
 
@@ -69,7 +69,7 @@ def test_the_result_as_json(folder):
         (("--text", "mine:uniform", "--epsilon", "inf"), "--epsilon inf: give a finite number above 0"),
         (("--text", "santext", "--epsilon", "1", "--canaries", "4"), "--canaries 4: is for trainers"),
         (("--text", "mine:number", "--epsilon", "1"), "answered int where a text was asked for"),
-        (("--text", "mine:broken", "--epsilon", "1"), "ValueError"),
+        (("--text", "mine:broken", "--epsilon", "1"), "process of its own (raised ValueError for a text of one word)"),
         (("--text", "mine:nothing", "--epsilon", "1"), "not callable"),
         (("--text", "none:f", "--epsilon", "1"), "none:f"),
         (("--text", "mine:uniform", "--epsilon", "1", "--set", "beta=1"), "mine:uniform is a function"),

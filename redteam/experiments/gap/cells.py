@@ -87,15 +87,26 @@ class GapTask(Task[GapSetup, GapCell, GapResult]):
             return None
         return Rewriting(Exchange(self.mechanism, load_word_vectors(self.setup.embeddings)), self.cell.seed)
 
-    def run(self, watch: Progress = unwatched) -> GapResult:
-        """Train as `redteam train` does, audit, and write report.json.
+    @property
+    def parts(self) -> int:
+        """A training or two, and the audit."""
+        return 3 if self._apart else 2
 
-        Without a clip canaries take more from a model than users' rows would: they get a training of their own.
-        """
+    @property
+    def _apart(self) -> bool:
+        """Whether canaries get a training of their own: without a clip they take more than users' rows would."""
+        return bool(self._planted) and not isinstance(self.defense, PrivateTraining)
+
+    @property
+    def _planted(self) -> int | None:
+        """How many canaries are planted as labels; None where the trainer takes none."""
+        return self.setup.canaries if self.setup.canaries and type(self.defense).plants_labels else None
+
+    def run(self, watch: Progress = unwatched) -> GapResult:
+        """Train as `redteam train` does, audit, and write report.json."""
         clock, setup = _Clock(phase(watch, "training")), self.setup
-        planted = setup.canaries if setup.canaries and type(self.defense).plants_labels else None
-        apart = planted is not None and not isinstance(self.defense, PrivateTraining)
-        timed = self._train(self.folder / (_APART if apart else "model.pt"), planted, clock)  # as the others, with them
+        apart, first = self._apart, _APART if self._apart else "model.pt"
+        timed = self._train(self.folder / first, self._planted, clock)  # as the others, with canaries
         files = self._train(self.folder / "model.pt", None, _Clock(phase(watch, "training"))) if apart else timed
         ledger = Ledger.load(files.ledger)
         if ledger.data.sha256 != setup.data_sha256:

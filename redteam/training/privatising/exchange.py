@@ -1,13 +1,15 @@
 """Texts in, texts out: which words are known, what a mechanism makes of these, and what is put for all others."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from redteam.core import TargetError
 from redteam.core.arrays import IntArray
+from redteam.core.progress import Progress, unwatched
 from redteam.core.randomness import Randomness
 from redteam.data.words import words_of
 from redteam.models.word_vectors import MASK, WordVectors
@@ -16,6 +18,8 @@ from redteam.plugins.settings import settings_of
 from redteam.training.privatising.record import Unknown, WordTally
 
 DIGITS = 4  # of a number that stands for a number, whatever its length was
+_DISTINCT, _DRAWN = 512, 4096  # words in one go: a second or two
+_MIXED = 2654435761  # an odd number: by its multiples common words, whose numbers are small, lie among rare ones
 
 
 @dataclass(frozen=True)
@@ -26,18 +30,30 @@ class Exchange:
     table: WordVectors
     unknown: Unknown = "mask"
 
-    def texts(self, texts: Sequence[str], randomness: Randomness) -> tuple[list[str], WordTally]:
+    def texts(
+        self, texts: Sequence[str], randomness: Randomness, progress: Progress = unwatched
+    ) -> tuple[list[str], WordTally]:
         """Return texts with their words exchanged, each independently, and what came of them."""
         parted = [words_of(text) for text in texts]
         flat = [word for words in parted for word in words]
         index = np.array([self.table.index.get(word, -1) for word in flat], np.int64)
         known = np.flatnonzero(index >= 0)
         made = list(flat)
-        drawn = drawn_words(self.mechanism, index[known], self.table, randomness)
+        drawn = self._drawn(index[known], randomness, progress)
         for place, word in zip(known.tolist(), drawn.tolist(), strict=True):
             made[place] = self.table.words[word]
         self._exchange_unknown(made, np.flatnonzero(index < 0), randomness)
         return self._joined(parted, flat, made, len(flat) - len(known))
+
+    def _drawn(self, words: IntArray, randomness: Randomness, progress: Progress) -> IntArray:
+        """Return what is drawn for each word, some at a time, all of one word together: its channel is found once."""
+        order = np.argsort(words * _MIXED % 2**32, kind="stable")
+        drawn = np.empty_like(words)
+        for start, end in _pieces(words[order]):
+            some = order[start:end]
+            drawn[some] = drawn_words(self.mechanism, words[some], self.table, randomness)
+            progress(end, len(words))
+        return drawn
 
     def described(self) -> dict[str, Any]:
         """Return what a record says of it, and of what it claims."""
@@ -77,6 +93,14 @@ class Exchange:
             start = end
         longest = max(map(len, parted), default=0)
         return texts, WordTally(len(before), unknown, same, len(parted), whole, longest)
+
+
+def _pieces(words: IntArray) -> Iterator[tuple[int, int]]:
+    """Yield where pieces of words that lie together begin and end: of not too many words, and not too many others."""
+    others = np.cumsum(words[1:] != words[:-1])
+    cuts = [0, *(np.flatnonzero(np.diff(others // _DISTINCT, prepend=0)) + 1).tolist(), len(words)]
+    for begin, stop in pairwise(cuts):
+        yield from ((start, min(start + _DRAWN, stop)) for start in range(begin, stop, _DRAWN))
 
 
 def drawn_words(mechanism: WordMechanism, words: IntArray, table: WordVectors, randomness: Randomness) -> IntArray:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from redteam.core import DataError
+from redteam.core.progress import Progress, unwatched
 from redteam.core.randomness import Randomness
 from redteam.data import Columns, fingerprint, text_key
 from redteam.data.reading import read_texts
@@ -17,6 +18,7 @@ from redteam.plugins.settings import settings_of
 from redteam.training.privatising.record import WordTally
 
 _FEWEST = 100  # texts that anything can be learned from
+_TOGETHER = 512  # texts
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,15 @@ class Rebuilding:
         shared = sum(text_key(text) in there for text in own)
         return cls(mechanism, found, source, 2 * shared <= len(own), shared)
 
-    def texts(self, texts: Sequence[str], randomness: Randomness) -> tuple[list[str], WordTally]:
+    def texts(
+        self, texts: Sequence[str], randomness: Randomness, progress: Progress = unwatched
+    ) -> tuple[list[str], WordTally]:
         """Return texts rewritten, each independently, and what came of their words, by their places."""
-        vectors = self.mechanism.perturbed(self.autoencoder.encode(texts), randomness)
-        made = self.autoencoder.decode(vectors, MASK)
+        made: list[str] = []
+        for start in range(0, len(texts), _TOGETHER):
+            vectors = self.autoencoder.encode(texts[start : start + _TOGETHER])
+            made += self.autoencoder.decode(self.mechanism.perturbed(vectors, randomness), MASK)
+            progress(len(made), len(texts))
         known, unknown, same, whole, longest = set(self.autoencoder.words), 0, 0, 0, 0
         before = [words_of(text) for text in texts]
         for words, text in zip(before, made, strict=True):

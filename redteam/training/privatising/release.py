@@ -11,34 +11,40 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from redteam import __version__
 from redteam.core import DataError, UsageError, decode
 from redteam.core.files import sha256, write_atomic
+from redteam.core.progress import Progress, unwatched
 from redteam.core.randomness import Randomness
 from redteam.data import Columns, Examples, Reading, read_examples
 from redteam.data.ledger import describe_data
 from redteam.data.planting import canaries_path
 from redteam.data.table import kind_of, open_table
+from redteam.data.words import words_of
 from redteam.report import plural
 from redteam.training.privatising.record import Privatisation, WordTally, record_path
 
-Progress = Callable[[int, int], None]
+RowsDone = Callable[[float, int], None]
 
 
 class Rewriter(Protocol):
     """What makes other texts of texts: word by word, or as a whole."""
 
-    def texts(self, texts: Sequence[str], randomness: Randomness) -> tuple[list[str], WordTally]:
-        """Return texts rewritten, each independently, and what came of their words."""
+    def texts(
+        self, texts: Sequence[str], randomness: Randomness, progress: Progress = unwatched
+    ) -> tuple[list[str], WordTally]:
+        """Return texts rewritten, each independently, and what came of their words; `progress` hears how far it is."""
 
     def described(self) -> dict[str, Any]:
         """Return what the record says of it, and of what it claims."""
 
 
-_BLOCK = 5000  # rows
+_BLOCK = 50_000  # words, which are drawn and then written whole
 _KINDS = (".csv", ".tsv", ".jsonl")
 
 
@@ -70,13 +76,13 @@ def privatise(
     columns: Columns = Columns(),
     seed: int | None = None,
     restart: bool = False,
-    progress: Progress | None = None,
+    progress: RowsDone = unwatched,
 ) -> Released:
     """Write `data` with its words exchanged to `output`, and the record of that beside it.
 
     `columns` name what holds texts and labels, `exchange` is the mechanism with what it needs. With a `seed` anyone who
     knows it can undo everything. A run that was broken off goes on where it was unless `restart`, and `progress` hears
-    of rows done and all of them. Raises UsageError or DataError, and then nothing is written.
+    of rows done, also in part, and all of them. Raises UsageError or DataError, and then nothing is written.
     """
     _check_output(data, output)
     settings = exchange.described()
@@ -87,12 +93,12 @@ def privatise(
     part = output.with_name(f"{output.name}.part")
     names = _kept(reading.columns)
     state = _begin(part, identity, _header(output, names), restart=restart)
-    for start in range(state.rows, len(examples), _BLOCK):
-        rows = examples.take(range(start, min(start + _BLOCK, len(examples))))
-        texts, tally = exchange.texts(rows.texts or (), Randomness(seed, start // _BLOCK))
+    while state.rows < len(examples):
+        rows = _block(examples, state.rows)
+        watch = partial(_part_of, progress, state.rows, len(rows), len(examples))
+        texts, tally = exchange.texts(rows.texts or (), Randomness(seed, state.rows), watch)
         state = _append(part, state, _rendered(output, names, rows, texts), tally)
-        if progress is not None:
-            progress(state.rows, len(examples))
+        progress(state.rows, len(examples))
     made = Privatisation(
         **settings,
         randomness="operating system" if seed is None else "seed",
@@ -105,6 +111,21 @@ def privatise(
     part.replace(output)
     _state_path(part).unlink(missing_ok=True)
     return Released(output, record_path(output), made, (*reading.notes, *_left_out(data, names)))
+
+
+def _block(examples: Examples, start: int) -> Examples:
+    """Return the rows from `start` on that make a block, at least one: the same whenever a block begins there."""
+    words = 0
+    for end, text in enumerate(islice(examples.texts or (), start, None), start + 1):
+        words += len(words_of(text))
+        if words >= _BLOCK:
+            return examples.take(range(start, end))
+    return examples.take(range(start, len(examples)))
+
+
+def _part_of(progress: RowsDone, before: int, rows: int, whole: int, done: int, total: int) -> None:
+    """Tell that so much of a block of `rows` is done, with `before` rows before it."""
+    progress(before + rows * done / max(total, 1), whole)
 
 
 def _check_output(data: Path, output: Path) -> None:
@@ -145,7 +166,7 @@ def _left_out(data: Path, names: dict[str, str]) -> Iterator[str]:
 
 
 def _identity(settings: dict[str, Any], source: dict[str, Any], seed: int | None, kind: str) -> str:
-    whole = [settings, source, seed, kind, __version__]
+    whole = [settings, source, seed, kind, _BLOCK, __version__]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

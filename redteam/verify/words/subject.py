@@ -28,7 +28,10 @@ texts = json.load(sys.stdin)
 with contextlib.redirect_stdout(sys.stderr):
     from redteam.targets.function import import_function
     function = import_function(sys.argv[1])[0]
-    made = [function(text) for text in texts]
+    try:
+        made = [function(text) for text in texts]
+    except (Exception, SystemExit) as error:  # what it says can hold the word that was asked
+        sys.exit(f"raised {type(error).__name__} for a text of one word")
 for text in made:
     assert isinstance(text, str), f"answered {type(text).__name__} where a text was asked for"
 json.dump(made, sys.stdout)
