@@ -102,6 +102,7 @@ class WordVectors:
     def extremes(self) -> tuple[float, float]:
         """The least and the greatest distance between two words."""
         least, most = np.inf, 0.0
+        self.watch(0, len(self))
         for start in range(0, len(self), _BLOCK):
             rows = np.arange(start, min(start + _BLOCK, len(self)))
             found = self._fast(rows, start)

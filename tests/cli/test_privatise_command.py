@@ -164,7 +164,7 @@ def test_progress_within_a_block_of_long_texts(folder, monkeypatch):
     data.write_text("text,label\n" + "w0 w1 w2 w1 w9,x\n" * 2)
     exchange = Exchange(SanText(500.0), line(0.0, 1.0, 2.0))
     made = privatise(data, folder / "out.csv", exchange, progress=lambda done, total: heard.append((done, total)))
-    assert heard == [(0.75, 2), (1.0, 2), (1.75, 2), (2.0, 2), (2, 2)]
+    assert heard == [(0, 2), (0.75, 2), (1.0, 2), (1.75, 2), (2.0, 2), (2, 2)]
     assert [row["text"] for row in rows(folder)] == ["w0 w1 w2 w1 unk"] * 2
     assert (made.privatisation.tally.words, made.privatisation.tally.unknown) == (10, 2)
 

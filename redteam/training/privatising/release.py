@@ -93,6 +93,7 @@ def privatise(
     part = output.with_name(f"{output.name}.part")
     names = _kept(reading.columns)
     state = _begin(part, identity, _header(output, names), restart=restart)
+    progress(state.rows, len(examples))  # the pace is told from here on
     while state.rows < len(examples):
         rows = _block(examples, state.rows)
         watch = partial(_part_of, progress, state.rows, len(rows), len(examples))

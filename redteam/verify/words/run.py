@@ -141,6 +141,7 @@ def _draw(
 ) -> list[list[str]]:
     """Return so many outputs of each word, asked one word a text."""
     outputs: list[list[str]] = []
+    progress(0, len(words))
     for done, word in enumerate(words):
         own: list[str] = []
         while len(own) < draws:

@@ -40,6 +40,7 @@ def verify_vectors(
     found: list[PairBound] = []
     proven = list(_without_randomness(mechanism))
     accounted: dict[str, float | None] = {}
+    progress(0, len(directions))
     for what, direction in directions.items():
         both = np.stack([direction, -direction]) * _FAR
         centres = _numbers(mechanism, mechanism.clipped(both), 2)
