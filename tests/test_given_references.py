@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from conftest import RuleTarget, sentences
 
+from redteam.auditing.references import check_drawn_from_both
 from redteam.core import DataError, UsageError
 from redteam.data import Columns, Examples
+from redteam.data.grouping import Grouping
+from redteam.plugins.reference_scores import ReferenceScores
 from redteam.references.given import OpenedReferences, SavedReferences, pairs
 
 ROWS = sentences(40, seed=2)
@@ -136,3 +139,53 @@ def test_the_target_is_never_among_its_own_references(tmp_path):
 def test_complements_are_found_and_each_model_has_one():
     assert pairs(np.array([HALF, HALF, ~HALF, ~HALF])) == (2, 3, 0, 1)
     assert pairs(np.array([HALF, HALF])) == (-1, -1)
+
+
+def test_models_that_were_all_trained_on_the_same_rows_are_refused(tmp_path):
+    path = write_arrays(tmp_path / "a.npz", included=np.array([HALF] * 3).T[MIXED])
+    with pytest.raises(DataError, match="0% of the audited rows have both a model that was trained on them"):
+        SavedReferences(path).scores(POOL)
+
+
+def units(is_member, users=None):
+    pool = Examples(np.arange(len(is_member)), users=users)
+    return Grouping.of(pool, is_member, "example" if users is None else "user")
+
+
+def drawn_from(included):
+    return ReferenceScores(np.zeros(included.shape), included, (-1,) * len(included))
+
+
+def test_references_whose_rows_tell_who_is_a_member_are_refused():
+    """Trained on the target's own members, on parts of these alone, or on a few more of them in each of many."""
+    rng = np.random.default_rng(1)
+    member = rng.permutation(200) < 100
+    for included in (
+        np.array([member] * 2),
+        np.array([~member] * 2),
+        np.array([member & (rng.random(200) < 0.5) for _ in range(4)]),
+    ):
+        with pytest.raises(DataError, match="which rows it knows tells who is a member"):
+            check_drawn_from_both(drawn_from(included), units(member))
+    slightly = rng.random((40, 200)) < np.where(member, 0.58, 0.42)
+    with pytest.raises(DataError, match="how many reference models were trained on a row tells"):
+        check_drawn_from_both(drawn_from(slightly), units(member))
+
+
+def test_references_drawn_blindly_and_none_at_all_are_taken():
+    rng = np.random.default_rng(2)
+    member = rng.permutation(60) < 30
+    for _ in range(10):
+        half = rng.permutation(60) < 30
+        check_drawn_from_both(drawn_from(np.array([half, ~half])), units(member))
+    check_drawn_from_both(None, units(member))
+
+
+def test_rows_of_one_user_count_once():
+    """Ten users of twenty rows: halves drawn by user are uneven over rows, and whole sides of them are seen."""
+    owners = np.repeat(np.arange(24), 20)
+    member, users = owners % 2 == 0, tuple(f"u{each}" for each in owners)
+    few = np.isin(owners, [0, 2, 4, 6, 8, 10, 12, 14, 1, 3])
+    check_drawn_from_both(drawn_from(np.array([few, ~few])), units(member, users))
+    with pytest.raises(DataError, match="reference model 1 was trained on 100% of the members and 0% of the"):
+        check_drawn_from_both(drawn_from(np.array([member, ~member])), units(member, users))

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from redteam.auditing.keeping import AS_HOPED, not_kept
+from attacks.membership.references import ReferenceModels
+from redteam.auditing.keeping import AS_HOPED, held_open, not_kept, weaker_than
 from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
 from redteam.plugins.reference_scores import ReferenceScores
+from redteam.plugins.registry import discover_attacks
 from redteam.policy.judge import judge
 from redteam.policy.reading import DEFAULT
 from redteam.report import Limit
 from redteam.report.reading import load_report
 from redteam.report.values import AuditReport
+from redteam.targets.target import Access
 
 TODAY = date(2026, 7, 1)
 SAFE = AuditReport.from_json((ROOT / "tests" / "formats" / "golden" / "safe.json").read_text(encoding="utf-8"))
@@ -100,3 +103,27 @@ def test_a_sample_too_small_is_still_told_so():
     found = judged(replace(SAFE, evidence=evidence, not_kept={"tpr": "why"}))
     assert found.exit_code == 2
     assert any("cannot be judged on 15 members" in problem for problem in found.problems)
+
+
+def test_an_attack_that_was_named_in_place_of_a_stronger_one_keeps_no_limit():
+    known = {each.id: each for each in discover_attacks()}
+
+    def line(*ids, access=Access.PROBABILITIES, references=False):
+        return weaker_than([known[each] for each in ids], access, references=references)
+
+    assert line("RT101") == "limits are settled by RT101, a weaker attack than RT102 and RT103, which was not asked"
+    assert "RT104" in line("RT103", references=True)
+    assert line("RT101", "RT103") is line("RT104", references=True) is line("RT101", access=Access.LOSSES) is None
+    held = held_open(SAFE, line("RT101"))
+    assert judged(SAFE).exit_code == 0
+    for limits in (DEFAULT.limits, DEFAULT.limits[:1], DEFAULT.limits[1:]):
+        assert judged(held, limits=limits).exit_code == 2
+    assert judged(held, limits=(Limit("auc", 0.5),)).exit_code == judged(SAFE, limits=(Limit("auc", 0.5),)).exit_code
+    assert AuditReport.from_json(held.to_json()) == held  # the gate judges the same
+
+
+def test_another_score_than_the_strongest_keeps_no_limit():
+    for form in ("lira_offline", "local", "stacked"):
+        found = not_kept([ReferenceModels(form=form)], "RT104", context(8), AS_HOPED)
+        assert found["auc"] == found["tpr"] == f"RT104 gave the score {form}, and form=best may find more"
+    assert not_kept([ReferenceModels()], "RT104", context(8), AS_HOPED) == {}

@@ -9,7 +9,8 @@ on K:
 - two or three: how much likelier the target's log-odds are in than out, the middle between the references that were
   trained on the row and those that were not its own, gap and spread those of rows as easy as it;
 - from four on, a logistic regression on several such scores, likelihood ratios among them. It learns how they add up
-  where each reference plays the target, itself and its complement left out of the references.
+  where each reference plays the target, itself and its complement left out of the references. Where they hardly tell
+  the rows that they were trained on themselves there is nothing to learn, and the score is that of two or three.
 
 What neighbours share is taken off first, as in RT103: models of one recipe differ by label and by region of
 the texts, which is not the row's own membership.
@@ -33,6 +34,7 @@ MITRE ATLAS (v5.6.1) AML.T0024.000, infer training data membership, and AML.T000
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -54,11 +56,12 @@ from redteam.statistics.membership.stacking import (
     ReferenceTable,
     local_score,
     other_recipe_score,
-    stacked_score,
+    stack,
 )
 from redteam.targets.target import Access, Target
 
 _SAME = 1e-3  # of log-odds, as of a model that was saved with other decimals
+UNSHOWN = "local, since the references hardly tell their own rows from others and no stacked score is learned from them"
 Plain = Callable[[FloatArray, ReferenceTable], FloatArray]
 PLAIN: dict[str, Plain] = {
     "ratio": lambda target, references: ratio(target, references.log_odds),
@@ -95,6 +98,10 @@ class ReferenceModels(Attack):
             return super().applies(access, context) or NO_REFERENCES
         return super().applies(access, context) or (NO_ENCODER if context.encoder is None else None)
 
+    def weakened(self) -> str | None:
+        """Return that another score than the strongest was asked for."""
+        return None if self.form == "best" else f"{self.id} gave the score {self.form}, and form=best may find more"
+
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return the score of each row among the references, shape [n]; deterministic."""
         given = context.reference_scores
@@ -103,12 +110,16 @@ class ReferenceModels(Attack):
         check_other_models(own, references)
         slope = fidelity_slope(own, references)
         form = self.form if self.form != "best" else best_form(len(references), slope, slopes_of_one_recipe(references))
-        context.remark(described(given, form, slope, encoder_name(context)))
+        remark = partial(described, given, slope=slope, encoder=encoder_name(context))
         if form in PLAIN:
+            context.remark(remark(form))
             return {"references": PLAIN[form](own, references)}
         rows = public_rows(pool, context)
         if form == "stacked":
-            return {"references": stacked_score(own, references, rows.neighbours)}
+            found = stack(own, references, rows.neighbours)
+            context.remark(remark(form if found.learned else UNSHOWN))
+            return {"references": found.score}
+        context.remark(remark(form))
         strongest = other_recipe_score if form == "other_recipe" else local_score
         return {"references": strongest(own, references, rows.neighbours, rows.fit)}
 

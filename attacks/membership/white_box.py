@@ -28,7 +28,7 @@ from typing import cast
 import numpy as np
 
 from attacks.membership._rows import NO_ENCODER, NO_REFERENCES, encoder_name, log_odds, public_rows, table
-from attacks.membership.references import best_form, check_other_models, described
+from attacks.membership.references import UNSHOWN, best_form, check_other_models, described
 from redteam.core import StatisticsError
 from redteam.core.arrays import FloatArray
 from redteam.data import Examples
@@ -36,7 +36,7 @@ from redteam.plugins.attack import Attack
 from redteam.plugins.context import AttackContext
 from redteam.report.values import Taxonomy
 from redteam.statistics.membership.fidelity import fidelity_slope, slopes_of_one_recipe
-from redteam.statistics.membership.stacking import FEWEST, ReferenceTable, stacked_score
+from redteam.statistics.membership.stacking import FEWEST, ReferenceTable, stack
 from redteam.targets.target import Access, Target, WhiteBox
 
 _NO_GRADIENTS = "needs the gradients of the reference models, and these give none: --references 8 trains some that do"
@@ -84,8 +84,10 @@ class WhiteBoxGradients(Attack):
         if slope is not None and best_form(len(references), slope, window) != "stacked":
             raise StatisticsError(_unlike(own, references, slope, window))
         gradients = gradient_norms(cast(WhiteBox, target), pool, progress=context.progress)
-        context.remark(described(given, f"stacked with gradients by {', '.join(LAYERS)}", slope, encoder_name(context)))
-        return {"gradients": stacked_score(own, references, public_rows(pool, context).neighbours, gradients)}
+        found = stack(own, references, public_rows(pool, context).neighbours, gradients)
+        form = f"stacked with gradients by {', '.join(LAYERS)}" if found.learned else f"without gradients, {UNSHOWN}"
+        context.remark(described(given, form, slope, encoder_name(context)))
+        return {"gradients": found.score}
 
 
 def _unlike(own: FloatArray, references: ReferenceTable, slope: float, window: tuple[float, float]) -> str:

@@ -6,7 +6,9 @@ said by the metric (`fewest_references`), and by an attack that does as well wit
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from redteam.auditing.group_leaks import BY_GROUP, GAP
 from redteam.plugins.attack import Attack, suited
 from redteam.plugins.context import AttackContext
 from redteam.plugins.registry import discover_attacks
@@ -17,6 +19,7 @@ from redteam.report.values import AuditReport
 from redteam.statistics.membership.fidelity import SAME_RECIPE
 from redteam.targets.target import Access
 
+_OF_MEMBERS = ("auc", BY_GROUP, GAP)  # limits that an attack without references keeps, if it is the strongest there is
 AS_HOPED = Fidelity(1.0, SAME_RECIPE, None, None)  # what a plan expects of references
 
 
@@ -42,6 +45,9 @@ def not_kept(
         for each in known_metrics()
         if each.fewest_references and each.name not in primary.keeps_alone
     }
+    weakened = primary.weakened()
+    if weakened is not None:
+        return dict.fromkeys((*_OF_MEMBERS, *asking), weakened)
     reasons = {name: _why(primary, used, fewest, context, alike) for name, fewest in asking.items()}
     return {name: why for name, why in reasons.items() if why is not None}
 
@@ -61,18 +67,22 @@ def _why(primary: Attack, used: int, fewest: int, context: AttackContext, alike:
     return None if alike.same_recipe else "the reference models do not answer as the target would: train them like it"
 
 
-def weaker_than(report: AuditReport, access: Access, *, references: bool) -> tuple[str, ...]:
-    """Return a line where a stronger attack than those that were named would have settled the limits."""
-    first, known = report.multiplicity.primary, discover_attacks()
-    strength = {each.id: each.strength for each in known}
+def weaker_than(attacks: Sequence[Attack], access: Access, *, references: bool) -> str | None:
+    """Return a line where a stronger attack than all of those that were named would have settled the limits."""
+
+    def able(among: Sequence[Attack]) -> list[Attack]:
+        return [each for each in among if each.needs in access and (references or not each.uses_references)]
+
+    first = max(able(attacks), key=lambda attack: attack.strength, default=None)
     stronger = [
-        each.id
-        for each in suited(known, access)
-        if each.needs in access
-        and first is not None
-        and each.strength > strength.get(first, 0)
-        and (references or not each.uses_references)
+        each.id for each in able(suited(discover_attacks(), access)) if first and each.strength > first.strength
     ]
-    if not stronger:
-        return ()
-    return (f"limits are settled by {first}, a weaker attack than {' and '.join(stronger)}, which was not asked",)
+    if first is None or not stronger:
+        return None
+    return f"limits are settled by {first.id}, a weaker attack than {' and '.join(stronger)}, which was not asked"
+
+
+def held_open(report: AuditReport, why: str) -> AuditReport:
+    """Return a report whose attacks keep no limit on members by finding less, for the reason `why`."""
+    unkept = dict.fromkeys((*_OF_MEMBERS, *(each.name for each in known_metrics() if each.fewest_references)), why)
+    return replace(report, attack_notes=(*report.attack_notes, why), not_kept=unkept | dict(report.not_kept or {}))

@@ -24,7 +24,7 @@ from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.keeping import not_kept
 from redteam.auditing.measure import Measured, most_telling, run_attacks
-from redteam.auditing.references import compared
+from redteam.auditing.references import check_drawn_from_both, compared
 from redteam.auditing.risk import rows_at_risk, tail_warning
 from redteam.auditing.scoring import ScoreCache
 from redteam.auditing.settings import AuditSettings
@@ -221,11 +221,13 @@ def _context(
     kept: dict[Any, Any] | None,
 ) -> AttackContext:
     reads = any(attack.reads_texts for attack in attacks)
+    given = None if references is None or looked.grade == "C" else references.scores(looked.pool)
+    check_drawn_from_both(given, looked.units)
     return AttackContext(
         settings.seed,
         progress,
         encoder=public_encoder(settings.base, settings.vectors) if reads else None,
-        reference_scores=None if references is None or looked.grade == "C" else references.scores(looked.pool),
+        reference_scores=given,
         nonmembers=None if looked.split.reference is None else _anonymous(looked.split.reference),
         requests=getattr(target, "requests_left", None),
         kept={} if kept is None else kept,

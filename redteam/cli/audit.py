@@ -235,15 +235,18 @@ def _plan(
     settings: "AuditSettings",
     references: dict[str, Any],
 ) -> str:
+    from redteam.auditing.keeping import weaker_than
     from redteam.auditing.plan import make_plan
     from redteam.plugins.attack import suited
     from redteam.plugins.registry import discover_attacks
 
+    weak = attacks and weaker_than(attacks, inputs.target.access, references=bool(references["references"]))
     if attacks is None:
         attacks = suited(discover_attacks(), inputs.target.access)
     known: dict[str, Any] = {"guarantee": inputs.guarantee, "planted": planted, "labels": inputs.labels}
     known |= {"released": inputs.released, **references}
-    return make_plan(inputs.target, inputs.split, attacks, limits, settings, **known).text
+    made = make_plan(inputs.target, inputs.split, attacks, limits, settings, **known).text
+    return f"{made}\nNOT KEPT   {weak}: no limit on members is kept by finding less" if weak else made
 
 
 def _run(
@@ -255,7 +258,7 @@ def _run(
     restart: bool,
 ) -> "AuditReport":
     from redteam.auditing.fairness.inside import besides_of
-    from redteam.auditing.keeping import weaker_than
+    from redteam.auditing.keeping import held_open, weaker_than
     from redteam.auditing.run import audit as run
     from redteam.plugins.settings import changes_of
 
@@ -276,9 +279,6 @@ def _run(
         )
     tuned: tuple[Attack | ExtractionAttack, ...] = (*(attacks or ()), *(planted.attacks if planted else ()))
     notes = tuple(f"{attack.id} was run with {changes_of(attack)}" for attack in tuned if changes_of(attack))
-    left = () if attacks is None else weaker_than(report, inputs.target.access, references=compared is not None)
-    return replace(
-        report,
-        target=replace(report.target, notes=(*report.target.notes, *notes)),
-        attack_notes=(*report.attack_notes, *left),
-    )
+    weak = attacks and weaker_than(attacks, inputs.target.access, references=compared is not None)
+    report = held_open(report, weak) if weak else report
+    return replace(report, target=replace(report.target, notes=(*report.target.notes, *notes)))

@@ -45,6 +45,10 @@ class Attack(ABC):
         """
         return access.lacking(self.needs)
 
+    def weakened(self) -> str | None:
+        """Return which setting keeps it from finding what it could, so that finding less keeps no limit; else None."""
+        return None
+
     @abstractmethod
     def score(self, target: Target, pool: Examples, context: AttackContext) -> Mapping[str, FloatArray]:
         """Return for each of `signals` one number per example, shape [n], higher meaning "was trained on".

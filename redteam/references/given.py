@@ -24,6 +24,7 @@ from redteam.targets.target import SURE, Access, Target, classifier
 _FEWEST = 2  # rows of the audit on either side of a model's training
 _MOST = 4 * 2**30  # bytes of an .npz, unpacked: log-odds of 100 models for five million rows
 _ARRAYS = ("log_odds", "included")
+_COMPARED = 0.25  # of the rows: half of two models' halves, and more of others, where they are drawn independently
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _check_sides(name: str, included: BoolArray) -> None:
 
 
 def _check_answers(name: str, odds: FloatArray, included: BoolArray) -> None:
-    """Raise DataError for a model that says the same of all rows, or is another one a second time."""
+    """Raise DataError for a model that says one thing of all rows or is given twice, or for models of the same rows."""
     seen: dict[bytes, int] = {}
     for number, (said, half) in enumerate(zip(odds, included, strict=True), start=1):
         if np.ptp(np.clip(said, -SURE, SURE)) == 0:
@@ -141,6 +142,12 @@ def _check_answers(name: str, odds: FloatArray, included: BoolArray) -> None:
         first = seen.setdefault(said.tobytes() + half.tobytes(), number)
         if first != number:
             raise DataError(f"{name}: models {first} and {number} are one and the same: give each once")
+    both = float((included.any(axis=0) & ~included.all(axis=0)).mean())
+    if len(included) > 1 and both < _COMPARED:
+        raise DataError(
+            f"{name}: {both:.0%} of the audited rows have both a model that was trained on them and one that was not, "
+            f"at least {_COMPARED:.0%} must: train each model on rows of its own, best on the half another was not"
+        )
 
 
 @dataclass(frozen=True)

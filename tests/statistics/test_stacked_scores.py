@@ -1,5 +1,7 @@
 """Stacked scores, their fidelity and their forecast, on references that differ by region as models of texts do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from redteam.statistics.membership.stacking import (
     ReferenceTable,
     local_score,
     other_recipe_score,
+    stack,
     stacked_score,
 )
 from redteam.statistics.ranking import rank
@@ -167,3 +170,19 @@ def test_where_training_makes_models_less_sure_members_are_told_all_the_same(mod
 @pytest.mark.parametrize("models", [1, 2, 8])
 def test_chance_does_not_turn_the_direction(models):
     assert [drawn(models, lift=0.0, seed=seed, topics=200)[2].moments().direction for seed in range(8)] == [1.0] * 8
+
+
+@pytest.mark.parametrize("models", [4, 8])
+def test_references_that_remember_nothing_do_not_hide_what_the_target_remembers(models):
+    """Weights learned from such references are noise, by which members were told no better than by lot."""
+    rng = np.random.default_rng(3)
+    rows, fit, table, _, member = world(models)
+    difficulty = rng.normal(1.0, 2.0, 300)
+    said = difficulty + 0.7 * rng.standard_normal((models + 1, 300))
+    blank, target = replace(table, log_odds=said[:-1]), said[-1] + member
+    made = stack(target, blank, rows)
+    assert not made.learned
+    np.testing.assert_array_equal(made.score, local_score(target, blank, rows, fit))
+    assert found_by(made.score, member) > 0.75
+    telling = replace(table, log_odds=said[:-1] + table.included)
+    assert stack(target, telling, rows).learned

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import rankdata
 
 from redteam.core.arrays import BoolArray, FloatArray
 from redteam.statistics.membership.expectation import neighbour_score
@@ -22,6 +23,7 @@ FEWEST = 4  # references that are enough to learn from how scores add up
 _FEWEST_OWN = 4  # references of a pseudo-target from which a variance of each row says something
 _LARGEST = 10.0  # of a log likelihood ratio: beyond, one row would bend the fit
 _SQUARE = 30.0
+_SHOWN = 5.0  # standard errors by which references must show their own rows: below, weights are mostly noise
 _TINY = 1e-9
 
 
@@ -96,17 +98,38 @@ def other_recipe_score(
     return found.direction * neighbour_score(target, rows, [*fit, found.middle, *gap])
 
 
+@dataclass(frozen=True)
+class Stacked:
+    """A score, shape [n], and whether it is the stacked one: else references show too little of their own rows."""
+
+    score: FloatArray
+    learned: bool
+
+
 def stacked_score(
     target: FloatArray, references: ReferenceTable, rows: NeighbourKernel, gradients: FloatArray | None = None
 ) -> FloatArray:
-    """Return how sure a logistic regression on several scores is that a row is in, shape [n].
+    """Return the score of `stack`, shape [n]."""
+    return stack(target, references, rows, gradients).score
+
+
+def stack(
+    target: FloatArray, references: ReferenceTable, rows: NeighbourKernel, gradients: FloatArray | None = None
+) -> Stacked:
+    """Return how sure a logistic regression on several scores is that a row is in.
 
     It is fitted where each reference plays the target, itself and its complement left out of the references. With
     `gradients`, the target's log norms, shape [f, n], it sees those among the references' own too, but for norms that
     are the same for all rows of a model and rank nobody.
+
+    References that were trained to remember nothing do not tell what a target that remembers looks like: weights
+    learned from them are noise, and would hide its members. So it must tell the references' own members on rows that
+    it was not fitted on; where it does not, the score is the local one, which need not learn in which direction to
+    look.
     """
     many = all(_has_own_spread(references.others(k)) for k in range(len(references)))
-    spread = spread_of(references.moments())  # two numbers for all rows: no row is known by them
+    found = references.moments()
+    spread = spread_of(found)  # two numbers for all rows: no row is known by them
 
     def seen(said: FloatArray, others: ReferenceTable, pulls: FloatArray | None) -> FloatArray:
         parts = [_columns(said, others, rows, spread, many)]
@@ -126,9 +149,25 @@ def stacked_score(
     x = np.concatenate([seen(references.log_odds[k], references.others(k), pulls[k]) for k in range(len(references))])
     is_in = np.concatenate(list(references.included))
     mean, deviation = x.mean(axis=0), x.std(axis=0) + _TINY
-    weights = logistic_weights((x - mean) / deviation, is_in)
-    score: FloatArray = (seen(target, references, gradients) - mean) / deviation @ weights[1:] + weights[0]
-    return score
+    x = (x - mean) / deviation
+    if not _shows_members(x, is_in, np.tile(rankdata(found.middle, "ordinal") % 2 == 0, len(references))):
+        return Stacked(local_score(target, references, rows, ()), learned=False)
+    weights = logistic_weights(x, is_in)
+    return Stacked((seen(target, references, gradients) - mean) / deviation @ weights[1:] + weights[0], learned=True)
+
+
+def _shows_members(x: FloatArray, is_in: BoolArray, first: BoolArray) -> bool:
+    """Return whether a logistic regression on one half of the rows tells who is in on the other, far beyond chance."""
+    errors = 0.0
+    for half in (first, ~first):
+        inside = is_in[~half]
+        n_in, n_out = int(inside.sum()), int((~inside).sum())
+        if not n_in or not n_out or is_in[half].all() or not is_in[half].any():
+            return False
+        ranks = rankdata(x[~half] @ logistic_weights(x[half], is_in[half])[1:])
+        above = (ranks[inside].mean() - (n_in + 1) / 2) / n_out  # the AUC
+        errors += (above - 0.5) / np.sqrt((1 / n_in + 1 / n_out) / 12)
+    return bool(errors / np.sqrt(2) >= _SHOWN)
 
 
 def _has_own_spread(references: ReferenceTable) -> bool:
