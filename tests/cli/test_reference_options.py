@@ -37,7 +37,8 @@ def folder(tmp_path_factory):
     (path / "trainer_of_mine.py").write_text(textwrap.dedent(TRAINER))
     (path / "target_of_mine.py").write_text(textwrap.dedent(TARGET))
     (path / "policy.toml").write_text(POLICY)
-    for name, rows in (("members.csv", ROWS.take(range(40))), ("others.csv", ROWS.take(range(40, 80)))):
+    for name, some in (("members.csv", range(40)), ("others.csv", range(40, 80)), ("half.csv", range(20, 60))):
+        rows = ROWS.take(some)
         lines = [f"{text},{label}\n" for text, label in zip(rows.texts, rows.labels, strict=True)]
         (path / name).write_text("text,label\n" + "".join(lines))
     return path
@@ -75,9 +76,12 @@ def test_scores_of_references_are_read(folder):
 
 
 def test_models_are_opened_beside_the_target(folder):
-    given = ("--reference-model", "target_of_mine:answer", "--reference-members", "members.csv")
-    done = audit(folder, *given, "-v")
+    given = ("--reference-model", "target_of_mine:answer", "--reference-members")
+    done = audit(folder, *given, "half.csv", "-v")
     assert "1 reference model given: target_of_mine:answer" in unwrapped(done.stdout)
+    known = audit(folder, *given, "members.csv")
+    assert (known.returncode, known.stdout) == (2, "")
+    assert "reference model 1 was trained on 100% of the members and 0% of the non-members" in unwrapped(known.stderr)
 
 
 @pytest.mark.parametrize(
