@@ -181,7 +181,7 @@ def test_an_attack_on_trained_models(trained):
     context = AttackContext(0, encoder=hashed_ngrams(), reference_scores=scores, remark=remarks.append)
     made = ATTACK.score(target, rows, context)["gradients"]
     assert np.isfinite(made).all()
-    assert "score stacked with gradients by last layer, what the last layer reads, embeddings" in remarks[0]
+    assert "score without gradients, local, since the references hardly tell their own rows" in remarks[0]
 
 
 def test_references_of_another_recipe_are_refused(trained):
