@@ -6,6 +6,7 @@ the round how much each client counts and how far its update may go, and afterwa
 that is broken, because its client is, or is hostile, is a failure in the round's record and counts for nothing.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -129,6 +130,8 @@ def checked(answer: ClientAnswer, task: RoundTask) -> ClientAnswer:
     if answer.update is None:
         return answer
     trouble = trouble_with(answer.update, task.weights)
+    if trouble is None and not math.isfinite(answer.loss):
+        trouble = "sent a loss that is not finite"
     if trouble is None and answer.variate is not None:
         trouble = trouble_with(answer.variate, task.weights)
     return answer if trouble is None else replace(answer, update=None, variate=None, failure=trouble)

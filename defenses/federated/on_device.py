@@ -32,6 +32,8 @@ from redteam.data import Examples
 from redteam.models.initial import InitialModel
 from redteam.plugins.defense import Checkpoint, PrivateRun, Problem, Progress, Trained
 
+_MOST_NOISE = 1e6  # that is looked for
+
 
 @dataclass(frozen=True)
 class FederatedEDPSGD(Federated):
@@ -115,18 +117,25 @@ class FederatedEDPSGD(Federated):
         if self.noise_multiplier is not None:
             return self.noise_multiplier
         assert self.epsilon is not None
-        noise = 0.0
-        for _ in range(len(releases.known)):
-            worst = releases.worst(noise or 1.0, self.delta)
-            if noise and spent(worst * (self.runs or 1), delta=self.delta) <= self.epsilon:
-                return noise
-            one = max(worst, key=lambda release: release.steps)
+        epsilon, runs = self.epsilon, self.runs or 1
+        one = max(releases.worst(1.0, self.delta), key=lambda release: release.steps)
 
-            def repeated(sigma: float, one: Release = one) -> Release:
-                return replace(one, phases=(Phase(sigma, one.steps * (self.runs or 1)),))
+        def repeated(sigma: float) -> Release:
+            return replace(one, phases=(Phase(sigma, one.steps * runs),))
 
-            noise = max(noise * 1.01, calibrate(epsilon=self.epsilon, delta=self.delta, release_of=repeated))
-        return noise
+        def enough(sigma: float) -> bool:
+            return spent(releases.worst(sigma, self.delta) * runs, delta=self.delta) <= epsilon
+
+        # What one part of a client's rounds needs is the least; her other periods, and other clients, may need more.
+        low = high = calibrate(epsilon=epsilon, delta=self.delta, release_of=repeated)
+        while not enough(high):
+            low, high = high, 1.4 * high
+            if high > _MOST_NOISE:
+                raise UsageError(f"epsilon {epsilon:g}: no noise is enough for so many rounds; ask for more, or fewer")
+        while high > 1.003 * low:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return high
 
     def _central(self, batch: int | None) -> EDPSGD:
         own = {name: getattr(self, name) for name in ("epsilon", "noise_multiplier", "delta", "clip", "runs")}

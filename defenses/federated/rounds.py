@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from defenses.edpsgd.noise import NoiseSource
 from defenses.federated.aggregation import Aggregate, Collected, Collector, PlainSum
@@ -119,6 +120,11 @@ class Federation:
         mean = self.aggregate.mean(found, task)
         if mean is None:
             raise RedteamError(_all_failed(number, found, checkpoint))
+        if not all(bool(torch.isfinite(value).all()) for value in mean.values()):
+            raise RedteamError(
+                f"round {number + 1:,}: the sum of updates is too large for float32: a client sent what no training "
+                f"gives, or its learning rate is far too high{_kept_in(number, checkpoint)}"
+            )
         record = RoundRecord(number + 1, period + 1, chosen, failed, found.rows, found.loss)
         if self.watch is not None:
             self.watch(record, before, mean)
@@ -152,8 +158,12 @@ def _record(kept: dict[str, Any]) -> RoundRecord:
     return replace(record, chosen=tuple(record.chosen))
 
 
+def _kept_in(number: int, checkpoint: Checkpoint | None) -> str:
+    return f"; {number:,} finished rounds are kept in {checkpoint.path}" if checkpoint is not None and number else ""
+
+
 def _all_failed(number: int, found: Collected, checkpoint: Checkpoint | None) -> str:
-    kept = f"; {number:,} finished rounds are kept in {checkpoint.path}" if checkpoint is not None and number else ""
+    kept = _kept_in(number, checkpoint)
     if not found.failed:
         return f"round {number + 1:,}: no client took part{kept}"
     client, why = next(iter(found.failed.items()))

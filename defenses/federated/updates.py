@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 Update = Mapping[str, Tensor]
+_NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def trained_of(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -38,7 +39,7 @@ def zeros_like(weights: Update) -> dict[str, Tensor]:
 
 def norm_of(update: Update) -> float:
     """Return the L2 norm of an update over all of its tensors, added up in float64."""
-    return math.sqrt(sum(float(value.double().square().sum()) for value in update.values()))
+    return math.sqrt(sum(float(value.detach().double().square().sum()) for value in update.values()))
 
 
 def trouble_with(update: object, like: Update) -> str | None:
@@ -49,12 +50,21 @@ def trouble_with(update: object, like: Update) -> str | None:
         odd = sorted(map(str, set(update) ^ set(like)))
         return f"sent other parameters than the model has ({odd[0][:60]}, {len(odd)} in all)"
     for name, wanted in like.items():
-        value = update[name]
-        if not isinstance(value, Tensor) or value.shape != wanted.shape:
-            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            return f"sent {found} for {name}, which is {tuple(wanted.shape)}"
-        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-            return f"sent numbers for {name} that are not finite"
+        if (trouble := _trouble_of(name, update[name], wanted)) is not None:
+            return trouble
+    return None
+
+
+def _trouble_of(name: str, value: object, wanted: Tensor) -> str | None:
+    if not isinstance(value, Tensor):
+        return f"sent {type(value).__name__} for {name}, which is {tuple(wanted.shape)}"
+    # Of a tensor of another kind even the shape, or whether it is finite, may be an error.
+    if value.is_nested or value.layout is not torch.strided or value.is_meta or value.dtype not in _NUMBERS:
+        return f"sent something for {name} that is no dense tensor of floating-point numbers"
+    if value.shape != wanted.shape:
+        return f"sent {tuple(value.shape)} for {name}, which is {tuple(wanted.shape)}"
+    if not bool(torch.isfinite(value.detach().to(torch.float32)).all()):  # as they are added up
+        return f"sent numbers for {name} that are not finite"
     return None
 
 
@@ -74,6 +84,7 @@ def unflat(vector: Tensor, like: Update) -> dict[str, Tensor]:
     return parts
 
 
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def add_scaled(total: dict[str, Tensor], update: Update, scale: float) -> None:
     """Add `scale` times an update to a running total, in place."""
     for name, value in total.items():

@@ -272,6 +272,35 @@ def test_a_hostile_client_changes_nothing_but_the_record():
     assert "(3, 1) for weight, which is (1, 3)" in said["1"]
 
 
+ODD = {
+    "float64 beyond float32": torch.full((1, 3), 1e300, dtype=torch.float64),
+    "float8": torch.zeros(1, 3).to(torch.float8_e4m3fn),
+    "sparse": torch.eye(3)[:1].to_sparse(),
+    "meta": torch.zeros(1, 3, device="meta"),
+    "complex": torch.zeros(1, 3, dtype=torch.complex64),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_tensors_of_any_other_kind_are_failures_of_their_client(kind, clip):
+    told = RoundTask(0, 0, {"w": torch.zeros(1, 3)}, shares={0: 1.0, 1: 1.0}, clip=clip)
+    sent = [ClientAnswer(0, {"w": ODD[kind]}, 1, 0.0), ClientAnswer(1, {"w": torch.full((1, 3), 0.1)}, 1, 0.0)]
+    found = PlainSum().collect(told, iter(sent))
+    assert list(found.failed) == [0]
+    assert torch.allclose(found.total["w"], torch.full((1, 3), 0.1))
+
+
+def test_a_loss_that_is_no_number_is_a_failure_and_a_sum_beyond_float32_ends_the_training():
+    told = RoundTask(0, 0, {"w": torch.zeros(2)}, shares={0: 1.0})
+    assert PlainSum().collect(told, iter([ClientAnswer(0, {"w": torch.ones(2)}, 1, float("nan"))])).failed
+    how, problem = LocalTraining(1, 5, "sgd", 0.05), linear()
+    huge = {k: {"weight": torch.full((1, 3), 3e38)} for k in range(6)}
+    bad = federation(problem, cut(60, 6), Rounds(1, 6), how, engine=Breaking(problem, how, huge))
+    with pytest.raises(RedteamError, match="round 1: the sum of updates is too large"):
+        bad.run(seed=0)
+
+
 def test_every_client_failing_ends_in_one_line_with_the_finished_rounds_kept(tmp_path):
     how, plan = LocalTraining(1, 5, "sgd", 0.05), Rounds(4, 2)
     checkpoint = Checkpoint(tmp_path / "kept", "k")

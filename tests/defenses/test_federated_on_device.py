@@ -56,6 +56,14 @@ def test_the_noise_keeps_the_most_exposed_client_within_epsilon():
     assert 1.9 < max(costs) <= 2.0
 
 
+def test_the_noise_keeps_who_takes_part_in_several_periods_within_epsilon():
+    """Her rows of periods before are trained on again: what she spends in all of them adds up."""
+    of, periods = problem(16), [[np.arange(8)], [np.arange(16)]]
+    found = _Releases(Federation(of, periods, Rounds(3, 1), InProcess(of, HOW), WeightedMean()), HOW, 0)
+    noise = FederatedEDPSGD(epsilon=2.0).noise_for(found)
+    assert 1.9 < spent(found.worst(noise, 1e-5), delta=1e-5) <= 2.0
+
+
 def test_a_client_adds_noise_of_the_clip_to_each_step_and_none_that_repeats():
     """One step of a client with all of its rows: its update is the mean of clipped gradients with z C / B of noise."""
     count = 4000

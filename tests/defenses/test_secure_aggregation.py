@@ -24,6 +24,7 @@ pytest.importorskip("cryptography")
 pytest.importorskip("Crypto")
 
 from defenses.federated.secure import keys
+from defenses.federated.secure.field import RANGE, decode, encode, levels
 from defenses.federated.secure.participants import Participant
 from defenses.federated.secure.rounds import MASKED, Masked, SecureSum, contribution
 
@@ -82,6 +83,14 @@ def test_clients_clip_what_they_send():
     secure, plain = both(updates(5), clip=1.0)
     assert float((secure.total["w"] - plain.total["w"]).abs().max()) < 1e-6
     assert secure.below == pytest.approx(plain.below, abs=1e-6)
+
+
+def test_masks_make_no_update_longer_than_its_clip():
+    """Noise is chosen for the clip: a million entries rounded to the nearest would have been twice as long here."""
+    level = RANGE / levels(5_000)
+    vector = np.full(1_000_000, 0.501 * level)
+    for sign in (1, -1):
+        assert np.linalg.norm(decode(encode(sign * vector, 5_000), 5_000)) <= np.linalg.norm(vector)
 
 
 def test_too_few_that_stayed_is_one_line():

@@ -23,10 +23,14 @@ def levels(clients: int) -> int:
 
 
 def encode(vector: FloatArray, clients: int) -> Field | None:
-    """Return a vector [d] as elements of the field; None where an entry lies beyond the range."""
+    """Return a vector [d] as elements of the field; None where an entry lies beyond the range.
+
+    Entries are rounded towards 0, so that what was clipped stays within its clip: to the nearest, a million entries of
+    five thousand clients could be 2 % longer than noise is chosen for.
+    """
     if not bool((np.abs(vector) <= RANGE).all()):
         return None
-    whole = np.rint(vector * (levels(clients) / RANGE)).astype(np.int64)
+    whole = np.trunc(vector * (levels(clients) / RANGE)).astype(np.int64)
     return np.mod(whole, PRIME).astype(np.uint64)
 
 
