@@ -146,7 +146,9 @@ def test_a_dry_run_says_what_the_report_then_holds(honest):
     folder, shown = honest[0], honest[2]
     inputs = open_inputs(str(folder / "model.pt"), Sources(), {})
     how = {"guarantee": inputs.guarantee}
-    lines = make_plan(inputs.target, inputs.split, (), POLICY, AuditSettings(), labels=inputs.labels, **how).lines
+    lines = make_plan(
+        inputs.target, inputs.split, (), POLICY, AuditSettings(), besides=Besides(inputs.labels), **how
+    ).lines
     said = [line for line in lines if line.startswith("canaries ")]
     assert said[0] == f"canaries   300 label canaries, {shown[UPDATES].members} of them trained on"
     assert [line.split(":")[0].removeprefix("canaries   ") for line in said[1:]] == list(ACCESSES)

@@ -9,9 +9,10 @@ is not called unfair. It is below zero where a placebo sways the model more, and
 Of the versions of the placebo the mean is taken off. The interval is the hull of one for each version: its low end is
 against the placebo that sways most, its high end against the one that sways least, so that it holds for every weighing
 of them, and words that training left swaying a little more than others are no finding. Those of flips are exact, from
-the pairs in which only one of two swaps changes the answer (McNemar's test); those of the gap hold for any
-distribution. Of 30 templates or more the templates are the sample. Who loses is described by the signed gap, the change
-of a label's probability from the one group to the other.
+the pairs in which only one of two swaps changes the answer (McNemar's test); those of the gap are Gaffke's of bounded
+values, whose level is proven for values 0 and 1 and conjectured for others. Of 30 templates or more the templates are
+the sample. Who loses is described by the signed gap, the change of a label's probability from the one group to the
+other.
 
 It needs predicted labels; gaps need probabilities. It costs five answers a text. The answers' gradients say less: see
 RT504.

@@ -13,7 +13,7 @@ from redteam.canary.label_evidence import LabelAudit
 from redteam.plugins.context import AttackContext
 from redteam.report.reading import measured_by
 from redteam.report.values import Evidence, Failure, FairnessNumber
-from redteam.targets.target import labels_of
+from redteam.targets.target import Target, labels_of
 
 Ids = tuple[str, ...]
 
@@ -33,7 +33,7 @@ class Besides:
         """The attacks that run, by themselves."""
         return tuple(each for one in (self.released, self.fairness) if one is not None for each in one.attacks)
 
-    def planned(self, cache: ScoreCache, settings: AuditSettings, *, claimed: bool) -> tuple[Ids, Ids]:
+    def planned(self, target: Target, settings: AuditSettings, *, claimed: bool) -> tuple[Ids, Ids]:
         """Return the ids of the numbers that are judged, and of all others; `claimed`: a guarantee bounds epsilon."""
         limits, parts = settings.limits, list[tuple[Ids, Ids]]()
         if self.labels is not None:
@@ -41,7 +41,7 @@ class Besides:
         if self.released is not None:
             parts.append(self.released.planned(limits))
         if self.fairness is not None:
-            ids = self.fairness.planned(labels_of(cache), cache.access)
+            ids = self.fairness.planned(labels_of(target), target.access)
             named = {limit.metric for limit in limits or ()}  # of membership alone is all judged without limits
             judged = tuple(each for each in ids if measured_by(each).name in named)
             parts.append((judged, tuple(each for each in ids if each not in judged)))

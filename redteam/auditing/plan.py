@@ -10,15 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from redteam.auditing.besides import Besides
 from redteam.auditing.breakdown import accuracy_by_user
 from redteam.auditing.epsilon import Canaries, fair_canaries
 from redteam.auditing.family import Family, make_family
 from redteam.auditing.grading import Looked, look
 from redteam.auditing.keeping import AS_HOPED, not_kept
-from redteam.auditing.rebuilding import ReleasedAudit
 from redteam.auditing.settings import AuditSettings
 from redteam.canary.evidence import CanaryAudit
-from redteam.canary.label_evidence import LabelAudit
 from redteam.canary.run import repeated
 from redteam.data import Split
 from redteam.models.encoder import hashed_ngrams
@@ -62,10 +61,9 @@ def make_plan(
     *,
     guarantee: Guarantee | None = None,
     planted: CanaryAudit | None = None,
-    labels: LabelAudit | None = None,
     references: int = 0,
     gradients: bool = False,
-    released: ReleasedAudit | None = None,
+    besides: Besides | None = None,
 ) -> AuditPlan:
     """Say which attacks would run with so many `references`, perhaps with their `gradients`, and what they resolve."""
     looked = look(split, [control for control in discover_controls() if control.reads_labels], seed=settings.seed)
@@ -74,8 +72,8 @@ def make_plan(
     canaries = fair_canaries(split, is_member, guarantee, seed=settings.seed)
     context = _foreseen(split, settings, references, gradients=gradients)
     able = [attack for attack in attacks if attack.applies(target.access, context) is None]
-    besides = _besides(target, settings, planted, labels, released, claimed=guarantee is not None)
-    family = _family(able, settings, split, canaries, guarantee, besides)
+    others = besides or Besides()
+    family = _family(able, settings, split, canaries, guarantee, _besides(target, settings, planted, others, guarantee))
     each = family.of_members
     limits = policy.limits if planted is None else with_unset(policy.limits)
     randomised = (canaries.members, canaries.nonmembers, canaries.delta) if isinstance(canaries, Canaries) else None
@@ -91,8 +89,9 @@ def make_plan(
         *_canary_line(planted, target.access, family.of_canaries),
         *(_attack_line(attack, attack.applies(target.access, context)) for attack in attacks),
         *_planted_lines(planted, target.access),
-        *(f"canaries   {line}" for line in (() if labels is None else labels.foreseen(family.level))),
-        *(_attack_line(attack, None) for attack in (() if released is None else released.attacks)),
+        *(f"canaries   {line}" for line in (() if others.labels is None else others.labels.foreseen(family.level))),
+        *(_attack_line(attack, None) for attack in (() if others.released is None else others.released.attacks)),
+        *(() if others.fairness is None else others.fairness.foreseen(target, policy.limits)),
         f"error      {settings.alpha:g} in all, up to {each:.2g} for a number; {_primary(family)}",
         f"resolution smallest FPR {smallest_resolvable_fpr(nonmembers, alpha=each):.2g}",
         *_accuracy_line(target, split, policy),
@@ -107,16 +106,13 @@ def _besides(
     target: Target,
     settings: AuditSettings,
     planted: CanaryAudit | None,
-    labels: LabelAudit | None,
-    released: ReleasedAudit | None,
-    *,
-    claimed: bool,
+    others: Besides,
+    guarantee: Guarantee | None,
 ) -> dict[str, tuple[str, ...]]:
-    """Return the ids of what canaries, label canaries and released texts give, judged and described."""
-    of_labels = ((), ()) if labels is None else labels.planned(settings.limits, claimed=claimed)
-    of_texts = ((), ()) if released is None else released.planned(settings.limits)
+    """Return the ids of what canaries and all that is measured beside membership give, judged and described."""
+    judged, described = others.planned(target, settings, claimed=guarantee is not None)
     canaries = () if planted is None else planted.planned(target.access)
-    return {"planted": (*canaries, *of_labels[0], *of_texts[0]), "described": (*of_labels[1], *of_texts[1])}
+    return {"planted": (*canaries, *judged), "described": described}
 
 
 def _family(

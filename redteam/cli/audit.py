@@ -235,6 +235,7 @@ def _plan(
     settings: "AuditSettings",
     references: dict[str, Any],
 ) -> str:
+    from redteam.auditing.fairness.inside import besides_of
     from redteam.auditing.keeping import weaker_than
     from redteam.auditing.plan import make_plan
     from redteam.plugins.attack import suited
@@ -243,8 +244,8 @@ def _plan(
     weak = attacks and weaker_than(attacks, inputs.target.access, references=bool(references["references"]))
     if attacks is None:
         attacks = suited(discover_attacks(), inputs.target.access)
-    known: dict[str, Any] = {"guarantee": inputs.guarantee, "planted": planted, "labels": inputs.labels}
-    known |= {"released": inputs.released, **references}
+    known: dict[str, Any] = {"guarantee": inputs.guarantee, "planted": planted}
+    known |= {"besides": besides_of(inputs, settings), **references}
     made = make_plan(inputs.target, inputs.split, attacks, limits, settings, **known).text
     return f"{made}\nNOT KEPT   {weak}: no limit on members is kept by finding less" if weak else made
 

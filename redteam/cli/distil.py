@@ -94,6 +94,8 @@ def distil(
         raise UsageError(f"--swaps {lists[0]}: goes with --counterfactual {OF_TASK[task][1]} or expert")
     if len(lists) > 1:
         raise UsageError("--swaps: one list at a time; put the pairs into one file")
+    if task is TeacherTask.lm and output.exists():
+        raise UsageError(f"--output {output}: is there already; a language model is written to a directory of its own")
     spec = model.model or "tiny"
     check_output(output, data, Path(teacher), Path(spec))
     texts = read_texts(data, text_column)
@@ -153,8 +155,6 @@ def _language(
     )
     from redteam.plugins.settings import tune
 
-    if output.exists():
-        raise UsageError(f"--output {output}: is there already; a language model is written to a directory of its own")
     (trainer,) = tune([DistilledLanguage(way.how.value, role_reversed)], way.given)  # type: ignore[arg-type]
     opened = open_language_model(teacher)
     rows, swapped, unlike = trainer.rows(opened, texts, way.swaps)
@@ -165,7 +165,7 @@ def _language(
         trainer.fit(opened, student, rows, swaps=way.swaps, seed=way.seed, checkpoint=checkpoint, progress=show)
     save_language_model(student, opened.tokenizer, output)
     checkpoint.path.unlink(missing_ok=True)
-    if way.how is not Lessons.none or role_reversed:
+    if trainer.how != "none" or trainer.role_reversed:
         say(
             f"{swapped:,} of {len(texts):,} texts have a reversal ({way.swaps}), {unlike:,} of them in another number "
             "of tokens, which were learned as they are"

@@ -68,11 +68,13 @@ def attainable_paired(n: int, *, alpha: float) -> float:
 
 
 def bounded_mean(values: npt.ArrayLike, *, least: float, most: float, alpha: float) -> Interval:
-    """Return the mean of independent values, shape (n,), that lie between `least` and `most`, for any distribution.
+    """Return the mean of independent values, shape (n,), that lie between `least` and `most`, of whatever distribution.
 
     Each end is a quantile of the mean under weights uniform on the simplex, of the values and of one more that came out
-    worst (N. Gaffke, Mathematical Methods of Statistics 14, 2005): Clopper and Pearson's where values are 0 and 1. The
-    weights are drawn, with a seed of their own. Raises StatisticsError for values beyond the bounds or none at all.
+    worst (N. Gaffke, Mathematical Methods of Statistics 14, 2005): Clopper and Pearson's where values are 0 and 1, and
+    proven to keep its level there; for other values that is a conjecture, to which no exception is known. Of 5 and 12
+    values of two sizes it missed at most 0.93 of the error allowed. The weights are drawn, with a seed of their own.
+    Raises StatisticsError for values beyond the bounds or none at all.
     """
     own = np.sort(finite_scores("values", values))
     if own[0] < least - 1e-9 or own[-1] > most + 1e-9:

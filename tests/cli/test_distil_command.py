@@ -56,9 +56,18 @@ def test_a_student_is_written_whole_and_what_was_unfinished_is_gone(folder):
         (("answers:mute", "texts.csv"), "a student learns probabilities"),
         (("answers:unfair", "texts.csv", "--role-reversed"), "is for --task lm"),
         (("answers:unfair", "texts.csv", "--task", "lm", "--counterfactual", "average"), "one of none, mean, max"),
+        (("nowhere", "texts.csv", "--task", "lm", "-o", "."), "is there already; a language model is written to"),
         (("nowhere", "texts.csv", "--task", "lm", "-o", "lm"), "no directory of a Hugging Face model"),
         (("answers:unfair", "texts.csv", "--text-column", "body"), "no column 'body'"),
     ],
 )
 def test_what_cannot_be_distilled_is_refused_in_one_line(folder, arguments, said):
     assert said in error_line(distil(folder, *arguments))
+
+
+@pytest.mark.parametrize(("wanted", "setting"), [("RD401", "pairing"), ("RD402", "epochs")])
+def test_each_defence_has_a_page(folder, wanted, setting):
+    result = fast("defenses", wanted, cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{wanted} ")
+    assert f"  {setting}=" in result.stdout

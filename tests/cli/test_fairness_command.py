@@ -177,6 +177,18 @@ def test_an_audit_measures_groups_and_swaps_beside_membership(folder):
     assert "How groups fare" in page
 
 
+def test_a_dry_run_foresees_groups_and_swaps(folder):
+    (folder / "all.toml").write_text("max_auc = 0.8\nmax_flip_rate = 0.2\nmax_group_gap = 0.6\n")
+    asked = ("--group-column", "group", "--policy", "all.toml", "--dry-run")
+    plan = audit(folder, "answers:varied", *asked, "--swaps", "gender").stdout
+    assert "RT501      counterfactual flips: 2 numbers, 1 under limits" in plan
+    assert "swaps      gender: 200 pairs of texts" in plan
+    assert "RT502" in plan
+    assert "swaps  " not in audit(folder, "answers:varied", *asked).stdout
+    asked = ("--swaps", "fauna.csv", "--dry-run")
+    assert "holds one of its 2 words" in error_line(audit(folder, "answers:varied", *asked))
+
+
 @pytest.mark.parametrize(
     ("files", "arguments", "said"),
     [

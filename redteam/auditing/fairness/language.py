@@ -97,8 +97,10 @@ class DistilledLanguage:
 
     id = "lm"  # of its settings, on the command line
 
-    how: How = "none"
-    role_reversed: bool = False
+    how: Literal["none", "mean", "max", "expert"] = Setting(
+        "What is learned of a text and its reversal: same as --counterfactual."
+    ).default("none")
+    role_reversed: bool = Setting("Read reversed texts besides: same as --role-reversed.").default(False)
     epochs: int = Setting("Passes over the texts.", "passes", least=1).default(3)
     batch_size: int = Setting("Texts in one step.", "texts", least=1).default(16)
     learning_rate: float = Setting("AdamW's, at its peak.", above=0).default(5e-4)

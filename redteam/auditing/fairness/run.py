@@ -1,6 +1,6 @@
 """The measurements of fairness that an audit makes: what they are to give, and what they gave."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from redteam.auditing.fairness.pairs import one_row_a_user, pairs_of_rows, pairs_of_templates
@@ -39,6 +39,26 @@ class FairnessAudit:
             for metric, what in attack.lacks(self.probe, labels).items():
                 if metric in limited:
                     raise DataError(f"{limited[metric]}: {what}")
+
+    def foreseen(self, target: Target, limits: Sequence[Limit]) -> Iterator[str]:
+        """Yield lines on what would run, without an answer of the target; each swapped text costs several answers."""
+        labels, named = labels_of(target), {limit.metric for limit in limits}
+        for attack in self.attacks:
+            reason = target.access.lacking(attack.needs)
+            planned = attack.planned(self.probe, labels, target.access)
+            if reason is None and not planned and not attack.describes:
+                continue
+            judged = sum(metric in named for metric, _ in planned)
+            held = f"{plural(len(planned), 'number')}, {judged} under limits" if planned else "described"
+            yield f"{attack.id}      {attack.name}: {held if reason is None else f'not run: {reason}'}"
+        for pairs in self.probe.pairs:
+            out = ", ".join(f"{count:,} {why}" for why, count in pairs.left_out)
+            answers = len(pairs) * (2 + len(pairs.placebos))
+            yield (
+                f"swaps      {pairs.name}: {plural(len(pairs), 'pair')} of {pairs.of}, {answers:,} answers with those "
+                f"under placebos{f'; left out: {out}' if out else ''}"
+            )
+        yield from (f"groups     {remark}" for remark in self.remarks)
 
     def run(self, target: Target, level: Level, context: AttackContext) -> "Answered":
         """Measure; what goes wrong inside one measurement is a Failure."""
