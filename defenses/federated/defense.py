@@ -65,7 +65,7 @@ class Federated(Defense):
     rounds: int = Setting("Rounds, of each period.", "rounds", least=1).default(30)
     clients_per_round: int | None = Setting("Clients of a round; none: 10, or all.", "clients", least=1).default(None)
     selection: SelectionRule = Setting("How rounds choose clients by their rows.").default("uniform")
-    power: float = Setting("With selection power: of the number of rows.", least=0).default(0.5)
+    power: float = Setting("With selection power: of the number of rows.", least=0, most=10).default(0.5)
     threshold: int = Setting("With selection threshold: rows that a client must have.", "rows", least=1).default(10)
     aggregation: WeightRule = Setting("How clients count: matching gives every row the same say.").default("matching")
     algorithm: Algorithm = Setting("What clients and server do.").default("fedavg")

@@ -19,6 +19,7 @@ from defenses.federated.server import server_optimizer
 from redteam.core import RedteamError, UsageError
 from redteam.models.initial import initial_model
 from redteam.plugins.defense import Checkpoint, Problem
+from redteam.plugins.settings import tune
 from redteam.testing import check_defense
 from redteam.verify import run
 from redteam.verify.plan import VerificationPlan
@@ -232,6 +233,12 @@ def test_epsilon_chooses_the_noise_for_the_worst_client():
 def test_what_cannot_be_private_is_refused(settings, said):
     with pytest.raises(RedteamError, match=said):
         PrivateFederated(**settings)
+
+
+def test_a_power_whose_scores_overflow_is_refused():
+    with pytest.raises(UsageError, match="at most 10"):
+        tune((PrivateFederated(),), ["power=150"])
+    assert np.isfinite(Selection("power", 10.0).inclusion(np.array([1, 10**9]), 1)).all()
 
 
 class Weighed(PrivateFederated):
