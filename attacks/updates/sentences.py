@@ -25,7 +25,7 @@ Machine Learning Security Top 10 (2023) ML03, model inversion. No id of ATLAS na
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -36,7 +36,7 @@ from attacks.updates.tokens import INVERSION, LONGEST
 from redteam.plugins.context import AttackContext
 from redteam.plugins.extraction import NotApplicable
 from redteam.plugins.settings import Setting
-from redteam.plugins.update import ClientUpdate, Recovered, UpdateAttack, at_round, together
+from redteam.plugins.update import ClientUpdate, Recovered, RecoveredSentence, UpdateAttack, at_round, together
 from redteam.targets.target import WhiteBox, labels_of
 
 Line = tuple[int, ...]
@@ -91,8 +91,18 @@ class Sentences(UpdateAttack):
         sentences = assembly.run(known)
         if not any(each.verified for each in sentences):
             _refuse(found, assembly.explained)
-        notes = (*found.notes, *_notes(found))
+        sentences, notes = _unless_alike(found, sentences), (*found.notes, *_notes(found))
         return Recovered(frozenset(found.tokens), {}, sentences, notes, complete=assembly.complete)
+
+
+def _unless_alike(found: UpdateReading, sentences: tuple[RecoveredSentence, ...]) -> tuple[RecoveredSentence, ...]:
+    """Return the sentences, those unproven in which another token has the same frozen embedding: either may stand."""
+    if found.rows is not None:  # a row of its own names the token
+        return sentences
+    words = found.layer.words[list(found.tokens)]
+    _, group, sizes = torch.unique(words, dim=0, return_inverse=True, return_counts=True)
+    alike = {token for token, more in zip(found.tokens, (sizes[group] > 1).tolist(), strict=True) if more}
+    return tuple(replace(each, verified=each.verified and alike.isdisjoint(each.tokens)) for each in sentences)
 
 
 def _refuse(found: UpdateReading, explained: float | None) -> None:

@@ -126,6 +126,20 @@ def test_sentences_come_with_label_and_share(target, frozen):
     assert share[ids[1]] == pytest.approx(0.1 / 5, rel=1e-3)
 
 
+def test_of_two_tokens_with_one_frozen_embedding_neither_is_verified(target):
+    own = copy.deepcopy(target)
+    words = own.model.get_input_embeddings().weight
+    alike = max(ids_of(target, TEXTS[0])[0][1:-1])
+    other = next(w for w in range(alike + 1, len(words)) if w not in words_of(target, TEXTS[0]))
+    with torch.no_grad():
+        words[other] = words[alike]
+    change = {n: v for n, v in update_of(own, *TEXTS).change.items() if "embeddings" not in n}
+    found = Sentences().recover(own, ClientUpdate("client", change), CONTEXT)
+    held = set(ids_of(target, TEXTS[0]))
+    assert any(each.verified for each in found.sentences)
+    assert all(each.tokens in held for each in found.sentences if each.verified)
+
+
 def test_dropout_leaves_nothing_to_verify(target):
     update = trained(target, *TEXTS, optimizer=OPTIMIZERS["SGD"], dropout=True)
     assert not any(each.verified for each in Sentences().recover(target, update, CONTEXT).sentences)
