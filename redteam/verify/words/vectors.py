@@ -143,19 +143,19 @@ def _decided(
 def _bound(
     first: FloatArray, second: FloatArray, centres: FloatArray, what: str, delta: float, alpha: float
 ) -> PairBound:
-    """Return a bound on epsilon from what the noisy vectors say of which one was there, learned on half of them."""
-    half = len(first) // 3  # to choose by, which takes fewer than to bound
-    rest = len(first) - half
+    """Return a bound on epsilon from what the noisy vectors say of which one was there, learned on a third of them."""
+    few = len(first) // 3  # to choose by, which takes fewer than to bound
+    rest = len(first) - few
     best, chosen = -np.inf, (np.zeros(rest), np.zeros(rest), 0.0)
-    for score in _scores(first[:half], second[:half], centres):
-        seen, other = np.sort(score(first[:half])), np.sort(score(second[:half]))
+    for score in _scores(first[:few], second[:few], centres):
+        seen, other = np.sort(score(first[:few])), np.sort(score(second[:few]))
         cuts = np.quantile(np.concatenate([seen, other]), np.linspace(0.002, 0.998, _CUTS))
-        ours, others = (half - np.searchsorted(each, cuts, side="left") for each in (seen, other))
-        guessed = np.maximum(clopper_pearson_low(ours * rest // half, rest, alpha / 2) - delta, 1e-300)
-        shown = np.log(guessed) - np.log(clopper_pearson_high(others * rest // half, rest, alpha / 2))
+        ours, others = (few - np.searchsorted(each, cuts, side="left") for each in (seen, other))
+        guessed = np.maximum(clopper_pearson_low(ours * rest // few, rest, alpha / 2) - delta, 1e-300)
+        shown = np.log(guessed) - np.log(clopper_pearson_high(others * rest // few, rest, alpha / 2))
         if shown.max() > best:
             best = float(shown.max())
-            chosen = score(first[half:]), score(second[half:]), float(cuts[shown.argmax()])
+            chosen = score(first[few:]), score(second[few:]), float(cuts[shown.argmax()])
     here, there = (int((each >= chosen[2]).sum()) for each in chosen[:2])
     low = float(clopper_pearson_low(here, rest, alpha / 2)) - delta
     high = float(clopper_pearson_high(there, rest, alpha / 2))
