@@ -30,6 +30,7 @@ from redteam.verify.words.run import verify_privatiser
 from redteam.verify.words.subject import of_mechanism
 
 TABLE = cloud(40, 8, seed=5)
+RARELY = 1e-4  # an honest one is accused this often, by chance that no seed holds; by default once in a hundred
 
 PLANTED = {
     "wrong bottom": (lambda: of_mechanism(WrongBottom(), TABLE), "accounts for epsilon"),
@@ -67,7 +68,7 @@ def test_a_planted_error_is_found(name):
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_one_is_consistent(name):
     for seed in range(3):
-        result = verify_privatiser(HONEST[name](), draws=500, pairs=6, seed=seed)
+        result = verify_privatiser(HONEST[name](), draws=500, pairs=6, seed=seed, alpha=RARELY)
         assert (result.verdict, result.exit_code) == ("consistent", 0), result.reason
         assert result.accounted is None or result.accounted <= result.claimed
 
@@ -95,7 +96,8 @@ def test_words_of_one_vector_accuse_nobody():
     """Their rows differ by rounding, and their distance is 0."""
     twins = type(TABLE)("twins", tuple(f"v{i}" for i in range(80)), np.tile(TABLE.vectors, (2, 1)) + 1e3)
     for mechanism in (SanText(1.0), TruncatedExponential(3.0, 0.3), Multivariate(1.0)):
-        assert verify_privatiser(of_mechanism(mechanism, twins), draws=200, pairs=6).verdict != "violated"
+        result = verify_privatiser(of_mechanism(mechanism, twins), draws=200, pairs=6, alpha=RARELY)
+        assert result.verdict != "violated"
 
 
 def test_what_draws_cannot_show_is_inconclusive():
