@@ -31,7 +31,7 @@ def train(folder, *arguments, **options):
 
 
 def report(folder, model, code=0):
-    result = fast("audit", model, "-f", "json", "-a", "RT101", cwd=folder)
+    result = fast("audit", model, "-f", "json", "-a", "RT103", cwd=folder)
     assert result.returncode == code, result.stderr
     return json.loads(result.stdout)
 

@@ -94,9 +94,9 @@ def test_what_is_no_mechanism_is_refused(lies, said):
 
 def test_words_of_one_vector_accuse_nobody():
     """Their rows differ by rounding, and their distance is 0."""
-    twins = type(TABLE)("twins", tuple(f"v{i}" for i in range(80)), np.tile(TABLE.vectors, (2, 1)) + 1e3)
+    doubled = type(TABLE)("doubled", tuple(f"v{i}" for i in range(80)), np.tile(TABLE.vectors, (2, 1)) + 1e3)
     for mechanism in (SanText(1.0), TruncatedExponential(3.0, 0.3), Multivariate(1.0)):
-        result = verify_privatiser(of_mechanism(mechanism, twins), draws=200, pairs=6, alpha=RARELY)
+        result = verify_privatiser(of_mechanism(mechanism, doubled), draws=200, pairs=6, alpha=RARELY)
         assert result.verdict != "violated"
 
 
