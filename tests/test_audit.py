@@ -320,7 +320,7 @@ def test_audits_without_a_leak_find_none():
     """100 audits of models that never saw either side: wrongly failed or refused at most 5 % plus three errors."""
     wrong = 0
     for seed in range(100):
-        members, others = sentences(400, seed=2 * seed), sentences(400, seed=2 * seed + 1)
+        members, others = sentences(200, seed=2 * seed), sentences(200, seed=2 * seed + 1)
         report = audit(RuleTarget(seed=seed), Split.of(members, others))
         result = judge(report, Policy((Limit("auc", 0.5),)), today=TODAY)
         wrong += bool(result.findings) or report.grade == "C"

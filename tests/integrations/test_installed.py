@@ -11,7 +11,10 @@ from test_package import build, build_sdist, pythons
 
 from redteam import __version__
 
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif("REDTEAM_INTEGRATIONS" not in os.environ, reason="make test-integrations installs all of it"),
+]
 VERSION = "3.11"
 
 
