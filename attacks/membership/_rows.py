@@ -66,6 +66,7 @@ def public_rows(pool: Examples, context: AttackContext) -> PublicRows:
         raise TargetError(NO_ENCODER)
     key = "public rows", context.encoder.name, pool.texts, pool.labels
     if key not in context.kept:
+        assert pool.labels is not None  # log-odds are of them
         context.kept[key] = compared(context.encoder, pool.texts, pool.labels, context.progress)
     kept: PublicRows = context.kept[key]
     return kept

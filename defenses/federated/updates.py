@@ -84,7 +84,7 @@ def unflat(vector: Tensor, like: Update) -> dict[str, Tensor]:
     return parts
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def add_scaled(total: dict[str, Tensor], update: Update, scale: float) -> None:
     """Add `scale` times an update to a running total, in place."""
     for name, value in total.items():
